@@ -1,0 +1,85 @@
+"""Argument checks that say who was asked, what was expected, what came, and what to try."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+
+def suggest(name: object, known: Iterable[str]) -> str:
+    """The sentence that follows "unknown ...": the nearest known name, if one is near, then all of them.
+
+    >>> suggest("rleu", ["relu", "tanh"])
+    "Did you mean 'relu'? Known names: relu, tanh."
+    """
+    names = sorted(known)
+    nearest = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
+    hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
+    return f"{hint}Known names: {', '.join(names)}."
+
+
+def check_choice(who: str, value: object, known: Iterable[str]) -> str:
+    """`value` if it is one of `known`; otherwise a ValueError that suggests the nearest name."""
+    choices = list(known)
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{who} does not know {value!r}. {suggest(value, choices)}")
+    return value
+
+
+def check_real(
+    who: str,
+    value: Any,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    low_open: bool = False,
+    high_open: bool = False,
+) -> float:
+    """`value` as a Python float inside an interval whose ends are closed unless said otherwise.
+
+    >>> check_real("Dropout(p)", 0.5, low=0, high=1, high_open=True)
+    0.5
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{who} expects a number, got {value!r} ({type(value).__name__}).")
+    number = float(value)
+    below = number <= low if low_open else number < low
+    above = number >= high if high_open else number > high
+    if math.isnan(number) or below or above or math.isinf(number):
+        interval = _interval(low, high, low_open, high_open)
+        raise ValueError(f"{who} expects a finite number {interval}, got {value!r}.")
+    return number
+
+
+def check_integer(who: str, value: Any, *, low: int | None = None) -> int:
+    """`value` as a Python int that is at least `low`.
+
+    >>> check_integer("batch_size", 32, low=1)
+    32
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{who} expects an integer, got {value!r} ({type(value).__name__}).")
+    number = int(value)
+    if low is not None and number < low:
+        raise ValueError(f"{who} expects an integer of at least {low}, got {number}.")
+    return number
+
+
+def check_bool(who: str, value: Any) -> bool:
+    """`value` if it is True or False; a TypeError for anything else, numbers and strings included."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{who} expects True or False, got {value!r} ({type(value).__name__}).")
+    return value
+
+
+def _interval(low: float, high: float, low_open: bool, high_open: bool) -> str:
+    if math.isinf(low) and math.isinf(high):
+        return "of any sign"
+    if math.isinf(high):
+        return f"{'greater than' if low_open else 'of at least'} {low:g}"
+    if math.isinf(low):
+        return f"{'less than' if high_open else 'of at most'} {high:g}"
+    return f"in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"

@@ -1,0 +1,70 @@
+"""Named families of classes: what `activation="relu"` resolves to, and what a saved model's metadata names.
+
+One registry per family (layers, activations, losses, ...) is also what the tests walk through, so that a new
+member is gradient-checked, compared and saved without anybody listing it again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+from ._checks import suggest
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """The members of one family by name.
+
+    A member is a dataclass: its fields are its whole configuration, so `config()` and `build()` are inverse.
+    """
+
+    def __init__(self, family: str, base: type[T]) -> None:
+        self.family = family
+        self._base = base
+        self._members: dict[str, type[T]] = {}
+
+    def register(self, name: str) -> Any:
+        """Class decorator: make the class known as `name` (and set its `name` attribute)."""
+
+        def add(cls: type[T]) -> type[T]:
+            if name in self._members:
+                raise ValueError(f"There is already a {self.family} named {name!r}: {self._members[name]}.")
+            self._members[name] = cls
+            cls.name = name  # type: ignore[attr-defined]
+            return cls
+
+        return add
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __getitem__(self, name: str) -> type[T]:
+        if name not in self._members:
+            raise ValueError(f"Unknown {self.family} {name!r}. {suggest(name, self._members)}")
+        return self._members[name]
+
+    def resolve(self, spec: str | T | type[T]) -> T:
+        """An instance: a name or a class gives its defaults, an instance is returned as it is."""
+        if isinstance(spec, str):
+            return self[spec]()
+        if isinstance(spec, type) and issubclass(spec, self._base):
+            return spec()
+        if isinstance(spec, self._base):
+            return spec
+        raise TypeError(
+            f"A {self.family} is a name or a {self._base.__name__}, got {spec!r} ({type(spec).__name__}). "
+            f"Known names: {', '.join(sorted(self._members))}."
+        )
+
+    def config(self, member: T) -> dict[str, Any]:
+        """A member as plain data: its name and its dataclass fields."""
+        fields = dataclasses.fields(member) if dataclasses.is_dataclass(member) else ()
+        return {"name": member.name} | {f.name: getattr(member, f.name) for f in fields if f.init}  # type: ignore[attr-defined]
+
+    def build(self, config: dict[str, Any]) -> T:
+        """The inverse of `config`."""
+        arguments = dict(config)
+        return self[arguments.pop("name")](**arguments)
