@@ -1,0 +1,6 @@
+"""Where arrays live and arithmetic happens: NumPy on the host, CuPy with our kernels on a CUDA device."""
+
+from ._ops import Ops as Ops
+from ._select import BackendError as BackendError
+from ._select import resolve_backend as resolve_backend
+from ._select import set_backend as set_backend

@@ -1,0 +1,34 @@
+"""The array primitives that layers, losses and optimizers are written against.
+
+`Ops` is the readable reference and, as it stands, the NumPy backend. `CupyOps` overrides its methods with CUDA
+kernels and cuBLAS calls under the same signatures. Every method writes into arrays that the caller owns.
+
+Shapes and orders, everywhere: an activation-like matrix is (n_units, batch) and F-ordered, so each sample is
+contiguous; a weight matrix is (n_out, n_in) and C-ordered; biases and normalization parameters are (n, 1).
+"""
+
+from ._activation import ELEMENTWISE as ELEMENTWISE
+from ._activation import ActivationOps
+from ._array import BLOCK as BLOCK
+from ._batch import BatchOps
+from ._dropout import DropoutOps
+from ._loss import ELEMENTWISE_LOSSES as ELEMENTWISE_LOSSES
+from ._loss import LossOps
+from ._matrix import MatrixOps
+from ._normalization import NormalizationOps
+from ._optimizer import FlatParameters as FlatParameters
+from ._optimizer import OptimizerOps
+from ._optimizer import Segment as Segment
+from ._optimizer import StepControl as StepControl
+
+
+class Ops(
+    MatrixOps,
+    ActivationOps,
+    DropoutOps,
+    NormalizationOps,
+    LossOps,
+    OptimizerOps,
+    BatchOps,
+):
+    """All primitives on NumPy: the reference that every other backend is held to."""

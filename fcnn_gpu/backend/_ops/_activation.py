@@ -1,0 +1,287 @@
+"""Activation functions f and their derivatives f′, fused with the bias in front and the bias gradient behind.
+
+Every formula is arranged so that no exponential overflows: inputs of ±10⁴ are as good as any other, in float32 too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from ..._types import Array
+from ._array import ArrayOps
+
+SELU_ALPHA = 1.6732632423543772848170429916717
+SELU_SCALE = 1.0507009873554804934193349852946
+_SQRT_2_OVER_PI = math.sqrt(2.0 / math.pi)
+_GELU_CUBIC = 0.044715
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """One activation: `forward(z, out, t, u, alpha)` writes f(z), `derivative(saved, out, t, u, alpha)` writes f′.
+
+    `t` and `u` are scratch tiles. With `from_output`, f′ is computed from a = f(z), so A may overwrite Z (and out is
+    z in forward); otherwise from z, which is then kept.
+    """
+
+    forward: Callable[[Array, Array, Array, Array, float], None]
+    derivative: Callable[[Array, Array, Array, Array, float], None]
+    from_output: bool
+
+
+def _identity(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    if out is not z:
+        np.copyto(out, z)
+
+
+def _identity_derivative(a: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    out.fill(1)
+
+
+def _sigmoid(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    # σ(z) = 1/(1 + e^−z) for z ≥ 0 and e^z/(1 + e^z) for z < 0, both with e = e^−|z| ≤ 1: max(e, sign z)/(1 + e)
+    np.abs(z, out=t)
+    np.negative(t, out=t)
+    np.exp(t, out=t)
+    np.sign(z, out=out)
+    np.maximum(out, t, out=out)
+    np.add(t, 1, out=t)
+    np.divide(out, t, out=out)
+
+
+def _sigmoid_derivative(a: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    np.subtract(1, a, out=out)
+    np.multiply(out, a, out=out)
+
+
+def _tanh(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    np.tanh(z, out=out)
+
+
+def _tanh_derivative(a: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    np.multiply(a, a, out=out)
+    np.subtract(1, out, out=out)
+
+
+def _relu(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    np.maximum(z, 0, out=out)
+
+
+def _relu_derivative(a: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    mask = t.reshape(-1).view(np.bool_)[: a.size].reshape(a.shape)  # comparing into floats would allocate a buffer
+    np.greater(a, 0, out=mask)
+    np.copyto(out, mask)
+
+
+def _leaky_relu(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    np.multiply(z, alpha, out=t)
+    np.maximum(z, t, out=out)  # 0 ≤ α ≤ 1
+
+
+def _leaky_relu_derivative(a: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    _relu_derivative(a, out, t, u, alpha)
+    np.maximum(out, alpha, out=out)  # 0 ≤ α ≤ 1
+
+
+def _elu(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    np.minimum(z, 0, out=t)
+    np.expm1(t, out=t)
+    np.multiply(t, alpha, out=t)
+    np.maximum(z, 0, out=out)
+    np.add(out, t, out=out)
+
+
+def _elu_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    # f′ = 1 for z > 0, else α e^z: α e^min(z, 0) + (1 − α)·[z > 0]
+    _relu_derivative(z, out, t, u, alpha)
+    np.multiply(out, 1.0 - alpha, out=out)
+    np.minimum(z, 0, out=t)
+    np.exp(t, out=t)
+    np.multiply(t, alpha, out=t)
+    np.add(out, t, out=out)
+
+
+def _selu(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    _elu(z, out, t, u, SELU_ALPHA)
+    np.multiply(out, SELU_SCALE, out=out)
+
+
+def _selu_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    _elu_derivative(z, out, t, u, SELU_ALPHA)
+    np.multiply(out, SELU_SCALE, out=out)
+
+
+def _normal_cdf(z: Array, out: Array) -> None:
+    # Φ(z) = ½(1 + erf(z/√2))
+    np.multiply(z, math.sqrt(0.5), out=out)
+    _erf()(out, out=out)
+    np.add(out, 1, out=out)
+    np.multiply(out, 0.5, out=out)
+
+
+def _gelu(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    _normal_cdf(z, t)
+    np.multiply(z, t, out=out)
+
+
+def _gelu_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    # Φ(z) + z φ(z), φ(z) = e^(−z²/2)/√(2π)
+    _normal_cdf(z, out)
+    np.multiply(z, z, out=t)
+    np.multiply(t, -0.5, out=t)
+    np.exp(t, out=t)
+    np.multiply(t, z, out=t)
+    np.multiply(t, 1.0 / math.sqrt(2.0 * math.pi), out=t)
+    np.add(out, t, out=out)
+
+
+def _gelu_tanh_inner(z: Array, out: Array) -> None:
+    # tanh(√(2/π)(z + 0.044715 z³))
+    np.multiply(z, z, out=out)
+    np.multiply(out, _GELU_CUBIC, out=out)
+    np.add(out, 1, out=out)
+    np.multiply(out, z, out=out)
+    np.multiply(out, _SQRT_2_OVER_PI, out=out)
+    np.tanh(out, out=out)
+
+
+def _gelu_tanh(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    _gelu_tanh_inner(z, t)
+    np.add(t, 1, out=t)
+    np.multiply(t, 0.5, out=t)
+    np.multiply(t, z, out=out)
+
+
+def _gelu_tanh_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    # ½(1 + h) + ½ z (1 − h²) √(2/π) (1 + 3·0.044715 z²), h the tanh above
+    _gelu_tanh_inner(z, t)
+    np.multiply(z, z, out=out)
+    np.multiply(out, 3.0 * _GELU_CUBIC, out=out)
+    np.add(out, 1, out=out)
+    np.multiply(out, z, out=out)
+    np.multiply(out, _SQRT_2_OVER_PI, out=out)
+    np.multiply(t, t, out=u)
+    np.subtract(1, u, out=u)
+    np.multiply(out, u, out=out)
+    np.add(out, t, out=out)
+    np.add(out, 1, out=out)
+    np.multiply(out, 0.5, out=out)
+
+
+def _silu(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    _sigmoid(z, u, t, t, alpha)
+    np.multiply(z, u, out=out)
+
+
+def _silu_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    # σ(1 + z(1 − σ))
+    _sigmoid(z, u, t, t, alpha)
+    np.subtract(1, u, out=out)
+    np.multiply(out, z, out=out)
+    np.add(out, 1, out=out)
+    np.multiply(out, u, out=out)
+
+
+def _softplus(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    # log(1 + e^z) = max(z, 0) + log(1 + e^−|z|)
+    np.abs(z, out=t)
+    np.negative(t, out=t)
+    np.exp(t, out=t)
+    np.log1p(t, out=t)
+    np.maximum(z, 0, out=out)
+    np.add(out, t, out=out)
+
+
+def _softplus_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    _sigmoid(z, out, t, u, alpha)
+
+
+ELEMENTWISE: dict[str, Elementwise] = {
+    "identity": Elementwise(_identity, _identity_derivative, from_output=True),
+    "sigmoid": Elementwise(_sigmoid, _sigmoid_derivative, from_output=True),
+    "tanh": Elementwise(_tanh, _tanh_derivative, from_output=True),
+    "relu": Elementwise(_relu, _relu_derivative, from_output=True),
+    "leaky_relu": Elementwise(_leaky_relu, _leaky_relu_derivative, from_output=True),
+    "elu": Elementwise(_elu, _elu_derivative, from_output=False),
+    "selu": Elementwise(_selu, _selu_derivative, from_output=False),
+    "gelu": Elementwise(_gelu, _gelu_derivative, from_output=False),
+    "gelu_tanh": Elementwise(_gelu_tanh, _gelu_tanh_derivative, from_output=False),
+    "silu": Elementwise(_silu, _silu_derivative, from_output=False),
+    "softplus": Elementwise(_softplus, _softplus_derivative, from_output=False),
+}
+"""Every elementwise activation by name; the order is that of the enumeration in kernels/activation.cuh."""
+
+
+@cache
+def _erf() -> Callable[..., Array]:
+    from scipy.special import erf  # imported on first use: SciPy would double the time that importing takes
+
+    return erf
+
+
+class ActivationOps(ArrayOps):
+    def bias_activation(self, Z: Array, b: Array | None, kind: str, alpha: float, out: Array) -> None:
+        """Z ← Z + b, then out = f(Z), in one pass.
+
+        Z and out (n, batch) F-ordered, b (n, 1) or None. out may be Z if f's derivative can be had from its output
+        (`ELEMENTWISE[kind].from_output`); otherwise they differ, and Z + b is left in Z for the backward pass.
+        """
+        f = ELEMENTWISE[kind]
+        Zt, out_t = Z.T, out.T
+        bias = None if b is None else b.T
+        for rows, columns in self._tiles(Zt.shape):
+            z = Zt[rows, columns]
+            if bias is not None:
+                np.add(z, bias[:, columns], out=z)
+            a = z if out is Z else out_t[rows, columns]
+            f.forward(z, a, self._tile_scratch("t", z), self._tile_scratch("u", z), alpha)
+
+    def activation_backward(
+        self, dA: Array, saved: Array, kind: str, alpha: float, dZ: Array, db: Array | None = None
+    ) -> None:
+        """dZ = dA ⊙ f′, and db_i = Σ_j dZ_ij in the same pass.
+
+        dA, saved, dZ (n, batch) F-ordered; saved is A = f(Z) where `from_output`, else Z. dZ may be dA. db (n, 1) or
+        None.
+        """
+        if kind != "identity":
+            f = ELEMENTWISE[kind]
+            dAt, saved_t, dZt = dA.T, saved.T, dZ.T
+            for rows, columns in self._tiles(dAt.shape):
+                s = saved_t[rows, columns]
+                derivative = self._tile_scratch("derivative", s)
+                f.derivative(s, derivative, self._tile_scratch("t", s), self._tile_scratch("u", s), alpha)
+                np.multiply(dAt[rows, columns], derivative, out=dZt[rows, columns])
+        elif dZ is not dA:
+            np.copyto(dZ, dA)
+        if db is not None:
+            np.matmul(self.ones(dZ.shape[1], dZ.dtype), dZ.T, out=db.T)
+
+    def softmax(self, Z: Array, out: Array) -> None:
+        """out_ij = e^(z_ij − m_j) / Σ_k e^(z_kj − m_j), m_j = max_i z_ij: over the units of each sample.
+
+        Z and out (n, batch) F-ordered; out may be Z.
+        """
+        Zt, P = Z.T, out.T
+        column = self.scratch("row", Zt.shape[0], Z.dtype).reshape(-1, 1)
+        np.maximum.reduce(Zt, axis=1, keepdims=True, out=column)
+        np.subtract(Zt, column, out=P)
+        np.exp(P, out=P)
+        np.matmul(P, self.ones(P.shape[1], P.dtype).T, out=column)
+        np.divide(P, column, out=P)
+
+    def softmax_backward(self, dA: Array, A: Array, dZ: Array) -> None:
+        """dZ = A ⊙ (dA − 1·(Σ_i A_ij dA_ij)): the full Jacobian diag(a) − a aᵀ of each sample, times dA.
+
+        dA, A, dZ (n, batch) F-ordered; dZ may be dA.
+        """
+        dAt, At, dZt = dA.T, A.T, dZ.T
+        inner = self.scratch("row", dAt.shape[0], dA.dtype)
+        np.vecdot(At, dAt, out=inner)
+        np.subtract(dAt, inner.reshape(-1, 1), out=dZt)
+        np.multiply(dZt, At, out=dZt)

@@ -1,0 +1,119 @@
+"""Making, filling and moving arrays; scratch memory; the cache-sized tiles that elementwise passes go over."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..._types import Array, DType, HostArray
+
+BLOCK = 16_384
+"""Elements in one tile of an elementwise pass: 64 KiB in float32, so that a tile and its scratch stay in L2."""
+
+
+class ArrayOps:
+    """Arrays of one device. The base class is the host: NumPy."""
+
+    name = "numpy"
+    xp: Any = np
+
+    def __init__(self) -> None:
+        self._per_thread = threading.local()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    def describe(self) -> str:
+        """One phrase for logs: the device and the library behind it."""
+        return f"CPU (NumPy {np.__version__})"
+
+    # Arrays
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
+        """An uninitialized C-ordered array."""
+        return self.xp.empty(shape, dtype)
+
+    def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
+        """A C-ordered array of zeros."""
+        return self.xp.zeros(shape, dtype)
+
+    def matrix(self, n: int, batch: int, dtype: Any) -> Array:
+        """An uninitialized (n, batch) matrix, F-ordered: each sample is contiguous."""
+        return self.xp.empty((batch, n), dtype).T
+
+    def asarray(self, x: Any, dtype: Any = None) -> Array:
+        """`x` on this device, C-ordered, copied only if it is elsewhere or of another dtype or order."""
+        return np.ascontiguousarray(x, dtype)
+
+    def to_numpy(self, x: Array) -> HostArray:
+        """`x` on the host; on NumPy the array itself."""
+        return np.asarray(x)
+
+    def assign(self, out: Array, x: Any) -> None:
+        """out[...] = x, from the host or this device, cast to out's dtype."""
+        out[...] = x
+
+    def fill(self, out: Array, value: float) -> None:
+        """out[...] = value"""
+        out.fill(value)
+
+    def add(self, x: Array, y: Array, out: Array) -> None:
+        """out = x + y, elementwise; out may be x or y."""
+        self.xp.add(x, y, out=out)
+
+    def advance(self, counter: Array, by: int) -> None:
+        """counter[0] += by, on the device: a replayed graph must not depend on a host number."""
+        counter += by
+
+    # Execution
+
+    def synchronize(self) -> None:
+        """Wait for the device. NumPy has nothing to wait for."""
+
+    def capture(self, fn: Callable[[], None]) -> Callable[[], None]:
+        """A replayable form of `fn`, a function that touches preallocated arrays only. On NumPy, `fn` itself."""
+        return fn
+
+    # Scratch memory
+
+    def scratch(self, tag: str, size: int, dtype: DType | type) -> Array:
+        """`size` uninitialized elements, flat, that last until the next call with the same tag.
+
+        One buffer per thread, tag and dtype; it grows to the largest size ever asked for, so a steady-state step
+        allocates nothing and two models that train in two threads do not share it.
+        """
+        buffers: dict[tuple[str, DType], Array] = self._per_thread.__dict__.setdefault("scratch", {})
+        key = (tag, np.dtype(dtype))
+        buffer = buffers.get(key)
+        if buffer is None or buffer.size < size:
+            buffer = buffers[key] = self.xp.empty(size, dtype)
+        return buffer[:size]
+
+    def ones(self, size: int, dtype: DType | type) -> Array:
+        """A (1, size) row of ones, cached: sums over samples are products with it (BLAS is the fastest adder)."""
+        rows: dict[DType, Array] = self._per_thread.__dict__.setdefault("ones", {})
+        key = np.dtype(dtype)
+        row = rows.get(key)
+        if row is None or row.shape[1] < size:
+            row = rows[key] = self.xp.ones((1, size), dtype)
+        return row[:, :size]
+
+    def _tiles(self, shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+        """(rows, columns) slices of at most BLOCK elements that cover a C-ordered matrix in memory order."""
+        n_rows, n_columns = shape
+        if n_rows * n_columns <= BLOCK:
+            if n_rows * n_columns:
+                yield slice(0, n_rows), slice(0, n_columns)
+            return
+        rows = max(1, BLOCK // n_columns)
+        columns = min(n_columns, BLOCK)
+        for r in range(0, n_rows, rows):
+            for c in range(0, n_columns, columns):
+                yield slice(r, min(r + rows, n_rows)), slice(c, min(c + columns, n_columns))
+
+    def _tile_scratch(self, tag: str, like: Array) -> Array:
+        """Scratch of the shape and dtype of one tile."""
+        return self.scratch(tag, like.size, like.dtype).reshape(like.shape)

@@ -1,0 +1,36 @@
+"""Getting a batch out of a data set and results back, by positions that live in arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..._types import Array
+from ._array import ArrayOps
+
+
+class BatchOps(ArrayOps):
+    def gather_rows(
+        self, X: Array, order: Array, cursor: Array, out: Array, scale: float = 1.0, shift: float = 0.0
+    ) -> None:
+        """out[j] = scale·X[order[cursor + j]] + shift, cast to out's dtype.
+
+        X (n_samples, ...) C-ordered, out (batch, ...) C-ordered; order int64 (n_samples,), a permutation checked on
+        the host; cursor int64 (1,). Rows of integers into integers (labels) are copied exactly, unscaled.
+        """
+        start = int(cursor[0])
+        index = order[start : start + out.shape[0]]
+        if X.dtype == out.dtype:
+            np.take(X, index, axis=0, out=out, mode="clip")  # any other mode makes NumPy buffer the output
+        else:
+            rows = self.scratch("rows", out.size, X.dtype).reshape(out.shape)
+            np.take(X, index, axis=0, out=rows, mode="clip")
+            np.copyto(out, rows, casting="same_kind" if X.dtype.kind == out.dtype.kind else "unsafe")
+        if scale != 1.0:
+            np.multiply(out, scale, out=out)
+        if shift != 0.0:
+            np.add(out, shift, out=out)
+
+    def store_rows(self, rows: Array, cursor: Array, out: Array) -> None:
+        """out[cursor + j] = rows[j]: rows (batch, n) and out (n_samples, n) C-ordered, cursor int64 (1,)."""
+        start = int(cursor[0])
+        np.copyto(out[start : start + rows.shape[0]], rows)

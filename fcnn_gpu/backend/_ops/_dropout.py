@@ -1,0 +1,58 @@
+"""Inverted dropout with masks from Philox4x64-10 in counter mode: the same bits on the CPU and on a GPU.
+
+Source: Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3"; NumPy's `Philox` is this generator.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..._types import Array
+from ._array import BLOCK, ArrayOps
+
+DRAWS_PER_WORD = 4
+_CHUNK = 512  # words: random_raw allocates its result, so it is asked for 4 KiB at a time whatever the layer's size
+
+
+def dropout_threshold(p: float) -> int:
+    """The 16-bit draw from which a unit is kept: p is realized as threshold/65536, within 2⁻¹⁷ of what was asked."""
+    return min(round(p * 65536), 65535)
+
+
+def dropout_scale(p: float) -> float:
+    """1/(1 − p), with p as realized, so that the expectation of each unit is kept exactly."""
+    return 65536 / (65536 - dropout_threshold(p))
+
+
+class DropoutOps(ArrayOps):
+    def dropout_forward(self, A: Array, p: float, key: tuple[int, int], step: Array, mask: Array, out: Array) -> None:
+        """out = A ⊙ mask/(1 − p), with mask_i = 1 where the i-th 16-bit draw is at least p·2¹⁶.
+
+        A and out (n, batch) F-ordered (out may be A), mask uint8 of the same shape and order. Draw i, in memory order,
+        is bits 16(i mod 4) ... 16(i mod 4) + 15 of word ⌊i/4⌋ of the Philox4x64-10 stream with this key and the counter
+        (0, step, 0, 0); `step` is an int64 array of one element, so that a replayed graph draws afresh.
+        """
+        At, out_t = A.T.reshape(-1), out.T.reshape(-1)
+        keep = mask.T.reshape(-1)
+        threshold = dropout_threshold(p)
+        kept = keep.view(np.bool_)
+        words = np.random.Philox(key=key, counter=(0, int(step[0]), 0, 0))
+        draws_per_chunk = _CHUNK * DRAWS_PER_WORD
+        for start in range(0, keep.size, draws_per_chunk):
+            stop = min(start + draws_per_chunk, keep.size)
+            n_words = -(-(stop - start) // DRAWS_PER_WORD)
+            draws = words.random_raw(n_words).view(np.uint16)
+            np.greater_equal(draws[: stop - start], threshold, out=kept[start:stop])
+        self._apply_mask(At, keep, dropout_scale(p), out_t)
+
+    def dropout_backward(self, dA: Array, p: float, mask: Array, out: Array) -> None:
+        """out = dA ⊙ mask/(1 − p): the same mask and scale as forward. out may be dA."""
+        self._apply_mask(dA.T.reshape(-1), mask.T.reshape(-1), dropout_scale(p), out.T.reshape(-1))
+
+    def _apply_mask(self, x: Array, keep: Array, scale: float, out: Array) -> None:
+        for start in range(0, x.size, BLOCK):
+            part = slice(start, start + BLOCK)
+            factor = self._tile_scratch("t", x[part])
+            np.copyto(factor, keep[part])
+            np.multiply(factor, scale, out=factor)
+            np.multiply(x[part], factor, out=out[part])

@@ -1,0 +1,168 @@
+"""Batch normalization (over the samples of each unit) and layer normalization (over the units of each sample).
+
+Sources: Ioffe & Szegedy (2015), "Batch normalization", algorithm 1 and the gradients of section 3;
+Ba, Kiros & Hinton (2016), "Layer normalization", eq. 3.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..._types import Array
+from ._array import ArrayOps
+
+
+class NormalizationOps(ArrayOps):
+    def batch_norm_forward(
+        self,
+        X: Array,
+        gamma: Array,
+        beta: Array,
+        eps: float,
+        momentum: float,
+        running_mean: Array,
+        running_var: Array,
+        x_hat: Array,
+        inv_std: Array,
+        out: Array,
+    ) -> None:
+        """μ = mean_j x_j, σ² = mean_j (x_j − μ)², x̂ = (x − μ)/√(σ² + ε), out = γ x̂ + β.
+
+        And running ← (1 − momentum)·running + momentum·(μ, σ²·m/(m−1)): the running variance takes the unbiased
+        estimate. X, x_hat, out (n, m) F-ordered, all others (n, 1); out is neither X nor x_hat.
+        """
+        Xt, Ht, Yt = X.T, x_hat.T, out.T
+        m = Xt.shape[0]
+        ones = self.ones(m, X.dtype)
+        statistic = self.scratch("row", Xt.shape[1], X.dtype).reshape(1, -1)
+
+        np.matmul(ones, Xt, out=statistic)
+        np.multiply(statistic, 1.0 / m, out=statistic)
+        np.subtract(Xt, statistic, out=Ht)
+        self._move(running_mean.T, statistic, momentum, 1.0)
+
+        np.multiply(Ht, Ht, out=Yt)
+        np.matmul(ones, Yt, out=statistic)
+        np.multiply(statistic, 1.0 / m, out=statistic)
+        self._inverse_root(statistic, eps, inv_std.T)
+        self._move(running_var.T, statistic, momentum, m / (m - 1) if m > 1 else 1.0)
+
+        for rows, columns in self._tiles(Xt.shape):
+            h, y = Ht[rows, columns], Yt[rows, columns]
+            np.multiply(h, inv_std.T[:, columns], out=h)
+            np.multiply(h, gamma.T[:, columns], out=y)
+            np.add(y, beta.T[:, columns], out=y)
+
+    def batch_norm_inference(
+        self,
+        X: Array,
+        gamma: Array,
+        beta: Array,
+        eps: float,
+        running_mean: Array,
+        running_var: Array,
+        out: Array,
+    ) -> None:
+        """out = γ (x − running_mean)/√(running_var + ε) + β. Shapes as in `batch_norm_forward`; out may be X."""
+        Xt, Yt = X.T, out.T
+        scale = self.scratch("row", Xt.shape[1], X.dtype).reshape(1, -1)
+        self._inverse_root(running_var.T, eps, scale)
+        np.multiply(scale, gamma.T, out=scale)
+        for rows, columns in self._tiles(Xt.shape):
+            y = Yt[rows, columns]
+            np.subtract(Xt[rows, columns], running_mean.T[:, columns], out=y)
+            np.multiply(y, scale[:, columns], out=y)
+            np.add(y, beta.T[:, columns], out=y)
+
+    def batch_norm_backward(
+        self, dY: Array, gamma: Array, x_hat: Array, inv_std: Array, dgamma: Array, dbeta: Array, dX: Array
+    ) -> None:
+        """dβ = Σ_j dy_j, dγ = Σ_j dy_j x̂_j, dX = γ/√(σ² + ε) · (dY − (dβ + x̂ dγ)/m).
+
+        dY, x_hat, dX (n, m) F-ordered, all others (n, 1); dX may be dY.
+        """
+        dYt, Ht, dXt = dY.T, x_hat.T, dX.T
+        m = dYt.shape[0]
+        self._parameter_gradients(dYt, Ht, dgamma.T, dbeta.T)
+        scale = self.scratch("row", dYt.shape[1], dY.dtype).reshape(1, -1)
+        np.multiply(gamma.T, inv_std.T, out=scale)
+        for rows, columns in self._tiles(dYt.shape):
+            t = self._tile_scratch("t", dYt[rows, columns])
+            np.multiply(Ht[rows, columns], dgamma.T[:, columns], out=t)
+            np.add(t, dbeta.T[:, columns], out=t)
+            np.multiply(t, 1.0 / m, out=t)
+            np.subtract(dYt[rows, columns], t, out=t)
+            np.multiply(t, scale[:, columns], out=dXt[rows, columns])
+
+    def layer_norm_forward(
+        self, X: Array, gamma: Array, beta: Array, eps: float, x_hat: Array, inv_std: Array, out: Array
+    ) -> None:
+        """μ = mean_i x_i, σ² = mean_i (x_i − μ)², x̂ = (x − μ)/√(σ² + ε), out = γ x̂ + β.
+
+        X, x_hat, out (n, m) F-ordered, gamma and beta (n, 1), inv_std (1, m); out is neither X nor x_hat.
+        """
+        Xt, Ht, Yt = X.T, x_hat.T, out.T
+        n = Xt.shape[1]
+        ones = self.ones(n, X.dtype).T
+        statistic = self.scratch("row", Xt.shape[0], X.dtype).reshape(-1, 1)
+        np.matmul(Xt, ones, out=statistic)
+        np.multiply(statistic, 1.0 / n, out=statistic)
+        np.subtract(Xt, statistic, out=Ht)
+        np.multiply(Ht, Ht, out=Yt)
+        np.matmul(Yt, ones, out=statistic)
+        np.multiply(statistic, 1.0 / n, out=statistic)
+        self._inverse_root(statistic, eps, inv_std.T)
+        for rows, columns in self._tiles(Xt.shape):
+            h, y = Ht[rows, columns], Yt[rows, columns]
+            np.multiply(h, inv_std.T[rows], out=h)
+            np.multiply(h, gamma.T[:, columns], out=y)
+            np.add(y, beta.T[:, columns], out=y)
+
+    def layer_norm_backward(
+        self, dY: Array, gamma: Array, x_hat: Array, inv_std: Array, dgamma: Array, dbeta: Array, dX: Array
+    ) -> None:
+        """dβ = Σ_j dy_j, dγ = Σ_j dy_j x̂_j, dx̂ = γ dY, dX = (dx̂ − mean_i dx̂ − x̂ mean_i(dx̂ x̂))/√(σ² + ε).
+
+        dY, x_hat, dX (n, m) F-ordered, gamma, dgamma, dbeta (n, 1), inv_std (1, m); dX may be dY.
+        """
+        dYt, Ht, dXt = dY.T, x_hat.T, dX.T
+        m, n = dYt.shape
+        self._parameter_gradients(dYt, Ht, dgamma.T, dbeta.T)
+        mean = self.scratch("row", m, dY.dtype)
+        slope = self.scratch("row2", m, dY.dtype)
+        np.multiply(dYt, gamma.T, out=dXt)
+        np.matmul(dXt, self.ones(n, dY.dtype)[0], out=mean)
+        np.multiply(mean, 1.0 / n, out=mean)
+        np.vecdot(dXt, Ht, out=slope)
+        np.multiply(slope, 1.0 / n, out=slope)
+        for rows, columns in self._tiles(dYt.shape):
+            d = dXt[rows, columns]
+            t = self._tile_scratch("t", d)
+            np.multiply(Ht[rows, columns], slope.reshape(-1, 1)[rows], out=t)
+            np.subtract(d, t, out=d)
+            np.subtract(d, mean.reshape(-1, 1)[rows], out=d)
+            np.multiply(d, inv_std.T[rows], out=d)
+
+    def _parameter_gradients(self, dYt: Array, Ht: Array, dgamma: Array, dbeta: Array) -> None:
+        """dbeta = Σ over samples of dY, dgamma = Σ over samples of dY ⊙ x̂, tile by tile."""
+        np.matmul(self.ones(dYt.shape[0], dYt.dtype), dYt, out=dbeta)
+        dgamma.fill(0)
+        for rows, columns in self._tiles(dYt.shape):
+            product = self._tile_scratch("t", dYt[rows, columns])
+            np.multiply(dYt[rows, columns], Ht[rows, columns], out=product)
+            partial = self.scratch("u", product.shape[1], dYt.dtype).reshape(1, -1)
+            np.matmul(self.ones(product.shape[0], dYt.dtype), product, out=partial)
+            np.add(dgamma[:, columns], partial, out=dgamma[:, columns])
+
+    @staticmethod
+    def _inverse_root(variance: Array, eps: float, out: Array) -> None:
+        np.add(variance, eps, out=out)
+        np.sqrt(out, out=out)
+        np.divide(1, out, out=out)
+
+    def _move(self, running: Array, batch: Array, momentum: float, correction: float) -> None:
+        """running ← (1 − momentum)·running + momentum·correction·batch"""
+        change = self.scratch("row2", batch.size, batch.dtype).reshape(batch.shape)
+        np.multiply(batch, momentum * correction, out=change)
+        np.multiply(running, 1.0 - momentum, out=running)
+        np.add(running, change, out=running)

@@ -1,0 +1,259 @@
+"""The optimizers' updates over one flat buffer of parameters, with penalties, clipping and the learning rate fused in.
+
+On the CPU the buffer is walked in blocks that stay in cache, so an update costs one pass over memory however many
+arithmetic passes it takes; on a GPU it is one kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..._types import Array
+from ._array import BLOCK, ArrayOps
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Parameters start ... stop − 1 share an L1 and an L2 factor, and either all take weight decay or none does."""
+
+    start: int
+    stop: int
+    l1: float = 0.0
+    l2: float = 0.0
+    decays: bool = False
+
+
+@dataclass
+class FlatParameters:
+    """All parameters of a network and their gradients: two flat arrays of one size and dtype.
+
+    The segments cover the arrays in order; weights come before biases and normalization parameters.
+    """
+
+    values: Array
+    gradients: Array
+    segments: tuple[Segment, ...]
+    blocks: tuple[tuple[slice, Segment], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.blocks = tuple(
+            (slice(start, min(start + BLOCK, segment.stop)), segment)
+            for segment in self.segments
+            for start in range(segment.start, segment.stop, BLOCK)
+        )
+
+    @property
+    def penalized(self) -> bool:
+        """Whether any parameter carries an L1 or L2 penalty."""
+        return any(segment.l1 or segment.l2 for segment in self.segments)
+
+
+@dataclass
+class StepControl:
+    """What changes from step to step, in arrays of the device, so that a replayed graph sees the new values.
+
+    `step` int64 (1,): completed updates. `learning_rate` float64 (1,). `clip_scale` float64 (1,): what `gradient_clip`
+    found, 1 when there is no clipping by norm. `failed_step` int64 (1,): the step that met a non-finite loss or
+    gradient, else −1; from then on every update leaves the parameters as they were.
+    """
+
+    step: Array
+    learning_rate: Array
+    clip_scale: Array
+    failed_step: Array
+    max_value: float | None = None
+    max_norm: float | None = None
+
+
+class OptimizerOps(ArrayOps):
+    def penalty(self, flat: FlatParameters, total: Array) -> None:
+        """total[0] = Σ λ₁|w| + λ₂w² over the segments; total float64 (1,)."""
+        value = 0.0
+        for part, segment in flat.blocks:
+            w = flat.values[part]
+            if segment.l2:
+                value += segment.l2 * float(np.dot(w, w))
+            if segment.l1:
+                t = self._tile_scratch("t", w)
+                np.abs(w, out=t)
+                value += segment.l1 * float(np.add.reduce(t))
+        total[0] = value
+
+    def penalized_gradient(self, flat: FlatParameters, out: Array) -> None:
+        """out = g + 2λ₂w + λ₁ sign(w): the gradient of data loss and penalty together. out may be flat.gradients."""
+        for part, segment in flat.blocks:
+            self._penalized_block(flat.values[part], flat.gradients[part], segment, out[part])
+
+    def gradient_clip(self, flat: FlatParameters, control: StepControl) -> None:
+        """clip_scale[0] = min(1, c/(‖g‖ + 10⁻⁶)), g the penalized gradient and c = control.max_norm; 1 if c is None.
+
+        The 10⁻⁶ is that of PyTorch's `clip_grad_norm_`.
+        """
+        if control.max_norm is None:
+            return
+        square = 0.0
+        for part, segment in flat.blocks:
+            g = flat.gradients[part]
+            if segment.l1 or segment.l2:
+                g = self._penalized_block(flat.values[part], g, segment, self._tile_scratch("g", g))
+            square += float(np.dot(g, g))
+        control.clip_scale[0] = min(1.0, control.max_norm / (math.sqrt(square) + 1e-6))
+
+    def check_finite(self, losses: Array, flat: FlatParameters, control: StepControl) -> None:
+        """failed_step ← step, once, if a loss or a gradient of this step is not finite.
+
+        A float32 gradient whose norm exceeds 1.8·10¹⁹ overflows its own square and counts as not finite.
+        """
+        if control.failed_step[0] < 0:
+            g = flat.gradients
+            if not math.isfinite(float(np.add.reduce(losses)) + float(np.dot(g, g))):
+                control.failed_step[0] = control.step[0]
+
+    def finish_step(self, control: StepControl) -> None:
+        """step ← step + 1, unless a step has failed."""
+        if control.failed_step[0] < 0:
+            control.step += 1
+
+    # The updates. Each reads t = step + 1 and η from `control` and does nothing once a step has failed.
+
+    def sgd_update(
+        self,
+        flat: FlatParameters,
+        control: StepControl,
+        momentum: float,
+        nesterov: bool,
+        velocity: Array | None,
+    ) -> None:
+        """v ← μv + g; θ ← θ − ηv, or θ − η(g + μv) with Nesterov momentum; θ ← θ − ηg without momentum."""
+        eta = float(control.learning_rate[0])
+        for part, _, theta, g, t in self._update_blocks(flat, control):
+            if velocity is None:
+                np.multiply(g, eta, out=t)
+            else:
+                v = velocity[part]
+                np.multiply(v, momentum, out=v)
+                np.add(v, g, out=v)
+                if nesterov:
+                    np.multiply(v, momentum, out=t)
+                    np.add(t, g, out=t)
+                    np.multiply(t, eta, out=t)
+                else:
+                    np.multiply(v, eta, out=t)
+            np.subtract(theta, t, out=theta)
+
+    def adam_update(
+        self,
+        flat: FlatParameters,
+        control: StepControl,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        m: Array,
+        v: Array,
+    ) -> None:
+        """m ← β₁m + g, v ← β₂v + g²; θ ← θ(1 − ηλ) − η · m̂/(√v̂ + ε), λ the decoupled weight decay, where
+
+        m̂ = m(1 − β₁)/(1 − β₁ᵗ) and v̂ = v(1 − β₂)/(1 − β₂ᵗ). The moments are kept without their factors (1 − β), which
+        saves two passes: with c = √((1 − β₂)/(1 − β₂ᵗ)) the update is (η(1 − β₁)/(c(1 − β₁ᵗ))) · m/(√v + ε/c).
+        """
+        t_step = int(control.step[0]) + 1
+        eta = float(control.learning_rate[0])
+        c = math.sqrt((1.0 - beta2) / (1.0 - beta2**t_step))
+        rate = eta * (1.0 - beta1) / ((1.0 - beta1**t_step) * c)
+        for part, segment, theta, g, t in self._update_blocks(flat, control):
+            m_part, v_part = m[part], v[part]
+            np.multiply(m_part, beta1, out=m_part)
+            np.add(m_part, g, out=m_part)
+            np.multiply(g, g, out=t)
+            np.multiply(v_part, beta2, out=v_part)
+            np.add(v_part, t, out=v_part)
+            np.sqrt(v_part, out=t)
+            np.add(t, eps / c, out=t)
+            np.divide(m_part, t, out=t)
+            np.multiply(t, rate, out=t)
+            if weight_decay and segment.decays:
+                np.multiply(theta, 1.0 - eta * weight_decay, out=theta)
+            np.subtract(theta, t, out=theta)
+
+    def rmsprop_update(
+        self,
+        flat: FlatParameters,
+        control: StepControl,
+        rho: float,
+        eps: float,
+        momentum: float,
+        v: Array,
+        velocity: Array | None,
+    ) -> None:
+        """v ← ρv + (1 − ρ)g²; u = g/(√v + ε); θ ← θ − ηu, or with momentum b ← μb + u, θ ← θ − ηb."""
+        eta = float(control.learning_rate[0])
+        for part, _, theta, g, t in self._update_blocks(flat, control):
+            v_part = v[part]
+            np.multiply(g, g, out=t)
+            np.multiply(t, 1.0 - rho, out=t)
+            np.multiply(v_part, rho, out=v_part)
+            np.add(v_part, t, out=v_part)
+            np.sqrt(v_part, out=t)
+            np.add(t, eps, out=t)
+            np.divide(g, t, out=t)
+            if velocity is not None:
+                b = velocity[part]
+                np.multiply(b, momentum, out=b)
+                np.add(b, t, out=b)
+                np.multiply(b, eta, out=t)
+            else:
+                np.multiply(t, eta, out=t)
+            np.subtract(theta, t, out=theta)
+
+    def adagrad_update(self, flat: FlatParameters, control: StepControl, lr_decay: float, eps: float, s: Array) -> None:
+        """s ← s + g²; θ ← θ − η/(1 + (t − 1)·decay) · g/(√s + ε)."""
+        eta = float(control.learning_rate[0]) / (1.0 + int(control.step[0]) * lr_decay)
+        for part, _, theta, g, t in self._update_blocks(flat, control):
+            s_part = s[part]
+            np.multiply(g, g, out=t)
+            np.add(s_part, t, out=s_part)
+            np.sqrt(s_part, out=t)
+            np.add(t, eps, out=t)
+            np.divide(g, t, out=t)
+            np.multiply(t, eta, out=t)
+            np.subtract(theta, t, out=theta)
+
+    def _update_blocks(
+        self, flat: FlatParameters, control: StepControl
+    ) -> Iterator[tuple[slice, Segment, Array, Array, Array]]:
+        """(slice, segment, θ, g, scratch) for each block, g penalized and clipped; nothing once a step has failed."""
+        if control.failed_step[0] >= 0:
+            return
+        scale = float(control.clip_scale[0]) if control.max_norm is not None else 1.0
+        for part, segment in flat.blocks:
+            theta, g = flat.values[part], flat.gradients[part]
+            if segment.l1 or segment.l2:
+                g = self._penalized_block(theta, g, segment, self._tile_scratch("g", g))
+            if scale != 1.0:
+                clipped = self._tile_scratch("g", g)
+                np.multiply(g, scale, out=clipped)
+                g = clipped
+            if control.max_value is not None:
+                clipped = self._tile_scratch("g", g)
+                np.maximum(g, -control.max_value, out=clipped)
+                g = np.minimum(clipped, control.max_value, out=clipped)
+            yield part, segment, theta, g, self._tile_scratch("t", g)
+
+    def _penalized_block(self, w: Array, g: Array, segment: Segment, out: Array) -> Array:
+        if segment.l2:
+            t = self._tile_scratch("t", w)
+            np.multiply(w, 2.0 * segment.l2, out=t)
+            g = np.add(g, t, out=out)
+        if segment.l1:
+            t = self._tile_scratch("t", w)
+            np.sign(w, out=t)
+            np.multiply(t, segment.l1, out=t)
+            g = np.add(g, t, out=out)
+        if g is not out:
+            np.copyto(out, g)
+        return out

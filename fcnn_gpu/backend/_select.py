@@ -1,0 +1,96 @@
+"""Which backend a model gets, and why.
+
+`backend="auto"` takes the GPU when a real probe on it succeeds and otherwise NumPy, saying once, in one line, why.
+An explicit "cupy" never falls back: it raises `BackendError`, which names the failing link and what mends it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+
+from .._checks import suggest
+from ._ops import Ops
+
+logger = logging.getLogger("fcnn_gpu")
+
+_CUPY = re.compile(r"cupy(?::(\d+))?")
+_lock = threading.Lock()
+_default: str | None = None
+_numpy: Ops | None = None
+_cupy: dict[int, Ops] = {}
+_announced: set[str] = set()
+
+
+class BackendError(RuntimeError):
+    """A backend that was asked for by name cannot be used; the message names the failing link and its fix."""
+
+
+def set_backend(backend: str) -> None:
+    """Make `backend` ("auto", "numpy", "cupy" or "cupy:<device>") the default of models built from now on.
+
+    It goes before the environment variable FCNN_BACKEND; models that exist keep theirs.
+    """
+    global _default
+    _check_name(backend, "set_backend")
+    _default = backend
+
+
+def resolve_backend(backend: str | Ops | None = None) -> Ops:
+    """The primitives of a backend, one shared instance per device.
+
+    `backend` None means the default: `set_backend`'s, else FCNN_BACKEND's, else "auto". Raises ValueError for an
+    unknown name and `BackendError` where an explicit "cupy" cannot be had.
+    """
+    if isinstance(backend, Ops):
+        return backend
+    who = "backend"
+    if backend is None:
+        backend = _default
+    if backend is None:
+        backend, who = os.environ.get("FCNN_BACKEND") or "auto", "The environment variable FCNN_BACKEND"
+    name, device = _check_name(backend, who)
+    with _lock:
+        if name == "numpy":
+            return _numpy_ops()
+        if name == "cupy":
+            return _cupy_ops(device)
+        try:
+            return _cupy_ops(device)
+        except BackendError as reason:
+            _say_once(f"fcnn_gpu computes on the CPU (NumPy): {reason}")
+            return _numpy_ops()
+
+
+def _check_name(backend: object, who: str) -> tuple[str, int]:
+    if isinstance(backend, str):
+        if backend in ("auto", "numpy"):
+            return backend, 0
+        match = _CUPY.fullmatch(backend)
+        if match:
+            return "cupy", int(match.group(1) or 0)
+    hint = suggest(backend, ["auto", "numpy", "cupy", "cupy:1"])
+    raise ValueError(f"{who} does not know {backend!r}. {hint}")
+
+
+def _numpy_ops() -> Ops:
+    global _numpy
+    if _numpy is None:
+        _numpy = Ops()
+    return _numpy
+
+
+def _cupy_ops(device: int) -> Ops:
+    if device not in _cupy:
+        from ._cupy import make_cupy_ops
+
+        _cupy[device] = make_cupy_ops(device)
+    return _cupy[device]
+
+
+def _say_once(message: str) -> None:
+    if message not in _announced:
+        _announced.add(message)
+        logger.warning(message)
