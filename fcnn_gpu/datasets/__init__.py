@@ -1,0 +1,12 @@
+"""Data sets by name, and readers of the user's own files."""
+
+from ._catalogue import CATALOGUE as CATALOGUE
+from ._catalogue import MNIST_MIRRORS as MNIST_MIRRORS
+from ._catalogue import cache_folder as cache_folder
+from ._catalogue import load as load
+from ._dataset import Dataset as Dataset
+from ._download import DownloadError as DownloadError
+from ._files import DataFileError as DataFileError
+from ._idx import read_idx as read_idx
+from ._idx import write_idx as write_idx
+from ._user_files import read_features as read_features
