@@ -284,6 +284,10 @@ def _assemble(
                 f"{values.dtype} {values.shape} and {test[1].dtype} {test[1].shape}."
             )  # fmt: skip
         values = np.concatenate([values, test[1]])
+
+        def row_name(row: int) -> str:
+            return f"training sample {row}" if row < n_train else f"test sample {row - n_train}"
+
     y, task, class_names = encode_targets(values, targets_in, row_name, options.task, options.class_names)
     if test is not None:
         X_train, y_train, X_test, y_test = X, y[:n_train], test[0], y[n_train:]
