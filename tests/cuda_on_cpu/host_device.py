@@ -1,0 +1,288 @@
+"""`HostDevice`: compiles a kernel file with the host C++ compiler and executes it on NumPy arrays.
+
+What a launch checks beyond its results: every read and write outside an argument array (they lie between guard
+pages and poisoned red zones), writes to const arrays, indices outside shared arrays, misaligned vector accesses,
+barriers and warp collectives that not every thread reaches, undefined integer arithmetic. Shared memory starts as
+NaN in every block; blocks, warps and lanes run in an order shuffled by `seed`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fcnn_gpu._types import Array
+from fcnn_gpu.backend._kernel_source import Instance, Kernel, kernels, source
+from fcnn_gpu.backend._kernels import Argument, KernelCompileError
+
+HERE = Path(__file__).parent
+
+_COMMON_FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno")
+_SCHEDULER_FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror")
+# Checks of the kernel's own arithmetic and indices; scheduler.cpp has the functions that they call. Uninitialized
+# variables hold a pattern instead of a lucky zero. Templates' statics stay private to their library.
+_KERNEL_FLAGS = (
+    "-O1",
+    "-Wall",
+    "-Werror",
+    "-Wno-unknown-pragmas",
+    "-fno-gnu-unique",
+    "-ftrivial-auto-var-init=pattern",
+    "-fsanitize=bounds,alignment,null,integer-divide-by-zero,shift,signed-integer-overflow",
+)
+
+
+class KernelFault(RuntimeError):
+    """A kernel did what would crash, hang or read garbage on a GPU; the message says which thread did what, where."""
+
+
+class _Buffer(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("host", ctypes.c_void_p),
+        ("bytes", ctypes.c_uint64),
+        ("alignment_offset", ctypes.c_uint64),
+        ("writable", ctypes.c_int32),
+    )
+
+
+class _Argument(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("buffer", ctypes.c_int64),
+        ("offset", ctypes.c_uint64),
+        ("value", ctypes.c_void_p),
+        ("size", ctypes.c_uint64),
+    )
+
+
+class _Range(ctypes.Structure):
+    _fields_ = (("begin", ctypes.c_void_p), ("bytes", ctypes.c_uint64))
+
+
+class _Launch(ctypes.Structure):
+    _fields_ = (
+        ("entry", ctypes.c_uint64),
+        ("grid", ctypes.c_uint32),
+        ("block", ctypes.c_uint32),
+        ("dynamic_shared", ctypes.c_uint64),
+        ("seed", ctypes.c_uint64),
+        ("n_buffers", ctypes.c_uint64),
+        ("buffers", ctypes.POINTER(_Buffer)),
+        ("n_arguments", ctypes.c_uint64),
+        ("arguments", ctypes.POINTER(_Argument)),
+        ("n_static_shared", ctypes.c_uint64),
+        ("static_shared", ctypes.POINTER(_Range)),
+    )
+
+
+def missing_compiler() -> str | None:
+    """Why kernels cannot be executed here, or None if they can."""
+    if os.name != "posix":
+        return "CUDA on the CPU needs a POSIX system (signals and guard pages)."
+    if _compiler() is None:
+        return "CUDA on the CPU needs g++ 12 or later: install it, or name a compiler in the variable CXX."
+    return None
+
+
+def _compiler() -> str | None:
+    return shutil.which(os.environ.get("CXX", "g++"))
+
+
+class _Library:
+    """The compiled instances of one kernel file."""
+
+    def __init__(self, path: Path, expressions: Sequence[str]) -> None:
+        library = ctypes.CDLL(str(path), mode=os.RTLD_LOCAL | os.RTLD_NOW)
+        self.launch = library.cuda_on_cpu_launch
+        self.launch.argtypes = (ctypes.POINTER(_Launch), ctypes.c_char_p, ctypes.c_size_t)
+        self.launch.restype = ctypes.c_int
+        self.index = {expression: i for i, expression in enumerate(expressions)}
+        self.static_shared = self._static_shared(path)
+
+    def _static_shared(self, path: Path) -> Any:
+        # A static variable of a function has a local name (_ZZ...). Kernels have no other than their shared arrays.
+        listing = subprocess.run(
+            ["nm", "-S", "--defined-only", str(path)], check=True, capture_output=True, text=True
+        ).stdout
+        symbols = [line.split() for line in listing.splitlines()]
+        entry = ctypes.cast(self.launch, ctypes.c_void_p).value
+        assert entry is not None
+        base = entry - next(int(s[0], 16) for s in symbols if s[-1] == "cuda_on_cpu_launch")
+        shared = [s for s in symbols if len(s) == 4 and s[2] in "bBvVuU" and s[3].startswith("_ZZ")]
+        kept = [s for s in shared if "cuda_on_cpu" not in s[3]]
+        return (_Range * len(kept))(*(_Range(base + int(s[0], 16), int(s[1], 16)) for s in kept))
+
+
+class HostDevice:
+    """Executes kernels on NumPy arrays.
+
+    Args:
+        seed: the order of blocks, warps and lanes; with 0, blocks run in their order.
+        sources: kernel text by stem, for kernels that are not files (tests of the emulation itself).
+    """
+
+    array_type: type = np.ndarray
+
+    def __init__(self, *, seed: int = 1, sources: dict[str, tuple[str, dict[str, Kernel]]] | None = None) -> None:
+        self.seed = seed
+        self._sources = sources or {}
+        self._libraries: dict[str, _Library] = {}
+
+    def address(self, array: Array) -> int:
+        return int(array.ctypes.data)
+
+    def prepare(self, kernel: Kernel, instance: Instance) -> None:
+        self._library(kernel.stem)
+
+    def _library(self, stem: str) -> _Library:
+        if stem not in self._libraries:
+            text, found = self._sources[stem] if stem in self._sources else (source(stem), kernels(stem))
+            expressions = tuple(i.expression for k in found.values() for i in k.instances)
+            self._libraries[stem] = _load(stem, text, expressions)
+        return self._libraries[stem]
+
+    def run(
+        self,
+        kernel: Kernel,
+        instance: Instance,
+        grid: int,
+        block: int,
+        shared: int,
+        arguments: Sequence[Argument],
+    ) -> None:
+        library = self._library(kernel.stem)
+        regions = _merged([a for a in arguments if isinstance(a.value, np.ndarray)])
+        buffers = (_Buffer * max(1, len(regions)))(*(region.buffer() for region in regions))
+        alive: list[Any] = []
+        marshalled = (_Argument * max(1, len(arguments)))()
+        for i, argument in enumerate(arguments):
+            marshalled[i] = _marshalled(argument, regions, alive)
+        launch = _Launch(
+            library.index[instance.expression],
+            grid,
+            block,
+            shared,
+            self.seed,
+            len(regions),
+            buffers,
+            len(arguments),
+            marshalled,
+            len(library.static_shared),
+            library.static_shared,
+        )
+        message = ctypes.create_string_buffer(2048)
+        with _ONE_AT_A_TIME:
+            failed = library.launch(ctypes.byref(launch), message, len(message))
+        if failed:
+            raise KernelFault(f"{instance.expression} ({kernel.stem}.cu): {message.value.decode(errors='replace')}")
+
+
+_ONE_AT_A_TIME = threading.Lock()  # a library's scheduler is one
+
+
+class _Region:
+    """A stretch of host memory that one or several arguments lie in."""
+
+    def __init__(self, begin: int, end: int, argument: Argument) -> None:
+        self.begin, self.end, self.names = begin, end, [argument.parameter.name]
+        self.writable = not argument.parameter.is_const
+        base = argument.value
+        while isinstance(base.base, np.ndarray):
+            base = base.base
+        # A device allocation is aligned to 256 bytes or more; a view into it has the alignment of its offset.
+        self.alignment_offset = (begin - base.ctypes.data) % 16
+
+    def buffer(self) -> _Buffer:
+        name = " and ".join(dict.fromkeys(self.names)).encode()
+        return _Buffer(name, self.begin, self.end - self.begin, self.alignment_offset, self.writable)
+
+
+def _merged(arguments: Sequence[Argument]) -> list[_Region]:
+    """One region per stretch of memory: arrays that overlap share it, as they would on a device."""
+    spans = []
+    for argument in arguments:
+        array = argument.value
+        begin = array.ctypes.data
+        last = sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) if array.size else 0
+        spans.append((begin, begin + (last + array.itemsize if array.size else 0), argument))
+    regions: list[_Region] = []
+    for begin, end, argument in sorted(spans, key=lambda s: s[:2]):
+        if regions and begin < regions[-1].end:
+            regions[-1].end = max(end, regions[-1].end)
+            regions[-1].names.append(argument.parameter.name)
+            regions[-1].writable |= not argument.parameter.is_const
+        else:
+            regions.append(_Region(begin, end, argument))
+    return regions
+
+
+def _marshalled(argument: Argument, regions: list[_Region], alive: list[Any]) -> _Argument:
+    name = argument.parameter.name.encode()
+    if isinstance(argument.value, np.ndarray):
+        begin = argument.value.ctypes.data
+        for i, region in enumerate(regions):
+            if argument.parameter.name in region.names and region.begin <= begin <= region.end:
+                return _Argument(name, i, begin - region.begin, None, 8)
+        raise AssertionError(f"{argument.parameter.name} lies in no region")
+    value = np.array(0 if argument.value is None else argument.value, np.uint64 if argument.value is None else None)
+    alive.append(value)
+    return _Argument(name, -1, 0, value.ctypes.data, value.nbytes)
+
+
+@functools.cache
+def _load(stem: str, text: str, expressions: tuple[str, ...]) -> _Library:
+    # g++ has no counterpart of `extern __shared__`: the scheduler defines the one array that it may name.
+    body = text.replace("extern __shared__", "extern")
+    entries = ",\n    ".join(f"EntryOf<&::{e}>::entry()" for e in expressions)
+    program = (
+        f'#include "cuda_on_cpu.hpp"\n{body}\n#undef __shared__\n'
+        f"namespace cuda_on_cpu {{\nconst Entry entries[] = {{\n    {entries}}};\n"
+        f"const size_t n_entries = {len(expressions)};\n}}\n"
+    )
+    library = _compiled(f"{stem}.so", program, (*_COMMON_FLAGS, *_KERNEL_FLAGS, "-shared"), _scheduler())
+    return _Library(library, expressions)
+
+
+@functools.cache
+def _scheduler() -> Path:
+    return _compiled(
+        "scheduler.o",
+        (HERE / "scheduler.cpp").read_text(encoding="utf-8"),
+        (*_COMMON_FLAGS, *_SCHEDULER_FLAGS, "-c"),
+    )
+
+
+def _compiled(name: str, program: str, flags: Sequence[str], *objects: Path) -> Path:
+    """The compiler's output for `program`, kept in the cache folder under the hash of all that it depends on."""
+    compiler = _compiler()
+    if compiler is None:
+        raise FileNotFoundError(missing_compiler())
+    key = hashlib.sha256(repr((program, tuple(flags), compiler, os.environ.get("CXXFLAGS", ""))).encode())
+    for part in (*sorted(HERE.glob("*.hpp")), *sorted((HERE / "include").glob("*.h")), *objects):
+        key.update(part.read_bytes())
+    folder = Path(tempfile.gettempdir()) / f"cuda_on_cpu-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    target = folder / f"{key.hexdigest()[:24]}-{name}"
+    if not target.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            text, output = Path(scratch) / "program.cpp", Path(scratch) / name
+            text.write_text(program, encoding="utf-8")
+            command = [compiler, *flags, *os.environ.get("CXXFLAGS", "").split()]
+            command += [f"-I{HERE}", f"-I{HERE / 'include'}", str(text), *map(str, objects), "-o", str(output)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise KernelCompileError(f"{name} does not compile for the CPU:\n{done.stderr[-6000:]}")
+            output.replace(target)
+    return target

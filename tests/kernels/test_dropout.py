@@ -1,0 +1,90 @@
+"""dropout.cu: the mask is NumPy's Philox stream bit for bit, at every size, block size and grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fcnn_gpu._types import HostArray
+from fcnn_gpu.backend._kernels import Launcher
+
+from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
+
+KEY = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
+
+
+def expected_mask(n: int, key: tuple[int, int], step: int, threshold: int) -> HostArray:
+    """The definition: 16-bit draws of NumPy's own Philox words, lowest bits first."""
+    counter = np.array([0, step, 0, 0], np.uint64)
+    words = np.random.Philox(key=np.array(key, np.uint64), counter=counter).random_raw(-(-n // 4))
+    draws = np.stack([(words >> np.uint64(16 * k)) & np.uint64(0xFFFF) for k in range(4)], axis=1).ravel()[:n]
+    return (draws >= threshold).astype(np.uint8)
+
+
+def forward(launcher: Launcher, A: HostArray, step: int, threshold: int) -> tuple[HostArray, HostArray]:
+    out, mask = poisoned(A.shape, A.dtype), poisoned(A.shape, np.uint8)
+    scale = 1 / (1 - threshold / 65536)
+    arguments = [A.size, *KEY, threshold, scale, np.array([step]), A, out, mask]
+    launcher.launch("dropout", "dropout_forward", (A.dtype,), arguments, threads=-(-A.size // 16))
+    return out, mask
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("n", [0, 1, 3, 15, 16, 17, 1000, 4097])
+def test_forward_is_numpys_stream(launcher: Launcher, dtype: np.dtype[Any], n: int) -> None:
+    A = np.random.default_rng(n).normal(size=n).astype(dtype)
+    threshold = round(0.3 * 65536)
+    out, mask = forward(launcher, A, 7, threshold)
+    np.testing.assert_array_equal(mask, expected_mask(n, KEY, 7, threshold))
+    assert_rounded(out, A.astype(np.float64) * mask / (1 - threshold / 65536), roundings=2)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("max_blocks", [1, 3, 65_536])
+def test_any_grid_gives_the_same_mask(make_launcher: Callable[..., Launcher], block: int, max_blocks: int) -> None:
+    A = np.ones((129, 257), np.float32, order="F")
+    out, mask = forward(make_launcher(block=block, max_blocks=max_blocks), A, 123, 32768)
+    expected = expected_mask(A.size, KEY, 123, 32768).reshape(A.shape, order="F")
+    np.testing.assert_array_equal(mask, expected)
+    np.testing.assert_array_equal(out, 2 * expected.astype(np.float32))
+
+
+@given(step=st.integers(0, 2**62), threshold=st.integers(0, 65535), n=st.integers(1, 200))
+@settings(max_examples=50, deadline=None)
+def test_any_step_and_threshold(launcher: Launcher, step: int, threshold: int, n: int) -> None:
+    out, mask = forward(launcher, np.ones(n, np.float64), step, threshold)
+    np.testing.assert_array_equal(mask, expected_mask(n, KEY, step, threshold))
+    np.testing.assert_array_equal(out, mask * (1 / (1 - threshold / 65536)))
+
+
+def test_keeps_the_stated_share(launcher: Launcher) -> None:
+    n, p = 1_000_000, 0.2
+    _, mask = forward(launcher, np.ones(n, np.float32), 0, round(p * 65536))
+    # Six standard deviations of a binomial share.
+    assert abs(mask.mean() - (1 - p)) < 6 * np.sqrt(p * (1 - p) / n)
+
+
+def test_in_place_and_infinities(launcher: Launcher) -> None:
+    A = np.full(64, np.inf, np.float32)
+    mask = poisoned(64, np.uint8)
+    arguments = [64, *KEY, 32768, 2.0, np.array([1]), A, A, mask]
+    launcher.launch("dropout", "dropout_forward", (A.dtype,), arguments, threads=4)
+    np.testing.assert_array_equal(A, np.where(mask, np.inf, 0))
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("n", [0, 1, 1001])
+def test_backward(make_launcher: Callable[..., Launcher], dtype: np.dtype[Any], block: int, n: int) -> None:
+    rng = np.random.default_rng(n)
+    dOut = rng.normal(size=n).astype(dtype)
+    mask = rng.integers(0, 2, n).astype(np.uint8)
+    dA, scale = poisoned(n, dtype), accumulator(dtype).type(1 / 0.7)
+    launcher = make_launcher(block=block, max_blocks=2)
+    launcher.launch("dropout", "dropout_backward", (dtype,), [n, scale, dOut, mask, dA], threads=n)
+    assert_rounded(dA, dOut.astype(np.float64) * mask * float(scale))
