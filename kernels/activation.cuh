@@ -1,4 +1,7 @@
-// Activation functions by number, as compile-time parameters of the kernels that apply them.
+// Activation functions f and their derivatives f′ by number, as compile-time parameters of the kernels that apply them.
+//
+// The numbers are the order of ELEMENTWISE in fcnn_gpu/backend/_ops/_activation.py. No exponential overflows: inputs of
+// ±10⁴ are as good as any other. NaN goes through, so that a diverged network shows.
 #pragma once
 
 #include "common.cuh"
@@ -17,9 +20,64 @@ enum Activation {
     SOFTPLUS = 10
 };
 
-// f(z). `alpha` is the slope of leaky ReLU and the scale of ELU.
+// 1/(1 + e^−z), as e^z/(1 + e^z) for z < 0
+template <typename A> __device__ __forceinline__ A sigmoid(A z) {
+    A small = exp(-fabs(z));
+    return (z >= 0 ? A(1) : small) / (1 + small);
+}
+
+// Φ(z) = ½(1 + erf(z/√2))
+template <typename A> __device__ __forceinline__ A normal_cdf(A z) {
+    return A(0.5) * (1 + erf(z * A(0.70710678118654752440)));
+}
+
+// tanh(√(2/π)(z + 0.044715 z³)). Source: Hendrycks & Gimpel (2016), "Gaussian error linear units", section 2.
+template <typename A> __device__ __forceinline__ A gelu_tanh_inner(A z) {
+    return tanh(A(0.79788456080286535588) * z * (1 + A(0.044715) * z * z));
+}
+
+// f(z). `alpha` is the slope of leaky ReLU for z < 0 (0 ≤ α ≤ 1) and the scale of ELU.
 template <int kind, typename A> __device__ __forceinline__ A activate(A z, A alpha) {
-    static_assert(kind == IDENTITY || kind == RELU, "no such activation");
-    if constexpr (kind == RELU) return z > A(0) || z != z ? z : A(0);  // NaN goes through: divergence must show
+    static_assert(kind >= IDENTITY && kind <= SOFTPLUS, "no such activation");
+    if constexpr (kind == SIGMOID) return sigmoid(z);
+    if constexpr (kind == TANH) return tanh(z);
+    if constexpr (kind == RELU) return z < 0 ? A(0) : z;  // a comparison with NaN is false: NaN stays
+    if constexpr (kind == LEAKY_RELU) return z > 0 ? z : alpha * z;
+    if constexpr (kind == ELU) return z > 0 ? z : alpha * expm1(z);
+    if constexpr (kind == SELU) {  // Klambauer et al. (2017), "Self-normalizing neural networks", eq. 2
+        return A(1.0507009873554804934) * (z > 0 ? z : A(1.6732632423543772848) * expm1(z));
+    }
+    if constexpr (kind == GELU) return z * normal_cdf(z);
+    if constexpr (kind == GELU_TANH) return A(0.5) * z * (1 + gelu_tanh_inner(z));
+    if constexpr (kind == SILU) return z * sigmoid(z);
+    if constexpr (kind == SOFTPLUS) return (z < 0 ? A(0) : z) + log1p(exp(-fabs(z)));  // max(z, 0) + log(1 + e^−|z|)
     return z;
+}
+
+// f′ from `saved`: from the output a = f(z) for identity, sigmoid, tanh, ReLU and leaky ReLU (whose A may overwrite Z),
+// from the input z for the others.
+template <int kind, typename A> __device__ __forceinline__ A activation_derivative(A saved, A alpha) {
+    static_assert(kind >= IDENTITY && kind <= SOFTPLUS, "no such activation");
+    if constexpr (kind == SIGMOID) return (1 - saved) * saved;
+    if constexpr (kind == TANH) return 1 - saved * saved;
+    if constexpr (kind == RELU) return saved > 0 ? A(1) : A(0);
+    if constexpr (kind == LEAKY_RELU) return saved > 0 ? A(1) : alpha;
+    if constexpr (kind == ELU) return saved > 0 ? A(1) : alpha * exp(saved);
+    if constexpr (kind == SELU) {
+        return A(1.0507009873554804934) * (saved > 0 ? A(1) : A(1.6732632423543772848) * exp(saved));
+    }
+    if constexpr (kind == GELU) {  // Φ(z) + z φ(z), φ(z) = e^(−z²/2)/√(2π)
+        return normal_cdf(saved) + saved * A(0.39894228040143267794) * exp(A(-0.5) * saved * saved);
+    }
+    if constexpr (kind == GELU_TANH) {  // ½(1 + h) + ½ z (1 − h²) √(2/π) (1 + 3·0.044715 z²)
+        A h = gelu_tanh_inner(saved);
+        A inner_slope = A(0.79788456080286535588) * (1 + A(3 * 0.044715) * saved * saved);
+        return A(0.5) * (1 + h + saved * (1 - h * h) * inner_slope);
+    }
+    if constexpr (kind == SILU) {  // σ(1 + z(1 − σ))
+        A s = sigmoid(saved);
+        return s * (1 + saved * (1 - s));
+    }
+    if constexpr (kind == SOFTPLUS) return sigmoid(saved);
+    return A(1);
 }

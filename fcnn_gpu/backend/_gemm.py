@@ -1,0 +1,135 @@
+"""Matrix products through a column-major BLAS (cuBLAS) without copying an operand.
+
+BLAS computes C = op(A)·op(B) on column-major matrices, op the identity or the transpose. A C-ordered matrix is the
+transpose of a column-major one, and a C-ordered result is had from outᵀ = Bᵀ·Aᵀ; so every product of C- and F-ordered
+matrices is one call. `plan_gemm` works out its arguments; `CublasGemm` makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .._types import Array
+
+_LARGEST = 2**31 - 1  # cuBLAS's sizes are 32-bit integers
+
+
+@dataclass(frozen=True)
+class GemmPlan:
+    """The arguments of one BLAS call: C (m, n) = op(first)·op(second) with inner dimension k.
+
+    `swapped`: first is B and second is A, because outᵀ is computed. The leading dimensions are in elements.
+    """
+
+    swapped: bool
+    transpose_first: bool
+    transpose_second: bool
+    m: int
+    n: int
+    k: int
+    ld_first: int
+    ld_second: int
+    ld_out: int
+
+
+def plan_gemm(A: Array, B: Array, out: Array) -> GemmPlan:
+    """The BLAS call that writes A·B into out.
+
+    A (m, k), B (k, n), out (m, n), each with one axis of unit stride; the other stride may be larger than the matrix
+    (a slice of rows or columns). Raises ValueError for other layouts and for shapes that do not fit, TypeError for
+    dtypes that differ.
+
+    >>> W, A0, Z = np.empty((50, 100)), np.empty((32, 100)).T, np.empty((32, 50)).T
+    >>> plan_gemm(W, A0, Z)
+    GemmPlan(swapped=False, transpose_first=True, transpose_second=False, m=50, n=32, k=100, ld_first=100, ...)
+    """
+    if not (A.ndim == B.ndim == out.ndim == 2 and A.shape[1] == B.shape[0] and out.shape == (A.shape[0], B.shape[1])):
+        raise ValueError(
+            f"gemm expects A (m, k), B (k, n) and out (m, n), got {A.shape}, {B.shape} and {out.shape}. "
+            "Is one of them transposed?"
+        )
+    if not A.dtype == B.dtype == out.dtype:
+        raise TypeError(f"gemm expects one dtype, got A {A.dtype}, B {B.dtype} and out {out.dtype}.")
+    ld_a, c_ordered_a = _leading_dimension("A", A)
+    ld_b, c_ordered_b = _leading_dimension("B", B)
+    ld_out, c_ordered_out = _leading_dimension("out", out)
+    (m, k), n = A.shape, B.shape[1]
+    if max(m, n, k, ld_a, ld_b, ld_out) > _LARGEST:
+        raise ValueError(f"gemm: a matrix of shape {A.shape} or {B.shape} is too large for one product. Split it.")
+    if c_ordered_out:  # outᵀ = Bᵀ·Aᵀ
+        return GemmPlan(True, not c_ordered_b, not c_ordered_a, n, m, k, ld_b, ld_a, ld_out)
+    return GemmPlan(False, c_ordered_a, c_ordered_b, m, n, k, ld_a, ld_b, ld_out)
+
+
+def _leading_dimension(name: str, x: Array) -> tuple[int, bool]:
+    """(leading dimension, whether C-ordered): elements from one column to the next, or from one row to the next."""
+    rows, columns = x.shape
+    row_stride, column_stride = (stride // x.dtype.itemsize for stride in x.strides)
+    if x.size == 0:
+        return max(1, rows), False
+    # A dimension of one element is never stepped along: its stride means nothing.
+    if rows == 1 or row_stride == 1:
+        leading = rows if columns == 1 else column_stride
+        if leading >= rows:
+            return leading, False
+    if columns == 1 or column_stride == 1:
+        leading = columns if rows == 1 else row_stride
+        if leading >= columns:
+            return leading, True
+    raise ValueError(
+        f"gemm expects {name} in C or F order (or a slice of rows or columns of one), got shape {x.shape} with "
+        f"strides {x.strides} bytes. Copy it into a contiguous array first."
+    )
+
+
+class CublasGemm:
+    """out = A·B or out += A·B by one cuBLAS call, on the current device and stream.
+
+    Args:
+        cublas: the module `cupy_backends.cuda.libs.cublas`.
+        handle: returns the cuBLAS handle of the current device and thread.
+        address: the address of an array's first element.
+    """
+
+    def __init__(self, cublas: Any, handle: Callable[[], int], address: Callable[[Array], int]) -> None:
+        self._handle = handle
+        self._address = address
+        self._operation = (cublas.CUBLAS_OP_N, cublas.CUBLAS_OP_T)
+        self._function = {np.dtype(np.float32): cublas.sgemm, np.dtype(np.float64): cublas.dgemm}
+        # The factors of op(A)·op(B) and C, read from host memory: CuPy leaves its handles in host pointer mode.
+        self._factors = {dtype: np.array([0.0, 1.0], dtype) for dtype in self._function}
+
+    def __call__(self, A: Array, B: Array, out: Array, accumulate: bool = False) -> None:
+        plan = plan_gemm(A, B, out)
+        function = self._function.get(out.dtype)
+        if function is None:
+            raise TypeError(f"gemm multiplies float32 and float64 matrices, got {out.dtype}.")
+        if plan.m == 0 or plan.n == 0:
+            return
+        if plan.k == 0:  # an empty sum; the operands have no address to pass
+            if not accumulate:
+                out.fill(0)
+            return
+        zero = self._factors[out.dtype].ctypes.data
+        one = zero + out.dtype.itemsize
+        first, second = (B, A) if plan.swapped else (A, B)
+        function(
+            self._handle(),
+            self._operation[plan.transpose_first],
+            self._operation[plan.transpose_second],
+            plan.m,
+            plan.n,
+            plan.k,
+            one,
+            self._address(first),
+            plan.ld_first,
+            self._address(second),
+            plan.ld_second,
+            one if accumulate else zero,
+            self._address(out),
+            plan.ld_out,
+        )

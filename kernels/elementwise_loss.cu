@@ -1,0 +1,52 @@
+// ℓ_j = (1/n) Σ_i ρ(z_ij, y_ij), losses_j = w_j ℓ_j and dZ_ij = w_j/(n·batch) · ∂ρ/∂z, in one pass. With e = z − y:
+//     mse: ρ = e²;  mae: ρ = |e|;  huber: ρ = ½e² for |e| ≤ δ, else δ(|e| − ½δ);
+//     binary_cross_entropy: ρ = max(z, 0) − z·y + log(1 + e^−|z|), whose derivative is σ(z) − y.
+// A warp or a block per sample (sample_group.cuh).
+#include "common.cuh"
+#include "sample_group.cuh"
+
+enum ElementwiseLoss { MSE, MAE, HUBER, BINARY_CROSS_ENTROPY };
+
+// Returns ρ and leaves ∂ρ/∂z in `slope`. A NaN in z or y reaches both.
+template <ElementwiseLoss KIND, typename A>
+__device__ inline A loss_of_element(A z, A y, A delta, A& slope) {
+    A e = z - y;
+    A size = fabs(e);
+    if (KIND == MSE) {
+        slope = 2 * e;
+        return e * e;
+    }
+    if (KIND == MAE) {
+        slope = e > 0 ? A(1) : e < 0 ? A(-1) : e;
+        return size;
+    }
+    if (KIND == HUBER) {
+        slope = e > delta ? delta : e < -delta ? -delta : e;
+        A inner = size > delta ? delta : size;
+        return inner * (size - inner / 2);
+    }
+    A small = exp(-fabs(z));
+    slope = (z >= 0 ? A(1) : small) / (1 + small) - y;
+    return (z > 0 ? z : A(0)) - z * y + log1p(small);
+}
+
+// instances: T in float, double; KIND in enum ElementwiseLoss; GROUP in enum SampleGroup
+template <typename T, ElementwiseLoss KIND, SampleGroup GROUP>
+__global__ void elementwise_loss(long long n, long long batch, Accumulator<T> delta,
+                                 const T* __restrict__ Z /* F (n, batch) */, const T* __restrict__ Y /* F (n, batch) */,
+                                 const T* __restrict__ sample_weight /* any (batch), may be null */,
+                                 T* __restrict__ losses /* any (batch) */, T* __restrict__ dZ /* F (n, batch) */) {
+    T per_unit = T(1) / static_cast<T>(n);
+    T per_element = T(1) / (static_cast<T>(n) * static_cast<T>(batch));
+    for (long long j = first_sample<GROUP>(); j < batch; j += sample_stride<GROUP>()) {
+        T weight = sample_weight != nullptr ? sample_weight[j] : T(1);
+        T loss = 0;
+        for (long long i = first_unit<GROUP>(); i < n; i += unit_stride<GROUP>()) {
+            T slope;
+            loss += loss_of_element<KIND>(Z[j * n + i], Y[j * n + i], delta, slope);
+            dZ[j * n + i] = slope * per_element * weight;
+        }
+        loss = group_sum<GROUP>(loss);
+        if (first_unit<GROUP>() == 0) losses[j] = loss * per_unit * weight;
+    }
+}
