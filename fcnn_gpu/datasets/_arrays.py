@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import tokenize
+import warnings
 import zipfile
 import zlib
 from typing import IO
@@ -14,6 +16,14 @@ from ._files import DataFileError, StrPath, existing_file, read_up_to
 
 _NPY_MAGIC = b"\x93NUMPY"
 _MAX_BYTES = 2**63 - 1
+_ZIP_FAULTS = (  # what zipfile raises on damaged archives; ValueError is a name that cannot be decoded
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 
 
 def read_npy(path: StrPath) -> HostArray:
@@ -39,12 +49,16 @@ def read_npz(path: StrPath) -> dict[str, HostArray]:
     arrays: dict[str, HostArray] = {}
     try:
         with zipfile.ZipFile(path) as archive:
+            if any(info.header_offset < 0 for info in archive.infolist()):
+                raise zipfile.BadZipFile("a member begins before the file does")
             for member in archive.namelist():
                 if not member.endswith(".npy"):
                     raise DataFileError(path, f"holds {member!r}, which is no .npy array: not a .npz file.")
                 with archive.open(member) as stream:
                     arrays[member.removesuffix(".npy")] = _read_array(stream, path, f"{member}: ")
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except DataFileError:
+        raise
+    except _ZIP_FAULTS as error:
         raise DataFileError(path, f"not a whole .npz file ({error}). Was it cut off or damaged?") from error
     return arrays
 
@@ -58,8 +72,10 @@ def _read_array(stream: IO[bytes], path: StrPath, member: str) -> HostArray:
     if version not in readers:
         raise DataFileError(path, f"{member}.npy version {version[0]}.{version[1]} is not known; 1.0 and 2.0 are.")
     try:
-        shape, fortran_order, dtype = readers[version](stream)
-    except (ValueError, TypeError, SyntaxError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a header that NumPy can only read by mending it is damaged too
+            shape, fortran_order, dtype = readers[version](stream)
+    except (ValueError, TypeError, SyntaxError, tokenize.TokenError, Warning) as error:
         raise DataFileError(path, f"{member}damaged or truncated .npy header ({error}).") from error
     if dtype.hasobject:
         raise DataFileError(
@@ -67,11 +83,11 @@ def _read_array(stream: IO[bytes], path: StrPath, member: str) -> HostArray:
             f"{member}holds Python objects (dtype {dtype}), which only unsafe pickle can load. Save numbers or "
             "strings: array.astype(np.float32), or array.astype(str) for labels.",
         )
-    if dtype.kind not in "biufUS":
+    if dtype.kind not in "biufUS" or dtype.itemsize == 0:
         raise DataFileError(path, f"{member}holds {dtype} elements; expected real numbers, or text for labels.")
     promise = f"shape {shape} of {dtype}"
-    if math.prod(size for size in shape if size) * max(dtype.itemsize, 1) > _MAX_BYTES:
-        raise DataFileError(path, f"{member}the header promises {promise}, more than any memory.")
+    if min(shape, default=0) < 0 or math.prod(size for size in shape if size) * dtype.itemsize > _MAX_BYTES:
+        raise DataFileError(path, f"{member}the header promises {promise}, which no memory can hold.")
     n_bytes = math.prod(shape) * dtype.itemsize
     content = read_up_to(stream, n_bytes)
     if len(content) < n_bytes:

@@ -19,7 +19,10 @@ from .._types import HostArray
 from ._files import DataFileError, StrPath, existing_file
 
 MISSING = frozenset({"", "?", "na", "n/a", "#n/a", "nan", "null", "none"})
-"""What stands for a missing value in a cell, in lower case."""
+"""What stands for a missing number in a cell, in lower case."""
+
+MISSING_TEXT = MISSING - {"null", "none"}
+"""What stands for a missing label: "none" may well be the name of a class."""
 
 _DELIMITERS = ("\t", ";", "|", ",")
 _UNIT_SEPARATOR = "\x1f"  # joins unquoted cells: it cannot occur in them
@@ -74,7 +77,7 @@ class Table:
         else:
             cells = [line.split(self.delimiter, index + 1)[index].strip() for line in self.lines]
         for cell, number in zip(cells, self.line_numbers, strict=True):
-            if cell.lower() in MISSING:
+            if cell.lower() in MISSING_TEXT:
                 raise DataFileError(self.path, f"line {number}, {self.column_name(index)}: {_missing(cell)}")
         return cells
 
@@ -212,7 +215,7 @@ def _is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return "_" not in cell  # Python reads 1_000; data files do not mean it
+    return "_" not in cell and cell.isascii()  # Python also reads 1_000 and other scripts' digits; NumPy does not
 
 
 def _number_fault(cell: str) -> str | None:

@@ -131,7 +131,7 @@ def _parse(stream: IO[bytes] | gzip.GzipFile, path: StrPath) -> HostArray:
     dtype = IDX_TYPES[code]
     promise = f"{' × '.join(map(str, shape))} elements of {dtype.newbyteorder('=')}"
     if math.prod(size for size in shape if size) * dtype.itemsize > _MAX_BYTES:
-        raise DataFileError(path, f"wrong counts: the header promises {promise}, more than any memory.")
+        raise DataFileError(path, f"wrong counts: the header promises {promise}, which no memory can hold.")
     n_bytes = math.prod(shape) * dtype.itemsize
     content = read_up_to(stream, n_bytes)
     if len(content) < n_bytes:

@@ -29,7 +29,7 @@ def parse_cells(cells: list[str]) -> HostArray:
     array(['1', 'b'], dtype='<U1')
     """
     text = np.array(cells)
-    if any("_" in cell for cell in cells):
+    if any("_" in cell or not cell.isascii() for cell in cells):
         return text
     try:
         return text.astype(np.float64)
@@ -88,7 +88,7 @@ def encode_targets(
 
 
 def _check_finite(values: HostArray, path: Path, row_name: RowName) -> None:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         finite = np.isfinite(values.astype(np.float32))
     if not finite.all():
         bad = tuple(int(i) for i in np.argwhere(~finite)[0])

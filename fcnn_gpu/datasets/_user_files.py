@@ -163,7 +163,7 @@ def as_features(array: HostArray, path: Path, what: str = "the inputs") -> tuple
     if array.dtype == np.uint8:
         X = np.divide(flat, np.float32(255), dtype=np.float32, order="C")
     else:
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):  # both show below
             X = np.ascontiguousarray(flat, dtype=np.float32)
         finite = np.isfinite(X)
         if not finite.all():
