@@ -466,6 +466,8 @@ def test_unwritable_cache_names_the_variable(server: Server, tmp_path: Path) -> 
 def test_mirrors_are_http_addresses(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"http or https address, got 'file:///etc'"):
         download_file(catalogue.MNIST_FILES[0], tmp_path, ["file:///etc"])
+    with pytest.raises(TypeError, match="mirrors is a list of addresses"):
+        download_file(catalogue.MNIST_FILES[0], tmp_path, "https://example.org")
     with pytest.raises(DownloadError, match="no mirror was given"):
         download_file(catalogue.MNIST_FILES[0], tmp_path, [])
     assert all(mirror.startswith("https://") for mirror in datasets.MNIST_MIRRORS)

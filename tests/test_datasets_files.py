@@ -82,6 +82,7 @@ def test_csv_with_header_and_text_labels(tmp_path: Path) -> None:
         IRIS.rstrip("\n"),
         IRIS.replace("setosa", '"setosa"').replace("length", '"length"'),
         IRIS.replace("5.1", '"5.1"'),
+        IRIS.replace("5.1", '"5.1"').replace("\n", "\n\n"),
     ],
 )
 def test_csv_dialects(tmp_path: Path, text: str) -> None:
@@ -139,6 +140,7 @@ def test_task_follows_the_targets(tmp_path: Path) -> None:
     whole = load([10, 2, 2, 10])
     assert (whole.task, whole.class_names, list(whole.y_train)) == ("classification", ("2", "10"), [1, 0, 0, 1])
     assert load(["1.0", "3.0"]).class_names == ("1", "3")
+    assert load(["1_0", "2_0"]).class_names == ("1_0", "2_0")
     fractions = load([0.5, 2, 3])
     assert (fractions.task, fractions.class_names, fractions.n_outputs) == ("regression", None, 1)
     assert fractions.y_train.dtype == np.float32

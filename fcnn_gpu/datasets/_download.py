@@ -76,9 +76,11 @@ def download_file(
         The path of the checked file.
 
     Raises:
-        ValueError: a mirror is no http address.
+        TypeError, ValueError: `mirrors` is no list; a mirror is no http address.
         DownloadError: no mirror gave the file; the message lists what each one answered.
     """
+    if isinstance(mirrors, str):
+        raise TypeError(f"mirrors is a list of addresses, got {mirrors!r}. Write [{mirrors!r}].")
     for mirror in mirrors:
         if not mirror.startswith(("http://", "https://")):
             raise ValueError(f"A mirror is an http or https address, got {mirror!r}.")
