@@ -1,0 +1,55 @@
+"""Fully-connected neural networks, trained fast on CUDA GPUs and on any CPU, every gradient beside its equation.
+
+>>> import fcnn_gpu as fcnn
+>>> data = fcnn.datasets.load("digits")
+>>> model = fcnn.Sequential([fcnn.Dense(32, activation="relu"), fcnn.Dense(10)], n_in=64, seed=0, backend="numpy")
+>>> trainer = fcnn.Trainer(model, loss="cross_entropy", optimizer=fcnn.Adam(3e-3), metrics=["accuracy"])
+>>> history = trainer.fit(data.X_train, data.y_train, epochs=20, batch_size=32)
+>>> trainer.evaluate(data.X_test, data.y_test)["accuracy"] > 0.94
+True
+"""
+
+from . import activations as activations
+from . import callbacks as callbacks
+from . import datasets as datasets
+from . import initializers as initializers
+from . import layers as layers
+from . import losses as losses
+from . import metrics as metrics
+from . import optimizers as optimizers
+from . import regularizers as regularizers
+from . import schedules as schedules
+from ._diagnosis import DivergenceError as DivergenceError
+from .backend import BackendError as BackendError
+from .backend import set_backend as set_backend
+from .backend import to_numpy as to_numpy
+from .callbacks import Callback as Callback
+from .callbacks import EarlyStopping as EarlyStopping
+from .callbacks import ModelCheckpoint as ModelCheckpoint
+from .callbacks import ProgressBar as ProgressBar
+from .history import History as History
+from .initializers import SymmetryWarning as SymmetryWarning
+from .layers import Activation as Activation
+from .layers import BatchNorm as BatchNorm
+from .layers import Dense as Dense
+from .layers import Dropout as Dropout
+from .layers import Layer as Layer
+from .layers import LayerNorm as LayerNorm
+from .layers import Residual as Residual
+from .losses import MAE as MAE
+from .losses import MSE as MSE
+from .losses import BinaryCrossEntropy as BinaryCrossEntropy
+from .losses import CrossEntropy as CrossEntropy
+from .losses import Huber as Huber
+from .losses import Loss as Loss
+from .model import Sequential as Sequential
+from .optimizers import SGD as SGD
+from .optimizers import Adagrad as Adagrad
+from .optimizers import Adam as Adam
+from .optimizers import AdamW as AdamW
+from .optimizers import RMSprop as RMSprop
+from .serialization import ModelFileError as ModelFileError
+from .serialization import load as load
+from .training import Trainer as Trainer
+
+__version__ = "0.1.0"

@@ -14,6 +14,8 @@ from ._checks import suggest
 
 T = TypeVar("T")
 
+_families: list[Registry[Any]] = []
+
 
 class Registry(Generic[T]):
     """The members of one family by name.
@@ -25,6 +27,7 @@ class Registry(Generic[T]):
         self.family = family
         self._base = base
         self._members: dict[str, type[T]] = {}
+        _families.append(self)
 
     def register(self, name: str) -> Any:
         """Class decorator: make the class known as `name` (and set its `name` attribute)."""
@@ -46,10 +49,12 @@ class Registry(Generic[T]):
             raise ValueError(f"Unknown {self.family} {name!r}. {suggest(name, self._members)}")
         return self._members[name]
 
-    def resolve(self, spec: str | T | type[T]) -> T:
-        """An instance: a name or a class gives its defaults, an instance is returned as it is."""
+    def resolve(self, spec: str | T | type[T] | dict[str, Any]) -> T:
+        """An instance: a name or a class gives its defaults, a `config` what it says, an instance is taken as it is."""
         if isinstance(spec, str):
             return self[spec]()
+        if isinstance(spec, dict):
+            return self.build(spec)
         if isinstance(spec, type) and issubclass(spec, self._base):
             return spec()
         if isinstance(spec, self._base):
@@ -60,11 +65,21 @@ class Registry(Generic[T]):
         )
 
     def config(self, member: T) -> dict[str, Any]:
-        """A member as plain data: its name and its dataclass fields."""
+        """A member as plain data (what JSON holds): its name and its dataclass fields, members of families included."""
         fields = dataclasses.fields(member) if dataclasses.is_dataclass(member) else ()
-        return {"name": member.name} | {f.name: getattr(member, f.name) for f in fields if f.init}  # type: ignore[attr-defined]
+        plain = {f.name: _plain(getattr(member, f.name)) for f in fields if f.init}
+        return {"name": member.name} | plain  # type: ignore[attr-defined]
 
     def build(self, config: dict[str, Any]) -> T:
         """The inverse of `config`."""
         arguments = dict(config)
         return self[arguments.pop("name")](**arguments)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    for family in _families:
+        if isinstance(value, family._base):
+            return family.config(value)
+    return value

@@ -2,5 +2,7 @@
 
 from ._ops import Ops as Ops
 from ._select import BackendError as BackendError
+from ._select import ops_for as ops_for
 from ._select import resolve_backend as resolve_backend
 from ._select import set_backend as set_backend
+from ._select import to_numpy as to_numpy

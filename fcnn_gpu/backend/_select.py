@@ -11,7 +11,10 @@ import os
 import re
 import threading
 
+import numpy as np
+
 from .._checks import suggest
+from .._types import Array, HostArray
 from ._ops import Ops
 
 logger = logging.getLogger("fcnn_gpu")
@@ -62,6 +65,18 @@ def resolve_backend(backend: str | Ops | None = None) -> Ops:
         except BackendError as reason:
             _say_once(f"fcnn_gpu computes on the CPU (NumPy): {reason}")
             return _numpy_ops()
+
+
+def ops_for(array: Array) -> Ops:
+    """The primitives of the device that an array is on."""
+    if isinstance(array, np.ndarray):
+        return resolve_backend("numpy")
+    return resolve_backend(f"cupy:{array.device.id}")
+
+
+def to_numpy(array: Array) -> HostArray:
+    """An array of any backend on the host."""
+    return ops_for(array).to_numpy(array)
 
 
 def _check_name(backend: object, who: str) -> tuple[str, int]:

@@ -1,0 +1,193 @@
+"""What people hang on a training run.
+
+A callback is told of the run's events in this order: `on_train_begin`, then per epoch `on_epoch_begin`, `on_tick`
+(several times a second, with the device's losses fetched), `on_epoch_end` (with the epoch's record of the history),
+and at last `on_train_end`, which also comes after an interrupt or an error. Setting `trainer.stop_reason` ends the run
+after the epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._checks import check_bool, check_integer, check_real, suggest
+from .history import History
+
+if TYPE_CHECKING:
+    from .training import Trainer
+
+
+class Callback:
+    """Base of all callbacks: every event does nothing."""
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Before the first epoch; `trainer.columns` holds the names that the records will have."""
+
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
+        """Before epoch `epoch` (from 1)."""
+
+    def on_tick(self, trainer: Trainer, step: int, n_steps: int, loss: float) -> None:
+        """A few times a second: `step` of the epoch's `n_steps` are done, with this mean data loss so far."""
+
+    def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
+        """After each epoch, with its line of the history."""
+
+    def on_train_end(self, trainer: Trainer, history: History) -> None:
+        """After the last epoch, an interrupt or an error."""
+
+
+def better_is_greater(column: str, trainer: Trainer) -> bool:
+    """Whether more of a column is better: its metric knows; losses, penalties and errors are better when small."""
+    for metric in trainer.metrics:
+        if column in (metric.label, f"val_{metric.label}"):
+            return metric.greater_is_better
+    return False
+
+
+def check_monitor(who: str, column: str, trainer: Trainer) -> None:
+    """A ValueError if the run will not record `column`."""
+    if column not in trainer.columns:
+        hint = " val_ columns need validation_data or validation_split." if column.startswith("val_") else ""
+        raise ValueError(
+            f"{who} monitors {column!r}, which this run does not record.{hint} {suggest(column, trainer.columns)}"
+        )
+
+
+@dataclass
+class EarlyStopping(Callback):
+    """End the run when `monitor` has not improved by more than `min_delta` for `patience` epochs in a row.
+
+    With `restore_best` the model then, and also when the run ends by itself, gets the weights of its best epoch. Which
+    direction is better follows from the metric, or from `greater_is_better` if that is given.
+    """
+
+    monitor: str = "val_loss"
+    patience: int = 5
+    min_delta: float = 0.0
+    restore_best: bool = True
+    greater_is_better: bool | None = None
+    best_epoch: int | None = field(init=False, default=None)
+    best_value: float | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        check_integer("EarlyStopping(patience)", self.patience, low=0)
+        check_real("EarlyStopping(min_delta)", self.min_delta, low=0.0)
+        check_bool("EarlyStopping(restore_best)", self.restore_best)
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        check_monitor("EarlyStopping", self.monitor, trainer)
+        greater = self.greater_is_better
+        self._sign = 1.0 if (better_is_greater(self.monitor, trainer) if greater is None else greater) else -1.0
+        self.best_epoch, self.best_value, self._waited = None, None, 0
+        self._best: dict[str, Any] | None = None
+
+    def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
+        value = record[self.monitor]
+        if self.best_value is None or self._sign * (value - self.best_value) > self.min_delta:
+            self.best_epoch, self.best_value, self._waited = int(record["epoch"]), value, 0
+            if self.restore_best:
+                self._best = trainer.model.snapshot()
+            return
+        self._waited += 1
+        if self._waited >= max(self.patience, 1):
+            trainer.stop_reason = f"early stopping: {self.monitor} was best in epoch {self.best_epoch}"
+
+    def on_train_end(self, trainer: Trainer, history: History) -> None:
+        if self._best is not None:
+            trainer.model.restore(self._best)
+            history.best_epoch = self.best_epoch
+            self._best = None
+
+
+@dataclass
+class ModelCheckpoint(Callback):
+    """Save the model to `path` after each epoch, or with `monitor` after each epoch that is the best so far.
+
+    `path` may hold {epoch}. Files are replaced whole or not at all.
+    """
+
+    path: Any
+    monitor: str | None = None
+    greater_is_better: bool | None = None
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        self._best: float | None = None
+        if self.monitor is not None:
+            check_monitor("ModelCheckpoint", self.monitor, trainer)
+            greater = self.greater_is_better
+            self._sign = 1.0 if (better_is_greater(self.monitor, trainer) if greater is None else greater) else -1.0
+
+    def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
+        if self.monitor is not None:
+            value = self._sign * record[self.monitor]
+            if self._best is not None and value <= self._best:
+                return
+            self._best = value
+        trainer.model.save(Path(str(self.path).format(epoch=int(record["epoch"]))))
+
+
+class ProgressBar(Callback):
+    """A bar per run on the terminal: epochs, samples per second, losses and metrics. Silent where there is no terminal.
+
+    `console` is a rich console; None takes one on standard error, so that what a program prints stays clean.
+    """
+
+    def __init__(self, console: Any = None) -> None:
+        self._console = console
+        self._progress: Any = None
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        console = self._console if self._console is not None else Console(stderr=True)
+        if not console.is_terminal:
+            return
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[n_epochs]}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[report]}"),
+            console=console,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task(
+            "", total=trainer.n_epochs * trainer.steps_per_epoch, epoch=0, n_epochs=trainer.n_epochs, report=""
+        )
+        self._report = ""
+
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
+        self._epoch = epoch
+        self._update(trainer, 0, self._report if self._progress else "")
+
+    def on_tick(self, trainer: Trainer, step: int, n_steps: int, loss: float) -> None:
+        self._update(trainer, step, f"loss {loss:.4f}")
+
+    def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
+        shown = [c for c in record if c not in ("epoch", "learning_rate", "seconds", "samples_per_second", "penalty")]
+        self._report = "  ".join(f"{c} {record[c]:.4f}" for c in shown)
+        self._report += f"  {record['samples_per_second']:,.0f} samples/s"
+        self._update(trainer, trainer.steps_per_epoch, self._report)
+
+    def on_train_end(self, trainer: Trainer, history: History) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _update(self, trainer: Trainer, step: int, report: str) -> None:
+        if self._progress is not None:
+            done = (self._epoch - 1) * trainer.steps_per_epoch + step
+            self._progress.update(self._task, completed=done, epoch=self._epoch, report=report)
+
+
+def check_callbacks(callbacks: Any) -> list[Callback]:
+    """The callbacks as a list; a TypeError names what is none."""
+    found = list(callbacks)
+    for callback in found:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks expects instances of fcnn_gpu.callbacks.Callback, got {callback!r}.")
+    return found

@@ -1,0 +1,110 @@
+"""A data set on the device, and the batches of it that a training step gathers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._types import Array, HostArray
+from .backend._ops import Ops
+
+
+@dataclass
+class BatchViews:
+    """Where one batch is gathered to: inputs (batch, n_in), targets, and per-sample weights or None."""
+
+    X: Array
+    targets: Array
+    sample_weight: Array | None
+
+
+class DeviceData:
+    """Samples, targets and weights on the device, in the order in which an epoch visits them.
+
+    `order` (a permutation of the samples) and `cursor` (the position of the next batch in it) are arrays of the device,
+    so a captured step gathers another batch each time it is replayed.
+    """
+
+    def __init__(
+        self, ops: Ops, X: HostArray, targets: HostArray, sample_weight: HostArray | None, batch_size: int
+    ) -> None:
+        self.ops = ops
+        self.n_samples = len(X)
+        self.X = ops.asarray(X)
+        self.targets = ops.asarray(targets)
+        self.sample_weight = None if sample_weight is None else ops.asarray(sample_weight)
+        self.batch_size = min(batch_size, self.n_samples)
+        self.order = ops.zeros(self.n_samples, np.int64)
+        self.cursor = ops.zeros(1, np.int64)
+        self._X_batch = ops.empty((self.batch_size, X.shape[1]), X.dtype)
+        self._targets_batch = ops.empty((self.batch_size, *targets.shape[1:]), targets.dtype)
+        self._weight_batch = None if sample_weight is None else ops.empty(self.batch_size, sample_weight.dtype)
+
+    def start_epoch(self, order: HostArray) -> None:
+        """Visit the samples in this order (int64, a permutation) from its beginning."""
+        self.ops.assign(self.order, order)
+        self.ops.fill(self.cursor, 0)
+
+    def views(self, batch: int) -> BatchViews:
+        """The front of the batch buffers, for a batch of this many samples."""
+        weight = None if self._weight_batch is None else self._weight_batch[:batch]
+        return BatchViews(self._X_batch[:batch], self._targets_batch[:batch], weight)
+
+    def gather(self, views: BatchViews) -> None:
+        """Copy the samples at `cursor` into `views`. The cursor stays: the step advances it when it is done."""
+        gather = self.ops.gather_rows
+        gather(self.X, self.order, self.cursor, views.X)
+        gather(self.targets, self.order, self.cursor, views.targets)
+        if self.sample_weight is not None:
+            gather(self.sample_weight, self.order, self.cursor, views.sample_weight)
+
+
+def epoch_order(n_samples: int, seed: int, epoch: int, shuffle: bool) -> HostArray:
+    """The order of the samples in an epoch: a function of seed and epoch alone, the same on every backend."""
+    if not shuffle:
+        return np.arange(n_samples, dtype=np.int64)
+    return np.random.default_rng([seed, epoch]).permutation(n_samples).astype(np.int64, copy=False)
+
+
+def split_validation(n_samples: int, share: float, targets: HostArray, seed: int) -> tuple[HostArray, HostArray]:
+    """(training, validation) indices; integer labels are split class by class, so that each keeps its share."""
+    rng = np.random.default_rng([seed, 0x5E1EC7])
+    if targets.ndim == 1 and targets.dtype.kind in "iu":
+        parts = [rng.permutation(np.flatnonzero(targets == label)) for label in np.unique(targets)]
+        held_out = np.concatenate([part[: round(share * len(part))] for part in parts])
+    else:
+        held_out = rng.permutation(n_samples)[: round(share * n_samples)]
+    if not 0 < len(held_out) < n_samples:
+        raise ValueError(
+            f"validation_split={share:g} of {n_samples} samples leaves {n_samples - len(held_out)} for training and "
+            f"{len(held_out)} for validation. Both need at least one: use more data, another share or validation_data."
+        )
+    chosen = np.zeros(n_samples, bool)
+    chosen[held_out] = True
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def class_weights_to_sample_weights(
+    class_weight: str | Mapping[Any, float], labels: HostArray, n_classes: int
+) -> HostArray:
+    """w_j = v_{y_j} as float64; "balanced" is v_c = n/(n_classes_present · n_c), as in scikit-learn."""
+    weights = np.ones(n_classes)
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(f"class_weight is 'balanced' or a dict of label: weight, got {class_weight!r}.")
+        counts = np.bincount(labels, minlength=n_classes)
+        present = counts > 0
+        weights[present] = len(labels) / (present.sum() * counts[present])
+    elif isinstance(class_weight, Mapping):
+        for label, weight in class_weight.items():
+            if isinstance(label, bool) or not isinstance(label, int | np.integer) or not 0 <= label < n_classes:
+                raise ValueError(f"class_weight names the class {label!r}; the classes are 0 ... {n_classes - 1}.")
+            if not (np.isfinite(weight) and weight >= 0):
+                raise ValueError(f"class_weight of class {label} must be finite and at least 0, got {weight!r}.")
+            weights[label] = weight
+    else:
+        raise TypeError(f"class_weight is 'balanced' or a dict of label: weight, got {type(class_weight).__name__}.")
+    return weights[labels]

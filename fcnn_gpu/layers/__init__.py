@@ -1,0 +1,22 @@
+"""Layers: forward and backward side by side, each equation next to the call that computes it.
+
+A layer owns its parameters (views of the model's flat buffers) and computes into the arrays of a `cache`, which the
+model's workspace made once for this batch size. dQ is ∂L/∂Q and has Q's shape; `backward` may overwrite the gradient
+that it is given.
+"""
+
+from ._base import LAYERS as LAYERS
+from ._base import Binding as Binding
+from ._base import Layer as Layer
+from ._base import Parameter as Parameter
+from ._base import Plan as Plan
+from ._stack import backward_layers as backward_layers
+from ._stack import build_layers as build_layers
+from ._stack import first_learned as first_learned
+from ._stack import resolve_layers as resolve_layers
+from .activation import Activation as Activation
+from .dense import Dense as Dense
+from .dropout import Dropout as Dropout
+from .normalization import BatchNorm as BatchNorm
+from .normalization import LayerNorm as LayerNorm
+from .residual import Residual as Residual

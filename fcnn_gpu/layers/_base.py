@@ -1,0 +1,141 @@
+"""What every layer has: sizes, parameters, a place in its model, and the arrays of one batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from .._registry import Registry
+from .._types import Array, HostArray
+from ..backend._ops import Ops
+
+
+@dataclass
+class Parameter:
+    """One learned array: its name within the layer, its initial values, and, once bound, its live views."""
+
+    name: str
+    initial: HostArray
+    l1: float = 0.0
+    l2: float = 0.0
+    is_weight: bool = False
+    """Weights may carry penalties and weight decay; biases and normalization parameters do not."""
+    value: Array = None
+    gradient: Array = None
+
+
+@dataclass
+class Binding:
+    """What a model gives its layers: the device's primitives, the dtype and the source of random masks."""
+
+    ops: Ops
+    dtype: np.dtype[Any]
+    seed: int
+    random_step: Array
+    """int64 (1,): which draw of random masks comes next; every training forward pass advances it."""
+
+
+class Plan(Protocol):
+    """Where a layer's arrays for one batch size come from (model.Workspace)."""
+
+    batch: int
+
+    def matrix(self, n: int, dtype: Any = None) -> Array:
+        """An (n, batch) F-ordered array of the layer's own."""
+        ...
+
+    def column(self, n: int) -> Array:
+        """An (n, 1) array of the layer's own."""
+        ...
+
+    def scratch(self, slot: int, n: int) -> Array:
+        """An (n, batch) F-ordered view of gradient scratch 0 or 1, shared by all layers."""
+        ...
+
+
+class Layer:
+    """Base of all layers.
+
+    A layer is built by one model: `build` fixes its sizes and draws its initial values, `bind` ties it to a device.
+    """
+
+    name: ClassVar[str]
+    n_in: int = 0
+    n_out: int = 0
+    _path: str = ""
+    _binding: Binding | None = None
+
+    def build(self, n_in: int, seed: np.random.SeedSequence, path: str) -> None:
+        """Fix n_in and n_out and draw the initial values; `path` ("2", "1.block.0") is the layer's place."""
+        if self.n_in:
+            raise ValueError(
+                f"{self} already belongs to a model (as layer {self._path}). Make a new layer for each place."
+            )
+        self.n_in, self._path = n_in, path
+        self._build(n_in, seed)
+
+    def _build(self, n_in: int, seed: np.random.SeedSequence) -> None:
+        self.n_out = n_in
+
+    def bind(self, binding: Binding, index: Iterator[int]) -> None:
+        """Take the device's primitives; `index` numbers the layers of the whole model."""
+        self._binding = binding
+        self._index = next(index)
+
+    @property
+    def ops(self) -> Ops:
+        if self._binding is None:
+            raise RuntimeError(f"{self} has no arrays yet: put it into a Sequential.")
+        return self._binding.ops
+
+    @property
+    def path(self) -> str:
+        """The layer's place in its model: "0", "1", ..., and "1.block.0" inside a residual layer."""
+        return self._path
+
+    def parameters(self) -> list[Parameter]:
+        """The layer's own learned arrays."""
+        return []
+
+    def state(self) -> dict[str, Array]:
+        """Arrays that are not learned by gradient but belong to the trained layer."""
+        return {}
+
+    def sublayers(self) -> list[Layer]:
+        """The layers inside this one."""
+        return []
+
+    def walk(self) -> Iterator[Layer]:
+        """This layer and all inside it."""
+        yield self
+        for layer in self.sublayers():
+            yield from layer.walk()
+
+    def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
+        """The arrays that this layer keeps for one batch size."""
+        return SimpleNamespace()
+
+    def allocate_backward(self, plan: Plan, cache: SimpleNamespace, slot: int) -> int:
+        """Make the arrays of `backward`, whose gradient arrives in scratch `slot`; says in which slot it leaves."""
+        return slot
+
+    def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
+        """The layer's output (n_out, batch) for its input A0 (n_in, batch)."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(A0, cache, training).")
+
+    def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
+        """The gradient with respect to A0, after the layer's parameters have got theirs."""
+        raise NotImplementedError(f"{type(self).__name__} must define backward(dA, cache, needs_input_gradient).")
+
+
+LAYERS: Registry[Layer] = Registry("layer", Layer)
+
+
+def live(parameter: Parameter | None, what: str, layer: Layer) -> Array:
+    if parameter is None or parameter.value is None:
+        raise AttributeError(f"{layer} has no {what}: put it into a Sequential, which creates its arrays.")
+    return getattr(parameter, what)

@@ -1,0 +1,62 @@
+"""Layers one after another: what a model and a residual block have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from .. import activations
+from .._checks import suggest
+from .._types import Array
+from ..activations import ACTIVATIONS
+from ._base import LAYERS, Layer
+from .activation import Activation
+
+
+def resolve_layers(layers: Any, who: str) -> list[Layer]:
+    """A list of layers from layers, names and configurations; a TypeError names what is neither."""
+    if isinstance(layers, str | Layer) or not isinstance(layers, Sequence):
+        raise TypeError(f"{who} expects a list of layers, got {layers!r}.")
+    if not layers:
+        raise ValueError(f"{who} expects at least one layer, got an empty list.")
+    return [_resolve_layer(layer) for layer in layers]
+
+
+def _resolve_layer(spec: Any) -> Layer:
+    if isinstance(spec, str) and spec not in LAYERS and spec not in ACTIVATIONS:
+        raise ValueError(f"Unknown layer or activation {spec!r}. {suggest(spec, [*LAYERS, *ACTIVATIONS])}")
+    if isinstance(spec, activations.Activation) or (isinstance(spec, str) and spec in ACTIVATIONS):
+        return Activation(spec)
+    if isinstance(spec, str) and spec in ("dense", "activation", "residual"):
+        raise TypeError(f"A {spec!r} layer needs arguments: write {LAYERS[spec].__name__}(...) instead of its name.")
+    return LAYERS.resolve(spec)
+
+
+def build_layers(layers: Sequence[Layer], n_in: int, seeds: Sequence[np.random.SeedSequence], prefix: str) -> int:
+    """Build layers one after another; returns the width of the last."""
+    for i, (layer, seed) in enumerate(zip(layers, seeds, strict=True)):
+        layer.build(n_in, seed, f"{prefix}{i}")
+        n_in = layer.n_out
+    return n_in
+
+
+def first_learned(layers: Sequence[Layer]) -> int:
+    """The index of the first layer with parameters, before which no gradient is needed; len(layers) if none has."""
+    learned = (i for i, layer in enumerate(layers) if any(inner.parameters() for inner in layer.walk()))
+    return next(learned, len(layers))
+
+
+def backward_layers(
+    layers: Sequence[Layer], caches: Sequence[SimpleNamespace], dA: Array, first: int, needs_input_gradient: bool
+) -> Array | None:
+    """The chain rule through a stack: each layer's dA₀ is the dA of the one before it.
+
+    It ends at layer `first`, whose own dA₀ is computed only if the gradient of the stack's input is asked for.
+    """
+    gradient: Array | None = dA
+    for i in range(len(layers) - 1, first - 1, -1):
+        gradient = layers[i].backward(gradient, caches[i], needs_input_gradient or i > first)
+    return gradient if needs_input_gradient else None

@@ -1,0 +1,110 @@
+"""The fully-connected layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from .._checks import check_bool, check_integer, check_real
+from .._types import Array
+from ..activations import ACTIVATIONS, Activation
+from ..initializers import INITIALIZERS, Initializer
+from ._base import LAYERS, Layer, Parameter, Plan, live
+
+
+@LAYERS.register("dense")
+@dataclass(eq=False)
+class Dense(Layer):
+    """A = f(W·A₀ + b): W (n_out, n_in), b (n_out, 1), A₀ (n_in, batch), A (n_out, batch).
+
+    Backward, with dZ = dA ⊙ f′(Z): ∂L/∂W = dZ·A₀ᵀ, ∂L/∂b = dZ·1, ∂L/∂A₀ = Wᵀ·dZ (docs/backprop.md, section 4).
+
+    `activation`: a name, an `Activation` or None for the identity. `init`: a name or an `Initializer`; None takes the
+    one that fits the activation (Xavier for sigmoid, tanh, softmax and none; He for the ReLU family; LeCun for SELU).
+    `l1`, `l2`: λ₁Σ|w| + λ₂Σw² over W is added to the objective.
+    """
+
+    n_out: int
+    activation: Any = None
+    init: Any = None
+    bias: bool = True
+    l1: float = 0.0
+    l2: float = 0.0
+    _W: Parameter | None = field(init=False, default=None, repr=False)
+    _b: Parameter | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        check_integer("Dense(n_out)", self.n_out, low=1)
+        self.activation = ACTIVATIONS.resolve("identity" if self.activation is None else self.activation)
+        self.init = INITIALIZERS.resolve(self.activation.default_init if self.init is None else self.init)
+        check_bool("Dense(bias)", self.bias)
+        self.l1 = check_real("Dense(l1)", self.l1, low=0.0)
+        self.l2 = check_real("Dense(l2)", self.l2, low=0.0)
+
+    def __repr__(self) -> str:
+        activation: Activation = self.activation
+        parts = [f"{self.n_in or '?'} → {self.n_out}"]
+        if activation.name != "identity":
+            parts.append(activation.name)
+        return f"Dense({', '.join(parts)})"
+
+    def _build(self, n_in: int, seed: np.random.SeedSequence) -> None:
+        initializer: Initializer = self.init
+        weights = np.asarray(initializer(np.random.default_rng(seed), self.n_out, n_in), np.float64)
+        if weights.shape != (self.n_out, n_in) or not np.isfinite(weights).all():
+            raise ValueError(
+                f"The initializer of {self} must give finite weights of shape ({self.n_out}, {n_in}), "
+                f"got shape {weights.shape}."
+            )
+        self._W = Parameter("W", weights, l1=self.l1, l2=self.l2, is_weight=True)
+        self._b = Parameter("b", np.zeros((self.n_out, 1))) if self.bias else None
+
+    @property
+    def W(self) -> Array:
+        """The weights, (n_out, n_in): a live view, so `layer.W[...] = values` sets them."""
+        return live(self._W, "value", self)
+
+    @property
+    def b(self) -> Array:
+        """The biases, (n_out, 1): a live view. AttributeError for bias=False."""
+        return live(self._b, "value", self)
+
+    @property
+    def dW(self) -> Array:
+        """∂L/∂W of the last backward pass, without penalties."""
+        return live(self._W, "gradient", self)
+
+    @property
+    def db(self) -> Array:
+        """∂L/∂b of the last backward pass."""
+        return live(self._b, "gradient", self)
+
+    def parameters(self) -> list[Parameter]:
+        return [p for p in (self._W, self._b) if p is not None]
+
+    def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
+        Z = plan.matrix(self.n_out)
+        return SimpleNamespace(A0=None, Z=Z, A=Z if self.activation.from_output else plan.matrix(self.n_out), dA0=None)
+
+    def allocate_backward(self, plan: Plan, cache: SimpleNamespace, slot: int) -> int:
+        cache.dA0 = plan.scratch(1 - slot, self.n_in)
+        return 1 - slot
+
+    def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
+        cache.A0 = A0
+        self.ops.gemm(self.W, A0, out=cache.Z)  # Z = W A₀
+        self.activation.forward(self.ops, cache.Z, self.b if self.bias else None, cache.A)  # A = f(Z + b)
+        return cache.A
+
+    def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
+        dZ = dA
+        saved = cache.A if self.activation.from_output else cache.Z
+        self.activation.backward(self.ops, dA, saved, dZ, self.db if self.bias else None)  # dZ = dA ⊙ f′; ∂L/∂b = dZ 1
+        self.ops.gemm(dZ, cache.A0.T, out=self.dW)  # ∂L/∂W = dZ A₀ᵀ
+        if not needs_input_gradient:
+            return None
+        self.ops.gemm(self.W.T, dZ, out=cache.dA0)  # ∂L/∂A₀ = Wᵀ dZ
+        return cache.dA0

@@ -1,0 +1,125 @@
+"""Batch normalization and layer normalization."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+
+from .._checks import check_real
+from .._types import Array
+from ._base import LAYERS, Binding, Layer, Parameter, Plan, live
+
+
+@dataclass(eq=False)
+class _Normalization(Layer):
+    """γ and β, which batch and layer normalization share: out = γ x̂ + β."""
+
+    eps: float = 1e-5
+    _gamma: Parameter | None = field(init=False, default=None, repr=False)
+    _beta: Parameter | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        check_real(f"{type(self).__name__}(eps)", self.eps, low=0.0, low_open=True)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    def _build(self, n_in: int, seed: np.random.SeedSequence) -> None:
+        self.n_out = n_in
+        self._gamma = Parameter("gamma", np.ones((n_in, 1)))
+        self._beta = Parameter("beta", np.zeros((n_in, 1)))
+
+    @property
+    def gamma(self) -> Array:
+        """The scale γ, (n, 1): a live view."""
+        return live(self._gamma, "value", self)
+
+    @property
+    def beta(self) -> Array:
+        """The shift β, (n, 1): a live view."""
+        return live(self._beta, "value", self)
+
+    @property
+    def dgamma(self) -> Array:
+        """∂L/∂γ of the last backward pass."""
+        return live(self._gamma, "gradient", self)
+
+    @property
+    def dbeta(self) -> Array:
+        """∂L/∂β of the last backward pass."""
+        return live(self._beta, "gradient", self)
+
+    def parameters(self) -> list[Parameter]:
+        return [p for p in (self._gamma, self._beta) if p is not None]
+
+
+@LAYERS.register("batch_norm")
+@dataclass(eq=False)
+class BatchNorm(_Normalization):
+    """out = γ x̂ + β with x̂ = (x − μ)/√(σ² + ε): in training μ, σ² of the batch, at inference the running ones.
+
+    running ← (1 − momentum)·running + momentum·batch statistic; the running variance takes the unbiased one (divided by
+    batch − 1). Gradients: dβ = Σ dy, dγ = Σ dy x̂, dx = γ/√(σ² + ε) (dy − (dβ + x̂ dγ)/batch). A training batch needs at
+    least two samples. Source: Ioffe & Szegedy (2015), algorithms 1 and 2, with PyTorch's momentum.
+    """
+
+    momentum: float = 0.1
+    running_mean: Array = field(init=False, default=None, repr=False)
+    running_var: Array = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_real("BatchNorm(momentum)", self.momentum, low=0.0, high=1.0)
+
+    def bind(self, binding: Binding, index: Iterator[int]) -> None:
+        super().bind(binding, index)
+        self.running_mean = binding.ops.zeros((self.n_in, 1), binding.dtype)
+        self.running_var = binding.ops.zeros((self.n_in, 1), binding.dtype)
+        binding.ops.fill(self.running_var, 1.0)
+
+    def state(self) -> dict[str, Array]:
+        return {"running_mean": self.running_mean, "running_var": self.running_var}
+
+    def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
+        cache = SimpleNamespace(Y=plan.matrix(self.n_out))
+        if training:
+            cache.x_hat, cache.inv_std = plan.matrix(self.n_out), plan.column(self.n_out)
+        return cache
+
+    def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
+        running = self.running_mean, self.running_var
+        if not training:
+            self.ops.batch_norm_inference(A0, self.gamma, self.beta, self.eps, *running, cache.Y)
+            return cache.Y
+        self.ops.batch_norm_forward(
+            A0, self.gamma, self.beta, self.eps, self.momentum, *running, cache.x_hat, cache.inv_std, cache.Y
+        )
+        return cache.Y
+
+    def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
+        self.ops.batch_norm_backward(dA, self.gamma, cache.x_hat, cache.inv_std, self.dgamma, self.dbeta, dA)
+        return dA
+
+
+@LAYERS.register("layer_norm")
+@dataclass(eq=False)
+class LayerNorm(_Normalization):
+    """out = γ x̂ + β with x̂ = (x − μ)/√(σ² + ε), μ and σ² over the units of each sample; the same at inference.
+
+    Gradients: dβ = Σ_j dy_j, dγ = Σ_j dy_j x̂_j, dx = (dx̂ − mean(dx̂) − x̂ mean(dx̂ x̂))/√(σ² + ε), dx̂ = γ dy.
+    Source: Ba, Kiros & Hinton (2016), eq. 3.
+    """
+
+    def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
+        return SimpleNamespace(Y=plan.matrix(self.n_out), x_hat=plan.matrix(self.n_out), inv_std=plan.matrix(1))
+
+    def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
+        self.ops.layer_norm_forward(A0, self.gamma, self.beta, self.eps, cache.x_hat, cache.inv_std, cache.Y)
+        return cache.Y
+
+    def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
+        self.ops.layer_norm_backward(dA, self.gamma, cache.x_hat, cache.inv_std, self.dgamma, self.dbeta, dA)
+        return dA

@@ -1,0 +1,90 @@
+"""A block of layers with a connection around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from .._types import Array
+from ..initializers import INITIALIZERS
+from ._base import LAYERS, Binding, Layer, Plan
+from ._stack import backward_layers, build_layers, first_learned, resolve_layers
+from .dense import Dense
+
+
+@LAYERS.register("residual")
+@dataclass(eq=False)
+class Residual(Layer):
+    """A = F(A₀) + A₀, F the block of layers; where F changes the width, A = F(A₀) + P·A₀ with a learned P.
+
+    Backward: dA₀ = (∂F)ᵀ dA + dA, or + Pᵀ dA, and ∂L/∂P = dA·A₀ᵀ (He et al. 2016, eqs. 1 and 2).
+    """
+
+    block: Sequence[Any]
+    init: Any = None
+    projection: Dense | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.block = resolve_layers(self.block, "Residual")
+        if self.init is not None:
+            self.init = INITIALIZERS.resolve(self.init)
+
+    def __repr__(self) -> str:
+        inner = ", ".join(map(repr, self.block))
+        return f"Residual([{inner}]{', projection' if self.projection else ''})"
+
+    def _build(self, n_in: int, seed: np.random.SeedSequence) -> None:
+        *seeds, last = seed.spawn(len(self.block) + 1)
+        n_out = build_layers(self.block, n_in, seeds, f"{self._path}.block.")
+        self.n_out = n_out
+        self._first_learned = first_learned(self.block)
+        if n_out != n_in:
+            self.projection = Dense(n_out, init=self.init, bias=False)
+            self.projection.build(n_in, last, f"{self._path}.projection")
+
+    def bind(self, binding: Binding, index: Iterator[int]) -> None:
+        super().bind(binding, index)
+        for layer in self.sublayers():
+            layer.bind(binding, index)
+
+    def sublayers(self) -> list[Layer]:
+        return [*self.block, *([self.projection] if self.projection else [])]
+
+    def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
+        caches = [layer.allocate(plan, training) for layer in self.block]
+        return SimpleNamespace(A0=None, A=plan.matrix(self.n_out), caches=caches, skip=None)
+
+    def allocate_backward(self, plan: Plan, cache: SimpleNamespace, slot: int) -> int:
+        cache.skip = plan.matrix(self.n_out)
+        for layer, inner in zip(reversed(self.block), reversed(cache.caches), strict=True):
+            slot = layer.allocate_backward(plan, inner, slot)
+        return slot
+
+    def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
+        cache.A0 = A = A0
+        for layer, inner in zip(self.block, cache.caches, strict=True):
+            A = layer.forward(A, inner, training)
+        if self.projection is None:
+            self.ops.add(A, A0, out=cache.A)  # A = F(A₀) + A₀
+        else:
+            self.ops.gemm(self.projection.W, A0, out=cache.A)
+            self.ops.add(A, cache.A, out=cache.A)  # A = F(A₀) + P A₀
+        return cache.A
+
+    def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
+        self.ops.assign(cache.skip, dA)
+        if self.projection is not None:
+            self.ops.gemm(cache.skip, cache.A0.T, out=self.projection.dW)  # ∂L/∂P = dA A₀ᵀ
+        first = 0 if needs_input_gradient else self._first_learned
+        dA0 = backward_layers(self.block, cache.caches, dA, first, needs_input_gradient)
+        if dA0 is None:
+            return None
+        if self.projection is None:
+            self.ops.add(dA0, cache.skip, out=dA0)
+        else:
+            self.ops.gemm(self.projection.W.T, cache.skip, out=dA0, accumulate=True)
+        return dA0

@@ -1,0 +1,280 @@
+"""Losses: L = (1/batch) Σ_j w_j ℓ_j, their gradients, and the link from a network's raw outputs to predictions.
+
+A loss takes logits (raw outputs) and owns the 1/batch. w_j are the per-sample weights, 1 unless given: the mean is over
+the batch, not over the weights. Everything is computed in one fused pass per batch (backend/_ops/_loss.py).
+
+In the explicit training loop::
+
+    outputs = model.forward(X, training=True)
+    value = loss.forward(outputs, y)        # L, an array of the device without dimensions
+    model.backward(loss.backward())         # ∂L/∂outputs, (batch, n_outputs)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ._checks import check_real
+from ._registry import Registry
+from ._types import Array, HostArray
+from .backend import ops_for
+from .backend._ops import Ops
+
+
+@dataclass
+class Loss:
+    """One loss; subclasses define ℓ, `prepare_targets` and `compute`."""
+
+    name: ClassVar[str]
+    link: ClassVar[str]
+    """What turns raw outputs into predictions: "softmax", "sigmoid" or "identity"."""
+
+    _gradient: Array = field(init=False, default=None, repr=False, compare=False)
+
+    def check_outputs(self, n_outputs: int) -> None:
+        """ValueError if a network with `n_outputs` outputs cannot have this loss."""
+
+    def prepare_targets(self, y: Any, n_outputs: int, dtype: Any) -> HostArray:
+        """`y` checked, as `compute` takes it: labels (n,) int64 or a matrix (n, n_outputs) of `dtype`."""
+        raise NotImplementedError(f"{type(self).__name__} must define prepare_targets(y, n_outputs, dtype).")
+
+    def compute(
+        self, ops: Ops, Z: Array, targets: Array, sample_weight: Array | None, losses: Array, dZ: Array
+    ) -> None:
+        """losses_j = w_j ℓ_j and dZ = ∂L/∂Z, Z and dZ (n_outputs, batch); targets as `prepare_targets` made them."""
+        raise NotImplementedError(f"{type(self).__name__} must define compute(...).")
+
+    def forward(self, outputs: Array, y: Any, sample_weight: Any = None) -> Array:
+        """L for outputs (batch, n_outputs), as an array without dimensions on the outputs' device; ∂L is kept."""
+        if outputs.ndim != 2:
+            raise ValueError(f"{self.name} expects outputs of shape (batch, n_outputs), got {outputs.shape}.")
+        batch, n_outputs = outputs.shape
+        ops = ops_for(outputs)
+        self.check_outputs(n_outputs)
+        prepared = self.prepare_targets(y, n_outputs, outputs.dtype)
+        if len(prepared) != batch:
+            raise ValueError(f"{self.name} got {batch} rows of outputs but {len(prepared)} targets.")
+        weights = None if sample_weight is None else check_sample_weight(sample_weight, batch, outputs.dtype)
+        targets = ops.asarray(prepared)
+        losses = ops.empty(batch, outputs.dtype)
+        dZ = ops.matrix(n_outputs, batch, outputs.dtype)
+        Z = ops.asarray(outputs).T
+        self.compute(ops, Z, targets, None if weights is None else ops.asarray(weights), losses, dZ)
+        total = ops.zeros(1, "float64")
+        ops.accumulate_sum(losses, total)
+        self._gradient = dZ.T
+        return (total / batch).reshape(())
+
+    def backward(self) -> Array:
+        """∂L/∂outputs (batch, n_outputs) of the last `forward`."""
+        if self._gradient is None:
+            raise RuntimeError(f"{self.name}: backward() needs forward(outputs, y) before it.")
+        return self._gradient
+
+
+LOSSES: Registry[Loss] = Registry("loss", Loss)
+
+
+@LOSSES.register("cross_entropy")
+@dataclass
+class CrossEntropy(Loss):
+    """ℓ_j = −Σ_c v_c ỹ_cj log p_cj, p = softmax(z); with integer labels and no options ℓ_j = −log p_{y_j}.
+
+    `label_smoothing` s: ỹ = (1 − s)y + s/n_classes (Szegedy et al. 2016). `class_weight`: v, one number per class.
+    Gradient: ∂L/∂z_cj = (w_j/batch)(p_cj Σ_k v_k ỹ_kj − v_c ỹ_cj); without weights (P − Y)/batch.
+    Targets: integer labels (n,), or one-hot or soft targets (n, n_classes) whose rows sum to 1.
+    PyTorch's `CrossEntropyLoss(weight=v)` divides by Σ_j v_{y_j} instead of by the batch; `reduction="sum"` is batch·L.
+    """
+
+    link = "softmax"
+    label_smoothing: float = 0.0
+    class_weight: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        check_real("CrossEntropy(label_smoothing)", self.label_smoothing, low=0.0, high=1.0)
+        if self.class_weight is not None:
+            for value in self.class_weight:
+                check_real("CrossEntropy(class_weight): each weight", float(value), low=0.0)
+            self.class_weight = [float(value) for value in self.class_weight]
+
+    def check_outputs(self, n_outputs: int) -> None:
+        if n_outputs < 2:
+            raise ValueError(
+                f"cross_entropy needs one output per class, at least 2, got {n_outputs}. "
+                "For one output and labels 0 and 1 use 'binary_cross_entropy'."
+            )
+        if self.class_weight is not None and len(self.class_weight) != n_outputs:
+            raise ValueError(
+                f"CrossEntropy(class_weight) has {len(self.class_weight)} weights for {n_outputs} outputs; "
+                "give one per class."
+            )
+
+    def prepare_targets(self, y: Any, n_outputs: int, dtype: Any) -> HostArray:
+        targets = target_array(y, self.name)
+        if targets.ndim == 1:
+            return check_labels(targets, n_outputs, self.name)
+        matrix = check_target_matrix(targets, n_outputs, dtype, self.name)
+        if not (np.all(matrix >= 0) and np.allclose(matrix.sum(axis=1, dtype=np.float64), 1.0, atol=1e-3)):
+            raise ValueError(
+                "cross_entropy expects each row of a target matrix to be a distribution: entries of at least 0 that "
+                "sum to 1. For several labels per sample use 'binary_cross_entropy'."
+            )
+        return matrix
+
+    def compute(
+        self, ops: Ops, Z: Array, targets: Array, sample_weight: Array | None, losses: Array, dZ: Array
+    ) -> None:
+        ops.softmax_cross_entropy(
+            Z,
+            targets if targets.ndim == 1 else targets.T,
+            self._class_weights(ops, Z.dtype),
+            sample_weight,
+            self.label_smoothing,
+            losses,
+            dZ,
+        )
+
+    def _class_weights(self, ops: Ops, dtype: Any) -> Array | None:
+        """`class_weight` on the device of `ops`, put there once."""
+        if self.class_weight is None:
+            return None
+        cache = self.__dict__.setdefault("_on_device", {})
+        key = (ops, np.dtype(dtype), tuple(self.class_weight))
+        if key not in cache:
+            cache[key] = ops.asarray(np.asarray(self.class_weight, dtype))
+        return cache[key]
+
+
+@dataclass
+class _ElementwiseLoss(Loss):
+    """ℓ_j = (1/n) Σ_i ρ(z_ij, y_ij): the mean over the n outputs of a sample."""
+
+    @property
+    def _delta(self) -> float:
+        return 0.0
+
+    def prepare_targets(self, y: Any, n_outputs: int, dtype: Any) -> HostArray:
+        targets = target_array(y, self.name)
+        if targets.ndim == 1 and n_outputs == 1:
+            targets = targets.reshape(-1, 1)
+        return check_target_matrix(targets, n_outputs, dtype, self.name)
+
+    def compute(
+        self, ops: Ops, Z: Array, targets: Array, sample_weight: Array | None, losses: Array, dZ: Array
+    ) -> None:
+        ops.elementwise_loss(Z, targets.T, self.name, self._delta, sample_weight, losses, dZ)
+
+
+@LOSSES.register("mse")
+@dataclass
+class MSE(_ElementwiseLoss):
+    """ℓ_j = (1/n) Σ_i (z_ij − y_ij)², ∂ℓ_j/∂z_ij = (2/n)(z_ij − y_ij). No factor ½: PyTorch's `MSELoss`."""
+
+    link = "identity"
+
+
+@LOSSES.register("mae")
+@dataclass
+class MAE(_ElementwiseLoss):
+    """ℓ_j = (1/n) Σ_i |z_ij − y_ij|, ∂ℓ_j/∂z_ij = sign(z_ij − y_ij)/n, 0 where they are equal: PyTorch's `L1Loss`."""
+
+    link = "identity"
+
+
+@LOSSES.register("huber")
+@dataclass
+class Huber(_ElementwiseLoss):
+    """ℓ_j = (1/n) Σ_i ρ(z_ij − y_ij), ρ(e) = ½e² for |e| ≤ δ, else δ(|e| − ½δ) (Huber 1964); ρ′(e) = clip(e, −δ, δ)."""
+
+    link = "identity"
+    delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_real("Huber(delta)", self.delta, low=0.0, low_open=True)
+
+    @property
+    def _delta(self) -> float:
+        return self.delta
+
+
+@LOSSES.register("binary_cross_entropy")
+@dataclass
+class BinaryCrossEntropy(_ElementwiseLoss):
+    """ℓ_j = −(1/n) Σ_i [y_ij log σ(z_ij) + (1 − y_ij) log(1 − σ(z_ij))], ∂ℓ_j/∂z_ij = (σ(z_ij) − y_ij)/n.
+
+    One output for two classes, or n outputs for n labels that do not exclude each other (multi-label). Targets in
+    [0, 1], (n_samples,) for one output, else (n_samples, n). PyTorch's `BCEWithLogitsLoss`.
+    """
+
+    link = "sigmoid"
+
+    def prepare_targets(self, y: Any, n_outputs: int, dtype: Any) -> HostArray:
+        matrix = super().prepare_targets(y, n_outputs, dtype)
+        if matrix.size and not (matrix.min() >= 0 and matrix.max() <= 1):
+            raise ValueError(
+                f"binary_cross_entropy expects targets in [0, 1], got values from {matrix.min():g} to "
+                f"{matrix.max():g}. For labels of more than two classes use 'cross_entropy'."
+            )
+        return matrix
+
+
+def target_array(y: Any, who: str) -> HostArray:
+    """`y` as a numeric host array of one or two dimensions without NaN or infinity."""
+    array = np.asarray(y)
+    if array.dtype.kind not in "biuf":
+        kind = "complex numbers" if array.dtype.kind == "c" else f"{array.dtype} values"
+        raise TypeError(
+            f"{who} expects targets that are numbers, got {kind}. "
+            "For names of classes use FCNNClassifier, which encodes them, or number them from 0."
+        )
+    if array.ndim not in (1, 2):
+        raise ValueError(f"{who} expects targets of shape (n_samples,) or (n_samples, n_outputs), got {array.shape}.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise ValueError(f"{who}: the targets hold NaN or infinity (first in row {row}). Remove or impute them.")
+    return array
+
+
+def check_labels(labels: HostArray, n_classes: int, who: str) -> HostArray:
+    """Integer labels in 0 ... n_classes − 1 as int64, or a ValueError that names the first bad one."""
+    if labels.dtype.kind == "f":
+        bad = np.flatnonzero(labels != np.floor(labels))
+        if bad.size:
+            raise ValueError(
+                f"{who} expects integer labels, got {labels[bad[0]]:g} in row {bad[0]}. "
+                "For real-valued targets use 'mse', 'mae' or 'huber'."
+            )
+    labels = labels.astype(np.int64)
+    bad = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    if bad.size:
+        raise ValueError(
+            f"{who} with {n_classes} outputs expects labels 0 ... {n_classes - 1}, got {labels[bad[0]]} in row "
+            f"{bad[0]}. Give the last layer one output per class, and number the classes from 0."
+        )
+    return labels
+
+
+def check_target_matrix(targets: HostArray, n_outputs: int, dtype: Any, who: str) -> HostArray:
+    """A C-contiguous (n, n_outputs) matrix of `dtype`."""
+    if targets.ndim != 2 or targets.shape[1] != n_outputs:
+        expected = f"(n_samples, {n_outputs})" + (" or (n_samples,)" if n_outputs == 1 else "")
+        raise ValueError(f"{who} with {n_outputs} outputs expects targets of shape {expected}, got {targets.shape}.")
+    return np.ascontiguousarray(targets, dtype)
+
+
+def check_sample_weight(weight: Any, n_samples: int, dtype: Any) -> HostArray:
+    """Per-sample weights (n_samples,) of `dtype`: finite, at least 0, not all 0."""
+    array = np.asarray(weight)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"sample_weight expects numbers, got {array.dtype} values.")
+    if array.shape != (n_samples,):
+        raise ValueError(f"sample_weight expects shape ({n_samples},), one weight per sample, got {array.shape}.")
+    if not np.isfinite(array).all() or (array < 0).any():
+        raise ValueError("sample_weight expects finite weights of at least 0.")
+    if n_samples and not array.any():
+        raise ValueError("sample_weight is 0 for every sample: there is nothing to learn from.")
+    return np.ascontiguousarray(array, dtype)

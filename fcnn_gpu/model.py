@@ -1,0 +1,327 @@
+"""Sequential: layers in order, their parameters in one flat buffer, and the one place where X becomes X.T."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+
+from ._checks import check_choice, check_integer
+from ._inputs import check_features
+from ._types import Array, HostArray
+from ._workspace import BatchArrays, Workspace
+from .backend import resolve_backend
+from .backend._ops import FlatParameters, Ops, Segment
+from .initializers import SymmetryWarning
+from .layers import (
+    LAYERS,
+    Binding,
+    Dense,
+    Layer,
+    Parameter,
+    backward_layers,
+    build_layers,
+    first_learned,
+    resolve_layers,
+)
+
+LINKS = ("identity", "sigmoid", "softmax")
+_INFERENCE_BATCH = 1024
+
+
+class Sequential:
+    """A network of layers in order: outputs = f_L(... f_2(f_1(X)) ...).
+
+    >>> import numpy as np
+    >>> model = Sequential([Dense(50, activation="relu"), Dense(10)], n_in=100, seed=0, backend="numpy")
+    >>> model.layers[0].W.shape, model.n_parameters
+    ((50, 100), 5560)
+    >>> model(np.zeros((32, 100))).shape
+    (32, 10)
+
+    `seed` fixes the initial weights and all dropout masks, on every backend alike; None draws one (see `model.seed`).
+    `backend` is "auto", "numpy", "cupy" or "cupy:<device>" and is bound for good; None takes the default
+    (`fcnn.set_backend`, FCNN_BACKEND, then "auto"). `dtype` is float32, or float64 for checks.
+    """
+
+    def __init__(
+        self,
+        layers: Any,
+        n_in: int,
+        *,
+        seed: int | None = None,
+        backend: str | Ops | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        self.layers: list[Layer] = resolve_layers(layers, "Sequential")
+        self.n_in = check_integer("Sequential(n_in)", n_in, low=1)
+        if seed is not None:
+            check_integer("Sequential(seed)", seed, low=0)
+        self.dtype = _check_dtype(dtype)
+        self.ops = resolve_backend(backend)
+        self.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0]) if seed is None else int(seed)
+        self.link: str | None = None
+
+        repeated = [layer for layer in self.layers if sum(other is layer for other in self.layers) > 1]
+        if repeated:
+            raise ValueError(f"{repeated[0]} stands twice in the list. Make a new layer for each place.")
+        seeds = np.random.SeedSequence(self.seed).spawn(len(self.layers))
+        self.n_out = build_layers(self.layers, self.n_in, seeds, "")
+        self._warn_of_symmetry()
+
+        self.random_step: Array = self.ops.zeros(1, "int64")
+        binding = Binding(self.ops, self.dtype, self.seed % 2**64, self.random_step)
+        index = itertools.count()
+        for layer in self.layers:
+            layer.bind(binding, index)
+        self.flat = self._make_flat()
+        self._workspace = Workspace(self.ops, self.dtype, self.layers, self.n_in)
+        self._first_learned = first_learned(self.layers)
+        self._trained_arrays: BatchArrays | None = None
+
+    def __repr__(self) -> str:
+        inner = ", ".join(map(repr, self.layers))
+        return f"Sequential([{inner}], n_in={self.n_in}, backend={self.ops.name!r}, dtype={self.dtype.name!r})"
+
+    # Parameters
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """All parameters, in the order of the layers."""
+        return [parameter for layer in self.walk() for parameter in layer.parameters()]
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers are learned."""
+        return self.flat.values.size
+
+    def walk(self) -> Iterator[Layer]:
+        """All layers, those inside residual layers included."""
+        for layer in self.layers:
+            yield from layer.walk()
+
+    def named_arrays(self) -> dict[str, Array]:
+        """Live views of every parameter and every running statistic: "0.W", "0.b", "2.running_mean", ..."""
+        arrays: dict[str, Array] = {}
+        for layer in self.walk():
+            arrays |= {f"{layer.path}.{p.name}": p.value for p in layer.parameters()}
+            arrays |= {f"{layer.path}.{name}": value for name, value in layer.state().items()}
+        return arrays
+
+    def snapshot(self) -> dict[str, Array]:
+        """Copies of `named_arrays`, on the device."""
+        return {name: array.copy() for name, array in self.named_arrays().items()}
+
+    def restore(self, snapshot: dict[str, Array]) -> None:
+        """Put a `snapshot` of this model back."""
+        for name, array in self.named_arrays().items():
+            self.ops.assign(array, snapshot[name])
+
+    def penalty(self) -> float:
+        """Σ over layers of λ₁Σ|w| + λ₂Σw²: what the objective holds beside the data loss."""
+        total = self.ops.zeros(1, "float64")
+        self.ops.penalty(self.flat, total)
+        return float(self.ops.to_numpy(total)[0])
+
+    def objective_gradient(self) -> Array:
+        """The flat gradient of data loss plus penalties after the last `backward`; `flat.gradients` has the data's."""
+        gradient = self.ops.empty(self.flat.gradients.size, self.dtype)
+        self.ops.penalized_gradient(self.flat, gradient)
+        return gradient
+
+    # Passes
+
+    def forward(self, X: Any, training: bool = False) -> Array:
+        """Raw outputs (n_samples, n_outputs) for X (n_samples, n_in), on the device.
+
+        The result is a view of the workspace: it lasts until the next pass. With `training`, dropout is active, batch
+        norm uses the batch's statistics, and `backward` may follow. All of X is one batch.
+        """
+        A0 = self.ops.asarray(check_features(X, self.n_in, self.dtype, "model.forward")).T
+        if training:
+            self.check_batch(A0.shape[1])
+        arrays = self._workspace.batch(A0.shape[1], training)
+        Z = self.forward_pass(A0, arrays, training)
+        self._trained_arrays = arrays if training else None
+        return Z.T
+
+    def backward(self, output_gradient: Array, input_gradient: bool = False) -> Array | None:
+        """Fill every parameter's gradient from ∂L/∂outputs (n_samples, n_outputs) of the last training pass.
+
+        Returns ∂L/∂X (n_samples, n_in) with `input_gradient`, a view of the workspace; otherwise None.
+        """
+        arrays = self._trained_arrays
+        if arrays is None:
+            raise RuntimeError("model.backward needs model.forward(X, training=True) right before it.")
+        expected = (arrays.batch, self.n_out)
+        if output_gradient.shape != expected:
+            raise ValueError(f"model.backward expects ∂L/∂outputs of shape {expected}, got {output_gradient.shape}.")
+        self.ops.assign(arrays.output_gradient, output_gradient.T)
+        dA0 = self.backward_pass(arrays, input_gradient)
+        self._trained_arrays = None
+        return None if dA0 is None else dA0.T
+
+    def forward_pass(self, A0: Array, arrays: BatchArrays, training: bool) -> Array:
+        """A_L (n_outputs, batch) for A0 (n_in, batch), on checked arrays of the device: what `Trainer` calls."""
+        if training:
+            self.ops.advance(self.random_step, 1)
+        A = A0
+        for layer, cache in zip(self.layers, arrays.caches, strict=True):
+            A = layer.forward(A, cache, training)
+        return A
+
+    def backward_pass(self, arrays: BatchArrays, input_gradient: bool = False) -> Array | None:
+        """The chain rule from `arrays.output_gradient`, which it overwrites, through all layers."""
+        first = 0 if input_gradient else self._first_learned
+        return backward_layers(self.layers, arrays.caches, arrays.output_gradient, first, input_gradient)
+
+    def batch_arrays(self, batch: int, training: bool) -> BatchArrays:
+        """The preallocated arrays for a batch size: what `Trainer` computes in."""
+        if training:
+            self.check_batch(batch)
+        return self._workspace.batch(batch, training)
+
+    @property
+    def workspace_generation(self) -> int:
+        """Changes when a larger batch made the workspace anew: views from before are stale then."""
+        return self._workspace.generation
+
+    # Use
+
+    def __call__(self, X: Any, batch_size: int | None = None) -> HostArray:
+        """Raw outputs (logits) on the host, (n_samples, n_outputs), computed in batches of `batch_size` (1024)."""
+        return self._infer(X, None, batch_size, "model")
+
+    def predict(self, X: Any, batch_size: int | None = None) -> HostArray:
+        """Outputs through the loss's link, (n_samples, n_outputs): probabilities for the cross-entropies, else values.
+
+        `Trainer` sets the link from its loss; before that, and for a network without one, these are the raw outputs.
+        """
+        return self._infer(X, self.link, batch_size, "model.predict")
+
+    def predict_classes(self, X: Any, batch_size: int | None = None) -> HostArray:
+        """Labels (n_samples,): the largest output, or for one output whether its probability is over ½."""
+        outputs = self(X, batch_size)
+        return (outputs[:, 0] > 0).astype(np.int64) if self.n_out == 1 else outputs.argmax(axis=1)
+
+    def _infer(self, X: Any, link: str | None, batch_size: int | None, who: str) -> HostArray:
+        size = _INFERENCE_BATCH if batch_size is None else check_integer("batch_size", batch_size, low=1)
+        X = check_features(X, self.n_in, self.dtype, who)
+        outputs = np.empty((len(X), self.n_out), self.dtype)
+        self._trained_arrays = None
+        for start in range(0, len(X), size):
+            A0 = self.ops.asarray(X[start : start + size]).T
+            arrays = self._workspace.batch(A0.shape[1], False)
+            Z = self.forward_pass(A0, arrays, False)
+            self.apply_link(Z, link)
+            outputs[start : start + size] = self.ops.to_numpy(Z).T
+        return outputs
+
+    def apply_link(self, Z: Array, link: str | None) -> None:
+        """Turn raw outputs into predictions, in place."""
+        if link == "softmax":
+            self.ops.softmax(Z, Z)
+        elif link == "sigmoid":
+            self.ops.bias_activation(Z, None, "sigmoid", 0.0, Z)
+
+    def save(self, path: Any) -> None:
+        """Write architecture and weights to one safetensors file, safely: the old file stays until the new is whole."""
+        from .serialization import save
+
+        save(self, path)
+
+    def summary(self, batch_size: int = 32) -> None:
+        """Print the layers with the shapes of W, b and their output Z for a batch, parameters and bytes."""
+        from ._summary import print_summary
+
+        print_summary(self, check_integer("summary(batch_size)", batch_size, low=1))
+
+    def config(self) -> dict[str, Any]:
+        """The architecture as plain data, the inverse of `from_config`."""
+        return {
+            "n_in": self.n_in,
+            "layers": [LAYERS.config(layer) for layer in self.layers],
+            "dtype": self.dtype.name,
+            "seed": self.seed,
+            "link": self.link,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], backend: str | Ops | None = None) -> Sequential:
+        """A network of this architecture with fresh initial weights."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SymmetryWarning)  # the weights are about to be replaced
+            model = cls(
+                [LAYERS.build(layer) for layer in config["layers"]],
+                config["n_in"],
+                seed=config["seed"],
+                backend=backend,
+                dtype=config["dtype"],
+            )
+        if config["link"] is not None:
+            model.link = check_choice("The model's link", config["link"], LINKS)
+        return model
+
+    # Building
+
+    def _make_flat(self) -> FlatParameters:
+        """One buffer for all values and one for all gradients, weights first; parameters become views of them."""
+        parameters = sorted(self.parameters, key=lambda p: not p.is_weight)
+        size = sum(p.initial.size for p in parameters)
+        host = np.concatenate([p.initial.reshape(-1) for p in parameters] or [np.zeros(0)]).astype(self.dtype)
+        values, gradients = self.ops.empty(size, self.dtype), self.ops.zeros(size, self.dtype)
+        self.ops.assign(values, host)
+        segments: list[Segment] = []
+        start = 0
+        for parameter in parameters:
+            shape, stop = parameter.initial.shape, start + parameter.initial.size
+            parameter.value = values[start:stop].reshape(shape)
+            parameter.gradient = gradients[start:stop].reshape(shape)
+            parameter.initial = np.broadcast_to(np.float64(0), shape)  # the values live in the flat buffer now
+            segment = Segment(start, stop, parameter.l1, parameter.l2, parameter.is_weight)
+            if segments and _same_treatment(segments[-1], segment):
+                segments[-1] = Segment(segments[-1].start, stop, segment.l1, segment.l2, segment.decays)
+            else:
+                segments.append(segment)
+            start = stop
+        return FlatParameters(values, gradients, tuple(segments))
+
+    def _warn_of_symmetry(self) -> None:
+        """SymmetryWarning for a hidden Dense layer whose neurons all start with the same weights."""
+        dense = [layer for layer in self.walk() if isinstance(layer, Dense)]
+        hidden = dense[:-1] if self.layers and dense and dense[-1] is self.layers[-1] else dense
+        for layer in hidden:
+            weights = cast(Parameter, layer._W).initial
+            if layer.n_out > 1 and (weights == weights[0]).all():
+                warnings.warn(
+                    f"All {layer.n_out} neurons of hidden layer {layer.path}, {layer}, start with the same weights "
+                    f"({layer.init.name}). They compute the same output and get the same gradient, so they stay equal "
+                    "and learn one feature between them. Use init='he_normal' or 'xavier_uniform'.",
+                    SymmetryWarning,
+                    stacklevel=3,
+                )
+
+    def check_batch(self, batch: int) -> None:
+        if batch == 1 and LAYERS["batch_norm"] in {type(layer) for layer in self.walk()}:
+            raise ValueError(
+                "Batch normalization cannot train on a batch of one sample: its variance is 0. "
+                "Use a batch_size that does not leave one sample over, or drop_last=True."
+            )
+
+
+def _check_dtype(dtype: Any) -> np.dtype[Any]:
+    message = f"Sequential(dtype) is 'float32' or 'float64', got {dtype!r}."
+    try:
+        resolved = np.dtype(dtype)
+    except TypeError:
+        raise ValueError(message) from None
+    if resolved not in (np.float32, np.float64):
+        raise ValueError(message)
+    return resolved
+
+
+def _same_treatment(a: Segment, b: Segment) -> bool:
+    return (a.l1, a.l2, a.decays) == (b.l1, b.l2, b.decays)

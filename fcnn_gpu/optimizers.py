@@ -1,0 +1,238 @@
+"""Optimizers: rules that turn the gradient g of the objective (data loss + penalties) into a change of the parameters.
+
+Each is one pass over the network's flat parameter buffer (backend/_ops/_optimizer.py). Definitions and defaults are
+those of PyTorch where the two share a name. `learning_rate` is a number or a `Schedule`. `clip_norm` c scales g by
+min(1, c/(‖g‖ + 10⁻⁶)), over all parameters together; `clip_value` c clips each element of g to [−c, c].
+
+In the explicit training loop::
+
+    optimizer = fcnn.Adam(1e-3).bind(model)
+    ...
+    optimizer.step()
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self
+
+from ._checks import check_bool, check_real
+from ._registry import Registry
+from ._types import Array
+from .backend._ops import FlatParameters, Ops, StepControl
+from .schedules import SCHEDULES, Constant, Schedule
+
+
+class HasParameters(Protocol):
+    """What an optimizer works on: a model's flat parameters and the primitives of their device."""
+
+    @property
+    def ops(self) -> Ops: ...
+    @property
+    def flat(self) -> FlatParameters: ...
+
+
+@dataclass
+class Optimizer:
+    """θ ← θ − η·(something of g); subclasses define it."""
+
+    name: ClassVar[str]
+    learning_rate: Any
+    clip_norm: float | None = field(default=None, kw_only=True)
+    clip_value: float | None = field(default=None, kw_only=True)
+    _bound: tuple[HasParameters, FlatParameters, StepControl, dict[str, Array]] | None = field(
+        init=False, default=None, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.learning_rate, dict):
+            self.learning_rate = SCHEDULES.build(self.learning_rate)
+        if not isinstance(self.learning_rate, Schedule):
+            check_real(f"{type(self).__name__}(learning_rate)", self.learning_rate, low=0.0)
+        for name in ("clip_norm", "clip_value"):
+            if getattr(self, name) is not None:
+                check_real(f"{type(self).__name__}({name})", getattr(self, name), low=0.0, low_open=True)
+        if self.clip_norm is not None and self.clip_value is not None:
+            raise ValueError(f"{type(self).__name__}: choose one of clip_norm and clip_value.")
+        self._check()
+
+    @property
+    def schedule(self) -> Schedule:
+        """The learning rate as a function of time."""
+        rate = self.learning_rate
+        return rate if isinstance(rate, Schedule) else Constant(float(rate))
+
+    def bind(self, model: HasParameters) -> Self:
+        """Make the state (step 0, zero moments) for this model's parameters. Binding again to the same keeps it."""
+        if self._bound is not None and self._bound[1] is model.flat:
+            return self
+        ops, flat = model.ops, model.flat
+        control = StepControl(
+            step=ops.zeros(1, "int64"),
+            learning_rate=ops.zeros(1, "float64"),
+            clip_scale=ops.zeros(1, "float64"),
+            failed_step=ops.zeros(1, "int64"),
+            max_value=self.clip_value,
+            max_norm=self.clip_norm,
+        )
+        ops.fill(control.learning_rate, self.schedule(0.0, 1.0))
+        ops.fill(control.clip_scale, 1.0)
+        ops.fill(control.failed_step, -1)
+        state = {name: ops.zeros(flat.values.size, flat.values.dtype) for name in self._state_names()}
+        self._bound = (model, flat, control, state)
+        return self
+
+    def step(self) -> None:
+        """Change the bound model's parameters once, by the gradients that its last `backward` left."""
+        ops, flat, control, state = self._require()
+        ops.gradient_clip(flat, control)
+        self._update(ops, flat, control, state)
+        ops.finish_step(control)
+
+    @property
+    def control(self) -> StepControl:
+        """Step number, learning rate, clip scale and failure flag, in arrays of the device."""
+        return self._require()[2]
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """The moments and velocities, flat, in the order of the model's parameters."""
+        return self._require()[3]
+
+    def set_learning_rate(self, value: float) -> None:
+        """Put η into the device's array, where the next step reads it."""
+        ops, _, control, _ = self._require()
+        ops.fill(control.learning_rate, float(value))
+
+    def _require(self) -> tuple[Ops, FlatParameters, StepControl, dict[str, Array]]:
+        if self._bound is None:
+            raise RuntimeError(f"{type(self).__name__} is not bound to a model: call optimizer.bind(model) first.")
+        model, flat, control, state = self._bound
+        return model.ops, flat, control, state
+
+    def _check(self) -> None:
+        """Check the fields of the subclass."""
+
+    def _state_names(self) -> tuple[str, ...]:
+        """The flat arrays that this optimizer keeps."""
+        return ()
+
+    def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
+        raise NotImplementedError(f"{type(self).__name__} must define _update(...).")
+
+
+OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", Optimizer)
+
+
+@OPTIMIZERS.register("sgd")
+@dataclass
+class SGD(Optimizer):
+    """θ ← θ − ηg. With momentum μ: v ← μv + g, θ ← θ − ηv; with Nesterov's: θ ← θ − η(g + μv).
+
+    Source: Sutskever et al. (2013), in PyTorch's form (no damping).
+    """
+
+    learning_rate: Any = 0.01
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def _check(self) -> None:
+        check_real("SGD(momentum)", self.momentum, low=0.0, high=1.0, high_open=True)
+        check_bool("SGD(nesterov)", self.nesterov)
+        if self.nesterov and not self.momentum:
+            raise ValueError("SGD(nesterov=True) needs a momentum greater than 0, for example momentum=0.9.")
+
+    def _state_names(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
+
+    def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
+        ops.sgd_update(flat, control, self.momentum, self.nesterov, state.get("velocity"))
+
+
+@OPTIMIZERS.register("adam")
+@dataclass
+class Adam(Optimizer):
+    """m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ), θ ← θ − η m̂/(√v̂ + ε).
+
+    Source: Kingma & Ba (2015), algorithm 1. The state keeps m/(1 − β₁) and v/(1 − β₂).
+    """
+
+    learning_rate: Any = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    def _check(self) -> None:
+        who = type(self).__name__
+        check_real(f"{who}(beta1)", self.beta1, low=0.0, high=1.0, high_open=True)
+        check_real(f"{who}(beta2)", self.beta2, low=0.0, high=1.0, high_open=True)
+        check_real(f"{who}(eps)", self.eps, low=0.0)
+
+    def _state_names(self) -> tuple[str, ...]:
+        return ("m", "v")
+
+    def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
+        ops.adam_update(flat, control, self.beta1, self.beta2, self.eps, 0.0, state["m"], state["v"])
+
+
+@OPTIMIZERS.register("adamw")
+@dataclass
+class AdamW(Adam):
+    """Adam with decoupled weight decay: θ ← θ(1 − ηλ) − η m̂/(√v̂ + ε) (Loshchilov & Hutter 2019, algorithm 2).
+
+    Weights decay; biases and normalization parameters do not (PyTorch's `AdamW` decays whatever it is given).
+    """
+
+    weight_decay: float = 0.01
+
+    def _check(self) -> None:
+        super()._check()
+        check_real("AdamW(weight_decay)", self.weight_decay, low=0.0)
+
+    def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
+        ops.adam_update(flat, control, self.beta1, self.beta2, self.eps, self.weight_decay, state["m"], state["v"])
+
+
+@OPTIMIZERS.register("rmsprop")
+@dataclass
+class RMSprop(Optimizer):
+    """v ← αv + (1 − α)g², u = g/(√v + ε), θ ← θ − ηu; with momentum μ: b ← μb + u, θ ← θ − ηb.
+
+    Source: Tieleman & Hinton (2012), lecture 6.5, in PyTorch's form (ε outside the root).
+    """
+
+    learning_rate: Any = 0.01
+    alpha: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+
+    def _check(self) -> None:
+        check_real("RMSprop(alpha)", self.alpha, low=0.0, high=1.0, high_open=True)
+        check_real("RMSprop(eps)", self.eps, low=0.0)
+        check_real("RMSprop(momentum)", self.momentum, low=0.0, high=1.0, high_open=True)
+
+    def _state_names(self) -> tuple[str, ...]:
+        return ("v", "velocity") if self.momentum else ("v",)
+
+    def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
+        ops.rmsprop_update(flat, control, self.alpha, self.eps, self.momentum, state["v"], state.get("velocity"))
+
+
+@OPTIMIZERS.register("adagrad")
+@dataclass
+class Adagrad(Optimizer):
+    """s ← s + g², θ ← θ − η/(1 + (t − 1)·decay) · g/(√s + ε) (Duchi et al. 2011, in PyTorch's form)."""
+
+    learning_rate: Any = 0.01
+    lr_decay: float = 0.0
+    eps: float = 1e-10
+
+    def _check(self) -> None:
+        check_real("Adagrad(lr_decay)", self.lr_decay, low=0.0)
+        check_real("Adagrad(eps)", self.eps, low=0.0)
+
+    def _state_names(self) -> tuple[str, ...]:
+        return ("s",)
+
+    def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
+        ops.adagrad_update(flat, control, self.lr_decay, self.eps, state["s"])

@@ -1,0 +1,256 @@
+"""Learning rates over a training run.
+
+A schedule is a function of time in epochs: `schedule(epoch, n_epochs)` is the learning rate after `epoch` epochs
+(fractions count: 2.5 is the middle of the third) of a run of `n_epochs`. `Trainer` evaluates it before every step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ._checks import check_bool, check_integer, check_real
+from ._registry import Registry
+
+
+@dataclass
+class Schedule:
+    """A learning rate η(t), t in epochs."""
+
+    name: ClassVar[str]
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(epoch, n_epochs).")
+
+    def observe(self, record: Mapping[str, float]) -> None:
+        """What `Trainer` tells at the end of each epoch: the epoch's line of the history."""
+
+    @property
+    def monitor(self) -> str | None:
+        """The history column that `observe` needs, if any."""
+        return None
+
+
+SCHEDULES: Registry[Schedule] = Registry("schedule", Schedule)
+
+
+def _check_rate(who: str, value: float) -> float:
+    return check_real(who, value, low=0.0)
+
+
+@SCHEDULES.register("constant")
+@dataclass
+class Constant(Schedule):
+    """η(t) = η₀."""
+
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        _check_rate("Constant(learning_rate)", self.learning_rate)
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        return self.learning_rate
+
+
+@SCHEDULES.register("step")
+@dataclass
+class StepDecay(Schedule):
+    """η(t) = η₀ · factor^⌊t/every⌋: PyTorch's `StepLR`, stepped once an epoch.
+
+    >>> [StepDecay(0.1, every=10, factor=0.5)(t, 30) for t in (0, 9.9, 10, 20)]
+    [0.1, 0.1, 0.05, 0.025]
+    """
+
+    learning_rate: float
+    every: float
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_rate("StepDecay(learning_rate)", self.learning_rate)
+        check_real("StepDecay(every), in epochs,", self.every, low=0.0, low_open=True)
+        check_real("StepDecay(factor)", self.factor, low=0.0)
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        # a step that falls on a boundary up to rounding (0.1·10 epochs) belongs to the new rate
+        return self.learning_rate * self.factor ** math.floor(epoch / self.every + 1e-9)
+
+
+@SCHEDULES.register("exponential")
+@dataclass
+class Exponential(Schedule):
+    """η(t) = η₀ · factor^t, continuously: PyTorch's `ExponentialLR` at whole epochs."""
+
+    learning_rate: float
+    factor: float = 0.95
+
+    def __post_init__(self) -> None:
+        _check_rate("Exponential(learning_rate)", self.learning_rate)
+        check_real("Exponential(factor)", self.factor, low=0.0, low_open=True)
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        return self.learning_rate * self.factor**epoch
+
+
+@SCHEDULES.register("cosine")
+@dataclass
+class Cosine(Schedule):
+    """η(t) = η_f + ½(η₀ − η_f)(1 + cos(πt/T)), then η_f (Loshchilov & Hutter 2017, eq. 5, without restarts).
+
+    T is `epochs`, or the length of the run where that is None.
+    """
+
+    learning_rate: float
+    final: float = 0.0
+    epochs: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_rate("Cosine(learning_rate)", self.learning_rate)
+        _check_rate("Cosine(final)", self.final)
+        if self.epochs is not None:
+            check_real("Cosine(epochs)", self.epochs, low=0.0, low_open=True)
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        share = _share(epoch, self.epochs, n_epochs)
+        return self.final + 0.5 * (self.learning_rate - self.final) * (1.0 + math.cos(math.pi * share))
+
+
+@SCHEDULES.register("linear")
+@dataclass
+class Linear(Schedule):
+    """η(t) = η₀ + (η_f − η₀)t/T, then η_f. T is `epochs`, or the length of the run where that is None."""
+
+    learning_rate: float
+    final: float = 0.0
+    epochs: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_rate("Linear(learning_rate)", self.learning_rate)
+        _check_rate("Linear(final)", self.final)
+        if self.epochs is not None:
+            check_real("Linear(epochs)", self.epochs, low=0.0, low_open=True)
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        share = _share(epoch, self.epochs, n_epochs)
+        return self.learning_rate + (self.final - self.learning_rate) * share
+
+
+@SCHEDULES.register("warmup")
+@dataclass
+class Warmup(Schedule):
+    """η rises linearly from start·η₀ to η₀ = then(0) over `epochs`, and goes on as `then`, its time counted from there.
+
+    >>> Warmup(Constant(0.1), epochs=2)(0.5, 10)
+    0.025
+    """
+
+    then: Schedule
+    epochs: float = 1.0
+    start: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.then = SCHEDULES.resolve(self.then)
+        check_real("Warmup(epochs)", self.epochs, low=0.0, low_open=True)
+        check_real("Warmup(start)", self.start, low=0.0, high=1.0)
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        rest = max(n_epochs - self.epochs, 0.0)
+        if epoch >= self.epochs:
+            return self.then(epoch - self.epochs, rest)
+        return self.then(0.0, rest) * (self.start + (1.0 - self.start) * epoch / self.epochs)
+
+    def observe(self, record: Mapping[str, float]) -> None:
+        self.then.observe(record)
+
+    @property
+    def monitor(self) -> str | None:
+        return self.then.monitor
+
+
+@SCHEDULES.register("one_cycle")
+@dataclass
+class OneCycle(Schedule):
+    """Up from max/initial_div to max over the first `rise` share of the run, then down to max/(initial_div·final_div).
+
+    Both legs are half cosines (Smith & Topin 2018, as PyTorch's `OneCycleLR` with its defaults anneals).
+    """
+
+    max_learning_rate: float
+    rise: float = 0.3
+    initial_div: float = 25.0
+    final_div: float = 1e4
+
+    def __post_init__(self) -> None:
+        _check_rate("OneCycle(max_learning_rate)", self.max_learning_rate)
+        check_real("OneCycle(rise)", self.rise, low=0.0, high=1.0, low_open=True, high_open=True)
+        check_real("OneCycle(initial_div)", self.initial_div, low=1.0)
+        check_real("OneCycle(final_div)", self.final_div, low=1.0)
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        share = _share(epoch, None, n_epochs)
+        start = self.max_learning_rate / self.initial_div
+        if share <= self.rise:
+            return _half_cosine(start, self.max_learning_rate, share / self.rise)
+        return _half_cosine(self.max_learning_rate, start / self.final_div, (share - self.rise) / (1.0 - self.rise))
+
+
+@SCHEDULES.register("reduce_on_plateau")
+@dataclass
+class ReduceOnPlateau(Schedule):
+    """η ← max(factor·η, minimum) when the monitored column has not improved for more than `patience` epochs.
+
+    An improvement is a relative change of more than `threshold` in the better direction: downwards, unless
+    `greater_is_better` (PyTorch's `ReduceLROnPlateau`, threshold_mode "rel").
+    """
+
+    learning_rate: float
+    factor: float = 0.1
+    patience: int = 10
+    minimum: float = 0.0
+    column: str = "val_loss"
+    threshold: float = 1e-4
+    greater_is_better: bool = False
+    _rate: float = field(init=False, repr=False)
+    _best: float | None = field(init=False, default=None, repr=False)
+    _waited: int = field(init=False, default=0, repr=False)
+
+    def __post_init__(self) -> None:
+        self._rate = _check_rate("ReduceOnPlateau(learning_rate)", self.learning_rate)
+        check_real("ReduceOnPlateau(factor)", self.factor, low=0.0, high=1.0, low_open=True, high_open=True)
+        check_integer("ReduceOnPlateau(patience)", self.patience, low=0)
+        _check_rate("ReduceOnPlateau(minimum)", self.minimum)
+        check_real("ReduceOnPlateau(threshold)", self.threshold, low=0.0)
+        check_bool("ReduceOnPlateau(greater_is_better)", self.greater_is_better)
+
+    @property
+    def monitor(self) -> str | None:
+        return self.column
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        return self._rate
+
+    def observe(self, record: Mapping[str, float]) -> None:
+        value = record[self.column]
+        if self._best is None or self._improves(value, self._best):
+            self._best, self._waited = value, 0
+            return
+        self._waited += 1
+        if self._waited > self.patience:
+            self._rate = max(self._rate * self.factor, self.minimum)
+            self._waited = 0
+
+    def _improves(self, value: float, best: float) -> bool:
+        if self.greater_is_better:
+            return value > best * (1.0 + self.threshold)
+        return value < best * (1.0 - self.threshold)
+
+
+def _share(epoch: float, epochs: float | None, n_epochs: float) -> float:
+    """How much of the span has passed, in [0, 1]."""
+    span = n_epochs if epochs is None else epochs
+    return min(epoch / span, 1.0) if span > 0 else 1.0
+
+
+def _half_cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))

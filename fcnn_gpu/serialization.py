@@ -1,0 +1,162 @@
+"""Models as files: safetensors, with the architecture in the metadata. Nothing in a file is ever executed.
+
+Weights carry the names and shapes that `torch.nn.Sequential` gives the same network, so its `load_state_dict` takes
+them: a Dense layer with an activation counts as two modules (Linear and the activation), BatchNorm is BatchNorm1d.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._types import Array, HostArray
+from .backend._ops import Ops
+from .layers import Dense, Layer, Residual
+
+if TYPE_CHECKING:
+    from .model import Sequential
+
+FORMAT = "fcnn_gpu"
+VERSION = "1"
+_TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
+
+
+class ModelFileError(ValueError):
+    """A model file is damaged, incomplete, or was not written by fcnn_gpu; the message names the file and the fault."""
+
+
+def save(model: Sequential, path: str | os.PathLike[str]) -> None:
+    """Write `model` to `path`: beside it first, forced to the disk, then renamed over it.
+
+    A crash at any moment leaves either the old file or the new one. Raises OSError if the folder cannot be written.
+    """
+    from safetensors.numpy import save as serialize
+
+    target = Path(path)
+    tensors = {name: np.ascontiguousarray(array) for name, array in torch_state(model).items()}
+    metadata = {"format": FORMAT, "format_version": VERSION, "architecture": json.dumps(model.config())}
+    write_atomically(target, serialize(tensors, metadata))
+
+
+def write_atomically(target: Path, content: bytes) -> None:
+    """Replace `target` by `content` so that a reader, or a crash, sees all of the old or all of the new."""
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {target.parent} to write {target.name} into. Create it first.")
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the rename itself is on the disk once the folder is
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def load(path: str | os.PathLike[str], backend: str | Ops | None = None) -> Sequential:
+    """The model that `save` wrote, on `backend` (None: the default).
+
+    Raises FileNotFoundError, or `ModelFileError` where the file is damaged or foreign.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from .model import Sequential
+
+    source = Path(path)
+    if not source.is_file():
+        raise FileNotFoundError(f"There is no model file {source}.")
+    try:
+        with safe_open(source, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise ModelFileError(f"{source} is damaged or no safetensors file: {error}.") from error
+    config = _architecture(metadata, source)
+    try:
+        model = Sequential.from_config(config, backend)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{source} describes an architecture that cannot be built: {error}") from error
+    _load_state(model, tensors, source)
+    return model
+
+
+def _architecture(metadata: dict[str, str], source: Path) -> dict[str, Any]:
+    if metadata.get("format") != FORMAT:
+        raise ModelFileError(
+            f"{source} is a safetensors file, but not one of fcnn_gpu's: its metadata has no architecture. "
+            "Build the network with fcnn_gpu.Sequential and copy the weights into layer.W and layer.b."
+        )
+    if metadata.get("format_version") != VERSION:
+        raise ModelFileError(
+            f"{source} has format version {metadata.get('format_version')!r}; this fcnn_gpu reads version {VERSION}. "
+            "Install the release that wrote it, or a newer one."
+        )
+    try:
+        config = json.loads(metadata["architecture"])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise ModelFileError(f"{source} has no readable architecture in its metadata: {error}.") from error
+    if not isinstance(config, dict) or not {"n_in", "layers", "dtype", "seed", "link"} <= config.keys():
+        raise ModelFileError(f"{source} has an incomplete architecture in its metadata.")
+    return config
+
+
+def torch_state(model: Sequential) -> dict[str, HostArray]:
+    """Every parameter and running statistic under the name and in the shape that torch.nn.Sequential uses."""
+    return {name: model.ops.to_numpy(array).reshape(shape) for name, array, shape in _torch_arrays(model.layers)}
+
+
+def _torch_arrays(layers: Sequence[Layer], prefix: str = "") -> list[tuple[str, Array, tuple[int, ...]]]:
+    """(name, live array, shape in the file) for a stack of layers."""
+    found: list[tuple[str, Array, tuple[int, ...]]] = []
+    module = 0
+    for layer in layers:
+        here = f"{prefix}{module}."
+        for p in layer.parameters():
+            shape = p.value.shape if p.is_weight else (p.value.shape[0],)
+            found.append((here + _TORCH_NAMES[p.name], p.value, shape))
+        for name, array in layer.state().items():
+            found.append((here + name, array, (array.shape[0],)))
+        if isinstance(layer, Residual):
+            found += _torch_arrays(layer.block, f"{here}block.")
+            if layer.projection is not None:
+                found.append((f"{here}projection.weight", layer.projection.W, layer.projection.W.shape))
+        module += 2 if isinstance(layer, Dense) and layer.activation.name != "identity" else 1
+    return found
+
+
+def _load_state(model: Sequential, tensors: dict[str, HostArray], source: Path) -> None:
+    expected = _torch_arrays(model.layers)
+    missing = [name for name, _, _ in expected if name not in tensors]
+    extra = sorted(set(tensors) - {name for name, _, _ in expected})
+    if missing or extra:
+        parts = [f"{len(missing)} missing ({missing[0]}, ...)"] if missing else []
+        parts += [f"{len(extra)} unknown ({extra[0]}, ...)"] if extra else []
+        raise ModelFileError(f"{source} does not hold the arrays of its architecture: {'; '.join(parts)}.")
+    for name, _, shape in expected:
+        if tensors[name].shape != shape or tensors[name].dtype != model.dtype:
+            raise ModelFileError(
+                f"{source}: {name} is {tensors[name].dtype} {tensors[name].shape}, "
+                f"its architecture says {model.dtype.name} {shape}."
+            )
+    for name, array, _ in expected:
+        model.ops.assign(array, tensors[name].reshape(array.shape))

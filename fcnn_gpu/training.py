@@ -1,0 +1,463 @@
+"""Trainer: the training step as a fixed program, the epoch around it, and the run around that."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ._checks import check_bool, check_integer, check_real
+from ._diagnosis import DivergenceError, find_fault
+from ._inputs import check_features, check_same_length
+from ._types import Array, HostArray
+from .callbacks import Callback, ProgressBar, check_callbacks
+from .data import DeviceData, class_weights_to_sample_weights, epoch_order, split_validation
+from .history import History
+from .layers import Activation, Dense
+from .losses import LOSSES, Loss, check_sample_weight
+from .metrics import METRICS, Metric
+from .model import Sequential
+from .optimizers import OPTIMIZERS, Optimizer
+
+_TICK_SECONDS = 0.2
+_EVALUATION_BATCH = 1024
+
+
+class Trainer:
+    """Trains a model: gather a batch, forward, loss, backward, clip, update, over and over.
+
+    The step runs over arrays made before the first one; what changes between steps lives in arrays too, so that a GPU
+    can replay it. `loss`, `optimizer` and each metric are names or instances. `seed` fixes the order of the samples
+    (None: the model's seed); together with the model's own seed the run is determined.
+
+    >>> import numpy as np, fcnn_gpu as fcnn
+    >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], "float32")
+    >>> model = fcnn.Sequential([fcnn.Dense(8, activation="tanh"), fcnn.Dense(2)], n_in=2, seed=0, backend="numpy")
+    >>> trainer = fcnn.Trainer(model, loss="cross_entropy", optimizer=fcnn.Adam(0.05))
+    >>> history = trainer.fit(X, [0, 1, 1, 0], epochs=200, batch_size=4)
+    >>> model.predict_classes(X)
+    array([0, 1, 1, 0])
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        loss: str | Loss = "cross_entropy",
+        optimizer: str | Optimizer = "adam",
+        metrics: Sequence[str | Metric] = (),
+        seed: int | None = None,
+    ) -> None:
+        if not isinstance(model, Sequential):
+            raise TypeError(f"Trainer expects a Sequential, got {type(model).__name__}.")
+        if isinstance(metrics, str):
+            raise TypeError(f"Trainer(metrics) expects a list, got {metrics!r}. Write metrics=[{metrics!r}].")
+        self.model = model
+        self.loss = LOSSES.resolve(loss)
+        self.optimizer = OPTIMIZERS.resolve(optimizer)
+        self.metrics = [METRICS.resolve(metric) for metric in metrics]
+        self.seed = model.seed if seed is None else check_integer("Trainer(seed)", seed, low=0)
+        self.loss.check_outputs(model.n_out)
+        _refuse_double_link(model, self.loss)
+        self.optimizer.bind(model)
+        model.link = self.loss.link
+
+        self.history = History()
+        self.columns: list[str] = []
+        self.n_epochs = 0
+        self.steps_per_epoch = 0
+        self.epochs_trained = 0
+        """Epochs over all calls of `fit`: a second call goes on with new sample orders, not the first's again."""
+        self.stop_reason: str | None = None
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        epochs: int = 10,
+        batch_size: int = 128,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        progress: bool = True,
+        callbacks: Sequence[Callback] = (),
+    ) -> History:
+        """Train for `epochs` passes over X (n_samples, n_in) and y; returns the `History` (also `trainer.history`).
+
+        Args:
+            validation_data: (X, y) or (X, y, sample_weight), evaluated after each epoch.
+            validation_split: instead, this share of the samples, drawn by the seed (class by class for integer labels).
+            sample_weight: (n_samples,) weights w_j of the samples' losses.
+            class_weight: for integer labels, {label: weight} or "balanced"; multiplies `sample_weight`.
+            shuffle: visit the samples in an order drawn anew each epoch from the seed.
+            drop_last: leave out the last batch of an epoch if it is smaller than the others.
+            progress: show a progress bar where there is a terminal.
+
+        Ctrl-C ends the run after the step under way, with the weights as they are and `history.stopped_by` "interrupt";
+        pressed twice it raises KeyboardInterrupt. Raises ValueError or TypeError for unusable arguments before anything
+        changes, and `DivergenceError` when a loss or gradient is not finite, with the weights from before that step.
+        """
+        epochs = check_integer("fit(epochs)", epochs, low=1)
+        batch_size = check_integer("fit(batch_size)", batch_size, low=1)
+        for name, flag in (("shuffle", shuffle), ("drop_last", drop_last), ("progress", progress)):
+            check_bool(f"fit({name})", flag)
+        observers = [*check_callbacks(callbacks), *([ProgressBar()] if progress else [])]
+        train, validation = self._prepare(X, y, validation_data, validation_split, sample_weight, class_weight)
+        n_samples = len(train[0])
+        batch_size = min(batch_size, n_samples)
+        self._check_batches(n_samples, batch_size, drop_last)
+
+        data = DeviceData(self.model.ops, *train, batch_size)
+        held_out = None if validation is None else _EvaluationData(self.model, *validation)
+        self.n_epochs = epochs
+        self.steps_per_epoch = n_samples // batch_size if drop_last else -(-n_samples // batch_size)
+        self.columns = self._column_names(held_out is not None)
+        self._check_monitors()
+        self.stop_reason = None
+        self.history = History()
+        run = _Run(self, data, train[1], held_out, shuffle, drop_last)
+        started: list[Callback] = []
+        try:
+            with _interruptible() as interrupted, np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                for observer in observers:
+                    observer.on_train_begin(self)
+                    started.append(observer)
+                self._epochs(run, observers, interrupted)
+        finally:
+            for observer in started:
+                observer.on_train_end(self, self.history)
+        return self.history
+
+    def _epochs(self, run: _Run, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> None:
+        for epoch in range(1, self.n_epochs + 1):
+            for observer in observers:
+                observer.on_epoch_begin(self, epoch)
+            finished = run.epoch(epoch, observers, interrupted)
+            if not finished:
+                self.history.stopped_by = "interrupt"
+                return
+            self.epochs_trained += 1
+            record = run.record(epoch)
+            self.history.records.append(record)
+            self.optimizer.schedule.observe(record)
+            for observer in observers:
+                observer.on_epoch_end(self, record)
+            if interrupted():
+                self.history.stopped_by = "interrupt"
+                return
+            if self.stop_reason is not None:
+                self.history.stopped_by = self.stop_reason
+                return
+
+    def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
+        """Data loss and metrics on X, y at inference (dropout off, running statistics): {"loss": ..., metric: ...}."""
+        prepared = self._prepare_samples(X, y, sample_weight, None, "evaluate")
+        return self._evaluate(_EvaluationData(self.model, *prepared))
+
+    def predict(self, X: Any, batch_size: int | None = None) -> HostArray:
+        """The model's outputs through the loss's link, (n_samples, n_outputs)."""
+        return self.model.predict(X, batch_size)
+
+    def predict_proba(self, X: Any, batch_size: int | None = None) -> HostArray:
+        """Class probabilities (n_samples, n_classes); for one output with binary cross-entropy, both classes' columns.
+
+        Raises TypeError where the loss has no probabilities.
+        """
+        if self.loss.link not in ("softmax", "sigmoid"):
+            raise TypeError(f"The loss {self.loss.name!r} predicts values, not probabilities: use predict.")
+        P = self.model.predict(X, batch_size)
+        if self.loss.link == "sigmoid" and P.shape[1] == 1:
+            return np.hstack([1.0 - P, P])
+        return P
+
+    def _evaluate(self, data: _EvaluationData) -> dict[str, float]:
+        loss, outputs = data.run(self.loss)
+        result = {"loss": loss}
+        if self.metrics:
+            predictions = self._predictions(outputs)
+            result |= {metric.label: metric(data.targets_host, predictions) for metric in self.metrics}
+        return result
+
+    def _predictions(self, outputs: Array) -> HostArray:
+        """Raw outputs (n, n_outputs) of the device through the link, on the host; in place."""
+        self.model.apply_link(outputs.T, self.loss.link)
+        return self.model.ops.to_numpy(outputs)
+
+    # Checking
+
+    def _prepare(
+        self,
+        X: Any,
+        y: Any,
+        validation_data: Any,
+        validation_split: float,
+        sample_weight: Any,
+        class_weight: Any,
+    ) -> tuple[_Samples, _Samples | None]:
+        share = check_real("fit(validation_split)", validation_split, low=0.0, high=1.0, high_open=True)
+        samples = self._prepare_samples(X, y, sample_weight, class_weight, "fit")
+        if validation_data is None:
+            if not share:
+                return samples, None
+            indices = split_validation(len(samples[0]), share, samples[1], self.seed)
+            train, validation = (_take(samples, part) for part in indices)
+            return train, validation
+        if share:
+            raise ValueError("fit takes validation_data or validation_split, not both.")
+        if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
+            raise TypeError("fit(validation_data) expects (X, y) or (X, y, sample_weight).")
+        X_val, y_val, *weight = validation_data
+        return samples, self._prepare_samples(X_val, y_val, weight[0] if weight else None, None, "validation_data")
+
+    def _prepare_samples(self, X: Any, y: Any, sample_weight: Any, class_weight: Any, who: str) -> _Samples:
+        model = self.model
+        features = check_features(X, model.n_in, model.dtype, who)
+        targets = self.loss.prepare_targets(y, model.n_out, model.dtype)
+        check_same_length(features, targets, who)
+        weights = None
+        if sample_weight is not None:
+            weights = check_sample_weight(sample_weight, len(features), model.dtype)
+        if class_weight is not None:
+            labels = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
+            if labels.ndim != 1 or (labels != np.floor(labels)).any() or self.loss.link == "identity":
+                raise ValueError(f"class_weight needs integer labels and a cross-entropy, not {self.loss.name!r} here.")
+            n_classes = max(model.n_out, 2)
+            by_class = class_weights_to_sample_weights(class_weight, labels.astype(np.int64), n_classes)
+            weights = (by_class if weights is None else weights * by_class).astype(model.dtype)
+        return features, targets, weights
+
+    def _check_batches(self, n_samples: int, batch_size: int, drop_last: bool) -> None:
+        left_over = n_samples % batch_size
+        sizes = [batch_size, *([left_over] if left_over and not drop_last else [])]
+        for size in sorted(sizes):
+            self.model.check_batch(size)
+
+    def _column_names(self, validates: bool) -> list[str]:
+        labels = ["loss", *(metric.label for metric in self.metrics)]
+        validation = [f"val_{label}" for label in labels] if validates else []
+        return ["epoch", "loss", "penalty", *labels[1:], *validation, "learning_rate", "seconds", "samples_per_second"]
+
+    def _check_monitors(self) -> None:
+        column = self.optimizer.schedule.monitor
+        if column is not None and column not in self.columns:
+            raise ValueError(
+                f"The learning rate's schedule monitors {column!r}, which this run does not record. "
+                f"Its columns: {', '.join(self.columns)}."
+            )
+
+
+_Samples = tuple[HostArray, HostArray, HostArray | None]
+
+
+def _take(samples: _Samples, part: HostArray) -> _Samples:
+    X, targets, weight = samples
+    return X[part], targets[part], None if weight is None else weight[part]
+
+
+class _Run:
+    """One call of `fit`: the programs of the step and what they accumulate."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        data: DeviceData,
+        targets_host: HostArray,
+        validation: _EvaluationData | None,
+        shuffle: bool,
+        drop_last: bool,
+    ) -> None:
+        self.trainer, self.data, self.validation = trainer, data, validation
+        self._targets_host = targets_host
+        self._shuffle = shuffle
+        model = trainer.model
+        ops = model.ops
+        self._n_seen = trainer.steps_per_epoch * data.batch_size if drop_last else data.n_samples
+        self._total = ops.zeros(1, np.float64)
+        self._losses = ops.empty(data.batch_size, model.dtype)
+        self._outputs = ops.empty((data.n_samples, model.n_out), model.dtype) if trainer.metrics else None
+        self._full = self._program(data.batch_size)
+        left_over = self._n_seen % data.batch_size
+        self._last = self._program(left_over) if left_over else self._full
+        self._learning_rate = float("nan")
+        self._seconds = 0.0
+        self._order = np.zeros(0, np.int64)
+
+    def _program(self, batch: int) -> Callable[[], None]:
+        """The training step for one batch size, on arrays that exist: gather → forward → loss → backward → update."""
+        trainer, data = self.trainer, self.data
+        model, loss, optimizer = trainer.model, trainer.loss, trainer.optimizer
+        ops, control = model.ops, optimizer.control
+        arrays = model.batch_arrays(batch, training=True)
+        views = data.views(batch)
+        A0 = views.X.T
+        losses, total, outputs = self._losses[:batch], self._total, self._outputs
+
+        def step() -> None:
+            data.gather(views)
+            Z = model.forward_pass(A0, arrays, training=True)
+            loss.compute(ops, Z, views.targets, views.sample_weight, losses, arrays.output_gradient)
+            ops.accumulate_sum(losses, total)
+            if outputs is not None:
+                ops.store_rows(Z.T, data.cursor, outputs)
+            model.backward_pass(arrays)
+            ops.check_finite(losses, model.flat, control)
+            optimizer.step()
+            ops.advance(data.cursor, batch)
+
+        return ops.capture(step)
+
+    def epoch(self, epoch: int, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> bool:
+        """One pass over the data; False if it was interrupted before its end."""
+        trainer, data = self.trainer, self.data
+        ops, model = trainer.model.ops, trainer.model
+        self._order = epoch_order(data.n_samples, trainer.seed, trainer.epochs_trained, self._shuffle)
+        data.start_epoch(self._order)
+        ops.fill(self._total, 0.0)
+        self._random_step = int(ops.to_numpy(model.random_step)[0])
+        self._first_step = int(ops.to_numpy(trainer.optimizer.control.step)[0])
+        self._healthy_state = self._state_copy()
+        n_steps = trainer.steps_per_epoch
+        start = tick = time.perf_counter()
+        for i in range(n_steps):
+            self._set_learning_rate(epoch - 1 + i / n_steps)
+            (self._last if i == n_steps - 1 else self._full)()
+            if interrupted():
+                self._check_health(epoch)
+                return i == n_steps - 1
+            now = time.perf_counter()
+            if now - tick >= _TICK_SECONDS:
+                tick = now
+                self._check_health(epoch)
+                loss = float(ops.to_numpy(self._total)[0]) / min((i + 1) * data.batch_size, self._n_seen)
+                for observer in observers:
+                    observer.on_tick(trainer, i + 1, n_steps, loss)
+        self._check_health(epoch)
+        ops.synchronize()
+        self._seconds = time.perf_counter() - start
+        return True
+
+    def record(self, epoch: int) -> dict[str, float]:
+        """The epoch's line of the history."""
+        trainer = self.trainer
+        model = trainer.model
+        loss = float(model.ops.to_numpy(self._total)[0]) / self._n_seen
+        record: dict[str, float] = {"epoch": epoch, "loss": loss, "penalty": model.penalty()}
+        if self._outputs is not None:
+            predictions = trainer._predictions(self._outputs[: self._n_seen])
+            targets = self._targets_host[self._order[: self._n_seen]]
+            record |= {metric.label: metric(targets, predictions) for metric in trainer.metrics}
+        if self.validation is not None:
+            record |= {f"val_{name}": value for name, value in trainer._evaluate(self.validation).items()}
+        record |= {
+            "learning_rate": self._learning_rate,
+            "seconds": self._seconds,
+            "samples_per_second": self._n_seen / self._seconds,
+        }
+        return record
+
+    def _set_learning_rate(self, epoch: float) -> None:
+        optimizer = self.trainer.optimizer
+        rate = optimizer.schedule(epoch, float(self.trainer.n_epochs))
+        if rate != self._learning_rate:
+            optimizer.set_learning_rate(rate)
+            self._learning_rate = rate
+
+    def _state_copy(self) -> list[tuple[Array, Array]]:
+        """(live array, copy) of each running statistic: a pass that overflows spoils them before its loss shows it."""
+        return [(array, array.copy()) for layer in self.trainer.model.walk() for array in layer.state().values()]
+
+    def _check_health(self, epoch: int) -> None:
+        """Raise DivergenceError if a step since the last check failed; the weights are those from before it."""
+        trainer, data = self.trainer, self.data
+        model, ops, control = trainer.model, trainer.model.ops, trainer.optimizer.control
+        if int(ops.to_numpy(control.failed_step)[0]) < 0:
+            self._healthy_state = self._state_copy()
+            return
+        succeeded = int(ops.to_numpy(control.step)[0]) - self._first_step  # `step` stands still from the failed one on
+        first = succeeded * data.batch_size
+        batch = min(data.batch_size, self._n_seen - first)
+        for live, copy in self._healthy_state:
+            ops.assign(live, copy)
+        ops.fill(data.cursor, first)
+        ops.fill(model.random_step, self._random_step + succeeded)
+        views = data.views(batch)
+        data.gather(views)
+        fault = find_fault(model, trainer.loss, views, self._losses[:batch])
+        for live, copy in self._healthy_state:
+            ops.assign(live, copy)
+        ops.fill(control.failed_step, -1)
+        raise DivergenceError(epoch, succeeded + 1, fault, self._learning_rate)
+
+
+class _EvaluationData:
+    """A data set on the device that is evaluated whole, in order, at inference."""
+
+    def __init__(self, model: Sequential, X: HostArray, targets: HostArray, sample_weight: HostArray | None) -> None:
+        ops = model.ops
+        self._model = model
+        self.targets_host = targets
+        self._X, self._targets = ops.asarray(X), ops.asarray(targets)
+        self._weight = None if sample_weight is None else ops.asarray(sample_weight)
+        batch = min(_EVALUATION_BATCH, len(X))
+        self._batch = batch
+        self._losses = ops.empty(batch, model.dtype)
+        self._gradient = ops.empty(batch * model.n_out, model.dtype)
+        self._total = ops.zeros(1, np.float64)
+        self._outputs = ops.empty((len(X), model.n_out), model.dtype)
+
+    def run(self, loss: Loss) -> tuple[float, Array]:
+        """(mean data loss, raw outputs (n_samples, n_outputs) on the device)."""
+        model, ops = self._model, self._model.ops
+        ops.fill(self._total, 0.0)
+        n_samples = len(self._X)
+        for start in range(0, n_samples, self._batch):
+            part = slice(start, min(start + self._batch, n_samples))
+            X = self._X[part]
+            batch = len(X)
+            Z = model.forward_pass(X.T, model.batch_arrays(batch, training=False), training=False)
+            weight = None if self._weight is None else self._weight[part]
+            dZ = self._gradient[: batch * model.n_out].reshape(batch, model.n_out).T
+            loss.compute(ops, Z, self._targets[part], weight, self._losses[:batch], dZ)
+            ops.accumulate_sum(self._losses[:batch], self._total)
+            ops.assign(self._outputs[part], Z.T)
+        return float(ops.to_numpy(self._total)[0]) / n_samples, self._outputs
+
+
+def _refuse_double_link(model: Sequential, loss: Loss) -> None:
+    """A loss that takes logits behind an output activation that already made probabilities would apply it twice."""
+    last = model.layers[-1]
+    activation = last.activation.name if isinstance(last, Dense | Activation) else None
+    if activation == loss.link and activation in ("softmax", "sigmoid"):
+        raise ValueError(
+            f"{loss.name} takes logits and applies {activation} itself, but the last layer {last} applies it already. "
+            f"Leave the last layer's activation out; model.predict returns probabilities all the same."
+        )
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Within, Ctrl-C sets a flag that the yielded function reads; a second Ctrl-C raises KeyboardInterrupt."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set  # signals reach the main thread alone
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame: Any) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, previous)
