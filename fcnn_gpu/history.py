@@ -14,12 +14,13 @@ from typing import Any
 class History:
     """One record per epoch, with these columns as far as the run has them.
 
-    epoch: from 1. loss: the data loss, the mean over the epoch's samples as they were trained on. penalty: the L1 and L2
-    terms after the epoch (the objective is loss + penalty). One column per metric, over the same outputs as loss
+    epoch: from 1. loss: the data loss, the mean over the epoch's samples as they were trained on. penalty: the L1 and
+    L2 terms after the epoch (the objective is loss + penalty). One column per metric, over the same outputs as loss
     (dropout active). val_loss and val_<metric>: after the epoch, at inference. learning_rate: of the epoch's last step.
     seconds: training without validation. samples_per_second.
 
-    `history["val_loss"]` is a column. `stopped_by` says what ended the run: "epochs", "interrupt" or a callback's reason.
+    `history["val_loss"]` is a column. `stopped_by` says what ended the run: "epochs", "interrupt" or a
+    callback's reason.
     """
 
     records: list[dict[str, float]] = field(default_factory=list)
