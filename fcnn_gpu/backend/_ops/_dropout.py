@@ -36,7 +36,8 @@ class DropoutOps(ArrayOps):
         keep = mask.T.reshape(-1)
         threshold = dropout_threshold(p)
         kept = keep.view(np.bool_)
-        words = np.random.Philox(key=key, counter=(0, int(step[0]), 0, 0))
+        # As Python integers, NumPy would round a key of 2⁶³ or more beside a smaller one to float64.
+        words = np.random.Philox(key=np.array(key, np.uint64), counter=(0, int(step[0]), 0, 0))
         draws_per_chunk = _CHUNK * DRAWS_PER_WORD
         for start in range(0, keep.size, draws_per_chunk):
             stop = min(start + draws_per_chunk, keep.size)
