@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .._types import Array
+from .._types import Array, DType
 
 _LARGEST = 2**31 - 1  # cuBLAS's sizes are 32-bit integers
 
@@ -99,7 +99,7 @@ class CublasGemm:
         self._handle = handle
         self._address = address
         self._operation = (cublas.CUBLAS_OP_N, cublas.CUBLAS_OP_T)
-        self._function = {np.dtype(np.float32): cublas.sgemm, np.dtype(np.float64): cublas.dgemm}
+        self._function: dict[DType, Any] = {np.dtype(np.float32): cublas.sgemm, np.dtype(np.float64): cublas.dgemm}
         # The factors of op(A)·op(B) and C, read from host memory: CuPy leaves its handles in host pointer mode.
         self._factors = {dtype: np.array([0.0, 1.0], dtype) for dtype in self._function}
 

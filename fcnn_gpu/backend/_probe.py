@@ -1,0 +1,290 @@
+"""What stands between this Python and a CUDA device, link by link: each is fine, or says what is wrong and its fix.
+
+`probe_links` never raises and needs neither a GPU nor CuPy. The selector refuses a device whose probe fails, and
+`fcnn-gpu doctor` prints the whole chain.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.metadata
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_WHEELS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy-rocm-4-3", "cupy-rocm-5-0", "cupy-rocm-7-0")
+_TRIAL_BYTES = 2**20
+_TRIAL_KERNEL = r"""
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+extern "C" __global__ void fcnn_gpu_probe(int n, int* out) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) out[i] = i * i + 1;
+}
+"""
+
+
+@dataclass(frozen=True)
+class Link:
+    """One link of the chain. `ok` is None where an earlier failure made checking it impossible."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    fix: str = ""
+
+    def sentence(self) -> str:
+        """The link in one line: name, what is the matter, what to do."""
+        return " ".join(f"{self.name}: {self.detail} {self.fix}".split())
+
+
+class _Fault(Exception):
+    """A link that fails, with what mends it."""
+
+    def __init__(self, detail: str, fix: str) -> None:
+        super().__init__(detail)
+        self.fix = fix
+
+
+def probe_links(device: int = 0) -> list[Link]:
+    """Every link from the CuPy package to a kernel's answer on CUDA device `device`, in the order to mend them."""
+    probe = _Probe(device)
+    links: list[Link] = []
+    sound: set[str] = set()
+    for name, needs, check in probe.chain():
+        missing = next((need for need in needs if need not in sound), None)
+        link = _not_checked(name, missing) if missing else _checked(name, check)
+        if link.ok:
+            sound.add(name)
+        links.append(link)
+    return links
+
+
+def failing_link(links: Sequence[Link]) -> Link | None:
+    """The first link that is not in order, or None."""
+    return next((link for link in links if link.ok is False), None)
+
+
+def _not_checked(name: str, missing: str) -> Link:
+    return Link(name, None, f"not checked: it needs {missing} first.")
+
+
+def _checked(name: str, check: Callable[[], str]) -> Link:
+    try:
+        return Link(name, True, check())
+    except _Fault as fault:
+        return Link(name, False, _one_line(fault), fault.fix)
+    except Exception as error:  # a link that nobody foresaw still becomes a line of the report
+        fix = "Run `fcnn-gpu doctor`, and search for this message in CuPy's installation guide."
+        return Link(name, False, f"{type(error).__name__}: {_one_line(error)}.", fix)
+
+
+def _one_line(error: BaseException | str) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 400 else text[:397] + "..."
+
+
+class _Probe:
+    """The checks. Each returns a detail when all is well and raises `_Fault` when not."""
+
+    def __init__(self, device: int) -> None:
+        self.device = device
+        self.cupy: Any = None
+        self.wheel = ""
+
+    def chain(self) -> list[tuple[str, tuple[str, ...], Callable[[], str]]]:
+        """(name, names of the links it needs, check)"""
+        package, imported, driver, devices = "CuPy package", "CuPy import", "NVIDIA driver", "CUDA device"
+        memory, libraries, cache, kernel = "device memory", "CUDA libraries", "kernel cache folder", "kernel"
+        return [
+            (package, (), self.package),
+            (imported, (package,), self.importing),
+            (driver, (imported,), self.driver),
+            (devices, (driver,), self.device_index),
+            (memory, (devices,), self.memory),
+            (libraries, (imported,), self.libraries),
+            (cache, (imported,), self.cache_folder),
+            (kernel, (memory, libraries, cache), self.kernel),
+            ("matrix product", (kernel,), self.product),
+        ]
+
+    @property
+    def extra(self) -> str:
+        """The command that installs CuPy with the CUDA libraries, for the CUDA version of the wheel at hand."""
+        return f"pip install 'fcnn_gpu[cuda{'13' if 'cuda13' in self.wheel else '12'}]'"
+
+    def package(self) -> str:
+        found = []
+        for wheel in _WHEELS:
+            try:
+                found.append((wheel, importlib.metadata.version(wheel)))
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        if not found:
+            raise _Fault(
+                "CuPy is not installed.",
+                "Run: pip install 'fcnn_gpu[cuda12]', or 'fcnn_gpu[cuda13]' for a driver of CUDA 13.",
+            )
+        if len(found) > 1:
+            names = " and ".join(name for name, _ in found)
+            uninstall = " ".join(name for name, _ in found)
+            raise _Fault(
+                f"{names} are installed together and overwrite each other's files.",
+                f"Run: pip uninstall -y {uninstall} && pip install 'fcnn_gpu[cuda12]' (or [cuda13]).",
+            )
+        self.wheel, version = found[0]
+        return f"{self.wheel} {version}"
+
+    def importing(self) -> str:
+        try:
+            self.cupy = importlib.import_module("cupy")
+        except Exception as error:
+            raise _Fault(
+                f"`import cupy` fails with {type(error).__name__}: {_one_line(error)}.",
+                f"Run: pip install --force-reinstall {self.wheel}",
+            ) from error
+        return f"CuPy {self.cupy.__version__}, built for CUDA {_version(self.cupy.cuda.runtime.runtimeGetVersion())}"
+
+    def driver(self) -> str:
+        runtime = self.cupy.cuda.runtime
+        needed, present = runtime.runtimeGetVersion(), runtime.driverGetVersion()
+        if not present:
+            why = _driver_library_fault()
+            raise _Fault(
+                f"no NVIDIA driver answers ({why}).",
+                "Install one (https://www.nvidia.com/drivers; start a container with --gpus all) and run: nvidia-smi",
+            )
+        if present // 1000 < needed // 1000:
+            older = f", or run: pip uninstall -y {self.wheel} && pip install 'fcnn_gpu[cuda12]'"
+            raise _Fault(
+                f"the driver supports CUDA {_version(present)}, older than the CUDA {needed // 1000}.0 that {self.wheel} "
+                "needs.",
+                f"Update it (https://www.nvidia.com/drivers){older if present // 1000 == 12 else ''}.",
+            )
+        return f"supports CUDA {_version(present)}"
+
+    def device_index(self) -> str:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hidden = f" CUDA_VISIBLE_DEVICES={visible!r} decides which are visible." if visible is not None else ""
+        try:
+            count = self.cupy.cuda.runtime.getDeviceCount()
+        except self.cupy.cuda.runtime.CUDARuntimeError as error:
+            if "NoDevice" not in str(error):
+                raise _Fault(
+                    f"counting the devices fails: {_one_line(error)}.", "Check the driver with: nvidia-smi"
+                ) from error
+            count = 0
+        if count == 0:
+            fix = "Run: unset CUDA_VISIBLE_DEVICES" if visible is not None else "Check with: nvidia-smi"
+            raise _Fault(f"the driver shows no device.{hidden}", fix)
+        if not 0 <= self.device < count:
+            numbers = "0" if count == 1 else f"0 to {count - 1}"
+            raise _Fault(
+                f"there is no device {self.device}; device numbers are {numbers}.{hidden}",
+                "Choose one of these, as in backend='cupy:0'.",
+            )
+        properties = self.cupy.cuda.runtime.getDeviceProperties(self.device)
+        capability = f"{properties['major']}.{properties['minor']}"
+        return f"{self.device} of {count}: {properties['name'].decode()}, compute capability {capability}"
+
+    def memory(self) -> str:
+        with self.cupy.cuda.Device(self.device):
+            free, total = self.cupy.cuda.runtime.memGetInfo()
+            amounts = f"{free / 2**30:.2f} GiB of {total / 2**30:.2f} GiB free"
+            try:
+                self.cupy.empty(_TRIAL_BYTES, "uint8").fill(0)
+            except self.cupy.cuda.memory.OutOfMemoryError as error:
+                raise _Fault(
+                    f"device {self.device} has no memory left ({amounts}).",
+                    "See who uses it with nvidia-smi and end that process, or choose another device.",
+                ) from error
+        return amounts
+
+    def libraries(self) -> str:
+        versions = []
+        for name in ("nvrtc", "cublas"):
+            try:
+                module = importlib.import_module(f"cupy_backends.cuda.libs.{name}")
+                if name == "nvrtc":
+                    versions.append("NVRTC " + ".".join(map(str, module.getVersion())))
+                else:
+                    versions.append("cuBLAS")
+            except Exception as error:
+                raise _Fault(
+                    f"{'NVRTC' if name == 'nvrtc' else 'cuBLAS'} does not load ({_one_line(error)}).",
+                    f"Run: {self.extra}, which brings the CUDA libraries ([ctk]).",
+                ) from error
+        return ", ".join(versions)
+
+    def cache_folder(self) -> str:
+        if os.environ.get("CUPY_CACHE_IN_MEMORY") == "1":
+            return "in memory (CUPY_CACHE_IN_MEMORY=1): kernels are compiled anew in each process"
+        folder = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise _Fault(
+                f"{folder} cannot be written ({error.strerror or error}).",
+                "Run: export CUPY_CACHE_DIR=<a folder of yours> (or CUPY_CACHE_IN_MEMORY=1).",
+            ) from error
+        return str(folder)
+
+    def kernel(self) -> str:
+        with self.cupy.cuda.Device(self.device):
+            try:
+                function = self.cupy.RawKernel(_TRIAL_KERNEL, "fcnn_gpu_probe", options=("-std=c++17",))
+                out = self.cupy.zeros(70, "int32")
+                function((3,), (32,), (np.int32(70), out))
+                answer = self.cupy.asnumpy(out)
+            except self.cupy.cuda.compiler.CompileException as error:
+                headers = "could not open source file" in str(error) or "cannot open source file" in str(error)
+                what = "the CUDA headers are missing" if headers else "NVRTC cannot compile a small kernel"
+                raise _Fault(
+                    f"{what} ({_one_line(error)}).", f"Run: {self.extra}, which brings the headers ([ctk])."
+                ) from error
+        if not np.array_equal(answer, np.arange(70) ** 2 + 1):
+            raise _Fault(
+                f"a small kernel ran and gave wrong numbers on device {self.device}.",
+                "Check the hardware and driver with: nvidia-smi -q -d ECC",
+            )
+        return "compiled, ran and gave the right numbers"
+
+    def product(self) -> str:
+        with self.cupy.cuda.Device(self.device):
+            x = self.cupy.arange(6, dtype="float32").reshape(2, 3)
+            try:
+                answer = self.cupy.asnumpy(self.cupy.matmul(x, x.T))
+            except Exception as error:
+                raise _Fault(
+                    f"cuBLAS cannot multiply two small matrices ({_one_line(error)}).",
+                    f"Run: {self.extra}, which brings a cuBLAS that fits ([ctk]).",
+                ) from error
+        if not np.array_equal(answer, [[5, 14], [14, 50]]):
+            raise _Fault(
+                f"cuBLAS multiplied two small matrices wrongly on device {self.device}.",
+                "Check the hardware and driver with: nvidia-smi -q -d ECC",
+            )
+        return "cuBLAS gave the right numbers"
+
+
+def _driver_library_fault() -> str:
+    """Why the driver does not answer: its library is missing, or it is there and finds no driver."""
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return f"{name} is not on this machine"
+    return f"{name} is there, but the driver behind it is not loaded"
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"

@@ -1,0 +1,61 @@
+"""Fixtures that all tests share: the primitives of every backend that this machine can run."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+
+from fcnn_gpu.backend._ops import Ops
+from tests.cuda_on_cpu import missing_compiler
+
+
+@functools.cache
+def numpy_ops() -> Ops:
+    return Ops()
+
+
+@functools.cache
+def emulated_ops() -> Ops:
+    """`CupyOps` whose kernels run on the CPU; skips the test where no C++ compiler is to be had."""
+    reason = missing_compiler()
+    if reason:
+        pytest.skip(reason)
+    from tests.emulated import make_emulated_ops
+
+    return make_emulated_ops()
+
+
+@functools.cache
+def cuda_ops() -> Ops:
+    """`CupyOps` on CUDA device 0; skips the test, saying which link fails, where there is none."""
+    from fcnn_gpu.backend._cupy import make_cupy_ops
+    from fcnn_gpu.backend._probe import failing_link, probe_links
+
+    failed = failing_link(probe_links(0))
+    if failed is not None:
+        pytest.skip(f"no CUDA device: {failed.sentence()}")
+    return make_cupy_ops(0)
+
+
+BACKENDS = [
+    pytest.param(numpy_ops, id="numpy"),
+    pytest.param(emulated_ops, id="emulated"),
+    pytest.param(cuda_ops, id="cupy", marks=pytest.mark.gpu),
+]
+"""The NumPy reference; CupyOps with its kernels executed on the CPU; CupyOps on a GPU."""
+
+
+@pytest.fixture(params=BACKENDS)
+def ops(request: pytest.FixtureRequest) -> Ops:
+    """The primitives of each backend in turn."""
+    make: Any = request.param
+    return make()
+
+
+@pytest.fixture(params=BACKENDS[1:])
+def device_ops(request: pytest.FixtureRequest) -> Ops:
+    """`CupyOps`, emulated and on a GPU: what is compared with the NumPy reference."""
+    make: Any = request.param
+    return make()

@@ -1,0 +1,164 @@
+"""`CupyOps` on a machine without a GPU: the same launches, with each kernel's text executed on the CPU.
+
+`DeviceArray` stands for a CuPy array. It refuses what CuPy arrays lack or what would quietly leave the device: NumPy
+functions and operators on it (a primitive must launch a kernel instead), and turning it into a Python number. The
+matrix products go through `CublasGemm` into a column-major BLAS written in NumPy, which sees addresses and leading
+dimensions only, as cuBLAS does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fcnn_gpu._types import Array, HostArray
+from fcnn_gpu.backend._cupy import CupyOps
+from fcnn_gpu.backend._gemm import CublasGemm
+from fcnn_gpu.backend._kernels import Launcher
+from tests.cuda_on_cpu import HostDevice
+
+
+class DeviceArray(np.ndarray[Any, Any]):
+    """An array that only kernels and the emulated library may look into."""
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        raise TypeError(f"np.{ufunc.__name__} was called on a device array: launch a kernel instead.")
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        raise TypeError(f"np.{func.__name__} was called on a device array: launch a kernel instead.")
+
+    def __float__(self) -> float:
+        raise TypeError("A device array was turned into a float: that waits for the device.")
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, (int, np.integer)) and self.ndim == 1:
+            raise TypeError("An element of a device array was read on the host: that waits for the device.")
+        return super().__getitem__(key)
+
+
+def on_host(x: Array) -> HostArray:
+    """The memory of a device array as a plain NumPy array."""
+    return x.view(np.ndarray) if isinstance(x, DeviceArray) else np.asarray(x)
+
+
+class _Library:
+    """The few functions of `cupy` that primitives use, on `DeviceArray`."""
+
+    @staticmethod
+    def empty(shape: Any, dtype: Any) -> DeviceArray:
+        out = np.empty(shape, dtype)
+        out.reshape(-1).view(np.uint8)[:] = 0xFF  # what a fresh device array holds is nobody's zero
+        return out.view(DeviceArray)
+
+    @staticmethod
+    def zeros(shape: Any, dtype: Any) -> DeviceArray:
+        return np.zeros(shape, dtype).view(DeviceArray)
+
+    @staticmethod
+    def ones(shape: Any, dtype: Any) -> DeviceArray:
+        return np.ones(shape, dtype).view(DeviceArray)
+
+    @staticmethod
+    def ascontiguousarray(x: Array, dtype: Any = None) -> DeviceArray:
+        return np.ascontiguousarray(on_host(x), dtype).view(DeviceArray)
+
+    @staticmethod
+    def add(x: Array, y: Array, out: Array) -> None:
+        np.add(on_host(x), on_host(y), out=on_host(out))
+
+
+class EmulatedRuntime:
+    """The counterpart of `CupyRuntime`; `current` is the device that calls of this process go to."""
+
+    current: ClassVar[int] = 0
+
+    def __init__(self, device: int = 0) -> None:
+        self.xp: Any = _Library()
+        self.device = device
+        self.name = f"cupy:{device}"
+        self.switches = 0
+
+    def is_current(self) -> bool:
+        return EmulatedRuntime.current == self.device
+
+    @contextlib.contextmanager
+    def activate(self) -> Iterator[None]:
+        before, EmulatedRuntime.current = EmulatedRuntime.current, self.device
+        self.switches += 1
+        try:
+            yield
+        finally:
+            EmulatedRuntime.current = before
+
+    def is_device_array(self, x: Any) -> bool:
+        return isinstance(x, DeviceArray)
+
+    def to_device(self, x: Any) -> Array:
+        return x if isinstance(x, DeviceArray) else np.array(x, order="K").view(DeviceArray)
+
+    def to_host(self, x: Array) -> HostArray:
+        return np.array(on_host(x), order="A")
+
+    def synchronize(self) -> None:
+        """A kernel on the CPU has ended when its launch returns."""
+
+    def describe(self) -> str:
+        return "CUDA kernels executed on the CPU"
+
+
+def _column_major(address: int, rows: int, columns: int, leading: int, dtype: Any) -> HostArray:
+    length = leading * (columns - 1) + rows
+    memory = (ctypes.c_char * (length * np.dtype(dtype).itemsize)).from_address(address)
+    return np.lib.stride_tricks.as_strided(
+        np.frombuffer(memory, dtype), (rows, columns), (np.dtype(dtype).itemsize, leading * np.dtype(dtype).itemsize)
+    )
+
+
+def _blas_gemm(dtype: Any) -> Any:
+    def gemm(
+        handle: int,
+        transpose_a: int,
+        transpose_b: int,
+        m: int,
+        n: int,
+        k: int,
+        alpha: int,
+        A: int,
+        lda: int,
+        B: int,
+        ldb: int,
+        beta: int,
+        C: int,
+        ldc: int,
+    ) -> None:
+        """The reference BLAS's xGEMM, with its argument checks: C ← α op(A)·op(B) + β C, column-major."""
+        assert handle == 1234
+        assert min(m, n, k) >= 0
+        assert lda >= max(1, k if transpose_a else m)
+        assert ldb >= max(1, n if transpose_b else k)
+        assert ldc >= max(1, m)
+        a = _column_major(A, k, m, lda, dtype).T if transpose_a else _column_major(A, m, k, lda, dtype)
+        b = _column_major(B, n, k, ldb, dtype).T if transpose_b else _column_major(B, k, n, ldb, dtype)
+        c = _column_major(C, m, n, ldc, dtype)
+        factor = ctypes.c_float if dtype == np.float32 else ctypes.c_double
+        product = factor.from_address(alpha).value * (a @ b)
+        scale = factor.from_address(beta).value
+        c[...] = product + scale * c if scale else product  # β = 0 does not read C, which may hold NaN
+
+    return gemm
+
+
+def emulated_gemm() -> CublasGemm:
+    """`CublasGemm` over a BLAS written in NumPy."""
+    cublas = SimpleNamespace(CUBLAS_OP_N=0, CUBLAS_OP_T=1, sgemm=_blas_gemm(np.float32), dgemm=_blas_gemm(np.float64))
+    return CublasGemm(cublas, lambda: 1234, lambda x: int(x.ctypes.data))
+
+
+def make_emulated_ops(device: int = 0, **launcher_options: Any) -> CupyOps:
+    """`CupyOps` whose device is this CPU."""
+    return CupyOps(EmulatedRuntime(device), Launcher(HostDevice(), **launcher_options), emulated_gemm())

@@ -1,0 +1,484 @@
+"""One runnable case for every primitive: the same calls on any backend, with the arrays they wrote as the result.
+
+Each case takes (ops, rng, dtype, n, batch), draws its input from rng on the host, calls the primitive and returns what
+it wrote by name. `CASES` maps a primitive's name to its cases; test_ops_consistency asserts that none is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fcnn_gpu._types import Array, HostArray
+from fcnn_gpu.backend._ops import ELEMENTWISE, ELEMENTWISE_LOSSES, FlatParameters, Ops, Segment, StepControl
+
+Outputs = dict[str, Array]
+Run = Callable[[Ops, np.random.Generator, Any, int, int], Outputs]
+
+
+@dataclass(frozen=True)
+class Case:
+    """`run` and the row of the tolerance table that its results are held to; `empty`: also defined for no samples."""
+
+    id: str
+    run: Run
+    tolerance: str = "elementwise"
+    empty: bool = True
+
+
+CASES: dict[str, list[Case]] = {}
+
+
+def case(op: str, label: str = "", tolerance: str = "elementwise", empty: bool = True) -> Callable[[Run], Run]:
+    def register(run: Run) -> Run:
+        CASES.setdefault(op, []).append(Case(f"{op}-{label}" if label else op, run, tolerance, empty))
+        return run
+
+    return register
+
+
+def matrix(ops: Ops, x: HostArray, dtype: Any) -> Array:
+    """x (n, batch) on the ops' device, F-ordered."""
+    n, batch = x.shape
+    out = ops.matrix(n, batch, dtype)
+    ops.assign(out, x)
+    return out
+
+
+def normal(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Array:
+    return matrix(ops, rng.normal(size=(n, batch)), dtype)
+
+
+def column(ops: Ops, rng: np.random.Generator, dtype: Any, n: int) -> Array:
+    return ops.asarray(rng.normal(size=(n, 1)), dtype)
+
+
+# Arrays
+
+
+@case("empty")
+def _empty(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    out = ops.empty((n, batch), dtype)
+    ops.fill(out, 0.25)
+    return {"out": out}
+
+
+@case("zeros")
+def _zeros(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    return {"out": ops.zeros((n, batch), dtype)}
+
+
+@case("matrix")
+@case("fill")
+def _fill(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    out = ops.matrix(n, batch, dtype)
+    ops.fill(out, -1.5)
+    assert out.flags.f_contiguous
+    return {"out": out}
+
+
+@case("asarray")
+@case("to_numpy")
+def _asarray(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    x = rng.normal(size=(n, batch))
+    there = ops.asarray(x.T.astype(dtype).T)
+    assert there.flags.c_contiguous
+    host = ops.to_numpy(normal(ops, rng, dtype, n, batch))
+    assert host.flags.f_contiguous
+    return {
+        "there": there,
+        "again": ops.asarray(there, np.float64),
+        "list": ops.asarray([1, 2, 3], dtype),
+        "host": host,
+    }
+
+
+@case("assign")
+def _assign(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    out, other = ops.matrix(n, batch, dtype), ops.empty((n, batch), np.float64)
+    ops.assign(out, rng.normal(size=(n, batch)))
+    ops.assign(other, out)
+    number = ops.zeros(1, np.float64)
+    ops.assign(number, 0.125)
+    return {"out": out, "other": other, "number": number}
+
+
+@case("add")
+def _add(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    x, y = normal(ops, rng, dtype, n, batch), normal(ops, rng, dtype, n, batch)
+    ops.add(x, y, x)
+    return {"x": x}
+
+
+@case("advance")
+def _advance(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    counter = ops.asarray(np.array([41]))
+    ops.advance(counter, batch)
+    return {"counter": counter}
+
+
+@case("scratch")
+def _scratch(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    out = ops.scratch("test", n * batch, dtype)
+    ops.fill(out, 3.0)
+    return {"out": out}
+
+
+@case("ones")
+def _ones(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    return {"out": ops.ones(n, dtype)}
+
+
+# Matrix products and sums
+
+
+@case("gemm", tolerance="sum")
+def _gemm(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    W, A = ops.asarray(rng.normal(size=(n, 7)), dtype), normal(ops, rng, dtype, 7, batch)
+    Z, dW, dA = ops.matrix(n, batch, dtype), ops.empty((n, 7), dtype), ops.matrix(7, batch, dtype)
+    ops.gemm(W, A, Z)
+    ops.gemm(Z, A.T, dW)
+    ops.gemm(W.T, Z, dA)
+    outputs = {"dW": ops.to_numpy(dW).copy()}
+    ops.gemm(Z, A.T, dW, accumulate=True)
+    return {**outputs, "Z": Z, "dA": dA, "2dW": dW}
+
+
+def _register_tiled_matmul(kind: str) -> None:
+    @case("tiled_matmul", kind, tolerance="sum")
+    def run(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+        W, A, b = ops.asarray(rng.normal(size=(n, 37)), dtype), normal(ops, rng, dtype, 37, batch), None
+        b = column(ops, rng, dtype, n)
+        whole, chunked = ops.matrix(n, batch, dtype), ops.matrix(n, batch, dtype)
+        ops.tiled_matmul(W, A, whole, b, kind, 0.25)
+        first, second = slice(0, 16), slice(16, 37)
+        # The reference's BLAS wants slices that stay contiguous, so the chunks are copies there and here.
+        W_parts = [ops.asarray(ops.to_numpy(W)[:, part]) for part in (first, second)]
+        A_parts = [matrix(ops, ops.to_numpy(A)[part], dtype) for part in (first, second)]
+        ops.tiled_matmul(W_parts[0], A_parts[0], chunked, b, kind, 0.25, accumulate=False, last=False)
+        ops.tiled_matmul(W_parts[1], A_parts[1], chunked, b, kind, 0.25, accumulate=True, last=True)
+        return {"whole": whole, "chunked": chunked}
+
+
+for _kind in ("identity", "sigmoid", "relu", "leaky_relu"):
+    _register_tiled_matmul(_kind)
+
+
+@case("row_sum", tolerance="sum")
+def _row_sum(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    out = ops.empty((n, 1), dtype)
+    ops.row_sum(normal(ops, rng, dtype, n, batch), out)
+    return {"out": out}
+
+
+# Activations
+
+
+def _register_activation(kind: str) -> None:
+    @case("bias_activation", kind)
+    def forward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+        Z, b = normal(ops, rng, dtype, n, batch), column(ops, rng, dtype, n)
+        A, no_bias = ops.matrix(n, batch, dtype), ops.matrix(n, batch, dtype)
+        ops.bias_activation(Z, b, kind, 0.3, A)
+        ops.bias_activation(Z, None, kind, 0.3, no_bias)
+        outputs: Outputs = {"A": A, "Z": ops.to_numpy(Z).copy(), "no_bias": no_bias}
+        if ELEMENTWISE[kind].from_output:
+            ops.bias_activation(Z, b, kind, 0.3, Z)
+            outputs["in_place"] = Z
+        return outputs
+
+    @case("activation_backward", kind, tolerance="sum")
+    def backward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+        saved, dA = normal(ops, rng, dtype, n, batch), normal(ops, rng, dtype, n, batch)
+        dZ, alone, db = ops.matrix(n, batch, dtype), ops.matrix(n, batch, dtype), ops.empty((n, 1), dtype)
+        ops.activation_backward(dA, saved, kind, 0.3, dZ, db)
+        ops.activation_backward(dA, saved, kind, 0.3, alone)
+        outputs = {"dZ": dZ, "db": ops.to_numpy(db).copy(), "alone": alone}
+        ops.activation_backward(dA, saved, kind, 0.3, dA, db)
+        return {**outputs, "in_place": dA, "db_in_place": db}
+
+
+for _kind in ELEMENTWISE:
+    _register_activation(_kind)
+
+
+@case("softmax", tolerance="sum")
+def _softmax(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    Z = matrix(ops, rng.normal(size=(n, batch)) * 10, dtype)
+    out = ops.matrix(n, batch, dtype)
+    ops.softmax(Z, out)
+    ops.softmax(Z, Z)
+    return {"out": out, "in_place": Z}
+
+
+@case("softmax_backward", tolerance="sum")
+def _softmax_backward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    A, dA, dZ = normal(ops, rng, dtype, n, batch), normal(ops, rng, dtype, n, batch), ops.matrix(n, batch, dtype)
+    ops.softmax(A, A)
+    ops.softmax_backward(dA, A, dZ)
+    ops.softmax_backward(dA, A, dA)
+    return {"dZ": dZ, "in_place": dA}
+
+
+# Dropout
+
+
+@case("dropout_forward")
+@case("dropout_backward")
+def _dropout(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    A, out, back = normal(ops, rng, dtype, n, batch), ops.matrix(n, batch, dtype), ops.matrix(n, batch, dtype)
+    mask, step = ops.matrix(n, batch, np.uint8), ops.asarray(np.array([9]))
+    ops.dropout_forward(A, 0.4, (2**63 + 5, 17), step, mask, out)
+    ops.dropout_backward(A, 0.4, mask, back)
+    return {"out": out, "mask": mask, "back": back}
+
+
+# Normalization
+
+
+@case("batch_norm_forward", tolerance="sum", empty=False)
+def _batch_norm_forward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    X = matrix(ops, 3.0 + rng.normal(size=(n, batch)), dtype)
+    gamma, beta, mean, inv_std = (column(ops, rng, dtype, n) for _ in range(4))
+    var = ops.asarray(rng.uniform(0.5, 2.0, size=(n, 1)), dtype)
+    x_hat, out = ops.matrix(n, batch, dtype), ops.matrix(n, batch, dtype)
+    # ε is large enough that a batch of one sample, whose variance is 0, does not magnify rounding.
+    ops.batch_norm_forward(X, gamma, beta, 1e-2, 0.1, mean, var, x_hat, inv_std, out)
+    return {"out": out, "x_hat": x_hat, "inv_std": inv_std, "mean": mean, "var": var}
+
+
+@case("batch_norm_inference")
+def _batch_norm_inference(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    X, out = normal(ops, rng, dtype, n, batch), ops.matrix(n, batch, dtype)
+    gamma, beta, mean = (column(ops, rng, dtype, n) for _ in range(3))
+    var = ops.asarray(rng.uniform(0.5, 2.0, size=(n, 1)), dtype)
+    ops.batch_norm_inference(X, gamma, beta, 1e-5, mean, var, out)
+    ops.batch_norm_inference(X, gamma, beta, 1e-5, mean, var, X)
+    return {"out": out, "in_place": X}
+
+
+@case("batch_norm_backward", tolerance="sum", empty=False)
+def _batch_norm_backward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    dY, x_hat, dX = normal(ops, rng, dtype, n, batch), normal(ops, rng, dtype, n, batch), ops.matrix(n, batch, dtype)
+    gamma, inv_std = column(ops, rng, dtype, n), ops.asarray(rng.uniform(0.5, 2.0, size=(n, 1)), dtype)
+    dgamma, dbeta = ops.empty((n, 1), dtype), ops.empty((n, 1), dtype)
+    ops.batch_norm_backward(dY, gamma, x_hat, inv_std, dgamma, dbeta, dX)
+    outputs = {"dX": dX, "dgamma": ops.to_numpy(dgamma).copy(), "dbeta": ops.to_numpy(dbeta).copy()}
+    ops.batch_norm_backward(dY, gamma, x_hat, inv_std, dgamma, dbeta, dY)
+    return {**outputs, "in_place": dY}
+
+
+@case("layer_norm_forward", tolerance="sum")
+def _layer_norm_forward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    X = matrix(ops, 3.0 + rng.normal(size=(n, batch)), dtype)
+    gamma, beta = column(ops, rng, dtype, n), column(ops, rng, dtype, n)
+    x_hat, out, inv_std = ops.matrix(n, batch, dtype), ops.matrix(n, batch, dtype), ops.empty((1, batch), dtype)
+    ops.layer_norm_forward(X, gamma, beta, 1e-2, x_hat, inv_std, out)
+    return {"out": out, "x_hat": x_hat, "inv_std": inv_std}
+
+
+@case("layer_norm_backward", tolerance="sum")
+def _layer_norm_backward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    dY, x_hat, dX = normal(ops, rng, dtype, n, batch), normal(ops, rng, dtype, n, batch), ops.matrix(n, batch, dtype)
+    gamma, inv_std = column(ops, rng, dtype, n), ops.asarray(rng.uniform(0.5, 2.0, size=(1, batch)), dtype)
+    dgamma, dbeta = ops.empty((n, 1), dtype), ops.empty((n, 1), dtype)
+    ops.layer_norm_backward(dY, gamma, x_hat, inv_std, dgamma, dbeta, dX)
+    outputs = {"dX": dX, "dgamma": ops.to_numpy(dgamma).copy(), "dbeta": ops.to_numpy(dbeta).copy()}
+    ops.layer_norm_backward(dY, gamma, x_hat, inv_std, dgamma, dbeta, dY)
+    return {**outputs, "in_place": dY}
+
+
+# Losses
+
+
+def _register_cross_entropy(dense: bool, smoothing: float, weighted: bool) -> None:
+    label = f"{'dense' if dense else 'labels'}-smoothing{smoothing}-{'weighted' if weighted else 'plain'}"
+
+    @case("softmax_cross_entropy", label, tolerance="sum", empty=False)
+    def run(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+        Z, dZ = matrix(ops, rng.normal(size=(n, batch)) * 5, dtype), ops.matrix(n, batch, dtype)
+        losses = ops.empty(batch, dtype)
+        soft = rng.dirichlet(np.ones(n), size=batch).T
+        targets = matrix(ops, soft, dtype) if dense else ops.asarray(rng.integers(0, n, batch))
+        class_weight = ops.asarray(rng.uniform(0.5, 2, n), dtype) if weighted else None
+        sample_weight = ops.asarray(rng.uniform(0.5, 2, batch), dtype) if weighted else None
+        ops.softmax_cross_entropy(Z, targets, class_weight, sample_weight, smoothing, losses, dZ)
+        return {"losses": losses, "dZ": dZ}
+
+
+def _register_elementwise_loss(kind: str, weighted: bool) -> None:
+    @case("elementwise_loss", f"{kind}-{'weighted' if weighted else 'plain'}", tolerance="sum", empty=False)
+    def run(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+        Z, dZ = matrix(ops, rng.normal(size=(n, batch)) * 2, dtype), ops.matrix(n, batch, dtype)
+        Y = matrix(ops, rng.uniform(size=(n, batch)), dtype)
+        losses = ops.empty(batch, dtype)
+        sample_weight = ops.asarray(rng.uniform(0.5, 2, batch), dtype) if weighted else None
+        ops.elementwise_loss(Z, Y, kind, 0.7, sample_weight, losses, dZ)
+        return {"losses": losses, "dZ": dZ}
+
+
+for _weighted in (False, True):
+    for _dense in (False, True):
+        for _smoothing in (0.0, 0.1):
+            _register_cross_entropy(_dense, _smoothing, _weighted)
+    for _kind in ELEMENTWISE_LOSSES:
+        _register_elementwise_loss(_kind, _weighted)
+
+
+@case("accumulate_sum", tolerance="sum")
+def _accumulate_sum(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    total = ops.asarray(np.array([10.0]))
+    ops.accumulate_sum(ops.asarray(rng.normal(size=batch), dtype), total)
+    # NumPy adds up in the array's dtype, so that is the precision of the comparison.
+    return {"total": ops.asarray(total, dtype)}
+
+
+# The flat buffer
+
+
+@dataclass
+class Flat:
+    """A flat buffer of n·batch weights (two segments) and n others, its control and optimizer state."""
+
+    parameters: FlatParameters
+    control: StepControl
+    state: list[Array] = field(default_factory=list)
+
+
+def flat(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int, **control: Any) -> Flat:
+    size = n * batch + n
+    cut = n * batch // 3
+    segments = (
+        Segment(0, cut, l1=0.02, l2=0.03, decays=True),
+        Segment(cut, n * batch, l2=0.05, decays=True),
+        Segment(n * batch, size),
+    )
+    values = rng.normal(size=size)
+    values[::7] = 0.0  # sign(0) = 0: no L1 pull on a weight that is zero
+    return Flat(
+        FlatParameters(ops.asarray(values, dtype), ops.asarray(rng.normal(size=size), dtype), segments),
+        StepControl(
+            step=ops.asarray(np.array([4])),
+            learning_rate=ops.asarray(np.array([0.01])),
+            clip_scale=ops.asarray(np.array([1.0])),
+            failed_step=ops.asarray(np.array([-1])),
+            **control,
+        ),
+        [ops.asarray(rng.uniform(0.1, 1.0, size=size), dtype) for _ in range(2)],
+    )
+
+
+@case("penalty", tolerance="sum")
+def _penalty(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    total = ops.zeros(1, np.float64)
+    ops.penalty(flat(ops, rng, dtype, n, batch).parameters, total)
+    return {"total": ops.asarray(total, dtype)}
+
+
+@case("penalized_gradient")
+def _penalized_gradient(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    f = flat(ops, rng, dtype, n, batch)
+    out = ops.empty(f.parameters.values.size, dtype)
+    ops.penalized_gradient(f.parameters, out)
+    ops.penalized_gradient(f.parameters, f.parameters.gradients)
+    return {"out": out, "in_place": f.parameters.gradients}
+
+
+@case("gradient_clip", tolerance="sum")
+def _gradient_clip(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    outputs = {}
+    for max_norm in (None, 0.5, 1e9):
+        f = flat(ops, rng, dtype, n, batch, max_norm=max_norm)
+        ops.gradient_clip(f.parameters, f.control)
+        outputs[f"scale{max_norm}"] = ops.asarray(f.control.clip_scale, dtype)
+    return outputs
+
+
+@case("check_finite")
+@case("finish_step")
+def _check_finite(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    outputs = {}
+    for what in ("sound", "loss", "gradient", "overflow"):
+        f = flat(ops, rng, dtype, n, batch)
+        losses = rng.normal(size=batch + 1)
+        gradients = ops.to_numpy(f.parameters.gradients).copy()
+        if what == "loss":
+            losses[-1] = np.nan
+        elif what == "gradient":
+            gradients[-1] = np.inf
+        elif what == "overflow":
+            gradients[0] = np.sqrt(np.finfo(dtype).max) * 1.5
+        ops.assign(f.parameters.gradients, gradients)
+        with np.errstate(over="ignore", invalid="ignore"):
+            ops.check_finite(ops.asarray(losses, dtype), f.parameters, f.control)
+        ops.finish_step(f.control)
+        ops.check_finite(ops.asarray(losses * np.nan, dtype), f.parameters, f.control)
+        outputs[f"failed-{what}"], outputs[f"step-{what}"] = f.control.failed_step, f.control.step
+    return outputs
+
+
+def _register_update(op: str, label: str, update: Callable[[Ops, Flat], None], **control: Any) -> None:
+    @case(op, label, tolerance="sum")
+    def run(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+        f = flat(ops, rng, dtype, n, batch, **control)
+        for _ in range(2):
+            ops.gradient_clip(f.parameters, f.control)
+            update(ops, f)
+            ops.finish_step(f.control)
+        return {"values": f.parameters.values, "first": f.state[0], "second": f.state[1], "step": f.control.step}
+
+
+def _register_updates() -> None:
+    updates: list[tuple[str, str, Callable[[Ops, Flat], None]]] = [
+        ("sgd_update", "plain", lambda o, f: o.sgd_update(f.parameters, f.control, 0.0, False, None)),
+        ("sgd_update", "momentum", lambda o, f: o.sgd_update(f.parameters, f.control, 0.9, False, f.state[0])),
+        ("sgd_update", "nesterov", lambda o, f: o.sgd_update(f.parameters, f.control, 0.9, True, f.state[0])),
+        ("adam_update", "adam", lambda o, f: o.adam_update(f.parameters, f.control, 0.9, 0.999, 1e-8, 0.0, *f.state)),
+        ("adam_update", "adamw", lambda o, f: o.adam_update(f.parameters, f.control, 0.9, 0.999, 1e-8, 0.1, *f.state)),
+        ("adam_update", "beta0", lambda o, f: o.adam_update(f.parameters, f.control, 0.0, 0.9, 1e-8, 0.0, *f.state)),
+        (
+            "rmsprop_update",
+            "plain",
+            lambda o, f: o.rmsprop_update(f.parameters, f.control, 0.99, 1e-8, 0.0, f.state[0], None),
+        ),
+        (
+            "rmsprop_update",
+            "momentum",
+            lambda o, f: o.rmsprop_update(f.parameters, f.control, 0.99, 1e-8, 0.9, *f.state),
+        ),
+        ("adagrad_update", "plain", lambda o, f: o.adagrad_update(f.parameters, f.control, 0.0, 1e-10, f.state[0])),
+        ("adagrad_update", "decay", lambda o, f: o.adagrad_update(f.parameters, f.control, 0.1, 1e-10, f.state[0])),
+    ]
+    for op, label, update in updates:
+        _register_update(op, label, update)
+        _register_update(op, f"{label}-clipped", update, max_norm=0.7, max_value=0.01)
+
+
+_register_updates()
+
+
+# Batches
+
+
+@case("gather_rows")
+@case("store_rows")
+def _rows(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    n_samples = 2 * batch + 5
+    order, cursor = ops.asarray(rng.permutation(n_samples)), ops.asarray(np.array([3]))
+    outputs: Outputs = {}
+    for source in (np.uint8, np.float32, np.float64):
+        X = ops.asarray(rng.integers(0, 256, size=(n_samples, n)), source)
+        out = ops.empty((batch, n), dtype)
+        ops.gather_rows(X, order, cursor, out)
+        outputs[f"{np.dtype(source)}-plain"] = ops.to_numpy(out).copy()
+        ops.gather_rows(X, order, cursor, out, 1 / 255, -0.5)
+        outputs[f"{np.dtype(source)}-scaled"] = out
+    labels = ops.empty(batch, np.int64)
+    ops.gather_rows(ops.asarray(rng.integers(0, 10, n_samples)), order, cursor, labels)
+    stored, kept = ops.zeros((n_samples, n), dtype), ops.zeros(n_samples, np.int64)
+    ops.store_rows(out, cursor, stored)
+    ops.store_rows(labels, cursor, kept)
+    return {**outputs, "labels": labels, "stored": stored, "kept": kept}
