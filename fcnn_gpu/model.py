@@ -64,6 +64,8 @@ class Sequential:
         self.ops = resolve_backend(backend)
         self.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0]) if seed is None else int(seed)
         self.link: str | None = None
+        self.info: dict[str, Any] = {}
+        """What else belongs to the model, as plain JSON data (class names, the data set, ...): saved and loaded with it."""
 
         repeated = [layer for layer in self.layers if sum(other is layer for other in self.layers) > 1]
         if repeated:

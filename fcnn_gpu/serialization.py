@@ -34,14 +34,30 @@ class ModelFileError(ValueError):
 def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     """Write `model` to `path`: beside it first, forced to the disk, then renamed over it.
 
-    A crash at any moment leaves either the old file or the new one. Raises OSError if the folder cannot be written.
+    A crash at any moment leaves either the old file or the new one. Raises OSError if the folder cannot be written, and
+    TypeError where `model.info` holds something other than plain JSON data.
     """
     from safetensors.numpy import save as serialize
 
     target = Path(path)
     tensors = {name: np.ascontiguousarray(array) for name, array in torch_state(model).items()}
-    metadata = {"format": FORMAT, "format_version": VERSION, "architecture": json.dumps(model.config())}
+    metadata = {
+        "format": FORMAT,
+        "format_version": VERSION,
+        "architecture": json.dumps(model.config()),
+        "info": _info_text(model.info),
+    }
     write_atomically(target, serialize(tensors, metadata))
+
+
+def _info_text(info: dict[str, Any]) -> str:
+    try:
+        text = json.dumps(info, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"model.info must be plain JSON data (str, int, float, bool, list, dict): {error}.") from error
+    if not isinstance(info, dict):
+        raise TypeError(f"model.info must be a dict, got {type(info).__name__}.")
+    return text
 
 
 def write_atomically(target: Path, content: bytes) -> None:
@@ -97,6 +113,7 @@ def load(path: str | os.PathLike[str], backend: str | Ops | None = None) -> Sequ
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{source} describes an architecture that cannot be built: {error}") from error
     _load_state(model, tensors, source)
+    model.info = _info(metadata, source)
     return model
 
 
@@ -118,6 +135,16 @@ def _architecture(metadata: dict[str, str], source: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not {"n_in", "layers", "dtype", "seed", "link"} <= config.keys():
         raise ModelFileError(f"{source} has an incomplete architecture in its metadata.")
     return config
+
+
+def _info(metadata: dict[str, str], source: Path) -> dict[str, Any]:
+    try:
+        info = json.loads(metadata.get("info", "{}"))
+    except json.JSONDecodeError as error:
+        raise ModelFileError(f"{source} has an unreadable info in its metadata: {error}.") from error
+    if not isinstance(info, dict):
+        raise ModelFileError(f"{source} has an info in its metadata that is no JSON object.")
+    return info
 
 
 def torch_state(model: Sequential) -> dict[str, HostArray]:
