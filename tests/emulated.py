@@ -161,4 +161,6 @@ def emulated_gemm() -> CublasGemm:
 
 def make_emulated_ops(device: int = 0, **launcher_options: Any) -> CupyOps:
     """`CupyOps` whose device is this CPU."""
-    return CupyOps(EmulatedRuntime(device), Launcher(HostDevice(), **launcher_options), emulated_gemm())
+    kernels = HostDevice()
+    kernels.array_type = DeviceArray  # a host array in a launch is an error, as on a GPU
+    return CupyOps(EmulatedRuntime(device), Launcher(kernels, **launcher_options), emulated_gemm())

@@ -164,8 +164,8 @@ class _Probe:
         if present // 1000 < needed // 1000:
             older = f", or run: pip uninstall -y {self.wheel} && pip install 'fcnn_gpu[cuda12]'"
             raise _Fault(
-                f"the driver supports CUDA {_version(present)}, older than the CUDA {needed // 1000}.0 that {self.wheel} "
-                "needs.",
+                f"the driver supports CUDA {_version(present)}, older than the CUDA {needed // 1000}.0 that "
+                f"{self.wheel} needs.",
                 f"Update it (https://www.nvidia.com/drivers){older if present // 1000 == 12 else ''}.",
             )
         return f"supports CUDA {_version(present)}"
