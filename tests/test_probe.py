@@ -1,0 +1,397 @@
+"""The probe of a CUDA device: every link that can fail is made to fail, on a CuPy that is a few fakes."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fcnn_gpu.backend import BackendError, _select, resolve_backend
+from fcnn_gpu.backend._cupy import CupyOps, CupyRuntime, make_cupy_ops
+from fcnn_gpu.backend._probe import Link, failing_link, probe_links
+
+NAMES = [
+    "CuPy package",
+    "CuPy import",
+    "NVIDIA driver",
+    "CUDA device",
+    "device memory",
+    "CUDA libraries",
+    "kernel cache folder",
+    "kernel",
+    "matrix product",
+]
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+class OutOfMemoryError(Exception):
+    pass
+
+
+class CompileException(Exception):
+    pass
+
+
+def raiser(error: Exception) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    return call
+
+
+class Device:
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.synchronized = 0
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        self.synchronized += 1
+
+
+def fake_kernel(grid: Any, block: Any, arguments: Any) -> None:
+    n, out = arguments
+    out[:] = np.arange(n) ** 2 + 1
+
+
+def fake_cupy() -> Any:
+    """A machine where all is well: one H100 and CuPy for CUDA 12.9."""
+    runtime = SimpleNamespace(
+        CUDARuntimeError=CUDARuntimeError,
+        runtimeGetVersion=lambda: 12090,
+        driverGetVersion=lambda: 12080,
+        getDeviceCount=lambda: 1,
+        getDevice=lambda: 0,
+        getDeviceProperties=lambda number: {
+            "name": b"NVIDIA H100",
+            "major": 9,
+            "minor": 0,
+            "totalGlobalMem": 80 * 2**30,
+        },
+        memGetInfo=lambda: (60 * 2**30, 80 * 2**30),
+    )
+    cuda = SimpleNamespace(
+        runtime=runtime,
+        Device=Device,
+        memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        compiler=SimpleNamespace(CompileException=CompileException),
+        device=SimpleNamespace(get_cublas_handle=lambda: 1234),
+    )
+    return SimpleNamespace(
+        __version__="14.2.0",
+        ndarray=np.ndarray,
+        cuda=cuda,
+        empty=np.empty,
+        zeros=np.zeros,
+        arange=np.arange,
+        matmul=np.matmul,
+        asnumpy=lambda x, order="C": np.array(x, order=order),
+        asarray=np.asarray,
+        RawKernel=lambda code, name, options: fake_kernel,
+    )
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The fake, installed as the modules and packages that the probe looks for."""
+    module = fake_cupy()
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    libs = {
+        "nvrtc": SimpleNamespace(getVersion=lambda: (12, 9)),
+        "cublas": SimpleNamespace(CUBLAS_OP_N=0, CUBLAS_OP_T=1, sgemm=None, dgemm=None),
+    }
+    parents = ("cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs")
+    for name in parents:
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(__path__=[], **(libs if name.endswith("libs") else {})))
+    for name, library in libs.items():
+        monkeypatch.setitem(sys.modules, f"cupy_backends.cuda.libs.{name}", library)
+    wheels(monkeypatch, {"cupy-cuda12x": "14.2.0"})
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("CUPY_CACHE_IN_MEMORY", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(_select, "_cupy", {})
+    return module
+
+
+def wheels(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str]) -> None:
+    def version(name: str) -> str:
+        if name not in installed:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+
+
+def failed(device: int = 0) -> Link:
+    links = probe_links(device)
+    assert [link.name for link in links] == NAMES
+    link = failing_link(links)
+    assert link is not None
+    assert "\n" not in link.sentence()
+    assert link.fix
+    return link
+
+
+def test_all_is_well(cupy: Any) -> None:
+    links = probe_links(0)
+    assert [link.name for link in links] == NAMES
+    assert all(link.ok for link in links), links
+    details = {link.name: link.detail for link in links}
+    assert details["NVIDIA driver"] == "supports CUDA 12.8"
+    assert details["CUDA device"] == "0 of 1: NVIDIA H100, compute capability 9.0"
+    assert details["device memory"] == "60.00 GiB of 80.00 GiB free"
+    assert details["CUDA libraries"] == "NVRTC 12.9, cuBLAS"
+    assert failing_link(links) is None
+
+
+def test_no_cupy(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheels(monkeypatch, {})
+    links = probe_links(0)
+    assert links[0] == Link(
+        "CuPy package",
+        False,
+        "CuPy is not installed.",
+        "Run: pip install 'fcnn_gpu[cuda12]', or 'fcnn_gpu[cuda13]' for a driver of CUDA 13.",
+    )
+    assert [link.ok for link in links[1:]] == [None] * 8
+    assert links[1].detail == "not checked: it needs CuPy package first."
+
+
+def test_two_wheels(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheels(monkeypatch, {"cupy-cuda12x": "14.2.0", "cupy-cuda13x": "14.2.0"})
+    link = failed()
+    assert "cupy-cuda12x and cupy-cuda13x are installed together" in link.detail
+    assert link.fix.startswith("Run: pip uninstall -y cupy-cuda12x cupy-cuda13x && pip install")
+
+
+def test_import_fails(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    link = failed()
+    assert link.name == "CuPy import"
+    assert "ModuleNotFoundError" in link.detail
+    assert link.fix == "Run: pip install --force-reinstall cupy-cuda12x"
+
+
+@pytest.mark.parametrize(("library", "said"), [(True, "the driver behind it is not loaded"), (False, "is not on this")])
+def test_no_driver(cupy: Any, monkeypatch: pytest.MonkeyPatch, library: bool, said: str) -> None:
+    cupy.cuda.runtime.driverGetVersion = lambda: 0
+    monkeypatch.setattr(ctypes, "CDLL", (lambda name: None) if library else raiser(OSError("no such file")))
+    link = failed()
+    assert link.name == "NVIDIA driver"
+    assert said in link.detail
+    assert "nvidia-smi" in link.fix
+
+
+def test_driver_too_old(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cupy.cuda.runtime.driverGetVersion = lambda: 11080
+    link = failed()
+    assert link.detail == "the driver supports CUDA 11.8, older than the CUDA 12.0 that cupy-cuda12x needs."
+    assert "cuda12" not in link.fix
+    wheels(monkeypatch, {"cupy-cuda13x": "14.2.0"})
+    cupy.cuda.runtime.runtimeGetVersion = lambda: 13000
+    cupy.cuda.runtime.driverGetVersion = lambda: 12040
+    link = failed()
+    assert "supports CUDA 12.4, older than the CUDA 13.0 that cupy-cuda13x needs" in link.detail
+    assert "pip uninstall -y cupy-cuda13x && pip install 'fcnn_gpu[cuda12]'" in link.fix
+
+
+def test_no_device(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cupy.cuda.runtime.getDeviceCount = raiser(CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device"))
+    link = failed()
+    assert (link.name, link.detail, link.fix) == (
+        "CUDA device",
+        "the driver shows no device.",
+        "Check with: nvidia-smi",
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    link = failed()
+    assert "CUDA_VISIBLE_DEVICES=''" in link.detail
+    assert link.fix == "Run: unset CUDA_VISIBLE_DEVICES"
+
+
+def test_counting_devices_fails(cupy: Any) -> None:
+    cupy.cuda.runtime.getDeviceCount = raiser(CUDARuntimeError("cudaErrorUnknown: unknown error"))
+    link = failed()
+    assert "counting the devices fails: cudaErrorUnknown" in link.detail
+
+
+@pytest.mark.parametrize(("count", "numbers"), [(1, "are 0."), (4, "are 0 to 3.")])
+def test_device_number_out_of_range(cupy: Any, count: int, numbers: str) -> None:
+    cupy.cuda.runtime.getDeviceCount = lambda: count
+    link = failed(device=7)
+    assert "there is no device 7" in link.detail
+    assert numbers in link.detail
+
+
+def test_no_memory(cupy: Any) -> None:
+    cupy.cuda.runtime.memGetInfo = lambda: (2**20, 80 * 2**30)
+    cupy.empty = raiser(OutOfMemoryError("out of memory"))
+    link = failed()
+    assert link.name == "device memory"
+    assert link.detail == "device 0 has no memory left (0.00 GiB of 80.00 GiB free)."
+
+
+@pytest.mark.parametrize(("library", "said"), [("nvrtc", "NVRTC does not load"), ("cublas", "cuBLAS does not load")])
+def test_libraries_missing(cupy: Any, monkeypatch: pytest.MonkeyPatch, library: str, said: str) -> None:
+    monkeypatch.setitem(sys.modules, f"cupy_backends.cuda.libs.{library}", None)
+    link = failed()
+    assert link.name == "CUDA libraries"
+    assert said in link.detail
+    assert link.fix == "Run: pip install 'fcnn_gpu[cuda12]', which brings the CUDA libraries ([ctk])."
+    wheels(monkeypatch, {"cupy-cuda13x": "14.2.0"})
+    assert "fcnn_gpu[cuda13]" in failed().fix
+
+
+def test_headers_missing(cupy: Any) -> None:
+    cupy.RawKernel = raiser(CompileException('error: could not open source file "cuda_fp16.h"\n1 error detected'))
+    link = failed()
+    assert link.name == "kernel"
+    assert "the CUDA headers are missing" in link.detail
+    assert "headers ([ctk])" in link.fix
+
+
+def test_compiler_refuses(cupy: Any) -> None:
+    cupy.RawKernel = raiser(CompileException("invalid value for --gpu-architecture " + "x" * 1000))
+    link = failed()
+    assert "NVRTC cannot compile a small kernel (invalid value" in link.detail
+    assert len(link.detail) < 500
+
+
+def test_wrong_numbers(cupy: Any) -> None:
+    cupy.RawKernel = lambda *args, **kwargs: lambda *launch: None
+    link = failed()
+    assert "gave wrong numbers on device 0" in link.detail
+
+
+def test_cublas_fails_or_is_wrong(cupy: Any) -> None:
+    cupy.matmul = raiser(RuntimeError("CUBLAS_STATUS_NOT_INITIALIZED"))
+    link = failed()
+    assert link.name == "matrix product"
+    assert "CUBLAS_STATUS_NOT_INITIALIZED" in link.detail
+    cupy.matmul = lambda x, y: x
+    assert "wrongly on device 0" in failed().detail
+
+
+def test_cache_folder(cupy: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    occupied = tmp_path / "a-file"
+    occupied.write_text("")
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(occupied / "cache"))
+    link = failed()
+    assert link.name == "kernel cache folder"
+    assert f"{occupied / 'cache'} cannot be written" in link.detail
+    assert "CUPY_CACHE_DIR" in link.fix
+    monkeypatch.setenv("CUPY_CACHE_IN_MEMORY", "1")
+    assert failing_link(probe_links(0)) is None
+
+
+def test_the_unforeseen_becomes_a_line_too(cupy: Any) -> None:
+    cupy.cuda.runtime.memGetInfo = raiser(ZeroDivisionError("odd"))
+    link = failed()
+    assert link.detail == "ZeroDivisionError: odd."
+
+
+def test_explicit_cupy_raises_and_auto_falls_back(
+    cupy: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cupy.cuda.runtime.driverGetVersion = lambda: 11080
+    monkeypatch.setattr(_select, "_announced", set())
+    with pytest.raises(BackendError, match=r"^NVIDIA driver: the driver supports CUDA 11\.8.*Update it") as caught:
+        resolve_backend("cupy")
+    assert "\n" not in str(caught.value)
+    with caplog.at_level("WARNING", logger="fcnn_gpu"):
+        assert resolve_backend("auto").name == "numpy"
+        assert resolve_backend("auto").name == "numpy"
+    assert len(caplog.records) == 1
+    assert "NVIDIA driver" in caplog.records[0].message
+
+
+def test_a_sound_device_makes_ops(cupy: Any) -> None:
+    ops = make_cupy_ops(0)
+    assert isinstance(ops, CupyOps)
+    assert ops.name == "cupy:0"
+    assert resolve_backend("cupy") is resolve_backend("cupy:0")
+    assert ops.describe() == "NVIDIA H100 (device 0, 80 GiB, CuPy 14.2.0)"
+
+
+def test_runtime_over_cupy(cupy: Any) -> None:
+    runtime = CupyRuntime(cupy, 0)
+    assert runtime.is_current()
+    cupy.cuda.runtime.getDevice = lambda: 1
+    assert not CupyRuntime(cupy, 0).is_current()
+    with runtime.activate() as device:
+        assert device.number == 0
+    runtime.synchronize()
+    assert runtime.activate().synchronized == 1
+    assert not runtime.is_device_array(np.ones(3))
+    assert runtime.is_device_array(SimpleNamespace(__cuda_array_interface__={}))
+    x = np.ones((2, 3), order="F")
+    assert runtime.to_device(x) is x
+    assert runtime.to_host(x).flags.f_contiguous
+
+
+def test_this_machine_says_something_sensible() -> None:
+    links = probe_links(0)
+    assert [link.name for link in links] == NAMES
+    for link in links:
+        assert link.detail
+        assert (link.ok is False) == bool(link.fix)
+
+
+@pytest.mark.gpu
+def test_this_machine_has_a_device() -> None:
+    assert failing_link(probe_links(0)) is None
+
+
+WITHOUT_CUPY = """
+import importlib.metadata, logging, sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("cupy", "cupy_backends", "cupyx"):
+            raise ModuleNotFoundError(name)
+
+def version(name, real=importlib.metadata.version):
+    if name.startswith("cupy"):
+        raise importlib.metadata.PackageNotFoundError(name)
+    return real(name)
+
+sys.meta_path.insert(0, Block())
+importlib.metadata.version = version
+logging.basicConfig(format="%(message)s")
+from fcnn_gpu.backend import BackendError, resolve_backend
+print(resolve_backend("auto").name)
+try:
+    resolve_backend("cupy")
+except BackendError as error:
+    print(error)
+assert not any(name.partition(".")[0].startswith("cupy") for name in sys.modules)
+"""
+
+
+def test_without_cupy() -> None:
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", WITHOUT_CUPY]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    assert run.returncode == 0, run.stderr
+    reason = (
+        "CuPy package: CuPy is not installed. "
+        "Run: pip install 'fcnn_gpu[cuda12]', or 'fcnn_gpu[cuda13]' for a driver of CUDA 13."
+    )
+    assert run.stdout.splitlines() == ["numpy", reason]
+    assert run.stderr.splitlines() == [f"fcnn_gpu computes on the CPU (NumPy): {reason}"]
