@@ -9,9 +9,12 @@
 True
 """
 
+from typing import TYPE_CHECKING
+
 from . import activations as activations
 from . import callbacks as callbacks
 from . import datasets as datasets
+from . import gradient_check as gradient_check
 from . import initializers as initializers
 from . import layers as layers
 from . import losses as losses
@@ -52,4 +55,23 @@ from .serialization import ModelFileError as ModelFileError
 from .serialization import load as load
 from .training import Trainer as Trainer
 
+if TYPE_CHECKING:
+    from .estimators import FCNNClassifier as FCNNClassifier
+    from .estimators import FCNNRegressor as FCNNRegressor
+
 __version__ = "0.1.0"
+
+_ESTIMATORS = ("FCNNClassifier", "FCNNRegressor")
+
+
+def __getattr__(name: str) -> object:
+    """The estimators, imported when they are asked for: scikit-learn takes longer to import than all of fcnn_gpu."""
+    if name in _ESTIMATORS:
+        from . import estimators
+
+        return getattr(estimators, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_ESTIMATORS])
