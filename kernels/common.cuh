@@ -19,6 +19,15 @@ template <typename T> __device__ __forceinline__ Accumulator<T> to_accumulator(T
 // Round to T, to nearest; for the 16-bit types this is the store's only rounding.
 template <typename T, typename A> __device__ __forceinline__ T from_accumulator(A x) { return static_cast<T>(x); }
 
+// The run-time compiler has no INFINITY.
+template <typename A> __device__ __forceinline__ A infinity() { return static_cast<A>(__int_as_float(0x7F800000)); }
+
+// A product and a sum that the compiler may not fuse into one rounding.
+__device__ __forceinline__ float multiply_rounded(float a, float b) { return __fmul_rn(a, b); }
+__device__ __forceinline__ double multiply_rounded(double a, double b) { return __dmul_rn(a, b); }
+__device__ __forceinline__ float add_rounded(float a, float b) { return __fadd_rn(a, b); }
+__device__ __forceinline__ double add_rounded(double a, double b) { return __dadd_rn(a, b); }
+
 enum MatrixOrder { C_ORDER = 0, F_ORDER = 1 };
 
 // ---- loops over a grid --------------------------------------------------------------------------------------------
@@ -68,7 +77,7 @@ template <typename A> __device__ __forceinline__ A warp_sum(A value) { return wa
 template <typename A> __device__ __forceinline__ A warp_max(A value) { return warp_reduce<Maximum>(value); }
 template <typename A> __device__ __forceinline__ A block_sum(A value) { return block_reduce<Sum>(value, A(0)); }
 template <typename A> __device__ __forceinline__ A block_max(A value) {
-    return block_reduce<Maximum>(value, -A(INFINITY));
+    return block_reduce<Maximum>(value, -infinity<A>());
 }
 
 // ---- Philox4x64-10 ------------------------------------------------------------------------------------------------

@@ -26,8 +26,8 @@ __global__ void dropout_forward(long long n, unsigned long long key0, unsigned l
             if (i >= n) break;
             const bool kept = (words.word[j / 4] >> (16 * (j % 4)) & 0xFFFFu) >= threshold;
             mask[i] = kept;
-            // A dropped infinity or NaN becomes zero, as in NumPy's selection.
-            out[i] = from_accumulator<T>(kept ? to_accumulator(A[i]) * scale : Accumulator<T>(0));
+            // A product and not a selection: a dropped NaN or infinity stays a NaN, so that divergence shows.
+            out[i] = from_accumulator<T>(to_accumulator(A[i]) * (kept ? scale : Accumulator<T>(0)));
         }
     }
 }
@@ -37,5 +37,5 @@ template <typename T>
 __global__ void dropout_backward(long long n, Accumulator<T> scale, const T* dOut /* any (n) */,
                                  const unsigned char* __restrict__ mask /* any (n) */, T* dA /* any (n) */) {
     for (long long i = first_index(); i < n; i += index_stride())
-        dA[i] = from_accumulator<T>(mask[i] ? to_accumulator(dOut[i]) * scale : Accumulator<T>(0));
+        dA[i] = from_accumulator<T>(to_accumulator(dOut[i]) * (mask[i] ? scale : Accumulator<T>(0)));
 }

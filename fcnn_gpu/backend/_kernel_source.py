@@ -101,9 +101,14 @@ class Kernel:
             if tuple(str(by_value.get(a, a)) for a in candidate.arguments) == values:
                 return candidate
         raise ValueError(
-            f"Kernel {self.name} ({self.stem}.cu) has no instance <{', '.join(wanted)}>. "
-            f"Instances: {', '.join(i.expression for i in self.instances)}."
+            f"Kernel {self.name} ({self.stem}.cu) has no instance <{', '.join(wanted)}>. It takes "
+            f"<{', '.join(self.template)}>: {self._choices()}."
         )
+
+    def _choices(self) -> str:
+        shown = [f"<{', '.join(i.arguments)}>" for i in self.instances[:12]]
+        more = len(self.instances) - len(shown)
+        return ", ".join(shown) + (f" and {more} more" if more else "")
 
     @staticmethod
     def _spelled(argument: Any) -> str:
@@ -186,7 +191,7 @@ def all_instances() -> Iterator[tuple[str, Instance]]:
 _HEAD = re.compile(
     r"(?P<comment>(?:^[ \t]*//[^\n]*\n)*)"
     r"(?:^[ \t]*template\s*<(?P<template>[^>]*)>\s*)?"
-    r"[ \t]*(?:extern\s+\"C\"\s+)?__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(?P<name>\w+)\s*\(",
+    r"[ \t]*__global__\s+void\s+(?:__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\)\s*)?(?P<name>\w+)\s*\(",
     re.MULTILINE,
 )
 _ENUM = re.compile(r"\benum\s+(?P<name>\w+)\s*(?::\s*\w+\s*)?\{(?P<body>[^}]*)\}")

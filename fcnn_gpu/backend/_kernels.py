@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import math
 import numbers
 from collections.abc import Sequence
@@ -68,11 +69,9 @@ class Device(Protocol):
 class CudaDevice:
     """A CUDA GPU through CuPy: NVRTC compiles an instance at its first use; launches go to the current stream."""
 
-    def __init__(self, cupy: Any = None) -> None:
-        if cupy is None:
-            import cupy
-        self._cupy = cupy
-        self.array_type: type = cupy.ndarray
+    def __init__(self, module: Any = None) -> None:
+        self._cupy = module if module is not None else importlib.import_module("cupy")
+        self.array_type: type = self._cupy.ndarray
         self._functions: dict[tuple[int, str, Instance], Any] = {}
 
     def address(self, array: Array) -> int:
@@ -146,6 +145,16 @@ class Launcher:
         plan = self._plan(stem, kernel, _hashable(template))
         self.device.prepare(plan.kernel, plan.instance)
 
+    @staticmethod
+    def constant(stem: str, name: str | int) -> int:
+        """The value of an enumerator that kernels/<stem>.cu knows, such as RELU; a number is returned as it is."""
+        known = dict(next(iter(kernels(stem).values())).enumerators)
+        if isinstance(name, str):
+            if name not in known:
+                raise ValueError(f"kernels/{stem}.cu knows no constant {name!r}. {suggest(name.upper(), known)}")
+            return known[name]
+        return name
+
     def launch(
         self,
         stem: str,
@@ -181,8 +190,8 @@ class Launcher:
         n_threads = self._block(where, plan.kernel, block)
         if (threads is None) == (blocks is None):
             raise TypeError(f"{where}: give either threads= or blocks=, got threads={threads!r}, blocks={blocks!r}.")
-        work = threads if threads is not None else blocks
-        if isinstance(work, bool) or not isinstance(work, numbers.Integral) or work < 0:
+        work: Any = threads if threads is not None else blocks
+        if isinstance(work, bool) or not isinstance(work, numbers.Integral) or int(work) < 0:
             raise ValueError(f"{where}: threads or blocks must be an integer of at least 0, got {work!r}.")
         grid = -(-int(work) // n_threads) if threads is not None else int(work)
         if grid:
@@ -230,7 +239,8 @@ class Launcher:
             if parameter.may_be_null:
                 return
             raise TypeError(f"{who} expects a {expected}, got None. Only parameters marked `may be null` take None.")
-        if not isinstance(value, self.device.array_type):
+        is_ours = isinstance(value, self.device.array_type)
+        if not is_ours:
             raise TypeError(
                 f"{who} expects a {self.device.array_type.__module__.partition('.')[0]} array ({expected}), "
                 f"got {type(value).__module__}.{type(value).__name__}: {value!r:.60}."
@@ -310,9 +320,10 @@ def _name(argument: Any) -> str:
 def _checked_block(who: str, block: Any) -> int:
     if isinstance(block, bool) or not isinstance(block, numbers.Integral):
         raise TypeError(f"{who}: the block size is an integer, got {block!r}.")
-    if not 32 <= block <= 1024 or block % 32:
-        raise ValueError(f"{who}: the block size is a multiple of 32 from 32 to 1024, got {block}.")
-    return int(block)
+    size = int(block)
+    if not 32 <= size <= 1024 or size % 32:
+        raise ValueError(f"{who}: the block size is a multiple of 32 from 32 to 1024, got {size}.")
+    return size
 
 
 def _checked_scalar(who: str, dtype: np.dtype[Any], value: Any) -> Any:
@@ -336,7 +347,7 @@ def _checked_scalar(who: str, dtype: np.dtype[Any], value: Any) -> Any:
 
 
 def _described(value: Any) -> str:
-    if hasattr(value, "shape") and getattr(value, "ndim", 0):
+    if getattr(value, "shape", ()):
         return f"a {value.dtype} array of shape {value.shape}"
     return f"{value!r} ({type(value).__name__})"
 

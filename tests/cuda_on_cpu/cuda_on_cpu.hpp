@@ -280,6 +280,19 @@ template <typename... P, void (*kernel)(P...)> struct EntryOf<kernel> {
 };
 }  // namespace cuda_on_cpu
 
+// ---- names that the run-time compiler lacks: their use must fail here as well -----------------------------------------
+
+#undef INFINITY
+#undef NAN
+#undef HUGE_VAL
+#undef HUGE_VALF
+#undef M_PI
+#undef M_SQRT2
+#undef M_SQRT1_2
+#undef M_2_SQRTPI
+#undef M_E
+#undef M_LN2
+
 // ---- keywords: last, because system headers use some of these names -------------------------------------------------
 
 #define __global__
@@ -290,5 +303,5 @@ template <typename... P, void (*kernel)(P...)> struct EntryOf<kernel> {
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
 #define __shared__ static
-#define __align__(n) alignas(n)
+#define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)

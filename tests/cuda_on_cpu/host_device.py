@@ -37,6 +37,7 @@ _KERNEL_FLAGS = (
     "-Wall",
     "-Werror",
     "-Wno-unknown-pragmas",
+    "-Wno-unused-variable",  # constants that only a pragma names
     "-fno-gnu-unique",
     "-ftrivial-auto-var-init=pattern",
     "-fsanitize=bounds,alignment,null,integer-divide-by-zero,shift,signed-integer-overflow",

@@ -69,12 +69,12 @@ def test_keeps_the_stated_share(launcher: Launcher) -> None:
     assert abs(mask.mean() - (1 - p)) < 6 * np.sqrt(p * (1 - p) / n)
 
 
-def test_in_place_and_infinities(launcher: Launcher) -> None:
+def test_in_place_and_nothing_hides_a_diverged_unit(launcher: Launcher) -> None:
     A = np.full(64, np.inf, np.float32)
     mask = poisoned(64, np.uint8)
     arguments = [64, *KEY, 32768, 2.0, np.array([1]), A, A, mask]
     launcher.launch("dropout", "dropout_forward", (A.dtype,), arguments, threads=4)
-    np.testing.assert_array_equal(A, np.where(mask, np.inf, 0))
+    np.testing.assert_array_equal(A, np.where(mask, np.inf, np.nan))
 
 
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)

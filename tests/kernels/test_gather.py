@@ -1,0 +1,104 @@
+"""gather.cu: batches picked by index, cast and scaled as NumPy does it, to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fcnn_gpu._types import HostArray
+from fcnn_gpu.backend._kernels import Launcher
+from tests.cuda_on_cpu import KernelFault
+
+from .helpers import BFLOAT16, BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
+
+UINT8, INT64 = np.dtype(np.uint8), np.dtype(np.int64)
+SHAPES = [(1, 1, 0, 1), (7, 5, 2, 3), (40, 784, 8, 32), (1000, 1, 333, 129), (9, 3, 0, 0)]
+"""n_samples, n_features, cursor, batch."""
+
+
+def samples(n_samples: int, n_features: int, dtype: np.dtype[Any]) -> HostArray:
+    rng = np.random.default_rng(n_samples + n_features)
+    if dtype.kind in "iu":
+        low, high = (0, 256) if dtype == np.uint8 else (-(2**31), 2**31)
+        return rng.integers(low, high, (n_samples, n_features)).astype(dtype)
+    return rng.normal(size=(n_samples, n_features)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES, UINT8, np.dtype(np.int32), INT64], ids=str)
+@pytest.mark.parametrize(("n_samples", "n_features", "cursor", "batch"), SHAPES)
+def test_copies_are_exact(
+    launcher: Launcher, dtype: np.dtype[Any], n_samples: int, n_features: int, cursor: int, batch: int
+) -> None:
+    X = samples(n_samples, n_features, dtype)
+    order = np.random.default_rng(1).permutation(n_samples)
+    out = poisoned((batch, n_features), dtype, "C")
+    arguments = [n_samples, n_features, n_samples, batch, X, order, np.array([cursor]), out]
+    launcher.launch("gather", "gather_rows", (dtype,), arguments, threads=out.size)
+    np.testing.assert_array_equal(out.view(np.uint8), X[order[cursor : cursor + batch]].view(np.uint8))
+
+
+def test_labels_beyond_53_bits_are_copied_exactly(launcher: Launcher) -> None:
+    y = np.array([[2**62 + 1], [-(2**63)], [3]])
+    out = poisoned((3, 1), np.int64, "C")
+    arguments = [3, 1, 3, 3, y, np.array([2, 0, 1]), np.array([0]), out]
+    launcher.launch("gather", "gather_rows", (np.int64,), arguments, threads=3)
+    assert out.ravel().tolist() == [3, 2**62 + 1, -(2**63)]
+
+
+@pytest.mark.parametrize("source", [UINT8, *FLOATS, *HALVES], ids=str)
+@pytest.mark.parametrize("target", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize(("n_samples", "n_features", "cursor", "batch"), SHAPES)
+def test_scaled(
+    launcher: Launcher,
+    source: np.dtype[Any],
+    target: np.dtype[Any],
+    n_samples: int,
+    n_features: int,
+    cursor: int,
+    batch: int,
+) -> None:
+    X = samples(n_samples, n_features, source)
+    order = np.random.default_rng(2).permutation(n_samples)
+    out = poisoned((batch, n_features), target, "C")
+    wide = accumulator(target)
+    scale, shift = wide.type(1 / 255), wide.type(-0.1307)
+    arguments = [n_samples, n_features, n_samples, batch, scale, shift, X, order, np.array([cursor]), out]
+    launcher.launch("gather", "gather_rows_scaled", (source, target), arguments, threads=out.size)
+    rows = X[order[cursor : cursor + batch]]
+    if target in FLOATS:
+        np.testing.assert_array_equal(out, rows.astype(target) * scale + shift)
+    else:
+        exact = rows.astype(np.float64) * float(scale) + float(shift)
+        assert_rounded(out, exact, roundings=3, scale=abs(float(shift)))
+
+
+@pytest.mark.parametrize("source", [np.int32, np.int64])
+@pytest.mark.parametrize("target", FLOATS, ids=str)
+def test_integers_as_features(launcher: Launcher, source: type, target: np.dtype[Any]) -> None:
+    X = samples(11, 3, np.dtype(source))
+    out = poisoned((11, 3), target, "C")
+    arguments = [11, 3, 11, 11, 0.5, 2.0, X, np.arange(11)[::-1].copy(), np.array([0]), out]
+    launcher.launch("gather", "gather_rows_scaled", (source, target), arguments, threads=out.size)
+    np.testing.assert_allclose(out, X[::-1] * 0.5 + 2.0, rtol=2 * float(np.finfo(np.float32).eps))
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("max_blocks", [1, 5])
+def test_any_grid(make_launcher: Callable[..., Launcher], block: int, max_blocks: int) -> None:
+    X, order = samples(50, 33, UINT8), np.random.default_rng(3).permutation(50)
+    out = poisoned((20, 33), np.float32, "C")
+    launcher = make_launcher(block=block, max_blocks=max_blocks)
+    arguments = [50, 33, 50, 20, 1.0, 0.0, X, order, np.array([17]), out]
+    launcher.launch("gather", "gather_rows_scaled", (np.uint8, np.float32), arguments, threads=out.size)
+    np.testing.assert_array_equal(out, X[order[17:37]])
+
+
+@pytest.mark.parametrize(("order", "cursor"), [([0, 5], 0), ([0, -1], 0), ([0, 1], 1), ([0, 1], -1)])
+def test_an_index_outside_of_the_samples_stops_the_launch(launcher: Launcher, order: list[int], cursor: int) -> None:
+    X, out = samples(5, 2, BFLOAT16), poisoned((2, 2), BFLOAT16, "C")
+    arguments = [5, 2, 2, 2, X, np.array(order), np.array([cursor]), out]
+    with pytest.raises(KernelFault, match="__trap"):
+        launcher.launch("gather", "gather_rows", (BFLOAT16,), arguments, threads=4)
