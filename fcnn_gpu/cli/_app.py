@@ -1,0 +1,124 @@
+"""The program `fcnn-gpu`: its subcommands, and the boundary where an error becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from .._diagnosis import DivergenceError
+from ..backend import BackendError
+from ..datasets import DownloadError
+from .doctor import doctor
+from .evaluate import evaluate
+from .predict import predict
+from .train import train
+
+OK, FAILURE, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+PROGRAM = "fcnn-gpu"
+
+_FAILURES = (DivergenceError, BackendError, DownloadError, MemoryError)
+_MISTAKES = (ValueError, TypeError, OSError)
+_UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+"""What typer raises for unknown options and the like: click's class, or that of the click inside newer typers."""
+
+app = typer.Typer(
+    name=PROGRAM,
+    help="Train, evaluate and use fully-connected neural networks, on a CUDA GPU or on the CPU.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (train, evaluate, predict, doctor):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{PROGRAM} {__version__}")
+        raise typer.Exit()
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where an error came from, not only its message.")
+    ] = False,
+) -> None:
+    """What goes before the subcommand; alone it prints the help."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main() -> None:
+    """Run the program with the arguments of this process, and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run `fcnn-gpu` with these arguments; returns its exit code.
+
+    0: done. 1: it failed while running (training diverged, a backend or a download is not to be had, no memory). 2: a
+    mistake in what it was given. 130: ended by Ctrl-C. Both kinds of error print one line on standard error; an error
+    of any other kind is a bug and leaves as an exception.
+    """
+    try:
+        code = app(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe has seen enough: what is left has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    except _UsageError as error:
+        return _say(error.format_message(), MISTAKE)  # type: ignore[attr-defined]
+    except (*_FAILURES, *_MISTAKES) as error:
+        if "--traceback" in arguments:
+            traceback.print_exc()
+        return _say(_message(error), FAILURE if isinstance(error, _FAILURES) else MISTAKE)
+    if code == INTERRUPTED:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+    return code or OK
+
+
+def _say(message: str, code: int) -> int:
+    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    return code
+
+
+def _message(error: BaseException) -> str:
+    """The error in one line, in the words of the command line. A failed download keeps its list of files."""
+    if isinstance(error, DownloadError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"Not enough memory. {error}".strip()
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}."
+    return in_options(" ".join(str(error).split()))
+
+
+_KEYWORDS = "target|task|header|drop|test_fraction|validation_split|clip_norm"
+
+
+def in_options(message: str) -> str:
+    """A message of the library with its keyword arguments written as the command's options.
+
+    >>> in_options("If this line is the header, say header=True. Leave it out with drop=.")
+    'If this line is the header, say --header. Leave it out with --drop.'
+    >>> in_options("Try clip_norm=1.0")
+    'Try --clip-norm 1.0'
+    """
+
+    def option(match: re.Match[str]) -> str:
+        return f"--{match[1].replace('_', '-')}" + (" " if match[2] else "")
+
+    message = message.replace("header=True", "--header").replace("header=False", "--no-header")
+    return re.sub(rf"\b({_KEYWORDS})=(?=([\w'\"])?)", option, message)

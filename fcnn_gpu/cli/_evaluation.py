@@ -1,0 +1,116 @@
+"""How good a model is on samples: the numbers, and the table that shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .._types import HostArray
+from ..losses import Loss
+from ..metrics import F1 as F1Score
+from ..metrics import (
+    METRICS,
+    ClassScores,
+    Precision,
+    Recall,
+    classification_report,
+    confusion_matrix,
+    predicted_classes,
+)
+from ..model import Sequential
+
+_MOST_ROWS = 40
+_WORST_ROWS = 15
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        n_samples: on how many samples.
+        results: "loss" and the task's metrics, by name.
+        classes: precision, recall, F1 and support of each class; empty for regression.
+        means: their means.
+        confusion: (n_classes, n_classes), rows the true classes; None for regression and several labels per sample.
+    """
+
+    n_samples: int
+    results: dict[str, float]
+    classes: list[ClassScores]
+    means: list[ClassScores]
+    confusion: HostArray | None
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {"n_samples": self.n_samples, **self.results, "classes": [*self.classes, *self.means]}
+
+
+def evaluate_model(
+    model: Sequential, loss: Loss, X: HostArray, y: HostArray, class_names: list[str] | None
+) -> Evaluation:
+    """Loss and metrics of `model` on X, y; without class names it is a regression."""
+    value = float(loss.forward(model(X), y))
+    predictions = model.predict(X)
+    if class_names is None:
+        names = ["r2", "mae", "rmse"] if len(X) > 1 else ["mae", "rmse"]  # one sample has no variance to explain
+        results = {name: METRICS.resolve(name)(y, predictions) for name in names}
+        return Evaluation(len(X), {"loss": value} | results, [], [], None)
+    if y.ndim == 2:
+        results = {name: METRICS.resolve(name)(y, predictions) for name in ("accuracy", "f1")}
+        return Evaluation(len(X), {"loss": value} | results, *_label_scores(y, predictions, class_names), None)
+    predicted = predicted_classes(predictions)
+    report = classification_report(y, predicted, len(class_names), class_names)
+    matrix = confusion_matrix(y, predicted, len(class_names))
+    results = {"loss": value, "accuracy": report["accuracy"]}
+    return Evaluation(len(X), results, report["classes"], [report["macro"], report["weighted"]], matrix)
+
+
+def _label_scores(
+    y: HostArray, predictions: HostArray, class_names: list[str]
+) -> tuple[list[ClassScores], list[ClassScores]]:
+    """One row per label that a sample may have beside others; and their plain mean."""
+    measures = Precision("binary"), Recall("binary"), F1Score("binary")
+    rows: list[ClassScores] = []
+    for i, name in enumerate(class_names):
+        precision, recall, f1 = (measure(y[:, i], predictions[:, i]) for measure in measures)
+        rows.append({"name": name, "precision": precision, "recall": recall, "f1": f1, "support": int(y[:, i].sum())})
+    macro: ClassScores = {
+        "name": "macro mean",
+        "precision": float(np.mean([row["precision"] for row in rows])),
+        "recall": float(np.mean([row["recall"] for row in rows])),
+        "f1": float(np.mean([row["f1"] for row in rows])),
+        "support": len(y),
+    }
+    return rows, [macro]
+
+
+def print_evaluation(console: Console, evaluation: Evaluation, what: str) -> None:
+    """One line with the main numbers, then the classes' table; of very many classes only the worst."""
+    numbers = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.results.items())
+    print(f"{what} ({evaluation.n_samples:,} samples):  {numbers}")
+    if not evaluation.classes:
+        return
+    classes, title = evaluation.classes, None
+    if len(classes) > _MOST_ROWS:
+        classes = sorted(classes, key=lambda row: row["f1"])[:_WORST_ROWS]
+        title = f"The {_WORST_ROWS} classes with the lowest F1"
+    table = Table("class", title=title, box=box.SIMPLE_HEAD)
+    for name in ("precision", "recall", "F1", "samples"):
+        table.add_column(name, justify="right")
+    for row in classes:
+        table.add_row(*_cells(row))
+    table.add_section()
+    for row in evaluation.means:
+        table.add_row(*_cells(row))
+    console.print(table)
+
+
+def _cells(row: ClassScores) -> list[str]:
+    return [escape(row["name"]), *(f"{row[k]:.3f}" for k in ("precision", "recall", "f1")), f"{row['support']:,}"]

@@ -1,0 +1,26 @@
+"""`fcnn-gpu doctor`"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from ..doctor import examine, print_report
+
+
+def doctor(
+    device: Annotated[int, typer.Option(help="The number of the CUDA device to look at.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> int:
+    """Say whether this machine can train, on the CPU and on a CUDA GPU, and what would mend what is not in order.
+
+    Exits with 0 when training on the CPU works, whatever the GPU's state.
+    """
+    report = examine(device)
+    if as_json:
+        print(json.dumps(report.plain(), indent=2))
+    else:
+        print_report(report)
+    return 0 if report.cpu_works else 1

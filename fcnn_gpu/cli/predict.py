@@ -1,0 +1,80 @@
+"""`fcnn-gpu predict`"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from .._types import HostArray
+from ..datasets import read_features
+from ..metrics import predicted_classes
+from ..serialization import write_atomically
+from . import _backend
+from ._data import column
+from ._model import SavedModel
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model file, as train --out DIR writes: DIR/model.safetensors.")],
+    inputs: Annotated[Path, typer.Argument(metavar="INPUT", help="IDX images, .npy, .npz or CSV: one sample per row.")],
+    out: Annotated[Path | None, typer.Option(help="Write the CSV to this file. [default: print it]")] = None,
+    proba: Annotated[
+        bool, typer.Option("--proba", help="Add a column with the probability of each class to the label.")
+    ] = False,
+    drop: Annotated[
+        str | None, typer.Option(help="CSV: a column to leave out, the target for example, by name or number from 0.")
+    ] = None,
+    header: Annotated[
+        bool | None, typer.Option("--header/--no-header", help="CSV: whether the first line names the columns.")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help=_backend.HELP)] = None,
+) -> int:
+    """Print what a saved model predicts for each sample of INPUT, as CSV: class names, or values."""
+    saved = SavedModel(model, backend)
+    if proba and saved.class_names is None:
+        raise ValueError(f"--proba is for classes, and the model {model} predicts values.")
+    if out is not None and not out.parent.is_dir():
+        raise FileNotFoundError(f"--out: there is no folder {out.parent}.")
+    X = read_features(inputs, drop=column(drop), header=header, n_features=saved.model.n_in)
+    names, columns = _table(saved, saved.model.predict(X), proba)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(zip(*columns, strict=True))
+    if out is None:
+        sys.stdout.write(text.getvalue())
+    else:
+        write_atomically(out, text.getvalue().encode())
+    return 0
+
+
+def _table(saved: SavedModel, predictions: HostArray, proba: bool) -> tuple[list[str], list[list[object]]]:
+    """The CSV's columns, named; numbers with as many digits as tell float32 values apart."""
+    classes = saved.class_names
+    if classes is None:
+        n = predictions.shape[1]
+        return (["prediction"] if n == 1 else [f"prediction_{i}" for i in range(n)]), _numbers(predictions)
+    names: list[str] = []
+    columns: list[list[object]] = []
+    if saved.multilabel:
+        if not proba:
+            return list(classes), [list(part) for part in (predictions > 0.5).astype(np.int64).T]
+    else:
+        names.append("label")
+        columns.append([classes[i] for i in predicted_classes(predictions)])
+        if predictions.shape[1] == 1:
+            predictions = np.hstack([1 - predictions, predictions])
+    if proba:
+        names += [f"p({name})" for name in classes]
+        columns += _numbers(predictions)
+    return names, columns
+
+
+def _numbers(values: HostArray) -> list[list[object]]:
+    return [[f"{value:.9g}" for value in part] for part in values.T]

@@ -1,0 +1,286 @@
+"""`fcnn-gpu train`"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from .. import data as sampling
+from ..activations import ACTIVATIONS
+from ..callbacks import Callback, EarlyStopping
+from ..datasets import CATALOGUE, Dataset
+from ..history import History
+from ..losses import LOSSES
+from ..model import Sequential
+from ..optimizers import OPTIMIZERS
+from ..training import Trainer
+from . import _backend
+from ._data import describe, info_of, load_data
+from ._evaluation import Evaluation, evaluate_model, print_evaluation
+from ._options import SCHEDULE_NAMES, TrainOptions
+from ._output import HOW_TO_PLOT, can_plot, prepare_folder, write_run
+from ._progress import EpochLog
+from ._standardize import Standardization, fold_features, fold_targets
+
+INTERRUPTED = 130
+
+_DATA, _NETWORK, _TRAINING, _OUTPUT = "Data", "Network", "Training", "Machine and output"
+
+
+def _option(text: str, panel: str, *names: str) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel)
+
+
+def train(
+    data: Annotated[
+        str,
+        _option(f"{', '.join(CATALOGUE)}, or a file of yours: CSV, .npz, .npy, IDX, or a folder of IDX files.", _DATA),
+    ] = "mnist-mini",
+    target: Annotated[
+        str | None,
+        _option(
+            "CSV: the column to predict, by name or by number from 0. [default: the last] .npy and IDX: their file "
+            "with the targets.",
+            _DATA,
+        ),
+    ] = None,
+    task: Annotated[
+        str | None, _option("classification or regression. [default: what the targets look like]", _DATA)
+    ] = None,
+    header: Annotated[
+        bool | None,
+        _option(
+            "CSV: whether the first line names the columns. [default: if none of its cells is a number]",
+            _DATA,
+            "--header/--no-header",
+        ),
+    ] = None,
+    test_fraction: Annotated[
+        float, _option("The share of a file without a test part that is kept for the test.", _DATA)
+    ] = 0.2,
+    standardize: Annotated[
+        bool | None,
+        _option(
+            "Train on features (and regression targets) of mean 0 and standard deviation 1; the scaling becomes part "
+            "of the saved weights. [default: yes, but not for images with pixels in 0 to 1]",
+            _DATA,
+            "--standardize/--no-standardize",
+        ),
+    ] = None,
+    layers: Annotated[str, _option("Widths of the hidden layers: 128, or 512,512, or none.", _NETWORK)] = "128",
+    activation: Annotated[str, _option(f"Of the hidden layers: {', '.join(ACTIVATIONS)}.", _NETWORK)] = "relu",
+    dropout: Annotated[
+        float, _option("The probability with which a hidden unit is dropped in a training step.", _NETWORK)
+    ] = 0.2,
+    batch_norm: Annotated[
+        bool, _option("Normalize each hidden layer over the batch, before its activation.", _NETWORK, "--batch-norm")
+    ] = False,
+    l1: Annotated[float, _option("λ of the penalty λ·Σ|w| on the weights.", _NETWORK)] = 0.0,
+    l2: Annotated[float, _option("λ of the penalty λ·Σw² on the weights.", _NETWORK)] = 0.0,
+    optimizer: Annotated[str, _option(f"{', '.join(OPTIMIZERS)}.", _TRAINING)] = "adam",
+    lr: Annotated[
+        float | None,
+        _option(
+            "The learning rate; with one_cycle the largest. [default: adam and adamw 0.003, others 0.01]", _TRAINING
+        ),
+    ] = None,
+    schedule: Annotated[
+        str, _option(f"How the learning rate goes on: {', '.join(SCHEDULE_NAMES)}.", _TRAINING)
+    ] = "cosine",
+    clip_norm: Annotated[
+        float | None, _option("Scale gradients down to this norm where theirs is larger. [default: off]", _TRAINING)
+    ] = None,
+    epochs: Annotated[int, _option("Passes over the training data.", _TRAINING)] = 20,
+    batch_size: Annotated[int, _option("Samples per training step.", _TRAINING)] = 32,
+    validation_split: Annotated[
+        float, _option("The share of the training data that is held out and measured after each epoch.", _TRAINING)
+    ] = 0.0,
+    early_stopping: Annotated[
+        int | None,
+        _option(
+            "Stop when the validation loss has not fallen for this many epochs, and take the best epoch's weights. "
+            "[default: off]",
+            _TRAINING,
+        ),
+    ] = None,
+    backend: Annotated[str | None, _option(_backend.HELP, _OUTPUT)] = None,
+    seed: Annotated[int, _option("Of the initial weights, dropout and the order of the samples.", _OUTPUT)] = 0,
+    dtype: Annotated[str, _option("float32 or float64.", _OUTPUT)] = "float32",
+    out: Annotated[
+        str | None,
+        _option("The folder for the model, history.csv, run.json and pictures. [default: nothing is kept]", _OUTPUT),
+    ] = None,
+    progress: Annotated[
+        bool,
+        _option("Show a line per epoch, and a bar where there is a terminal.", _OUTPUT, "--progress/--no-progress"),
+    ] = True,
+) -> int:
+    """Train a network and report how good it is on test data.
+
+    Without options: 784–128–10 on 5,000 handwritten digits that ship with the package. Classes are learned with
+    cross-entropy, several labels per sample with binary cross-entropy, numbers with the mean squared error.
+    """
+    return run_training(TrainOptions(**locals()))
+
+
+@dataclass
+class _Prepared:
+    """The samples that the run trains and validates on, standardized where it should be, and how."""
+
+    X: Any
+    y: Any
+    validation: tuple[Any, Any] | None
+    features: Standardization | None
+    targets: Standardization | None
+
+
+def run_training(options: TrainOptions) -> int:
+    """Do what the options say; returns the exit code."""
+    console = Console()
+    ops, reason = _backend.choose_backend(options.backend)
+    print(f"Backend: {ops.describe()}, {reason}")
+    data = load_data(
+        options.data,
+        target=options.target,
+        task=options.task,
+        header=options.header,
+        test_fraction=options.test_fraction,
+        progress=None if options.progress else False,
+    )
+    print(f"Data: {describe(data)}")
+    samples = _prepare(data, options)
+    model = Sequential(
+        options.network(data.n_outputs, standardized=samples.features is not None),
+        n_in=data.n_features,
+        seed=options.seed,
+        backend=ops,
+        dtype=options.dtype,
+    )
+    loss = LOSSES.resolve(options.loss(data.task, data.multilabel))
+    trainer = Trainer(
+        model,
+        loss=loss,
+        optimizer=options.make_optimizer(),
+        metrics=["mae"] if data.task == "regression" else ["accuracy"],
+    )
+    if options.out is not None:
+        prepare_folder(Path(options.out))
+    _say_standardization(samples, data)
+    if options.progress:
+        model.summary(min(options.batch_size, len(samples.X)))
+    started = time.perf_counter()
+    history = trainer.fit(
+        samples.X,
+        samples.y,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        validation_data=samples.validation,
+        drop_last=options.batch_norm and len(samples.X) % options.batch_size == 1,  # one sample has no variance
+        progress=options.progress,
+        callbacks=_callbacks(options),
+    )
+    seconds = time.perf_counter() - started
+    if samples.features is not None:
+        fold_features(model, samples.features)
+    if samples.targets is not None:
+        fold_targets(model, samples.targets)
+    model.info = info_of(data, options.model_info() | {"loss": LOSSES.config(loss)})
+    _say_end(history, seconds)
+    evaluation = _report(console, model, trainer, data)
+    _keep(options, model, history, evaluation, data, seconds)
+    return INTERRUPTED if history.stopped_by == "interrupt" else 0
+
+
+def _prepare(data: Dataset, options: TrainOptions) -> _Prepared:
+    """Split off the validation part, then standardize by the mean and spread of the training part alone."""
+    X, y, validation = data.X_train, data.y_train, None
+    if options.validation_split:
+        train, held_out = sampling.split_validation(len(X), options.validation_split, y, options.seed)
+        X, y, validation = X[train], y[train], (X[held_out], y[held_out])
+    is_image = len(data.feature_shape) > 1 and X.min() >= 0 and X.max() <= 1
+    scales_features = not is_image if options.standardize is None else options.standardize
+    scales_targets = data.task == "regression" and options.standardize is not False
+    features = Standardization.of(X) if scales_features else None
+    targets = Standardization.of(y) if scales_targets else None
+
+    def scaled(X: Any, y: Any) -> tuple[Any, Any]:
+        return (
+            X if features is None else features.apply(X),
+            y if targets is None else targets.apply(y),
+        )
+
+    return _Prepared(*scaled(X, y), None if validation is None else scaled(*validation), features, targets)
+
+
+def _say_standardization(samples: _Prepared, data: Dataset) -> None:
+    what = [f"{data.n_features} features"] if samples.features is not None else []
+    what += ["the targets"] if samples.targets is not None else []
+    if what:
+        unit = "; losses during training are in units of the targets' variance" if samples.targets is not None else ""
+        print(f"Standardized: {' and '.join(what)}, to mean 0 and standard deviation 1{unit}")
+
+
+def _callbacks(options: TrainOptions) -> list[Callback]:
+    callbacks: list[Callback] = []
+    if options.early_stopping is not None:
+        callbacks.append(EarlyStopping(patience=options.early_stopping))
+    if options.progress:
+        callbacks.append(EpochLog())
+    return callbacks
+
+
+def _say_end(history: History, seconds: float) -> None:
+    n = len(history)
+    line = f"Trained {n} epoch{'' if n == 1 else 's'} in {seconds:.1f} s"
+    if history.stopped_by != "epochs":
+        line += f"; {'interrupted' if history.stopped_by == 'interrupt' else history.stopped_by}"
+    if history.best_epoch is not None:
+        line += f"; the weights are those of epoch {history.best_epoch}"
+    print(line)
+
+
+def _report(console: Console, model: Sequential, trainer: Trainer, data: Dataset) -> Evaluation | None:
+    """Measure the test part, if there is one, and print what came out."""
+    if len(data.X_test) == 0:
+        print("Test: this data has no test part, so nothing says how good the model is on samples it has not seen")
+        return None
+    names = None if data.class_names is None else list(data.class_names)
+    evaluation = evaluate_model(model, trainer.loss, data.X_test, data.y_test, names)
+    print_evaluation(console, evaluation, "Test")
+    return evaluation
+
+
+def _keep(
+    options: TrainOptions,
+    model: Sequential,
+    history: History,
+    evaluation: Evaluation | None,
+    data: Dataset,
+    seconds: float,
+) -> None:
+    """Write the run's folder, or say how to have one."""
+    if options.out is None:
+        print("Nothing is kept. Add --out DIR for the model, the history and pictures.")
+        return
+    run = {
+        "options": dataclasses.asdict(options),
+        "backend": model.ops.describe(),
+        "data": {"name": data.name, "source": data.source, "train": len(data.X_train), "test": len(data.X_test)},
+        "n_parameters": model.n_parameters,
+        "epochs": len(history),
+        "stopped_by": history.stopped_by,
+        "best_epoch": history.best_epoch,
+        "seconds": seconds,
+        "test": None if evaluation is None else evaluation.plain(),
+    }
+    names = None if data.class_names is None else list(data.class_names)
+    written = write_run(Path(options.out), model, history, run, evaluation, names)
+    print(f"Written to {options.out}: {', '.join(written)}")
+    if not can_plot():
+        print(f"No pictures, since matplotlib is not installed: {HOW_TO_PLOT}")
