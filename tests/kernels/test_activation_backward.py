@@ -1,0 +1,84 @@
+"""activation_backward.cu: dZ = dA ⊙ f′ and its sums over the samples, every activation and float type."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fcnn_gpu._types import HostArray
+from fcnn_gpu.backend._kernels import Launcher
+from fcnn_gpu.backend._ops import ELEMENTWISE, Ops
+
+from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
+
+SHAPES = [(0, 3), (3, 0), (1, 1), (1, 40), (33, 5), (40, 70)]
+ALPHA = 0.3
+
+
+def sample(kind: str, dtype: np.dtype[Any], n: int, batch: int) -> tuple[HostArray, HostArray]:
+    """dA and what forward saves: f(Z) or Z."""
+    rng = np.random.default_rng(n * 1000 + batch)
+    saved = np.asfortranarray(2 * rng.normal(size=(n, batch)))
+    if ELEMENTWISE[kind].from_output:
+        Ops().bias_activation(saved, None, kind, ALPHA, saved)
+    return np.asfortranarray(rng.normal(size=(n, batch))).astype(dtype), saved.astype(dtype)
+
+
+def exact(dA: HostArray, saved: HostArray, kind: str) -> tuple[HostArray, HostArray]:
+    """dZ in float64, and the size of the terms that cancel in f′."""
+    dZ = np.empty(dA.shape, order="F")
+    Ops().activation_backward(dA.astype(np.float64), saved.astype(np.float64), kind, ALPHA, dZ)
+    return dZ, np.abs(dA.astype(np.float64)) * (1 + np.abs(saved.astype(np.float64)) ** 3)
+
+
+def backward_with_bias(
+    launcher: Launcher, dA: HostArray, saved: HostArray, kind: str, dZ: HostArray, chunk: int
+) -> HostArray:
+    n, batch = dA.shape
+    n_chunks = max(1, -(-batch // chunk))
+    partial, db = poisoned(n * n_chunks, accumulator(dA.dtype)), poisoned((n, 1), dA.dtype)
+    arguments = [n, batch, chunk, n_chunks, ALPHA, dA, saved, dZ, partial]
+    template = (dA.dtype, kind.upper())
+    blocks = -(-n // 32) * n_chunks
+    launcher.launch("activation_backward", "activation_backward_bias", template, arguments, blocks=blocks)
+    launcher.launch("sum_chunks", "sum_chunks", (dA.dtype,), [n, n_chunks, partial, db], threads=n)
+    return db
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("kind", ELEMENTWISE)
+def test_every_kind(launcher: Launcher, kind: str, dtype: np.dtype[Any]) -> None:
+    for n, batch in SHAPES:
+        dA, saved = sample(kind, dtype, n, batch)
+        expected, scale = exact(dA, saved, kind)
+        dZ, same = poisoned((n, batch), dtype), poisoned((n, batch), dtype)
+        arguments = [n, batch, ALPHA, dA, saved, dZ]
+        launcher.launch("activation_backward", "activation_backward", (dtype, kind.upper()), arguments, threads=dA.size)
+        assert_rounded(dZ, expected, roundings=16, scale=scale)
+        db = backward_with_bias(launcher, dA, saved, kind, same, chunk=32)
+        np.testing.assert_array_equal(same, dZ)
+        assert_rounded(db, expected.sum(axis=1, keepdims=True), roundings=32, scale=scale.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize(("block", "max_blocks"), list(itertools.product(BLOCKS, [1, 3, 65_536])))
+@pytest.mark.parametrize("chunk", [1, 10, 1000])
+def test_any_grid_and_chunk(make_launcher: Callable[..., Launcher], block: int, max_blocks: int, chunk: int) -> None:
+    launcher = make_launcher(block=block, max_blocks=max_blocks)
+    dA = np.arange(65 * 41, dtype=np.float64).reshape(41, 65).T
+    saved = np.where(np.arange(65 * 41).reshape(41, 65).T % 3 == 0, -1.0, 1.0)
+    expected = np.where(saved > 0, dA, 0.0)
+    db = backward_with_bias(launcher, dA, np.asfortranarray(saved), "relu", dA, chunk)  # in place
+    np.testing.assert_array_equal(dA, expected)
+    np.testing.assert_array_equal(db, expected.sum(axis=1, keepdims=True))
+
+
+def test_the_bias_gradient_is_summed_before_rounding_to_half(launcher: Launcher) -> None:
+    # 1 + 2⁻¹² + ... in half precision would stay 1 at every addition; in float it reaches 1 + 64·2⁻¹².
+    dA = np.full((1, 65), 2.0**-12, np.float16, order="F")
+    dA[0, 0] = 1
+    db = backward_with_bias(launcher, dA, dA.copy(order="F"), "identity", poisoned((1, 65), np.float16), chunk=64)
+    np.testing.assert_array_equal(db, [[np.float16(1 + 64 * 2.0**-12)]])

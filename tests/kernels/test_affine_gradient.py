@@ -1,0 +1,47 @@
+"""affine_gradient.cu: dγ and dβ as partial sums over chunks of samples."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fcnn_gpu._types import HostArray
+from fcnn_gpu.backend._kernels import Launcher
+
+from .helpers import BLOCKS, FLOATS, assert_rounded, poisoned
+
+
+def run(launcher: Launcher, dY: HostArray, x_hat: HostArray, chunk: int) -> tuple[HostArray, HostArray]:
+    n, batch = dY.shape
+    n_chunks = max(1, -(-batch // chunk))
+    dgamma, dbeta = poisoned((n_chunks, n), dY.dtype, "C"), poisoned((n_chunks, n), dY.dtype, "C")
+    arguments = [n, batch, chunk, n_chunks, dY, x_hat, dgamma, dbeta]
+    blocks = -(-n // 32) * n_chunks
+    launcher.launch("affine_gradient", "affine_gradient", (dY.dtype,), arguments, blocks=blocks)
+    return dgamma, dbeta
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("chunk", [1, 16, 1000])
+def test_sums_of_each_chunk(launcher: Launcher, chunk: int, dtype: np.dtype[Any]) -> None:
+    for n, batch in [(1, 1), (3, 0), (1, 40), (33, 5), (70, 41)]:
+        rng = np.random.default_rng(n)
+        dY, x_hat = rng.normal(size=(batch, n)).astype(dtype).T, rng.normal(size=(batch, n)).astype(dtype).T
+        dgamma, dbeta = run(launcher, dY, x_hat, chunk)
+        for c in range(dgamma.shape[0]):
+            dy = dY[:, c * chunk : (c + 1) * chunk].astype(np.float64)
+            product = dy * x_hat[:, c * chunk : (c + 1) * chunk].astype(np.float64)
+            assert_rounded(dbeta[c], dy.sum(axis=1), roundings=64, scale=np.abs(dy).sum(axis=1))
+            assert_rounded(dgamma[c], product.sum(axis=1), roundings=64, scale=np.abs(product).sum(axis=1))
+
+
+@pytest.mark.parametrize(("block", "max_blocks"), list(itertools.product(BLOCKS, [1, 3, 65_536])))
+def test_any_grid(make_launcher: Callable[..., Launcher], block: int, max_blocks: int) -> None:
+    dY = np.arange(65 * 41, dtype=np.float64).reshape(41, 65).T
+    dgamma, dbeta = run(make_launcher(block=block, max_blocks=max_blocks), dY, np.full_like(dY, 2.0), 10)
+    np.testing.assert_array_equal(dbeta.sum(axis=0), dY.sum(axis=1))
+    np.testing.assert_array_equal(dgamma.sum(axis=0), 2 * dY.sum(axis=1))

@@ -1,0 +1,99 @@
+"""elementwise_loss.cu: MSE, MAE, Huber and binary cross-entropy with their gradients."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fcnn_gpu._types import HostArray
+from fcnn_gpu.backend._kernels import Launcher
+from fcnn_gpu.backend._ops import ELEMENTWISE_LOSSES
+
+from .helpers import BLOCKS, FLOATS, assert_rounded, poisoned
+
+GROUPS = ["WARP_PER_SAMPLE", "BLOCK_PER_SAMPLE"]
+SHAPES = [(1, 1), (1, 40), (2, 3), (33, 5), (1100, 2)]
+DELTA = 0.75
+
+
+def exact(kind: str, z: HostArray, y: HostArray) -> tuple[HostArray, HostArray]:
+    """ρ and ∂ρ/∂z by the definition."""
+    e = z - y
+    if kind == "mse":
+        return e**2, 2 * e
+    if kind == "mae":
+        return np.abs(e), np.sign(e)
+    if kind == "huber":
+        inside = np.abs(e) <= DELTA
+        return np.where(inside, e**2 / 2, DELTA * (np.abs(e) - DELTA / 2)), np.where(inside, e, DELTA * np.sign(e))
+    softplus = np.logaddexp(0, z)
+    return softplus - z * y, np.exp(z - softplus) - y
+
+
+def run(launcher: Launcher, kind: str, group: str, Z: HostArray, Y: HostArray, w: HostArray | None) -> list[HostArray]:
+    n, batch = Z.shape
+    losses, dZ = poisoned(batch, Z.dtype), poisoned(Z.shape, Z.dtype)
+    work = {"threads": batch * 32} if group == "WARP_PER_SAMPLE" else {"blocks": batch}
+    arguments = [n, batch, DELTA, Z, Y, w, losses, dZ]
+    launcher.launch("elementwise_loss", "elementwise_loss", (Z.dtype, kind.upper(), group), arguments, **work)
+    return [losses, dZ]
+
+
+def check(kind: str, Z: HostArray, Y: HostArray, w: HostArray | None, losses: HostArray, dZ: HostArray) -> None:
+    n, batch = Z.shape
+    z, y = Z.astype(np.float64), Y.astype(np.float64)
+    weight = np.ones(batch) if w is None else w.astype(np.float64)
+    rho, slope = exact(kind, z, y)
+    size = 1 + np.abs(z) + np.abs(y) + rho
+    assert_rounded(losses, weight * rho.mean(axis=0), roundings=64, scale=weight * size.mean(axis=0))
+    assert_rounded(dZ, slope * weight / (n * batch), roundings=16, scale=size * weight / (n * batch))
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize("kind", ELEMENTWISE_LOSSES)
+def test_definition(launcher: Launcher, kind: str, weighted: bool, dtype: np.dtype[Any]) -> None:
+    for (n, batch), group in itertools.product(SHAPES, GROUPS):
+        rng = np.random.default_rng(n)
+        Z, Y = (2 * rng.normal(size=(batch, n))).astype(dtype).T, rng.uniform(size=(batch, n)).astype(dtype).T
+        Y[0, 0] = Z[0, 0]  # no error at all
+        w = rng.uniform(0, 2, batch).astype(dtype) if weighted else None
+        check(kind, Z, Y, w, *run(launcher, kind, group, Z, Y, w))
+
+
+@pytest.mark.parametrize(("block", "max_blocks"), list(itertools.product(BLOCKS, [1, 3, 65_536])))
+@pytest.mark.parametrize("group", GROUPS)
+def test_any_grid(make_launcher: Callable[..., Launcher], group: str, block: int, max_blocks: int) -> None:
+    rng = np.random.default_rng(0)
+    Z, Y, w = rng.normal(size=(41, 70)).T, rng.uniform(size=(41, 70)).T, rng.uniform(size=41)
+    launcher = make_launcher(block=block, max_blocks=max_blocks)
+    check("huber", Z, Y, w, *run(launcher, "huber", group, Z, Y, w))
+
+
+@given(
+    z=hnp.arrays(np.float32, st.integers(1, 40), elements=st.floats(-1e4, 1e4, width=32)),
+    y=st.floats(0, 1, width=32),
+)
+@settings(deadline=None, max_examples=50)
+def test_any_prediction(launcher: Launcher, z: HostArray, y: float) -> None:
+    Z, Y = z.reshape(1, -1), np.full((1, z.size), y, np.float32)
+    for kind in ELEMENTWISE_LOSSES:
+        losses, dZ = run(launcher, kind, "WARP_PER_SAMPLE", Z, Y, None)
+        assert np.isfinite(losses).all()
+        check(kind, Z, Y, None, losses, dZ)
+
+
+@pytest.mark.parametrize("kind", ELEMENTWISE_LOSSES)
+def test_nan_shows(launcher: Launcher, kind: str) -> None:
+    Z = np.array([[np.nan, 1.0]], np.float32)
+    losses, dZ = run(launcher, kind, "WARP_PER_SAMPLE", Z, np.zeros((1, 2), np.float32), None)
+    assert np.isnan(losses[0])
+    assert np.isnan(dZ[0, 0])
+    assert np.isfinite([losses[1], dZ[0, 1]]).all()
