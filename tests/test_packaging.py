@@ -1,0 +1,166 @@
+"""The wheel works by itself: built, installed in an empty environment, and trained with there, away from here."""
+
+from __future__ import annotations
+
+import email
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(command: list[str | Path], folder: Path) -> str:
+    """Standard output of a command that must succeed, with nothing of this process's Python paths or settings."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "FCNN_", "COV_", "COVERAGE_"))}
+    result = subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        env=kept | {"PYTHONUTF8": "1", "FCNN_BACKEND": "numpy", "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert result.returncode == 0, f"{command} failed in {folder}:\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+@dataclass(frozen=True)
+class Archives:
+    wheel: Path
+    sdist: Path
+
+    def wheel_names(self) -> set[str]:
+        with zipfile.ZipFile(self.wheel) as archive:
+            return set(archive.namelist())
+
+    def sdist_names(self) -> set[str]:
+        with tarfile.open(self.sdist) as archive:
+            return {name.partition("/")[2] for name in archive.getnames()}
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
+    """The source archive of the checkout, and the wheel built from that archive alone."""
+    folder = tmp_path_factory.mktemp("dist")
+    run([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT], folder)
+    (wheel,) = folder.glob("*.whl")
+    (sdist,) = folder.glob("*.tar.gz")
+    return Archives(wheel, sdist)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment with fcnn_gpu's wheel in it; its dependencies are this environment's."""
+
+    folder: Path
+    python: Path
+    command: Path
+    away: Path
+
+
+@pytest.fixture(scope="module")
+def environment(archives: Archives, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    folder = tmp_path_factory.mktemp("env").resolve()
+    venv.create(folder, with_pip=False, symlinks=os.name != "nt")
+    scripts = folder / ("Scripts" if os.name == "nt" else "bin")
+    python = scripts / ("python.exe" if os.name == "nt" else "python")
+    away = tmp_path_factory.mktemp("away")
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", python]
+    run([*pip, "install", "--no-deps", "--no-index", "--quiet", archives.wheel], away)
+    # Appended to the path behind the environment's own packages: what the wheel installed is found first.
+    own = run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], away).strip()
+    borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (Path(own) / "borrowed.pth").write_text("\n".join(sorted(borrowed)) + "\n", encoding="utf-8")
+    return Environment(folder, python, scripts / ("fcnn-gpu.exe" if os.name == "nt" else "fcnn-gpu"), away)
+
+
+def test_the_wheel_holds_all_that_the_package_reads(archives: Archives) -> None:
+    names = archives.wheel_names()
+    package = {
+        path.relative_to(ROOT).as_posix()
+        for pattern in ("**/*.py", "py.typed", "datasets/mnist_mini/*")
+        for path in (ROOT / "fcnn_gpu").glob(pattern)
+    }
+    kernels = {f"fcnn_gpu/kernels/{p.name}" for p in (ROOT / "kernels").iterdir() if p.suffix in (".cu", ".cuh")}
+    assert len(kernels) > 10
+    assert package | kernels <= names
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_the_wheel_holds_nothing_else(archives: Archives) -> None:
+    tops = {name.split("/")[0] for name in archives.wheel_names()}
+    assert tops == {"fcnn_gpu", next(top for top in tops if top.endswith(".dist-info"))}
+    assert not [name for name in archives.wheel_names() if name.endswith((".pyc", ".so", ".part"))]
+    assert archives.wheel.stat().st_size < 4e6
+
+
+def test_the_metadata_says_what_people_look_for(archives: Archives) -> None:
+    with zipfile.ZipFile(archives.wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_string(archive.read(name).decode("utf-8"))
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert {"cuda12", "cuda12-local", "cuda13", "cuda13-local", "plot", "test", "dev"} <= set(
+        metadata.get_all("Provides-Extra", [])
+    )
+    required = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert not [line for line in required if "cupy" in line or "matplotlib" in line or "torch" in line]
+    assert all("<" in line and ">" in line for line in required), "each dependency has a lower and an upper bound"
+
+
+def test_the_source_archive_can_be_tested(archives: Archives) -> None:
+    names = archives.sdist_names()
+    wanted = ["pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "docs/backprop.md"]
+    wanted += ["kernels/README.md", "tests/test_packaging.py", "tests/cuda_on_cpu/cuda_on_cpu.hpp"]
+    assert set(wanted) <= names
+
+
+def test_it_is_the_installed_package_that_runs(environment: Environment) -> None:
+    code = "import fcnn_gpu; print(fcnn_gpu.__file__)"
+    location = Path(run([environment.python, "-c", code], environment.away).strip()).resolve()
+    assert location.is_relative_to(environment.folder)
+
+
+def test_installed_kernels_are_found(environment: Environment) -> None:
+    code = "from fcnn_gpu.backend._kernel_source import kernel_folder, source; print(kernel_folder()); source('adam')"
+    assert str(environment.folder) in run([environment.python, "-c", code], environment.away)
+
+
+def test_it_trains_through_the_api(environment: Environment) -> None:
+    code = """
+import fcnn_gpu as fcnn
+data = fcnn.datasets.load("mnist-mini")
+model = fcnn.Sequential([fcnn.Dense(32, activation="relu"), fcnn.Dense(10)], n_in=784, seed=0)
+trainer = fcnn.Trainer(model, metrics=["accuracy"])
+trainer.fit(data.X_train, data.y_train, epochs=2, batch_size=32)
+print(trainer.evaluate(data.X_test, data.y_test)["accuracy"])
+model.save("model.safetensors")
+assert (fcnn.load("model.safetensors").predict(data.X_test) == model.predict(data.X_test)).all()
+"""
+    assert float(run([environment.python, "-c", code], environment.away)) > 0.8
+
+
+def test_it_trains_through_the_command(environment: Environment) -> None:
+    run([environment.command, "train", "--epochs", "1", "--out", "trained"], environment.away)
+    files = {path.name for path in (environment.away / "trained").iterdir()}
+    assert "history.csv" in files
+    assert any(name.endswith(".safetensors") for name in files)
+
+
+def test_the_command_says_what_it_can_do(environment: Environment) -> None:
+    output = run([environment.command, "--help"], environment.away)
+    assert all(command in output for command in ("train", "evaluate", "predict", "doctor"))
+
+
+def test_importing_loads_no_gpu_or_plotting_library(environment: Environment) -> None:
+    code = "import sys, fcnn_gpu; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = set(run([environment.python, "-c", code], environment.away).split())
+    assert not loaded & {"cupy", "matplotlib", "scipy", "sklearn", "torch", "pandas", "typer", "rich"}
