@@ -1,0 +1,123 @@
+"""The scikit-learn regressor."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Self
+
+from sklearn.base import RegressorMixin
+
+from .._types import HostArray
+from ..callbacks import Callback
+from ..losses import LOSSES, Loss
+from ..metrics import Metric
+from ..schedules import Schedule
+from ._base import FCNNEstimator
+
+
+class FCNNRegressor(RegressorMixin, FCNNEstimator):
+    """A fully-connected network as a scikit-learn regressor, for y (n_samples,) or (n_samples, n_outputs).
+
+    Neither X nor y is scaled: put `StandardScaler` before it for X, and wrap it in `TransformedTargetRegressor(...,
+    transformer=StandardScaler())` for a y far from mean 0 and variance 1, which a network learns slowly otherwise.
+
+    Parameters and attributes are those of `FCNNClassifier`, with `loss` ("mse", "mae", "huber" or an instance, such as
+    `Huber(delta=2.0)`) in place of label_smoothing and class_weight, and without `classes_`.
+
+    >>> import numpy as np
+    >>> X = np.linspace(-1, 1, 200).reshape(-1, 1)
+    >>> regressor = FCNNRegressor((32,), "tanh", learning_rate=0.01, random_state=0, backend="numpy")
+    >>> regressor.fit(X, np.sin(3 * X[:, 0])).score(X, np.sin(3 * X[:, 0])) > 0.99
+    True
+    """
+
+    _task = "regression"
+    _y_ndim: int
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        loss: str | Loss = "mse",
+        optimizer: Any = "adam",
+        learning_rate: float | Schedule | None = None,
+        epochs: int = 100,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        dropout: Any = 0.0,
+        batch_norm: bool = False,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        init: Any = None,
+        early_stopping: bool = False,
+        patience: int = 10,
+        validation_fraction: float | None = None,
+        metrics: Sequence[str | Metric] = (),
+        callbacks: Sequence[Callback] = (),
+        warm_start: bool = False,
+        random_state: Any = None,
+        backend: Any = None,
+        dtype: Any = "float32",
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            dropout=dropout,
+            batch_norm=batch_norm,
+            l1=l1,
+            l2=l2,
+            init=init,
+            early_stopping=early_stopping,
+            patience=patience,
+            validation_fraction=validation_fraction,
+            metrics=metrics,
+            callbacks=callbacks,
+            warm_start=warm_start,
+            random_state=random_state,
+            backend=backend,
+            dtype=dtype,
+            verbose=verbose,
+        )
+        self.loss = loss
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train on X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs)."""
+        return self._fit(X, y, sample_weight)
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train one more epoch, on these samples. Nothing is held out for validation."""
+        return self._fit(X, y, sample_weight, partial=True)
+
+    def predict(self, X: Any) -> HostArray:
+        """Values in the shape that y had: (n_samples,) or (n_samples, n_outputs)."""
+        outputs = self._outputs(X, linked=True)
+        return outputs if self._y_ndim == 2 else outputs[:, 0]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def _check_loss(self) -> Loss:
+        loss = LOSSES.resolve(self.loss)
+        if loss.link != "identity":
+            raise ValueError(f"{self._who('loss')} is 'mse', 'mae', 'huber' or an instance, got {self.loss!r}.")
+        return dataclasses.replace(loss)
+
+    def _check_targets(self, y: HostArray, classes: Any, continues: bool) -> tuple[HostArray, int, Loss]:
+        n_out = 1 if y.ndim == 1 else y.shape[1]
+        if continues and (n_out, y.ndim) != (self.n_outputs_, self._y_ndim):
+            raise ValueError(
+                f"{type(self).__name__} began with {self.n_outputs_} outputs and a {self._y_ndim}-dimensional y; "
+                f"it cannot go on with a y of shape {y.shape}."
+            )
+        self._y_ndim = y.ndim
+        return y, n_out, self._check_loss()
