@@ -76,9 +76,18 @@ def test_any_grid_and_chunk(make_launcher: Callable[..., Launcher], block: int, 
     np.testing.assert_array_equal(db, expected.sum(axis=1, keepdims=True))
 
 
-def test_the_bias_gradient_is_summed_before_rounding_to_half(launcher: Launcher) -> None:
+def test_the_bias_gradient_is_summed_in_float(launcher: Launcher) -> None:
     # 1 + 2⁻¹² + ... in half precision would stay 1 at every addition; in float it reaches 1 + 64·2⁻¹².
     dA = np.full((1, 65), 2.0**-12, np.float16, order="F")
     dA[0, 0] = 1
     db = backward_with_bias(launcher, dA, dA.copy(order="F"), "identity", poisoned((1, 65), np.float16), chunk=64)
     np.testing.assert_array_equal(db, [[np.float16(1 + 64 * 2.0**-12)]])
+
+
+def test_the_bias_gradient_is_of_dz_before_it_is_rounded(launcher: Launcher) -> None:
+    dA, saved, dZ = np.ones((1, 8), np.float16), np.full((1, 8), -1, np.float16), poisoned((1, 8), np.float16)
+    partial = poisoned(1, np.float32)
+    arguments = [1, 8, 8, 1, ALPHA, dA, saved, dZ, partial]
+    template = (np.float16, "LEAKY_RELU")
+    launcher.launch("activation_backward", "activation_backward_bias", template, arguments, blocks=1)
+    np.testing.assert_allclose(partial, [8 * ALPHA], rtol=1e-6)  # rounded to half first, 1.6e-4 more

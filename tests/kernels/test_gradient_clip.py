@@ -39,7 +39,7 @@ def check(launcher: Launcher, case: FlatCase, part: int) -> None:
         partial = squares(launcher, case, part, penalized)
         expected = [np.sum(g[p : p + part] ** 2) for p in range(0, case.n, part)]
         np.testing.assert_allclose(partial, expected, rtol=tolerance, atol=tolerance)
-        norm = np.linalg.norm(g)
+        norm = float(np.linalg.norm(g))
         assert scale_of(launcher, partial, norm / 4) == pytest.approx(norm / 4 / (norm + 1e-6), rel=tolerance)
         assert scale_of(launcher, partial, norm * 4) == 1.0
 
