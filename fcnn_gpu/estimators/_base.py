@@ -115,8 +115,8 @@ class FCNNEstimator(BaseEstimator):
                 multi_output=True,
                 y_numeric=self._task == "regression",
             )
-            targets, n_out, design.loss = self._check_targets(y, classes, continues)
-            weights = self._check_weights(sample_weight, X, targets)
+            targets, n_out, design.loss = self._check_targets(y, classes, continues, partial)
+            weights = self._check_weights(sample_weight, X, targets, partial)
             if continues:
                 network = self._network
                 self._refuse_changes(network.design, design)
@@ -145,14 +145,25 @@ class FCNNEstimator(BaseEstimator):
             self.n_iter_ = len(self.history_)
         return self
 
-    def _check_targets(self, y: HostArray, classes: Any, continues: bool) -> tuple[HostArray, int, Loss]:
+    def _check_targets(self, y: Any, classes: Any, continues: bool, partial: bool) -> tuple[HostArray, int, Loss]:
         """(targets, number of outputs, loss) for `y`; sets what the estimator remembers of it."""
-        raise NotImplementedError(f"{type(self).__name__} must define _check_targets(y, classes, continues).")
+        raise NotImplementedError(f"{type(self).__name__} must define _check_targets(...).")
 
-    def _check_weights(self, sample_weight: Any, X: HostArray, targets: HostArray) -> HostArray | None:
-        if sample_weight is None:
+    def _class_factors(self, targets: HostArray) -> HostArray | None:
+        """The weight of each sample's class, if classes have weights."""
+        return None
+
+    def _check_weights(self, sample_weight: Any, X: HostArray, targets: HostArray, partial: bool) -> HostArray | None:
+        """Sample times class weights. Scaled to mean 1, unless more samples are to come whose weights they must fit."""
+        factors = self._class_factors(targets)
+        if sample_weight is None and factors is None:
             return None
-        return check_sample_weight(_check_sample_weight(sample_weight, X), len(X), X.dtype)
+        weights = np.ones(len(X)) if factors is None else factors
+        if sample_weight is not None:
+            weights = weights * check_sample_weight(_check_sample_weight(sample_weight, X), len(X), np.float64)
+        return check_sample_weight(
+            weights if partial or not weights.any() else weights / weights.mean(), len(X), X.dtype
+        )
 
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
@@ -164,11 +175,11 @@ class FCNNEstimator(BaseEstimator):
             self.__dict__ = before
             raise
 
-    def _outputs(self, X: Any, linked: bool) -> HostArray:
-        """(n_samples, n_outputs), through the loss's link or raw."""
+    def _outputs(self, X: Any) -> HostArray:
+        """Raw outputs (n_samples, n_outputs)."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=self._network.design.dtype, order="C")
-        return self._network.outputs(X, linked, self.backend)
+        return self._network.outputs(X, self.backend)
 
     # Checking
 

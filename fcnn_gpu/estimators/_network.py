@@ -166,11 +166,10 @@ class Network:
                 progress=progress,
             )
 
-    def outputs(self, X: HostArray, linked: bool, backend: Any) -> HostArray:
-        """(n_samples, n_outputs): predictions through the loss's link, or raw outputs."""
+    def outputs(self, X: HostArray, backend: Any) -> HostArray:
+        """Raw outputs (n_samples, n_outputs)."""
         with self._lock:
-            model = self.trainer(backend).model
-            return model.predict(X) if linked else model(X)
+            return self.trainer(backend).model(X)
 
     def _build(self, seed: int | None, backend: Any) -> Trainer:
         design = self.design

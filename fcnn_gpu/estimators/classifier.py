@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import log_expit, log_softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
@@ -15,7 +15,7 @@ from .._checks import check_real
 from .._types import HostArray
 from ..callbacks import Callback
 from ..data import class_weights_to_sample_weights
-from ..losses import BinaryCrossEntropy, CrossEntropy, Loss, check_sample_weight
+from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
 from ..metrics import Metric
 from ..schedules import Schedule
 from ._base import FCNNEstimator
@@ -58,7 +58,7 @@ class FCNNClassifier(ClassifierMixin, FCNNEstimator):
             backend alike; it is the `seed` of `Sequential`. A RandomState draws such a seed; None draws a fresh one.
         backend: "auto", "numpy", "cupy" or "cupy:<device>"; None takes the package's default. Changed after `fit`
             (`set_params`), it moves the network. Estimators pickle to host arrays and open on any backend.
-        dtype: "float32" or "float64".
+        dtype: what the network computes in and predictions come in, "float32" or "float64".
         verbose: show a progress bar where there is a terminal.
 
     Attributes:
@@ -139,36 +139,42 @@ class FCNNClassifier(ClassifierMixin, FCNNEstimator):
         self.class_weight = class_weight
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train on X (n_samples, n_features) and y, labels (n_samples,) or a 0/1 matrix (n_samples, n_labels)."""
+        """Train on X (n_samples, n_features) and y, labels (n_samples,) or a 0/1 matrix (n_samples, n_labels).
+
+        `sample_weight` (n_samples,), times class weights, is scaled to mean 1: a weight of 2 is a sample that is there
+        twice, and learning rate and penalties keep their meaning whatever the weights sum to.
+        """
         return self._fit(X, y, sample_weight)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train one more epoch, on these samples.
 
         The first call of all needs `classes`, every label that will ever come; a 0/1 matrix says its own. Nothing is
-        held out for validation.
+        held out for validation. `sample_weight` is used as it is, so that it compares between calls; class_weight
+        "balanced", which would not, is refused.
         """
         return self._fit(X, y, sample_weight, classes, partial=True)
 
     def predict(self, X: Any) -> HostArray:
         """Labels (n_samples,): the class with the largest output; or 0/1 (n_samples, n_labels): probability over ½."""
-        Z = self._outputs(X, linked=False)
+        Z = self._outputs(X)
         if self._multilabel:
             return (Z > 0).astype(np.int64)
         return self.classes_[Z.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> HostArray:
         """Probabilities (n_samples, n_classes), rows summing to 1; or of each label, (n_samples, n_labels)."""
-        return self._outputs(X, linked=True)
+        Z = self._outputs(X)
+        return expit(Z) if self._multilabel else softmax(Z, axis=1)
 
     def predict_log_proba(self, X: Any) -> HostArray:
         """log of `predict_proba`, from the raw outputs, so that it stays finite where a probability rounds to 0."""
-        Z = self._outputs(X, linked=False)
+        Z = self._outputs(X)
         return log_expit(Z) if self._multilabel else log_softmax(Z, axis=1)
 
     def decision_function(self, X: Any) -> HostArray:
         """Raw outputs (n_samples, n_classes or n_labels); for two classes z₁ − z₀, the log-odds, (n_samples,)."""
-        Z = self._outputs(X, linked=False)
+        Z = self._outputs(X)
         return Z[:, 1] - Z[:, 0] if not self._multilabel and Z.shape[1] == 2 else Z
 
     def __sklearn_tags__(self) -> Any:
@@ -183,13 +189,18 @@ class FCNNClassifier(ClassifierMixin, FCNNEstimator):
             raise ValueError(f"{self._who('class_weight')} is 'balanced' or {{label: weight}}, got {weight!r}.")
         return CrossEntropy(label_smoothing=smoothing)
 
-    def _check_targets(self, y: Any, classes: Any, continues: bool) -> tuple[HostArray, int, Loss]:
+    def _check_targets(self, y: Any, classes: Any, continues: bool, partial: bool) -> tuple[HostArray, int, Loss]:
         y = y.toarray() if hasattr(y, "toarray") else y
         check_classification_targets(y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         multilabel = y.ndim == 2
         who = type(self).__name__
+        if partial and self.class_weight == "balanced":
+            raise ValueError(
+                f"{who}(class_weight='balanced') needs all samples at once and cannot go with partial_fit. "
+                "Give {label: weight}, for example from sklearn.utils.class_weight.compute_class_weight."
+            )
         if continues and multilabel != self._multilabel:
             kinds = ("one label per sample", "a 0/1 matrix of labels")
             raise ValueError(f"{who} began with {kinds[self._multilabel]} and cannot go on with {kinds[multilabel]}.")
@@ -203,6 +214,8 @@ class FCNNClassifier(ClassifierMixin, FCNNEstimator):
                 raise ValueError(f"classes={given} differs from the {who}'s classes so far, {self.classes_}.")
         else:
             self.classes_ = known if given is None else given
+        if partial and not continues and given is None:
+            raise ValueError(f"The first call of {who}.partial_fit needs classes: all labels that will ever come.")
         if len(self.classes_) < 2:
             raise ValueError(f"{who} needs at least two classes in y, got one class: {self.classes_.tolist()}.")
         codes = self._codes()
@@ -228,16 +241,12 @@ class FCNNClassifier(ClassifierMixin, FCNNEstimator):
     def _codes(self) -> dict[Any, int]:
         return {label: code for code, label in enumerate(self.classes_.tolist())}
 
-    def _check_weights(self, sample_weight: Any, X: HostArray, targets: HostArray) -> HostArray | None:
-        weights = super()._check_weights(sample_weight, X, targets)
+    def _class_factors(self, targets: HostArray) -> HostArray | None:
         weight = self.class_weight
-        if weight is None:
-            return weights
         if isinstance(weight, Mapping):
             codes = self._codes()
             unknown = [label for label in weight if label not in codes]
             if unknown:
                 raise ValueError(f"{self._who('class_weight')} names {unknown}; the classes are {self.classes_}.")
             weight = {codes[c]: check_real(self._who(f"class_weight[{c!r}]"), v, low=0.0) for c, v in weight.items()}
-        by_class = class_weights_to_sample_weights(weight, targets, len(self.classes_))
-        return check_sample_weight(by_class if weights is None else weights * by_class, len(X), X.dtype)
+        return None if weight is None else class_weights_to_sample_weights(weight, targets, len(self.classes_))

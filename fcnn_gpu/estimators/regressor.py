@@ -89,16 +89,19 @@ class FCNNRegressor(RegressorMixin, FCNNEstimator):
         self.loss = loss
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train on X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs)."""
+        """Train on X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs).
+
+        `sample_weight` (n_samples,) is scaled to mean 1: a weight of 2 is a sample that is there twice.
+        """
         return self._fit(X, y, sample_weight)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train one more epoch, on these samples. Nothing is held out for validation."""
+        """Train one more epoch, on these samples. Nothing is held out; `sample_weight` is used as it is."""
         return self._fit(X, y, sample_weight, partial=True)
 
     def predict(self, X: Any) -> HostArray:
         """Values in the shape that y had: (n_samples,) or (n_samples, n_outputs)."""
-        outputs = self._outputs(X, linked=True)
+        outputs = self._outputs(X)
         return outputs if self._y_ndim == 2 else outputs[:, 0]
 
     def __sklearn_tags__(self) -> Any:
@@ -112,7 +115,7 @@ class FCNNRegressor(RegressorMixin, FCNNEstimator):
             raise ValueError(f"{self._who('loss')} is 'mse', 'mae', 'huber' or an instance, got {self.loss!r}.")
         return dataclasses.replace(loss)
 
-    def _check_targets(self, y: HostArray, classes: Any, continues: bool) -> tuple[HostArray, int, Loss]:
+    def _check_targets(self, y: Any, classes: Any, continues: bool, partial: bool) -> tuple[HostArray, int, Loss]:
         n_out = 1 if y.ndim == 1 else y.shape[1]
         if continues and (n_out, y.ndim) != (self.n_outputs_, self._y_ndim):
             raise ValueError(
