@@ -17,6 +17,7 @@ __device__ inline Accumulator<T> weighted_target(long long c, long long n_classe
 }
 
 // instances: T in float, double, __half, __nv_bfloat16; GROUP in enum SampleGroup
+// block: at most 512
 template <typename T, SampleGroup GROUP>
 __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accumulator<T> label_smoothing,
                                       const T* __restrict__ Z /* F (n_classes, batch) */,

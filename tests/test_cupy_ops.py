@@ -42,21 +42,21 @@ def test_primitive_agrees_with_the_reference(device_ops: Ops, case: Case, dtype:
             assert_close(actual[name], value, case.tolerance, context)
 
 
-def test_scratch_is_reused_and_belongs_to_the_tag(device_ops: Ops) -> None:
-    first = device_ops.scratch("a", 10, np.float32)
-    device_ops.fill(first, 1.0)
-    device_ops.fill(device_ops.scratch("b", 10, np.float32), 2.0)
-    device_ops.fill(device_ops.scratch("a", 10, np.float64), 3.0)
-    np.testing.assert_array_equal(device_ops.to_numpy(device_ops.scratch("a", 10, np.float32)), np.ones(10))
+def test_scratch_is_reused_and_belongs_to_the_tag(ops: Ops) -> None:
+    first = ops.scratch("a", 10, np.float32)
+    ops.fill(first, 1.0)
+    ops.fill(ops.scratch("b", 10, np.float32), 2.0)
+    ops.fill(ops.scratch("a", 10, np.float64), 3.0)
+    np.testing.assert_array_equal(ops.to_numpy(ops.scratch("a", 10, np.float32)), np.ones(10))
 
 
-def test_capture_gives_the_function_itself(device_ops: Ops) -> None:
-    counter = device_ops.asarray(np.array([0]))
-    replay = device_ops.capture(lambda: device_ops.advance(counter, 2))
+def test_capture_gives_the_function_itself(ops: Ops) -> None:
+    counter = ops.asarray(np.array([0]))
+    replay = ops.capture(lambda: ops.advance(counter, 2))
     replay()
     replay()
-    device_ops.synchronize()
-    assert device_ops.to_numpy(counter).tolist() == [4]
+    ops.synchronize()
+    assert ops.to_numpy(counter).tolist() == [4]
 
 
 def test_name_and_description(device_ops: Ops) -> None:
@@ -65,15 +65,15 @@ def test_name_and_description(device_ops: Ops) -> None:
     assert device_ops.describe()
 
 
-def test_host_arrays_pass_through_to_numpy(device_ops: Ops) -> None:
+def test_host_arrays_pass_through_to_numpy(ops: Ops) -> None:
     x = np.ones(3)
-    assert device_ops.to_numpy(x) is x
+    assert ops.to_numpy(x) is x
 
 
-def test_identity_without_bias_in_place_does_nothing(device_ops: Ops) -> None:
-    Z = matrix(device_ops, np.full((2, 3), np.nan), np.float32)
-    device_ops.bias_activation(Z, None, "identity", 0.0, Z)
-    assert np.isnan(device_ops.to_numpy(Z)).all()
+def test_identity_without_bias_in_place_does_nothing(ops: Ops) -> None:
+    Z = matrix(ops, np.full((2, 3), np.nan), np.float32)
+    ops.bias_activation(Z, None, "identity", 0.0, Z)
+    assert np.isnan(ops.to_numpy(Z)).all()
 
 
 @pytest.mark.parametrize("kind", ELEMENTWISE)
@@ -115,53 +115,53 @@ def test_losses_are_stable_far_out(device_ops: Ops, dtype: Any, n: int) -> None:
 
 
 @pytest.mark.parametrize("update", ["sgd", "adam", "rmsprop", "adagrad"])
-def test_a_failed_step_freezes_everything(device_ops: Ops, update: str) -> None:
-    f = flat(device_ops, np.random.default_rng(0), np.float32, 3, 4)
-    device_ops.assign(f.control.failed_step, np.array([4]))
+def test_a_failed_step_freezes_everything(ops: Ops, update: str) -> None:
+    f = flat(ops, np.random.default_rng(0), np.float32, 3, 4)
+    ops.assign(f.control.failed_step, np.array([4]))
     arrays = [f.parameters.values, *f.state, f.control.step]
-    before = [device_ops.to_numpy(x).copy() for x in arrays]
+    before = [ops.to_numpy(x).copy() for x in arrays]
     if update == "sgd":
-        device_ops.sgd_update(f.parameters, f.control, 0.9, True, f.state[0])
+        ops.sgd_update(f.parameters, f.control, 0.9, True, f.state[0])
     elif update == "adam":
-        device_ops.adam_update(f.parameters, f.control, 0.9, 0.999, 1e-8, 0.1, *f.state)
+        ops.adam_update(f.parameters, f.control, 0.9, 0.999, 1e-8, 0.1, *f.state)
     elif update == "rmsprop":
-        device_ops.rmsprop_update(f.parameters, f.control, 0.9, 1e-8, 0.9, *f.state)
+        ops.rmsprop_update(f.parameters, f.control, 0.9, 1e-8, 0.9, *f.state)
     else:
-        device_ops.adagrad_update(f.parameters, f.control, 0.0, 1e-8, f.state[0])
-    device_ops.finish_step(f.control)
+        ops.adagrad_update(f.parameters, f.control, 0.0, 1e-8, f.state[0])
+    ops.finish_step(f.control)
     for x, old in zip(arrays, before, strict=True):
-        np.testing.assert_array_equal(device_ops.to_numpy(x), old)
+        np.testing.assert_array_equal(ops.to_numpy(x), old)
 
 
-def test_no_parameters_at_all(device_ops: Ops) -> None:
-    empty = device_ops.empty(0, np.float32)
-    f = flat(device_ops, np.random.default_rng(0), np.float32, 1, 1, max_norm=1.0)
-    nothing = FlatParameters(empty, device_ops.empty(0, np.float32), ())
-    total = device_ops.asarray(np.array([7.0]))
-    device_ops.penalty(nothing, total)
-    device_ops.gradient_clip(nothing, f.control)
-    device_ops.check_finite(device_ops.asarray([1.0], np.float32), nothing, f.control)
-    device_ops.sgd_update(nothing, f.control, 0.0, False, None)
-    assert device_ops.to_numpy(total).tolist() == [0.0]
-    assert device_ops.to_numpy(f.control.clip_scale).tolist() == [1.0]
-    assert device_ops.to_numpy(f.control.failed_step).tolist() == [-1]
+def test_no_parameters_at_all(ops: Ops) -> None:
+    empty = ops.empty(0, np.float32)
+    f = flat(ops, np.random.default_rng(0), np.float32, 1, 1, max_norm=1.0)
+    nothing = FlatParameters(empty, ops.empty(0, np.float32), ())
+    total = ops.asarray(np.array([7.0]))
+    ops.penalty(nothing, total)
+    ops.gradient_clip(nothing, f.control)
+    ops.check_finite(ops.asarray([1.0], np.float32), nothing, f.control)
+    ops.sgd_update(nothing, f.control, 0.0, False, None)
+    assert ops.to_numpy(total).tolist() == [0.0]
+    assert ops.to_numpy(f.control.clip_scale).tolist() == [1.0]
+    assert ops.to_numpy(f.control.failed_step).tolist() == [-1]
 
 
-def test_large_buffers_are_summed_in_several_parts(device_ops: Ops) -> None:
+def test_large_buffers_are_summed_in_several_parts(ops: Ops) -> None:
     n = 4096 * 1024 + 4097  # so that a part is longer than its smallest size
     values, gradients = np.full(n, 0.5, np.float32), np.full(n, 2.0**-8, np.float32)
     segments = (Segment(0, n, l1=0.25, l2=0.5),)
-    parameters = FlatParameters(device_ops.asarray(values), device_ops.asarray(gradients), segments)
-    total = device_ops.zeros(1, np.float64)
-    device_ops.penalty(parameters, total)
-    np.testing.assert_allclose(device_ops.to_numpy(total), [n * (0.25 * 0.5 + 0.5 * 0.25)], rtol=1e-6)
+    parameters = FlatParameters(ops.asarray(values), ops.asarray(gradients), segments)
+    total = ops.zeros(1, np.float64)
+    ops.penalty(parameters, total)
+    np.testing.assert_allclose(ops.to_numpy(total), [n * (0.25 * 0.5 + 0.5 * 0.25)], rtol=1e-6)
 
 
-def test_many_samples_per_chunk(device_ops: Ops) -> None:
+def test_many_samples_per_chunk(ops: Ops) -> None:
     X = np.ones((3, 64 * 256 + 1), np.float32, order="F")
-    out = device_ops.empty((3, 1), np.float32)
-    device_ops.row_sum(matrix(device_ops, X, np.float32), out)
-    np.testing.assert_array_equal(device_ops.to_numpy(out), np.full((3, 1), 64 * 256 + 1))
+    out = ops.empty((3, 1), np.float32)
+    ops.row_sum(matrix(ops, X, np.float32), out)
+    np.testing.assert_array_equal(ops.to_numpy(out), np.full((3, 1), 64 * 256 + 1))
 
 
 def test_sums_repeat_bit_for_bit_at_any_grid() -> None:
