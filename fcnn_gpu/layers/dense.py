@@ -27,7 +27,7 @@ class Dense(Layer):
     `l1`, `l2`: λ₁Σ|w| + λ₂Σw² over W is added to the objective.
     """
 
-    n_out: int
+    n_out: int = field()  # without this, the base class's 0 would be the default
     activation: Any = None
     init: Any = None
     bias: bool = True
