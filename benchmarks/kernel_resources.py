@@ -32,7 +32,7 @@ def resource_table(stem: str, architecture: str) -> Table:
         table.add_column(heading, justify="right")
     found: dict[Instance, Resources] = compile_check(stem, architecture).resources
     for instance, need in found.items():
-        block = kernels(stem)[instance.kernel].block or 256
+        block = kernels(stem)[instance.kernel].block or min(256, kernels(stem)[instance.kernel].largest_block)
         spilled = need.spill_store_bytes + need.spill_load_bytes
         table.add_row(
             instance.expression,

@@ -89,7 +89,8 @@ class Kernel:
     template: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     instances: tuple[Instance, ...]
-    block: int | None  # the one block size it works with, or None for any
+    block: int | None  # the one block size it works with, or None for any up to `largest_block`
+    largest_block: int
     enumerators: tuple[tuple[str, int], ...] = ()
 
     def instance(self, arguments: tuple[Any, ...]) -> Instance:
@@ -207,7 +208,7 @@ def parse_kernels(stem: str, text: str) -> list[Kernel]:
         template = tuple(part.split()[-1] for part in (head["template"] or "").split(",") if part.strip())
         parameters = tuple(_parameter(where, p) for p in _split(_parenthesized(text, head.end())))
         _check_parameters(where, template, parameters)
-        fixed = re.search(r"//\s*block:\s*(\d+)", head["comment"])
+        block = re.search(r"//\s*block:\s*(at most\s+)?(\d+)", head["comment"])
         result.append(
             Kernel(
                 stem=stem,
@@ -215,7 +216,8 @@ def parse_kernels(stem: str, text: str) -> list[Kernel]:
                 template=template,
                 parameters=parameters,
                 instances=tuple(_instances(where, head["name"], template, head["comment"], enums)),
-                block=int(fixed[1]) if fixed else None,
+                block=int(block[2]) if block and not block[1] else None,
+                largest_block=int(block[2]) if block else 1024,
                 enumerators=enumerators,
             )
         )

@@ -198,11 +198,13 @@ class Launcher:
             self.device.run(plan.kernel, plan.instance, min(grid, self.max_blocks), n_threads, int(shared), checked)
 
     def _block(self, where: str, kernel: Kernel, asked: int | None) -> int:
-        if kernel.block is None:
-            return self.block if asked is None else _checked_block(where, asked)
-        if asked is not None and asked != kernel.block:
-            raise ValueError(f"{where} works with blocks of {kernel.block} threads only, got block={asked}.")
-        return kernel.block
+        if asked is None:
+            return kernel.block or min(self.block, kernel.largest_block)
+        size = _checked_block(where, asked)
+        if size != (kernel.block or size) or size > kernel.largest_block:
+            limit = "only" if kernel.block else "at most"
+            raise ValueError(f"{where} works with blocks of {limit} {kernel.largest_block} threads, got block={size}.")
+        return size
 
     def _checked(self, where: str, plan: _Plan, arguments: Sequence[Any]) -> list[Argument]:
         parameters = plan.kernel.parameters

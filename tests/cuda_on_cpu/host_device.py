@@ -85,6 +85,7 @@ class _Launch(ctypes.Structure):
         ("arguments", ctypes.POINTER(_Argument)),
         ("n_static_shared", ctypes.c_uint64),
         ("static_shared", ctypes.POINTER(_Range)),
+        ("stacks", ctypes.c_void_p),
     )
 
 
@@ -109,6 +110,8 @@ class _Library:
         self.launch = library.cuda_on_cpu_launch
         self.launch.argtypes = (ctypes.POINTER(_Launch), ctypes.c_char_p, ctypes.c_size_t)
         self.launch.restype = ctypes.c_int
+        self.make_stacks = library.cuda_on_cpu_make_stacks
+        self.make_stacks.restype = ctypes.c_void_p
         self.index = {expression: i for i, expression in enumerate(expressions)}
         self.static_shared = self._static_shared(path)
 
@@ -182,6 +185,7 @@ class HostDevice:
             marshalled,
             len(library.static_shared),
             library.static_shared,
+            _stacks(library),
         )
         message = ctypes.create_string_buffer(2048)
         with _ONE_AT_A_TIME:
@@ -191,6 +195,19 @@ class HostDevice:
 
 
 _ONE_AT_A_TIME = threading.Lock()  # a library's scheduler is one
+
+
+_STACKS: list[int] = []
+
+
+def _stacks(library: _Library) -> int:
+    """The address of the process's thread stacks, made by whichever library comes first."""
+    if not _STACKS:
+        address = library.make_stacks()
+        if not address:
+            raise MemoryError("There is no memory for the stacks of 1024 threads (132 MiB of address space).")
+        _STACKS.append(address)
+    return _STACKS[0]
 
 
 class _Region:

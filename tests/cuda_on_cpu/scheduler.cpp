@@ -31,6 +31,7 @@ namespace {
 constexpr unsigned max_threads = 1024, warp_size = 32;
 constexpr size_t stack_bytes = 128 * 1024;
 constexpr size_t red_zone = 64;  // bytes before an array
+constexpr size_t guard_bytes = size_t{64} << 20;  // inaccessible, on either side; address space only, no memory
 constexpr unsigned char poison = 0xFF;  // a NaN in every floating type, -1 in every signed one
 
 enum class State : unsigned char { fresh, ready, at_barrier, at_collective, done };
@@ -124,8 +125,8 @@ unsigned n_threads;
 std::vector<char*> free_stacks;
 std::vector<Region> regions;
 Fault fault;
-char* stacks = nullptr;
-size_t page_bytes;
+char* stacks = nullptr;  // each above an inaccessible page
+const size_t page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
 void* const* kernel_arguments;
 void (*kernel)(void* const*);
 
@@ -148,18 +149,7 @@ void record(const char* format, ...) {
     va_end(values);
 }
 
-// ---- stacks -------------------------------------------------------------------------------------------------------
-
-void make_stacks() {
-    if (stacks) return;
-    page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    const size_t step = stack_bytes + page_bytes;
-    void* map = mmap(nullptr, step * max_threads, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (map == MAP_FAILED) return;
-    stacks = static_cast<char*>(map);
-    for (unsigned i = 0; i < max_threads; ++i) mprotect(stacks + i * step, page_bytes, PROT_NONE);
-}
+// ---- threads -------------------------------------------------------------------------------------------------------
 
 // Last in, first out: a kernel without barriers runs all its threads on one stack, which stays in the cache.
 void collect_stacks() {
@@ -331,18 +321,18 @@ void run_block(Random& random) {
 
 // ---- argument arrays between guard pages --------------------------------------------------------------------------
 
-// An array ends at an inaccessible page and starts in a red zone after another one. Up to 15 bytes between its end and
-// the page, for alignment, are red zone too. Red zones hold poison and are checked after the launch.
+// An array ends at an inaccessible stretch, and starts in a red zone after another one. Up to 15 bytes between its end
+// and the stretch, for alignment, are red zone too. Red zones hold poison and are checked after the launch.
 bool make_region(const Buffer& buffer, Region& region) {
     const size_t offset = buffer.alignment_offset % 16;
     const size_t span = (buffer.bytes + offset + 15) / 16 * 16 + red_zone;
     const size_t inner = (span + page_bytes - 1) / page_bytes * page_bytes;
     region.buffer = &buffer;
-    region.map_bytes = inner + 2 * page_bytes;
-    void* map = mmap(nullptr, region.map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    region.map_bytes = inner + 2 * guard_bytes;
+    void* map = mmap(nullptr, region.map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED) return false;
     region.map = static_cast<char*>(map);
-    char* begin = region.map + page_bytes;
+    char* begin = region.map + guard_bytes;
     mprotect(begin, inner, PROT_READ | PROT_WRITE);
     region.data = begin + inner - (buffer.bytes + offset + 15) / 16 * 16 + offset;
     memset(region.data - red_zone, poison, red_zone);
@@ -353,7 +343,7 @@ bool make_region(const Buffer& buffer, Region& region) {
 }
 
 void check_red_zones(const Region& region) {
-    const char* end_of_map = region.map + region.map_bytes - page_bytes;
+    const char* end_of_map = region.map + region.map_bytes - guard_bytes;
     for (const char* p = region.data - red_zone; p < region.data; ++p)
         if (static_cast<unsigned char>(*p) != poison)
             record("writes %td bytes before the start of %s", region.data - p, region.buffer->name);
@@ -531,12 +521,24 @@ void __ubsan_handle_sub_overflow(void* d, uintptr_t, uintptr_t) { undefined_beha
 void __ubsan_handle_mul_overflow(void* d, uintptr_t, uintptr_t) { undefined_behaviour(d, "a signed product overflows"); }
 void __ubsan_handle_negate_overflow(void* d, uintptr_t) { undefined_behaviour(d, "a negation overflows"); }
 
+// Stacks for the threads of a block, or null where there is no memory.
+__attribute__((visibility("default"))) char* cuda_on_cpu_make_stacks() {
+    using namespace cuda_on_cpu;
+    const size_t step = stack_bytes + page_bytes;
+    void* map = mmap(nullptr, step * max_threads, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED) return nullptr;
+    for (unsigned i = 0; i < max_threads; ++i)
+        if (mprotect(static_cast<char*>(map) + i * step, page_bytes, PROT_NONE)) return nullptr;
+    return static_cast<char*>(map);
+}
+
 // Runs one kernel; 0, or 1 with the reason in `message`.
 __attribute__((visibility("default"))) int cuda_on_cpu_launch(const cuda_on_cpu::Launch* launch, char* message,
                                                               size_t message_bytes) {
     using namespace cuda_on_cpu;
     fault = Fault{};
-    make_stacks();
+    stacks = launch->stacks;
     const Entry& entry = entries[launch->entry];
     n_threads = launch->block;
     bool valid = launch->entry < n_entries && n_threads >= 1 && n_threads <= max_threads && stacks;

@@ -62,6 +62,7 @@ struct Launch {
     const Argument* arguments;
     uint64_t n_static_shared;
     const Range* static_shared;
+    char* stacks;  // from cuda_on_cpu_make_stacks, one set for all libraries of a process
 };
 
 struct Entry {

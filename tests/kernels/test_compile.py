@@ -23,10 +23,10 @@ def test_every_instance_compiles_and_can_be_launched(stem: str, architecture: st
     assert set(compiled.resources) == set(declared)
     assert compiled.cubin.startswith(b"\x7fELF")
     for instance, need in compiled.resources.items():
-        largest_block = kernels(stem)[instance.kernel].block or 1024
+        largest_block = kernels(stem)[instance.kernel].largest_block
         assert need.registers * largest_block <= REGISTERS_PER_BLOCK, (
-            f"{instance.expression} on {architecture}: {need.registers} registers in a block of {largest_block} threads "
-            "are more than a block has. Bound them with __launch_bounds__, or fix a smaller block with `// block:`."
+            f"{instance.expression} on {architecture}: {need.registers} registers in a block of {largest_block} "
+            "threads are more than a block has. Bound them (__launch_bounds__) or the block (`// block: at most`)."
         )
         assert need.static_shared_bytes <= SHARED_BYTES_PER_BLOCK
         assert need.spill_store_bytes == need.spill_load_bytes == 0, (

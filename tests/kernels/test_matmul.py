@@ -92,7 +92,7 @@ def test_activations(launcher: Launcher, name: str, dtype: np.dtype[Any]) -> Non
     tiled_matmul(launcher, A, B, out, bias=bias, activation=name, alpha=0.25)
     z = A.astype(np.float64) @ B.astype(np.float64) + bias.astype(np.float64)
     size = np.abs(A.astype(np.float64)) @ np.abs(B.astype(np.float64)) + np.abs(bias.astype(np.float64))
-    # Every slope and every function's ratio to |z| + 1 is below 1.8; 32 roundings leave room for the library's functions.
+    # Every slope and every function's ratio to |z| + 1 is below 1.8; 32 roundings leave room for exp and erf.
     assert_rounded(out, ACTIVATIONS[name](z, 0.25), roundings=32, scale=size + 1)
 
 

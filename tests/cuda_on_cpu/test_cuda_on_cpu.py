@@ -1,0 +1,361 @@
+"""The emulation itself: barriers, shuffles, votes, atomics, 16-bit types, and every fault that it must catch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from fcnn_gpu._types import HostArray
+from fcnn_gpu.backend._kernel_source import parse_kernels
+from fcnn_gpu.backend._kernels import Argument, KernelCompileError
+from tests.cuda_on_cpu import HostDevice, KernelFault, missing_compiler
+
+pytestmark = pytest.mark.skipif(missing_compiler() is not None, reason=str(missing_compiler()))
+
+
+def run(
+    text: str,
+    arguments: Sequence[Any],
+    *,
+    grid: int = 1,
+    block: int = 32,
+    shared: int = 0,
+    seed: int = 1,
+) -> None:
+    """Execute the one kernel in `text`."""
+    text = f'#line 1 "text.cu"\n{text}'
+    kernel = parse_kernels("text", text)[0]
+    device = HostDevice(seed=seed, sources={"text": (text, {kernel.name: kernel})})
+    checked = [Argument(p, a) for p, a in zip(kernel.parameters, arguments, strict=True)]
+    device.run(kernel, kernel.instances[0], grid, block, shared, checked)
+
+
+REVERSE = """
+__global__ void reverse(const int* x /* any (_) */, int* y /* any (_) */) {
+    __shared__ int tile[1024];
+    const int i = threadIdx.x;
+    tile[i] = x[blockIdx.x * blockDim.x + i];
+    BARRIER
+    y[blockIdx.x * blockDim.x + i] = tile[blockDim.x - 1 - i];
+}"""
+
+
+@pytest.mark.parametrize("block", [1, 32, 100, 1024])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_barrier_makes_shared_memory_visible(block: int, seed: int) -> None:
+    x = np.arange(3 * block, dtype=np.int32)
+    y = np.zeros_like(x)
+    run(REVERSE.replace("BARRIER", "__syncthreads();"), [x, y], grid=3, block=block, seed=seed)
+    np.testing.assert_array_equal(y, x.reshape(3, block)[:, ::-1].ravel())
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_missing_barrier_shows(seed: int) -> None:
+    x = np.arange(256, dtype=np.int32)
+    y = np.zeros_like(x)
+    run(REVERSE.replace("BARRIER", ""), [x, y], block=256, seed=seed)
+    assert (y == -1).any()  # shared memory starts as poison in every block
+
+
+def test_a_barrier_that_some_threads_skip_is_an_error() -> None:
+    text = """__global__ void early_exit(int n, int* x /* any (n) */) {
+        if (threadIdx.x >= 20) return;
+        __syncthreads();
+        x[threadIdx.x] = 1;
+    }"""
+    with pytest.raises(KernelFault, match=r"block 0 cannot go on: 12 of its 32 .*barrier of text\.cu:3"):
+        run(text, [np.int32(20), np.zeros(20, np.int32)])
+
+
+def test_different_barriers_do_not_release_each_other() -> None:
+    text = """__global__ void two_barriers(int* x /* any (_) */) {
+        if (threadIdx.x % 2)
+            __syncthreads();
+        else
+            __syncthreads();
+        x[0] = 1;
+    }"""
+    with pytest.raises(
+        KernelFault, match=r"waits at the barrier of text\.cu:[35] while others .* wait at the one of text\.cu:[35]"
+    ):
+        run(text, [np.zeros(1, np.int32)])
+
+
+@pytest.mark.parametrize(
+    ("c_type", "dtype"), [("int", "int32"), ("float", "float32"), ("double", "float64"), ("long long", "int64")]
+)
+@pytest.mark.parametrize("width", [32, 8, 1])
+def test_shuffles(c_type: str, dtype: str, width: int) -> None:
+    text = f"""__global__ void shuffles({c_type}* x /* any (_) */) {{
+        const int i = threadIdx.x;
+        const {c_type} v = x[i];
+        const {c_type} down = __shfl_down_sync(0xffffffffu, v, 3, {width});
+        const {c_type} up = __shfl_up_sync(0xffffffffu, v, 3, {width});
+        const {c_type} from_lane = __shfl_sync(0xffffffffu, v, 5, {width});
+        const {c_type} crossed = __shfl_xor_sync(0xffffffffu, v, 6, {width});
+        x[64 + i] = down;
+        x[128 + i] = up;
+        x[192 + i] = from_lane;
+        x[256 + i] = crossed;
+    }}"""
+    x: HostArray = np.arange(320).astype(dtype)
+    run(text, [x], block=64)
+    lane = np.arange(64)
+    begin = lane - lane % width
+    down, up, crossed = lane + 3, lane - 3, lane ^ 6
+    np.testing.assert_array_equal(x[64:128], np.where(down >= begin + width, lane, down))
+    np.testing.assert_array_equal(x[128:192], np.where(up < begin, lane, up))
+    np.testing.assert_array_equal(x[192:256], begin + 5 % width)
+    np.testing.assert_array_equal(x[256:320], np.where(crossed >= begin + width, lane, crossed))
+
+
+def test_a_partial_warp_shuffles_by_itself() -> None:
+    """The lower and the upper half run different numbers of rounds."""
+    text = """__global__ void halves(int* x /* any (_) */) {
+        const bool low = threadIdx.x < 16;
+        const unsigned mask = low ? 0x0000ffffu : 0xffff0000u;
+        int v = threadIdx.x;
+        for (int round = 0; round < (low ? 5 : 2); ++round) v = __shfl_xor_sync(mask, v, 1) + 100;
+        x[threadIdx.x] = v;
+    }"""
+    x = np.zeros(32, np.int32)
+    run(text, [x])
+    lane = np.arange(32)
+    np.testing.assert_array_equal(x, np.where(lane < 16, (lane ^ 1) + 500, lane + 200))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            "if (threadIdx.x != 7) __shfl_down_sync(0xffffffffu, 1, 1);",
+            r"lane 7 has finished|cannot go on: 1 of its 32",
+        ),
+        ("__shfl_down_sync(0xfffffffeu, 1, 1);", r"leaves out its own lane 0|cannot go on"),
+        ("if (threadIdx.x < 16) __syncwarp(); else __any_sync(0xffffffffu, 1);", r"while lane \d+ waits in"),
+        ("__shfl_down_sync(0xffffffffu, 1, 1, 12);", "width 12; it is a power of two"),
+    ],
+)
+def test_wrong_collectives_are_errors(body: str, message: str) -> None:
+    with pytest.raises(KernelFault, match=message):
+        run(f"__global__ void wrong(int* x /* any (_) */) {{ {body} x[0] = 1; }}", [np.zeros(1, np.int32)])
+
+
+def test_a_full_mask_in_a_partial_warp_is_an_error() -> None:
+    text = "__global__ void partial(int* x /* any (_) */) { x[0] = __any_sync(0xffffffffu, 1); }"
+    with pytest.raises(KernelFault, match="does not exist"):
+        run(text, [np.zeros(1, np.int32)], block=20)
+
+
+def test_votes() -> None:
+    text = """__global__ void votes(int* x /* any (_) */) {
+        const int i = threadIdx.x;
+        x[i] = (int)__ballot_sync(0xffffffffu, i % 3 == 0);
+        x[64 + i] = __any_sync(0xffffffffu, i == 40);
+        x[128 + i] = __all_sync(0xffffffffu, i < 33);
+        x[192 + i] = __syncthreads_count(i % 3 == 0);
+        x[256 + i] = __syncthreads_and(i < 63);
+        x[320 + i] = __syncthreads_or(i == 63);
+        x[384 + i] = __syncthreads_and(i < 64);
+    }"""
+    x = np.full(448, -7, np.int32)
+    run(text, [x], block=64)
+    low = sum(1 << i for i in range(32) if i % 3 == 0)
+    high = sum(1 << i for i in range(32) if (i + 32) % 3 == 0)
+    assert x[:64].view(np.uint32).tolist() == [low] * 32 + [high] * 32
+    assert x[64:128].tolist() == [0] * 32 + [1] * 32
+    assert x[128:192].tolist() == [1] * 32 + [0] * 32
+    assert [set(x[i : i + 64].tolist()) for i in range(192, 448, 64)] == [{22}, {0}, {1}, {1}]
+
+
+def test_atomics() -> None:
+    text = """__global__ void atomics(int n, int* count /* any (2) */, double* sum /* any (1) */,
+                                     unsigned long long* largest /* any (1) */, int* ticket /* any (n) */) {
+        const int i = blockIdx.x * blockDim.x + threadIdx.x;
+        if (i >= n) return;
+        ticket[i] = atomicAdd(count, 1);
+        atomicAdd(sum, 0.5);
+        atomicMax(largest, (unsigned long long)i << 40);
+        atomicCAS(count + 1, 0, 9);
+    }"""
+    count, total, largest = np.zeros(2, np.int32), np.zeros(1), np.zeros(1, np.uint64)
+    ticket = np.full(100, -1, np.int32)
+    run(text, [np.int32(100), count, total, largest, ticket], grid=4)
+    assert count.tolist() == [100, 9]
+    assert total[0] == 50
+    assert int(largest[0]) == 99 << 40
+    assert sorted(ticket.tolist()) == list(range(100))
+
+
+FAULTS = [
+    ("x[n] = 1;", "writes? .*past the end of x"),
+    ("x[n + 100000] = 1;", r"reads or writes \d+ bytes past the end of x"),
+    ("x[-1] = 1;", "writes? .*before the start of x"),
+    ("((int*)c)[0] = 1;", "writes to c, a const parameter"),
+    ("x[0] = c[-20000];", r"reads or writes \d+ bytes before the start of c"),
+    ("x[0] = *missing;", "null pointer"),
+    ("__shared__ int tile[4][8]; tile[0][n] = 1; x[0] = tile[0][0];", r"index 8 is outside the array at .*:\d+"),
+    ("*(float4*)(x + 1) = make_float4(1, 2, 3, 4);", "misaligned"),
+    ("x[0] = n / (int)(blockIdx.x);", "divided by zero"),
+    ("x[0] = 1 << (n * 4);", "shifted by its width"),
+    ("x[0] = 2147483647 + n;", "signed addition overflows"),
+    ("__trap();", "__trap"),
+]
+
+
+@pytest.mark.parametrize(("body", "message"), FAULTS, ids=[body for body, _ in FAULTS])
+def test_faults_are_reported_and_the_next_launch_works(body: str, message: str) -> None:
+    text = """__global__ void faulty(int n, const int* c /* any (n) */, const int* missing /* any (n), may be null */,
+                                      int* x /* any (n) */) { if (threadIdx.x == 3) { BODY } }"""
+    x, c = np.zeros(8, np.int32), np.zeros(8, np.int32)
+    with pytest.raises(KernelFault, match=message):
+        run(text.replace("BODY", body), [np.int32(8), c, None, x])
+    assert not x.any()  # a failed launch changes nothing
+    run(text.replace("BODY", "x[n - 1] = c[n - 1] + 5;"), [np.int32(8), c, None, x])
+    assert x.tolist() == [0] * 7 + [5]
+
+
+def test_a_read_just_past_the_end_gives_poison() -> None:
+    """The bytes that alignment leaves between an array and its guard page are no zeros."""
+    text = "__global__ void over(const float* x /* any (_) */, float* y /* any (_) */) { y[0] = x[3]; }"
+    y = np.zeros(1, np.float32)
+    run(text, [np.ones(3, np.float32), y])
+    assert np.isnan(y[0])
+
+
+def test_a_stack_overflow_is_an_error() -> None:
+    text = """__device__ __noinline__ int deep(int n) {
+        volatile char space[4096];
+        space[n % 4096] = (char)n;
+        return n == 0 ? 0 : deep(n - 1) + space[n % 4096];
+    }
+    __global__ void recursive(int n, int* x /* any (1) */) { x[0] = deep(n); }"""
+    with pytest.raises(KernelFault, match="overflows its stack"):
+        run(text, [np.int32(100), np.zeros(1, np.int32)])
+
+
+def test_dynamic_shared_memory() -> None:
+    text = """extern __shared__ __align__(16) unsigned char dynamic_shared[];
+    __global__ void dynamic(int n, int* x /* any (_) */) {
+        int* tile = reinterpret_cast<int*>(dynamic_shared);
+        tile[threadIdx.x] = threadIdx.x;
+        __syncthreads();
+        x[threadIdx.x] = tile[n - 1 - threadIdx.x];
+    }"""
+    x = np.zeros(64, np.int32)
+    run(text, [np.int32(64), x], block=64, shared=256)
+    assert x.tolist() == list(range(63, -1, -1))
+    with pytest.raises(KernelFault, match="past the end of its dynamic shared memory"):
+        run(text, [np.int32(64), x], block=64, shared=252)
+
+
+def test_the_seed_changes_the_order_of_blocks() -> None:
+    text = """__global__ void order(int* next /* any (1) */, int* x /* any (_) */) {
+        if (threadIdx.x == 0) x[atomicAdd(next, 1)] = blockIdx.x;
+    }"""
+    orders = []
+    for seed in (0, 1, 2):
+        x = np.full(50, -1, np.int32)
+        run(text, [np.zeros(1, np.int32), x], grid=50, seed=seed)
+        orders.append(x.tolist())
+    assert orders[0] == list(range(50))
+    assert orders[1] != orders[2]
+    assert sorted(orders[1]) == sorted(orders[2]) == orders[0]
+
+
+def test_views_that_overlap_share_memory() -> None:
+    text = (
+        "__global__ void shift(const int* x /* any (_) */, int* y /* any (_) */) { if (threadIdx.x == 0) y[0] = x[1]; }"
+    )
+    whole = np.arange(4, dtype=np.int32)
+    run(text, [whole[1:3], whole[:2]])
+    assert whole.tolist() == [2, 1, 2, 3]
+
+
+HALF_ROUND_TRIP = """
+__global__ void round_trip(int n, const FROM* x /* any (n) */, TYPE* y /* any (n) */, float* z /* any (n) */) {
+    for (int i = threadIdx.x; i < n; i += blockDim.x) {
+        y[i] = TYPE(x[i]);
+        z[i] = static_cast<float>(y[i]);
+    }
+}"""
+
+
+@pytest.mark.parametrize(
+    ("c_type", "dtype"), [("__half", np.dtype(np.float16)), ("__nv_bfloat16", np.dtype(ml_dtypes.bfloat16))]
+)
+def test_16_bit_types_round_to_nearest_even(c_type: str, dtype: np.dtype[Any]) -> None:
+    codes = np.arange(65536, dtype=np.uint16).view(dtype).astype(np.float32)
+    finite = np.sort(codes[np.isfinite(codes)].astype(np.float64))
+    midpoints = ((finite[1:] + finite[:-1]) / 2).astype(np.float32)
+    random = np.random.default_rng(0).integers(0, 2**32, 20000, np.uint32).view(np.float32)
+    beyond = np.array([65519.9, 65520, 3.4e38, 1e-9, -1e-9, 2.0**-25, -(2.0**-25)], np.float32)
+    x = np.concatenate(
+        [
+            codes,
+            midpoints,
+            np.nextafter(midpoints, np.float32(np.inf)),
+            np.nextafter(midpoints, np.float32(0)),
+            random,
+            beyond,
+        ]
+    )
+    y, z = np.zeros(x.size, dtype), np.zeros(x.size, np.float32)
+    text = HALF_ROUND_TRIP.replace("TYPE", c_type)
+    run(text.replace("FROM", "float"), [np.int32(x.size), x, y, z])
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = x.astype(dtype)
+    assert_same(y, expected)
+    assert_same(z, expected.astype(np.float32))
+
+
+def test_double_to_half_rounds_once() -> None:
+    x = np.array([1 + 2.0**-11 + 2.0**-30, 1 + 2.0**-11 - 2.0**-30, 1 + 2.0**-11])
+    y, z = np.zeros(3, np.float16), np.zeros(3, np.float32)
+    run(HALF_ROUND_TRIP.replace("TYPE", "__half").replace("FROM", "double"), [np.int32(3), x, y, z])
+    assert y.tolist() == [1 + 2.0**-10, 1.0, 1.0]
+
+
+def assert_same(actual: HostArray, expected: HostArray) -> None:
+    """Equal bits, any NaN for a NaN."""
+    both = np.isnan(actual) & np.isnan(expected)
+    assert (both | (actual.view(f"u{actual.itemsize}") == expected.view(f"u{expected.itemsize}"))).all()
+
+
+def test_umul64hi() -> None:
+    text = """
+    __global__ void high(const unsigned long long* a /* any (32) */, const unsigned long long* b /* any (32) */,
+                         unsigned long long* c /* any (32) */) {
+        c[threadIdx.x] = __umul64hi(a[threadIdx.x], b[threadIdx.x]);
+    }"""
+    a, b = np.random.default_rng(0).integers(0, 2**64, (2, 32), np.uint64)
+    c = np.zeros_like(a)
+    run(text, [a, b, c])
+    assert c.tolist() == [(int(x) * int(y)) >> 64 for x, y in zip(a, b, strict=True)]
+
+
+def test_the_portable_context_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXXFLAGS", "-DCUDA_ON_CPU_UCONTEXT")
+    from tests.cuda_on_cpu import host_device
+
+    for cached in (host_device._load, host_device._scheduler):
+        cached.cache_clear()
+    try:
+        x = np.arange(256, dtype=np.int32)
+        y = np.zeros_like(x)
+        run(REVERSE.replace("BARRIER", "__syncthreads();  // portable"), [x, y], block=256)
+        assert y.tolist() == x[::-1].tolist()
+        with pytest.raises(KernelFault, match="past the end of y"):
+            run(REVERSE.replace("BARRIER", "y[4096 * 16] = 1;"), [x, y], block=256)
+    finally:
+        for cached in (host_device._load, host_device._scheduler):
+            cached.cache_clear()
+
+
+def test_names_that_the_run_time_compiler_lacks_do_not_compile() -> None:
+    with pytest.raises(KernelCompileError, match="INFINITY"):
+        run("__global__ void endless(float* x /* any (_) */) { x[0] = INFINITY; }", [np.zeros(1, np.float32)])
