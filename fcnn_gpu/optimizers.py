@@ -129,7 +129,7 @@ OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", Optimizer)
 class SGD(Optimizer):
     """θ ← θ − ηg. With momentum μ: v ← μv + g, θ ← θ − ηv; with Nesterov's: θ ← θ − η(g + μv).
 
-    Source: Sutskever et al. (2013), in PyTorch's form (no damping).
+    Source: Sutskever et al. (2013), in PyTorch's form (no damping). The default rate is 0.01, PyTorch's 0.001.
     """
 
     learning_rate: Any = 0.01

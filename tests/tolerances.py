@@ -48,3 +48,13 @@ def assert_close(actual: Any, expected: Any, kind: str, context: str = "") -> No
     np.testing.assert_allclose(
         wide, reference, rtol=ROUNDINGS[kind] * unit, atol=ROUNDINGS[kind] * unit * scale + FLUSHED, err_msg=context
     )
+
+
+TRAJECTORY: dict[str, float] = {
+    # Two correct programs differ by 1e-16 a step; 50 steps of training multiply a difference by at most some 10⁶ here
+    # (they pass through kinks and √v). A wrong definition (ε inside the root, a factor ½) shows at 1e-4 or more.
+    "float64": 1e-9,
+    # The same growth from 6e-8 leaves few digits: this only shows that nothing is different in kind.
+    "float32": 2e-3,
+}
+"""How far apart 50 steps of the same training in two libraries may be, relative to the largest value of each array."""

@@ -1,0 +1,198 @@
+"""The same network, loss and optimizer in PyTorch, mapped by the definitions in the docstrings; needs PyTorch.
+
+A member of a registry without an entry here fails the tests that walk the registry: there are no exemptions. What
+PyTorch does not have is composed: Residual from its parts, Dropout from NumPy's Philox stream as the docstring says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+import fcnn_gpu as fcnn
+from fcnn_gpu.serialization import torch_state
+
+ACTIVATION_MODULES: dict[str, Callable[[Any], nn.Module]] = {
+    "identity": lambda f: nn.Identity(),
+    "sigmoid": lambda f: nn.Sigmoid(),
+    "tanh": lambda f: nn.Tanh(),
+    "relu": lambda f: nn.ReLU(),
+    "leaky_relu": lambda f: nn.LeakyReLU(f.alpha),
+    "elu": lambda f: nn.ELU(f.alpha),
+    "selu": lambda f: nn.SELU(),
+    "gelu": lambda f: nn.GELU(),
+    "gelu_tanh": lambda f: nn.GELU(approximate="tanh"),
+    "silu": lambda f: nn.SiLU(),
+    "softplus": lambda f: nn.Softplus(threshold=700.0),  # PyTorch's 20 replaces f(z) by z, 2·10⁻⁹ off
+    "softmax": lambda f: nn.Softmax(dim=1),
+}
+
+
+class PhiloxDropout(nn.Module):
+    """Inverted dropout by the documented stream: pass t takes the 16-bit words of Philox(key, (0, t, 0, 0))."""
+
+    def __init__(self, layer: fcnn.Dropout, seed: int) -> None:
+        super().__init__()
+        self.key = (seed, layer._index)
+        self.threshold = min(round(layer.p * 65536), 65535)
+        self.passes = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.threshold == 0:
+            return x
+        self.passes += 1
+        stream = np.random.Philox(key=self.key, counter=(0, self.passes, 0, 0))
+        draws = stream.random_raw(-(-x.numel() // 4)).view(np.uint16)[: x.numel()]
+        mask = torch.from_numpy((draws >= self.threshold).reshape(x.shape)).to(x.dtype)
+        return x * mask * (65536 / (65536 - self.threshold))
+
+
+class ResidualModule(nn.Module):
+    """block(x) + x, or block(x) + projection(x)."""
+
+    def __init__(self, block: nn.Module, projection: nn.Module | None) -> None:
+        super().__init__()
+        self.block = block
+        self.projection = projection
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.block(x) + (x if self.projection is None else self.projection(x))
+
+
+def _dense(layer: Any, seed: int, dtype: torch.dtype) -> list[nn.Module]:
+    linear = nn.Linear(layer.n_in, layer.n_out, bias=layer.bias, dtype=dtype)
+    name = layer.activation.name
+    return [linear] if name == "identity" else [linear, ACTIVATION_MODULES[name](layer.activation)]
+
+
+def _residual(layer: Any, seed: int, dtype: torch.dtype) -> list[nn.Module]:
+    projection = None if layer.projection is None else _dense(layer.projection, seed, dtype)[0]
+    return [ResidualModule(_stack(layer.block, seed, dtype), projection)]
+
+
+LAYER_MODULES: dict[str, Callable[[Any, int, torch.dtype], list[nn.Module]]] = {
+    "dense": _dense,
+    "activation": lambda layer, seed, dtype: [ACTIVATION_MODULES[layer.activation.name](layer.activation)],
+    "dropout": lambda layer, seed, dtype: [PhiloxDropout(layer, seed)],
+    "batch_norm": lambda layer, seed, dtype: [
+        nn.BatchNorm1d(layer.n_in, eps=layer.eps, momentum=layer.momentum, dtype=dtype)
+    ],
+    "layer_norm": lambda layer, seed, dtype: [nn.LayerNorm(layer.n_in, eps=layer.eps, dtype=dtype)],
+    "residual": _residual,
+}
+
+
+def _stack(layers: Sequence[fcnn.Layer], seed: int, dtype: torch.dtype) -> nn.Sequential:
+    return nn.Sequential(*[module for layer in layers for module in LAYER_MODULES[layer.name](layer, seed, dtype)])
+
+
+def to_torch(model: fcnn.Sequential) -> nn.Sequential:
+    """The same network with the same weights, running statistics and masks to come."""
+    module = _stack(model.layers, model.seed, getattr(torch, model.dtype.name))
+    module.load_state_dict({name: torch.tensor(array) for name, array in torch_state(model).items()})
+    return module.train()
+
+
+def targets_to_torch(y: Any, dtype: torch.dtype) -> torch.Tensor:
+    """Labels as int64, everything else as `dtype`."""
+    array = np.asarray(y)
+    return torch.tensor(array) if array.ndim == 1 and array.dtype.kind in "iu" else torch.tensor(array, dtype=dtype)
+
+
+def _cross_entropy(loss: Any, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    weight = None if loss.class_weight is None else torch.tensor(loss.class_weight, dtype=z.dtype)
+    return functional.cross_entropy(z, y, weight=weight, label_smoothing=loss.label_smoothing, reduction="none")
+
+
+def _mean_of_outputs(rule: Callable[..., torch.Tensor]) -> Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]:
+    def losses(loss: Any, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        extra = {"delta": loss.delta} if isinstance(loss, fcnn.Huber) else {}
+        return rule(z, y.reshape(z.shape).to(z.dtype), reduction="none", **extra).mean(dim=1)
+
+    return losses
+
+
+LOSS_FUNCTIONS: dict[str, Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "cross_entropy": _cross_entropy,
+    "mse": _mean_of_outputs(functional.mse_loss),
+    "mae": _mean_of_outputs(functional.l1_loss),
+    "huber": _mean_of_outputs(functional.huber_loss),
+    "binary_cross_entropy": _mean_of_outputs(functional.binary_cross_entropy_with_logits),
+}
+"""ℓ_j of each sample; the mean over the batch, and the sample weights, are taken by `data_loss`."""
+
+
+def data_loss(loss: fcnn.Loss, z: torch.Tensor, y: torch.Tensor, sample_weight: torch.Tensor | None) -> torch.Tensor:
+    """L = (1/batch) Σ_j w_j ℓ_j."""
+    losses = LOSS_FUNCTIONS[loss.name](loss, z, y)
+    return (losses if sample_weight is None else sample_weight * losses).mean()
+
+
+def penalty(model: fcnn.Sequential, module: nn.Sequential) -> torch.Tensor:
+    """Σ λ₁|w| + λ₂w² as terms of PyTorch's loss, λ from the layers of `model`, w from the module."""
+    total = torch.zeros((), dtype=next(module.parameters()).dtype)
+    for ours, theirs in zip(penalized_layers(model), linear_modules(module), strict=True):
+        total = total + ours.l1 * theirs.weight.abs().sum() + ours.l2 * theirs.weight.square().sum()
+    return total
+
+
+def penalized_layers(model: fcnn.Sequential) -> list[fcnn.Dense]:
+    """All Dense layers, projections of residual layers included, in the order of `walk`."""
+    return [layer for layer in model.walk() if isinstance(layer, fcnn.Dense)]
+
+
+def linear_modules(module: nn.Module) -> list[nn.Linear]:
+    """All Linear modules in the same order: a block's before its projection."""
+    return [part for part in module.modules() if isinstance(part, nn.Linear)]
+
+
+def to_torch_optimizer(optimizer: fcnn.optimizers.Optimizer, module: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of the same name over the module's parameters; AdamW's weight decay on weights alone."""
+    o: Any = optimizer
+    weights = [part.weight for part in linear_modules(module)]
+    known = {id(w) for w in weights}
+    others = [p for p in module.parameters() if id(p) not in known]
+    groups: list[dict[str, Any]] = [{"params": weights}, {"params": others}]
+    rate = float(optimizer.schedule(0.0, 1.0))
+    makers: dict[str, Callable[[], torch.optim.Optimizer]] = {
+        "sgd": lambda: torch.optim.SGD(groups, lr=rate, momentum=o.momentum, nesterov=o.nesterov),
+        "adam": lambda: torch.optim.Adam(groups, lr=rate, betas=(o.beta1, o.beta2), eps=o.eps),
+        "adamw": lambda: torch.optim.AdamW(
+            [groups[0] | {"weight_decay": o.weight_decay}, groups[1] | {"weight_decay": 0.0}],
+            lr=rate,
+            betas=(o.beta1, o.beta2),
+            eps=o.eps,
+        ),
+        "rmsprop": lambda: torch.optim.RMSprop(groups, lr=rate, alpha=o.alpha, eps=o.eps, momentum=o.momentum),
+        "adagrad": lambda: torch.optim.Adagrad(groups, lr=rate, lr_decay=o.lr_decay, eps=o.eps),
+    }
+    return makers[optimizer.name]()
+
+
+def torch_step(
+    model: fcnn.Sequential,
+    module: nn.Sequential,
+    loss: fcnn.Loss,
+    optimizer: fcnn.optimizers.Optimizer,
+    torch_optimizer: torch.optim.Optimizer,
+    X: Any,
+    y: Any,
+    sample_weight: Any = None,
+) -> float:
+    """One training step in PyTorch, written as its users write it; returns the data loss."""
+    dtype = next(module.parameters()).dtype
+    weight = None if sample_weight is None else torch.tensor(sample_weight, dtype=dtype)
+    torch_optimizer.zero_grad()
+    value = data_loss(loss, module(torch.tensor(X, dtype=dtype)), targets_to_torch(y, dtype), weight)
+    (value + penalty(model, module)).backward()
+    if optimizer.clip_norm is not None:
+        nn.utils.clip_grad_norm_(module.parameters(), optimizer.clip_norm)
+    if optimizer.clip_value is not None:
+        nn.utils.clip_grad_value_(module.parameters(), optimizer.clip_value)
+    torch_optimizer.step()
+    return float(value.detach())
