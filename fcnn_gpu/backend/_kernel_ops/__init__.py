@@ -1,0 +1,27 @@
+"""The primitives as launches of our CUDA kernels, file by file like `_ops`, whose contracts they keep.
+
+Nothing here knows CuPy: `KernelOps` is given a `Runtime` (the device's memory), a launcher and a matrix product, and
+only decides which kernel runs with which sizes. `make_cupy_ops` gives it CuPy's; the tests give it NumPy arrays and
+kernels executed on the CPU, so every line here runs on any machine.
+"""
+
+from ._activation import ActivationKernels
+from ._batch import BatchKernels
+from ._device import Runtime as Runtime
+from ._dropout import DropoutKernels
+from ._loss import LossKernels
+from ._matrix import MatrixKernels
+from ._normalization import NormalizationKernels
+from ._optimizer import OptimizerKernels
+
+
+class KernelOps(
+    MatrixKernels,
+    ActivationKernels,
+    DropoutKernels,
+    NormalizationKernels,
+    LossKernels,
+    OptimizerKernels,
+    BatchKernels,
+):
+    """All primitives on one CUDA device."""

@@ -1,0 +1,54 @@
+"""Activations with their bias in front and their bias gradient behind, and softmax."""
+
+from __future__ import annotations
+
+from ..._types import Array
+from ._device import DeviceOps, chunks_of, thread_count, unit_tiles
+
+
+class ActivationKernels(DeviceOps):
+    def bias_activation(self, Z: Array, b: Array | None, kind: str, alpha: float, out: Array) -> None:
+        n, batch = Z.shape
+        if kind == "identity" and b is None and out is Z:
+            return
+        self._launcher.launch(
+            "bias_activation",
+            "bias_activation",
+            (Z.dtype, kind.upper()),
+            [n, batch, alpha, b, Z, out],
+            threads=thread_count(Z.size),
+        )
+
+    def activation_backward(
+        self, dA: Array, saved: Array, kind: str, alpha: float, dZ: Array, db: Array | None = None
+    ) -> None:
+        n, batch = dA.shape
+        template = (dA.dtype, kind.upper())
+        if kind == "identity" and dZ is dA:
+            if db is not None:
+                self.row_sum(dZ, db)
+        elif db is None:
+            self._launcher.launch(
+                "activation_backward",
+                "activation_backward",
+                template,
+                [n, batch, alpha, dA, saved, dZ],
+                threads=thread_count(dA.size),
+            )
+        else:
+            chunk, n_chunks = chunks_of(batch)
+            partial = self._partial("partial", db, n_chunks)
+            self._launcher.launch(
+                "activation_backward",
+                "activation_backward_bias",
+                template,
+                [n, batch, chunk, n_chunks, alpha, dA, saved, dZ, partial],
+                blocks=unit_tiles(n, n_chunks),
+            )
+            self._sum_chunks(partial, n_chunks, db)
+
+    def softmax(self, Z: Array, out: Array) -> None:
+        self._per_sample("softmax", "softmax_forward", (Z.dtype,), Z, [Z, out])
+
+    def softmax_backward(self, dA: Array, A: Array, dZ: Array) -> None:
+        self._per_sample("softmax", "softmax_backward", (dA.dtype,), dA, [dA, A, dZ])

@@ -1,0 +1,43 @@
+"""Batches out of a data set and results back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..._types import Array
+from ._device import DeviceOps, thread_count
+
+
+class BatchKernels(DeviceOps):
+    def gather_rows(
+        self, X: Array, order: Array, cursor: Array, out: Array, scale: float = 1.0, shift: float = 0.0
+    ) -> None:
+        n_samples, batch = X.shape[0], out.shape[0]
+        n_columns = math.prod(X.shape[1:])
+        arrays = [X.reshape(n_samples, n_columns), order, cursor, out.reshape(batch, n_columns)]
+        sizes: list[Any] = [n_samples, n_columns, order.size, batch]
+        if X.dtype == out.dtype and scale == 1.0 and shift == 0.0:
+            self._launcher.launch("gather", "gather_rows", (X.dtype,), [*sizes, *arrays], threads=out.size)
+        else:
+            arguments = [*sizes, scale, shift, *arrays]
+            template = (X.dtype, out.dtype)
+            self._launcher.launch("gather", "gather_rows_scaled", template, arguments, threads=out.size)
+
+    def store_rows(self, rows: Array, cursor: Array, out: Array) -> None:
+        batch, n_samples = rows.shape[0], out.shape[0]
+        n_columns = math.prod(out.shape[1:])
+        self._launcher.launch(
+            "store_rows",
+            "store_rows",
+            (rows.dtype, out.dtype),
+            [
+                batch,
+                n_columns,
+                n_samples,
+                cursor,
+                rows.reshape(batch, n_columns),
+                out.reshape(n_samples, n_columns),
+            ],
+            threads=thread_count(rows.size),
+        )

@@ -1,0 +1,162 @@
+"""Arrays of a CUDA device, and what the launches of all kernels share: grids, chunks, partial sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..._types import Array, DType, HostArray
+from .._kernels import Launcher
+from .._ops import Ops
+
+WARP = 32
+_UNITS_PER_WARP = 1024
+"""Samples of up to this many units are worked on by one warp each, wider ones by a whole block."""
+
+_SAMPLES_PER_CHUNK = 64
+_CHUNKS = 256
+"""Sums over samples run in chunks of at least 64 samples, at most 256 chunks. Their size depends on the batch alone: a
+sum has the same bits on every device."""
+
+_ELEMENTS_PER_THREAD = 4
+_SMALL = 2**18
+"""From this many elements on a thread takes four, so that what it sets up (two remainders, a table row) pays."""
+
+
+class Runtime(Protocol):
+    """What `CupyOps` needs of the library that owns the device's memory."""
+
+    xp: Any
+    name: str
+
+    def is_current(self) -> bool:
+        """Whether calls of this thread go to the device."""
+
+    def activate(self) -> Any:
+        """A context in which they do."""
+
+    def is_device_array(self, x: Any) -> bool:
+        """Whether x lies in device memory, in this library's arrays or another's."""
+
+    def to_device(self, x: Any) -> Array:
+        """x in an array of the device, copied only if it is elsewhere; dtype and order are kept."""
+
+    def to_host(self, x: Array) -> HostArray:
+        """A copy of x on the host, in x's order."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was given."""
+
+    def describe(self) -> str:
+        """Device, memory and library in one phrase."""
+
+
+class DeviceOps(Ops):
+    """Primitives on the arrays of one CUDA device.
+
+    Args:
+        runtime: the device's memory.
+        launcher: launches kernels on it.
+        gemm: gemm(A, B, out, accumulate) on it.
+    """
+
+    def __init__(self, runtime: Runtime, launcher: Launcher, gemm: Callable[[Array, Array, Array, bool], None]) -> None:
+        super().__init__()
+        self.name = runtime.name
+        self.xp = runtime.xp
+        self._runtime = runtime
+        self._launcher = launcher
+        self._gemm = gemm
+
+    def describe(self) -> str:
+        return self._runtime.describe()
+
+    # Arrays
+
+    def asarray(self, x: Any, dtype: Any = None) -> Array:
+        """`x` on this device, C-ordered; x is a host array, a sequence, or an array of any CUDA library."""
+        if self._runtime.is_device_array(x):
+            x = self._runtime.to_device(x)
+            return self.xp.ascontiguousarray(x, dtype)
+        return self._runtime.to_device(np.ascontiguousarray(x, dtype))
+
+    def to_numpy(self, x: Array) -> HostArray:
+        """`x` on the host: a copy if it was on the device, in the same order."""
+        return self._runtime.to_host(x) if self._runtime.is_device_array(x) else np.asarray(x)
+
+    def assign(self, out: Array, x: Any) -> None:
+        if self._runtime.is_device_array(x):
+            x = self._runtime.to_device(x)
+        elif np.ndim(x):
+            x = self._runtime.to_device(np.asarray(x, out.dtype))
+        out[...] = x
+
+    def advance(self, counter: Array, by: int) -> None:
+        self._launcher.launch("check_finite", "advance", (), [by, counter], threads=1)
+
+    # Execution
+
+    def synchronize(self) -> None:
+        self._runtime.synchronize()
+
+    def capture(self, fn: Callable[[], None]) -> Callable[[], None]:
+        """`fn` itself: in this version every launch is made anew.
+
+        CuPy's cuBLAS handle refuses to be captured into a CUDA graph; a replay needs a handle of our own.
+        """
+        return fn
+
+    # What several kernels share
+
+    def _per_sample(
+        self,
+        stem: str,
+        kernel: str,
+        template: tuple[Any, ...],
+        Z: Array,
+        arrays: list[Array | None],
+        scalars: list[float] | None = None,
+    ) -> None:
+        """Launch a kernel that gives each sample (column of Z) a warp or, where it is wide, a block."""
+        n, batch = Z.shape
+        arguments = [n, batch, *(scalars or []), *arrays]
+        if n <= _UNITS_PER_WARP:
+            group = "WARP_PER_SAMPLE"
+            self._launcher.launch(stem, kernel, (*template, group), arguments, threads=batch * WARP)
+        else:
+            self._launcher.launch(stem, kernel, (*template, "BLOCK_PER_SAMPLE"), arguments, blocks=batch)
+
+    def _partial(self, tag: str, out: Array, n_chunks: int) -> Array:
+        """Where the chunks' sums of `out` go: out itself where there is one chunk and nothing to round."""
+        if n_chunks == 1 and accumulator(out.dtype) == out.dtype:
+            return out
+        return self.scratch(tag, out.size * n_chunks, accumulator(out.dtype))
+
+    def _sum_chunks(self, partial: Array, n_chunks: int, out: Array) -> None:
+        if partial is not out:
+            self._launcher.launch(
+                "sum_chunks", "sum_chunks", (out.dtype,), [out.size, n_chunks, partial, out], threads=out.size
+            )
+
+
+def thread_count(size: int) -> int:
+    """Threads for a pass over `size` elements."""
+    return size if size < _SMALL else -(-size // _ELEMENTS_PER_THREAD)
+
+
+def chunks_of(batch: int) -> tuple[int, int]:
+    """(samples per chunk, chunks) of a sum over the samples."""
+    chunk = max(_SAMPLES_PER_CHUNK, -(-batch // _CHUNKS))
+    return chunk, max(1, -(-batch // chunk))
+
+
+def unit_tiles(n: int, n_chunks: int) -> int:
+    """Blocks that sum n units, 32 in each, over n_chunks chunks of samples (unit_tile.cuh)."""
+    return -(-n // WARP) * n_chunks
+
+
+def accumulator(dtype: DType) -> DType:
+    """The dtype that kernels add up elements of `dtype` in."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
