@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from ..._types import Array, DType
-from .._ops import ELEMENTWISE
+from ..._types import Array
+from .._tiled_matmul import tiled_matmul
 from ._device import DeviceOps, chunks_of, unit_tiles
-
-_ACTIVATION_NUMBER = {kind: number for number, kind in enumerate(ELEMENTWISE)}
-_BLOCKS_WORTH_LARGE_TILES = 256
 
 
 class MatrixKernels(DeviceOps):
@@ -27,27 +22,15 @@ class MatrixKernels(DeviceOps):
         accumulate: bool = False,
         last: bool = True,
     ) -> None:
-        (m, k), n = A.shape, B.shape[1]
-        tile = _tile(m, n, out.dtype)
-        item = out.dtype.itemsize
-        lda = A.strides[0] // item if m > 1 else max(1, k)
-        ldb = B.strides[1] // item if n > 1 else max(1, k)
-        ldc = out.strides[1] // item if n > 1 else max(1, m)
-        self._launcher.launch(
-            "matmul",
-            "matmul",
-            (A.dtype, out.dtype, tile, "C_ORDER", "F_ORDER"),
-            [
-                *(m, n, k, lda, ldb, ldc),
-                _ACTIVATION_NUMBER[kind if last else "identity"],
-                alpha,
-                A,
-                B,
-                out if accumulate else None,
-                bias if last else None,
-                out,
-            ],
-            blocks=-(-m // tile) * -(-n // tile),
+        tiled_matmul(
+            self._launcher,
+            A,
+            B,
+            out,
+            bias=bias if last else None,
+            activation=kind.upper() if last else "IDENTITY",
+            alpha=alpha,
+            addend=out if accumulate else None,
         )
 
     def row_sum(self, X: Array, out: Array) -> None:
@@ -62,10 +45,3 @@ class MatrixKernels(DeviceOps):
             blocks=unit_tiles(n, n_chunks),
         )
         self._sum_chunks(partial, n_chunks, out)
-
-
-def _tile(m: int, n: int, dtype: DType) -> int:
-    """Side of the square of `out` that a block computes: 128 where that leaves every multiprocessor a few, else 64."""
-    if dtype == np.float64:
-        return 64
-    return 128 if dtype.itemsize < 4 or -(-m // 128) * -(-n // 128) >= _BLOCKS_WORTH_LARGE_TILES else 64
