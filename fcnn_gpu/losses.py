@@ -263,7 +263,7 @@ def check_target_matrix(targets: HostArray, n_outputs: int, dtype: Any, who: str
     if targets.ndim != 2 or targets.shape[1] != n_outputs:
         expected = f"(n_samples, {n_outputs})" + (" or (n_samples,)" if n_outputs == 1 else "")
         raise ValueError(f"{who} with {n_outputs} outputs expects targets of shape {expected}, got {targets.shape}.")
-    return np.ascontiguousarray(targets, dtype)
+    return _in_range(targets, dtype, f"{who}: the targets hold", "Scale them.")
 
 
 def check_sample_weight(weight: Any, n_samples: int, dtype: Any) -> HostArray:
@@ -277,4 +277,21 @@ def check_sample_weight(weight: Any, n_samples: int, dtype: Any) -> HostArray:
         raise ValueError("sample_weight expects finite weights of at least 0.")
     if n_samples and not array.any():
         raise ValueError("sample_weight is 0 for every sample: there is nothing to learn from.")
-    return np.ascontiguousarray(array, dtype)
+    weights = _in_range(array, dtype, "sample_weight holds", "Divide the weights by their mean.")
+    if n_samples and not weights.any():
+        raise ValueError(
+            f"sample_weight rounds to 0 in {np.dtype(dtype).name} for every sample. Divide it by its mean."
+        )
+    return weights
+
+
+def _in_range(array: HostArray, dtype: Any, holds: str, remedy: str) -> HostArray:
+    """A finite array as a C-contiguous one of `dtype`; a ValueError names the first value outside its range."""
+    with np.errstate(over="ignore"):
+        converted = np.ascontiguousarray(array, dtype)
+    if array.dtype.kind == "f" and not np.isfinite(converted).all():
+        index = np.argwhere(~np.isfinite(converted))[0]
+        raise ValueError(
+            f"{holds} {array[tuple(index)]:g} (row {index[0]}), outside the range of {np.dtype(dtype).name}. {remedy}"
+        )
+    return converted

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .._checks import check_bool, check_integer, check_real
+from .._inputs import check_features
 from .._types import HostArray
 from ..activations import ACTIVATIONS
 from ..backend import resolve_backend
@@ -29,17 +30,20 @@ from ..schedules import Schedule
 from ._network import Design, Network, with_rate
 
 _DEFAULT_VALIDATION_FRACTION = 0.1
+_FLOATS = [np.float64, np.float32]
+"""What scikit-learn's checks may return X in; the cast to the network's dtype comes with a check of its range."""
 
 
 class FCNNEstimator(BaseEstimator):
     """What classifier and regressor share: parameters, fitting, and the network's outputs."""
 
     _task: Literal["classification", "regression"]
+    _loss_parameter: str
+    """Which constructor parameter decides the loss, beside y."""
     _network: Network
     n_outputs_: int
     n_iter_: int
     history_: History
-    loss_curve_: list[float]
 
     def __init__(
         self,
@@ -96,6 +100,12 @@ class FCNNEstimator(BaseEstimator):
         check_is_fitted(self)
         return self._network.trainer(self.backend).model
 
+    @property
+    def loss_curve_(self) -> list[float]:
+        """The data loss of each epoch: `history_["loss"]`."""
+        check_is_fitted(self)
+        return self.history_["loss"]
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_network")
 
@@ -110,11 +120,11 @@ class FCNNEstimator(BaseEstimator):
                 X,
                 y,
                 reset=not continues,
-                dtype=design.dtype,
-                order="C",
+                dtype=_FLOATS,
                 multi_output=True,
                 y_numeric=self._task == "regression",
             )
+            X = check_features(X, None, design.dtype, f"{type(self).__name__}.fit")
             targets, n_out, design.loss = self._check_targets(y, classes, continues, partial)
             weights = self._check_weights(sample_weight, X, targets, partial)
             if continues:
@@ -141,7 +151,6 @@ class FCNNEstimator(BaseEstimator):
             self._network = network
             self.n_outputs_ = n_out
             self.history_ = _joined(previous, history)
-            self.loss_curve_ = self.history_["loss"]
             self.n_iter_ = len(self.history_)
         return self
 
@@ -161,9 +170,8 @@ class FCNNEstimator(BaseEstimator):
         weights = np.ones(len(X)) if factors is None else factors
         if sample_weight is not None:
             weights = weights * check_sample_weight(_check_sample_weight(sample_weight, X), len(X), np.float64)
-        return check_sample_weight(
-            weights if partial or not weights.any() else weights / weights.mean(), len(X), X.dtype
-        )
+        scale = 1.0 if partial or not weights.any() else weights.mean()
+        return check_sample_weight(weights / scale, len(X), X.dtype)
 
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
@@ -178,7 +186,7 @@ class FCNNEstimator(BaseEstimator):
     def _outputs(self, X: Any) -> HostArray:
         """Raw outputs (n_samples, n_outputs)."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=self._network.design.dtype, order="C")
+        X = validate_data(self, X, reset=False, dtype=_FLOATS)
         return self._network.outputs(X, self.backend)
 
     # Checking
@@ -277,7 +285,7 @@ class FCNNEstimator(BaseEstimator):
         return None if self.random_state is None else int(self.random_state)
 
     def _refuse_changes(self, built: Design, asked: Design) -> None:
-        changed = built.changes(asked)
+        changed = [self._loss_parameter if name == "loss" else name for name in built.changes(asked)]
         if changed:
             raise ValueError(
                 f"{type(self).__name__} cannot go on training after a change of {', '.join(changed)}: the network was "
@@ -295,8 +303,12 @@ def _for_targets(metric: Metric, targets: HostArray) -> Metric:
 def _joined(previous: History, new: History) -> History:
     """One history of all epochs, counted through; a column that one part lacks is NaN there."""
     done = len(previous)
-    records = [*previous.records, *(record | {"epoch": done + record["epoch"]} for record in new.records)]
-    columns = dict.fromkeys(column for part in (previous, new) for column in part.columns)
-    best = None if new.best_epoch is None else done + new.best_epoch
-    complete = [{column: record.get(column, float("nan")) for column in columns} for record in records]
-    return History(complete, stopped_by=new.stopped_by, best_epoch=best)
+    records = [record | {"epoch": done + record["epoch"]} for record in new.records]
+    if done and previous.columns != new.columns:
+        columns = dict.fromkeys([*previous.columns, *new.columns])
+        filled = [{c: record.get(c, float("nan")) for c in columns} for record in [*previous.records, *records]]
+        previous, records = History(filled[:done]), filled[done:]
+    previous.records.extend(records)
+    previous.stopped_by = new.stopped_by
+    previous.best_epoch = None if new.best_epoch is None else done + new.best_epoch
+    return previous

@@ -40,7 +40,7 @@ class Design:
     l1: float
     l2: float
     optimizer: Optimizer
-    """Never bound, and its learning rate is not part of the design: see `same_as`."""
+    """Never bound. Its learning rate alone may change while the network lives: see `changes`."""
     dtype: np.dtype[Any]
     loss: Loss
 
@@ -71,7 +71,7 @@ def with_rate(optimizer: Optimizer, rate: float | Schedule) -> Optimizer:
 
 @dataclass
 class Continued(Schedule):
-    """η(t) = then(t + elapsed): a run that goes on from an earlier one of `elapsed` epochs."""
+    """η(t) = then(t + elapsed): a run that goes on where an earlier one of `elapsed` epochs ended."""
 
     then: Schedule
     elapsed: int
@@ -109,6 +109,7 @@ class Network:
     def __init__(self, design: Design, n_in: int, n_out: int, seed: int | None, backend: Any) -> None:
         self.design, self.n_in, self.n_out = design, n_in, n_out
         self._rate = copy.deepcopy(design.optimizer.learning_rate)
+        self._rate_since = 0
         self._backend = backend
         self._lock = threading.RLock()
         self._state: _HostState | None = None
@@ -148,10 +149,11 @@ class Network:
             trainer = self.trainer(backend)
             trainer.metrics = list(metrics)
             if design.optimizer.learning_rate != self.design.optimizer.learning_rate:
-                self._rate = copy.deepcopy(design.optimizer.learning_rate)
+                self._rate, self._rate_since = copy.deepcopy(design.optimizer.learning_rate), trainer.epochs_trained
                 self.design = design
-            continues = isinstance(self._rate, Schedule) and trainer.epochs_trained > 0
-            trainer.optimizer.learning_rate = Continued(self._rate, trainer.epochs_trained) if continues else self._rate
+            elapsed = trainer.epochs_trained - self._rate_since
+            continues = elapsed > 0 and isinstance(self._rate, Schedule)
+            trainer.optimizer.learning_rate = Continued(self._rate, elapsed) if continues else self._rate
             leaves_one = len(X) > 1 and batch_size > 1 and len(X) % batch_size == 1
             return trainer.fit(
                 X,

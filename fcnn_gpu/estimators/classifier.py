@@ -74,11 +74,12 @@ class FCNNClassifier(ClassifierMixin, FCNNEstimator):
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler
     >>> X, y = load_iris(return_X_y=True)
-    >>> classifier = FCNNClassifier((16,), epochs=50, random_state=0, backend="numpy")
+    >>> classifier = FCNNClassifier((16,), learning_rate=0.01, random_state=0, backend="numpy")
     >>> make_pipeline(StandardScaler(), classifier).fit(X, y).score(X, y) > 0.95
     True
     """
 
+    _loss_parameter = "label_smoothing"
     _task = "classification"
     _multilabel: bool
     classes_: HostArray

@@ -32,6 +32,7 @@ class FCNNRegressor(RegressorMixin, FCNNEstimator):
     True
     """
 
+    _loss_parameter = "loss"
     _task = "regression"
     _y_ndim: int
 
