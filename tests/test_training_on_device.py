@@ -112,3 +112,69 @@ def test_a_diverging_run_stops_with_the_weights_from_before(device_ops: Ops) -> 
     with np.errstate(over="ignore", invalid="ignore"), pytest.raises(DivergenceError, match="epoch 1"):
         trainer.fit(X, y, epochs=3, batch_size=20, progress=False)
     assert np.isfinite(model.predict(X)).all()
+
+
+@pytest.mark.parametrize("clip", [{"clip_norm": 0.5}, {"clip_value": 0.01}], ids=["norm", "value"])
+def test_weights_smoothing_clipping_schedule_and_metrics(device_ops: Ops, clip: dict[str, Any]) -> None:
+    rng = np.random.default_rng(2)
+    X = rng.integers(0, 256, size=(75, 12)).astype(np.uint8)
+    y, w = rng.integers(0, 4, 75), rng.uniform(0.5, 2.0, 75)
+    results = []
+    for ops in (device_ops, Ops()):
+        model = network(ops, "float64")
+        loss = fcnn.CrossEntropy(label_smoothing=0.1)
+        schedule = fcnn.schedules.Warmup(fcnn.schedules.Cosine(0.05), 1)
+        trainer = fcnn.Trainer(model, loss, fcnn.SGD(schedule, momentum=0.9, **clip), metrics=["accuracy"])
+        options: dict[str, Any] = {"sample_weight": w, "class_weight": "balanced", "validation_split": 0.2}
+        history = trainer.fit(X, y, epochs=3, batch_size=16, progress=False, **options).to_dict()
+        results.append((history, model.predict(X)))
+    for name, values in results[1][0].items():
+        if name not in ("seconds", "samples_per_second"):
+            assert_close(np.asarray(results[0][0][name]), np.asarray(values), "training", name)
+    assert_close(results[0][1], results[1][1], "training", "predictions")
+
+
+def test_best_weights_come_back(device_ops: Ops) -> None:
+    X, y = data("mse")
+    results = []
+    for ops in (device_ops, Ops()):
+        model = network(ops, "float64")
+        trainer = fcnn.Trainer(model, loss="mse", optimizer=fcnn.SGD(0.2))
+        stopping = fcnn.EarlyStopping(patience=1)
+        trainer.fit(X, y, epochs=6, batch_size=25, validation_split=0.3, callbacks=[stopping], progress=False)
+        results.append(model.predict(X))
+    assert_close(results[0], results[1], "training")
+
+
+def test_the_explicit_loop(device_ops: Ops) -> None:
+    X, y = data("cross_entropy")
+    results = []
+    for ops in (device_ops, Ops()):
+        model = network(ops, "float64")
+        loss, optimizer = fcnn.CrossEntropy(), fcnn.Adam(1e-2)
+        optimizer.bind(model)
+        values = []
+        for _ in range(3):
+            outputs = model.forward(X, training=True)
+            values.append(float(loss.forward(outputs, y)))
+            model.backward(loss.backward())
+            optimizer.step()
+        results.append((np.array(values), model.predict(X)))
+    assert_close(results[0][0], results[1][0], "training")
+    assert_close(results[0][1], results[1][1], "training")
+
+
+def test_gradients_agree_with_central_differences(device_ops: Ops) -> None:
+    X, y = data("cross_entropy")
+    report = fcnn.gradient_check.check_model(network(device_ops, "float64"), "cross_entropy", X[:9], y[:9])
+    assert report.passed, report
+
+
+def test_reading_weights_and_summary(device_ops: Ops, capsys: pytest.CaptureFixture[str]) -> None:
+    model = network(device_ops, "float32")
+    dense: Any = model.layers[0]
+    W = fcnn.to_numpy(dense.W)
+    assert isinstance(W, np.ndarray)
+    assert W.shape == (10, 12)
+    model.summary()
+    assert "10×12" in capsys.readouterr().out.replace(" ", "")
