@@ -14,7 +14,9 @@ __global__ void penalty_parts(long long n, long long part_size, long long n_part
         T sum = sum_of_part<T>(part, part_size, n, [&](long long i) {
             const Segment<T>& segment = finder.at(i);
             T w = values[i];
-            return segment.l1 * fabs(w) + segment.twice_l2 / 2 * w * w;
+            // Where there is no penalty a diverged weight must not make one: 0·∞ is NaN.
+            T value = segment.l1 != 0 ? segment.l1 * fabs(w) : T(0);
+            return segment.twice_l2 != 0 ? value + segment.twice_l2 / 2 * w * w : value;
         });
         if (threadIdx.x == 0) partial[part] = sum;
     }

@@ -297,3 +297,20 @@ def test_a_training_run_is_the_same_on_both_backends(device_ops: Ops, dtype: Any
     assert expected["curve"][-1] < expected["curve"][0]
     for name, value in expected.items():
         assert_close(actual[name], value, "training", name)
+
+
+@pytest.mark.parametrize("batch", [8, 130])
+def test_half_precision_with_sums_in_float(device_ops: Ops, batch: int) -> None:
+    rng = np.random.default_rng(0)
+    Z, dA, b = rng.normal(size=(5, batch)), rng.normal(size=(5, batch)), rng.normal(size=(5, 1))
+    results = []
+    for ops, dtype in ((device_ops, np.float16), (Ops(), np.float64)):
+        A, dZ, db, sums = (ops.matrix(n, m, dtype) for n, m in ((5, batch), (5, batch), (5, 1), (5, 1)))
+        z, slope = matrix(ops, Z.astype(np.float16), dtype), matrix(ops, dA.astype(np.float16), dtype)
+        ops.bias_activation(z, ops.asarray(b.astype(np.float16), dtype), "tanh", 0.0, A)
+        ops.activation_backward(slope, A, "tanh", 0.0, dZ, db)
+        ops.row_sum(slope, sums)
+        results.append([ops.to_numpy(x) for x in (A, dZ, db, sums)])
+    for actual, expected in zip(*results, strict=True):
+        assert actual.dtype == np.float16
+        assert_close(actual, expected, "elementwise")

@@ -57,3 +57,10 @@ def test_a_weight_that_is_nan_shows_in_its_gradient(launcher: Launcher) -> None:
         "penalty", "penalized_gradient", (np.float64,), [3, 1, segments, values, np.ones(3), out], threads=3
     )
     np.testing.assert_array_equal(out, [np.nan, 1.0, 1.5])
+
+
+def test_a_weight_without_penalty_adds_nothing_even_if_infinite(launcher: Launcher) -> None:
+    values, partial = np.array([np.inf, np.nan, 2.0]), poisoned(1, np.float64)
+    segments = np.array([[2.0, 0.0, 0.0, 0.0], [3.0, 0.5, 0.25, 0.0]])
+    launcher.launch("penalty", "penalty_parts", (np.float64,), [3, 3, 1, 2, segments, values, partial], blocks=1)
+    assert partial.tolist() == [2.0]
