@@ -72,7 +72,7 @@ def examine(device: int = 0) -> Report:
     try:
         chain = probe_links(device)
     except Exception as error:  # the promise of `examine` must not hang on the promise of the probe
-        chain = [Link("GPU probe", False, f"{type(error).__name__}: {error}", "Report this as a bug of fcnn_gpu.")]
+        chain = [_failed("GPU probe", error, "Report this as a bug of fcnn_gpu.")]
     return Report(cpu, [kernels, *chain])
 
 
@@ -101,7 +101,11 @@ def _check(name: str, check: Callable[[], str], fix: str = "") -> Link:
     try:
         return Link(name, True, check())
     except Exception as error:
-        return Link(name, False, f"{type(error).__name__}: {' '.join(str(error).split())}", fix)
+        return _failed(name, error, fix)
+
+
+def _failed(name: str, error: Exception, fix: str) -> Link:
+    return Link(name, False, f"{type(error).__name__}: {' '.join(str(error).split())}", fix)
 
 
 def _python() -> str:

@@ -89,7 +89,7 @@ class TrainOptions:
         return [int(part) for part in parts]
 
     def network(self, n_outputs: int, standardized: bool) -> list[Layer]:
-        """Dense → batch norm → activation → dropout, as far as asked for, per hidden width; then a linear last layer."""
+        """Per hidden width Dense → batch norm → activation → dropout, as far as asked for; then a linear last layer."""
         layers: list[Layer] = []
         for width in self.widths:
             if self.batch_norm:
@@ -109,9 +109,11 @@ class TrainOptions:
 
     def make_optimizer(self) -> Optimizer:
         """The optimizer with its schedule."""
-        kind = OPTIMIZERS[self.optimizer]
-        rate = LEARNING_RATES.get(self.optimizer, kind.learning_rate) if self.lr is None else self.lr
-        return kind(SCHEDULES[self.schedule](rate), clip_norm=self.clip_norm)
+        kind, schedule = OPTIMIZERS[self.optimizer], SCHEDULES[self.schedule]
+        rate = self.lr
+        if rate is None:
+            rate = LEARNING_RATES.get(self.optimizer, kind().learning_rate)  # type: ignore[call-arg]
+        return kind(schedule(rate), clip_norm=self.clip_norm)  # type: ignore[call-arg]
 
     def loss(self, task: str, multilabel: bool) -> str:
         """The loss that a task calls for."""
