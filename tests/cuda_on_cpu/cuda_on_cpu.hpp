@@ -183,7 +183,7 @@ inline void __threadfence_block() {}
 
 // The threads of the emulation take turns on one CPU thread and are never interrupted: plain updates are atomic.
 namespace cuda_on_cpu {
-template <typename T, typename Update> T updated(T* address, Update update) {
+template <typename T, typename Update> __attribute__((no_sanitize("thread"))) T updated(T* address, Update update) {
     const T old = *address;
     *address = update(old);
     return old;

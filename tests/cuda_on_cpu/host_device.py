@@ -3,7 +3,7 @@
 What a launch checks beyond its results: every read and write outside an argument array (they lie between guard
 pages and poisoned red zones), writes to const arrays, indices outside shared arrays, misaligned vector accesses,
 barriers and warp collectives that not every thread reaches, undefined integer arithmetic. Shared memory starts as
-NaN in every block; blocks, warps and lanes run in an order shuffled by `seed`.
+NaN in every block; blocks, warps and lanes run in an order shuffled by `seed`; data races are found (races.hpp).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -29,7 +30,7 @@ from fcnn_gpu.backend._kernels import Argument, KernelCompileError
 HERE = Path(__file__).parent
 
 _COMMON_FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno")
-_SCHEDULER_FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror")
+_PART_FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror")
 # Checks of the kernel's own arithmetic and indices; scheduler.cpp has the functions that they call. Uninitialized
 # variables hold a pattern instead of a lucky zero. Templates' statics stay private to their library.
 _KERNEL_FLAGS = (
@@ -42,6 +43,9 @@ _KERNEL_FLAGS = (
     "-ftrivial-auto-var-init=pattern",
     "-fsanitize=bounds,alignment,null,integer-divide-by-zero,shift,signed-integer-overflow",
 )
+# The calls before loads and stores are defined in races.cpp. As functions are linked without the sanitizer's library,
+# the compiler is told not to note their beginnings and ends.
+_RACE_FLAGS = ("-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0")
 
 
 class KernelFault(RuntimeError):
@@ -68,8 +72,8 @@ class _Argument(ctypes.Structure):
     )
 
 
-class _Range(ctypes.Structure):
-    _fields_ = (("begin", ctypes.c_void_p), ("bytes", ctypes.c_uint64))
+class _SharedArray(ctypes.Structure):
+    _fields_ = (("name", ctypes.c_char_p), ("begin", ctypes.c_void_p), ("bytes", ctypes.c_uint64))
 
 
 class _Launch(ctypes.Structure):
@@ -79,12 +83,13 @@ class _Launch(ctypes.Structure):
         ("block", ctypes.c_uint32),
         ("dynamic_shared", ctypes.c_uint64),
         ("seed", ctypes.c_uint64),
+        ("check_races", ctypes.c_uint64),
         ("n_buffers", ctypes.c_uint64),
         ("buffers", ctypes.POINTER(_Buffer)),
         ("n_arguments", ctypes.c_uint64),
         ("arguments", ctypes.POINTER(_Argument)),
         ("n_static_shared", ctypes.c_uint64),
-        ("static_shared", ctypes.POINTER(_Range)),
+        ("static_shared", ctypes.POINTER(_SharedArray)),
         ("stacks", ctypes.c_void_p),
     )
 
@@ -125,8 +130,21 @@ class _Library:
         assert entry is not None
         base = entry - next(int(s[0], 16) for s in symbols if s[-1] == "cuda_on_cpu_launch")
         shared = [s for s in symbols if len(s) == 4 and s[2] in "bBvVuU" and s[3].startswith("_ZZ")]
-        kept = [s for s in shared if "cuda_on_cpu" not in s[3]]
-        return (_Range * len(kept))(*(_Range(base + int(s[0], 16), int(s[1], 16)) for s in kept))
+        arrays = [
+            _SharedArray(_last_name(s[3]).encode(), base + int(s[0], 16), int(s[1], 16))
+            for s in shared
+            if "cuda_on_cpu" not in s[3]
+        ]
+        return (_SharedArray * len(arrays))(*arrays)
+
+
+def _last_name(mangled: str) -> str:
+    """The variable's name at the end of a mangled one: `of_warp` of `_ZZ12block_reduceI...EvE7of_warp`."""
+    for match in reversed(list(re.finditer(r"(?<!\d)\d+", mangled))):
+        name = mangled[match.end() : match.end() + int(match[0])]
+        if len(name) == int(match[0]) and name.isidentifier():
+            return name
+    return mangled
 
 
 class HostDevice:
@@ -134,13 +152,22 @@ class HostDevice:
 
     Args:
         seed: the order of blocks, warps and lanes; with 0, blocks run in their order.
+        check_races: look at every access, and stop a launch at the first data race or read of shared memory that
+            nothing was written to (races.hpp). A launch takes about three times as long.
         sources: kernel text by stem, for kernels that are not files (tests of the emulation itself).
     """
 
     array_type: type = np.ndarray
 
-    def __init__(self, *, seed: int = 1, sources: dict[str, tuple[str, dict[str, Kernel]]] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        check_races: bool = True,
+        sources: dict[str, tuple[str, dict[str, Kernel]]] | None = None,
+    ) -> None:
         self.seed = seed
+        self.check_races = check_races
         self._sources = sources or {}
         self._libraries: dict[str, _Library] = {}
 
@@ -154,7 +181,7 @@ class HostDevice:
         if stem not in self._libraries:
             text, found = self._sources[stem] if stem in self._sources else (source(stem), kernels(stem))
             expressions = tuple(i.expression for k in found.values() for i in k.instances)
-            self._libraries[stem] = _load(stem, text, expressions)
+            self._libraries[stem] = _load(stem, text, expressions, self.check_races)
         return self._libraries[stem]
 
     def run(
@@ -179,6 +206,7 @@ class HostDevice:
             block,
             shared,
             self.seed,
+            self.check_races,
             len(regions),
             buffers,
             len(arguments),
@@ -260,7 +288,7 @@ def _marshalled(argument: Argument, regions: list[_Region], alive: list[Any]) ->
 
 
 @functools.cache
-def _load(stem: str, text: str, expressions: tuple[str, ...]) -> _Library:
+def _load(stem: str, text: str, expressions: tuple[str, ...], check_races: bool) -> _Library:
     # g++ has no counterpart of `extern __shared__`: the scheduler defines the one array that it may name.
     body = text.replace("extern __shared__", "extern")
     entries = ",\n    ".join(f"EntryOf<&::{e}>::entry()" for e in expressions)
@@ -269,36 +297,44 @@ def _load(stem: str, text: str, expressions: tuple[str, ...]) -> _Library:
         f"namespace cuda_on_cpu {{\nconst Entry entries[] = {{\n    {entries}}};\n"
         f"const size_t n_entries = {len(expressions)};\n}}\n"
     )
-    library = _compiled(f"{stem}.so", program, (*_COMMON_FLAGS, *_KERNEL_FLAGS, "-shared"), _scheduler())
-    return _Library(library, expressions)
-
-
-@functools.cache
-def _scheduler() -> Path:
-    return _compiled(
-        "scheduler.o",
-        (HERE / "scheduler.cpp").read_text(encoding="utf-8"),
-        (*_COMMON_FLAGS, *_SCHEDULER_FLAGS, "-c"),
+    flags = (*_COMMON_FLAGS, *_KERNEL_FLAGS, *(_RACE_FLAGS if check_races else ()), "-c")
+    kernels_object = _built(f"{stem}.o", flags, program)
+    # Linked without the sanitizers' flags, which would bring their libraries.
+    return _Library(
+        _built(f"{stem}.so", ("-shared",), kernels_object, *map(_part, ("scheduler", "races"))), expressions
     )
 
 
-def _compiled(name: str, program: str, flags: Sequence[str], *objects: Path) -> Path:
-    """The compiler's output for `program`, kept in the cache folder under the hash of all that it depends on."""
+@functools.cache
+def _part(name: str) -> Path:
+    """A part of the emulation itself, compiled."""
+    return _built(f"{name}.o", (*_COMMON_FLAGS, *_PART_FLAGS, "-c"), (HERE / f"{name}.cpp").read_text(encoding="utf-8"))
+
+
+def _built(name: str, flags: Sequence[str], *inputs: str | Path) -> Path:
+    """The compiler's output for program texts and objects, cached in a folder under the hash of what it depends on."""
     compiler = _compiler()
     if compiler is None:
         raise FileNotFoundError(missing_compiler())
-    key = hashlib.sha256(repr((program, tuple(flags), compiler, os.environ.get("CXXFLAGS", ""))).encode())
-    for part in (*sorted(HERE.glob("*.hpp")), *sorted((HERE / "include").glob("*.h")), *objects):
-        key.update(part.read_bytes())
+    extra = tuple(os.environ.get("CXXFLAGS", "").split())
+    key = hashlib.sha256(repr((tuple(flags), compiler, extra)).encode())
+    for header in (*sorted(HERE.glob("*.hpp")), *sorted((HERE / "include").glob("*.h"))):
+        key.update(header.read_bytes())
+    for part in inputs:
+        key.update(part.encode() if isinstance(part, str) else part.read_bytes())
     folder = Path(tempfile.gettempdir()) / f"cuda_on_cpu-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     target = folder / f"{key.hexdigest()[:24]}-{name}"
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            text, output = Path(scratch) / "program.cpp", Path(scratch) / name
-            text.write_text(program, encoding="utf-8")
-            command = [compiler, *flags, *os.environ.get("CXXFLAGS", "").split()]
-            command += [f"-I{HERE}", f"-I{HERE / 'include'}", str(text), *map(str, objects), "-o", str(output)]
+            files = []
+            for part in inputs:
+                file = part if isinstance(part, Path) else Path(scratch) / "program.cpp"
+                if isinstance(part, str):
+                    file.write_text(part, encoding="utf-8")
+                files.append(str(file))
+            output = Path(scratch) / name
+            command = [compiler, *flags, *extra, f"-I{HERE}", f"-I{HERE / 'include'}", *files, "-o", str(output)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise KernelCompileError(f"{name} does not compile for the CPU:\n{done.stderr[-6000:]}")

@@ -1,5 +1,7 @@
 #include "scheduler.hpp"
 
+#include "races.hpp"
+
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -122,6 +124,8 @@ Thread threads[max_threads];
 Context scheduler_context;
 Thread* current = nullptr;
 unsigned n_threads;
+unsigned n_barriers;                                // that the present block has passed
+unsigned n_warp_barriers[max_threads / warp_size], n_warp_collectives[max_threads / warp_size];  // by the full warp
 std::vector<char*> free_stacks;
 std::vector<Region> regions;
 Fault fault;
@@ -202,6 +206,9 @@ uint64_t source_value(const Thread* warp, unsigned mask, int source) {
 
 void complete(Thread* warp, unsigned mask) {
     const Collective kind = warp[__builtin_ctz(mask)].kind;
+    const unsigned number = index_of(warp) / warp_size;
+    n_warp_collectives[number] += mask == ~0u;
+    n_warp_barriers[number] += mask == ~0u && kind == Collective::sync;
     unsigned ballot = 0;
     for (unsigned lane = 0; lane < warp_size; ++lane)
         if (mask >> lane & 1u) ballot |= static_cast<unsigned>(warp[lane].value != 0) << lane;
@@ -287,6 +294,8 @@ void run_block(Random& random) {
     random.shuffle(lanes, warp_size);
     for (unsigned i = 0; i < n_threads; ++i) threads[i].state = State::fresh;
     barrier = Barrier{};
+    n_barriers = 0;
+    for (unsigned w = 0; w < n_warps; ++w) n_warp_barriers[w] = n_warp_collectives[w] = 0;
     collect_stacks();
 
     for (bool backwards = false;; backwards = !backwards) {
@@ -316,6 +325,7 @@ void run_block(Random& random) {
             threads[i].barrier_result = barrier.count;
         }
         barrier.arrived = 0;
+        ++n_barriers;
     }
 }
 
@@ -425,7 +435,22 @@ void run_grid(const Launch& launch) {
     }
 }
 
+void watch_memory(const Launch& launch) {
+    for (const Region& region : regions) watch(region.buffer->name, region.data, region.buffer->bytes, Memory::global);
+    for (size_t i = 0; i < launch.n_static_shared; ++i) {
+        const SharedArray& array = launch.static_shared[i];
+        watch(array.name, array.begin, array.bytes, Memory::shared);
+    }
+    watch("the dynamic shared memory", dynamic_shared, launch.dynamic_shared, Memory::shared);
+}
+
 }  // namespace
+
+Moment now() {
+    const unsigned thread = index_of(current);
+    return {blockIdx.x, thread, n_barriers, n_warp_barriers[thread / warp_size], n_warp_collectives[thread / warp_size]};
+}
+bool is_running() { return current != nullptr; }
 
 int block_barrier(Vote vote, int predicate, const char* file, int line) {
     if (barrier.arrived == 0) {
@@ -568,9 +593,11 @@ __attribute__((visibility("default"))) int cuda_on_cpu_launch(const cuda_on_cpu:
     if (!fault.failed) {
         kernel = entry.invoke;
         kernel_arguments = values.data();
+        if (launch->check_races) watch_memory(*launch);
         catch_faults();
         run_grid(*launch);
         release_faults();
+        forget_all();
         current = nullptr;
         for (const Region& region : regions)
             if (!fault.failed) check_red_zones(region);

@@ -46,7 +46,8 @@ struct Argument {
     uint64_t size;
 };
 
-struct Range {
+struct SharedArray {
+    const char* name;
     void* begin;
     uint64_t bytes;
 };
@@ -56,12 +57,13 @@ struct Launch {
     uint32_t grid, block;
     uint64_t dynamic_shared;
     uint64_t seed;
+    uint64_t check_races;
     uint64_t n_buffers;
     const Buffer* buffers;
     uint64_t n_arguments;
     const Argument* arguments;
     uint64_t n_static_shared;
-    const Range* static_shared;
+    const SharedArray* static_shared;
     char* stacks;  // from cuda_on_cpu_make_stacks, one set for all libraries of a process
 };
 

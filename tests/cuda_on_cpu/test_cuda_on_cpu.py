@@ -25,11 +25,12 @@ def run(
     block: int = 32,
     shared: int = 0,
     seed: int = 1,
+    check_races: bool = False,
 ) -> None:
     """Execute the one kernel in `text`."""
     text = f'#line 1 "text.cu"\n{text}'
     kernel = parse_kernels("text", text)[0]
-    device = HostDevice(seed=seed, sources={"text": (text, {kernel.name: kernel})})
+    device = HostDevice(seed=seed, check_races=check_races, sources={"text": (text, {kernel.name: kernel})})
     checked = [Argument(p, a) for p, a in zip(kernel.parameters, arguments, strict=True)]
     device.run(kernel, kernel.instances[0], grid, block, shared, checked)
 
@@ -276,6 +277,102 @@ def test_views_that_overlap_share_memory() -> None:
     assert whole.tolist() == [2, 1, 2, 3]
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("text", "grid", "message"),
+    [
+        (
+            REVERSE.replace("BARRIER", ""),
+            1,
+            r"of tile, (which thread \d+ of the same block wrote|shared memory that nothing)",
+        ),
+        (
+            """__global__ void read_then_write(int* x /* any (_) */) {
+                const int other = x[(threadIdx.x + 1) % 32];
+                x[threadIdx.x] = other;
+            }""",
+            1,
+            r"(reads|writes) byte \d+ of x, which thread \d+ of the same block (read|wrote) with no barrier between",
+        ),
+        (
+            "__global__ void both(int* x /* any (_) */) { if (threadIdx.x < 2) x[7] = 1; }",
+            1,
+            "writes byte 28 of x, which thread [01] of the same block wrote",
+        ),
+        (
+            "__global__ void blocks(int* x /* any (_) */) { if (threadIdx.x == 0) x[blockIdx.x] = x[blockIdx.x / 2]; }",
+            4,
+            r"of x, which thread 0 of block \d (read|wrote) in the same launch",
+        ),
+        (
+            """__global__ void many_readers(int* x /* any (_) */) {
+                __shared__ int total;
+                if (threadIdx.x == 5) total = 3;
+                __syncthreads();
+                x[threadIdx.x] = total;
+                if (threadIdx.x == 5) total = 4;
+            }""",
+            1,
+            r"byte 0 of total, which thread \d+ of the same block (read|wrote)",
+        ),
+        (
+            """__global__ void write_exchange_read(int* x /* any (_) */) {
+                x[threadIdx.x] = 1;
+                const int lane = __shfl_xor_sync(0xffffffffu, (int)threadIdx.x, 1);
+                x[threadIdx.x + 32] = x[lane];
+            }""",
+            1,
+            r"reads byte \d+ of x, which thread \d+ of the same block wrote",
+        ),
+        (
+            """__global__ void unwritten(int* x /* any (_) */) {
+                __shared__ int t[32];
+                if (threadIdx.x != 3) t[threadIdx.x] = 1;
+                x[threadIdx.x] = t[threadIdx.x];
+            }""",
+            1,
+            "reads byte 12 of t, shared memory that nothing has been written to",
+        ),
+    ],
+)
+def test_races_are_reported(text: str, grid: int, message: str, seed: int) -> None:
+    with pytest.raises(KernelFault, match=message):
+        run(text, [np.zeros(1024, np.int32)] * text.count("/*"), grid=grid, seed=seed, check_races=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "grid"),
+    [
+        (REVERSE.replace("BARRIER", "__syncthreads();"), 3),
+        (
+            """__global__ void warp_rounds(int* x /* any (_) */) {
+                __shared__ int tile[32];
+                for (int round = 0; round < 3; ++round) {
+                    tile[threadIdx.x] = round;
+                    __syncwarp();
+                    x[threadIdx.x] = tile[31 - threadIdx.x] + tile[0];
+                    __syncwarp();
+                }
+            }""",
+            1,
+        ),
+        (
+            """__global__ void read_exchange_write(int* x /* any (_) */) {
+                const int first = x[0];
+                const int sum = __shfl_xor_sync(0xffffffffu, first, 1) + first;
+                if (threadIdx.x == 0) x[0] += sum;
+            }""",
+            1,
+        ),
+        ("__global__ void tickets(int* x /* any (_) */) { atomicAdd(x, 1); }", 5),
+        ("__global__ void own(double* x /* any (_) */) { x[blockIdx.x * blockDim.x + threadIdx.x] *= 2; }", 3),
+    ],
+)
+def test_ordered_accesses_are_no_races(text: str, grid: int) -> None:
+    dtype = np.float64 if "double" in text else np.int32
+    run(text, [np.zeros(1024, dtype) for _ in range(text.count("/*"))], grid=grid, check_races=True)
+
+
 HALF_ROUND_TRIP = """
 __global__ void round_trip(int n, const FROM* x /* any (n) */, TYPE* y /* any (n) */, float* z /* any (n) */) {
     for (int i = threadIdx.x; i < n; i += blockDim.x) {
@@ -342,7 +439,7 @@ def test_the_portable_context_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXXFLAGS", "-DCUDA_ON_CPU_UCONTEXT")
     from tests.cuda_on_cpu import host_device
 
-    for cached in (host_device._load, host_device._scheduler):
+    for cached in (host_device._load, host_device._part):
         cached.cache_clear()
     try:
         x = np.arange(256, dtype=np.int32)
@@ -352,7 +449,7 @@ def test_the_portable_context_switch(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(KernelFault, match="past the end of y"):
             run(REVERSE.replace("BARRIER", "y[4096 * 16] = 1;"), [x, y], block=256)
     finally:
-        for cached in (host_device._load, host_device._scheduler):
+        for cached in (host_device._load, host_device._part):
             cached.cache_clear()
 
 

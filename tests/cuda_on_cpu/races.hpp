@@ -1,0 +1,29 @@
+// Data races and uninitialized shared memory, found by looking at every access of a kernel.
+//
+// The kernel's text is compiled with -fsanitize=thread, which puts a call before each load and store, but it is linked
+// with the calls' definitions in races.cpp and not with the sanitizer's library: CUDA's rules are not those of CPU threads.
+// Two accesses of one place, one of them a write, race unless a barrier lies between them (in one block) or a __syncwarp
+// of the full warp (in one warp). A read comes before a write that follows a full shuffle or vote of the warp, too: what was
+// read has arrived before it can be exchanged. But a write is not visible after a shuffle: that takes a __syncwarp.
+// Between two blocks of a launch nothing lies. Atomics are not looked at.
+#pragma once
+
+#include "scheduler.hpp"
+
+namespace cuda_on_cpu {
+
+// Where in the program the running thread is.
+struct Moment {
+    unsigned block, thread, barriers;
+    unsigned warp_barriers;     // __syncwarps of the full warp
+    unsigned warp_collectives;  // these, and its full shuffles and votes
+};
+Moment now();
+bool is_running();
+
+enum class Memory { global, shared };
+
+void watch(const char* name, const void* begin, size_t bytes, Memory memory);
+void forget_all();
+
+}  // namespace cuda_on_cpu
