@@ -68,7 +68,6 @@ def _expected_failures(estimator: Any) -> dict[str, str]:
     expected_failed_checks=_expected_failures,
     xfail_strict=True,
 )
-@pytest.mark.filterwarnings("default")
 def test_scikit_learns_checks(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
 
