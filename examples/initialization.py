@@ -1,8 +1,8 @@
 """How large should initial weights be? So large that the signal neither dies nor explodes on its way through.
 
 One weighted sum of n_in inputs has Var(z) = n_in · Var(w) · E[a²]. Xavier's weights (for tanh) and He's (for ReLU)
-choose Var(w) such that the variance of the pre-activations Z stays of the same order from layer to layer; N(0, 0.01) does
-not look at n_in, and the signal dies. This program measures it in networks of twenty layers on standard normal inputs.
+choose Var(w) such that the variance of the pre-activations Z stays of the same order from layer to layer; N(0, 0.01)
+does not look at n_in, and the signal dies. This program measures it in twenty layers on standard normal inputs.
 
     python examples/initialization.py
 """
