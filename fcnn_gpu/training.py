@@ -15,6 +15,7 @@ from ._checks import check_bool, check_integer, check_real
 from ._diagnosis import DivergenceError, find_fault
 from ._inputs import check_features, check_same_length
 from ._types import Array, HostArray
+from .backend import quiet_arithmetic
 from .callbacks import Callback, ProgressBar, check_callbacks
 from .data import DeviceData, class_weights_to_sample_weights, epoch_order, split_validation
 from .history import History
@@ -126,7 +127,7 @@ class Trainer:
         run = _Run(self, data, train[1], held_out, shuffle, drop_last)
         started: list[Callback] = []
         try:
-            with _interruptible() as interrupted, np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            with _interruptible() as interrupted, quiet_arithmetic():
                 for observer in observers:
                     observer.on_train_begin(self)
                     started.append(observer)

@@ -1,6 +1,7 @@
 """Where arrays live and arithmetic happens: NumPy on the host, CuPy with our kernels on a CUDA device."""
 
 from ._ops import Ops as Ops
+from ._ops import quiet_arithmetic as quiet_arithmetic
 from ._select import BackendError as BackendError
 from ._select import ops_for as ops_for
 from ._select import resolve_backend as resolve_backend

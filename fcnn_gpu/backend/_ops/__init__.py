@@ -10,6 +10,7 @@ contiguous; a weight matrix is (n_out, n_in) and C-ordered; biases and normaliza
 from ._activation import ELEMENTWISE as ELEMENTWISE
 from ._activation import ActivationOps
 from ._array import BLOCK as BLOCK
+from ._array import quiet_arithmetic as quiet_arithmetic
 from ._batch import BatchOps
 from ._dropout import DropoutOps
 from ._loss import ELEMENTWISE_LOSSES as ELEMENTWISE_LOSSES

@@ -269,7 +269,7 @@ class ActivationOps(ArrayOps):
         """
         Zt, P = Z.T, out.T
         column = self.scratch("row", Zt.shape[0], Z.dtype).reshape(-1, 1)
-        np.maximum.reduce(Zt, axis=1, keepdims=True, out=column)
+        self._row_maxima(Zt, column)
         np.subtract(Zt, column, out=P)
         np.exp(P, out=P)
         np.matmul(P, self.ones(P.shape[1], P.dtype).T, out=column)

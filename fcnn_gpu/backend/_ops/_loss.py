@@ -36,7 +36,7 @@ class LossOps(ArrayOps):
         batch, n_classes = Zt.shape
         log_sum = self.scratch("row", batch, Z.dtype)
         column = log_sum.reshape(-1, 1)
-        np.maximum.reduce(Zt, axis=1, keepdims=True, out=column)
+        self._row_maxima(Zt, column)
         shifted = self.scratch("logits", Z.size, Z.dtype).reshape(Zt.shape)
         np.subtract(Zt, column, out=shifted)
         np.exp(shifted, out=P)

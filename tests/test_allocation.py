@@ -1,0 +1,153 @@
+"""On NumPy a training step in its steady state allocates no array memory, whatever the layers' width."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fcnn_gpu as fcnn
+from fcnn_gpu._types import HostArray
+from fcnn_gpu.activations import ACTIVATIONS
+from fcnn_gpu.backend import quiet_arithmetic
+from fcnn_gpu.data import DeviceData, epoch_order
+from fcnn_gpu.losses import LOSSES
+from fcnn_gpu.optimizers import OPTIMIZERS
+from fcnn_gpu.training import _Run
+
+KIBIBYTE = 1024
+LARGEST_GROWTH = 1 * KIBIBYTE
+"""Python objects come and go; nothing may stay."""
+LARGEST_PEAK = 10 * KIBIBYTE
+"""Objects of the step under way, and the buffer of 4 KiB (8 in float64) that NumPy takes for an operand it broadcasts."""
+
+BATCH = 16
+
+
+def _memory(
+    layers: list[Any],
+    *,
+    n_in: int = 24,
+    loss: Any = "cross_entropy",
+    optimizer: Any = "sgd",
+    weighted: bool = False,
+    dtype: str = "float32",
+    targets: Callable[[np.random.Generator, int, int], HostArray] | None = None,
+) -> tuple[int, int]:
+    """(growth, peak) in bytes that 100 steps trace beyond what was there before them."""
+    model = fcnn.Sequential(layers, n_in=n_in, seed=0, backend="numpy", dtype=dtype)
+    trainer = fcnn.Trainer(model, loss=loss, optimizer=optimizer, metrics=["accuracy"])
+    rng = np.random.default_rng(0)
+    n = 2 * BATCH + BATCH // 2  # the last batch is a smaller one
+    X = rng.normal(size=(n, n_in)).astype(dtype)
+    y = rng.integers(0, model.n_out, n) if targets is None else targets(rng, n, model.n_out)
+    prepared = trainer.loss.prepare_targets(y, model.n_out, model.dtype)
+    weights = rng.uniform(0.5, 2.0, n).astype(dtype) if weighted else None
+    data = DeviceData(model.ops, X, prepared, weights, BATCH)
+    trainer.n_epochs, trainer.steps_per_epoch = 1, 3
+    run = _Run(trainer, data, prepared, None, True, False)
+    data.start_epoch(epoch_order(n, 0, 0, True))
+
+    def steps(n_steps: int) -> None:
+        for i in range(n_steps):
+            if i % 3 == 0:
+                model.ops.fill(data.cursor, 0)
+            run._set_learning_rate(i / n_steps)
+            (run._last if i % 3 == 2 else run._full)()
+
+    with quiet_arithmetic():
+        gc.collect()
+        tracemalloc.start()
+        try:
+            steps(60)  # scratch grows to its size, and NumPy's own small caches fill
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            steps(100)
+            after, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert trainer.optimizer.control.failed_step[0] == -1  # the steps did their work
+    return after - before, peak - before
+
+
+def _assert_steady(memory: tuple[int, int]) -> None:
+    growth, peak = memory
+    assert growth < LARGEST_GROWTH
+    assert peak < LARGEST_PEAK
+
+
+@pytest.mark.parametrize("width", [8, 128, 1024, 2048])
+def test_any_width(width: int) -> None:
+    layers = [fcnn.Dense(width, activation="relu"), fcnn.Dense(64, activation="tanh"), fcnn.Dense(10)]
+    _assert_steady(_memory(layers, optimizer="adam"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+def test_every_activation(activation: str, dtype: str) -> None:
+    layers = [fcnn.Dense(600, activation=activation), fcnn.Activation(activation), fcnn.Dense(10)]
+    _assert_steady(_memory(layers, dtype=dtype))
+
+
+LAYERS: dict[str, Callable[[], list[fcnn.Layer]]] = {
+    "dense": lambda: [fcnn.Dense(500, bias=False)],
+    "activation": lambda: [fcnn.Activation("silu")],
+    "dropout": lambda: [fcnn.Dropout(0.3)],
+    "batch_norm": lambda: [fcnn.BatchNorm()],
+    "layer_norm": lambda: [fcnn.LayerNorm()],
+    "residual": lambda: [fcnn.Residual([fcnn.Dense(600, activation="relu"), fcnn.Dropout(0.1)])],
+}
+
+
+def test_every_layer_type_is_measured() -> None:
+    assert set(LAYERS) == set(fcnn.layers.LAYERS)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", list(LAYERS))
+def test_every_layer(name: str, dtype: str) -> None:
+    layers = [fcnn.Dense(600, activation="relu"), *LAYERS[name](), fcnn.Dense(10)]
+    _assert_steady(_memory(layers, dtype=dtype))
+
+
+def test_a_residual_layer_with_a_projection() -> None:
+    block = [fcnn.BatchNorm(), fcnn.Dense(300, activation="gelu"), fcnn.LayerNorm()]
+    _assert_steady(_memory([fcnn.Dense(600), fcnn.Residual(block), fcnn.Dense(10)]))
+
+
+@pytest.mark.parametrize("clip", [{}, {"clip_norm": 1e-3}, {"clip_value": 1e-4}], ids=["free", "norm", "value"])
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_every_optimizer_with_penalties_and_clipping(name: str, clip: dict[str, float]) -> None:
+    optimizer = OPTIMIZERS[name](**clip)  # type: ignore[arg-type]
+    _assert_steady(_memory([fcnn.Dense(900, l1=1e-4, l2=1e-4), fcnn.Dense(10, l2=0.1)], optimizer=optimizer))
+
+
+@pytest.mark.parametrize("optimizer", [fcnn.SGD(momentum=0.9, nesterov=True), fcnn.RMSprop(momentum=0.9)], ids=repr)
+def test_momentum(optimizer: Any) -> None:
+    _assert_steady(_memory([fcnn.Dense(900), fcnn.Dense(10)], optimizer=optimizer))
+
+
+def test_a_schedule() -> None:
+    optimizer = fcnn.SGD(fcnn.schedules.Warmup(fcnn.schedules.Cosine(0.1), epochs=0.5))
+    _assert_steady(_memory([fcnn.Dense(900), fcnn.Dense(10)], optimizer=optimizer))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_every_loss(name: str, weighted: bool) -> None:
+    values = None if name == "cross_entropy" else lambda rng, n, n_out: rng.random((n, n_out))
+    _assert_steady(_memory([fcnn.Dense(64), fcnn.Dense(500)], loss=name, targets=values, weighted=weighted))
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["labels", "soft"])
+@pytest.mark.parametrize("options", [{"label_smoothing": 0.1}, {"class_weight": [0.5] * 500}, {}], ids=str)
+def test_every_option_of_the_cross_entropy(options: dict[str, Any], soft: bool) -> None:
+    if "class_weight" in options:
+        options = options | {"label_smoothing": 0.1}
+    values = (lambda rng, n, n_out: rng.dirichlet(np.ones(n_out), n)) if soft else None
+    loss = fcnn.CrossEntropy(**options)
+    _assert_steady(_memory([fcnn.Dense(64), fcnn.Dense(500)], loss=loss, targets=values, weighted=True))
