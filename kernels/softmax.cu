@@ -12,7 +12,7 @@ __global__ void softmax_forward(long long n, long long batch, const T* Z /* F (n
     for (long long j = first_sample<GROUP>(); j < batch; j += sample_stride<GROUP>()) {
         const T* z = Z + j * n;
         T* p = out + j * n;
-        T largest = z[0];
+        T largest = -infinity<T>();
         for (long long i = first_unit<GROUP>(); i < n; i += unit_stride<GROUP>()) {
             largest = z[i] > largest ? z[i] : largest;
         }

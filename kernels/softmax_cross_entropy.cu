@@ -33,7 +33,7 @@ __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accu
         const T* target = targets != nullptr ? targets + j * n_classes : nullptr;
         long long label = labels != nullptr ? labels[j] : -1;
 
-        A largest = to_accumulator(z[0]);
+        A largest = -infinity<A>();
         for (long long c = first_unit<GROUP>(); c < n_classes; c += unit_stride<GROUP>()) {
             largest = to_accumulator(z[c]) > largest ? to_accumulator(z[c]) : largest;
         }
