@@ -17,6 +17,7 @@ import fcnn_gpu as fcnn
 from fcnn_gpu._registry import Registry
 from fcnn_gpu.activations import ACTIVATIONS
 from fcnn_gpu.backend._kernel_source import kernels, stems
+from fcnn_gpu.backend._probe import probe_links
 from fcnn_gpu.datasets import CATALOGUE
 from fcnn_gpu.initializers import INITIALIZERS
 from fcnn_gpu.layers import LAYERS
@@ -147,12 +148,12 @@ def test_the_sections_of_the_gradients_page_are_numbered_in_order() -> None:
 # Tables
 
 
-def table(page: Path, heading: str) -> list[list[str]]:
-    """The cells of the first table under a heading, header and rule left out."""
+def table(page: Path, heading: str, number: int = 1) -> list[list[str]]:
+    """The cells of the first, second, ... table under a heading, header and rule left out."""
     section = re.split(rf"^#+ {re.escape(heading)}.*$", page.read_text("utf-8"), maxsplit=1, flags=re.MULTILINE)[1]
-    lines = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)
-    assert lines, f"no table under {heading!r}"
-    rows = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in lines[0].splitlines()]
+    tables = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    assert len(tables) >= number, f"no table {number} under {heading!r}"
+    rows = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in tables[number - 1].splitlines()]
     assert len({len(row) for row in rows}) == 1, f"the rows under {heading!r} differ in their number of cells"
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
@@ -214,6 +215,11 @@ def test_readme_and_install_page_name_the_extras() -> None:
         named = {e for group in re.findall(r"\.\[([\w,-]+)\]", page.read_text("utf-8")) for e in group.split(",")}
         assert named <= extras
         assert {extra for extra in extras if extra.startswith("cuda")} <= named
+
+
+def test_install_page_explains_every_link_of_the_gpu_set_up() -> None:
+    rows = [row[0] for row in table(ROOT / "docs" / "install.md", "For a GPU", number=2)]
+    assert rows == [link.name for link in probe_links()]
 
 
 def test_one_version() -> None:
