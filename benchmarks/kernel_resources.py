@@ -2,7 +2,7 @@
 
     python benchmarks/kernel_resources.py [STEM ...] [--architecture sm_90 ...]
 
-Needs no GPU: NVRTC compiles for any architecture. A spill (registers kept in memory) is shown in red.
+Needs no GPU: NVRTC compiles for any architecture. blocks/SM: how many blocks fit a multiprocessor's registers. A spill (registers kept in memory) is shown in red.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def occupancy_limit(need: Resources, block: int) -> int:
 def resource_table(stem: str, architecture: str) -> Table:
     """One row per instance of kernels/<stem>.cu."""
     table = Table(title=f"{stem}.cu, {architecture}", title_justify="left")
-    table.add_column("instance", overflow="fold")
-    for heading in ("block", "registers", "blocks by registers", "spilled bytes", "stack bytes", "shared bytes"):
+    table.add_column("instance", no_wrap=True)
+    for heading in ("block", "registers", "blocks/SM", "spilled B", "stack B", "shared B"):
         table.add_column(heading, justify="right")
     found: dict[Instance, Resources] = compile_check(stem, architecture).resources
     for instance, need in found.items():
@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(missing, file=sys.stderr)
         return 1
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)  # a file or pipe has no width of its own
     for stem in options.stem or stems():
         for architecture in options.architecture:
             console.print(resource_table(stem, architecture))

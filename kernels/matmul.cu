@@ -81,14 +81,14 @@ template <typename A> struct alignas(16) Four {
 template <typename T, typename O, int TILE, MatrixOrder ORDER_A, MatrixOrder ORDER_B>
 __global__ void __launch_bounds__(256, 2)
     matmul(long long m, long long n, long long k, long long lda, long long ldb, long long ldc, int activation,
-           Accumulator<T> alpha,
-           const T* __restrict__ A /* ORDER_A leading lda (m, k) */, const T* __restrict__ B /* ORDER_B leading ldb (k, n) */,
+           Accumulator<T> alpha, const T* __restrict__ A /* ORDER_A leading lda (m, k) */,
+           const T* __restrict__ B /* ORDER_B leading ldb (k, n) */,
            const Accumulator<T>* addend /* F leading ldc (m, n), may be null */,
            const T* __restrict__ bias /* any (m), may be null */, O* C /* F leading ldc (m, n) */) {
     using Acc = Accumulator<T>;
     constexpr int DEPTH = TILE == 64 && sizeof(Acc) == 4 ? 16 : 8;
     constexpr int UNROLL = TILE == 64 ? 4 : 2;  // further, operands read ahead would not fit 128 registers, and spill
-    constexpr int GROUPS = TILE / 64, MINE = 4 * GROUPS;       // per thread: GROUPS times four neighbours
+    constexpr int GROUPS = TILE / 64, MINE = 4 * GROUPS;  // per thread: GROUPS times four neighbours
     using SliceA = Slice<T, TILE, DEPTH, ORDER_A == C_ORDER>;
     using SliceB = Slice<T, TILE, DEPTH, ORDER_B == F_ORDER>;
     constexpr int SLICE_A = DEPTH * SliceA::STRIDE, SLICE_B = DEPTH * SliceB::STRIDE;

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernels import Launcher
+from fcnn_gpu.backend._ops import Ops
+from fcnn_gpu.backend._ops._dropout import dropout_threshold
 
 from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
 
@@ -88,3 +90,13 @@ def test_backward(make_launcher: Callable[..., Launcher], dtype: np.dtype[Any], 
     launcher = make_launcher(block=block, max_blocks=2)
     launcher.launch("dropout", "dropout_backward", (dtype,), [n, scale, dOut, mask, dA], threads=n)
     assert_rounded(dA, dOut.astype(np.float64) * mask * float(scale))
+
+
+def test_the_reference_gives_the_same_bits(launcher: Launcher) -> None:
+    for p in (0.0, 0.1, 0.5, 0.999):
+        A = np.random.default_rng(5).normal(size=(37, 50)).astype(np.float32).T
+        expected, expected_mask_of_ops = poisoned(A.shape, np.float32), poisoned(A.shape, np.uint8)
+        Ops().dropout_forward(A, p, KEY, np.array([9]), expected_mask_of_ops, expected)
+        out, mask = forward(launcher, A, 9, dropout_threshold(p))
+        np.testing.assert_array_equal(mask, expected_mask_of_ops)
+        np.testing.assert_array_equal(out, expected)

@@ -10,6 +10,7 @@ import pytest
 
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernels import Launcher
+from fcnn_gpu.backend._ops import Ops
 from tests.cuda_on_cpu import KernelFault
 
 from .helpers import BFLOAT16, BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
@@ -102,3 +103,13 @@ def test_an_index_outside_of_the_samples_stops_the_launch(launcher: Launcher, or
     arguments = [5, 2, 2, 2, X, np.array(order), np.array([cursor]), out]
     with pytest.raises(KernelFault, match="__trap"):
         launcher.launch("gather", "gather_rows", (BFLOAT16,), arguments, threads=4)
+
+
+@pytest.mark.parametrize("target", FLOATS, ids=str)
+def test_the_reference_gives_the_same_bits(launcher: Launcher, target: np.dtype[Any]) -> None:
+    X, order = samples(50, 33, UINT8), np.random.default_rng(4).permutation(50)
+    expected, out = poisoned((20, 33), target, "C"), poisoned((20, 33), target, "C")
+    Ops().gather_rows(X, order, np.array([17]), expected, scale=1 / 255, shift=-0.1307)
+    arguments = [50, 33, 50, 20, 1 / 255, -0.1307, X, order, np.array([17]), out]
+    launcher.launch("gather", "gather_rows_scaled", (np.uint8, target), arguments, threads=out.size)
+    np.testing.assert_array_equal(out, expected)

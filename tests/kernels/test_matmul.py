@@ -16,6 +16,7 @@ from scipy.special import erf, expit
 
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernels import Launcher
+from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.backend._tiled_matmul import tiled_matmul
 
 from .helpers import FLOATS, HALVES, accumulator, assert_rounded, poisoned
@@ -180,6 +181,26 @@ def test_any_shape(launcher: Launcher, m: int, n: int, k: int, orders: str, dtyp
     out = poisoned((m, n), dtype, orders[2])
     tiled_matmul(launcher, A, B, out)
     assert_product(out, A, B)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_agrees_with_the_reference(launcher: Launcher, dtype: np.dtype[Any]) -> None:
+    """The three products of a Dense layer, as Ops.gemm and Ops.tiled_matmul define them."""
+    W, A, b = matrix(30, 41, dtype, "C", 21), matrix(41, 22, dtype, "F", 22), matrix(30, 1, dtype, "C", 23)
+    dZ = matrix(30, 22, dtype, "F", 24)
+    Z, expected = poisoned((30, 22), dtype), poisoned((30, 22), dtype)
+    tiled_matmul(launcher, W, A, Z, bias=b, activation="TANH")
+    Ops().tiled_matmul(W, A, expected, b, "tanh")
+    bound = 2 * 43
+    size = np.abs(W.astype(np.float64)) @ np.abs(A.astype(np.float64)) + 2
+    assert_rounded(Z, expected.astype(np.float64), roundings=bound, scale=size)
+    for left, right, order in ((dZ, A.T, "C"), (W.T, dZ, "F")):
+        shape = (left.shape[0], right.shape[1])
+        out, expected = poisoned(shape, dtype, order), poisoned(shape, dtype, order)
+        tiled_matmul(launcher, left, right, out)
+        Ops().gemm(left, right, expected)
+        size = np.abs(left.astype(np.float64)) @ np.abs(right.astype(np.float64))
+        assert_rounded(out, expected.astype(np.float64), roundings=bound, scale=size)
 
 
 def test_half_sums_run_in_float(launcher: Launcher) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernels import Launcher
+from fcnn_gpu.backend._ops import Ops
 
 from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
 
@@ -74,3 +75,12 @@ def test_nothing_hides_a_diverged_sample(launcher: Launcher) -> None:
     X[3, 17] = np.nan
     out = row_sum(launcher, X)
     assert np.flatnonzero(np.isnan(out[:, 0])).tolist() == [3]
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_agrees_with_the_reference(launcher: Launcher, dtype: np.dtype[Any]) -> None:
+    X = matrix(45, 67, dtype)
+    expected = poisoned((45, 1), dtype)
+    Ops().row_sum(X, expected)
+    size = np.abs(X.astype(np.float64)).sum(axis=1, keepdims=True)
+    assert_rounded(row_sum(launcher, X), expected.astype(np.float64), roundings=2 * 67, scale=size)
