@@ -218,6 +218,8 @@ class Sequential:
             A0 = self.ops.asarray(X[start : start + size]).T
             arrays = self._workspace.batch(A0.shape[1], False)
             Z = self.forward_pass(A0, arrays, False)
+            if Z is A0:  # dropout alone passes its input through, and the link works in place
+                Z = Z.T.copy().T
             self.apply_link(Z, link)
             outputs[start : start + size] = self.ops.to_numpy(Z).T
         return outputs
