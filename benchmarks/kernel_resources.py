@@ -2,7 +2,8 @@
 
     python benchmarks/kernel_resources.py [STEM ...] [--architecture sm_90 ...]
 
-Needs no GPU: NVRTC compiles for any architecture. blocks/SM: how many blocks fit a multiprocessor's registers. A spill (registers kept in memory) is shown in red.
+Needs no GPU: NVRTC compiles for any architecture. blocks/SM: how many blocks fit a multiprocessor's registers. A spill
+(registers kept in memory) is shown in red.
 """
 
 from __future__ import annotations
