@@ -44,6 +44,7 @@ from ._checks import check_integer, check_real
 from ._inputs import check_features
 from ._types import Array, HostArray
 from .backend import to_numpy
+from .backend._ops import Ops
 from .layers import Layer
 from .losses import LOSSES, Loss
 from .model import Sequential
@@ -169,7 +170,7 @@ def check_layer(
     n_in: int,
     batch: int = 5,
     *,
-    backend: str | None = "numpy",
+    backend: str | Ops | None = "numpy",
     n_directions: int = 3,
     max_entries: int = 64,
     tolerance: float = TOLERANCE,
@@ -179,6 +180,7 @@ def check_layer(
 
     Takes a layer that belongs to no model and works on a copy of it. Input (batch, n_in), C and an offset of every
     parameter from its initial value (a zero bias would hide mistakes) are normal random numbers, drawn by `seed`.
+    `backend` is that of `Sequential`.
 
     >>> import fcnn_gpu as fcnn
     >>> check_layer(fcnn.Dense(3, activation="gelu", l2=0.1), n_in=4).passed

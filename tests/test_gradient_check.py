@@ -30,7 +30,8 @@ def build(layers: list[Any], n_in: int, seed: int = 0, backend: Any = "numpy") -
     model = fcnn.Sequential(layers, n_in, seed=seed, dtype="float64", backend=backend)
     rng = np.random.default_rng([seed, 1])
     for parameter in model.parameters:
-        parameter.value += 0.2 * rng.standard_normal(parameter.value.shape)
+        initial = model.ops.to_numpy(parameter.value)
+        model.ops.assign(parameter.value, initial + 0.2 * rng.standard_normal(initial.shape))
     return model
 
 
@@ -224,6 +225,27 @@ def test_a_deep_network_of_every_activation() -> None:
     rng = np.random.default_rng(11)
     report = check_model(model, "cross_entropy", rng.standard_normal((6, 5)), rng.integers(0, 4, 6), n_directions=2)
     assert report.passed, report
+
+
+@pytest.mark.parametrize("name", list(FAMILIES["layer"].registry))
+def test_layer_on_every_backend(ops: Ops, name: str) -> None:
+    """The same check with CUDA kernels in place of NumPy: executed on the CPU, and on a GPU where there is one."""
+    case: LayerCase = FAMILIES["layer"].cases[name][-1]
+    report = check_layer(case.make(), case.n_in, batch=3, backend=ops, max_entries=0, n_directions=2)
+    assert report.passed, report
+
+
+def test_network_on_every_backend(ops: Ops) -> None:
+    block = fcnn.Residual([fcnn.Dense(5, activation="gelu", l2=0.1), fcnn.Dropout(0.3), fcnn.Dense(4)])
+    layers = [fcnn.Dense(7, activation="tanh", l1=0.01), fcnn.BatchNorm(), block, fcnn.LayerNorm(), fcnn.Dense(3)]
+    model = build(layers, n_in=5, backend=ops)
+    rng = np.random.default_rng(12)
+    X, y, weight = rng.standard_normal((6, 5)), rng.integers(0, 3, 6), rng.uniform(0.5, 2.0, 6)
+    before = {name: ops.to_numpy(array).copy() for name, array in model.named_arrays().items()}
+    report = check_model(model, fcnn.CrossEntropy(0.1, [1.0, 2.0, 0.5]), X, y, weight, max_entries=0, n_directions=1)
+    assert report.passed, report
+    for array_name, array in model.named_arrays().items():
+        np.testing.assert_array_equal(ops.to_numpy(array), before[array_name])
 
 
 # The checker itself: it must see what is wrong, and nothing else
