@@ -138,6 +138,18 @@ def test_optimizer(name: str, make: Callable[..., fcnn.optimizers.Optimizer], cl
     assert (scales < 0.9).any() == ("clip_norm" in clip), "clipping was not exercised"
 
 
+@pytest.mark.parametrize("clip", [{"clip_norm": 0.2}, {"clip_value": 0.02}], ids=["clip_norm", "clip_value"])
+@pytest.mark.parametrize(("name", "make"), labelled("optimizer"))
+def test_optimizer_over_several_blocks(
+    name: str, make: Callable[..., fcnn.optimizers.Optimizer], clip: dict[str, float]
+) -> None:
+    """The flat buffer is walked in blocks of BLOCK elements and segments of equal penalties: here three of each."""
+    layers = [fcnn.Dense(200, activation="tanh", l1=1e-4), fcnn.Dense(200, activation="silu", l2=1e-3), fcnn.Dense(3)]
+    model = build(layers, n_in=6)
+    assert len(model.flat.blocks) > len(model.flat.segments) >= 3
+    compare_trajectories(model, fcnn.CrossEntropy(), make(**clip), labels, steps=5)
+
+
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
 def test_default_options_are_torch_s(optimizer: str) -> None:
     """All but SGD's learning rate, which its docstring names."""
@@ -273,6 +285,16 @@ def test_input_gradient(name: str, case: LayerCase) -> None:
     gradient: Any = model.backward(C, input_gradient=True)
     np.testing.assert_allclose(outputs, reference.detach().numpy(), rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(gradient, x.grad.numpy(), rtol=1e-11, atol=1e-12)
+
+
+def test_dropout_draws_the_documented_bits() -> None:
+    """400,000 draws, so that each of the 65,536 values comes up, those at the threshold included."""
+    layer = fcnn.Dropout(0.3)
+    model = fcnn.Sequential([layer], 50_000, seed=5, dtype="float64", backend="numpy")
+    reference = equivalents.PhiloxDropout(layer, seed=5)
+    X = np.random.default_rng(9).standard_normal((8, 50_000))
+    for _ in range(2):
+        np.testing.assert_array_equal(model.forward(X, training=True), reference(torch.tensor(X)).numpy())
 
 
 # Networks of everything
