@@ -234,6 +234,25 @@ def test_class_weights_divide_by_the_batch_not_by_the_weights() -> None:
     assert ours * 9 / w[t].sum().item() == pytest.approx(mean, rel=1e-14)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("name", "case"), labelled("loss"))
+def test_loss_is_stable_at_large_outputs(name: str, case: LossCase, dtype: str) -> None:
+    """Raw outputs of ±10⁴, ±100, ±20: values and gradients finite, and PyTorch's."""
+    rng = np.random.default_rng(10)
+    outputs = rng.choice([-1e4, -100.0, -20.0, 0.0, 20.0, 100.0, 1e4], (40, case.n_outputs)).astype(dtype)
+    y = case.targets(rng, 40)
+    z = torch.tensor(outputs, requires_grad=True)
+    reference = equivalents.data_loss(case.loss, z, equivalents.targets_to_torch(y, z.dtype), None)
+    reference.backward()
+    value = float(case.loss.forward(outputs, y))
+    gradient: Any = case.loss.backward()
+    units = 16 * float(np.finfo(dtype).eps)
+    assert np.isfinite(gradient).all()
+    assert value == pytest.approx(reference.item(), rel=units)
+    scale = float(z.grad.abs().max())
+    np.testing.assert_allclose(gradient, z.grad.numpy(), rtol=units, atol=units * scale)
+
+
 @pytest.mark.parametrize(("name", "activation"), labelled("activation"))
 def test_activation(name: str, activation: Activation) -> None:
     layers = [fcnn.Dense(10, activation=activation), fcnn.Dense(7), fcnn.Activation(activation), fcnn.Dense(2)]
