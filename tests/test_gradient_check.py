@@ -393,6 +393,17 @@ def test_a_wrong_regularizer_is_caught() -> None:
     assert check_regularizer(_WrongPenalty(), np.ones((2, 3))).failed == ["W"]
 
 
+@dataclass(frozen=True)
+class _TransposedPenalty(fcnn.regularizers.L2):
+    def gradient(self, W: Array) -> Array:
+        return super().gradient(W).T
+
+
+def test_a_gradient_of_the_wrong_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"gradient of W has shape \(3, 2\), W itself \(2, 3\)"):
+        check_regularizer(_TransposedPenalty(), np.ones((2, 3)))
+
+
 def test_kinks_are_left_out_and_counted() -> None:
     """|e| has no derivative at e = 0: that entry is left out, the others are compared."""
     report = check_loss("mae", np.array([[1.0, 2.0], [3.0, -4.0]]), np.array([[1.0, 0.0], [0.0, 0.0]]))
