@@ -45,12 +45,15 @@ def check_real(
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{who} expects a number, got {value!r} ({type(value).__name__}).")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond the range of float
+        number = math.inf
     below = number <= low if low_open else number < low
     above = number >= high if high_open else number > high
     if math.isnan(number) or below or above or math.isinf(number):
         interval = _interval(low, high, low_open, high_open)
-        raise ValueError(f"{who} expects a finite number {interval}, got {value!r}.")
+        raise ValueError(f"{who} expects a finite number {interval}, got {value}.")
     return number
 
 

@@ -15,9 +15,7 @@ def check_features(X: Any, n_in: int | None, dtype: Any, who: str) -> HostArray:
     Raises TypeError for what is not numeric (complex, text, objects, sparse matrices) and ValueError for wrong shapes
     and for values that are not finite, or not in `dtype`'s range.
     """
-    if hasattr(X, "tocsr"):
-        raise TypeError(f"{who} expects a dense X, got the sparse matrix {type(X).__name__}. Pass X.toarray().")
-    array = np.asarray(X)
+    array = as_array(X, f"{who}: X")
     if array.dtype.kind not in "biuf":
         kind = "complex numbers" if array.dtype.kind == "c" else f"{array.dtype} values"
         raise TypeError(f"{who} expects X to hold real numbers, got {kind}. Encode categories as numbers first.")
@@ -47,6 +45,18 @@ def check_features(X: Any, n_in: int | None, dtype: Any, who: str) -> HostArray:
             )
         raise ValueError(f"{who}: X holds {value} (first in row {row}, column {column}). Remove or impute such values.")
     return converted
+
+
+def as_array(x: Any, what: str) -> HostArray:
+    """`x` (an array, a list, a pandas object) as a NumPy array, or an error that says what is wrong with `what`."""
+    if hasattr(x, "tocsr"):
+        raise TypeError(f"{what} must be dense, got the sparse {type(x).__name__}. Pass its toarray().")
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise ValueError(f"{what} has {np.ma.count_masked(x)} masked values. Remove or impute them.")
+    try:
+        return np.asarray(x)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{what} cannot be made an array. Do all rows have the same length? ({error})") from error
 
 
 def check_same_length(X: HostArray, y: HostArray, who: str) -> None:

@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from ._checks import suggest
 
 T = TypeVar("T")
@@ -65,7 +67,15 @@ class Registry(Generic[T]):
         )
 
     def config(self, member: T) -> dict[str, Any]:
-        """A member as plain data (what JSON holds): its name and its dataclass fields, members of families included."""
+        """A member as plain data (what JSON holds): its name and its dataclass fields, members of families included.
+
+        Raises TypeError for an instance of a class that is not registered: no name would lead back to it.
+        """
+        if self._members.get(getattr(member, "name", "")) is not type(member):
+            raise TypeError(
+                f"{member!r} cannot be written as plain data: its class {type(member).__name__} is not registered. "
+                f"Decorate the class with its family's register(name), for example @LAYERS.register('my_layer')."
+            )
         fields = dataclasses.fields(member) if dataclasses.is_dataclass(member) else ()
         plain = {f.name: _plain(getattr(member, f.name)) for f in fields if f.init}
         return {"name": member.name} | plain  # type: ignore[attr-defined]
@@ -73,6 +83,8 @@ class Registry(Generic[T]):
     def build(self, config: dict[str, Any]) -> T:
         """The inverse of `config`."""
         arguments = dict(config)
+        if "name" not in arguments:
+            raise ValueError(f'The configuration of a {self.family} needs a "name", got {config!r}.')
         return self[arguments.pop("name")](**arguments)
 
 
@@ -82,4 +94,4 @@ def _plain(value: Any) -> Any:
     for family in _families:
         if isinstance(value, family._base):
             return family.config(value)
-    return value
+    return value.item() if isinstance(value, np.generic) else value

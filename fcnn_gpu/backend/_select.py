@@ -19,6 +19,8 @@ from ._ops import Ops
 
 logger = logging.getLogger("fcnn_gpu")
 
+_OTHER_NAMES = {"cpu": "numpy", "host": "numpy", "gpu": "cupy", "cuda": "cupy", "nvidia": "cupy"}
+"""What people write for a backend elsewhere; by its letters alone, "cpu" would be nearest to "cupy"."""
 _CUPY = re.compile(r"cupy(?::(\d+))?")
 _lock = threading.Lock()
 _default: str | None = None
@@ -68,9 +70,11 @@ def resolve_backend(backend: str | Ops | None = None) -> Ops:
 
 
 def ops_for(array: Array) -> Ops:
-    """The primitives of the device that an array is on."""
+    """The primitives of the device that an array is on; TypeError for what is no array of a backend."""
     if isinstance(array, np.ndarray):
         return resolve_backend("numpy")
+    if not hasattr(getattr(array, "device", None), "id"):
+        raise TypeError(f"Expected a NumPy or a CuPy array, got {type(array).__name__}.")
     return resolve_backend(f"cupy:{array.device.id}")
 
 
@@ -86,7 +90,8 @@ def _check_name(backend: object, who: str) -> tuple[str, int]:
         match = _CUPY.fullmatch(backend)
         if match:
             return "cupy", int(match.group(1) or 0)
-    hint = suggest(backend, ["auto", "numpy", "cupy", "cupy:1"])
+    meant = _OTHER_NAMES.get(str(backend).lower(), backend)
+    hint = suggest(meant, ["auto", "numpy", "cupy", "cupy:1"])
     raise ValueError(f"{who} does not know {backend!r}. {hint}")
 
 

@@ -37,7 +37,7 @@ class Dense(Layer):
     _b: Parameter | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
-        check_integer("Dense(n_out)", self.n_out, low=1)
+        self.n_out = check_integer("Dense(n_out)", self.n_out, low=1)
         self.activation = ACTIVATIONS.resolve("identity" if self.activation is None else self.activation)
         self.init = INITIALIZERS.resolve(self.activation.default_init if self.init is None else self.init)
         check_bool("Dense(bias)", self.bias)

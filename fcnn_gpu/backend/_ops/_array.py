@@ -14,8 +14,8 @@ from ..._types import Array, DType, HostArray
 BLOCK = 16_384
 """Elements in one tile of an elementwise pass: 64 KiB in float32, so that a tile and its scratch stay in L2."""
 _UFUNC_BUFFER = 1024
-"""Elements of the buffer that NumPy allocates for each operand it broadcasts. Its own default, 8192, costs 32 KiB a call
-and as much as half of the speed where rows are long: with fewer elements than a row has, NumPy does without the copy."""
+"""Elements of the buffer that NumPy allocates for each operand it broadcasts. Its own default, 8192, costs 32 KiB a
+call and up to half of the speed where rows are long: with fewer elements than a row has, nothing is copied."""
 
 _FEW_COLUMNS = 32
 """NumPy reduces a short row at a time without vector instructions: up to here, reducing the transpose is faster."""
