@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,27 +23,44 @@ class BatchArrays:
     output_gradient: Array | None
 
 
+@dataclass
+class _Arrays:
+    """The flat buffers of training or of inference, for batches of up to `capacity`, and the views cut from them."""
+
+    capacity: int = 0
+    buffers: dict[str, Array] = field(default_factory=dict)
+    views: dict[int, BatchArrays] = field(default_factory=dict)
+
+
 class _Plan:
     """Hands out views for one batch size, always in the same sequence, from buffers that hold the largest."""
 
-    def __init__(self, workspace: Workspace, batch: int) -> None:
+    def __init__(self, ops: Ops, dtype: np.dtype[Any], arrays: _Arrays, widest: int, batch: int) -> None:
         self.batch = batch
-        self._workspace = workspace
-        self._next = 0
+        self._ops, self._dtype, self._arrays, self._widest = ops, dtype, arrays, widest
+        self._n_given = 0
 
     def matrix(self, n: int, dtype: Any = None) -> Array:
-        workspace = self._workspace
-        flat = workspace.buffer(self._next, n * workspace.capacity, workspace.dtype if dtype is None else dtype)
-        self._next += 1
+        flat = self._own(n * self._arrays.capacity, self._dtype if dtype is None else dtype)
         return flat[: n * self.batch].reshape(self.batch, n).T
 
     def column(self, n: int) -> Array:
-        flat = self._workspace.buffer(self._next, n, self._workspace.dtype)
-        self._next += 1
-        return flat.reshape(n, 1)
+        return self._own(n, self._dtype).reshape(n, 1)
 
     def scratch(self, slot: int, n: int) -> Array:
-        return self._workspace.gradient_scratch(slot)[: n * self.batch].reshape(self.batch, n).T
+        flat = self._buffer(f"gradient {slot}", self._widest * self._arrays.capacity, self._dtype)
+        return flat[: n * self.batch].reshape(self.batch, n).T
+
+    def _own(self, size: int, dtype: Any) -> Array:
+        """The next buffer in sequence: the same one for every batch size."""
+        self._n_given += 1
+        return self._buffer(f"own {self._n_given}", size, dtype)
+
+    def _buffer(self, name: str, size: int, dtype: Any) -> Array:
+        buffers = self._arrays.buffers
+        if name not in buffers:
+            buffers[name] = self._ops.empty(size, dtype)
+        return buffers[name]
 
 
 class Workspace:
@@ -51,7 +68,8 @@ class Workspace:
 
     Training keeps every layer's output for the backward pass; gradients need two scratch buffers of the widest layer,
     which consecutive layers use in turn. A smaller batch takes the front of each buffer: every matrix is F-ordered, so
-    the front is contiguous. A larger batch than ever before makes all anew (and `generation` counts that).
+    the front is contiguous. A larger batch than ever before makes them anew. Training and inference have buffers of
+    their own: an evaluation in large batches neither disturbs nor enlarges what training computes in.
     """
 
     def __init__(self, ops: Ops, dtype: np.dtype[Any], layers: Sequence[Layer], n_in: int) -> None:
@@ -59,51 +77,26 @@ class Workspace:
         self._layers = layers
         self._n_in = n_in
         self._widest = max(n_in, *(max(inner.n_in, inner.n_out) for layer in layers for inner in layer.walk()))
-        self.capacity = 0
-        self.generation = 0
-        self._clear()
-
-    def _clear(self) -> None:
-        self._buffers: list[dict[int, Array]] = [{}, {}]
-        self._training = False
-        self._scratch: dict[int, Array] = {}
-        self._views: dict[tuple[int, bool], BatchArrays] = {}
+        self._arrays = {training: _Arrays() for training in (False, True)}
 
     def batch(self, batch: int, training: bool) -> BatchArrays:
         """The arrays for a batch of this size."""
-        found = self._views.get((batch, training))
+        found = self._arrays[training].views.get(batch)
         if found is not None:
             return found
-        if batch > self.capacity:
-            self._clear()
-            self.capacity = batch
-            self.generation += 1
-        self._training = training
-        plan = _Plan(self, batch)
+        if batch > self._arrays[training].capacity:
+            self._arrays[training] = _Arrays(capacity=batch)
+        plan = _Plan(self.ops, self.dtype, self._arrays[training], self._widest, batch)
         arrays = BatchArrays(batch, [layer.allocate(plan, training) for layer in self._layers], None)
         if training:
             slot = 0
             arrays.output_gradient = plan.scratch(slot, self._layers[-1].n_out)
             for layer, cache in zip(reversed(self._layers), reversed(arrays.caches), strict=True):
                 slot = layer.allocate_backward(plan, cache, slot)
-        self._views[batch, training] = arrays
+        self._arrays[training].views[batch] = arrays
         return arrays
-
-    def buffer(self, number: int, size: int, dtype: Any) -> Array:
-        """The flat buffer of this number in the plan under way; training and inference have plans of their own."""
-        buffers = self._buffers[self._training]
-        if number not in buffers:
-            buffers[number] = self.ops.empty(size, dtype)
-        return buffers[number]
-
-    def gradient_scratch(self, slot: int) -> Array:
-        """The flat gradient scratch 0 or 1."""
-        if slot not in self._scratch:
-            self._scratch[slot] = self.ops.empty(self._widest * self.capacity, self.dtype)
-        return self._scratch[slot]
 
     @property
     def nbytes(self) -> int:
         """Bytes that all buffers hold now."""
-        buffers = [*self._buffers[0].values(), *self._buffers[1].values(), *self._scratch.values()]
-        return sum(buffer.nbytes for buffer in buffers)
+        return sum(buffer.nbytes for arrays in self._arrays.values() for buffer in arrays.buffers.values())

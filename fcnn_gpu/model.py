@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -18,10 +19,13 @@ from .backend._ops import FlatParameters, Ops, Segment
 from .initializers import SymmetryWarning
 from .layers import (
     LAYERS,
+    Activation,
+    BatchNorm,
     Binding,
     Dense,
     Layer,
     Parameter,
+    Residual,
     backward_layers,
     build_layers,
     first_learned,
@@ -65,13 +69,16 @@ class Sequential:
         self.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0]) if seed is None else int(seed)
         self.link: str | None = None
         self.info: dict[str, Any] = {}
-        """What else belongs to the model, as plain JSON data (class names, the data set, ...): saved and loaded with it."""
+        """What else belongs to the model, as plain JSON data (class names, the data set, ...), saved with it."""
 
-        repeated = [layer for layer in self.layers if sum(other is layer for other in self.layers) > 1]
-        if repeated:
-            raise ValueError(f"{repeated[0]} stands twice in the list. Make a new layer for each place.")
+        _refuse_reuse(list(self.walk()))
         seeds = np.random.SeedSequence(self.seed).spawn(len(self.layers))
-        self.n_out = build_layers(self.layers, self.n_in, seeds, "")
+        try:
+            self.n_out = build_layers(self.layers, self.n_in, seeds, "")
+        except BaseException:
+            for layer in self.walk():
+                layer.n_in = 0  # free again: an initializer that failed must not spoil the layers before it
+            raise
         self._warn_of_symmetry()
 
         self.random_step: Array = self.ops.zeros(1, "int64")
@@ -118,8 +125,11 @@ class Sequential:
         return {name: array.copy() for name, array in self.named_arrays().items()}
 
     def restore(self, snapshot: dict[str, Array]) -> None:
-        """Put a `snapshot` of this model back."""
-        for name, array in self.named_arrays().items():
+        """Put a `snapshot` of this model, or of one of the same architecture, back. ValueError for any other."""
+        arrays = self.named_arrays()
+        if {name: array.shape for name, array in arrays.items()} != {n: a.shape for n, a in snapshot.items()}:
+            raise ValueError("model.restore expects a snapshot of this model; names or shapes of its arrays differ.")
+        for name, array in arrays.items():
             self.ops.assign(array, snapshot[name])
 
     def penalty(self) -> float:
@@ -186,11 +196,6 @@ class Sequential:
             self.check_batch(batch)
         return self._workspace.batch(batch, training)
 
-    @property
-    def workspace_generation(self) -> int:
-        """Changes when a larger batch made the workspace anew: views from before are stale then."""
-        return self._workspace.generation
-
     # Use
 
     def __call__(self, X: Any, batch_size: int | None = None) -> HostArray:
@@ -205,9 +210,18 @@ class Sequential:
         return self._infer(X, self.link, batch_size, "model.predict")
 
     def predict_classes(self, X: Any, batch_size: int | None = None) -> HostArray:
-        """Labels (n_samples,): the largest output, or for one output whether its probability is over ½."""
+        """Labels (n_samples,): the largest output, or for one output whether its probability is over ½.
+
+        One output that is a logit has a probability over ½ where it is positive. Where the network ends in a sigmoid,
+        or was trained on values of 0 and 1 ('mse' and the like), the output itself is compared with ½.
+        """
         outputs = self(X, batch_size)
-        return (outputs[:, 0] > 0).astype(np.int64) if self.n_out == 1 else outputs.argmax(axis=1)
+        if self.n_out > 1:
+            return outputs.argmax(axis=1)
+        last = self.layers[-1]
+        is_probability = isinstance(last, Dense | Activation) and last.activation.name == "sigmoid"
+        threshold = 0.5 if is_probability or self.link == "identity" else 0.0
+        return (outputs[:, 0] > threshold).astype(np.int64)
 
     def _infer(self, X: Any, link: str | None, batch_size: int | None, who: str) -> HostArray:
         size = _INFERENCE_BATCH if batch_size is None else check_integer("batch_size", batch_size, low=1)
@@ -269,6 +283,12 @@ class Sequential:
             model.link = check_choice("The model's link", config["link"], LINKS)
         return model
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy or a pickle is rebuilt from its parts: copied one by one, the views would leave the flat buffer."""
+        arrays = {name: self.ops.to_numpy(array).copy() for name, array in self.named_arrays().items()}
+        random_step = int(self.ops.to_numpy(self.random_step)[0])
+        return _rebuild, (self.config(), self.ops.name, arrays, random_step, copy.deepcopy(self.info))
+
     # Building
 
     def _make_flat(self) -> FlatParameters:
@@ -295,34 +315,73 @@ class Sequential:
 
     def _warn_of_symmetry(self) -> None:
         """SymmetryWarning for a hidden Dense layer whose neurons all start with the same weights."""
-        dense = [layer for layer in self.walk() if isinstance(layer, Dense)]
-        hidden = dense[:-1] if self.layers and dense and dense[-1] is self.layers[-1] else dense
-        for layer in hidden:
+        for layer in _hidden_layers(self.layers):
             weights = cast(Parameter, layer._W).initial
             if layer.n_out > 1 and (weights == weights[0]).all():
                 warnings.warn(
                     f"All {layer.n_out} neurons of hidden layer {layer.path}, {layer}, start with the same weights "
-                    f"({layer.init.name}). They compute the same output and get the same gradient, so they stay equal "
-                    "and learn one feature between them. Use init='he_normal' or 'xavier_uniform'.",
+                    f"({layer.init.name}). They compute the same output, and as far as the layers behind treat equal "
+                    "outputs equally they get the same gradient: they stay equal and learn one feature between them. "
+                    "Use init='he_normal' or 'xavier_uniform'.",
                     SymmetryWarning,
                     stacklevel=3,
                 )
 
     def check_batch(self, batch: int) -> None:
-        if batch == 1 and LAYERS["batch_norm"] in {type(layer) for layer in self.walk()}:
+        """A ValueError if no training pass over a batch of this size is possible."""
+        if batch == 1 and any(isinstance(layer, BatchNorm) for layer in self.walk()):
             raise ValueError(
                 "Batch normalization cannot train on a batch of one sample: its variance is 0. "
                 "Use a batch_size that does not leave one sample over, or drop_last=True."
             )
 
 
+def _rebuild(
+    config: dict[str, Any], backend: str, arrays: dict[str, HostArray], random_step: int, info: dict[str, Any]
+) -> Sequential:
+    """What `copy.deepcopy` and unpickling call."""
+    model = Sequential.from_config(config, backend)
+    model.restore(arrays)
+    model.ops.fill(model.random_step, random_step)
+    model.info = info
+    return model
+
+
+def _refuse_reuse(layers: list[Layer]) -> None:
+    """A ValueError if one of `layers` belongs to a model already, or stands in two places."""
+    seen: list[Layer] = []
+    for layer in layers:
+        if layer.n_in:
+            raise ValueError(
+                f"{layer} already belongs to a model (as layer {layer.path}). Make a new layer for each place."
+            )
+        if any(layer is other for other in seen):
+            raise ValueError(f"{layer} stands twice among the layers. Make a new layer for each place.")
+        seen.append(layer)
+
+
+def _hidden_layers(layers: Sequence[Layer]) -> Iterator[Dense]:
+    """The Dense layers between whose neurons nothing but their weights makes a difference.
+
+    The last one of a network is none of them, because each of its neurons has a target of its own; nor is the last one
+    of a residual block or a projection, whose neurons are told apart by the input that is added to them.
+    """
+    dense = [i for i, layer in enumerate(layers) if isinstance(layer, Dense | Residual)]
+    for i in dense:
+        layer = layers[i]
+        if isinstance(layer, Residual):
+            yield from _hidden_layers(layer.block)
+        elif isinstance(layer, Dense) and i != dense[-1]:
+            yield layer
+
+
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
     message = f"Sequential(dtype) is 'float32' or 'float64', got {dtype!r}."
     try:
-        resolved = np.dtype(dtype)
-    except TypeError:
+        resolved = None if dtype is None else np.dtype(dtype)  # np.dtype(None) would be float64
+    except (TypeError, ValueError):
         raise ValueError(message) from None
-    if resolved not in (np.float32, np.float64):
+    if resolved is None or resolved not in (np.float32, np.float64):
         raise ValueError(message)
     return resolved
 

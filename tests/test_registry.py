@@ -58,10 +58,15 @@ def test_a_name_a_class_a_configuration_and_an_instance() -> None:
     assert relu.name == "relu"
 
 
+HALF: Any = np.float32(0.5)
+THREE: Any = np.int64(3)
+WEIGHTS: Any = np.array([1, 2])
+"""What people have at hand, and JSON does not know."""
+
 MEMBERS: list[tuple[Registry[Any], Any]] = [
-    (ACTIVATIONS, fcnn.activations.LeakyReLU(np.float32(0.25))),
+    (ACTIVATIONS, fcnn.activations.LeakyReLU(HALF)),
     (INITIALIZERS, fcnn.initializers.Normal(std=0.5)),
-    (LOSSES, fcnn.CrossEntropy(label_smoothing=0.1, class_weight=np.array([1, 2]))),
+    (LOSSES, fcnn.CrossEntropy(label_smoothing=0.1, class_weight=WEIGHTS)),
     (OPTIMIZERS, fcnn.AdamW(fcnn.schedules.Warmup(fcnn.schedules.Cosine(0.1)), weight_decay=0.1, clip_norm=1.0)),
     (REGULARIZERS, fcnn.regularizers.L1L2(l1=0.1)),
     (SCHEDULES, fcnn.schedules.ReduceOnPlateau(0.1, column="loss")),
@@ -76,7 +81,7 @@ def test_a_configuration_is_json_and_builds_an_equal_member(family: Registry[Any
 
 
 def test_a_layers_configuration_holds_those_of_its_parts() -> None:
-    layer = fcnn.Residual([fcnn.Dense(np.int64(3), activation=fcnn.activations.ELU(0.5), l2=np.float32(0.5)), "tanh"])
+    layer = fcnn.Residual([fcnn.Dense(THREE, activation=fcnn.activations.ELU(0.5), l2=HALF), "tanh"])
     again = LAYERS.build(json.loads(json.dumps(LAYERS.config(layer))))
     assert LAYERS.config(again) == LAYERS.config(layer)
     assert repr(again) == repr(layer)

@@ -39,6 +39,7 @@ class Residual(Layer):
 
     def _build(self, n_in: int, seed: np.random.SeedSequence) -> None:
         *seeds, last = seed.spawn(len(self.block) + 1)
+        self.projection = None
         n_out = build_layers(self.block, n_in, seeds, f"{self._path}.block.")
         self.n_out = n_out
         self._first_learned = first_learned(self.block)

@@ -1,0 +1,252 @@
+"""Initial weights: bounds and variance of each initializer, seeds, defaults, and the warning of symmetric neurons."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fcnn_gpu as fcnn
+from fcnn_gpu.initializers import INITIALIZERS, Constant, Initializer, Normal, Orthogonal
+
+N_OUT, N_IN = 300, 500
+
+UNIFORM = {
+    "xavier_uniform": math.sqrt(6 / (N_IN + N_OUT)),
+    "he_uniform": math.sqrt(6 / N_IN),
+    "lecun_uniform": math.sqrt(3 / N_IN),
+}
+"""The bound a of U(−a, a)."""
+
+NORMAL = {
+    "xavier_normal": math.sqrt(2 / (N_IN + N_OUT)),
+    "he_normal": math.sqrt(2 / N_IN),
+    "lecun_normal": math.sqrt(1 / N_IN),
+    "normal": 0.01,
+}
+"""The standard deviation."""
+
+
+def draw(name: Any, n_out: int = N_OUT, n_in: int = N_IN, seed: int = 0) -> Any:
+    return INITIALIZERS.resolve(name)(np.random.default_rng(seed), n_out, n_in)
+
+
+def test_every_initializer_is_tested() -> None:
+    assert set(INITIALIZERS) == set(UNIFORM) | set(NORMAL) | {"orthogonal", "constant", "zeros"}
+
+
+@pytest.mark.parametrize("name", list(INITIALIZERS))
+def test_shape_dtype_and_seed(name: str) -> None:
+    W = draw(name)
+    assert W.shape == (N_OUT, N_IN)
+    assert W.dtype == np.float64
+    assert W.flags.c_contiguous
+    np.testing.assert_array_equal(W, draw(name))
+    if name not in ("constant", "zeros"):
+        assert (draw(name, seed=1) != W).mean() > 0.99
+
+
+@pytest.mark.parametrize("name", list(UNIFORM))
+def test_uniform_fills_its_bounds(name: str) -> None:
+    W, bound = draw(name), UNIFORM[name]
+    assert 0.999 * bound < np.abs(W).max() <= bound
+    # 150,000 draws: the mean's standard error is std/387, the standard deviation's relative one about 0.12 %
+    assert abs(W.mean()) < 5 * W.std() / math.sqrt(W.size)
+    assert W.std() == pytest.approx(bound / math.sqrt(3), rel=0.01)
+    counts, _ = np.histogram(W, bins=10, range=(-bound, bound))
+    np.testing.assert_allclose(counts, W.size / 10, rtol=0.05)
+
+
+@pytest.mark.parametrize("name", list(NORMAL))
+def test_normal_has_its_standard_deviation(name: str) -> None:
+    W, std = draw(name), NORMAL[name]
+    assert abs(W.mean()) < 5 * std / math.sqrt(W.size)
+    assert W.std() == pytest.approx(std, rel=0.01)
+    assert (np.abs(W) > 2 * std).mean() == pytest.approx(0.0455, abs=0.005)  # and not cut off
+
+
+@pytest.mark.parametrize("shape", [(30, 50), (50, 30), (40, 40), (1, 5), (5, 1)])
+def test_orthogonal(shape: tuple[int, int]) -> None:
+    W = draw(Orthogonal(gain=2.0), *shape)
+    assert W.flags.c_contiguous
+    gram = W @ W.T if shape[0] <= shape[1] else W.T @ W
+    np.testing.assert_allclose(gram, 4.0 * np.eye(min(shape)), atol=1e-12)
+
+
+def test_orthogonal_favours_no_sign() -> None:
+    """Householder's QR alone gives a diagonal of one sign; moving R's signs into Q makes Q uniform."""
+    corner = [draw("orthogonal", 3, 3, seed)[0, 0] for seed in range(200)]
+    assert 70 < sum(c > 0 for c in corner) < 130
+
+
+def test_parameters() -> None:
+    assert draw(Normal(std=3.0)).std() == pytest.approx(3.0, rel=0.01)
+    assert (draw(Constant(0.5)) == 0.5).all()
+    assert (draw("zeros") == 0).all()
+    for make, who in ((lambda: Normal(-1.0), "Normal"), (lambda: Orthogonal(-1.0), "Orthogonal")):
+        with pytest.raises(ValueError, match=rf"{who}\(.*\) expects a finite number of at least 0"):
+            make()
+    with pytest.raises(ValueError, match=r"Constant\(value\)"):
+        Constant(math.nan)
+
+
+# In a network
+
+
+def network(**options: Any) -> fcnn.Sequential:
+    layers = [fcnn.Dense(8, activation="relu"), fcnn.Residual([fcnn.Dense(8), fcnn.Dense(4)]), fcnn.Dense(8)]
+    return fcnn.Sequential(layers, n_in=8, backend="numpy", **options)
+
+
+def test_one_seed_is_one_network_in_every_dtype() -> None:
+    single, double = network(seed=7), network(seed=7, dtype="float64")
+    for name, array in double.named_arrays().items():
+        np.testing.assert_array_equal(single.named_arrays()[name], array.astype(np.float32))
+    assert single.flat.values.dtype == np.float32
+    other = network(seed=8)
+    assert (other.flat.values != single.flat.values).mean() > 0.8
+
+
+def test_layers_differ_from_each_other() -> None:
+    arrays = [a for name, a in network(seed=7).named_arrays().items() if name.endswith("W") and a.shape == (8, 8)]
+    assert len(arrays) == 2
+    scaled = [a / a.std() for a in arrays]
+    assert np.abs(scaled[0] - scaled[1]).max() > 0.5
+
+
+def test_without_a_seed_one_is_drawn_and_kept() -> None:
+    first, second = network(), network()
+    assert first.seed != second.seed
+    np.testing.assert_array_equal(network(seed=first.seed).flat.values, first.flat.values)
+
+
+def test_the_first_layers_weights_do_not_depend_on_what_follows() -> None:
+    alone = fcnn.Sequential([fcnn.Dense(5)], n_in=4, seed=3, backend="numpy")
+    followed = fcnn.Sequential([fcnn.Dense(5), "tanh", fcnn.Dense(2)], n_in=4, seed=3, backend="numpy")
+    np.testing.assert_array_equal(alone.layers[0].W, followed.layers[0].W)  # type: ignore[attr-defined]
+
+
+# Symmetry
+
+
+def warns(*layers: Any, n_in: int = 3) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fcnn.Sequential(list(layers), n_in=n_in, backend="numpy")
+    assert all(issubclass(w.category, fcnn.SymmetryWarning) for w in caught)
+    assert all(w.filename == __file__ for w in caught)
+    return [str(w.message) for w in caught]
+
+
+class EqualRows(Initializer):
+    """Random weights, the same for each neuron: as symmetric as a constant."""
+
+    name = "equal rows"
+
+    def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> Any:
+        return np.tile(rng.normal(size=n_in), (n_out, 1))
+
+
+@pytest.mark.parametrize("init", ["zeros", "constant", Constant(0.3), EqualRows()], ids=repr)
+def test_equal_neurons_of_a_hidden_layer_are_warned_of(init: Any) -> None:
+    (message,) = warns(fcnn.Dense(4, activation="tanh", init=init), fcnn.Dense(2))
+    assert "All 4 neurons of hidden layer 0" in message
+    assert "the same gradient" in message
+    assert "init='he_normal'" in message
+
+
+Layers = Callable[[], list[Any]]
+
+SYMMETRIC: dict[str, tuple[Layers, str]] = {
+    "two before it": (lambda: [fcnn.Dense(4), "relu", fcnn.Dense(4, init="zeros"), fcnn.Dense(2)], "layer 2"),
+    "in a residual block": (
+        lambda: [fcnn.Residual([fcnn.Dense(4, init="zeros"), "relu", fcnn.Dense(3)]), fcnn.Dense(2)],
+        "layer 0.block.0",
+    ),
+    "in a block within a block": (
+        lambda: [fcnn.Residual([fcnn.Residual([fcnn.Dense(4, init="zeros"), fcnn.Dense(3)])]), fcnn.Dense(2)],
+        "layer 0.block.0.block.0",
+    ),
+    "before a residual layer at the end": (
+        lambda: [fcnn.Dense(4, init="zeros"), fcnn.Residual([fcnn.Dense(4)])],
+        "layer 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(SYMMETRIC))
+def test_where_symmetry_is_found(name: str) -> None:
+    make, where = SYMMETRIC[name]
+    (message,) = warns(*make())
+    assert f"hidden {where}," in message
+
+
+TOLD_APART: dict[str, Layers] = {
+    "random weights": lambda: [fcnn.Dense(4), fcnn.Dense(2)],
+    "the output layer": lambda: [fcnn.Dense(4), fcnn.Dense(2, init="zeros")],
+    "the only layer": lambda: [fcnn.Dense(2, init="zeros")],
+    "the output layer before its activation": lambda: [fcnn.Dense(2, init="zeros"), "softmax"],
+    "one neuron": lambda: [fcnn.Dense(1, init="zeros"), fcnn.Dense(2)],
+    "the end of a residual block": lambda: [fcnn.Residual([fcnn.Dense(4), fcnn.Dense(3, init="zeros")]), fcnn.Dense(2)],
+    "a projection": lambda: [fcnn.Residual([fcnn.Dense(4)], init="constant"), fcnn.Dense(2)],
+}
+
+
+@pytest.mark.parametrize("name", list(TOLD_APART))
+def test_where_neurons_are_told_apart(name: str) -> None:
+    assert warns(*TOLD_APART[name]()) == []
+
+
+def test_symmetric_neurons_do_stay_equal_and_others_do_not() -> None:
+    """What the warning says, and why the exceptions are none."""
+    X = np.random.default_rng(0).normal(size=(64, 3))
+    y = (X[:, 0] > 0).astype(int)
+
+    def trained(*layers: Any) -> fcnn.Sequential:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", fcnn.SymmetryWarning)
+            model = fcnn.Sequential(list(layers), n_in=3, seed=0, backend="numpy")
+        fcnn.Trainer(model, optimizer="sgd").fit(X, y, epochs=5, batch_size=16, progress=False)
+        return model
+
+    def is_symmetric(W: Any) -> bool:
+        return bool(np.allclose(W, W[0]))
+
+    same = Constant(0.3)
+    symmetric = trained(fcnn.Dense(4, activation="tanh", init=same), fcnn.Dense(2, init=same))
+    assert is_symmetric(symmetric.layers[0].W)  # type: ignore[attr-defined]
+    residual = trained(fcnn.Residual([fcnn.Dense(3, init="zeros")]), fcnn.Dense(2))
+    assert not is_symmetric(residual.layers[0].block[0].W)  # type: ignore[attr-defined]
+    output = trained(fcnn.Dense(4, activation="tanh"), fcnn.Dense(2, init="zeros"))
+    assert not is_symmetric(output.layers[1].W)  # type: ignore[attr-defined]
+
+
+# Initializers of the user's own
+
+
+class Returns(Initializer):
+    name = "returns"
+    value: Any
+
+    def __init__(self, value: Any) -> None:
+        object.__setattr__(self, "value", value)
+
+    def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> Any:
+        return self.value
+
+
+@pytest.mark.parametrize("value", [np.ones((2, 3)), np.full((3, 2), np.nan), 1.0])
+def test_an_initializer_that_returns_what_it_must_not(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"must give finite weights of shape \(3, 2\)"):
+        fcnn.Sequential([fcnn.Dense(3, init=Returns(value))], n_in=2, backend="numpy")
+    model = fcnn.Sequential([fcnn.Dense(3, init=Returns([[1, 2], [3, 4], [5, 6]]))], n_in=2, backend="numpy")
+    np.testing.assert_array_equal(model.layers[0].W, [[1, 2], [3, 4], [5, 6]])  # type: ignore[attr-defined]
+
+
+def test_the_base_says_what_to_define() -> None:
+    with pytest.raises(NotImplementedError, match="Initializer must define __call__"):
+        Initializer()(np.random.default_rng(0), 1, 1)
