@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ._checks import check_real
 from ._types import Array, HostArray
 from .backend._ops import Ops
 
@@ -102,9 +103,7 @@ def class_weights_to_sample_weights(
         for label, weight in class_weight.items():
             if isinstance(label, bool) or not isinstance(label, int | np.integer) or not 0 <= label < n_classes:
                 raise ValueError(f"class_weight names the class {label!r}; the classes are 0 ... {n_classes - 1}.")
-            if not (np.isfinite(weight) and weight >= 0):
-                raise ValueError(f"class_weight of class {label} must be finite and at least 0, got {weight!r}.")
-            weights[label] = weight
+            weights[label] = check_real(f"class_weight of class {label}", weight, low=0.0)
     else:
         raise TypeError(f"class_weight is 'balanced' or a dict of label: weight, got {type(class_weight).__name__}.")
     return weights[labels]

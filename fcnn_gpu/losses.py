@@ -12,13 +12,14 @@ In the explicit training loop::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ._checks import check_real
+from ._inputs import as_array
 from ._registry import Registry
 from ._types import Array, HostArray
 from .backend import ops_for
@@ -69,6 +70,10 @@ class Loss:
         self._gradient = dZ.T
         return (total / batch).reshape(())
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: the fields, without a gradient or what lies on a device."""
+        return {name: value for name, value in vars(self).items() if name != "_on_device"} | {"_gradient": None}
+
     def backward(self) -> Array:
         """∂L/∂outputs (batch, n_outputs) of the last `forward`."""
         if self._gradient is None:
@@ -97,9 +102,15 @@ class CrossEntropy(Loss):
     def __post_init__(self) -> None:
         check_real("CrossEntropy(label_smoothing)", self.label_smoothing, low=0.0, high=1.0)
         if self.class_weight is not None:
-            for value in self.class_weight:
-                check_real("CrossEntropy(class_weight): each weight", float(value), low=0.0)
-            self.class_weight = [float(value) for value in self.class_weight]
+            if isinstance(self.class_weight, str | Mapping) or not hasattr(self.class_weight, "__len__"):
+                raise TypeError(
+                    f"CrossEntropy(class_weight) expects one number per class, got {self.class_weight!r}. "
+                    "A dict of labels, or 'balanced', goes to trainer.fit(class_weight=...)."
+                )
+            who = "CrossEntropy(class_weight): each weight"
+            self.class_weight = [check_real(who, value, low=0.0) for value in self.class_weight]
+            if not any(self.class_weight):
+                raise ValueError("CrossEntropy(class_weight) is 0 for every class: there is nothing to learn from.")
 
     def check_outputs(self, n_outputs: int) -> None:
         if n_outputs < 2:
@@ -117,6 +128,11 @@ class CrossEntropy(Loss):
         targets = target_array(y, self.name)
         if targets.ndim == 1:
             return check_labels(targets, n_outputs, self.name)
+        if targets.shape[1] == 1:
+            raise ValueError(
+                f"{self.name} got targets of shape {targets.shape}: a column. Pass integer labels of shape "
+                "(n_samples,), for example y.ravel(), or one-hot targets (n_samples, n_classes)."
+            )
         matrix = check_target_matrix(targets, n_outputs, dtype, self.name)
         if not (np.all(matrix >= 0) and np.allclose(matrix.sum(axis=1, dtype=np.float64), 1.0, atol=1e-3)):
             raise ValueError(
@@ -224,12 +240,12 @@ class BinaryCrossEntropy(_ElementwiseLoss):
 
 def target_array(y: Any, who: str) -> HostArray:
     """`y` as a numeric host array of one or two dimensions without NaN or infinity."""
-    array = np.asarray(y)
+    array = as_array(y, f"{who}: the targets")
     if array.dtype.kind not in "biuf":
         kind = "complex numbers" if array.dtype.kind == "c" else f"{array.dtype} values"
+        hint = "For names of classes use FCNNClassifier, which encodes them, or number them from 0."
         raise TypeError(
-            f"{who} expects targets that are numbers, got {kind}. "
-            "For names of classes use FCNNClassifier, which encodes them, or number them from 0."
+            f"{who} expects targets that are numbers, got {kind}.{'' if array.dtype.kind == 'c' else ' ' + hint}"
         )
     if array.ndim not in (1, 2):
         raise ValueError(f"{who} expects targets of shape (n_samples,) or (n_samples, n_outputs), got {array.shape}.")
@@ -248,14 +264,13 @@ def check_labels(labels: HostArray, n_classes: int, who: str) -> HostArray:
                 f"{who} expects integer labels, got {labels[bad[0]]:g} in row {bad[0]}. "
                 "For real-valued targets use 'mse', 'mae' or 'huber'."
             )
-    labels = labels.astype(np.int64)
-    bad = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    bad = np.flatnonzero((labels < 0) | (labels >= n_classes))  # before the cast, which wraps what is too large
     if bad.size:
         raise ValueError(
             f"{who} with {n_classes} outputs expects labels 0 ... {n_classes - 1}, got {labels[bad[0]]} in row "
             f"{bad[0]}. Give the last layer one output per class, and number the classes from 0."
         )
-    return labels
+    return labels.astype(np.int64)
 
 
 def check_target_matrix(targets: HostArray, n_outputs: int, dtype: Any, who: str) -> HostArray:
@@ -268,7 +283,7 @@ def check_target_matrix(targets: HostArray, n_outputs: int, dtype: Any, who: str
 
 def check_sample_weight(weight: Any, n_samples: int, dtype: Any) -> HostArray:
     """Per-sample weights (n_samples,) of `dtype`: finite, at least 0, not all 0."""
-    array = np.asarray(weight)
+    array = as_array(weight, "sample_weight")
     if array.dtype.kind not in "biuf":
         raise TypeError(f"sample_weight expects numbers, got {array.dtype} values.")
     if array.shape != (n_samples,):

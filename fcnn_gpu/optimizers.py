@@ -47,6 +47,11 @@ class Optimizer:
     def __post_init__(self) -> None:
         if isinstance(self.learning_rate, dict):
             self.learning_rate = SCHEDULES.build(self.learning_rate)
+        if isinstance(self.learning_rate, str | type):
+            raise TypeError(
+                f"{type(self).__name__}(learning_rate) expects a number or a Schedule with its rate, such as "
+                f"fcnn.schedules.Cosine(0.1), got {self.learning_rate!r}."
+            )
         if not isinstance(self.learning_rate, Schedule):
             check_real(f"{type(self).__name__}(learning_rate)", self.learning_rate, low=0.0)
         for name in ("clip_norm", "clip_value"):
@@ -63,9 +68,17 @@ class Optimizer:
         return rate if isinstance(rate, Schedule) else Constant(float(rate))
 
     def bind(self, model: HasParameters) -> Self:
-        """Make the state (step 0, zero moments) for this model's parameters. Binding again to the same keeps it."""
-        if self._bound is not None and self._bound[1] is model.flat:
-            return self
+        """Make the state (step 0, zero moments) for this model's parameters. Binding again to the same keeps it.
+
+        Raises ValueError if another model is bound: its training would silently go on with this model's parameters.
+        """
+        if self._bound is not None:
+            if self._bound[1] is model.flat:
+                return self
+            raise ValueError(
+                f"This {type(self).__name__} already belongs to another model, whose moments it keeps. Make a new "
+                "optimizer for each model, or a copy: copy.copy(optimizer) is not bound."
+            )
         ops, flat = model.ops, model.flat
         control = StepControl(
             step=ops.zeros(1, "int64"),
@@ -81,6 +94,10 @@ class Optimizer:
         state = {name: ops.zeros(flat.values.size, flat.values.dtype) for name in self._state_names()}
         self._bound = (model, flat, control, state)
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: the fields, and no binding, because moments belong to one model's parameters."""
+        return vars(self) | {"_bound": None}
 
     def step(self) -> None:
         """Change the bound model's parameters once, by the gradients that its last `backward` left."""
@@ -166,7 +183,7 @@ class Adam(Optimizer):
         who = type(self).__name__
         check_real(f"{who}(beta1)", self.beta1, low=0.0, high=1.0, high_open=True)
         check_real(f"{who}(beta2)", self.beta2, low=0.0, high=1.0, high_open=True)
-        check_real(f"{who}(eps)", self.eps, low=0.0)
+        check_real(f"{who}(eps)", self.eps, low=0.0, low_open=True)
 
     def _state_names(self) -> tuple[str, ...]:
         return ("m", "v")
@@ -208,7 +225,7 @@ class RMSprop(Optimizer):
 
     def _check(self) -> None:
         check_real("RMSprop(alpha)", self.alpha, low=0.0, high=1.0, high_open=True)
-        check_real("RMSprop(eps)", self.eps, low=0.0)
+        check_real("RMSprop(eps)", self.eps, low=0.0, low_open=True)
         check_real("RMSprop(momentum)", self.momentum, low=0.0, high=1.0, high_open=True)
 
     def _state_names(self) -> tuple[str, ...]:
@@ -229,7 +246,7 @@ class Adagrad(Optimizer):
 
     def _check(self) -> None:
         check_real("Adagrad(lr_decay)", self.lr_decay, low=0.0)
-        check_real("Adagrad(eps)", self.eps, low=0.0)
+        check_real("Adagrad(eps)", self.eps, low=0.0, low_open=True)
 
     def _state_names(self) -> tuple[str, ...]:
         return ("s",)

@@ -201,7 +201,7 @@ class ReduceOnPlateau(Schedule):
     """η ← max(factor·η, minimum) when the monitored column has not improved for more than `patience` epochs.
 
     An improvement is a relative change of more than `threshold` in the better direction: downwards, unless
-    `greater_is_better` (PyTorch's `ReduceLROnPlateau`, threshold_mode "rel").
+    `greater_is_better`; NaN is none. For positive columns this is PyTorch's `ReduceLROnPlateau`, threshold_mode "rel".
     """
 
     learning_rate: float
@@ -232,7 +232,7 @@ class ReduceOnPlateau(Schedule):
 
     def observe(self, record: Mapping[str, float]) -> None:
         value = record[self.column]
-        if self._best is None or self._improves(value, self._best):
+        if not math.isnan(value) and (self._best is None or self._improves(value, self._best)):
             self._best, self._waited = value, 0
             return
         self._waited += 1
@@ -241,9 +241,8 @@ class ReduceOnPlateau(Schedule):
             self._waited = 0
 
     def _improves(self, value: float, best: float) -> bool:
-        if self.greater_is_better:
-            return value > best * (1.0 + self.threshold)
-        return value < best * (1.0 - self.threshold)
+        margin = self.threshold * abs(best)
+        return value > best + margin if self.greater_is_better else value < best - margin
 
 
 def _share(epoch: float, epochs: float | None, n_epochs: float) -> float:

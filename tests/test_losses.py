@@ -1,0 +1,274 @@
+"""Losses: each definition to the factor, their options, extreme logits, and what targets are refused."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special
+
+import fcnn_gpu as fcnn
+from fcnn_gpu._types import HostArray
+from fcnn_gpu.losses import LOSSES, Loss, check_sample_weight
+
+DTYPES = [np.float32, np.float64]
+
+
+def rho(loss: Loss, z: HostArray, y: HostArray) -> HostArray:
+    """The elementwise losses as their docstrings define them, by SciPy where it has the function."""
+    if isinstance(loss, fcnn.Huber):
+        return special.huber(loss.delta, z - y)
+    definitions: dict[str, Any] = {
+        "mse": lambda: (z - y) ** 2,
+        "mae": lambda: np.abs(z - y),
+        "binary_cross_entropy": lambda: -(y * special.log_expit(z) + (1 - y) * special.log_expit(-z)),
+    }
+    return definitions[loss.name]()
+
+
+ELEMENTWISE = [fcnn.MSE(), fcnn.MAE(), fcnn.Huber(), fcnn.Huber(delta=0.3), fcnn.BinaryCrossEntropy()]
+
+
+def test_every_loss_is_tested() -> None:
+    assert {loss.name for loss in ELEMENTWISE} | {"cross_entropy"} == set(LOSSES)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss", ELEMENTWISE, ids=repr)
+@given(n=st.integers(1, 7), batch=st.integers(1, 9), seed=st.integers(0, 10**6))
+@settings(deadline=None, max_examples=15)
+def test_elementwise_losses_are_means_over_outputs_and_batch(
+    loss: Loss, weighted: bool, n: int, batch: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    z, y = rng.normal(size=(batch, n)), rng.random((batch, n))
+    w = rng.uniform(0.5, 2, batch) if weighted else None
+    value = loss.forward(z, y, w)
+    weights = np.ones(batch) if w is None else w
+    assert value.shape == ()
+    assert float(value) == pytest.approx(float(weights @ rho(loss, z, y).mean(axis=1)) / batch, rel=1e-12)
+    h = 1e-6
+    slope = (rho(loss, z + h, y) - rho(loss, z - h, y)) / (2 * h)
+    np.testing.assert_allclose(loss.backward(), weights[:, None] * slope / (n * batch), atol=1e-7)
+
+
+def cross_entropy(z: HostArray, T: HostArray, s: float, v: Any, w: Any) -> float:
+    """L as the docstring defines it, T (batch, n_classes) one-hot or soft."""
+    smooth = (1 - s) * T + s / T.shape[1]
+    losses = -(np.asarray(v) * smooth * special.log_softmax(z, axis=1)).sum(axis=1)
+    return float(np.asarray(w) @ losses) / len(z)
+
+
+@pytest.mark.parametrize("kind", ["labels", "one-hot", "soft"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("classes", [False, True], ids=["alike", "class weights"])
+@given(n=st.integers(2, 40), batch=st.integers(1, 9), seed=st.integers(0, 10**6))
+@settings(deadline=None, max_examples=10)
+def test_cross_entropy(kind: str, smoothing: float, classes: bool, n: int, batch: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    z, labels, w = rng.normal(scale=3, size=(batch, n)), rng.integers(0, n, batch), rng.uniform(0.5, 2, batch)
+    T = rng.dirichlet(np.ones(n), batch) if kind == "soft" else np.eye(n)[labels]
+    v = rng.uniform(0.1, 2, n) if classes else np.ones(n)
+    loss = fcnn.CrossEntropy(label_smoothing=smoothing, class_weight=list(v) if classes else None)
+    value = loss.forward(z, labels if kind == "labels" else T, w)
+    assert float(value) == pytest.approx(cross_entropy(z, T, smoothing, v, w), rel=1e-10)
+    direction = rng.normal(size=z.shape)
+    h = 1e-6
+    ends = [cross_entropy(z + sign * h * direction, T, smoothing, v, w) for sign in (1, -1)]
+    assert (loss.backward() * direction).sum() == pytest.approx((ends[0] - ends[1]) / (2 * h), rel=1e-5, abs=1e-7)
+
+
+def test_gradient_of_the_plain_cross_entropy_is_p_minus_y_over_the_batch() -> None:
+    rng = np.random.default_rng(0)
+    z, labels = rng.normal(size=(6, 4)), np.array([0, 1, 2, 3, 0, 1])
+    loss = fcnn.CrossEntropy()
+    loss.forward(z, labels)
+    np.testing.assert_allclose(loss.backward(), (special.softmax(z, axis=1) - np.eye(4)[labels]) / 6, atol=1e-15)
+
+
+def test_labels_may_be_any_integers_floats_without_fraction_or_booleans() -> None:
+    z = np.random.default_rng(0).normal(size=(4, 2))
+    expected = float(fcnn.CrossEntropy().forward(z, np.array([0, 1, 1, 0])))
+    for y in ([0, 1, 1, 0], np.array([0, 1, 1, 0], np.uint8), [0.0, 1.0, 1.0, 0.0], [False, True, True, False]):
+        assert float(fcnn.CrossEntropy().forward(z, y)) == expected
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [100.0, 1e4])
+def test_extreme_logits_are_finite_and_right(dtype: Any, size: float) -> None:
+    z = np.array([[size, -size, 0.0], [-size, size, 0.0], [size, size, -size]], dtype)
+    labels = np.array([1, 1, 0])
+    Y = np.eye(3)[labels]
+    with warnings.catch_warnings(), np.errstate(over="raise", invalid="raise", divide="raise"):
+        warnings.simplefilter("error")
+        for loss, y, expected in (
+            (fcnn.CrossEntropy(), labels, (2 * size + 0 + np.log(2)) / 3),
+            (fcnn.CrossEntropy(), Y, (2 * size + 0 + np.log(2)) / 3),
+            (fcnn.CrossEntropy(label_smoothing=0.3), labels, cross_entropy(z.astype(float), Y, 0.3, 1.0, np.ones(3))),
+            (fcnn.BinaryCrossEntropy(), Y, rho(fcnn.BinaryCrossEntropy(), z.astype(float), Y).mean()),
+            (fcnn.Huber(), Y, rho(fcnn.Huber(), z.astype(float), Y).mean()),
+            (fcnn.MAE(), Y, rho(fcnn.MAE(), z.astype(float), Y).mean()),
+            (fcnn.MSE(), Y, rho(fcnn.MSE(), z.astype(float), Y).mean()),
+        ):
+            assert float(loss.forward(z, y)) == pytest.approx(float(expected), rel=1e-5)
+            assert np.isfinite(loss.backward()).all()
+            assert loss.backward().dtype == dtype
+
+
+@pytest.mark.parametrize("loss", [*ELEMENTWISE, fcnn.CrossEntropy()], ids=repr)
+def test_nan_outputs_give_a_nan_loss(loss: Loss) -> None:
+    z = np.zeros((3, 2))
+    z[1, 0] = np.nan
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(float(loss.forward(z, np.array([[0.0, 1], [1, 0], [0, 1]]))))
+    assert np.isnan(loss.backward()[1, 0])
+
+
+def test_a_sample_of_weight_two_is_that_sample_twice() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(3, 4))
+    for loss, y in ((fcnn.CrossEntropy(label_smoothing=0.1), np.array([0, 3, 1])), (fcnn.MSE(), rng.random((3, 4)))):
+        weighted = float(loss.forward(z, y, [1, 2, 0])) * 3
+        repeated = float(loss.forward(z[[0, 1, 1]], y[[0, 1, 1]])) * 3
+        assert weighted == pytest.approx(repeated)
+
+
+def test_mae_has_no_slope_where_it_is_right() -> None:
+    loss = fcnn.MAE()
+    loss.forward(np.array([[1.0, 2.0]]), np.array([[1.0, 3.0]]))
+    np.testing.assert_array_equal(loss.backward(), [[0.0, -0.5]])
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("loss", "n_outputs", "y", "error", "message"),
+    [
+        ("cross_entropy", 3, [0, 1, 3], ValueError, r"expects labels 0 ... 2, got 3 in row 2"),
+        ("cross_entropy", 3, [0, -1, 1], ValueError, r"got -1 in row 1. Give the last layer one output per class"),
+        ("cross_entropy", 3, [0, 1.5, 1], ValueError, r"integer labels, got 1.5 in row 1. .* use 'mse'"),
+        ("cross_entropy", 3, [0, 1e300, 1], ValueError, r"got 1e\+300 in row 1"),
+        ("cross_entropy", 3, np.array([0, 2**64 - 1], np.uint64), ValueError, "got 18446744073709551615 in row 1"),
+        ("cross_entropy", 3, [0, np.nan, 1], ValueError, r"targets hold NaN or infinity \(first in row 1\)"),
+        ("cross_entropy", 3, [0, np.inf, 1], ValueError, "targets hold NaN or infinity"),
+        ("cross_entropy", 3, ["a", "b"], TypeError, "got <U1 values. For names of classes use FCNNClassifier"),
+        ("cross_entropy", 3, [None, 1], TypeError, "got object values"),
+        ("cross_entropy", 3, [1j, 1], TypeError, r"got complex numbers\.$"),
+        ("cross_entropy", 3, [[0], [1]], ValueError, r"shape \(2, 1\): a column. .* y.ravel\(\)"),
+        ("cross_entropy", 3, [[0, 1], [1, 0]], ValueError, r"expects targets of shape \(n_samples, 3\), got \(2, 2\)"),
+        ("cross_entropy", 2, [[0.5, 0.6], [1, 0]], ValueError, "distribution: .* use 'binary_cross_entropy'"),
+        ("cross_entropy", 2, [[-0.5, 1.5], [1, 0]], ValueError, "distribution"),
+        ("cross_entropy", 3, np.zeros((2, 2, 2)), ValueError, r"got \(2, 2, 2\)"),
+        ("cross_entropy", 3, 1, ValueError, r"got \(\)"),
+        ("cross_entropy", 3, [[0, 1], [1]], ValueError, "the targets cannot be made an array"),
+        ("mse", 2, [0.0, 1.0], ValueError, r"mse with 2 outputs expects targets of shape \(n_samples, 2\), got \(2,\)"),
+        ("mse", 1, [[0.0, 1.0]], ValueError, r"\(n_samples, 1\) or \(n_samples,\), got \(1, 2\)"),
+        ("mae", 1, [0.0, 1e300], ValueError, r"the targets hold 1e\+300 \(row 1\), outside the range of float32"),
+        ("huber", 1, [0.0, np.nan], ValueError, "NaN or infinity"),
+        (
+            "binary_cross_entropy",
+            1,
+            [0, 2],
+            ValueError,
+            r"targets in \[0, 1\], got values from 0 to 2. .*cross_entropy",
+        ),
+        ("binary_cross_entropy", 2, [[0, 1], [-1, 0]], ValueError, "got values from -1 to 1"),
+    ],
+)
+def test_targets_that_are_refused(loss: str, n_outputs: int, y: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        LOSSES.resolve(loss).prepare_targets(y, n_outputs, np.float32)
+
+
+def test_sparse_targets() -> None:
+    from scipy.sparse import csr_array
+
+    with pytest.raises(TypeError, match="cross_entropy: the targets must be dense, got the sparse csr_array"):
+        fcnn.CrossEntropy().prepare_targets(csr_array(np.eye(3)), 3, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("weight", "error", "message"),
+    [
+        ([1.0, -1.0], ValueError, "finite weights of at least 0"),
+        ([1.0, np.nan], ValueError, "finite weights of at least 0"),
+        ([1.0, np.inf], ValueError, "finite weights of at least 0"),
+        ([0.0, 0.0], ValueError, "0 for every sample: there is nothing to learn"),
+        ([1e300, 1.0], ValueError, r"sample_weight holds 1e\+300 \(row 0\), outside the range of float32"),
+        ([1e-300, 0.0], ValueError, "rounds to 0 in float32"),
+        ([1.0], ValueError, r"expects shape \(2,\), one weight per sample, got \(1,\)"),
+        ([[1.0], [1.0]], ValueError, r"got \(2, 1\)"),
+        (1.0, ValueError, r"got \(\)"),
+        (["1", "2"], TypeError, "sample_weight expects numbers, got <U1 values"),
+        ([1j, 1], TypeError, "sample_weight expects numbers"),
+    ],
+)
+def test_sample_weights_that_are_refused(weight: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        check_sample_weight(weight, 2, np.float32)
+
+
+CROSS_ENTROPY: Any = fcnn.CrossEntropy
+"""Free of types, as a user without a type checker calls it."""
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: CROSS_ENTROPY(label_smoothing=1.5), ValueError, r"label_smoothing\) expects .* in \[0, 1\]"),
+        (lambda: CROSS_ENTROPY(label_smoothing=True), TypeError, "expects a number, got True"),
+        (lambda: CROSS_ENTROPY(class_weight=[1.0, -1.0]), ValueError, "each weight expects a finite number"),
+        (lambda: CROSS_ENTROPY(class_weight=[1.0, np.nan]), ValueError, "each weight expects a finite number"),
+        (lambda: CROSS_ENTROPY(class_weight=[0.0, 0.0]), ValueError, "0 for every class"),
+        (lambda: CROSS_ENTROPY(class_weight={0: 1.0, 1: 5.0}), TypeError, "A dict of labels.* goes to trainer.fit"),
+        (lambda: CROSS_ENTROPY(class_weight="balanced"), TypeError, "expects one number per class, got 'balanced'"),
+        (lambda: CROSS_ENTROPY(class_weight=2.0), TypeError, "expects one number per class, got 2.0"),
+        (lambda: CROSS_ENTROPY(class_weight=["1", "2"]), TypeError, "expects a number, got '1'"),
+        (lambda: fcnn.Huber(delta=0.0), ValueError, r"Huber\(delta\) expects a finite number greater than 0"),
+        (lambda: CROSS_ENTROPY().check_outputs(1), ValueError, "at least 2, got 1. .*'binary_cross_entropy'"),
+        (lambda: CROSS_ENTROPY(class_weight=[1.0]).check_outputs(3), ValueError, "1 weights for 3 outputs"),
+    ],
+)
+def test_options_that_are_refused(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_the_explicit_loops_calls_are_checked() -> None:
+    loss = fcnn.MSE()
+    with pytest.raises(RuntimeError, match=r"backward\(\) needs forward\(outputs, y\) before it"):
+        loss.backward()
+    with pytest.raises(ValueError, match=r"outputs of shape \(batch, n_outputs\), got \(3,\)"):
+        loss.forward(np.zeros(3), np.zeros(3))
+    with pytest.raises(ValueError, match="3 rows of outputs but 2 targets"):
+        loss.forward(np.zeros((3, 1)), np.zeros(2))
+    with pytest.raises(ValueError, match=r"sample_weight expects shape \(3,\)"):
+        loss.forward(np.zeros((3, 1)), np.zeros(3), [1, 2])
+    with pytest.raises(ValueError, match="at least 2, got 1"):
+        fcnn.CrossEntropy().forward(np.zeros((3, 1)), np.zeros(3))
+    with pytest.raises(RuntimeError, match="needs forward"):
+        loss.backward()
+
+
+def test_a_copy_or_pickle_has_the_options_and_no_gradient() -> None:
+    loss = fcnn.CrossEntropy(label_smoothing=0.1, class_weight=[1.0, 2.0])
+    loss.forward(np.zeros((3, 2)), [0, 1, 1])
+    for again in (copy.deepcopy(loss), copy.copy(loss), pickle.loads(pickle.dumps(loss))):
+        assert again == loss
+        with pytest.raises(RuntimeError):
+            again.backward()
+    assert loss.backward().shape == (3, 2)
+
+
+def test_the_base_says_what_to_define() -> None:
+    with pytest.raises(NotImplementedError, match="Loss must define prepare_targets"):
+        Loss().prepare_targets([0], 1, np.float32)
+    with pytest.raises(NotImplementedError, match="Loss must define compute"):
+        Loss().compute(*[None] * 6)  # type: ignore[arg-type]

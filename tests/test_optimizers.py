@@ -1,0 +1,257 @@
+"""Optimizers: each rule against plain NumPy, penalties and clipping, binding, state, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fcnn_gpu as fcnn
+from fcnn_gpu._types import HostArray
+from fcnn_gpu.backend._ops import BLOCK
+from fcnn_gpu.optimizers import OPTIMIZERS, Optimizer
+
+
+def network(**dense: Any) -> fcnn.Sequential:
+    layers = [fcnn.Dense(150, **dense), fcnn.LayerNorm(), fcnn.Dense(3)]
+    model = fcnn.Sequential(layers, n_in=130, seed=0, backend="numpy", dtype="float64")
+    assert model.flat.values.size > BLOCK
+    return model
+
+
+def gradients(model: fcnn.Sequential) -> Iterator[HostArray]:
+    """Random gradients, put into the model, step by step."""
+    rng = np.random.default_rng(1)
+    while True:
+        model.flat.gradients[...] = rng.normal(size=model.flat.gradients.size)
+        yield model.flat.gradients.copy()
+
+
+Rule = Callable[[int, float, HostArray, HostArray, dict[str, Any]], HostArray]
+"""(t from 1, η, θ, g, state) → θ after the step, as the literature writes it."""
+
+
+def sgd(momentum: float = 0.0, nesterov: bool = False) -> Rule:
+    def step(t: int, eta: float, theta: HostArray, g: HostArray, s: dict[str, Any]) -> HostArray:
+        s["v"] = momentum * s.get("v", 0) + g
+        return theta - eta * ((g + momentum * s["v"]) if nesterov else s["v"])
+
+    return step
+
+
+def adam(beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> Rule:
+    def step(t: int, eta: float, theta: HostArray, g: HostArray, s: dict[str, Any]) -> HostArray:
+        s["m"] = beta1 * s.get("m", 0) + (1 - beta1) * g
+        s["v"] = beta2 * s.get("v", 0) + (1 - beta2) * g * g
+        m_hat, v_hat = s["m"] / (1 - beta1**t), s["v"] / (1 - beta2**t)
+        return theta - eta * m_hat / (np.sqrt(v_hat) + eps)
+
+    return step
+
+
+def rmsprop(alpha: float = 0.99, eps: float = 1e-8, momentum: float = 0.0) -> Rule:
+    def step(t: int, eta: float, theta: HostArray, g: HostArray, s: dict[str, Any]) -> HostArray:
+        s["v"] = alpha * s.get("v", 0) + (1 - alpha) * g * g
+        s["b"] = momentum * s.get("b", 0) + g / (np.sqrt(s["v"]) + eps)
+        return theta - eta * s["b"]
+
+    return step
+
+
+def adagrad(lr_decay: float = 0.0, eps: float = 1e-10) -> Rule:
+    def step(t: int, eta: float, theta: HostArray, g: HostArray, s: dict[str, Any]) -> HostArray:
+        s["s"] = s.get("s", 0) + g * g
+        return theta - eta / (1 + (t - 1) * lr_decay) * g / (np.sqrt(s["s"]) + eps)
+
+    return step
+
+
+RULES: list[tuple[Callable[..., Optimizer], Rule]] = [
+    (lambda **clip: fcnn.SGD(0.05, **clip), sgd()),
+    (lambda **clip: fcnn.SGD(0.05, 0.9, **clip), sgd(0.9)),
+    (lambda **clip: fcnn.SGD(0.05, 0.9, True, **clip), sgd(0.9, True)),
+    (lambda **clip: fcnn.Adam(0.05, **clip), adam()),
+    (lambda **clip: fcnn.Adam(0.05, 0.0, 0.5, 1e-3, **clip), adam(0.0, 0.5, 1e-3)),
+    (lambda **clip: fcnn.AdamW(0.05, weight_decay=0.0, **clip), adam()),
+    (lambda **clip: fcnn.RMSprop(0.05, **clip), rmsprop()),
+    (lambda **clip: fcnn.RMSprop(0.05, 0.8, 1e-4, 0.5, **clip), rmsprop(0.8, 1e-4, 0.5)),
+    (lambda **clip: fcnn.Adagrad(0.05, **clip), adagrad()),
+    (lambda **clip: fcnn.Adagrad(0.05, 0.5, 1e-3, **clip), adagrad(0.5, 1e-3)),
+]
+
+
+def test_every_optimizer_is_tested() -> None:
+    assert {make().name for make, _ in RULES} == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize(("make", "rule"), RULES, ids=lambda x: getattr(x, "__qualname__", "")[:8])
+def test_five_steps_of_the_rule(make: Callable[..., Optimizer], rule: Rule) -> None:
+    model = network()
+    optimizer = make().bind(model)
+    theta, state = model.flat.values.copy(), dict[str, Any]()
+    for t, g in zip(range(1, 6), gradients(model), strict=False):
+        eta = 0.05 / t
+        optimizer.set_learning_rate(eta)
+        optimizer.step()
+        theta = rule(t, eta, theta, g, state)
+        np.testing.assert_allclose(model.flat.values, theta, rtol=1e-10, atol=1e-12)
+        np.testing.assert_array_equal(model.flat.gradients, g)
+    assert int(optimizer.control.step[0]) == 5
+
+
+def clip_norm(g: HostArray, c: float) -> HostArray:
+    return g * min(1.0, c / (float(np.linalg.norm(g)) + 1e-6))
+
+
+@pytest.mark.parametrize("limit", [0.7, 1e9], ids=["clipped", "within"])
+@pytest.mark.parametrize(("make", "rule"), RULES, ids=lambda x: getattr(x, "__qualname__", "")[:8])
+def test_penalties_come_before_clipping_and_clipping_before_the_rule(
+    make: Callable[..., Optimizer], rule: Rule, limit: float
+) -> None:
+    clips: list[tuple[dict[str, float], Callable[[HostArray], HostArray]]] = [
+        ({"clip_norm": limit}, lambda g: clip_norm(g, limit)),
+        ({"clip_value": limit}, lambda g: np.clip(g, -limit, limit)),
+    ]
+    for options, clip in clips:
+        model = network(l1=0.3, l2=0.7)
+        optimizer = make(**options).bind(model)
+        theta, state = model.flat.values.copy(), dict[str, Any]()
+        for t, g in zip(range(1, 4), gradients(model), strict=False):
+            optimizer.step()
+            penalized = g.copy()
+            first = slice(0, 130 * 150)
+            penalized[first] += 0.3 * np.sign(theta[first]) + 2 * 0.7 * theta[first]
+            theta = rule(t, 0.05, theta, clip(penalized), state)
+            np.testing.assert_allclose(model.flat.values, theta, rtol=1e-9, atol=1e-11)
+
+
+def test_weight_decay_shrinks_weights_and_nothing_else() -> None:
+    model = network()
+    model.flat.values[...] = 2.0
+    optimizer = fcnn.AdamW(0.1, weight_decay=0.5).bind(model)
+    optimizer.step()  # gradients are 0
+    for parameter in model.parameters:
+        expected = 2.0 * (1 - 0.1 * 0.5) if parameter.is_weight else 2.0
+        np.testing.assert_allclose(parameter.value, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "names"),
+    [
+        (fcnn.SGD(), set()),
+        (fcnn.SGD(momentum=0.5), {"velocity"}),
+        (fcnn.Adam(), {"m", "v"}),
+        (fcnn.AdamW(), {"m", "v"}),
+        (fcnn.RMSprop(), {"v"}),
+        (fcnn.RMSprop(momentum=0.5), {"v", "velocity"}),
+        (fcnn.Adagrad(), {"s"}),
+    ],
+    ids=repr,
+)
+def test_state_lives_in_arrays_of_the_parameters_size_and_dtype(optimizer: Optimizer, names: set[str]) -> None:
+    model = fcnn.Sequential([fcnn.Dense(3)], n_in=2, backend="numpy")
+    assert optimizer.bind(model) is optimizer
+    assert set(optimizer.state) == names
+    for array in optimizer.state.values():
+        assert (array.shape, array.dtype) == ((9,), np.float32)
+        assert not array.any()
+
+
+def test_binding_again_to_the_same_model_keeps_the_state_and_to_another_is_refused() -> None:
+    model, other = network(), network()
+    optimizer = fcnn.Adam().bind(model)
+    next(gradients(model))
+    optimizer.step()
+    moments = optimizer.state["m"]
+    assert optimizer.bind(model).state["m"] is moments
+    with pytest.raises(ValueError, match="This Adam already belongs to another model"):
+        optimizer.bind(other)
+    with pytest.raises(ValueError, match="already belongs to another model"):
+        fcnn.Trainer(other, optimizer=optimizer)
+    assert optimizer.state["m"] is moments
+    assert other.link is None
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
+def test_a_copy_has_the_fields_and_no_binding(duplicate: Callable[[Any], Any]) -> None:
+    optimizer = fcnn.SGD(fcnn.schedules.Cosine(0.1), momentum=0.5, clip_norm=2.0).bind(network())
+    again = duplicate(optimizer)
+    assert again == optimizer
+    with pytest.raises(RuntimeError, match="not bound"):
+        again.step()
+    assert again.bind(network()).state["velocity"].size
+    optimizer.step()
+
+
+def test_an_unbound_optimizer_says_what_to_do() -> None:
+    for use in (lambda o: o.step(), lambda o: o.state, lambda o: o.control, lambda o: o.set_learning_rate(0.1)):
+        with pytest.raises(RuntimeError, match=r"Adam is not bound to a model: call optimizer.bind\(model\) first"):
+            use(fcnn.Adam())
+
+
+def test_the_first_rate_is_the_schedules() -> None:
+    optimizer = fcnn.Adam(fcnn.schedules.OneCycle(0.5, initial_div=5)).bind(network())
+    assert optimizer.control.learning_rate[0] == pytest.approx(0.1)
+    assert fcnn.Adam(0.25).schedule(3.0, 9.0) == 0.25
+
+
+def test_after_a_failure_nothing_moves() -> None:
+    for make, _ in RULES:
+        model = network()
+        optimizer = make(clip_norm=1.0).bind(model)
+        next(gradients(model))
+        optimizer.step()
+        values, state = model.flat.values.copy(), {name: a.copy() for name, a in optimizer.state.items()}
+        model.ops.check_finite(np.array([0.0, np.inf]), model.flat, optimizer.control)
+        assert int(optimizer.control.failed_step[0]) == 1
+        model.flat.gradients[...] = np.nan
+        optimizer.step()
+        np.testing.assert_array_equal(model.flat.values, values)
+        assert all((optimizer.state[name] == a).all() for name, a in state.items())
+        assert int(optimizer.control.step[0]) == 1
+
+
+OPTIMIZER: Any = fcnn.Adam
+SGD: Any = fcnn.SGD
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: OPTIMIZER(-0.1), ValueError, r"Adam\(learning_rate\) expects a finite number of at least 0, got -0.1"),
+        (lambda: OPTIMIZER(math.nan), ValueError, r"Adam\(learning_rate\)"),
+        (lambda: OPTIMIZER(True), TypeError, r"Adam\(learning_rate\) expects a number, got True"),
+        (lambda: OPTIMIZER("cosine"), TypeError, "expects a number or a Schedule with its rate, such as .*'cosine'"),
+        (lambda: OPTIMIZER(fcnn.schedules.Cosine), TypeError, "expects a number or a Schedule with its rate"),
+        (lambda: OPTIMIZER(clip_norm=0.0), ValueError, r"Adam\(clip_norm\) expects a finite number greater than 0"),
+        (lambda: OPTIMIZER(clip_value=-1), ValueError, r"Adam\(clip_value\) expects a finite number greater than 0"),
+        (lambda: OPTIMIZER(clip_norm=1, clip_value=1), ValueError, "choose one of clip_norm and clip_value"),
+        (lambda: OPTIMIZER(beta1=1.0), ValueError, r"Adam\(beta1\) expects .* in \[0, 1\)"),
+        (lambda: OPTIMIZER(beta2=-0.1), ValueError, r"Adam\(beta2\)"),
+        (lambda: OPTIMIZER(eps=0), ValueError, r"Adam\(eps\) expects a finite number greater than 0"),
+        (lambda: fcnn.AdamW(weight_decay=-1), ValueError, r"AdamW\(weight_decay\)"),
+        (lambda: fcnn.AdamW(beta1=2), ValueError, r"AdamW\(beta1\)"),
+        (lambda: SGD(momentum=1.0), ValueError, r"SGD\(momentum\)"),
+        (lambda: SGD(nesterov=1), TypeError, r"SGD\(nesterov\) expects True or False, got 1"),
+        (lambda: SGD(nesterov=True), ValueError, "needs a momentum greater than 0, for example momentum=0.9"),
+        (lambda: fcnn.RMSprop(alpha=1.0), ValueError, r"RMSprop\(alpha\)"),
+        (lambda: fcnn.RMSprop(eps=0), ValueError, r"RMSprop\(eps\)"),
+        (lambda: fcnn.RMSprop(momentum=-1), ValueError, r"RMSprop\(momentum\)"),
+        (lambda: fcnn.Adagrad(lr_decay=-1), ValueError, r"Adagrad\(lr_decay\)"),
+        (lambda: fcnn.Adagrad(eps=0), ValueError, r"Adagrad\(eps\)"),
+    ],
+)
+def test_fields_that_are_refused(make: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_the_base_says_what_to_define() -> None:
+    model = network()
+    with pytest.raises(NotImplementedError, match="Optimizer must define _update"):
+        Optimizer(0.1).bind(model).step()

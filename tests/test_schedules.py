@@ -1,0 +1,153 @@
+"""Schedules: the rate at any time of a run, warm-up before any of them, and the reduction on a plateau."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fcnn_gpu as fcnn
+from fcnn_gpu.schedules import (
+    SCHEDULES,
+    Constant,
+    Cosine,
+    Exponential,
+    Linear,
+    OneCycle,
+    ReduceOnPlateau,
+    Schedule,
+    StepDecay,
+    Warmup,
+)
+
+
+def rates(schedule: Schedule, times: list[float], n_epochs: float = 10) -> list[float]:
+    return [schedule(t, n_epochs) for t in times]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "times", "expected"),
+    [
+        (Constant(0.5), [0, 3.7, 10], [0.5, 0.5, 0.5]),
+        (StepDecay(1.0, every=3, factor=0.5), [0, 2.99, 3, 6, 9], [1, 1, 0.5, 0.25, 0.125]),
+        (StepDecay(1.0, every=0.1, factor=0.5), [0.1 + 0.1 + 0.1], [0.125]),
+        (Exponential(1.0, factor=0.25), [0, 0.5, 1, 2], [1, 0.5, 0.25, 0.0625]),
+        (Cosine(1.0), [0, 5, 10, 12], [1, 0.5, 0, 0]),
+        (Cosine(1.0, final=0.2, epochs=4), [0, 2, 4, 9], [1, 0.6, 0.2, 0.2]),
+        (Linear(1.0), [0, 2.5, 10, 11], [1, 0.75, 0, 0]),
+        (Linear(1.0, final=2.0, epochs=2), [0, 1, 2, 5], [1, 1.5, 2, 2]),
+        (OneCycle(1.0), [0, 3, 10], [1 / 25, 1, 1 / 25e4]),
+        (OneCycle(1.0, rise=0.5, initial_div=2, final_div=5), [0, 2.5, 5, 7.5, 10], [0.5, 0.75, 1, 0.55, 0.1]),
+        (Warmup(Constant(1.0), epochs=2), [0, 1, 2, 9], [0, 0.5, 1, 1]),
+        (Warmup(Constant(1.0), epochs=2, start=0.5), [0, 1, 2], [0.5, 0.75, 1]),
+        (Warmup(Cosine(1.0), epochs=2), [0, 1, 2, 6, 10], [0, 0.5, 1, 0.5, 0]),
+        (Warmup(Warmup(Constant(1.0), epochs=2, start=0.5), epochs=2), [0, 2, 3, 4], [0, 0.5, 0.75, 1]),
+        (ReduceOnPlateau(0.5), [0, 5], [0.5, 0.5]),
+    ],
+    ids=repr,
+)
+def test_rates(schedule: Schedule, times: list[float], expected: list[float]) -> None:
+    np.testing.assert_allclose(rates(schedule, times), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", list(SCHEDULES))
+def test_every_schedule_is_a_nonnegative_number_at_any_time_of_any_run(name: str) -> None:
+    first = {"warmup": Linear(0.1), "step": 0.1}.get(name, 0.1)
+    schedule: Any = SCHEDULES[name](*([first, 2] if name == "step" else [first]))
+    for n_epochs in (1.0, 7.0, 100.0):
+        for t in np.linspace(0, n_epochs, 31):
+            assert 0 <= schedule(float(t), n_epochs) <= 0.1 + 1e-12
+
+
+def observe(schedule: Schedule, values: list[float]) -> list[float]:
+    found = []
+    for value in values:
+        schedule.observe({"val_loss": value, "val_r2": value})
+        found.append(schedule(1.0, 10.0))
+    return found
+
+
+def test_a_plateau_reduces_after_patience_is_spent() -> None:
+    schedule = ReduceOnPlateau(1.0, factor=0.5, patience=1)
+    assert observe(schedule, [3.0, 2.0, 2.0, 2.0, 2.0, 2.0]) == [1, 1, 1, 0.5, 0.5, 0.25]
+
+
+def test_an_improvement_below_the_threshold_is_none() -> None:
+    schedule = ReduceOnPlateau(1.0, factor=0.5, patience=0, threshold=0.1)
+    assert observe(schedule, [1.0, 0.95, 0.85, 0.8]) == [1, 0.5, 0.5, 0.25]
+
+
+def test_there_is_a_smallest_rate() -> None:
+    schedule = ReduceOnPlateau(1.0, factor=0.1, patience=0, minimum=0.05)
+    assert observe(schedule, [1.0] * 4) == [1, 0.1, 0.05, 0.05]
+
+
+@pytest.mark.parametrize("start", [-3.0, 0.5], ids=["negative", "positive"])
+def test_where_more_is_better_standing_still_is_no_improvement(start: float) -> None:
+    schedule = ReduceOnPlateau(1.0, factor=0.5, patience=0, column="val_r2", greater_is_better=True)
+    assert observe(schedule, [start, start, start + 1, start + 1]) == [1, 0.5, 0.5, 0.25]
+    assert schedule.monitor == "val_r2"
+
+
+def test_nan_is_never_the_best() -> None:
+    schedule = ReduceOnPlateau(1.0, factor=0.5, patience=1)
+    assert observe(schedule, [math.nan, 2.0, math.nan, 1.0, math.nan, math.nan]) == [1, 1, 1, 1, 1, 0.5]
+
+
+def test_a_warmup_passes_observations_on() -> None:
+    schedule = Warmup(ReduceOnPlateau(1.0, factor=0.5, patience=0), epochs=1)
+    assert schedule.monitor == "val_loss"
+    assert observe(schedule, [1.0, 1.0]) == [1, 0.5]
+    assert Warmup(Constant(1.0)).monitor is None
+    assert Warmup({"name": "constant", "learning_rate": 0.5}).then == Constant(0.5)  # type: ignore[arg-type]
+
+
+def test_the_rate_changes_within_an_epoch_and_the_history_has_the_last() -> None:
+    X, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
+    model = fcnn.Sequential([fcnn.Dense(2)], n_in=3, seed=0, backend="numpy")
+    seen: list[float] = []
+
+    class Spy(fcnn.SGD):
+        def set_learning_rate(self, value: float) -> None:
+            seen.append(value)
+            super().set_learning_rate(value)
+
+    history = fcnn.Trainer(model, optimizer=Spy(Linear(1.0))).fit(X, y, epochs=2, batch_size=10, progress=False)
+    np.testing.assert_allclose(seen, [1 - i / 8 for i in range(8)])
+    np.testing.assert_allclose(history["learning_rate"], [1 - 3 / 8, 1 - 7 / 8])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Constant(-1), r"Constant\(learning_rate\) expects a finite number of at least 0, got -1"),
+        (lambda: StepDecay(0.1, every=0), r"StepDecay\(every\), in epochs, expects a finite number greater than 0"),
+        (lambda: StepDecay(0.1, every=1, factor=-1), r"StepDecay\(factor\)"),
+        (lambda: Exponential(0.1, factor=0), r"Exponential\(factor\)"),
+        (lambda: Cosine(-0.1), r"Cosine\(learning_rate\)"),
+        (lambda: Cosine(0.1, final=-1), r"Cosine\(final\)"),
+        (lambda: Cosine(0.1, epochs=0), r"Cosine\(epochs\)"),
+        (lambda: Linear(0.1, final=math.inf), r"Linear\(final\)"),
+        (lambda: Linear(0.1, epochs=-2), r"Linear\(epochs\)"),
+        (lambda: Warmup(Constant(0.1), epochs=0), r"Warmup\(epochs\)"),
+        (lambda: Warmup(Constant(0.1), start=1.5), r"Warmup\(start\)"),
+        (lambda: OneCycle(0.1, rise=1.0), r"OneCycle\(rise\) expects a finite number in \(0, 1\)"),
+        (lambda: OneCycle(0.1, initial_div=0.5), r"OneCycle\(initial_div\)"),
+        (lambda: OneCycle(0.1, final_div=0.0), r"OneCycle\(final_div\)"),
+        (lambda: ReduceOnPlateau(0.1, factor=1.0), r"ReduceOnPlateau\(factor\)"),
+        (lambda: ReduceOnPlateau(0.1, patience=-1), r"ReduceOnPlateau\(patience\)"),
+        (lambda: ReduceOnPlateau(0.1, minimum=-1), r"ReduceOnPlateau\(minimum\)"),
+        (lambda: ReduceOnPlateau(0.1, threshold=-1), r"ReduceOnPlateau\(threshold\)"),
+    ],
+)
+def test_fields_that_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_the_base_says_what_to_define() -> None:
+    with pytest.raises(NotImplementedError, match="Schedule must define __call__"):
+        Schedule()(0.0, 1.0)
+    assert Schedule().monitor is None
