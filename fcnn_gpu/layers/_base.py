@@ -136,6 +136,9 @@ LAYERS: Registry[Layer] = Registry("layer", Layer)
 
 
 def live(parameter: Parameter | None, what: str, layer: Layer) -> Array:
+    """The `value` or `gradient` of a parameter; an AttributeError says why there is none."""
+    if parameter is None and layer.n_in:
+        raise AttributeError(f"{layer} has no bias: it was made with bias=False.")
     if parameter is None or parameter.value is None:
-        raise AttributeError(f"{layer} has no {what}: put it into a Sequential, which creates its arrays.")
+        raise AttributeError(f"{layer} has no arrays yet: put it into a Sequential, which creates them.")
     return getattr(parameter, what)

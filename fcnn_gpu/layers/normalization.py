@@ -13,7 +13,7 @@ from .._types import Array
 from ._base import LAYERS, Binding, Layer, Parameter, Plan, live
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class _Normalization(Layer):
     """γ and β, which batch and layer normalization share: out = γ x̂ + β."""
 
@@ -57,7 +57,7 @@ class _Normalization(Layer):
 
 
 @LAYERS.register("batch_norm")
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class BatchNorm(_Normalization):
     """out = γ x̂ + β with x̂ = (x − μ)/√(σ² + ε): in training μ, σ² of the batch, at inference the running ones.
 
@@ -105,7 +105,7 @@ class BatchNorm(_Normalization):
 
 
 @LAYERS.register("layer_norm")
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class LayerNorm(_Normalization):
     """out = γ x̂ + β with x̂ = (x − μ)/√(σ² + ε), μ and σ² over the units of each sample; the same at inference.
 
