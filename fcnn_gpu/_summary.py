@@ -11,15 +11,16 @@ if TYPE_CHECKING:
 
 def print_summary(model: Sequential, batch_size: int) -> None:
     """Layers with the shapes of their parameters and of their output for one batch; totals below."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"Input A0 {model.n_in}×{batch_size}  ({model.dtype.name}, {model.ops.describe()})")
-    for name, justify in (("", "right"), ("layer", "left"), ("parameters", "left")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_column("output", justify="left")
-    table.add_column("count", justify="right")
-    table.add_column("bytes", justify="right")
+    title = f"Input A0 {model.n_in}×{batch_size}  ({model.dtype.name}, {model.ops.describe()})"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for name in ("", "layer", "parameters", "output"):
+        table.add_column(name, no_wrap=True)
+    for name in ("count", "bytes"):
+        table.add_column(name, justify="right", no_wrap=True)
     for layer in model.walk():
         count = sum(parameter.value.size for parameter in layer.parameters())
         nested = layer.path.count(".") > 0
@@ -32,6 +33,8 @@ def print_summary(model: Sequential, batch_size: int) -> None:
             f"{count * model.dtype.itemsize:,}",
         )
     console = Console()
+    widest = console.measure(table, options=console.options.update(width=10_000)).maximum
+    console.width = max(console.width, widest)  # a narrow terminal wraps whole lines rather than every cell
     console.print(table)
     n = model.n_parameters
     console.print(f"{n:,} parameters, {n * model.dtype.itemsize:,} bytes; each gradient and optimizer moment as much.")
