@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._types import Array, HostArray
-from .backend._ops import Ops
+from .backend import Ops, resolve_backend
 from .layers import Dense, Layer, Residual
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class ModelFileError(ValueError):
 def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     """Write `model` to `path`: beside it first, forced to the disk, then renamed over it.
 
-    A crash at any moment leaves either the old file or the new one. Raises OSError if the folder cannot be written, and
-    TypeError where `model.info` holds something other than plain JSON data.
+    A crash at any moment leaves either the old file or the new one; a checksum finds damage that comes later. Raises
+    OSError if the folder cannot be written, and TypeError where `model.info` holds something other than plain JSON data.
     """
     from safetensors.numpy import save as serialize
 
@@ -47,6 +48,7 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
         "architecture": json.dumps(model.config()),
         "info": _info_text(model.info),
     }
+    metadata["crc32"] = _checksum(metadata, tensors)
     write_atomically(target, serialize(tensors, metadata))
 
 
@@ -64,16 +66,15 @@ def write_atomically(target: Path, content: bytes) -> None:
     """Replace `target` by `content` so that a reader, or a crash, sees all of the old or all of the new."""
     if not target.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {target.parent} to write {target.name} into. Create it first.")
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}.part"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     if os.name == "posix":  # the rename itself is on the disk once the folder is
         folder = os.open(target.parent, os.O_RDONLY)
@@ -81,12 +82,6 @@ def write_atomically(target: Path, content: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def load(path: str | os.PathLike[str], backend: str | Ops | None = None) -> Sequential:
@@ -101,23 +96,64 @@ def load(path: str | os.PathLike[str], backend: str | Ops | None = None) -> Sequ
     source = Path(path)
     if not source.is_file():
         raise FileNotFoundError(f"There is no model file {source}.")
+    ops = resolve_backend(backend)
     try:
         with safe_open(source, framework="numpy") as file:
             metadata = file.metadata() or {}
+            _check_origin(metadata, source)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except SafetensorError as error:
+    except (SafetensorError, TypeError, AttributeError) as error:  # the latter two: a dtype that NumPy does not have
         raise ModelFileError(f"{source} is damaged or no safetensors file: {error}.") from error
-    config = _architecture(metadata, source)
+    if metadata.get("crc32") != _checksum(metadata, tensors):
+        raise ModelFileError(
+            f"{source} is damaged: its content does not have the checksum that was saved with it. Restore a copy, or "
+            "save the model anew."
+        )
+    config, info = _architecture(metadata, source), _info(metadata, source)
     try:
-        model = Sequential.from_config(config, backend)
-    except (KeyError, TypeError, ValueError) as error:
+        _refuse_impossible_size(config, sum(tensor.size for tensor in tensors.values()))
+        model = Sequential.from_config(config, ops)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise ModelFileError(f"{source} describes an architecture that cannot be built: {error}") from error
     _load_state(model, tensors, source)
-    model.info = _info(metadata, source)
+    model.info = info
     return model
 
 
-def _architecture(metadata: dict[str, str], source: Path) -> dict[str, Any]:
+def _refuse_impossible_size(config: dict[str, Any], n_stored: int) -> None:
+    """A ValueError if the layers have more parameters than the file holds: they must not be allocated first."""
+
+    def n_weights(layers: list[dict[str, Any]], n_in: int) -> tuple[int, int]:
+        total = 0
+        for layer in layers:
+            n_out = n_in
+            if layer["name"] == "dense":
+                n_out = layer["n_out"]
+                total += n_in * n_out
+            elif layer["name"] == "residual":
+                inner, n_out = n_weights(layer["block"], n_in)
+                total += inner
+            elif layer["name"] in ("batch_norm", "layer_norm"):
+                total += 2 * n_in
+            n_in = n_out
+        return total, n_in
+
+    needed, _ = n_weights(config["layers"], config["n_in"])
+    if needed > n_stored:
+        raise ValueError(f"its layers have {needed:,} parameters, but the file holds {n_stored:,} numbers.")
+
+
+def _checksum(metadata: dict[str, str], tensors: dict[str, HostArray]) -> str:
+    """CRC-32 of everything that a model is made from: a flipped bit in a weight would make a model that merely errs."""
+    crc = 0
+    for text in (metadata.get("architecture", ""), metadata.get("info", ""), *sorted(tensors)):
+        crc = zlib.crc32(text.encode(), crc)
+    for name in sorted(tensors):
+        crc = zlib.crc32(np.ascontiguousarray(tensors[name]).data, crc)
+    return f"{crc:08x}"
+
+
+def _check_origin(metadata: dict[str, str], source: Path) -> None:
     if metadata.get("format") != FORMAT:
         raise ModelFileError(
             f"{source} is a safetensors file, but not one of fcnn_gpu's: its metadata has no architecture. "
@@ -128,9 +164,12 @@ def _architecture(metadata: dict[str, str], source: Path) -> dict[str, Any]:
             f"{source} has format version {metadata.get('format_version')!r}; this fcnn_gpu reads version {VERSION}. "
             "Install the release that wrote it, or a newer one."
         )
+
+
+def _architecture(metadata: dict[str, str], source: Path) -> dict[str, Any]:
     try:
         config = json.loads(metadata["architecture"])
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{source} has no readable architecture in its metadata: {error}.") from error
     if not isinstance(config, dict) or not {"n_in", "layers", "dtype", "seed", "link"} <= config.keys():
         raise ModelFileError(f"{source} has an incomplete architecture in its metadata.")
@@ -140,7 +179,7 @@ def _architecture(metadata: dict[str, str], source: Path) -> dict[str, Any]:
 def _info(metadata: dict[str, str], source: Path) -> dict[str, Any]:
     try:
         info = json.loads(metadata.get("info", "{}"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{source} has an unreadable info in its metadata: {error}.") from error
     if not isinstance(info, dict):
         raise ModelFileError(f"{source} has an info in its metadata that is no JSON object.")
