@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -30,6 +31,20 @@ class _Arrays:
     capacity: int = 0
     buffers: dict[str, Array] = field(default_factory=dict)
     views: dict[int, BatchArrays] = field(default_factory=dict)
+
+
+class _Shared:
+    """The arrays that every thread computes in."""
+
+    def __init__(self) -> None:
+        self.arrays = _Arrays()
+
+
+class _PerThread(threading.local):
+    """The same, apart for each thread (threading.local calls __init__ once in each)."""
+
+    def __init__(self) -> None:
+        self.arrays = _Arrays()
 
 
 class _Plan:
@@ -69,7 +84,8 @@ class Workspace:
     Training keeps every layer's output for the backward pass; gradients need two scratch buffers of the widest layer,
     which consecutive layers use in turn. A smaller batch takes the front of each buffer: every matrix is F-ordered, so
     the front is contiguous. A larger batch than ever before makes them anew. Training and inference have buffers of
-    their own: an evaluation in large batches neither disturbs nor enlarges what training computes in.
+    their own: an evaluation in large batches neither disturbs nor enlarges what training computes in. Those of
+    inference are each thread's own, so that several threads may predict with one model; training belongs to one thread.
     """
 
     def __init__(self, ops: Ops, dtype: np.dtype[Any], layers: Sequence[Layer], n_in: int) -> None:
@@ -77,26 +93,27 @@ class Workspace:
         self._layers = layers
         self._n_in = n_in
         self._widest = max(n_in, *(max(inner.n_in, inner.n_out) for layer in layers for inner in layer.walk()))
-        self._arrays = {training: _Arrays() for training in (False, True)}
+        self._held: dict[bool, _Shared | _PerThread] = {True: _Shared(), False: _PerThread()}
 
     def batch(self, batch: int, training: bool) -> BatchArrays:
         """The arrays for a batch of this size."""
-        found = self._arrays[training].views.get(batch)
+        held = self._held[training]
+        found = held.arrays.views.get(batch)
         if found is not None:
             return found
-        if batch > self._arrays[training].capacity:
-            self._arrays[training] = _Arrays(capacity=batch)
-        plan = _Plan(self.ops, self.dtype, self._arrays[training], self._widest, batch)
+        if batch > held.arrays.capacity:
+            held.arrays = _Arrays(capacity=batch)
+        plan = _Plan(self.ops, self.dtype, held.arrays, self._widest, batch)
         arrays = BatchArrays(batch, [layer.allocate(plan, training) for layer in self._layers], None)
         if training:
             slot = 0
             arrays.output_gradient = plan.scratch(slot, self._layers[-1].n_out)
             for layer, cache in zip(reversed(self._layers), reversed(arrays.caches), strict=True):
                 slot = layer.allocate_backward(plan, cache, slot)
-        self._arrays[training].views[batch] = arrays
+        held.arrays.views[batch] = arrays
         return arrays
 
     @property
     def nbytes(self) -> int:
-        """Bytes that all buffers hold now."""
-        return sum(buffer.nbytes for arrays in self._arrays.values() for buffer in arrays.buffers.values())
+        """Bytes that the buffers of training, and of inference in this thread, hold now."""
+        return sum(buffer.nbytes for held in self._held.values() for buffer in held.arrays.buffers.values())

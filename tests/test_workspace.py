@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -83,8 +86,8 @@ def test_results_do_not_depend_on_what_the_workspace_held_before() -> None:
     X = np.random.default_rng(0).normal(size=(9, 4))
     used = network()
     for batch in (3, 9, 2, 9, 5):
-        for arrays in used._workspace._arrays.values():
-            for buffer in arrays.buffers.values():
+        for held in used._workspace._held.values():
+            for buffer in held.arrays.buffers.values():
                 buffer.fill(np.nan if buffer.dtype.kind == "f" else 255)
         fresh = network()
         fresh.restore(used.snapshot())
@@ -100,7 +103,25 @@ def test_results_do_not_depend_on_what_the_workspace_held_before() -> None:
 def test_gradients_take_two_scratch_buffers_however_deep_the_network() -> None:
     deep = fcnn.Sequential([fcnn.Dense(6) for _ in range(20)], n_in=6, backend="numpy")
     deep.batch_arrays(10, True)
-    names = set(deep._workspace._arrays[True].buffers)
+    names = set(deep._workspace._held[True].arrays.buffers)
     assert {name for name in names if name.startswith("gradient")} == {"gradient 0", "gradient 1"}
     assert len(names) == 22
     assert deep._workspace.nbytes == 22 * 6 * 10 * 4
+
+
+def test_threads_that_predict_with_one_model_do_not_share_arrays() -> None:
+    everyone = threading.Barrier(2)
+
+    class Meet(fcnn.Layer):
+        def forward(self, A0: HostArray, cache: SimpleNamespace, training: bool) -> HostArray:
+            everyone.wait(timeout=60)  # both threads are behind the first layer, neither is behind the second
+            return A0
+
+    ends = [fcnn.Dense(5, activation="tanh"), fcnn.Dense(2)]
+    met = fcnn.Sequential([ends[0], Meet(), ends[1]], n_in=4, seed=0, backend="numpy")
+    X = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
+    with ThreadPoolExecutor(2) as pool:
+        outputs = list(pool.map(met, X))
+    for rows, found in zip(X, outputs, strict=True):
+        expected = np.tanh(rows @ ends[0].W.T + ends[0].b.T) @ ends[1].W.T + ends[1].b.T
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
