@@ -11,6 +11,7 @@ import numpy as np
 from ._checks import check_real
 from ._types import Array, HostArray
 from .backend._ops import Ops
+from .datasets._dataset import class_shares
 
 
 @dataclass
@@ -71,13 +72,19 @@ def epoch_order(n_samples: int, seed: int, epoch: int, shuffle: bool) -> HostArr
 
 
 def split_validation(n_samples: int, share: float, targets: HostArray, seed: int) -> tuple[HostArray, HostArray]:
-    """(training, validation) indices; integer labels are split class by class, so that each keeps its share."""
+    """(training, validation) indices, round(share·n_samples) of the latter.
+
+    Integer labels are split class by class: each gives its share, rounded so that the whole adds up, but keeps a sample.
+    """
     rng = np.random.default_rng([seed, 0x5E1EC7])
+    n_held_out = round(share * n_samples)
     if targets.ndim == 1 and targets.dtype.kind in "iu":
-        parts = [rng.permutation(np.flatnonzero(targets == label)) for label in np.unique(targets)]
-        held_out = np.concatenate([part[: round(share * len(part))] for part in parts])
+        labels, counts = np.unique(targets, return_counts=True)
+        parts = [rng.permutation(np.flatnonzero(targets == label)) for label in labels]
+        sizes = class_shares(counts, n_held_out)
+        held_out = np.concatenate([part[:size] for part, size in zip(parts, sizes, strict=True)])
     else:
-        held_out = rng.permutation(n_samples)[: round(share * n_samples)]
+        held_out = rng.permutation(n_samples)[:n_held_out]
     if not 0 < len(held_out) < n_samples:
         raise ValueError(
             f"validation_split={share:g} of {n_samples} samples leaves {n_samples - len(held_out)} for training and "

@@ -59,6 +59,21 @@ def test_integer_labels_are_split_class_by_class() -> None:
     assert (split_validation(100, 0.2, labels, seed=1)[1] != held_out).any()
 
 
+def test_a_split_of_small_classes_holds_out_its_share_of_the_whole() -> None:
+    labels = np.repeat(np.arange(50), 4)  # a tenth of each class alone rounds to nothing
+    train, held_out = split_validation(200, 0.1, labels, seed=0)
+    assert (len(train), len(held_out)) == (180, 20)
+    assert np.bincount(labels[held_out]).max() == 1
+
+
+def test_a_class_of_one_sample_is_trained_on() -> None:
+    labels = np.array([7] * 9 + [3])
+    for seed in range(5):
+        train, held_out = split_validation(10, 0.5, labels, seed)
+        assert 3 in labels[train]
+        assert len(held_out) == 5
+
+
 def test_values_are_split_at_random() -> None:
     train, held_out = split_validation(50, 0.3, np.random.default_rng(0).normal(size=(50, 2)), seed=0)
     assert (len(train), len(held_out)) == (35, 15)

@@ -111,7 +111,7 @@ def split_indices(
     is_test = np.zeros(n_samples, dtype=bool)
     shuffled = labels[order]
     counts = np.bincount(labels)
-    shares = _shares(counts, n_test)
+    shares = class_shares(counts, n_test)
     if not shares.any():
         raise ValueError("No class has 2 samples, so a stratified test part is empty. Pass test_fraction=0 for none.")
     for label, share in enumerate(shares):
@@ -119,8 +119,12 @@ def split_indices(
     return order[~is_test], order[is_test]
 
 
-def _shares(counts: HostArray, n_test: int) -> HostArray:
-    """How many test samples each class gives: proportional to its count, at most its count − 1."""
+def class_shares(counts: HostArray, n_test: int) -> HostArray:
+    """How many test samples each class gives: proportional to its count (largest remainders first), at most count − 1.
+
+    >>> class_shares(np.array([60, 4, 4, 4]), 7)
+    array([6, 1, 0, 0])
+    """
     exact = counts * (n_test / counts.sum())
     most = np.maximum(counts - 1, 0)
     shares = np.minimum(np.floor(exact).astype(np.int64), most)
