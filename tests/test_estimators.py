@@ -253,6 +253,14 @@ def test_early_stopping_keeps_the_best_epoch() -> None:
     assert_same_network(network, best.fit(X, y))
 
 
+def test_whole_numbers_are_a_regressors_values_and_not_its_classes() -> None:
+    X = np.linspace(-1, 1, 100).reshape(-1, 1)
+    y = np.arange(100)  # as classes each would have one sample, and none to hold out
+    whole, real = (regressor(early_stopping=True).fit(X, values) for values in (y, y.astype(float)))
+    assert "val_loss" in whole.history_.columns
+    assert_same_network(whole, real)
+
+
 def test_validation_fraction_alone_records_and_does_not_stop(iris: tuple[HostArray, HostArray]) -> None:
     network = classifier(validation_fraction=0.2, metrics=["accuracy"]).fit(*iris)
     assert len(network.history_["val_accuracy"]) == 3

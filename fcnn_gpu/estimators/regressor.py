@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Self
 
+import numpy as np
 from sklearn.base import RegressorMixin
 
 from .._types import HostArray
@@ -124,4 +125,6 @@ class FCNNRegressor(RegressorMixin, FCNNEstimator):
                 f"it cannot go on with a y of shape {y.shape}."
             )
         self._y_ndim = y.ndim
+        if y.dtype.kind != "f":  # whole numbers are values here, not labels that a validation part is balanced by
+            y = y.astype(np.float64)
         return y, n_out, self._check_loss()
