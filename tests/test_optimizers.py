@@ -151,7 +151,7 @@ def test_weight_decay_shrinks_weights_and_nothing_else() -> None:
         (fcnn.RMSprop(momentum=0.5), {"v", "velocity"}),
         (fcnn.Adagrad(), {"s"}),
     ],
-    ids=repr,
+    ids=lambda x: repr(x) if isinstance(x, Optimizer) else "",  # a set's order differs between processes
 )
 def test_state_lives_in_arrays_of_the_parameters_size_and_dtype(optimizer: Optimizer, names: set[str]) -> None:
     model = fcnn.Sequential([fcnn.Dense(3)], n_in=2, backend="numpy")
