@@ -75,18 +75,17 @@ class Sequential:
         seeds = np.random.SeedSequence(self.seed).spawn(len(self.layers))
         try:
             self.n_out = build_layers(self.layers, self.n_in, seeds, "")
+            self._warn_of_symmetry()
+            self.random_step: Array = self.ops.zeros(1, "int64")
+            binding = Binding(self.ops, self.dtype, self.seed % 2**64, self.random_step)
+            index = itertools.count()
+            for layer in self.layers:
+                layer.bind(binding, index)
+            self.flat = self._make_flat()
         except BaseException:
             for layer in self.walk():
-                layer.n_in = 0  # free again: an initializer that failed must not spoil the layers before it
+                layer.n_in = 0  # free again: a failure (an initializer's, no device memory) must not use the layers up
             raise
-        self._warn_of_symmetry()
-
-        self.random_step: Array = self.ops.zeros(1, "int64")
-        binding = Binding(self.ops, self.dtype, self.seed % 2**64, self.random_step)
-        index = itertools.count()
-        for layer in self.layers:
-            layer.bind(binding, index)
-        self.flat = self._make_flat()
         self._workspace = Workspace(self.ops, self.dtype, self.layers, self.n_in)
         self._first_learned = first_learned(self.layers)
         self._trained_arrays: BatchArrays | None = None
@@ -194,6 +193,7 @@ class Sequential:
         """The preallocated arrays for a batch size: what `Trainer` computes in."""
         if training:
             self.check_batch(batch)
+            self._trained_arrays = None  # what a `forward` before left for `backward` is about to be overwritten
         return self._workspace.batch(batch, training)
 
     # Use

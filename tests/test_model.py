@@ -91,6 +91,25 @@ def test_a_layer_that_cannot_be_built_leaves_the_others_free() -> None:
     assert block.projection is None
 
 
+def test_layers_stay_free_when_the_device_has_no_room_for_them() -> None:
+    class Full(fcnn.backend.Ops):
+        def assign(self, out: Any, x: Any) -> None:
+            raise MemoryError("the device is full")
+
+    layers = [fcnn.Dense(5), fcnn.Residual([fcnn.BatchNorm(), fcnn.Dense(4)])]
+    with pytest.raises(MemoryError):
+        fcnn.Sequential(layers, n_in=3, seed=0, backend=Full())
+    assert fcnn.Sequential(layers, n_in=3, seed=0, backend="numpy")(np.ones((1, 3))).shape == (1, 4)
+
+
+@pytest.mark.filterwarnings("error::fcnn_gpu.SymmetryWarning")
+def test_layers_stay_free_when_a_warning_is_made_an_error() -> None:
+    layers = [fcnn.Dense(5, init="zeros"), fcnn.Dense(2)]
+    for _ in range(2):
+        with pytest.raises(fcnn.SymmetryWarning):
+            fcnn.Sequential(layers, n_in=3, backend="numpy")
+
+
 def test_a_network_may_have_nothing_to_learn() -> None:
     model = fcnn.Sequential(["relu"], n_in=2, backend="numpy")
     assert model.n_parameters == 0
@@ -196,6 +215,11 @@ def test_backward_follows_one_training_pass() -> None:
     with pytest.raises(ValueError, match=r"expects ∂L/∂outputs of shape \(5, 3\), got \(3, 5\)"):
         model.backward(C.T)
     assert model.backward(C) is None
+    with pytest.raises(RuntimeError):
+        model.backward(C)
+    model.forward(X, training=True)
+    trainer = fcnn.Trainer(model)
+    trainer.fit(X, [0, 1, 2, 0, 1], epochs=1, batch_size=5, progress=False)  # in the arrays of the pass before
     with pytest.raises(RuntimeError):
         model.backward(C)
     model.forward(X, training=True)
