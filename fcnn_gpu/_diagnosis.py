@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class DivergenceError(ArithmeticError):
     """Training met a loss or gradient that is NaN or infinite. The model holds the weights from before that step.
 
+    Unless `EarlyStopping(restore_best=True)` put back those of its best epoch.
+
     Attributes: `epoch` and `step` (of the epoch), both from 1; `fault`, the first offender.
     """
 
@@ -50,4 +52,4 @@ def find_fault(model: Sequential, loss: Loss, views: BatchViews, losses: Array) 
         for parameter in layer.parameters():
             if not finite(parameter.gradient):
                 return f"the gradient of {parameter.name} in layer {layer.path}, {layer}, is not finite"
-    return "the norm of the gradient overflows, though each of its elements is finite"
+    return "the sum of the losses or the norm of the gradient overflows, though each number in it is finite"

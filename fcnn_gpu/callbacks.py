@@ -8,6 +8,9 @@ after the epoch.
 
 from __future__ import annotations
 
+import math
+import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +20,10 @@ from .history import History
 
 if TYPE_CHECKING:
     from .training import Trainer
+
+
+_EPOCH = re.compile(r"\{epoch(?::(0?\d*d?))?\}")
+"""{epoch} or {epoch:03d}: the one field in a checkpoint's path. Other braces are part of the name."""
 
 
 class Callback:
@@ -46,6 +53,12 @@ def better_is_greater(column: str, trainer: Trainer) -> bool:
     return False
 
 
+def _direction(column: str, greater_is_better: bool | None, trainer: Trainer) -> float:
+    """+1 where more of the column is better, −1 where less is."""
+    greater = better_is_greater(column, trainer) if greater_is_better is None else greater_is_better
+    return 1.0 if greater else -1.0
+
+
 def check_monitor(who: str, column: str, trainer: Trainer) -> None:
     """A ValueError if the run will not record `column`."""
     if column not in trainer.columns:
@@ -59,8 +72,8 @@ def check_monitor(who: str, column: str, trainer: Trainer) -> None:
 class EarlyStopping(Callback):
     """End the run when `monitor` has not improved by more than `min_delta` for `patience` epochs in a row.
 
-    With `restore_best` the model then, and also when the run ends by itself, gets the weights of its best epoch. Which
-    direction is better follows from the metric, or from `greater_is_better` if that is given.
+    With `restore_best` the model gets the weights of its best epoch, however the run ends. Which direction is better
+    follows from the metric, or from `greater_is_better` if that is given. NaN is never an improvement.
     """
 
     monitor: str = "val_loss"
@@ -72,27 +85,30 @@ class EarlyStopping(Callback):
     best_value: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        check_integer("EarlyStopping(patience)", self.patience, low=0)
+        check_integer("EarlyStopping(patience)", self.patience, low=1)
         check_real("EarlyStopping(min_delta)", self.min_delta, low=0.0)
         check_bool("EarlyStopping(restore_best)", self.restore_best)
+        if self.greater_is_better is not None:
+            check_bool("EarlyStopping(greater_is_better)", self.greater_is_better)
 
     def on_train_begin(self, trainer: Trainer) -> None:
         check_monitor("EarlyStopping", self.monitor, trainer)
-        greater = self.greater_is_better
-        self._sign = 1.0 if (better_is_greater(self.monitor, trainer) if greater is None else greater) else -1.0
+        self._sign = _direction(self.monitor, self.greater_is_better, trainer)
         self.best_epoch, self.best_value, self._waited = None, None, 0
         self._best: dict[str, Any] | None = None
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
         value = record[self.monitor]
-        if self.best_value is None or self._sign * (value - self.best_value) > self.min_delta:
+        first = self.best_value is None and not math.isnan(value)
+        if first or (self.best_value is not None and self._sign * (value - self.best_value) > self.min_delta):
             self.best_epoch, self.best_value, self._waited = int(record["epoch"]), value, 0
             if self.restore_best:
                 self._best = trainer.model.snapshot()
             return
         self._waited += 1
-        if self._waited >= max(self.patience, 1):
-            trainer.stop_reason = f"early stopping: {self.monitor} was best in epoch {self.best_epoch}"
+        if self._waited >= self.patience:
+            best = "always NaN" if self.best_epoch is None else f"best in epoch {self.best_epoch}"
+            trainer.stop_reason = f"early stopping: {self.monitor} was {best}"
 
     def on_train_end(self, trainer: Trainer, history: History) -> None:
         if self._best is not None:
@@ -105,27 +121,39 @@ class EarlyStopping(Callback):
 class ModelCheckpoint(Callback):
     """Save the model to `path` after each epoch, or with `monitor` after each epoch that is the best so far.
 
-    `path` may hold {epoch}. Files are replaced whole or not at all.
+    `path` may hold {epoch}, or {epoch:03d} for 001, 002, ... Files are replaced whole or not at all. An epoch whose
+    `monitor` is NaN is never the best.
     """
 
     path: Any
     monitor: str | None = None
     greater_is_better: bool | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str | os.PathLike):
+            raise TypeError(f"ModelCheckpoint(path) expects a path, got {self.path!r}.")
+        if self.greater_is_better is not None:
+            check_bool("ModelCheckpoint(greater_is_better)", self.greater_is_better)
+
     def on_train_begin(self, trainer: Trainer) -> None:
         self._best: float | None = None
         if self.monitor is not None:
             check_monitor("ModelCheckpoint", self.monitor, trainer)
-            greater = self.greater_is_better
-            self._sign = 1.0 if (better_is_greater(self.monitor, trainer) if greater is None else greater) else -1.0
+            self._sign = _direction(self.monitor, self.greater_is_better, trainer)
+        folder = self._file(1).parent
+        if not folder.is_dir():
+            raise FileNotFoundError(f"ModelCheckpoint: there is no folder {folder} to save into. Create it first.")
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
         if self.monitor is not None:
             value = self._sign * record[self.monitor]
-            if self._best is not None and value <= self._best:
+            if math.isnan(value) or (self._best is not None and value <= self._best):
                 return
             self._best = value
-        trainer.model.save(Path(str(self.path).format(epoch=int(record["epoch"]))))
+        trainer.model.save(self._file(int(record["epoch"])))
+
+    def _file(self, epoch: int) -> Path:
+        return Path(_EPOCH.sub(lambda match: format(epoch, match[1] or ""), os.fspath(self.path)))
 
 
 class ProgressBar(Callback):
@@ -186,6 +214,8 @@ class ProgressBar(Callback):
 
 def check_callbacks(callbacks: Any) -> list[Callback]:
     """The callbacks as a list; a TypeError names what is none."""
+    if isinstance(callbacks, Callback):
+        raise TypeError(f"callbacks expects a list, got {callbacks!r}. Write callbacks=[...] around it.")
     found = list(callbacks)
     for callback in found:
         if not isinstance(callback, Callback):

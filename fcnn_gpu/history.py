@@ -19,8 +19,8 @@ class History:
     (dropout active). val_loss and val_<metric>: after the epoch, at inference. learning_rate: of the epoch's last step.
     seconds: training without validation. samples_per_second.
 
-    `history["val_loss"]` is a column. `stopped_by` says what ended the run: "epochs", "interrupt" or a
-    callback's reason.
+    `history["val_loss"]` is a column. `stopped_by` says what ended the run: "epochs", "interrupt", a callback's reason,
+    or "error" (`fit` raised one; `trainer.history` has the epochs before it).
     """
 
     records: list[dict[str, float]] = field(default_factory=list)

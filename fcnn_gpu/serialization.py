@@ -36,7 +36,7 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     """Write `model` to `path`: beside it first, forced to the disk, then renamed over it.
 
     A crash at any moment leaves either the old file or the new one; a checksum finds damage that comes later. Raises
-    OSError if the folder cannot be written, and TypeError where `model.info` holds something other than plain JSON data.
+    OSError if the folder cannot be written, and TypeError where `model.info` is something other than plain JSON data.
     """
     from safetensors.numpy import save as serialize
 
@@ -149,7 +149,7 @@ def _checksum(metadata: dict[str, str], tensors: dict[str, HostArray]) -> str:
     for text in (metadata.get("architecture", ""), metadata.get("info", ""), *sorted(tensors)):
         crc = zlib.crc32(text.encode(), crc)
     for name in sorted(tensors):
-        crc = zlib.crc32(np.ascontiguousarray(tensors[name]).data, crc)
+        crc = zlib.crc32(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8).data, crc)
     return f"{crc:08x}"
 
 

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ class Trainer:
     ) -> None:
         if not isinstance(model, Sequential):
             raise TypeError(f"Trainer expects a Sequential, got {type(model).__name__}.")
-        if isinstance(metrics, str):
+        if isinstance(metrics, str | Metric):
             raise TypeError(f"Trainer(metrics) expects a list, got {metrics!r}. Write metrics=[{metrics!r}].")
         self.model = model
         self.loss = LOSSES.resolve(loss)
@@ -97,7 +97,8 @@ class Trainer:
             validation_data: (X, y) or (X, y, sample_weight), evaluated after each epoch.
             validation_split: instead, this share of the samples, drawn by the seed (class by class for integer labels).
             sample_weight: (n_samples,) weights w_j of the samples' losses.
-            class_weight: for integer labels, {label: weight} or "balanced"; multiplies `sample_weight`.
+            class_weight: for integer labels, {label: weight} or "balanced"; multiplies `sample_weight` in training, and
+                has no part in validation.
             shuffle: visit the samples in an order drawn anew each epoch from the seed.
             drop_last: leave out the last batch of an epoch if it is smaller than the others.
             progress: show a progress bar where there is a terminal.
@@ -118,24 +119,34 @@ class Trainer:
 
         data = DeviceData(self.model.ops, *train, batch_size)
         held_out = None if validation is None else _EvaluationData(self.model, *validation)
-        self.n_epochs = epochs
-        self.steps_per_epoch = n_samples // batch_size if drop_last else -(-n_samples // batch_size)
-        self.columns = self._column_names(held_out is not None)
-        self._check_monitors()
-        self.stop_reason = None
-        self.history = History()
-        run = _Run(self, data, train[1], held_out, shuffle, drop_last)
-        started: list[Callback] = []
-        try:
-            with _interruptible() as interrupted, quiet_arithmetic():
+        with ExitStack() as ends, _interruptible() as interrupted, quiet_arithmetic():
+            with self._unchanged_on_error():  # a callback may refuse to begin
+                self.n_epochs = epochs
+                self.steps_per_epoch = n_samples // batch_size if drop_last else -(-n_samples // batch_size)
+                self.columns = self._column_names(held_out is not None)
+                self._check_monitors()
+                self.stop_reason = None
+                self.history = history = History()
+                run = _Run(self, data, train[1], held_out, shuffle, drop_last)
                 for observer in observers:
                     observer.on_train_begin(self)
-                    started.append(observer)
+                    ends.callback(observer.on_train_end, self, history)
+            try:
                 self._epochs(run, observers, interrupted)
-        finally:
-            for observer in started:
-                observer.on_train_end(self, self.history)
-        return self.history
+            except BaseException as error:
+                history.stopped_by = "interrupt" if isinstance(error, KeyboardInterrupt) else "error"
+                raise
+        return history
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """An error within leaves the trainer's attributes as they were before."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).update(before)
+            raise
 
     def _epochs(self, run: _Run, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> None:
         for epoch in range(1, self.n_epochs + 1):
@@ -160,7 +171,7 @@ class Trainer:
 
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Data loss and metrics on X, y at inference (dropout off, running statistics): {"loss": ..., metric: ...}."""
-        prepared = self._prepare_samples(X, y, sample_weight, None, "evaluate")
+        prepared = self._prepare_samples(X, y, sample_weight, "evaluate")
         return self._evaluate(_EvaluationData(self.model, *prepared))
 
     def predict(self, X: Any, batch_size: int | None = None) -> HostArray:
@@ -204,21 +215,23 @@ class Trainer:
         class_weight: Any,
     ) -> tuple[_Samples, _Samples | None]:
         share = check_real("fit(validation_split)", validation_split, low=0.0, high=1.0, high_open=True)
-        samples = self._prepare_samples(X, y, sample_weight, class_weight, "fit")
-        if validation_data is None:
-            if not share:
-                return samples, None
+        samples = self._prepare_samples(X, y, sample_weight, "fit")
+        validation: _Samples | None = None
+        if validation_data is not None:
+            if share:
+                raise ValueError("fit takes validation_data or validation_split, not both.")
+            if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
+                raise TypeError("fit(validation_data) expects (X, y) or (X, y, sample_weight).")
+            X_val, y_val, *weight = validation_data
+            validation = self._prepare_samples(X_val, y_val, weight[0] if weight else None, "validation_data")
+        elif share:
             indices = split_validation(len(samples[0]), share, samples[1], self.seed)
-            train, validation = (_take(samples, part) for part in indices)
-            return train, validation
-        if share:
-            raise ValueError("fit takes validation_data or validation_split, not both.")
-        if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
-            raise TypeError("fit(validation_data) expects (X, y) or (X, y, sample_weight).")
-        X_val, y_val, *weight = validation_data
-        return samples, self._prepare_samples(X_val, y_val, weight[0] if weight else None, None, "validation_data")
+            samples, validation = (_take(samples, part) for part in indices)
+        if class_weight is not None:  # of the training samples alone: validation measures the task as it is
+            samples = self._weigh_classes(samples, class_weight)
+        return samples, validation
 
-    def _prepare_samples(self, X: Any, y: Any, sample_weight: Any, class_weight: Any, who: str) -> _Samples:
+    def _prepare_samples(self, X: Any, y: Any, sample_weight: Any, who: str) -> _Samples:
         model = self.model
         features = check_features(X, model.n_in, model.dtype, who)
         targets = self.loss.prepare_targets(y, model.n_out, model.dtype)
@@ -226,14 +239,20 @@ class Trainer:
         weights = None
         if sample_weight is not None:
             weights = check_sample_weight(sample_weight, len(features), model.dtype)
-        if class_weight is not None:
-            labels = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
-            if labels.ndim != 1 or (labels != np.floor(labels)).any() or self.loss.link == "identity":
-                raise ValueError(f"class_weight needs integer labels and a cross-entropy, not {self.loss.name!r} here.")
-            n_classes = max(model.n_out, 2)
-            by_class = class_weights_to_sample_weights(class_weight, labels.astype(np.int64), n_classes)
-            weights = (by_class if weights is None else weights * by_class).astype(model.dtype)
         return features, targets, weights
+
+    def _weigh_classes(self, samples: _Samples, class_weight: Any) -> _Samples:
+        features, targets, weights = samples
+        labels = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
+        if labels.ndim != 1 or (labels != np.floor(labels)).any() or self.loss.link == "identity":
+            raise ValueError(
+                f"class_weight needs integer labels and a cross-entropy; here the loss is {self.loss.name!r} and the "
+                f"targets have shape {targets.shape}. Use sample_weight instead."
+            )
+        n_classes = max(self.model.n_out, 2)
+        by_class = class_weights_to_sample_weights(class_weight, labels.astype(np.int64), n_classes)
+        product = by_class if weights is None else weights * by_class
+        return features, targets, check_sample_weight(product, len(features), self.model.dtype)
 
     def _check_batches(self, n_samples: int, batch_size: int, drop_last: bool) -> None:
         left_over = n_samples % batch_size
@@ -325,14 +344,16 @@ class _Run:
         self._random_step = int(ops.to_numpy(model.random_step)[0])
         self._first_step = int(ops.to_numpy(trainer.optimizer.control.step)[0])
         self._healthy_state = self._state_copy()
+        schedule = trainer.optimizer.schedule
         n_steps = trainer.steps_per_epoch
+        finished = True
         start = tick = time.perf_counter()
         for i in range(n_steps):
-            self._set_learning_rate(epoch - 1 + i / n_steps)
+            self._set_learning_rate(schedule(epoch - 1 + i / n_steps, float(trainer.n_epochs)))
             (self._last if i == n_steps - 1 else self._full)()
             if interrupted():
-                self._check_health(epoch)
-                return i == n_steps - 1
+                finished = i == n_steps - 1
+                break
             now = time.perf_counter()
             if now - tick >= _TICK_SECONDS:
                 tick = now
@@ -343,7 +364,7 @@ class _Run:
         self._check_health(epoch)
         ops.synchronize()
         self._seconds = time.perf_counter() - start
-        return True
+        return finished
 
     def record(self, epoch: int) -> dict[str, float]:
         """The epoch's line of the history."""
@@ -364,11 +385,9 @@ class _Run:
         }
         return record
 
-    def _set_learning_rate(self, epoch: float) -> None:
-        optimizer = self.trainer.optimizer
-        rate = optimizer.schedule(epoch, float(self.trainer.n_epochs))
+    def _set_learning_rate(self, rate: float) -> None:
         if rate != self._learning_rate:
-            optimizer.set_learning_rate(rate)
+            self.trainer.optimizer.set_learning_rate(rate)
             self._learning_rate = rate
 
     def _state_copy(self) -> list[tuple[Array, Array]]:
@@ -392,6 +411,7 @@ class _Run:
         views = data.views(batch)
         data.gather(views)
         fault = find_fault(model, trainer.loss, views, self._losses[:batch])
+        ops.fill(model.random_step, self._random_step + succeeded)
         for live, copy in self._healthy_state:
             ops.assign(live, copy)
         ops.fill(control.failed_step, -1)
@@ -445,20 +465,25 @@ def _refuse_double_link(model: Sequential, loss: Loss) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Within, Ctrl-C sets a flag that the yielded function reads; a second Ctrl-C raises KeyboardInterrupt."""
-    pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield pressed.is_set  # signals reach the main thread alone
+    """Within, Ctrl-C is counted, and the yielded function tells of it; a second Ctrl-C raises KeyboardInterrupt.
+
+    Signals reach the main thread alone: in any other, and where the process ignores Ctrl-C, nothing is changed.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    previous = signal.getsignal(signal.SIGINT) if in_main_thread else None
+    if previous is None or previous == signal.SIG_IGN:
+        yield lambda: False
         return
-    previous = signal.getsignal(signal.SIGINT)
+    n_pressed = 0
 
     def handle(number: int, frame: Any) -> None:
-        if pressed.is_set():
+        nonlocal n_pressed
+        n_pressed += 1
+        if n_pressed > 1:
             raise KeyboardInterrupt
-        pressed.set()
 
     signal.signal(signal.SIGINT, handle)
     try:
-        yield pressed.is_set
+        yield lambda: n_pressed > 0
     finally:
         signal.signal(signal.SIGINT, previous)

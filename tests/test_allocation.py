@@ -23,7 +23,7 @@ KIBIBYTE = 1024
 LARGEST_GROWTH = 1 * KIBIBYTE
 """Python objects come and go; nothing may stay."""
 LARGEST_PEAK = 10 * KIBIBYTE
-"""Objects of the step under way, and the buffer of 4 KiB (8 in float64) that NumPy takes for an operand it broadcasts."""
+"""Objects of the step under way, and NumPy's buffer of 4 KiB (8 in float64) for an operand that it broadcasts."""
 
 BATCH = 16
 
@@ -56,7 +56,7 @@ def _memory(
         for i in range(n_steps):
             if i % 3 == 0:
                 model.ops.fill(data.cursor, 0)
-            run._set_learning_rate(i / n_steps)
+            run._set_learning_rate(trainer.optimizer.schedule(i / n_steps, 1.0))
             (run._last if i % 3 == 2 else run._full)()
 
     with quiet_arithmetic():
@@ -122,7 +122,7 @@ def test_a_residual_layer_with_a_projection() -> None:
 @pytest.mark.parametrize("clip", [{}, {"clip_norm": 1e-3}, {"clip_value": 1e-4}], ids=["free", "norm", "value"])
 @pytest.mark.parametrize("name", list(OPTIMIZERS))
 def test_every_optimizer_with_penalties_and_clipping(name: str, clip: dict[str, float]) -> None:
-    optimizer = OPTIMIZERS[name](**clip)  # type: ignore[arg-type]
+    optimizer = OPTIMIZERS[name](**clip)
     _assert_steady(_memory([fcnn.Dense(900, l1=1e-4, l2=1e-4), fcnn.Dense(10, l2=0.1)], optimizer=optimizer))
 
 
