@@ -74,7 +74,7 @@ def epoch_order(n_samples: int, seed: int, epoch: int, shuffle: bool) -> HostArr
 def split_validation(n_samples: int, share: float, targets: HostArray, seed: int) -> tuple[HostArray, HostArray]:
     """(training, validation) indices, round(share·n_samples) of the latter.
 
-    Integer labels are split class by class: each gives its share, rounded so that the whole adds up, and keeps a sample.
+    Integer labels are split class by class: each gives its share, rounded so that the whole adds up, and keeps one.
     """
     rng = np.random.default_rng([seed, 0x5E1EC7])
     n_held_out = round(share * n_samples)
