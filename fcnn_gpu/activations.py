@@ -83,7 +83,7 @@ class LeakyReLU(Activation):
     alpha: float = 0.01
 
     def __post_init__(self) -> None:
-        check_real("LeakyReLU(alpha)", self.alpha, low=0.0, high=1.0)
+        object.__setattr__(self, "alpha", check_real("LeakyReLU(alpha)", self.alpha, low=0.0, high=1.0))
 
     @property
     def slope(self) -> float:
@@ -98,7 +98,7 @@ class ELU(Activation):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        check_real("ELU(alpha)", self.alpha, low=0.0)
+        object.__setattr__(self, "alpha", check_real("ELU(alpha)", self.alpha, low=0.0))
 
     @property
     def slope(self) -> float:

@@ -100,7 +100,7 @@ class CrossEntropy(Loss):
     class_weight: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        check_real("CrossEntropy(label_smoothing)", self.label_smoothing, low=0.0, high=1.0)
+        self.label_smoothing = check_real("CrossEntropy(label_smoothing)", self.label_smoothing, low=0.0, high=1.0)
         if self.class_weight is not None:
             if isinstance(self.class_weight, str | Mapping) or not hasattr(self.class_weight, "__len__"):
                 raise TypeError(
@@ -210,7 +210,7 @@ class Huber(_ElementwiseLoss):
     delta: float = 1.0
 
     def __post_init__(self) -> None:
-        check_real("Huber(delta)", self.delta, low=0.0, low_open=True)
+        self.delta = check_real("Huber(delta)", self.delta, low=0.0, low_open=True)
 
     @property
     def _delta(self) -> float:

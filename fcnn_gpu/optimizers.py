@@ -13,6 +13,7 @@ In the explicit training loop::
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
@@ -56,7 +57,8 @@ class Optimizer:
             check_real(f"{type(self).__name__}(learning_rate)", self.learning_rate, low=0.0)
         for name in ("clip_norm", "clip_value"):
             if getattr(self, name) is not None:
-                check_real(f"{type(self).__name__}({name})", getattr(self, name), low=0.0, low_open=True)
+                value = check_real(f"{type(self).__name__}({name})", getattr(self, name), low=0.0, low_open=True)
+                setattr(self, name, value)
         if self.clip_norm is not None and self.clip_value is not None:
             raise ValueError(f"{type(self).__name__}: choose one of clip_norm and clip_value.")
         self._check()
@@ -96,8 +98,11 @@ class Optimizer:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is copied and pickled: the fields, and no binding, because moments belong to one model's parameters."""
-        return vars(self) | {"_bound": None}
+        """What is copied and pickled: the fields, and no binding, because moments belong to one model's parameters.
+
+        The schedule is copied with them: one that has lowered its rate must not lower the other's.
+        """
+        return vars(self) | {"_bound": None, "learning_rate": copy.deepcopy(self.learning_rate)}
 
     def step(self) -> None:
         """Change the bound model's parameters once, by the gradients that its last `backward` left."""
@@ -154,7 +159,7 @@ class SGD(Optimizer):
     nesterov: bool = False
 
     def _check(self) -> None:
-        check_real("SGD(momentum)", self.momentum, low=0.0, high=1.0, high_open=True)
+        self.momentum = check_real("SGD(momentum)", self.momentum, low=0.0, high=1.0, high_open=True)
         check_bool("SGD(nesterov)", self.nesterov)
         if self.nesterov and not self.momentum:
             raise ValueError("SGD(nesterov=True) needs a momentum greater than 0, for example momentum=0.9.")
@@ -181,9 +186,9 @@ class Adam(Optimizer):
 
     def _check(self) -> None:
         who = type(self).__name__
-        check_real(f"{who}(beta1)", self.beta1, low=0.0, high=1.0, high_open=True)
-        check_real(f"{who}(beta2)", self.beta2, low=0.0, high=1.0, high_open=True)
-        check_real(f"{who}(eps)", self.eps, low=0.0, low_open=True)
+        self.beta1 = check_real(f"{who}(beta1)", self.beta1, low=0.0, high=1.0, high_open=True)
+        self.beta2 = check_real(f"{who}(beta2)", self.beta2, low=0.0, high=1.0, high_open=True)
+        self.eps = check_real(f"{who}(eps)", self.eps, low=0.0, low_open=True)
 
     def _state_names(self) -> tuple[str, ...]:
         return ("m", "v")
@@ -204,7 +209,7 @@ class AdamW(Adam):
 
     def _check(self) -> None:
         super()._check()
-        check_real("AdamW(weight_decay)", self.weight_decay, low=0.0)
+        self.weight_decay = check_real("AdamW(weight_decay)", self.weight_decay, low=0.0)
 
     def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
         ops.adam_update(flat, control, self.beta1, self.beta2, self.eps, self.weight_decay, state["m"], state["v"])
@@ -224,9 +229,9 @@ class RMSprop(Optimizer):
     momentum: float = 0.0
 
     def _check(self) -> None:
-        check_real("RMSprop(alpha)", self.alpha, low=0.0, high=1.0, high_open=True)
-        check_real("RMSprop(eps)", self.eps, low=0.0, low_open=True)
-        check_real("RMSprop(momentum)", self.momentum, low=0.0, high=1.0, high_open=True)
+        self.alpha = check_real("RMSprop(alpha)", self.alpha, low=0.0, high=1.0, high_open=True)
+        self.eps = check_real("RMSprop(eps)", self.eps, low=0.0, low_open=True)
+        self.momentum = check_real("RMSprop(momentum)", self.momentum, low=0.0, high=1.0, high_open=True)
 
     def _state_names(self) -> tuple[str, ...]:
         return ("v", "velocity") if self.momentum else ("v",)
@@ -245,8 +250,8 @@ class Adagrad(Optimizer):
     eps: float = 1e-10
 
     def _check(self) -> None:
-        check_real("Adagrad(lr_decay)", self.lr_decay, low=0.0)
-        check_real("Adagrad(eps)", self.eps, low=0.0, low_open=True)
+        self.lr_decay = check_real("Adagrad(lr_decay)", self.lr_decay, low=0.0)
+        self.eps = check_real("Adagrad(eps)", self.eps, low=0.0, low_open=True)
 
     def _state_names(self) -> tuple[str, ...]:
         return ("s",)

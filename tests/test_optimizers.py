@@ -188,6 +188,16 @@ def test_a_copy_has_the_fields_and_no_binding(duplicate: Callable[[Any], Any]) -
     optimizer.step()
 
 
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_a_copy_has_a_schedule_of_its_own(duplicate: Callable[[Any], Any]) -> None:
+    optimizer = fcnn.SGD(fcnn.schedules.ReduceOnPlateau(0.5, patience=0, column="loss"))
+    again = duplicate(optimizer)
+    for _ in range(2):
+        optimizer.schedule.observe({"loss": 1.0})  # the second is no improvement
+    assert optimizer.schedule(2.0, 10.0) == pytest.approx(0.05)
+    assert again.schedule(2.0, 10.0) == 0.5
+
+
 def test_an_unbound_optimizer_says_what_to_do() -> None:
     for use in (lambda o: o.step(), lambda o: o.state, lambda o: o.control, lambda o: o.set_learning_rate(0.1)):
         with pytest.raises(RuntimeError, match=r"Adam is not bound to a model: call optimizer.bind\(model\) first"):

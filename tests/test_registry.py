@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,36 @@ def test_a_layers_configuration_holds_those_of_its_parts() -> None:
     again = LAYERS.build(json.loads(json.dumps(LAYERS.config(layer))))
     assert LAYERS.config(again) == LAYERS.config(layer)
     assert repr(again) == repr(layer)
+
+
+ARITHMETIC: list[tuple[Registry[Any], str]] = [
+    (family, name) for family in (ACTIVATIONS, LAYERS, LOSSES, OPTIMIZERS) for name in family
+]
+"""What computes with its fields beside arrays."""
+
+
+@pytest.mark.parametrize(("family", "name"), ARITHMETIC, ids=lambda x: getattr(x, "family", x))
+def test_a_numpy_number_becomes_a_python_number(family: Registry[Any], name: str) -> None:
+    """Beside a float32 array a NumPy float64 makes NumPy compute in float64, through buffers."""
+    needed: dict[str, dict[str, Any]] = {
+        "dense": {"n_out": 2},
+        "activation": {"activation": "relu"},
+        "residual": {"block": ["relu"]},
+    }
+    numbers = {f.name: np.float64(0.5) for f in fields(family[name]) if f.type in ("float", "float | None")}
+    settings = (
+        [numbers]
+        if family is not OPTIMIZERS
+        else [
+            {key: value for key, value in numbers.items() if key != left_out}
+            for left_out in ("clip_norm", "clip_value")
+        ]
+    )
+    for given in settings:
+        member = family[name](**needed.get(name, {}), **given)
+        assert {key: (type(getattr(member, key)), getattr(member, key)) for key in given} == dict.fromkeys(
+            given, (float, 0.5)
+        )
 
 
 def test_a_configuration_without_a_name_is_refused() -> None:

@@ -22,7 +22,7 @@ class _Normalization(Layer):
     _beta: Parameter | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
-        check_real(f"{type(self).__name__}(eps)", self.eps, low=0.0, low_open=True)
+        self.eps = check_real(f"{type(self).__name__}(eps)", self.eps, low=0.0, low_open=True)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -72,7 +72,7 @@ class BatchNorm(_Normalization):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_real("BatchNorm(momentum)", self.momentum, low=0.0, high=1.0)
+        self.momentum = check_real("BatchNorm(momentum)", self.momentum, low=0.0, high=1.0)
 
     def bind(self, binding: Binding, index: Iterator[int]) -> None:
         super().bind(binding, index)
