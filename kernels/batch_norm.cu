@@ -56,7 +56,7 @@ __global__ void batch_norm_statistics(long long n, long long batch, long long ch
         }
         T variance = square / m;
         mean[i] = average;
-        inv_std[i] = 1 / sqrt(variance + eps);
+        inv_std[i] = inverse_root(variance + eps);
         running_mean[i] = (1 - momentum) * running_mean[i] + momentum * average;
         running_var[i] = (1 - momentum) * running_var[i] + momentum * unbiased * variance;
     }
@@ -86,7 +86,7 @@ __global__ void batch_norm_inference(long long n, long long batch, T eps, const 
                                      const T* __restrict__ running_var /* any (n) */, T* out /* F (n, batch) */) {
     UnitIndex index(n);
     for (long long i = first_index(); i < n * batch; i += index_stride(), index.advance()) {
-        T scale = gamma[index.unit] / sqrt(running_var[index.unit] + eps);
+        T scale = gamma[index.unit] * inverse_root(running_var[index.unit] + eps);
         out[i] = (X[i] - running_mean[index.unit]) * scale + beta[index.unit];
     }
 }

@@ -80,6 +80,9 @@ template <typename A> __device__ __forceinline__ A block_max(A value) {
     return block_reduce<Maximum>(value, -infinity<A>());
 }
 
+// 1/√x, and NaN where x has overflowed to infinity: 0 there would hide it behind finite outputs.
+template <typename T> __device__ __forceinline__ T inverse_root(T x) { return sqrt(x) / x; }
+
 // ---- Philox4x64-10 ------------------------------------------------------------------------------------------------
 // Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.3 and table 2.
 

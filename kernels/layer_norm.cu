@@ -23,7 +23,7 @@ __global__ void layer_norm_forward(long long n, long long batch, T eps, const T*
         for (long long i = first_unit<GROUP>(); i < n; i += unit_stride<GROUP>()) {
             square += (X[j * n + i] - mean) * (X[j * n + i] - mean);
         }
-        T factor = 1 / sqrt(group_sum<GROUP>(square) * per_unit + eps);
+        T factor = inverse_root(group_sum<GROUP>(square) * per_unit + eps);
         for (long long i = first_unit<GROUP>(); i < n; i += unit_stride<GROUP>()) {
             T h = (X[j * n + i] - mean) * factor;
             x_hat[j * n + i] = h;

@@ -352,3 +352,13 @@ def test_the_base_says_what_to_define() -> None:
         layer.forward(None, None, True)  # type: ignore[arg-type]
     with pytest.raises(NotImplementedError, match="Layer must define backward"):
         layer.backward(None, None, True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [fcnn.BatchNorm, fcnn.LayerNorm])
+def test_normalization_does_not_hide_an_overflow(make: Any) -> None:
+    """The variance of 10³⁰ overflows float32, and 0·x̂ would look like any other output."""
+    model = fcnn.Sequential([make()], n_in=2, backend="numpy")
+    X = np.array([[1e30, -1e30], [-1e30, 1e30], [2e30, 1e30]])
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert np.isnan(model.forward(X, training=True)).all()
+        assert np.isnan(model(X)).all()

@@ -154,11 +154,12 @@ class NormalizationOps(ArrayOps):
             np.matmul(self.ones(product.shape[0], dYt.dtype), product, out=partial)
             np.add(dgamma[:, columns], partial, out=dgamma[:, columns])
 
-    @staticmethod
-    def _inverse_root(variance: Array, eps: float, out: Array) -> None:
+    def _inverse_root(self, variance: Array, eps: float, out: Array) -> None:
+        """out = 1/√(σ² + ε) as √x/x: NaN where σ² has overflowed. 0 there would hide it behind finite outputs."""
+        root = self.scratch("row2", out.size, out.dtype).reshape(out.shape)
         np.add(variance, eps, out=out)
-        np.sqrt(out, out=out)
-        np.divide(1, out, out=out)
+        np.sqrt(out, out=root)
+        np.divide(root, out, out=out)
 
     def _move(self, running: Array, batch: Array, momentum: float, correction: float) -> None:
         """running ← (1 − momentum)·running + momentum·correction·batch"""
