@@ -113,6 +113,8 @@ class Trainer:
             check_bool(f"fit({name})", flag)
         observers = [*check_callbacks(callbacks), *([ProgressBar()] if progress else [])]
         train, validation = self._prepare(X, y, validation_data, validation_split, sample_weight, class_weight)
+        for samples in (train, *([] if validation is None else [validation])):
+            self._check_metrics(samples[1])
         n_samples = len(train[0])
         batch_size = min(batch_size, n_samples)
         self._check_batches(n_samples, batch_size, drop_last)
@@ -253,6 +255,20 @@ class Trainer:
         by_class = class_weights_to_sample_weights(class_weight, labels.astype(np.int64), n_classes)
         product = by_class if weights is None else weights * by_class
         return features, targets, check_sample_weight(product, len(features), self.model.dtype)
+
+    def _check_metrics(self, targets: HostArray) -> None:
+        """Compute each metric once on made-up predictions: one that does not fit raises now, not after an epoch."""
+        labels = [metric.label for metric in self.metrics]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(
+                    f"Two metrics are called {label!r}, and the history has one column for it. Leave one out."
+                )
+        predictions = np.random.default_rng(0).random((len(targets), self.model.n_out))
+        if self.loss.link == "softmax":
+            predictions /= predictions.sum(axis=1, keepdims=True)
+        for metric in self.metrics:
+            metric(targets, predictions)
 
     def _check_batches(self, n_samples: int, batch_size: int, drop_last: bool) -> None:
         left_over = n_samples % batch_size

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as reference
 
+import fcnn_gpu as fcnn
 from fcnn_gpu import metrics
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.metrics import METRICS
@@ -299,3 +300,24 @@ def test_predicted_classes() -> None:
     np.testing.assert_array_equal(metrics.predicted_classes(P1), P1 > 0.5)
     with pytest.raises(ValueError, match="predicted_classes expects predictions"):
         metrics.predicted_classes(SCORES[:0])
+
+
+@pytest.mark.parametrize(
+    ("measures", "loss", "message"),
+    [
+        (["top_5_accuracy"], "cross_entropy", "needs at least 5 classes, the predictions have 3"),
+        ([metrics.F1("binary")], "cross_entropy", "f1_binary is for two classes, got 3 classes"),
+        (["accuracy"], "mse", "expects class targets whose rows sum to 1"),
+        (["accuracy", "accuracy"], "cross_entropy", "Two metrics are called 'accuracy'"),
+    ],
+)
+def test_a_metric_that_cannot_be_computed_is_refused_before_anything_is_trained(
+    measures: list[Any], loss: str, message: str
+) -> None:
+    model = fcnn.Sequential([fcnn.Dense(3)], n_in=2, seed=0, backend="numpy")
+    weights = model.flat.values.copy()
+    X = np.random.default_rng(0).normal(size=(9, 2))
+    y = np.arange(9) % 3 if loss == "cross_entropy" else np.hstack([X, X[:, :1]])
+    with pytest.raises(ValueError, match=message):
+        fcnn.Trainer(model, loss, metrics=measures).fit(X, y, epochs=1, progress=False)
+    np.testing.assert_array_equal(model.flat.values, weights)
