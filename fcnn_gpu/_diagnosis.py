@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class DivergenceError(ArithmeticError):
     """Training met a loss or gradient that is NaN or infinite. The model holds the weights from before that step.
 
-    Unless `EarlyStopping(restore_best=True)` put back those of its best epoch.
+    Unless `EarlyStopping(restore_best=True)` put back those of its best epoch. On a GPU, which is asked for failures a
+    few times a second, the running statistics of batch normalization are those of the last time that all was well.
 
     Attributes: `epoch` and `step` (of the epoch), both from 1; `fault`, the first offender.
     """

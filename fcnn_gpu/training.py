@@ -317,6 +317,7 @@ class _Run:
         ops = model.ops
         self._n_seen = trainer.steps_per_epoch * data.batch_size if drop_last else data.n_samples
         self._total = ops.zeros(1, np.float64)
+        self._state = [(array, array.copy()) for layer in model.walk() for array in layer.state().values()]
         self._losses = ops.empty(data.batch_size, model.dtype)
         self._outputs = ops.empty((data.n_samples, model.n_out), model.dtype) if trainer.metrics else None
         self._full = self._program(data.batch_size)
@@ -359,7 +360,7 @@ class _Run:
         ops.fill(self._total, 0.0)
         self._random_step = int(ops.to_numpy(model.random_step)[0])
         self._first_step = int(ops.to_numpy(trainer.optimizer.control.step)[0])
-        self._healthy_state = self._state_copy()
+        self._keep_state()
         schedule = trainer.optimizer.schedule
         n_steps = trainer.steps_per_epoch
         finished = True
@@ -367,6 +368,8 @@ class _Run:
         for i in range(n_steps):
             self._set_learning_rate(schedule(epoch - 1 + i / n_steps, float(trainer.n_epochs)))
             (self._last if i == n_steps - 1 else self._full)()
+            if not ops.asynchronous:
+                self._check_health(epoch)
             if interrupted():
                 finished = i == n_steps - 1
                 break
@@ -406,30 +409,33 @@ class _Run:
             self.trainer.optimizer.set_learning_rate(rate)
             self._learning_rate = rate
 
-    def _state_copy(self) -> list[tuple[Array, Array]]:
-        """(live array, copy) of each running statistic: a pass that overflows spoils them before its loss shows it."""
-        return [(array, array.copy()) for layer in self.trainer.model.walk() for array in layer.state().values()]
+    def _keep_state(self) -> None:
+        """Copy the running statistics: a pass that overflows spoils them before its loss shows it."""
+        for live, kept in self._state:
+            self.trainer.model.ops.assign(kept, live)
+
+    def _restore_state(self) -> None:
+        for live, kept in self._state:
+            self.trainer.model.ops.assign(live, kept)
 
     def _check_health(self, epoch: int) -> None:
         """Raise DivergenceError if a step since the last check failed; the weights are those from before it."""
         trainer, data = self.trainer, self.data
         model, ops, control = trainer.model, trainer.model.ops, trainer.optimizer.control
         if int(ops.to_numpy(control.failed_step)[0]) < 0:
-            self._healthy_state = self._state_copy()
+            self._keep_state()
             return
         succeeded = int(ops.to_numpy(control.step)[0]) - self._first_step  # `step` stands still from the failed one on
         first = succeeded * data.batch_size
         batch = min(data.batch_size, self._n_seen - first)
-        for live, copy in self._healthy_state:
-            ops.assign(live, copy)
+        self._restore_state()
         ops.fill(data.cursor, first)
         ops.fill(model.random_step, self._random_step + succeeded)
         views = data.views(batch)
         data.gather(views)
         fault = find_fault(model, trainer.loss, views, self._losses[:batch])
         ops.fill(model.random_step, self._random_step + succeeded)
-        for live, copy in self._healthy_state:
-            ops.assign(live, copy)
+        self._restore_state()
         ops.fill(control.failed_step, -1)
         raise DivergenceError(epoch, succeeded + 1, fault, self._learning_rate)
 

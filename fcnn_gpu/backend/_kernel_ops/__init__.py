@@ -25,3 +25,5 @@ class KernelOps(
     BatchKernels,
 ):
     """All primitives on one CUDA device."""
+
+    asynchronous = True

@@ -34,6 +34,8 @@ class ArrayOps:
 
     name = "numpy"
     xp: Any = np
+    asynchronous = False
+    """Whether work is queued, so that reading a result waits for all of it."""
 
     def __init__(self) -> None:
         self._per_thread = threading.local()
