@@ -178,6 +178,7 @@ class Sequential:
     def forward_pass(self, A0: Array, arrays: BatchArrays, training: bool) -> Array:
         """A_L (n_outputs, batch) for A0 (n_in, batch), on checked arrays of the device: what `Trainer` calls."""
         if training:
+            self._trained_arrays = None  # what a `forward` before left for `backward` is overwritten
             self.ops.advance(self.random_step, 1)
         A = A0
         for layer, cache in zip(self.layers, arrays.caches, strict=True):
@@ -193,7 +194,6 @@ class Sequential:
         """The preallocated arrays for a batch size: what `Trainer` computes in."""
         if training:
             self.check_batch(batch)
-            self._trained_arrays = None  # what a `forward` before left for `backward` is about to be overwritten
         return self._workspace.batch(batch, training)
 
     # Use
