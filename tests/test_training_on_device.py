@@ -6,6 +6,7 @@ optimizer or trainer that works on NumPy arrays only fails here, on any machine.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def network(ops: Ops, dtype: str) -> fcnn.Sequential:
 def trained(ops: Ops, loss: str, optimizer: Any, dtype: str = "float64") -> tuple[fcnn.Sequential, dict[str, Any]]:
     X, y = data(loss)
     model = network(ops, dtype)
-    trainer = fcnn.Trainer(model, loss=loss, optimizer=optimizer)
+    trainer = fcnn.Trainer(model, loss=loss, optimizer=copy.copy(optimizer))
     history = trainer.fit(X, y, epochs=2, batch_size=20, validation_data=(X, y), progress=False)
     kept = {k: v for k, v in history.to_dict().items() if "loss" in k or "penalty" in k}
     return model, {**kept, **trainer.evaluate(X, y)}
