@@ -61,8 +61,9 @@ class Registry(Generic[T]):
             return spec()
         if isinstance(spec, self._base):
             return spec
+        family, base = _with_article(self.family), _with_article(self._base.__name__)
         raise TypeError(
-            f"A {self.family} is a name or a {self._base.__name__}, got {spec!r} ({type(spec).__name__}). "
+            f"{family.capitalize()} is a name or {base}, got {spec!r} ({type(spec).__name__}). "
             f"Known names: {', '.join(sorted(self._members))}."
         )
 
@@ -84,8 +85,12 @@ class Registry(Generic[T]):
         """The inverse of `config`."""
         arguments = dict(config)
         if "name" not in arguments:
-            raise ValueError(f'The configuration of a {self.family} needs a "name", got {config!r}.')
+            raise ValueError(f'The configuration of {_with_article(self.family)} needs a "name", got {config!r}.')
         return self[arguments.pop("name")](**arguments)
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def _plain(value: Any) -> Any:

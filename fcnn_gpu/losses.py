@@ -277,7 +277,8 @@ def check_target_matrix(targets: HostArray, n_outputs: int, dtype: Any, who: str
     """A C-contiguous (n, n_outputs) matrix of `dtype`."""
     if targets.ndim != 2 or targets.shape[1] != n_outputs:
         expected = f"(n_samples, {n_outputs})" + (" or (n_samples,)" if n_outputs == 1 else "")
-        raise ValueError(f"{who} with {n_outputs} outputs expects targets of shape {expected}, got {targets.shape}.")
+        outputs = f"{n_outputs} output{'s' if n_outputs != 1 else ''}"
+        raise ValueError(f"{who} with {outputs} expects targets of shape {expected}, got {targets.shape}.")
     return _in_range(targets, dtype, f"{who}: the targets hold", "Scale them.")
 
 

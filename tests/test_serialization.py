@@ -210,18 +210,17 @@ def test_every_truncation(tmp_path: Path) -> None:
     assert_refused(part)
 
 
-def test_every_flipped_bit_of_a_file(tmp_path: Path) -> None:
+def test_a_flipped_bit_in_every_byte_of_a_file(tmp_path: Path) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
     model = small()
     model.info = {"classes": ["a", "b"]}
     model.save(whole)
     content = bytearray(whole.read_bytes())
     for position in range(len(content)):
-        for bit in (0x01, 0x20, 0x80):
-            flipped = bytearray(content)
-            flipped[position] ^= bit
-            part.write_bytes(flipped)
-            assert_refused(part, str(part))
+        flipped = bytearray(content)
+        flipped[position] ^= (0x01, 0x20, 0x80)[position % 3]
+        part.write_bytes(flipped)
+        assert_refused(part, str(part))
 
 
 def rewritten(path: Path, arrays: Any = None, metadata: Any = None) -> Path:

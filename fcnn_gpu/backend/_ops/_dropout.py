@@ -11,7 +11,7 @@ from ..._types import Array
 from ._array import BLOCK, ArrayOps
 
 DRAWS_PER_WORD = 4
-_CHUNK = 512  # words: random_raw allocates its result, so it is asked for 4 KiB at a time whatever the layer's size
+_CHUNK = 256  # words: random_raw allocates its result, so it is asked for 2 KiB at a time whatever the layer's size
 
 
 def dropout_threshold(p: float) -> int:

@@ -1,0 +1,144 @@
+"""The house's structure: what importing costs, and that rooms import downwards only."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fcnn_gpu
+
+PACKAGE = Path(fcnn_gpu.__file__).parent
+FILES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+HEAVY = ("cupy", "matplotlib", "torch", "sklearn", "scipy", "pandas", "rich", "typer", "safetensors")
+
+ROOMS = [
+    {"__main__"},
+    {"cli"},
+    {"doctor", "gradient_check", "estimators"},
+    {"training"},
+    {"_run"},
+    {"_evaluation", "_interrupt", "_diagnosis", "_plots"},
+    {"callbacks"},
+    {"history"},
+    {"serialization", "_summary"},
+    {"model"},
+    {"_workspace"},
+    {"layers"},
+    {"optimizers", "regularizers", "losses", "activations", "large_matrix"},
+    {"schedules", "initializers", "metrics"},
+    {"data"},
+    {"datasets"},
+    {"_inputs"},
+    {"backend"},
+    {"_registry"},
+    {"_checks", "_types"},
+]
+"""From the top of the house to the bottom; what stands together in a row does not import its neighbours."""
+
+LEVEL = {room: i for i, row in enumerate(ROOMS) for room in row}
+
+KNOWS_CUPY = {"backend/_cupy.py", "backend/_probe.py", "backend/_nvrtc.py", "backend/_kernels.py", "doctor.py"}
+"""The files that may import cupy."""
+
+
+def _module(path: Path) -> tuple[str, ...]:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+def _guarded(tree: ast.AST) -> set[ast.AST]:
+    """Nodes below `if TYPE_CHECKING:`, which never run."""
+    guards = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test).endswith("TYPE_CHECKING")]
+    return {inner for guard in guards for statement in guard.body for inner in ast.walk(statement)}
+
+
+def _lazy(tree: ast.AST) -> set[ast.AST]:
+    """Nodes inside functions: imported when called."""
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return {inner for function in functions for statement in function.body for inner in ast.walk(statement)}
+
+
+def _imports(path: Path, *, lazy: bool) -> Iterator[tuple[str, ...]]:
+    """Every module that a file imports, as its parts, relative imports resolved; `lazy`: those in functions too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = _guarded(tree) | (set() if lazy else _lazy(tree))
+    package = (PACKAGE.name, *path.relative_to(PACKAGE).parent.parts)
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = (*base, *(node.module.split(".") if node.module else ()))
+            if node.module:
+                yield module
+            else:
+                yield from ((*module, alias.name) for alias in node.names)
+
+
+def _room(module: tuple[str, ...]) -> str | None:
+    inside = module[0] == PACKAGE.name and len(module) > 1 and module[1] != "__version__"
+    return module[1] if inside else None
+
+
+def test_every_file_has_its_place() -> None:
+    rooms = {_module(path)[0] for path in FILES if _module(path)}
+    assert rooms - set(LEVEL) == set(), "a new room: give it a place in ROOMS"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downwards(path: Path) -> None:
+    here = _module(path)
+    if not here:
+        return  # the package's own __init__ re-exports everything
+    upwards = {
+        room
+        for room in map(_room, _imports(path, lazy=False))
+        if room is not None and room != here[0] and LEVEL.get(room, -1) <= LEVEL[here[0]]
+    }
+    assert upwards == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_backends_files_know_cupy(path: Path) -> None:
+    cupy = {module for module in _imports(path, lazy=True) if module[0].startswith("cupy")}
+    assert not cupy or path.relative_to(PACKAGE).as_posix() in KNOWS_CUPY
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = f"import sys, fcnn_gpu; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert done.stderr == ""
+
+
+def test_training_on_the_cpu_imports_neither_cupy_nor_what_it_does_not_use() -> None:
+    code = """
+import sys, numpy as np, fcnn_gpu as fcnn
+model = fcnn.Sequential([fcnn.Dense(4, activation="relu"), fcnn.Dense(2)], n_in=3, seed=0, backend="numpy")
+fcnn.Trainer(model).fit(np.ones((4, 3)), [0, 1, 0, 1], epochs=1, progress=False)
+print([m for m in ("cupy", "matplotlib", "torch", "sklearn", "scipy", "pandas", "rich", "typer") if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_public_face() -> None:
+    """The names that the design counts on, and none that is not there."""
+    classes = """
+        Sequential Dense Activation Dropout BatchNorm LayerNorm Residual Layer Trainer History Callback EarlyStopping
+        ModelCheckpoint ProgressBar SGD Adam AdamW RMSprop Adagrad Loss CrossEntropy BinaryCrossEntropy MSE MAE Huber
+        SymmetryWarning DivergenceError ModelFileError BackendError FCNNClassifier FCNNRegressor
+    """
+    functions = "load set_backend to_numpy"
+    modules = "activations callbacks datasets initializers layers losses metrics optimizers regularizers schedules"
+    names = f"{classes} {functions} {modules}".split()
+    missing = [name for name in names if not hasattr(fcnn_gpu, name)]
+    assert missing == []
