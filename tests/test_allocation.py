@@ -99,7 +99,7 @@ LAYERS: dict[str, Callable[[], list[fcnn.Layer]]] = {
     "dropout": lambda: [fcnn.Dropout(0.3)],
     "batch_norm": lambda: [fcnn.BatchNorm()],
     "layer_norm": lambda: [fcnn.LayerNorm()],
-    "residual": lambda: [fcnn.Residual([fcnn.Dense(600, activation="relu"), fcnn.Dropout(0.1)])],
+    "residual": lambda: [fcnn.Residual([fcnn.Dense(300, activation="relu"), fcnn.Dropout(0.1)])],
 }
 
 
@@ -110,13 +110,13 @@ def test_every_layer_type_is_measured() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", list(LAYERS))
 def test_every_layer(name: str, dtype: str) -> None:
-    layers = [fcnn.Dense(600, activation="relu"), *LAYERS[name](), fcnn.Dense(10)]
+    layers = [fcnn.Dense(300, activation="relu"), *LAYERS[name](), fcnn.Dense(10)]
     _assert_steady(_memory(layers, dtype=dtype))
 
 
 def test_a_residual_layer_with_a_projection() -> None:
-    block = [fcnn.BatchNorm(), fcnn.Dense(300, activation="gelu"), fcnn.LayerNorm()]
-    _assert_steady(_memory([fcnn.Dense(600), fcnn.Residual(block), fcnn.Dense(10)]))
+    block = [fcnn.BatchNorm(), fcnn.Dense(200, activation="gelu"), fcnn.LayerNorm()]
+    _assert_steady(_memory([fcnn.Dense(300), fcnn.Residual(block), fcnn.Dense(10)]))
 
 
 @pytest.mark.parametrize("clip", [{}, {"clip_norm": 1e-3}, {"clip_value": 1e-4}], ids=["free", "norm", "value"])
