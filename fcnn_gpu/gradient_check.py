@@ -276,7 +276,7 @@ def _check_model(
     ops, flat = model.ops, model.flat
     base = check_features(X, model.n_in, np.float64, "gradient check")
     loss = copy.copy(loss)
-    snapshot, gradients, random_step = model.snapshot(), flat.gradients.copy(), model.random_step.copy()
+    snapshot, gradients, random_step = model.snapshot(), ops.copy(flat.gradients), ops.copy(model.random_step)
 
     def objective(at: HostArray) -> float:
         ops.assign(model.random_step, random_step)  # the same dropout masks in every pass

@@ -121,7 +121,7 @@ class Sequential:
 
     def snapshot(self) -> dict[str, Array]:
         """Copies of `named_arrays`, on the device."""
-        return {name: array.copy() for name, array in self.named_arrays().items()}
+        return {name: self.ops.copy(array) for name, array in self.named_arrays().items()}
 
     def restore(self, snapshot: dict[str, Array]) -> None:
         """Put a `snapshot` of this model, or of one of the same architecture, back. ValueError for any other."""
@@ -200,14 +200,14 @@ class Sequential:
 
     def __call__(self, X: Any, batch_size: int | None = None) -> HostArray:
         """Raw outputs (logits) on the host, (n_samples, n_outputs), computed in batches of `batch_size` (1024)."""
-        return self._infer(X, None, batch_size, "model")
+        return self.infer(X, None, batch_size, "model")
 
     def predict(self, X: Any, batch_size: int | None = None) -> HostArray:
         """Outputs through the loss's link, (n_samples, n_outputs): probabilities for the cross-entropies, else values.
 
         `Trainer` sets the link from its loss; before that, and for a network without one, these are the raw outputs.
         """
-        return self._infer(X, self.link, batch_size, "model.predict")
+        return self.infer(X, self.link, batch_size, "model.predict")
 
     def predict_classes(self, X: Any, batch_size: int | None = None) -> HostArray:
         """Labels (n_samples,): the largest output, or for one output whether its probability is over ½.
@@ -223,7 +223,8 @@ class Sequential:
         threshold = 0.5 if is_probability or self.link == "identity" else 0.0
         return (outputs[:, 0] > threshold).astype(np.int64)
 
-    def _infer(self, X: Any, link: str | None, batch_size: int | None, who: str) -> HostArray:
+    def infer(self, X: Any, link: str | None, batch_size: int | None = None, who: str = "model.infer") -> HostArray:
+        """Outputs through a link of the caller's choice ("identity", "sigmoid", "softmax"), or None for raw ones."""
         size = _INFERENCE_BATCH if batch_size is None else check_integer("batch_size", batch_size, low=1)
         X = check_features(X, self.n_in, self.dtype, who)
         outputs = np.empty((len(X), self.n_out), self.dtype)
@@ -233,7 +234,7 @@ class Sequential:
             arrays = self._workspace.batch(A0.shape[1], False)
             Z = self.forward_pass(A0, arrays, False)
             if Z is A0:  # dropout alone passes its input through, and the link works in place
-                Z = Z.T.copy().T
+                Z = self.ops.copy(Z)
             self.apply_link(Z, link)
             outputs[start : start + size] = self.ops.to_numpy(Z).T
         return outputs

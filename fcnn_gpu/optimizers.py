@@ -9,6 +9,9 @@ In the explicit training loop::
     optimizer = fcnn.Adam(1e-3).bind(model)
     ...
     optimizer.step()
+
+There the rate stays what the schedule says at time 0 until `optimizer.set_learning_rate(value)` changes it: only
+`Trainer` knows how long the run is. Once bound, an optimizer's other settings are fixed.
 """
 
 from __future__ import annotations
@@ -103,6 +106,14 @@ class Optimizer:
         The schedule is copied with them: one that has lowered its rate must not lower the other's.
         """
         return vars(self) | {"_bound": None, "learning_rate": copy.deepcopy(self.learning_rate)}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if getattr(self, "_bound", None) is not None and name not in ("_bound", "learning_rate"):
+            raise AttributeError(
+                f"{type(self).__name__}.{name} cannot change once the optimizer is bound to a model: its state "
+                "was made for the old setting. Make a new optimizer; the rate alone may change (set_learning_rate)."
+            )
+        super().__setattr__(name, value)
 
     def step(self) -> None:
         """Change the bound model's parameters once, by the gradients that its last `backward` left."""

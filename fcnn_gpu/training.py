@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -12,21 +9,20 @@ from typing import Any
 import numpy as np
 
 from ._checks import check_bool, check_integer, check_real
-from ._diagnosis import DivergenceError, find_fault
+from ._evaluation import EvaluationData
 from ._inputs import check_features, check_same_length
+from ._interrupt import interruptible
+from ._run import Run
 from ._types import Array, HostArray
 from .backend import quiet_arithmetic
 from .callbacks import Callback, ProgressBar, check_callbacks
-from .data import DeviceData, class_weights_to_sample_weights, epoch_order, split_validation
+from .data import DeviceData, class_weights_to_sample_weights, split_validation
 from .history import History
 from .layers import Activation, Dense
 from .losses import LOSSES, Loss, check_sample_weight
 from .metrics import METRICS, Metric
 from .model import Sequential
 from .optimizers import OPTIMIZERS, Optimizer
-
-_TICK_SECONDS = 0.2
-_EVALUATION_BATCH = 1024
 
 
 class Trainer:
@@ -120,8 +116,8 @@ class Trainer:
         self._check_batches(n_samples, batch_size, drop_last)
 
         data = DeviceData(self.model.ops, *train, batch_size)
-        held_out = None if validation is None else _EvaluationData(self.model, *validation)
-        with ExitStack() as ends, _interruptible() as interrupted, quiet_arithmetic():
+        held_out = None if validation is None else EvaluationData(self.model, *validation)
+        with ExitStack() as ends, interruptible() as interrupted, quiet_arithmetic():
             with self._unchanged_on_error():  # a callback may refuse to begin
                 self.n_epochs = epochs
                 self.steps_per_epoch = n_samples // batch_size if drop_last else -(-n_samples // batch_size)
@@ -129,7 +125,7 @@ class Trainer:
                 self._check_monitors()
                 self.stop_reason = None
                 self.history = history = History()
-                run = _Run(self, data, train[1], held_out, shuffle, drop_last)
+                run = Run(self, data, train[1], held_out, shuffle, drop_last)
                 for observer in observers:
                     observer.on_train_begin(self)
                     ends.callback(observer.on_train_end, self, history)
@@ -150,7 +146,7 @@ class Trainer:
             vars(self).update(before)
             raise
 
-    def _epochs(self, run: _Run, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> None:
+    def _epochs(self, run: Run, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> None:
         for epoch in range(1, self.n_epochs + 1):
             for observer in observers:
                 observer.on_epoch_begin(self, epoch)
@@ -174,11 +170,11 @@ class Trainer:
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Data loss and metrics on X, y at inference (dropout off, running statistics): {"loss": ..., metric: ...}."""
         prepared = self._prepare_samples(X, y, sample_weight, "evaluate")
-        return self._evaluate(_EvaluationData(self.model, *prepared))
+        return self.evaluate_data(EvaluationData(self.model, *prepared))
 
     def predict(self, X: Any, batch_size: int | None = None) -> HostArray:
-        """The model's outputs through the loss's link, (n_samples, n_outputs)."""
-        return self.model.predict(X, batch_size)
+        """The model's outputs through this trainer's loss's link, (n_samples, n_outputs)."""
+        return self.model.infer(X, self.loss.link, batch_size, "predict")
 
     def predict_proba(self, X: Any, batch_size: int | None = None) -> HostArray:
         """Class probabilities (n_samples, n_classes); for one output with binary cross-entropy, both classes' columns.
@@ -187,20 +183,20 @@ class Trainer:
         """
         if self.loss.link not in ("softmax", "sigmoid"):
             raise TypeError(f"The loss {self.loss.name!r} predicts values, not probabilities: use predict.")
-        P = self.model.predict(X, batch_size)
+        P = self.predict(X, batch_size)
         if self.loss.link == "sigmoid" and P.shape[1] == 1:
             return np.hstack([1.0 - P, P])
         return P
 
-    def _evaluate(self, data: _EvaluationData) -> dict[str, float]:
+    def evaluate_data(self, data: EvaluationData) -> dict[str, float]:
         loss, outputs = data.run(self.loss)
         result = {"loss": loss}
         if self.metrics:
-            predictions = self._predictions(outputs)
+            predictions = self.link_outputs(outputs)
             result |= {metric.label: metric(data.targets_host, predictions) for metric in self.metrics}
         return result
 
-    def _predictions(self, outputs: Array) -> HostArray:
+    def link_outputs(self, outputs: Array) -> HostArray:
         """Raw outputs (n, n_outputs) of the device through the link, on the host; in place."""
         self.model.apply_link(outputs.T, self.loss.link)
         return self.model.ops.to_numpy(outputs)
@@ -227,7 +223,8 @@ class Trainer:
             X_val, y_val, *weight = validation_data
             validation = self._prepare_samples(X_val, y_val, weight[0] if weight else None, "validation_data")
         elif share:
-            indices = split_validation(len(samples[0]), share, samples[1], self.seed)
+            labels = self._integer_labels(samples[1])
+            indices = split_validation(len(samples[0]), share, samples[1] if labels is None else labels, self.seed)
             samples, validation = (_take(samples, part) for part in indices)
         if class_weight is not None:  # of the training samples alone: validation measures the task as it is
             samples = self._weigh_classes(samples, class_weight)
@@ -245,16 +242,23 @@ class Trainer:
 
     def _weigh_classes(self, samples: _Samples, class_weight: Any) -> _Samples:
         features, targets, weights = samples
-        labels = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
-        if labels.ndim != 1 or (labels != np.floor(labels)).any() or self.loss.link == "identity":
+        labels = self._integer_labels(targets)
+        if labels is None:
             raise ValueError(
                 f"class_weight needs integer labels and a cross-entropy; here the loss is {self.loss.name!r} and the "
                 f"targets have shape {targets.shape}. Use sample_weight instead."
             )
         n_classes = max(self.model.n_out, 2)
-        by_class = class_weights_to_sample_weights(class_weight, labels.astype(np.int64), n_classes)
+        by_class = class_weights_to_sample_weights(class_weight, labels, n_classes)
         product = by_class if weights is None else weights * by_class
         return features, targets, check_sample_weight(product, len(features), self.model.dtype)
+
+    def _integer_labels(self, targets: HostArray) -> HostArray | None:
+        """One class number per sample (n,), where the targets of a cross-entropy are that; otherwise None."""
+        labels = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
+        if self.loss.link == "identity" or labels.ndim != 1 or (labels != np.floor(labels)).any():
+            return None
+        return labels.astype(np.int64)
 
     def _check_metrics(self, targets: HostArray) -> None:
         """Compute each metric once on made-up predictions: one that does not fit raises now, not after an epoch."""
@@ -298,182 +302,6 @@ def _take(samples: _Samples, part: HostArray) -> _Samples:
     return X[part], targets[part], None if weight is None else weight[part]
 
 
-class _Run:
-    """One call of `fit`: the programs of the step and what they accumulate."""
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        data: DeviceData,
-        targets_host: HostArray,
-        validation: _EvaluationData | None,
-        shuffle: bool,
-        drop_last: bool,
-    ) -> None:
-        self.trainer, self.data, self.validation = trainer, data, validation
-        self._targets_host = targets_host
-        self._shuffle = shuffle
-        model = trainer.model
-        ops = model.ops
-        self._n_seen = trainer.steps_per_epoch * data.batch_size if drop_last else data.n_samples
-        self._total = ops.zeros(1, np.float64)
-        self._state = [(array, array.copy()) for layer in model.walk() for array in layer.state().values()]
-        self._losses = ops.empty(data.batch_size, model.dtype)
-        self._outputs = ops.empty((data.n_samples, model.n_out), model.dtype) if trainer.metrics else None
-        self._full = self._program(data.batch_size)
-        left_over = self._n_seen % data.batch_size
-        self._last = self._program(left_over) if left_over else self._full
-        self._learning_rate = float("nan")
-        self._seconds = 0.0
-        self._order = np.zeros(0, np.int64)
-
-    def _program(self, batch: int) -> Callable[[], None]:
-        """The training step for one batch size, on arrays that exist: gather → forward → loss → backward → update."""
-        trainer, data = self.trainer, self.data
-        model, loss, optimizer = trainer.model, trainer.loss, trainer.optimizer
-        ops, control = model.ops, optimizer.control
-        arrays = model.batch_arrays(batch, training=True)
-        views = data.views(batch)
-        A0 = views.X.T
-        losses, total, outputs = self._losses[:batch], self._total, self._outputs
-
-        def step() -> None:
-            data.gather(views)
-            Z = model.forward_pass(A0, arrays, training=True)
-            loss.compute(ops, Z, views.targets, views.sample_weight, losses, arrays.output_gradient)
-            ops.accumulate_sum(losses, total)
-            if outputs is not None:
-                ops.store_rows(Z.T, data.cursor, outputs)
-            model.backward_pass(arrays)
-            ops.check_finite(losses, model.flat, control)
-            optimizer.step()
-            ops.advance(data.cursor, batch)
-
-        return ops.capture(step)
-
-    def epoch(self, epoch: int, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> bool:
-        """One pass over the data; False if it was interrupted before its end."""
-        trainer, data = self.trainer, self.data
-        ops, model = trainer.model.ops, trainer.model
-        self._order = epoch_order(data.n_samples, trainer.seed, trainer.epochs_trained, self._shuffle)
-        data.start_epoch(self._order)
-        ops.fill(self._total, 0.0)
-        self._random_step = int(ops.to_numpy(model.random_step)[0])
-        self._first_step = int(ops.to_numpy(trainer.optimizer.control.step)[0])
-        self._keep_state()
-        schedule = trainer.optimizer.schedule
-        n_steps = trainer.steps_per_epoch
-        finished = True
-        start = tick = time.perf_counter()
-        for i in range(n_steps):
-            self._set_learning_rate(schedule(epoch - 1 + i / n_steps, float(trainer.n_epochs)))
-            (self._last if i == n_steps - 1 else self._full)()
-            if not ops.asynchronous:
-                self._check_health(epoch)
-            if interrupted():
-                finished = i == n_steps - 1
-                break
-            now = time.perf_counter()
-            if now - tick >= _TICK_SECONDS:
-                tick = now
-                self._check_health(epoch)
-                loss = float(ops.to_numpy(self._total)[0]) / min((i + 1) * data.batch_size, self._n_seen)
-                for observer in observers:
-                    observer.on_tick(trainer, i + 1, n_steps, loss)
-        self._check_health(epoch)
-        ops.synchronize()
-        self._seconds = time.perf_counter() - start
-        return finished
-
-    def record(self, epoch: int) -> dict[str, float]:
-        """The epoch's line of the history."""
-        trainer = self.trainer
-        model = trainer.model
-        loss = float(model.ops.to_numpy(self._total)[0]) / self._n_seen
-        record: dict[str, float] = {"epoch": epoch, "loss": loss, "penalty": model.penalty()}
-        if self._outputs is not None:
-            predictions = trainer._predictions(self._outputs[: self._n_seen])
-            targets = self._targets_host[self._order[: self._n_seen]]
-            record |= {metric.label: metric(targets, predictions) for metric in trainer.metrics}
-        if self.validation is not None:
-            record |= {f"val_{name}": value for name, value in trainer._evaluate(self.validation).items()}
-        record |= {
-            "learning_rate": self._learning_rate,
-            "seconds": self._seconds,
-            "samples_per_second": self._n_seen / self._seconds,
-        }
-        return record
-
-    def _set_learning_rate(self, rate: float) -> None:
-        if rate != self._learning_rate:
-            self.trainer.optimizer.set_learning_rate(rate)
-            self._learning_rate = rate
-
-    def _keep_state(self) -> None:
-        """Copy the running statistics: a pass that overflows spoils them before its loss shows it."""
-        for live, kept in self._state:
-            self.trainer.model.ops.assign(kept, live)
-
-    def _restore_state(self) -> None:
-        for live, kept in self._state:
-            self.trainer.model.ops.assign(live, kept)
-
-    def _check_health(self, epoch: int) -> None:
-        """Raise DivergenceError if a step since the last check failed; the weights are those from before it."""
-        trainer, data = self.trainer, self.data
-        model, ops, control = trainer.model, trainer.model.ops, trainer.optimizer.control
-        if int(ops.to_numpy(control.failed_step)[0]) < 0:
-            self._keep_state()
-            return
-        succeeded = int(ops.to_numpy(control.step)[0]) - self._first_step  # `step` stands still from the failed one on
-        first = succeeded * data.batch_size
-        batch = min(data.batch_size, self._n_seen - first)
-        self._restore_state()
-        ops.fill(data.cursor, first)
-        ops.fill(model.random_step, self._random_step + succeeded)
-        views = data.views(batch)
-        data.gather(views)
-        fault = find_fault(model, trainer.loss, views, self._losses[:batch])
-        ops.fill(model.random_step, self._random_step + succeeded)
-        self._restore_state()
-        ops.fill(control.failed_step, -1)
-        raise DivergenceError(epoch, succeeded + 1, fault, self._learning_rate)
-
-
-class _EvaluationData:
-    """A data set on the device that is evaluated whole, in order, at inference."""
-
-    def __init__(self, model: Sequential, X: HostArray, targets: HostArray, sample_weight: HostArray | None) -> None:
-        ops = model.ops
-        self._model = model
-        self.targets_host = targets
-        self._X, self._targets = ops.asarray(X), ops.asarray(targets)
-        self._weight = None if sample_weight is None else ops.asarray(sample_weight)
-        batch = min(_EVALUATION_BATCH, len(X))
-        self._batch = batch
-        self._losses = ops.empty(batch, model.dtype)
-        self._gradient = ops.empty(batch * model.n_out, model.dtype)
-        self._total = ops.zeros(1, np.float64)
-        self._outputs = ops.empty((len(X), model.n_out), model.dtype)
-
-    def run(self, loss: Loss) -> tuple[float, Array]:
-        """(mean data loss, raw outputs (n_samples, n_outputs) on the device)."""
-        model, ops = self._model, self._model.ops
-        ops.fill(self._total, 0.0)
-        n_samples = len(self._X)
-        for start in range(0, n_samples, self._batch):
-            part = slice(start, min(start + self._batch, n_samples))
-            X = self._X[part]
-            batch = len(X)
-            Z = model.forward_pass(X.T, model.batch_arrays(batch, training=False), training=False)
-            weight = None if self._weight is None else self._weight[part]
-            dZ = self._gradient[: batch * model.n_out].reshape(batch, model.n_out).T
-            loss.compute(ops, Z, self._targets[part], weight, self._losses[:batch], dZ)
-            ops.accumulate_sum(self._losses[:batch], self._total)
-            ops.assign(self._outputs[part], Z.T)
-        return float(ops.to_numpy(self._total)[0]) / n_samples, self._outputs
-
-
 def _refuse_double_link(model: Sequential, loss: Loss) -> None:
     """A loss that takes logits behind an output activation that already made probabilities would apply it twice."""
     last = model.layers[-1]
@@ -483,29 +311,3 @@ def _refuse_double_link(model: Sequential, loss: Loss) -> None:
             f"{loss.name} takes logits and applies {activation} itself, but the last layer {last} applies it already. "
             f"Leave the last layer's activation out; model.predict returns probabilities all the same."
         )
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Within, Ctrl-C is counted, and the yielded function tells of it; a second Ctrl-C raises KeyboardInterrupt.
-
-    Signals reach the main thread alone: in any other, and where the process ignores Ctrl-C, nothing is changed.
-    """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    previous = signal.getsignal(signal.SIGINT) if in_main_thread else None
-    if previous is None or previous == signal.SIG_IGN:
-        yield lambda: False
-        return
-    n_pressed = 0
-
-    def handle(number: int, frame: Any) -> None:
-        nonlocal n_pressed
-        n_pressed += 1
-        if n_pressed > 1:
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield lambda: n_pressed > 0
-    finally:
-        signal.signal(signal.SIGINT, previous)

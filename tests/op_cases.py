@@ -71,6 +71,15 @@ def _zeros(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -
     return {"out": ops.zeros((n, batch), dtype)}
 
 
+@case("copy")
+def _copy(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    x = normal(ops, rng, dtype, n, batch)
+    out = ops.copy(x)
+    assert out.flags.f_contiguous
+    ops.fill(x, 0.0)
+    return {"out": out}
+
+
 @case("matrix")
 @case("fill")
 def _fill(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 import fcnn_gpu as fcnn
-from fcnn_gpu import training
+from fcnn_gpu import _run
 from fcnn_gpu.callbacks import Callback, ProgressBar
 
 
@@ -69,7 +69,7 @@ def test_the_order_of_events() -> None:
 
 
 def test_ticks_come_with_the_mean_loss_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "_TICK_SECONDS", 0.0)
+    monkeypatch.setattr(_run, "_TICK_SECONDS", 0.0)
     losses: list[tuple[int, float]] = []
 
     class Ticks(Callback):
@@ -294,7 +294,7 @@ def test_nothing_is_shown_where_there_is_no_terminal(capfd: pytest.CaptureFixtur
 
 
 def test_a_terminal_shows_epochs_losses_metrics_and_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "_TICK_SECONDS", 0.0)
+    monkeypatch.setattr(_run, "_TICK_SECONDS", 0.0)
     loud, text = console(terminal=True)
     history = fit(trainer(["r2"]), ProgressBar(loud), epochs=3, validation_split=0.25)
     shown = text.getvalue()

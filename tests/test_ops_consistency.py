@@ -14,7 +14,7 @@ from fcnn_gpu.backend._ops import ELEMENTWISE, ELEMENTWISE_LOSSES, Ops
 
 from .op_cases import CASES
 
-INHERITED = {"empty", "zeros", "matrix", "fill", "add", "scratch", "ones"}
+INHERITED = {"empty", "zeros", "matrix", "copy", "fill", "add", "scratch", "ones"}
 """What CupyOps takes from Ops as it is: only allocation through `xp`, methods of arrays, and xp.add."""
 
 WITHOUT_ARRAYS = {"describe", "synchronize", "capture"}

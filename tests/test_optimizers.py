@@ -265,3 +265,13 @@ def test_the_base_says_what_to_define() -> None:
     model = network()
     with pytest.raises(NotImplementedError, match="Optimizer must define _update"):
         Optimizer(0.1).bind(model).step()
+
+
+def test_a_bound_optimizer_keeps_its_settings_but_the_rate() -> None:
+    model = fcnn.Sequential([fcnn.Dense(2)], n_in=3, seed=0, backend="numpy")
+    optimizer = fcnn.SGD(0.1).bind(model)
+    with pytest.raises(AttributeError, match=r"SGD\.momentum cannot change once the optimizer is bound"):
+        optimizer.momentum = 0.9
+    optimizer.learning_rate = 0.2
+    assert optimizer.schedule(0.0, 1.0) == 0.2
+    assert optimizer.momentum == 0.0

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu import training
+from fcnn_gpu import _run
 from fcnn_gpu.callbacks import Callback
 from fcnn_gpu.data import epoch_order, split_validation
 
@@ -88,7 +88,7 @@ def test_the_trainers_seed_orders_the_samples_and_the_models_the_rest() -> None:
 def test_observing_a_run_does_not_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = trainer()
     fit(plain)
-    monkeypatch.setattr(training, "_TICK_SECONDS", 0.0)
+    monkeypatch.setattr(_run, "_TICK_SECONDS", 0.0)
     watched = trainer(metrics=["accuracy", "f1"])
     fit(watched, progress=True, validation_data=(X[:7], Y[:7]), callbacks=[Callback()])
     assert_same(values(plain), values(watched))
@@ -416,7 +416,7 @@ def test_a_failing_step_is_named_and_leaves_what_was_before_it(
     monkeypatch: pytest.MonkeyPatch, position: int, tick: float
 ) -> None:
     """Bit for bit what a run that stops one step earlier leaves: weights, moments, running statistics, counters."""
-    monkeypatch.setattr(training, "_TICK_SECONDS", tick)
+    monkeypatch.setattr(_run, "_TICK_SECONDS", tick)
     step = position // 16
     layers = [fcnn.BatchNorm(), fcnn.Dense(8, activation="relu"), fcnn.Dropout(0.2), fcnn.Dense(N_CLASSES)]
 
@@ -542,7 +542,7 @@ POSIX = pytest.mark.skipif(sys.platform == "win32", reason="os.kill ends the pro
 def test_ctrl_c_ends_the_run_after_the_step_and_keeps_the_weights(
     monkeypatch: pytest.MonkeyPatch, when: str, epochs: int, steps: int
 ) -> None:
-    monkeypatch.setattr(training, "_TICK_SECONDS", 0.0)
+    monkeypatch.setattr(_run, "_TICK_SECONDS", 0.0)
     handler = signal.getsignal(signal.SIGINT)
     t, press = trainer(), Press(when)
     history = fit(t, callbacks=[press], epochs=100)
@@ -635,3 +635,24 @@ def test_fitting_in_another_thread_leaves_signals_alone() -> None:
     assert found == [handler] * 3
     fit(same)
     assert_same(values(t), values(same))
+
+
+def test_each_trainer_predicts_through_the_link_of_its_own_loss() -> None:
+    model = fcnn.Sequential([fcnn.Dense(3)], n_in=2, seed=0, backend="numpy")
+    classifier = fcnn.Trainer(model, loss="cross_entropy")
+    fcnn.Trainer(model, loss="mse")  # the model's link is now this one's
+    X = np.random.default_rng(0).standard_normal((5, 2))
+    np.testing.assert_allclose(classifier.predict(X).sum(axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(classifier.predict_proba(X), classifier.predict(X))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_split_of_binary_targets_keeps_the_share_of_the_positives(seed: int) -> None:
+    X = np.random.default_rng(0).standard_normal((256, 2))
+    y = np.zeros(256)
+    y[:20] = 1
+    model = fcnn.Sequential([fcnn.Dense(1)], n_in=2, seed=seed, backend="numpy")
+    trainer = fcnn.Trainer(model, loss="binary_cross_entropy")
+    _, validation = trainer._prepare(X, y, None, 0.1, None, None)
+    assert validation is not None
+    assert validation[1].sum() == 2

@@ -68,7 +68,8 @@ class FCNNClassifier(ClassifierMixin, FCNNEstimator):
         n_iter_: epochs trained. n_outputs_, n_features_in_, feature_names_in_: as in scikit-learn.
 
     `fit` raises ValueError or TypeError for unusable parameters or data, and `DivergenceError` when training diverges;
-    the estimator's attributes are then what they were before the call.
+    the estimator's attributes are then what they were before the call. Where the call was to go on with a trained
+    network (warm_start, partial_fit), divergence leaves that network with the weights from before the step that failed.
 
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.pipeline import make_pipeline

@@ -73,6 +73,10 @@ class ArrayOps:
         """out[...] = x, from the host or this device, cast to out's dtype."""
         out[...] = x
 
+    def copy(self, x: Array) -> Array:
+        """A copy of `x` on this device, in the same order."""
+        return x.copy(order="K")
+
     def fill(self, out: Array, value: float) -> None:
         """out[...] = value"""
         out.fill(value)

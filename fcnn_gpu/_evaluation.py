@@ -1,0 +1,45 @@
+"""A data set evaluated whole: its data loss and the network's outputs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._types import Array, HostArray
+from .losses import Loss
+from .model import Sequential
+
+_EVALUATION_BATCH = 1024
+
+
+class EvaluationData:
+    """A data set on the device that is evaluated whole, in order, at inference."""
+
+    def __init__(self, model: Sequential, X: HostArray, targets: HostArray, sample_weight: HostArray | None) -> None:
+        ops = model.ops
+        self._model = model
+        self.targets_host = targets
+        self._X, self._targets = ops.asarray(X), ops.asarray(targets)
+        self._weight = None if sample_weight is None else ops.asarray(sample_weight)
+        batch = min(_EVALUATION_BATCH, len(X))
+        self._batch = batch
+        self._losses = ops.empty(batch, model.dtype)
+        self._gradient = ops.empty(batch * model.n_out, model.dtype)
+        self._total = ops.zeros(1, np.float64)
+        self._outputs = ops.empty((len(X), model.n_out), model.dtype)
+
+    def run(self, loss: Loss) -> tuple[float, Array]:
+        """(mean data loss, raw outputs (n_samples, n_outputs) on the device)."""
+        model, ops = self._model, self._model.ops
+        ops.fill(self._total, 0.0)
+        n_samples = len(self._X)
+        for start in range(0, n_samples, self._batch):
+            part = slice(start, min(start + self._batch, n_samples))
+            X = self._X[part]
+            batch = len(X)
+            Z = model.forward_pass(X.T, model.batch_arrays(batch, training=False), training=False)
+            weight = None if self._weight is None else self._weight[part]
+            dZ = self._gradient[: batch * model.n_out].reshape(batch, model.n_out).T
+            loss.compute(ops, Z, self._targets[part], weight, self._losses[:batch], dZ)
+            ops.accumulate_sum(self._losses[:batch], self._total)
+            ops.assign(self._outputs[part], Z.T)
+        return float(ops.to_numpy(self._total)[0]) / n_samples, self._outputs

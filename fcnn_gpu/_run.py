@@ -1,0 +1,162 @@
+"""One call of `Trainer.fit`: the step as a fixed program, the epoch around it, and the watch over its health."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._diagnosis import DivergenceError, find_fault
+from ._evaluation import EvaluationData
+from ._types import HostArray
+from .callbacks import Callback
+from .data import DeviceData, epoch_order
+
+if TYPE_CHECKING:
+    from .training import Trainer
+
+_TICK_SECONDS = 0.2
+
+
+class Run:
+    """One call of `fit`: the programs of the step and what they accumulate."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        data: DeviceData,
+        targets_host: HostArray,
+        validation: EvaluationData | None,
+        shuffle: bool,
+        drop_last: bool,
+    ) -> None:
+        self.trainer, self.data, self.validation = trainer, data, validation
+        self._targets_host = targets_host
+        self._shuffle = shuffle
+        model = trainer.model
+        ops = model.ops
+        self._n_seen = trainer.steps_per_epoch * data.batch_size if drop_last else data.n_samples
+        self._total = ops.zeros(1, np.float64)
+        self._state = [(array, ops.copy(array)) for layer in model.walk() for array in layer.state().values()]
+        self._losses = ops.empty(data.batch_size, model.dtype)
+        self._outputs = ops.empty((data.n_samples, model.n_out), model.dtype) if trainer.metrics else None
+        self._full = self._program(data.batch_size)
+        left_over = self._n_seen % data.batch_size
+        self._last = self._program(left_over) if left_over else self._full
+        self._learning_rate = float("nan")
+        self._seconds = 0.0
+        self._order = np.zeros(0, np.int64)
+
+    def _program(self, batch: int) -> Callable[[], None]:
+        """The training step for one batch size, on arrays that exist: gather → forward → loss → backward → update."""
+        trainer, data = self.trainer, self.data
+        model, loss, optimizer = trainer.model, trainer.loss, trainer.optimizer
+        ops, control = model.ops, optimizer.control
+        arrays = model.batch_arrays(batch, training=True)
+        views = data.views(batch)
+        A0 = views.X.T
+        losses, total, outputs = self._losses[:batch], self._total, self._outputs
+
+        def step() -> None:
+            data.gather(views)
+            Z = model.forward_pass(A0, arrays, training=True)
+            loss.compute(ops, Z, views.targets, views.sample_weight, losses, arrays.output_gradient)
+            ops.accumulate_sum(losses, total)
+            if outputs is not None:
+                ops.store_rows(Z.T, data.cursor, outputs)
+            model.backward_pass(arrays)
+            ops.check_finite(losses, model.flat, control)
+            optimizer.step()
+            ops.advance(data.cursor, batch)
+
+        return ops.capture(step)
+
+    def epoch(self, epoch: int, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> bool:
+        """One pass over the data; False if it was interrupted before its end."""
+        trainer, data = self.trainer, self.data
+        ops, model = trainer.model.ops, trainer.model
+        self._order = epoch_order(data.n_samples, trainer.seed, trainer.epochs_trained, self._shuffle)
+        data.start_epoch(self._order)
+        ops.fill(self._total, 0.0)
+        self._random_step = int(ops.to_numpy(model.random_step)[0])
+        self._first_step = int(ops.to_numpy(trainer.optimizer.control.step)[0])
+        self._keep_state()
+        schedule = trainer.optimizer.schedule
+        n_steps = trainer.steps_per_epoch
+        finished = True
+        start = tick = time.perf_counter()
+        for i in range(n_steps):
+            self._set_learning_rate(schedule(epoch - 1 + i / n_steps, float(trainer.n_epochs)))
+            (self._last if i == n_steps - 1 else self._full)()
+            if not ops.asynchronous:
+                self._check_health(epoch)
+            if interrupted():
+                finished = i == n_steps - 1
+                break
+            now = time.perf_counter()
+            if now - tick >= _TICK_SECONDS:
+                tick = now
+                self._check_health(epoch)
+                loss = float(ops.to_numpy(self._total)[0]) / min((i + 1) * data.batch_size, self._n_seen)
+                for observer in observers:
+                    observer.on_tick(trainer, i + 1, n_steps, loss)
+        self._check_health(epoch)
+        ops.synchronize()
+        self._seconds = time.perf_counter() - start
+        return finished
+
+    def record(self, epoch: int) -> dict[str, float]:
+        """The epoch's line of the history."""
+        trainer = self.trainer
+        model = trainer.model
+        loss = float(model.ops.to_numpy(self._total)[0]) / self._n_seen
+        record: dict[str, float] = {"epoch": epoch, "loss": loss, "penalty": model.penalty()}
+        if self._outputs is not None:
+            predictions = trainer.link_outputs(self._outputs[: self._n_seen])
+            targets = self._targets_host[self._order[: self._n_seen]]
+            record |= {metric.label: metric(targets, predictions) for metric in trainer.metrics}
+        if self.validation is not None:
+            record |= {f"val_{name}": value for name, value in trainer.evaluate_data(self.validation).items()}
+        record |= {
+            "learning_rate": self._learning_rate,
+            "seconds": self._seconds,
+            "samples_per_second": self._n_seen / self._seconds,
+        }
+        return record
+
+    def _set_learning_rate(self, rate: float) -> None:
+        if rate != self._learning_rate:
+            self.trainer.optimizer.set_learning_rate(rate)
+            self._learning_rate = rate
+
+    def _keep_state(self) -> None:
+        """Copy the running statistics: a pass that overflows spoils them before its loss shows it."""
+        for live, kept in self._state:
+            self.trainer.model.ops.assign(kept, live)
+
+    def _restore_state(self) -> None:
+        for live, kept in self._state:
+            self.trainer.model.ops.assign(live, kept)
+
+    def _check_health(self, epoch: int) -> None:
+        """Raise DivergenceError if a step since the last check failed; the weights are those from before it."""
+        trainer, data = self.trainer, self.data
+        model, ops, control = trainer.model, trainer.model.ops, trainer.optimizer.control
+        if int(ops.to_numpy(control.failed_step)[0]) < 0:
+            self._keep_state()
+            return
+        succeeded = int(ops.to_numpy(control.step)[0]) - self._first_step  # `step` stands still from the failed one on
+        first = succeeded * data.batch_size
+        batch = min(data.batch_size, self._n_seen - first)
+        self._restore_state()
+        ops.fill(data.cursor, first)
+        ops.fill(model.random_step, self._random_step + succeeded)
+        views = data.views(batch)
+        data.gather(views)
+        fault = find_fault(model, trainer.loss, views, self._losses[:batch])
+        ops.fill(model.random_step, self._random_step + succeeded)
+        self._restore_state()
+        ops.fill(control.failed_step, -1)
+        raise DivergenceError(epoch, succeeded + 1, fault, self._learning_rate)
