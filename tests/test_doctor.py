@@ -86,7 +86,12 @@ def test_json(probe: Callable[[list[Link]], None], capsys: pytest.CaptureFixture
 
 def test_the_device_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(doctor, "probe_links", lambda device: asked.append(device) or FINE)
+
+    def probe_links(device: int) -> list[Link]:
+        asked.append(device)
+        return FINE
+
+    monkeypatch.setattr(doctor, "probe_links", probe_links)
     examine(3)
     assert asked == [3]
 
@@ -122,5 +127,5 @@ def test_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_wrong_arithmetic_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.np, "array_equal", lambda a, b: False)
+    monkeypatch.setattr("fcnn_gpu.doctor.np.array_equal", lambda a, b: False)
     assert "NumPy multiplied two small matrices wrongly" in Report(examine().cpu, []).verdict

@@ -44,9 +44,9 @@ def test_penalty_and_best_epoch_are_marked() -> None:
     loss, accuracy = plot_history(run).axes
     labels = [line.get_label() for line in loss.get_lines()]
     assert labels == ["training", "validation", "L1 + L2 penalty (not in the loss)", "weights taken"]
-    np.testing.assert_allclose(loss.get_lines()[2].get_ydata(), [0.1, 0.2, 0.3, 0.4])
+    np.testing.assert_allclose(np.asarray(loss.get_lines()[2].get_ydata(), float), [0.1, 0.2, 0.3, 0.4])
     assert [line.get_label() for line in accuracy.get_lines()] == ["training", "validation", "weights taken"]
-    assert list(accuracy.get_lines()[-1].get_xdata()) == [3, 3]
+    np.testing.assert_array_equal(accuracy.get_lines()[-1].get_xdata(), [3, 3])
 
 
 def test_without_validation_or_penalty() -> None:
@@ -73,7 +73,9 @@ def test_confusion_matrix_shows_counts_and_shares() -> None:
     axes = figure.axes[0]
     assert {text.get_text() for text in axes.texts} == {"8", "2", "5"}
     [image] = axes.get_images()
-    np.testing.assert_allclose(np.asarray(image.get_array()), [[0.8, 0.2, 0], [0, 1, 0], [0, 0, 0]])
+    np.testing.assert_allclose(
+        np.asarray(image.get_array(), float), [[0.8, 0.2, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    )
     assert [label.get_text() for label in axes.get_yticklabels()] == ["ash", "birch", "cedar"]
     assert axes.get_xlabel() == "predicted class"
     assert axes.get_ylabel() == "true class"
