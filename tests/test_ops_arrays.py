@@ -153,3 +153,19 @@ def test_a_tiled_product_over_chunks_applies_bias_and_activation_once() -> None:
         chunk = slice(start, start + 4)
         ops.tiled_matmul(A[:, chunk], B[chunk], out, b, "tanh", 0.0, accumulate=start > 0, last=start == 8)
     np.testing.assert_allclose(out, np.tanh(A @ B + b), rtol=1e-12)
+
+
+def test_scratch_of_a_tile_has_its_shape_is_kept_and_does_not_pile_up() -> None:
+    ops = Ops()
+    tile = np.zeros((3, 5), np.float32)
+    scratch = ops._tile_scratch("t", tile)
+    assert (scratch.shape, scratch.dtype) == ((3, 5), np.float32)
+    assert scratch.flags.c_contiguous
+    assert ops._tile_scratch("t", tile) is scratch
+    assert np.shares_memory(ops._tile_scratch("t", np.zeros(BLOCK, np.float32)), scratch)
+    assert not np.shares_memory(ops._tile_scratch("u", tile), scratch)
+    assert ops._tile_scratch("t", tile.astype(np.float64)).dtype == np.float64
+    for n in range(1, 3000):
+        ops._tile_scratch("t", np.empty(n, np.float32))
+    assert len(ops._per_thread.__dict__["tiles"]) <= 1024
+    assert ops._tile_scratch("t", tile).shape == (3, 5)

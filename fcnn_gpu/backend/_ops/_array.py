@@ -17,6 +17,8 @@ _UFUNC_BUFFER = 1024
 """Elements of the buffer that NumPy allocates for each operand it broadcasts. Its own default, 8192, costs 32 KiB a
 call and up to half of the speed where rows are long: with fewer elements than a row has, nothing is copied."""
 
+_KEPT_TILES = 1024
+"""Views of scratch that a thread keeps: far more than one network's shapes, and a bound for those of many."""
 _FEW_COLUMNS = 32
 """NumPy reduces a short row at a time without vector instructions: up to here, reducing the transpose is faster."""
 
@@ -146,5 +148,15 @@ class ArrayOps:
             np.maximum.reduce(columns, axis=0, keepdims=True, out=out.T)
 
     def _tile_scratch(self, tag: str, like: Array) -> Array:
-        """Scratch of the shape and dtype of one tile."""
-        return self.scratch(tag, like.size, like.dtype).reshape(like.shape)
+        """Scratch of the shape and dtype of one tile, at most BLOCK elements.
+
+        The views are kept: a step on small layers asks for dozens, and making them anew took a tenth of its time.
+        """
+        views: dict[tuple[str, tuple[int, ...], DType], Array] = self._per_thread.__dict__.setdefault("tiles", {})
+        key = (tag, like.shape, like.dtype)
+        view = views.get(key)
+        if view is None:
+            if len(views) >= _KEPT_TILES:
+                views.clear()
+            view = views[key] = self.scratch(tag, BLOCK, like.dtype)[: like.size].reshape(like.shape)
+        return view
