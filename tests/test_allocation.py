@@ -23,8 +23,8 @@ KIBIBYTE = 1024
 LARGEST_GROWTH = 1 * KIBIBYTE
 """Python objects come and go; nothing may stay."""
 LARGEST_PEAK = 12 * KIBIBYTE
-"""Objects of the step under way (more of them under coverage), and NumPy's buffer of 4 KiB (8 in float64) for an operand
-that it broadcasts."""
+"""Objects of the step under way (more of them under coverage), and NumPy's buffer for an operand that it broadcasts:
+4 KiB, 8 in float64."""
 
 BATCH = 16
 
