@@ -102,6 +102,7 @@ class TestHelp:
             assert subcommand.help, name
             for parameter in subcommand.params:
                 assert parameter.help, f"{name} {parameter.name}"
+                assert "[" not in parameter.help, "rich takes brackets for markup and swallows them"
 
     @pytest.mark.parametrize("name", ["train", "evaluate", "predict", "doctor"])
     def test_help_of_a_command(self, name: str, command: Command) -> None:

@@ -7,7 +7,7 @@ import os
 from ..backend import BackendError, resolve_backend
 from ..backend._ops import Ops
 
-HELP = "auto, numpy (the CPU), cupy or cupy:N (CUDA device N). [default: the variable FCNN_BACKEND, else auto]"
+HELP = "auto, numpy (the CPU), cupy or cupy:N (CUDA device N). (default: the variable FCNN_BACKEND, else auto)"
 
 
 def choose_backend(wanted: str | None) -> tuple[Ops, str]:

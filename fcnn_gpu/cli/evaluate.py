@@ -25,7 +25,7 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A model file, as train --out DIR writes: DIR/model.safetensors.")],
     data: Annotated[
         str | None,
-        typer.Option(help="A data set or a file, as for train. [default: the data set that the model was trained on]"),
+        typer.Option(help="A data set or a file, as for train. (default: the data set that the model was trained on)"),
     ] = None,
     part: Annotated[
         str,
@@ -35,13 +35,13 @@ def evaluate(
         ),
     ] = "test",
     target: Annotated[
-        str | None, typer.Option(help="As for train. [default: as it was for the model's training]")
+        str | None, typer.Option(help="As for train. (default: as it was for the model's training)")
     ] = None,
     header: Annotated[
         bool | None, typer.Option("--header/--no-header", help="CSV: whether the first line names the columns.")
     ] = None,
     test_fraction: Annotated[
-        float | None, typer.Option(help="As for train. [default: as it was for the model's training]")
+        float | None, typer.Option(help="As for train. (default: as it was for the model's training)")
     ] = None,
     backend: Annotated[str | None, typer.Option(help=_backend.HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,

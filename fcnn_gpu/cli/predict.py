@@ -23,7 +23,7 @@ from ._model import SavedModel
 def predict(
     model: Annotated[Path, typer.Argument(help="A model file, as train --out DIR writes: DIR/model.safetensors.")],
     inputs: Annotated[Path, typer.Argument(metavar="INPUT", help="IDX images, .npy, .npz or CSV: one sample per row.")],
-    out: Annotated[Path | None, typer.Option(help="Write the CSV to this file. [default: print it]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the CSV to this file. (default: print it)")] = None,
     proba: Annotated[
         bool, typer.Option("--proba", help="Add a column with the probability of each class to the label.")
     ] = False,

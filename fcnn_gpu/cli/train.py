@@ -45,18 +45,18 @@ def train(
     target: Annotated[
         str | None,
         _option(
-            "CSV: the column to predict, by name or by number from 0. [default: the last] .npy and IDX: their file "
+            "CSV: the column to predict, by name or by number from 0. (default: the last) .npy and IDX: their file "
             "with the targets.",
             _DATA,
         ),
     ] = None,
     task: Annotated[
-        str | None, _option("classification or regression. [default: what the targets look like]", _DATA)
+        str | None, _option("classification or regression. (default: what the targets look like)", _DATA)
     ] = None,
     header: Annotated[
         bool | None,
         _option(
-            "CSV: whether the first line names the columns. [default: if none of its cells is a number]",
+            "CSV: whether the first line names the columns. (default: if none of its cells is a number)",
             _DATA,
             "--header/--no-header",
         ),
@@ -68,7 +68,7 @@ def train(
         bool | None,
         _option(
             "Train on features (and regression targets) of mean 0 and standard deviation 1; the scaling becomes part "
-            "of the saved weights. [default: yes, but not for images with pixels in 0 to 1]",
+            "of the saved weights. (default: yes, but not for images with pixels in 0 to 1)",
             _DATA,
             "--standardize/--no-standardize",
         ),
@@ -87,14 +87,14 @@ def train(
     lr: Annotated[
         float | None,
         _option(
-            "The learning rate; with one_cycle the largest. [default: adam and adamw 0.003, others 0.01]", _TRAINING
+            "The learning rate; with one_cycle the largest. (default: adam and adamw 0.003, others 0.01)", _TRAINING
         ),
     ] = None,
     schedule: Annotated[
         str, _option(f"How the learning rate goes on: {', '.join(SCHEDULE_NAMES)}.", _TRAINING)
     ] = "cosine",
     clip_norm: Annotated[
-        float | None, _option("Scale gradients down to this norm where theirs is larger. [default: off]", _TRAINING)
+        float | None, _option("Scale gradients down to this norm where theirs is larger. (default: off)", _TRAINING)
     ] = None,
     epochs: Annotated[int, _option("Passes over the training data.", _TRAINING)] = 20,
     batch_size: Annotated[int, _option("Samples per training step.", _TRAINING)] = 32,
@@ -105,7 +105,7 @@ def train(
         int | None,
         _option(
             "Stop when the validation loss has not fallen for this many epochs, and take the best epoch's weights. "
-            "[default: off]",
+            "(default: off)",
             _TRAINING,
         ),
     ] = None,
@@ -114,7 +114,7 @@ def train(
     dtype: Annotated[str, _option("float32 or float64.", _OUTPUT)] = "float32",
     out: Annotated[
         str | None,
-        _option("The folder for the model, history.csv, run.json and pictures. [default: nothing is kept]", _OUTPUT),
+        _option("The folder for the model, history.csv, run.json and pictures. (default: nothing is kept)", _OUTPUT),
     ] = None,
     progress: Annotated[
         bool,
