@@ -25,6 +25,7 @@ NAMES = [
     "CUDA device",
     "device memory",
     "CUDA libraries",
+    "CUDA headers",
     "kernel cache folder",
     "kernel",
     "matrix product",
@@ -92,6 +93,7 @@ def fake_cupy() -> Any:
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         compiler=SimpleNamespace(CompileException=CompileException),
         device=SimpleNamespace(get_cublas_handle=lambda: 1234),
+        get_cuda_path=lambda: None,
     )
     return SimpleNamespace(
         __version__="14.2.0",
@@ -122,6 +124,13 @@ def cupy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     for name, library in libs.items():
         monkeypatch.setitem(sys.modules, f"cupy_backends.cuda.libs.{name}", library)
     wheels(monkeypatch, {"cupy-cuda12x": "14.2.0"})
+    include = tmp_path / "include"
+    include.mkdir()
+    for name in ("cuda_fp16.h", "cuda_bf16.h"):
+        (include / name).touch()
+    pathfinder = SimpleNamespace(find_nvidia_header_directory=lambda library: str(include))
+    monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace(__path__=[], pathfinder=pathfinder))
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", pathfinder)
     monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("CUPY_CACHE_IN_MEMORY", raising=False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -169,7 +178,7 @@ def test_no_cupy(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         "CuPy is not installed.",
         "Run: pip install 'fcnn_gpu[cuda12]', or 'fcnn_gpu[cuda13]' for a driver of CUDA 13.",
     )
-    assert [link.ok for link in links[1:]] == [None] * 8
+    assert [link.ok for link in links[1:]] == [None] * 9
     assert links[1].detail == "not checked: it needs CuPy package first."
 
 
@@ -258,7 +267,33 @@ def test_libraries_missing(cupy: Any, monkeypatch: pytest.MonkeyPatch, library: 
     assert "fcnn_gpu[cuda13]" in failed().fix
 
 
-def test_headers_missing(cupy: Any) -> None:
+def test_headers_missing(cupy: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "include" / "cuda_bf16.h").unlink()
+    link = failed()
+    assert link.name == "CUDA headers"
+    assert link.detail == f"cuda_fp16.h and cuda_bf16.h are not in {tmp_path / 'include'}."
+    assert link.fix == "Run: pip install 'fcnn_gpu[cuda12]', which brings the headers ([ctk])."
+
+    pathfinder = sys.modules["cuda.pathfinder"]
+    monkeypatch.setattr(pathfinder, "find_nvidia_header_directory", lambda library: None)
+    assert "not in any folder of CUDA headers" in failed().detail
+    toolkit = tmp_path / "toolkit"
+    (toolkit / "include").mkdir(parents=True)
+    for name in ("cuda_fp16.h", "cuda_bf16.h"):
+        (toolkit / "include" / name).touch()
+    cupy.cuda.get_cuda_path = lambda: str(toolkit)
+    links = {link.name: link for link in probe_links(0)}
+    assert links["CUDA headers"] == Link("CUDA headers", True, str(toolkit / "include"))
+
+
+def test_no_pathfinder(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
+    link = failed()
+    assert link.name == "CUDA headers"
+    assert link.fix == "Run: pip install --upgrade cuda-pathfinder"
+
+
+def test_headers_that_the_compiler_does_not_find(cupy: Any) -> None:
     cupy.RawKernel = raiser(CompileException('error: could not open source file "cuda_fp16.h"\n1 error detected'))
     link = failed()
     assert link.name == "kernel"

@@ -102,7 +102,8 @@ class _Probe:
     def chain(self) -> list[tuple[str, tuple[str, ...], Callable[[], str]]]:
         """(name, names of the links it needs, check)"""
         package, imported, driver, devices = "CuPy package", "CuPy import", "NVIDIA driver", "CUDA device"
-        memory, libraries, cache, kernel = "device memory", "CUDA libraries", "kernel cache folder", "kernel"
+        memory, libraries, headers = "device memory", "CUDA libraries", "CUDA headers"
+        cache, kernel = "kernel cache folder", "kernel"
         return [
             (package, (), self.package),
             (imported, (package,), self.importing),
@@ -110,8 +111,9 @@ class _Probe:
             (devices, (driver,), self.device_index),
             (memory, (devices,), self.memory),
             (libraries, (imported,), self.libraries),
+            (headers, (imported,), self.headers),
             (cache, (imported,), self.cache_folder),
-            (kernel, (memory, libraries, cache), self.kernel),
+            (kernel, (memory, libraries, headers, cache), self.kernel),
             ("matrix product", (kernel,), self.product),
         ]
 
@@ -222,6 +224,27 @@ class _Probe:
                     f"Run: {self.extra}, which brings the CUDA libraries ([ctk]).",
                 ) from error
         return ", ".join(versions)
+
+    def headers(self) -> str:
+        """Where NVRTC will find cuda_fp16.h: CuPy asks cuda-pathfinder, and looks beside the toolkit that it found."""
+        try:
+            pathfinder = importlib.import_module("cuda.pathfinder")
+            found = pathfinder.find_nvidia_header_directory("cudart")
+        except Exception as error:
+            raise _Fault(
+                f"cuda-pathfinder, which finds them for CuPy, fails with {type(error).__name__}: {_one_line(error)}.",
+                "Run: pip install --upgrade cuda-pathfinder",
+            ) from error
+        toolkit = self.cupy.cuda.get_cuda_path()
+        folders = [Path(folder) for folder in (found, toolkit and Path(toolkit) / "include") if folder]
+        for folder in folders:
+            if all((folder / name).is_file() for name in ("cuda_fp16.h", "cuda_bf16.h")):
+                return str(folder)
+        looked = " or ".join(map(str, folders)) or "any folder of CUDA headers"
+        raise _Fault(
+            f"cuda_fp16.h and cuda_bf16.h are not in {looked}.",
+            f"Run: {self.extra}, which brings the headers ([ctk]).",
+        )
 
     def cache_folder(self) -> str:
         if os.environ.get("CUPY_CACHE_IN_MEMORY") == "1":
