@@ -28,7 +28,7 @@ def print_summary(model: Sequential, batch_size: int) -> None:
             layer.path,
             ("  " if nested else "") + _title(layer),
             ", ".join(f"{p.name} {'×'.join(map(str, p.value.shape))}" for p in layer.parameters()),
-            f"{'Z' if layer.parameters() else 'A'} {layer.n_out}×{batch_size}",
+            f"{'Z' if layer.name == 'dense' else 'A'} {layer.n_out}×{batch_size}",
             f"{count:,}",
             f"{count * model.dtype.itemsize:,}",
         )

@@ -441,8 +441,8 @@ def test_connection_reset_while_reading_is_another_attempt(
     real = downloads._open
 
     @contextlib.contextmanager
-    def flaky(request: object, timeout: float) -> Iterator[object]:
-        with real(request, timeout) as response:  # type: ignore[arg-type]
+    def flaky(url: str, headers: dict[str, str], timeout: float) -> Iterator[object]:
+        with real(url, headers, timeout) as response:
             if faults:
                 fault = faults.pop()
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import http.client
 import os
 import sys
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +17,7 @@ from ._files import written_beside
 
 _CHUNK_BYTES = 1 << 16
 _ATTEMPTS = 3  # per mirror; an attempt after a cut resumes where the last one stopped
-_USER_AGENT = "fcnn_gpu (https://pypi.org/project/fcnn_gpu)"
+_USER_AGENT = "fcnn_gpu"
 
 Report = Callable[[int, int | None], None]
 """Called with the bytes received so far and the whole number of bytes, if the server says it."""
@@ -145,7 +142,7 @@ def _receive(url: str, out: IO[bytes], limit: int, timeout: float, report: Repor
     headers = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"}
     if received:
         headers["Range"] = f"bytes={received}-"
-    with _open(urllib.request.Request(url, headers=headers), timeout) as response:
+    with _open(url, headers, timeout) as response:
         if received and not str(response.headers.get("Content-Range", "")).startswith(f"bytes {received}-"):
             received = 0  # the server sends the whole file again
             out.seek(0)
@@ -165,9 +162,13 @@ def _receive(url: str, out: IO[bytes], limit: int, timeout: float, report: Repor
         raise _Interrupted(f"the connection closed after {received} of {total} bytes")
 
 
-def _open(request: urllib.request.Request, timeout: float) -> Any:
+def _open(url: str, headers: dict[str, str], timeout: float) -> Any:
+    import http.client  # here, because these modules would be a fifth of what importing fcnn_gpu takes
+    import urllib.error
+    import urllib.request
+
     try:
-        return urllib.request.urlopen(request, timeout=timeout)
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
     except urllib.error.HTTPError as error:
         with error:
             raise _Refused(f"HTTP {error.code} {error.reason}") from error
@@ -178,6 +179,8 @@ def _open(request: urllib.request.Request, timeout: float) -> Any:
 
 
 def _read(response: Any) -> bytes:
+    import http.client
+
     try:
         return response.read(_CHUNK_BYTES)
     except (OSError, http.client.HTTPException) as error:
