@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from typing import Any
 
 import pytest
 
 from fcnn_gpu.backend._ops import Ops
 from tests.cuda_on_cpu import missing_compiler
+
+collect_ignore = [] if importlib.util.find_spec("torch") else ["torch_equivalents.py"]
+"""What pytest imports in search of doctests and cannot import without PyTorch, which is optional."""
 
 
 @functools.cache
