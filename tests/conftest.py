@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fcnn_gpu.backend._ops import Ops
+from tests.cli_cases import Command, Output
 from tests.cuda_on_cpu import missing_compiler
 
 collect_ignore = [] if importlib.util.find_spec("torch") else ["torch_equivalents.py"]
@@ -63,3 +65,20 @@ def device_ops(request: pytest.FixtureRequest) -> Ops:
     """`CupyOps`, emulated and on a GPU: what is compared with the NumPy reference."""
     make: Any = request.param
     return make()
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """`fcnn-gpu` on the CPU in an empty folder, in this process: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FCNN_BACKEND", "numpy")
+
+    from fcnn_gpu.cli import run
+
+    def call(*arguments: object) -> Output:
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
