@@ -202,6 +202,7 @@ class ReduceOnPlateau(Schedule):
 
     An improvement is a relative change of more than `threshold` in the better direction: downwards, unless
     `greater_is_better`; NaN is none. For positive columns this is PyTorch's `ReduceLROnPlateau`, threshold_mode "rel".
+    A second `fit` goes on with the rate and the best value of the first.
     """
 
     learning_rate: float
