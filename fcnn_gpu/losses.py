@@ -67,8 +67,9 @@ class Loss:
         self.compute(ops, Z, targets, None if weights is None else ops.asarray(weights), losses, dZ)
         total = ops.zeros(1, "float64")
         ops.accumulate_sum(losses, total)
+        ops.scale(total, 1.0 / batch, total)
         self._gradient = dZ.T
-        return (total / batch).reshape(())
+        return total.reshape(())
 
     def __getstate__(self) -> dict[str, Any]:
         """What is copied and pickled: the fields, without a gradient or what lies on a device."""

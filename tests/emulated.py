@@ -71,6 +71,10 @@ class _Library:
     def add(x: Array, y: Array, out: Array) -> None:
         np.add(on_host(x), on_host(y), out=on_host(out))
 
+    @staticmethod
+    def multiply(x: Array, factor: float, out: Array) -> None:
+        np.multiply(on_host(x), factor, out=on_host(out))
+
 
 class EmulatedRuntime:
     """The counterpart of `CupyRuntime`; `current` is the device that calls of this process go to."""

@@ -115,6 +115,15 @@ def _assign(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) 
     return {"out": out, "other": other, "number": number}
 
 
+@case("scale")
+def _scale(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    x = normal(ops, rng, dtype, n, batch)
+    out = ops.matrix(n, batch, dtype)
+    ops.scale(x, 0.3, out)
+    ops.scale(x, -2.0, x)
+    return {"out": out, "x": x}
+
+
 @case("add")
 def _add(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
     x, y = normal(ops, rng, dtype, n, batch), normal(ops, rng, dtype, n, batch)

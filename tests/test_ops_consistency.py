@@ -14,8 +14,8 @@ from fcnn_gpu.backend._ops import ELEMENTWISE, ELEMENTWISE_LOSSES, Ops
 
 from .op_cases import CASES
 
-INHERITED = {"empty", "zeros", "matrix", "copy", "fill", "add", "scratch", "ones"}
-"""What CupyOps takes from Ops as it is: only allocation through `xp`, methods of arrays, and xp.add."""
+INHERITED = {"empty", "zeros", "matrix", "copy", "fill", "add", "scale", "scratch", "ones"}
+"""What CupyOps takes from Ops as it is: only allocation through `xp`, methods of arrays, xp.add and xp.multiply."""
 
 WITHOUT_ARRAYS = {"describe", "synchronize", "capture"}
 """What has no result to compare."""

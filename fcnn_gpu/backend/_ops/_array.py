@@ -87,6 +87,10 @@ class ArrayOps:
         """out = x + y, elementwise; out may be x or y."""
         self.xp.add(x, y, out=out)
 
+    def scale(self, x: Array, factor: float, out: Array) -> None:
+        """out = factor·x, elementwise; out may be x."""
+        self.xp.multiply(x, factor, out=out)
+
     def advance(self, counter: Array, by: int) -> None:
         """counter[0] += by, on the device: a replayed graph must not depend on a host number."""
         counter += by
