@@ -25,13 +25,16 @@ class EvaluationData:
         self._losses = ops.empty(batch, model.dtype)
         self._gradient = ops.empty(batch * model.n_out, model.dtype)
         self._total = ops.zeros(1, np.float64)
-        self._outputs = ops.empty((len(X), model.n_out), model.dtype)
+        self._outputs: Array | None = None
 
-    def run(self, loss: Loss) -> tuple[float, Array]:
-        """(mean data loss, raw outputs (n_samples, n_outputs) on the device)."""
+    def run(self, loss: Loss, keep_outputs: bool) -> tuple[float, Array | None]:
+        """(mean data loss, raw outputs (n_samples, n_outputs) on the device or, where nobody needs them, None)."""
         model, ops = self._model, self._model.ops
         ops.fill(self._total, 0.0)
         n_samples = len(self._X)
+        if keep_outputs and self._outputs is None:
+            self._outputs = ops.empty((n_samples, model.n_out), model.dtype)
+        outputs = self._outputs if keep_outputs else None
         for start in range(0, n_samples, self._batch):
             part = slice(start, min(start + self._batch, n_samples))
             X = self._X[part]
@@ -41,5 +44,6 @@ class EvaluationData:
             dZ = self._gradient[: batch * model.n_out].reshape(batch, model.n_out).T
             loss.compute(ops, Z, self._targets[part], weight, self._losses[:batch], dZ)
             ops.accumulate_sum(self._losses[:batch], self._total)
-            ops.assign(self._outputs[part], Z.T)
-        return float(ops.to_numpy(self._total)[0]) / n_samples, self._outputs
+            if outputs is not None:
+                ops.assign(outputs[part], Z.T)
+        return float(ops.to_numpy(self._total)[0]) / n_samples, outputs

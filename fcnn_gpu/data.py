@@ -71,6 +71,11 @@ def epoch_order(n_samples: int, seed: int, epoch: int, shuffle: bool) -> HostArr
     return np.random.default_rng([seed, epoch]).permutation(n_samples).astype(np.int64, copy=False)
 
 
+def leaves_single_sample(n_samples: int, batch_size: int) -> bool:
+    """Whether an epoch in such batches ends with a batch of one sample, which batch norm cannot train on."""
+    return 1 < batch_size < n_samples and n_samples % batch_size == 1
+
+
 def split_validation(n_samples: int, share: float, targets: HostArray, seed: int) -> tuple[HostArray, HostArray]:
     """(training, validation) indices, round(share·n_samples) of the latter.
 

@@ -51,7 +51,7 @@ class Metric:
         Raises:
             ValueError: lengths or widths that do not match, no samples, non-finite numbers, labels that are no class.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(y_true, y_pred).")
 
 
 class MetricRegistry(Registry[Metric]):

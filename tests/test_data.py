@@ -9,7 +9,13 @@ import pytest
 from sklearn.utils.class_weight import compute_sample_weight
 
 from fcnn_gpu.backend import Ops
-from fcnn_gpu.data import DeviceData, class_weights_to_sample_weights, epoch_order, split_validation
+from fcnn_gpu.data import (
+    DeviceData,
+    class_weights_to_sample_weights,
+    epoch_order,
+    leaves_single_sample,
+    split_validation,
+)
 
 
 def test_batches_follow_the_order_and_the_cursor() -> None:
@@ -117,3 +123,11 @@ def test_classes_without_a_weight_count_once() -> None:
 def test_class_weights_that_are_refused(class_weight: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         class_weights_to_sample_weights(class_weight, np.array([0, 1, 2]), 3)
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "batch_size", "leaves"),
+    [(9, 4, True), (8, 4, False), (3, 1, False), (1, 4, False), (5, 8, False), (4, 4, False)],
+)
+def test_a_single_sample_is_left_over(n_samples: int, batch_size: int, leaves: bool) -> None:
+    assert leaves_single_sample(n_samples, batch_size) == leaves

@@ -11,6 +11,8 @@ import pytest
 
 import fcnn_gpu as fcnn
 from fcnn_gpu import _run
+from fcnn_gpu._evaluation import EvaluationData
+from fcnn_gpu._types import HostArray
 from fcnn_gpu.callbacks import Callback
 from fcnn_gpu.data import epoch_order, split_validation
 
@@ -342,3 +344,29 @@ def test_pandas_and_lists() -> None:
     one_column = pd.DataFrame({"target": Y.astype(float)})
     t = fcnn.Trainer(fcnn.Sequential([fcnn.Dense(1)], n_in=N_IN, backend="numpy"), "mse")
     fit(t, table, one_column)
+
+
+def test_metrics_are_tried_on_few_samples_before_a_run() -> None:
+    sizes: list[int] = []
+
+    class Counting(fcnn.metrics.Accuracy):
+        def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
+            sizes.append(len(y_true))
+            return super().__call__(y_true, y_pred)
+
+    model = fcnn.Sequential([fcnn.Dense(2)], n_in=1, seed=0, backend="numpy")
+    n = 5000
+    X, y = np.ones((n, 1)), np.arange(n) % 2
+    fcnn.Trainer(model, metrics=[Counting()]).fit(X, y, epochs=1, batch_size=1000, progress=False)
+    assert sizes == [1000, n]
+
+
+def test_an_evaluation_without_metrics_keeps_no_outputs() -> None:
+    model = fcnn.Sequential([fcnn.Dense(2)], n_in=1, seed=0, backend="numpy")
+    data = EvaluationData(model, np.ones((3, 1), "float32"), np.zeros(3, np.int64), None)
+    loss, outputs = data.run(fcnn.CrossEntropy(), keep_outputs=False)
+    assert outputs is None
+    again, outputs = data.run(fcnn.CrossEntropy(), keep_outputs=True)
+    assert again == loss
+    assert outputs is not None
+    assert outputs.shape == (3, 2)

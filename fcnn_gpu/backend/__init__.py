@@ -3,6 +3,7 @@
 from ._ops import Ops as Ops
 from ._ops import quiet_arithmetic as quiet_arithmetic
 from ._select import BackendError as BackendError
+from ._select import choose_backend as choose_backend
 from ._select import ops_for as ops_for
 from ._select import resolve_backend as resolve_backend
 from ._select import set_backend as set_backend

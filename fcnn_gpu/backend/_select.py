@@ -51,22 +51,36 @@ def resolve_backend(backend: str | Ops | None = None) -> Ops:
     """
     if isinstance(backend, Ops):
         return backend
-    who = "backend"
-    if backend is None:
-        backend = _default
+    ops, _, fault = _choose(backend, "backend")
+    if fault is not None:
+        _say_once(f"fcnn_gpu computes on the CPU (NumPy): {fault}")
+    return ops
+
+
+def choose_backend(backend: str | None, who: str) -> tuple[Ops, str]:
+    """What `resolve_backend` gives and why, in one clause, for a program that says so; `who` names its option."""
+    ops, reason, _ = _choose(backend, who)
+    return ops, reason
+
+
+def _choose(backend: str | None, who: str) -> tuple[Ops, str, BackendError | None]:
+    """(primitives, why these, what made "auto" fall back)"""
+    source = f"{who} {backend}"
+    if backend is None and _default is not None:
+        backend, source = _default, "set_backend"
     if backend is None:
         backend, who = os.environ.get("FCNN_BACKEND") or "auto", "The environment variable FCNN_BACKEND"
+        source = f"FCNN_BACKEND={backend}"
     name, device = _check_name(backend, who)
     with _lock:
         if name == "numpy":
-            return _numpy_ops()
+            return _numpy_ops(), f"as {source} says", None
         if name == "cupy":
-            return _cupy_ops(device)
+            return _cupy_ops(device), f"as {source} says", None
         try:
-            return _cupy_ops(device)
-        except BackendError as reason:
-            _say_once(f"fcnn_gpu computes on the CPU (NumPy): {reason}")
-            return _numpy_ops()
+            return _cupy_ops(device), "a CUDA device answers", None
+        except BackendError as fault:
+            return _numpy_ops(), f"no CUDA device can be used: {fault}", fault
 
 
 def ops_for(array: Array) -> Ops:

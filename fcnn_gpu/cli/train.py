@@ -181,7 +181,7 @@ def run_training(options: TrainOptions) -> int:
         epochs=options.epochs,
         batch_size=options.batch_size,
         validation_data=samples.validation,
-        drop_last=options.batch_norm and len(samples.X) % options.batch_size == 1,  # one sample has no variance
+        drop_last=options.batch_norm and sampling.leaves_single_sample(len(samples.X), options.batch_size),
         progress=options.progress,
         callbacks=_callbacks(options),
     )

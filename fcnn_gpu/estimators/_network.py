@@ -16,6 +16,7 @@ import numpy as np
 from .._types import HostArray
 from ..activations import Activation
 from ..callbacks import Callback
+from ..data import leaves_single_sample
 from ..history import History
 from ..initializers import Initializer, SymmetryWarning
 from ..layers import Activation as ActivationLayer
@@ -154,7 +155,6 @@ class Network:
             elapsed = trainer.epochs_trained - self._rate_since
             continues = elapsed > 0 and isinstance(self._rate, Schedule)
             trainer.optimizer.learning_rate = Continued(self._rate, elapsed) if continues else self._rate
-            leaves_one = len(X) > 1 and batch_size > 1 and len(X) % batch_size == 1
             return trainer.fit(
                 X,
                 targets,
@@ -163,7 +163,7 @@ class Network:
                 epochs=epochs,
                 batch_size=batch_size,
                 shuffle=shuffle,
-                drop_last=design.batch_norm and leaves_one,  # one sample has no variance to normalize by
+                drop_last=design.batch_norm and leaves_single_sample(len(X), batch_size),
                 callbacks=callbacks,
                 progress=progress,
             )
