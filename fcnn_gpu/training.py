@@ -25,7 +25,7 @@ from .model import Sequential
 from .optimizers import OPTIMIZERS, Optimizer
 
 _TRIAL_SAMPLES = 1000
-"""At most so many samples are metrics tried on before a run: enough to see whether they fit, few beside any data set."""
+"""Metrics are tried on at most so many samples before a run: enough to see whether they fit."""
 
 
 class Trainer:
