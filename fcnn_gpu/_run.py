@@ -1,4 +1,4 @@
-"""One call of `Trainer.fit`: the step as a fixed program, the epoch around it, and the watch over its health."""
+"""One call of `Trainer.fit`: the epoch around the training step, and the watch over its health."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from ._diagnosis import DivergenceError, find_fault
 from ._evaluation import EvaluationData
+from ._step import TrainingStep
 from ._types import HostArray
 from .callbacks import Callback
 from .data import DeviceData, epoch_order
@@ -21,7 +22,7 @@ _TICK_SECONDS = 0.2
 
 
 class Run:
-    """One call of `fit`: the programs of the step and what they accumulate."""
+    """One call of `fit`: its steps, what they accumulate, and the epoch's line of the history."""
 
     def __init__(
         self,
@@ -38,40 +39,14 @@ class Run:
         model = trainer.model
         ops = model.ops
         self._n_seen = trainer.steps_per_epoch * data.batch_size if drop_last else data.n_samples
-        self._total = ops.zeros(1, np.float64)
         self._state = [(array, ops.copy(array)) for layer in model.walk() for array in layer.state().values()]
-        self._losses = ops.empty(data.batch_size, model.dtype)
-        self._outputs = ops.empty((data.n_samples, model.n_out), model.dtype) if trainer.metrics else None
-        self._full = self._program(data.batch_size)
+        self._step = TrainingStep(model, trainer.loss, trainer.optimizer, data, keep_outputs=bool(trainer.metrics))
+        self._full = self._step.program(data.batch_size)
         left_over = self._n_seen % data.batch_size
-        self._last = self._program(left_over) if left_over else self._full
+        self._last = self._step.program(left_over) if left_over else self._full
         self._learning_rate = float("nan")
         self._seconds = 0.0
         self._order = np.zeros(0, np.int64)
-
-    def _program(self, batch: int) -> Callable[[], None]:
-        """The training step for one batch size, on arrays that exist: gather → forward → loss → backward → update."""
-        trainer, data = self.trainer, self.data
-        model, loss, optimizer = trainer.model, trainer.loss, trainer.optimizer
-        ops, control = model.ops, optimizer.control
-        arrays = model.batch_arrays(batch, training=True)
-        views = data.views(batch)
-        A0 = views.X.T
-        losses, total, outputs = self._losses[:batch], self._total, self._outputs
-
-        def step() -> None:
-            data.gather(views)
-            Z = model.forward_pass(A0, arrays, training=True)
-            loss.compute(ops, Z, views.targets, views.sample_weight, losses, arrays.output_gradient)
-            ops.accumulate_sum(losses, total)
-            if outputs is not None:
-                ops.store_rows(Z.T, data.cursor, outputs)
-            model.backward_pass(arrays)
-            ops.check_finite(losses, model.flat, control)
-            optimizer.step()
-            ops.advance(data.cursor, batch)
-
-        return ops.capture(step)
 
     def epoch(self, epoch: int, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> bool:
         """One pass over the data; False if it was interrupted before its end."""
@@ -79,7 +54,7 @@ class Run:
         ops, model = trainer.model.ops, trainer.model
         self._order = epoch_order(data.n_samples, trainer.seed, trainer.epochs_trained, self._shuffle)
         data.start_epoch(self._order)
-        ops.fill(self._total, 0.0)
+        ops.fill(self._step.total, 0.0)
         self._random_step = int(ops.to_numpy(model.random_step)[0])
         self._first_step = int(ops.to_numpy(trainer.optimizer.control.step)[0])
         self._keep_state()
@@ -99,7 +74,7 @@ class Run:
             if now - tick >= _TICK_SECONDS:
                 tick = now
                 self._check_health(epoch)
-                loss = float(ops.to_numpy(self._total)[0]) / min((i + 1) * data.batch_size, self._n_seen)
+                loss = float(ops.to_numpy(self._step.total)[0]) / min((i + 1) * data.batch_size, self._n_seen)
                 for observer in observers:
                     observer.on_tick(trainer, i + 1, n_steps, loss)
         self._check_health(epoch)
@@ -111,10 +86,10 @@ class Run:
         """The epoch's line of the history."""
         trainer = self.trainer
         model = trainer.model
-        loss = float(model.ops.to_numpy(self._total)[0]) / self._n_seen
+        loss = float(model.ops.to_numpy(self._step.total)[0]) / self._n_seen
         record: dict[str, float] = {"epoch": epoch, "loss": loss, "penalty": model.penalty()}
-        if self._outputs is not None:
-            predictions = trainer.link_outputs(self._outputs[: self._n_seen])
+        if self._step.outputs is not None:
+            predictions = trainer.link_outputs(self._step.outputs[: self._n_seen])
             targets = self._targets_host[self._order[: self._n_seen]]
             record |= {metric.label: metric(targets, predictions) for metric in trainer.metrics}
         if self.validation is not None:
@@ -155,7 +130,7 @@ class Run:
         ops.fill(model.random_step, self._random_step + succeeded)
         views = data.views(batch)
         data.gather(views)
-        fault = find_fault(model, trainer.loss, views, self._losses[:batch])
+        fault = find_fault(model, trainer.loss, views, self._step.losses[:batch])
         ops.fill(model.random_step, self._random_step + succeeded)
         self._restore_state()
         ops.fill(control.failed_step, -1)

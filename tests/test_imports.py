@@ -20,10 +20,11 @@ HEAVY = ("cupy", "matplotlib", "torch", "sklearn", "scipy", "pandas", "rich", "t
 ROOMS = [
     {"__main__"},
     {"cli"},
+    {"bench"},
     {"doctor", "gradient_check", "estimators"},
     {"training"},
     {"_run"},
-    {"_evaluation", "_interrupt", "_diagnosis", "_plots"},
+    {"_step", "_evaluation", "_interrupt", "_diagnosis", "_plots"},
     {"callbacks"},
     {"history"},
     {"serialization", "_summary"},

@@ -1,0 +1,55 @@
+"""The training step as a fixed program over arrays that exist: what `Trainer` repeats and the benchmarks time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .data import DeviceData
+from .losses import Loss
+from .model import Sequential
+from .optimizers import Optimizer
+
+
+class TrainingStep:
+    """gather → forward → loss → backward → check → update, over one data set, and what the steps accumulate.
+
+    `losses` (batch_size,) holds the last batch's, `total` float64 (1,) their sum since it was last set to zero, and
+    `outputs` (n_samples, n_outputs), with `keep_outputs`, every sample's raw outputs in the order they were visited.
+    """
+
+    def __init__(
+        self, model: Sequential, loss: Loss, optimizer: Optimizer, data: DeviceData, keep_outputs: bool = False
+    ) -> None:
+        ops = model.ops
+        self.model, self.loss, self.optimizer, self.data = model, loss, optimizer, data
+        self.losses = ops.empty(data.batch_size, model.dtype)
+        self.total = ops.zeros(1, np.float64)
+        self.outputs = ops.empty((data.n_samples, model.n_out), model.dtype) if keep_outputs else None
+
+    def program(self, batch: int) -> Callable[[], None]:
+        """One step over the next `batch` samples: a function without arguments that may be called any number of times.
+
+        Where it reads from lives in `data.cursor`, which it advances; the data set's order is `data.start_epoch`'s.
+        """
+        model, loss, optimizer, data = self.model, self.loss, self.optimizer, self.data
+        ops, control = model.ops, optimizer.control
+        arrays = model.batch_arrays(batch, training=True)
+        views = data.views(batch)
+        A0 = views.X.T
+        losses, total, outputs = self.losses[:batch], self.total, self.outputs
+
+        def step() -> None:
+            data.gather(views)
+            Z = model.forward_pass(A0, arrays, training=True)
+            loss.compute(ops, Z, views.targets, views.sample_weight, losses, arrays.output_gradient)
+            ops.accumulate_sum(losses, total)
+            if outputs is not None:
+                ops.store_rows(Z.T, data.cursor, outputs)
+            model.backward_pass(arrays)
+            ops.check_finite(losses, model.flat, control)
+            optimizer.step()
+            ops.advance(data.cursor, batch)
+
+        return ops.capture(step)
