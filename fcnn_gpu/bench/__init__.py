@@ -1,0 +1,1 @@
+"""What `fcnn-gpu bench` measures and how: see benchmarks/README.md for the method."""
