@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -43,6 +44,8 @@ class Timing:
     cold_seconds: float
     transfer_seconds: list[float] | None = None
     """On a GPU, the same step with the batch copied from the host and the outputs or the loss copied back."""
+    device_seconds: list[float] | None = None
+    """On a GPU, where the library has them: the time of one step between two events of the device's stream."""
 
     @property
     def label(self) -> str:
@@ -64,7 +67,7 @@ class Absent:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The largest deviation from our results before anything was timed, relative to the largest value, and its limit."""
+    """How far the array nearest to (or farthest beyond) its limit deviates from ours, before the timing: agreement.py."""
 
     library: str
     variant: str
@@ -94,6 +97,8 @@ class CaseResult:
     """One phrase with the numbers behind `bound`."""
     products_seconds: float
     """The step's matrix products alone, in the backend's own library: the floor for everything around them."""
+    hollow_seconds: float = math.nan
+    """Our step on the same layers of one unit each: the calls and the interpreter, without the work."""
 
     @property
     def ours(self) -> Timing:
@@ -115,18 +120,33 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class OperationResult:
-    """One primitive of the backend at one shape."""
+    """One primitive of the backend at one shape. `seconds` holds the device's time of one call in each round."""
 
     operation: str
     shape: str
     device: str
     dtype: str
     flops: float
+    """Elementary floating-point operations: 2mnk of a product; elsewhere each +, ×, ÷, √ or comparison counts one."""
     bytes: float
+    """The least to move: every input read once, every output written once."""
     seconds: list[float]
     cold_seconds: float
+    """The first call: what is compiled, loaded or touched for the first time included."""
     bound: Bound
+    bound_because: str
+    deviation: float
+    """From the NumPy reference in float64 on the same input before the timing, relative to the largest value."""
     peers: list[Timing] = field(default_factory=list)
+    absent: list[Absent] = field(default_factory=list)
+
+    @property
+    def warm(self) -> Spread:
+        return Spread.of(self.seconds)
+
+    def ratio(self, peer: Timing) -> Spread:
+        """How many times as long the peer takes, round by round: above 1 we are faster."""
+        return Spread.of([theirs / ours for theirs, ours in zip(peer.seconds, self.seconds, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -141,13 +161,20 @@ class EpochResult:
     bare_seconds: list[float]
     """Of as many epochs; metrics, validation and progress are on in `fit` and not here."""
     validation_seconds: list[float]
-    """What the validation passes within `fit` took by themselves."""
+    """What the validation passes within `fit` took by themselves, their metrics included."""
+    preparation_seconds: list[float]
+    """What one call of `fit` took outside its epochs: checking the data, starting and stopping the progress bar."""
 
     @property
     def overhead(self) -> Spread:
-        """fit/bare − 1, epoch by epoch, validation's own passes left out."""
+        """fit/bare − 1, epoch by epoch, validation's own passes left out: they are work that was asked for."""
         parts = zip(self.fit_seconds, self.bare_seconds, self.validation_seconds, strict=True)
         return Spread.of([(fit - validation) / bare - 1.0 for fit, bare, validation in parts])
+
+    @property
+    def overhead_with_validation(self) -> Spread:
+        """fit/bare − 1, epoch by epoch, with all that an epoch of `fit` does."""
+        return Spread.of([fit / bare - 1.0 for fit, bare in zip(self.fit_seconds, self.bare_seconds, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -169,10 +196,42 @@ class Crossover:
     fixed: str
     points: list[CrossoverPoint]
 
+    def _gains(self) -> list[tuple[float, float]]:
+        """(log position on the axis, log of how many times faster the GPU is), in the order of the axis."""
+        points = sorted(self.points, key=lambda point: getattr(point, self.axis))
+        return [
+            (math.log(getattr(point, self.axis)), math.log(point.cpu_seconds / point.gpu_seconds)) for point in points
+        ]
+
     @property
     def at(self) -> float | None:
-        """The batch size or width at which both take the same time, log-linearly between the points around it."""
-        raise NotImplementedError  # helper B
+        """The batch size or width from which the GPU stays faster: log-linearly between the points around it.
+
+        With r = cpu/gpu at neighbouring points a < b, r(a) ≤ 1 < r(b) and r > 1 from b on: the place x where log r,
+        drawn as a line over log x, is 0. None if one of the two is faster throughout, or the CPU at the largest point.
+        """
+        gains = self._gains()
+        last = max((i for i, (_, gain) in enumerate(gains) if gain <= 0.0), default=None)
+        if last is None or last == len(gains) - 1:
+            return None
+        (x0, y0), (x1, y1) = gains[last], gains[last + 1]
+        return math.exp(x0 + (x1 - x0) * -y0 / (y1 - y0))
+
+    @property
+    def conclusion(self) -> str:
+        """What the points say, in one clause."""
+        if not self.points:
+            return "nothing was measured"
+        places = sorted(getattr(point, self.axis) for point in self.points)
+        span = f"{self.axis} from {places[0]} to {places[-1]}"
+        if self.at is not None:
+            return f"below {self.axis} {self.at:.0f} the CPU is faster"
+        gains = [gain for _, gain in self._gains()]
+        if min(gains) > 0.0:
+            return f"the GPU is faster at every {span}"
+        if max(gains) <= 0.0:
+            return f"the CPU is at least as fast at every {span}"
+        return f"no crossover within {span}: the CPU is as fast again at the largest"
 
 
 @dataclass(frozen=True)
@@ -187,6 +246,12 @@ class Ceilings:
     copy_bytes: int
     call_seconds: float
     """The shortest call into the library: one NumPy call on one element, or one kernel launch."""
+    copy_rates: list[tuple[int, float]] = field(default_factory=list)
+    """(bytes, bytes per second) of copies from small to large: what fits a cache moves faster."""
+
+    def copy_rate(self, n_bytes: float) -> float:
+        """Bytes per second of the smallest copy measured that moves at least so many bytes, else of the large one."""
+        return next((rate for size, rate in self.copy_rates if size >= n_bytes), self.copy_bytes_per_second)
 
 
 @dataclass(frozen=True)
@@ -207,6 +272,8 @@ class Report:
     crossovers: list[Crossover] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What a reader must know to read the numbers right: a loaded machine, a restricted BLAS, what is missing."""
+    interrupted: bool = False
+    """Ended by Ctrl-C: what was done until then is here."""
 
     def plain(self) -> dict[str, Any]:
         """Nested dicts and lists, for JSON."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from .._checks import check_bool, check_choice, check_integer, check_real
 
 PEERS = ("torch", "jax", "sklearn")
@@ -62,8 +60,3 @@ class Settings:
         check_bool("keep_environment", self.keep_environment)
         check_choice("dtype", self.dtype, ("float32", "float64"))
         check_real("timeout", self.timeout, low=0.0, low_open=True)
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of one number."""
-        return np.dtype(self.dtype).itemsize

@@ -1,0 +1,112 @@
+"""What a worker does in a contest: build its net, show what it computes, and run stretches against the clock.
+
+These functions are called in a worker's process, which holds one contestant.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import dataclass
+
+from .._types import HostArray
+from .libraries import LIBRARIES, Contestant, Entrant, Problem, Unavailable
+
+_contestant: Contestant | None = None
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Seconds per repetition of a job: all of them, what the host needed to queue it, and between device events."""
+
+    seconds: float
+    host_seconds: float
+    device_seconds: float | None
+
+
+def build(entrant: Entrant, problem: Problem) -> str | None:
+    """Make this process's contestant; the reason if it cannot be had."""
+    global _contestant
+    try:
+        _contestant = LIBRARIES[entrant.key].build(problem, entrant.variant)
+    except Unavailable as reason:
+        return str(reason)
+    _contestant.wait()
+    return None
+
+
+def jobs() -> list[str]:
+    """What the contestant can be timed at."""
+    return list(_present().jobs())
+
+
+def computed(entrant: Entrant, problem: Problem, n_steps: int) -> dict[str, HostArray]:
+    """Weights after so many training steps without dropout, and the first batch's "outputs", of mean 0 per sample."""
+    contestant = _present()
+    if problem.net.dropout:
+        contestant = LIBRARIES[entrant.key].build(problem.without_dropout(), entrant.variant)
+    contestant.reset()
+    contestant.train(n_steps)
+    contestant.wait()
+    contestant.check()
+    outputs = contestant.outputs()
+    centred = outputs - outputs.mean(axis=1, keepdims=True)  # what a softmax behind them sees
+    arrays = contestant.weights() | {"outputs": centred}
+    contestant.reset()
+    return arrays
+
+
+def device() -> str:
+    """Our contestant's device in one phrase."""
+    from .libraries.ours import OurNet
+
+    contestant = _present()
+    assert isinstance(contestant, OurNet)
+    return contestant.ops.describe()
+
+
+def repetitions(job: str, seconds: float) -> int:
+    """How often to repeat a job for about so many seconds, from a trial that grows until it takes a quarter of them."""
+    contestant = _present()
+    run = contestant.jobs()[job]
+    n = 1
+    while True:
+        start = time.perf_counter()
+        run(n)
+        contestant.wait()
+        elapsed = time.perf_counter() - start
+        if elapsed >= seconds / 4:
+            return max(1, round(n * seconds / elapsed))
+        n *= 2
+
+
+def stretch(job: str, untimed: int, n: int) -> Stretch:
+    """Time `n` repetitions from the initial weights, after `untimed` ones. No garbage collection comes in between.
+
+    Each stretch starts from the same weights: a faster library does not get further, to where gradients vanish.
+    """
+    contestant = _present()
+    run = contestant.jobs()[job]
+    contestant.reset()
+    gc.collect()
+    gc.disable()
+    try:
+        if untimed:
+            run(untimed)
+        contestant.wait()
+        read = contestant.stopwatch()
+        start = time.perf_counter()
+        run(n)
+        queued = time.perf_counter()
+        device = None if read is None else read()
+        contestant.wait()
+        end = time.perf_counter()
+    finally:
+        gc.enable()
+    contestant.check()
+    return Stretch((end - start) / n, (queued - start) / n, None if device is None else device / n)
+
+
+def _present() -> Contestant:
+    assert _contestant is not None, "build comes first"
+    return _contestant

@@ -1,0 +1,182 @@
+"""fcnn_gpu itself, and what bounds it: its matrix products alone, and its step on layers of one unit."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from ..._step import TrainingStep
+from ..._types import Array, HostArray
+from ...backend import quiet_arithmetic
+from ...backend._ops import Ops
+from ...data import DeviceData
+from ...losses import CrossEntropy
+from ...optimizers import Adam
+from ..results import OURS, Job
+from ..settings import Settings
+from ._base import BETA1, BETA2, EPS, LEARNING_RATE, Batches, Contestant, Library, Problem, weights_of
+
+Repeat = Callable[[int], None]
+
+
+class OurNet(Contestant):
+    """The step that `Trainer` repeats, and `Sequential.forward`, on one backend.
+
+    A training step here gathers its batch from the data set in the visits' order and checks that loss and gradients
+    are finite, as every step of `Trainer` does. The peers are given their batches ready made, and check nothing.
+    On a GPU, `forward` takes host arrays, so inference on data that is there already runs the pass beneath it.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        batch = problem.batch
+        self.model = model = problem.net.model(problem.backend, problem.seed, problem.dtype)
+        self.ops = ops = model.ops
+        self._optimizer = Adam(LEARNING_RATE, BETA1, BETA2, EPS).bind(model)
+        self._initial = model.snapshot()
+        X, y = problem.data()
+        self._order = problem.order()
+        loss = CrossEntropy()
+        targets = loss.prepare_targets(y, model.n_out, model.dtype)
+        self._data = DeviceData(ops, X, targets, None, batch)
+        self._step = TrainingStep(model, loss, self._optimizer, self._data)
+        self._program = self._step.program(batch)
+        self._visits = Batches(problem.n_batches)
+        self._reads = Batches(problem.n_batches)
+        self._host_inputs = np.split(X[self._order], problem.n_batches)
+        self._host_targets = np.split(targets[self._order], problem.n_batches)
+        self._inputs: list[Array] = self._host_inputs
+        self._one_batch: tuple[DeviceData, TrainingStep, Callable[[], None]] | None = None
+        if ops.asynchronous:
+            self._inputs = [ops.asarray(inputs) for inputs in self._host_inputs]
+            alone = DeviceData(ops, self._host_inputs[0], self._host_targets[0], None, batch)
+            alone.start_epoch(np.arange(batch))
+            step = TrainingStep(model, loss, self._optimizer, alone)
+            self._one_batch = alone, step, step.program(batch)
+
+    def train(self, n_steps: int) -> None:
+        visits, program, data, order = self._visits, self._program, self._data, self._order
+        with quiet_arithmetic():
+            for _ in range(n_steps):
+                if visits.next() == 0:
+                    data.start_epoch(order)
+                program()
+
+    def infer(self, n_batches: int) -> None:
+        model, inputs, reads = self.model, self._inputs, self._reads
+        if self.ops.asynchronous:
+            arrays = model.batch_arrays(self._problem.batch, training=False)
+            for _ in range(n_batches):
+                model.forward_pass(inputs[reads.next()].T, arrays, training=False)
+        else:
+            for _ in range(n_batches):
+                model.forward(inputs[reads.next()])
+
+    def train_from_host(self, n_steps: int) -> None:
+        """The same steps with each batch copied from the host and its losses copied back."""
+        assert self._one_batch is not None
+        data, step, program = self._one_batch
+        ops = self.ops
+        with quiet_arithmetic():
+            for _ in range(n_steps):
+                k = self._visits.next()
+                ops.assign(data.X, self._host_inputs[k])
+                ops.assign(data.targets, self._host_targets[k])
+                ops.fill(data.cursor, 0)
+                program()
+                ops.to_numpy(step.losses)
+
+    def infer_from_host(self, n_batches: int) -> None:
+        """The same batches copied from the host, and their outputs copied back."""
+        for _ in range(n_batches):
+            self.ops.to_numpy(self.model.forward(self._host_inputs[self._reads.next()]))
+
+    def outputs(self) -> HostArray:
+        return self.ops.to_numpy(self.model.forward(self._host_inputs[0])).copy()
+
+    def weights(self) -> dict[str, HostArray]:
+        return weights_of(self.model)
+
+    def reset(self) -> None:
+        ops, control = self.ops, self._optimizer.control
+        self.model.restore(self._initial)
+        for moment in self._optimizer.state.values():
+            ops.fill(moment, 0.0)
+        ops.fill(control.step, 0)
+        self._visits.restart()
+        self._reads.restart()
+
+    def wait(self) -> None:
+        self.ops.synchronize()
+
+    def check(self) -> None:
+        failed = int(self.ops.to_numpy(self._optimizer.control.failed_step)[0])
+        if failed >= 0:  # from there on a step leaves its update out
+            raise ArithmeticError(f"training step {failed} met a loss or a gradient that is not finite")
+
+    def stopwatch(self) -> Callable[[], float] | None:
+        return self.ops.stopwatch() if self.ops.asynchronous else None
+
+
+class OurContestant(OurNet):
+    """Our net with the two references that explain its time: see `products` and `hollow`."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self._hollow = OurNet(problem.hollow())
+        self._products = {job: matrix_products(self.ops, problem, job) for job in ("train", "infer")}
+
+    def jobs(self) -> dict[str, Repeat]:
+        jobs = super().jobs()
+        if self.ops.asynchronous:
+            jobs |= {"train from host": self.train_from_host, "infer from host": self.infer_from_host}
+        return jobs | {
+            "products of train": partial(_repeat, self._products["train"]),
+            "products of infer": partial(_repeat, self._products["infer"]),
+            "hollow train": self._hollow.train,
+            "hollow infer": self._hollow.infer,
+        }
+
+
+def matrix_products(ops: Ops, problem: Problem, job: Job) -> list[Callable[[], None]]:
+    """The products of one step, in its order, on arrays in the orders that Dense uses: the floor of everything else."""
+    rng = np.random.default_rng([problem.seed, 3])
+
+    def filled(array: Array) -> Array:  # not zeros: memory that was never written shares one page
+        ops.assign(array, rng.standard_normal(array.shape, np.float32))
+        return array
+
+    forward: list[Callable[[], None]] = []
+    backward: list[Callable[[], None]] = []
+    A0 = filled(ops.matrix(problem.net.n_in, problem.batch, problem.dtype))
+    for i, (n_in, n_out) in enumerate(itertools.pairwise(problem.net.widths)):
+        W = filled(ops.empty((n_out, n_in), problem.dtype))
+        Z = filled(ops.matrix(n_out, problem.batch, problem.dtype))
+        forward.append(partial(ops.gemm, W, A0, out=Z))  # Z = W A₀
+        dW = filled(ops.empty((n_out, n_in), problem.dtype))
+        dA0 = filled(ops.matrix(n_in, problem.batch, problem.dtype))
+        layer: list[Callable[[], None]] = [partial(ops.gemm, Z, A0.T, out=dW)]  # ∂L/∂W = dZ A₀ᵀ, with Z's memory for dZ
+        if i:
+            layer.append(partial(ops.gemm, W.T, Z, out=dA0))  # ∂L/∂A₀ = Wᵀ dZ
+        backward = layer + backward
+        A0 = Z
+    return forward + backward if job == "train" else forward
+
+
+def _repeat(calls: list[Callable[[], None]], n: int) -> None:
+    for _ in range(n):
+        for call in calls:
+            call()
+
+
+class Ours(Library):
+    key, name, module, package = OURS, OURS, OURS, OURS
+
+    def variants(self, problem: Problem, settings: Settings) -> dict[str, str | None]:
+        return {"": None}
+
+    def build(self, problem: Problem, variant: str) -> OurContestant:
+        return OurContestant(problem)
