@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -110,6 +111,10 @@ class EmulatedRuntime:
 
     def synchronize(self) -> None:
         """A kernel on the CPU has ended when its launch returns."""
+
+    def stopwatch(self) -> Callable[[], float]:
+        start = time.perf_counter()
+        return lambda: time.perf_counter() - start
 
     def describe(self) -> str:
         return "CUDA kernels executed on the CPU"

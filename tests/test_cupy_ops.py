@@ -59,6 +59,14 @@ def test_capture_gives_the_function_itself(ops: Ops) -> None:
     assert ops.to_numpy(counter).tolist() == [4]
 
 
+def test_the_stopwatch_covers_the_work_since_its_start(ops: Ops) -> None:
+    x = ops.zeros(1000, np.float32)
+    outer = ops.stopwatch()
+    inner = ops.stopwatch()
+    ops.fill(x, 1.0)
+    assert 0.0 <= inner() <= outer()  # the outer one began before and ends after
+
+
 def test_name_and_description(device_ops: Ops) -> None:
     assert device_ops.name == "cupy:0"
     assert "CupyOps cupy:0" in repr(device_ops)

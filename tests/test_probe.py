@@ -380,6 +380,29 @@ def test_runtime_over_cupy(cupy: Any) -> None:
     assert runtime.to_host(x).flags.f_contiguous
 
 
+def test_the_stopwatch_reads_two_events_of_the_current_stream(cupy: Any) -> None:
+    log: list[str] = []
+
+    class Event:
+        def record(self, stream: str) -> None:
+            log.append(f"record on {stream}")
+
+        def synchronize(self) -> None:
+            log.append("wait")
+
+    def elapsed_milliseconds(start: Event, end: Event) -> float:
+        assert start is not end
+        return 2.5
+
+    cupy.cuda.Event, cupy.cuda.get_elapsed_time = Event, elapsed_milliseconds
+    cupy.cuda.get_current_stream = lambda: "stream 7"
+    seconds = CupyRuntime(cupy, 0).stopwatch()
+    assert log == ["record on stream 7"]
+    cupy.cuda.get_current_stream = lambda: "another"
+    assert seconds() == pytest.approx(2.5e-3)
+    assert log == ["record on stream 7", "record on stream 7", "wait"]
+
+
 def test_this_machine_says_something_sensible() -> None:
     links = probe_links(0)
     assert [link.name for link in links] == NAMES

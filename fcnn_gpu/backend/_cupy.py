@@ -43,6 +43,21 @@ class CupyRuntime:
     def synchronize(self) -> None:
         self._device.synchronize()
 
+    def stopwatch(self) -> Callable[[], float]:
+        cuda = self.xp.cuda
+        stream = cuda.get_current_stream()  # of this device: the caller has activated it
+        start = cuda.Event()
+        start.record(stream)
+
+        def seconds() -> float:
+            with self._device:
+                end = cuda.Event()
+                end.record(stream)
+                end.synchronize()
+                return 1e-3 * float(cuda.get_elapsed_time(start, end))
+
+        return seconds
+
     def describe(self) -> str:
         properties = self.xp.cuda.runtime.getDeviceProperties(self._number)
         gib = properties["totalGlobalMem"] / 2**30

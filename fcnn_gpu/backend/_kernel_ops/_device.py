@@ -49,6 +49,9 @@ class Runtime(Protocol):
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""
 
+    def stopwatch(self) -> Callable[[], float]:
+        """Start a stopwatch on the device; what it returns waits for the device and gives the seconds since."""
+
     def describe(self) -> str:
         """Device, memory and library in one phrase."""
 
@@ -100,6 +103,9 @@ class DeviceOps(Ops):
 
     def synchronize(self) -> None:
         self._runtime.synchronize()
+
+    def stopwatch(self) -> Callable[[], float]:
+        return self._runtime.stopwatch()
 
     def capture(self, fn: Callable[[], None]) -> Callable[[], None]:
         """`fn` itself: in this version every launch is made anew.

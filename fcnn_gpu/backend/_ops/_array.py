@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -99,6 +100,14 @@ class ArrayOps:
 
     def synchronize(self) -> None:
         """Wait for the device. NumPy has nothing to wait for."""
+
+    def stopwatch(self) -> Callable[[], float]:
+        """Start a stopwatch on the device. Calling what it returns waits for the work since, and gives its seconds.
+
+        Device time: on a GPU it runs between two events of the current stream, without the host's share.
+        """
+        start = time.perf_counter()
+        return lambda: time.perf_counter() - start
 
     def capture(self, fn: Callable[[], None]) -> Callable[[], None]:
         """A replayable form of `fn`, a function that touches preallocated arrays only. On NumPy, `fn` itself."""
