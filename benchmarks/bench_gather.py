@@ -1,0 +1,16 @@
+"""A batch out of a data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.families import entries_of, measure
+from fcnn_gpu.backend._ops import Ops
+from fcnn_gpu.bench.operations import Operation
+
+
+@entries_of("gather")
+def test_gather(
+    benchmark: Any, ops: Ops, dtype: str, operation: Operation, sizes: dict[str, int], variant: str
+) -> None:
+    measure(benchmark, ops, dtype, operation, sizes, variant)

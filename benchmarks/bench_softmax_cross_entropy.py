@@ -1,0 +1,16 @@
+"""Softmax, cross-entropy and their gradient in one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.families import entries_of, measure
+from fcnn_gpu.backend._ops import Ops
+from fcnn_gpu.bench.operations import Operation
+
+
+@entries_of("softmax_cross_entropy")
+def test_softmax_cross_entropy(
+    benchmark: Any, ops: Ops, dtype: str, operation: Operation, sizes: dict[str, int], variant: str
+) -> None:
+    measure(benchmark, ops, dtype, operation, sizes, variant)
