@@ -22,9 +22,9 @@ from fcnn_gpu.optimizers import OPTIMIZERS
 KIBIBYTE = 1024
 LARGEST_GROWTH = 1 * KIBIBYTE
 """Python objects come and go; nothing may stay."""
-LARGEST_PEAK = 12 * KIBIBYTE
-"""Objects of the step under way (more of them under coverage), and NumPy's buffer for an operand that it broadcasts:
-4 KiB, 8 in float64."""
+LARGEST_PEAK = 24 * KIBIBYTE
+"""Objects of the step under way (more of them under coverage), and either NumPy's buffer for an operand that it
+broadcasts (4 KiB, 8 in float64) or a chunk of random words (16 KiB)."""
 
 BATCH = 16
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-
-import numpy as np
 
 from ..._types import Array
-from ._array import ArrayOps
+from . import _numpy as np
+from ._array import ArrayOps, constant_tile
 
 SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
@@ -26,12 +24,14 @@ class Elementwise:
     """One activation: `forward(z, out, t, u, alpha)` writes f(z), `derivative(saved, out, t, u, alpha)` writes f′.
 
     `t` and `u` are scratch tiles. With `from_output`, f′ is computed from a = f(z), so A may overwrite Z (and out is
-    z in forward); otherwise from z, which is then kept.
+    z in forward); otherwise from z, which is then kept. `backward(dA, saved, dZ, t)` writes dA ⊙ f′ where there is a
+    shorter way than by f′.
     """
 
     forward: Callable[[Array, Array, Array, Array, float], None]
     derivative: Callable[[Array, Array, Array, Array, float], None]
     from_output: bool
+    backward: Callable[[Array, Array, Array, Array], None] | None = None
 
 
 def _identity(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
@@ -40,7 +40,7 @@ def _identity(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
 
 
 def _identity_derivative(a: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
-    out.fill(1)
+    np.copyto(out, 1)
 
 
 def _sigmoid(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
@@ -69,7 +69,16 @@ def _tanh_derivative(a: Array, out: Array, t: Array, u: Array, alpha: float) -> 
 
 
 def _relu(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
-    np.maximum(z, 0, out=out)
+    np.maximum(z, constant_tile(0.0, z.shape, z.dtype), out=out)
+
+
+def _relu_backward(dA: Array, a: Array, dZ: Array, t: Array) -> None:
+    # Read as an integer, the bits of a ≥ 0 are 0 where a is 0 and at least 1 elsewhere: min(bits, 1) is [a > 0], and
+    # a product of bits with 0 or 1 is that of the numbers. By way of a comparison it takes a third pass.
+    whole = np.int32 if a.itemsize == 4 else np.int64
+    positive = t.view(whole)
+    np.minimum(a.view(whole), constant_tile(1, a.shape, np.dtype(whole)), out=positive)
+    np.multiply(dA.view(whole), positive, out=dZ.view(whole))
 
 
 def _relu_derivative(a: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
@@ -85,14 +94,14 @@ def _leaky_relu(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
 
 def _leaky_relu_derivative(a: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
     _relu_derivative(a, out, t, u, alpha)
-    np.maximum(out, alpha, out=out)  # 0 ≤ α ≤ 1
+    np.maximum(out, constant_tile(alpha, out.shape, out.dtype), out=out)  # 0 ≤ α ≤ 1
 
 
 def _elu(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
-    np.minimum(z, 0, out=t)
+    np.minimum(z, constant_tile(0.0, z.shape, z.dtype), out=t)
     np.expm1(t, out=t)
     np.multiply(t, alpha, out=t)
-    np.maximum(z, 0, out=out)
+    np.maximum(z, constant_tile(0.0, z.shape, z.dtype), out=out)
     np.add(out, t, out=out)
 
 
@@ -100,7 +109,7 @@ def _elu_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> N
     # f′ = 1 for z > 0, else α e^z: α e^min(z, 0) + (1 − α)·[z > 0]
     _relu_derivative(z, out, t, u, alpha)
     np.multiply(out, 1.0 - alpha, out=out)
-    np.minimum(z, 0, out=t)
+    np.minimum(z, constant_tile(0.0, z.shape, z.dtype), out=t)
     np.exp(t, out=t)
     np.multiply(t, alpha, out=t)
     np.add(out, t, out=out)
@@ -119,7 +128,7 @@ def _selu_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> 
 def _normal_cdf(z: Array, out: Array) -> None:
     # Φ(z) = ½(1 + erf(z/√2))
     np.multiply(z, math.sqrt(0.5), out=out)
-    _erf()(out, out=out)
+    np.erf(out, out=out)
     np.add(out, 1, out=out)
     np.multiply(out, 0.5, out=out)
 
@@ -193,7 +202,7 @@ def _softplus(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
     np.negative(t, out=t)
     np.exp(t, out=t)
     np.log1p(t, out=t)
-    np.maximum(z, 0, out=out)
+    np.maximum(z, constant_tile(0.0, z.shape, z.dtype), out=out)
     np.add(out, t, out=out)
 
 
@@ -205,7 +214,7 @@ ELEMENTWISE: dict[str, Elementwise] = {
     "identity": Elementwise(_identity, _identity_derivative, from_output=True),
     "sigmoid": Elementwise(_sigmoid, _sigmoid_derivative, from_output=True),
     "tanh": Elementwise(_tanh, _tanh_derivative, from_output=True),
-    "relu": Elementwise(_relu, _relu_derivative, from_output=True),
+    "relu": Elementwise(_relu, _relu_derivative, from_output=True, backward=_relu_backward),
     "leaky_relu": Elementwise(_leaky_relu, _leaky_relu_derivative, from_output=True),
     "elu": Elementwise(_elu, _elu_derivative, from_output=False),
     "selu": Elementwise(_selu, _selu_derivative, from_output=False),
@@ -217,14 +226,11 @@ ELEMENTWISE: dict[str, Elementwise] = {
 """Every elementwise activation by name; the order is that of the enumeration in kernels/activation.cuh."""
 
 
-@cache
-def _erf() -> Callable[..., Array]:
-    from scipy.special import erf  # imported on first use: SciPy would double the time that importing takes
-
-    return erf
-
-
 class ActivationOps(ArrayOps):
+    def row_sum(self, X: Array, out: Array) -> None:
+        """out_i = Σ_j X_ij: X (n, batch) F-ordered, out (n, 1)."""
+        np.dot(self.ones(X.shape[1], X.dtype), X.T, out=out.T)
+
     def bias_activation(self, Z: Array, b: Array | None, kind: str, alpha: float, out: Array) -> None:
         """Z ← Z + b, then out = f(Z), in one pass.
 
@@ -253,14 +259,18 @@ class ActivationOps(ArrayOps):
             f = ELEMENTWISE[kind]
             dAt, saved_t, dZt = dA.T, saved.T, dZ.T
             for rows, columns in self._tiles(dAt.shape):
-                s = saved_t[rows, columns]
-                derivative = self._tile_scratch("derivative", s)
-                f.derivative(s, derivative, self._tile_scratch("t", s), self._tile_scratch("u", s), alpha)
-                np.multiply(dAt[rows, columns], derivative, out=dZt[rows, columns])
+                d, s, dz = dAt[rows, columns], saved_t[rows, columns], dZt[rows, columns]
+                t = self._tile_scratch("t", s)
+                if f.backward is not None:
+                    f.backward(d, s, dz, t)
+                else:
+                    derivative = self._tile_scratch("derivative", s)
+                    f.derivative(s, derivative, t, self._tile_scratch("u", s), alpha)
+                    np.multiply(d, derivative, out=dz)
         elif dZ is not dA:
             np.copyto(dZ, dA)
         if db is not None:
-            np.matmul(self.ones(dZ.shape[1], dZ.dtype), dZ.T, out=db.T)
+            self.row_sum(dZ, db)
 
     def softmax(self, Z: Array, out: Array) -> None:
         """out_ij = e^(z_ij − m_j) / Σ_k e^(z_kj − m_j), m_j = max_i z_ij: over the units of each sample.
@@ -269,10 +279,10 @@ class ActivationOps(ArrayOps):
         """
         Zt, P = Z.T, out.T
         column = self.scratch("row", Zt.shape[0], Z.dtype).reshape(-1, 1)
-        self._row_maxima(Zt, column)
+        np.maximum_reduce(Zt, axis=1, keepdims=True, out=column)
         np.subtract(Zt, column, out=P)
         np.exp(P, out=P)
-        np.matmul(P, self.ones(P.shape[1], P.dtype).T, out=column)
+        np.dot(P, self.ones(P.shape[1], P.dtype).T, out=column)
         np.divide(P, column, out=P)
 
     def softmax_backward(self, dA: Array, A: Array, dZ: Array) -> None:

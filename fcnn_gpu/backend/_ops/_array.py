@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from ..._types import Array, DType, HostArray
+from . import _numpy as np
+from ._tape import Tape
 
-BLOCK = 16_384
-"""Elements in one tile of an elementwise pass: 64 KiB in float32, so that a tile and its scratch stay in L2."""
+BLOCK = 32_768
+"""Elements in one tile of an elementwise pass: 128 KiB in float32, so that a tile and its scratch stay in L2."""
 _UFUNC_BUFFER = 1024
 """Elements of the buffer that NumPy allocates for each operand it broadcasts. Its own default, 8192, costs 32 KiB a
 call and up to half of the speed where rows are long: with fewer elements than a row has, nothing is copied."""
-
 _KEPT_TILES = 1024
 """Views of scratch that a thread keeps: far more than one network's shapes, and a bound for those of many."""
-_FEW_COLUMNS = 32
-"""NumPy reduces a short row at a time without vector instructions: up to here, reducing the transpose is faster."""
 
 
 @contextmanager
@@ -74,7 +73,7 @@ class ArrayOps:
 
     def assign(self, out: Array, x: Any) -> None:
         """out[...] = x, from the host or this device, cast to out's dtype."""
-        out[...] = x
+        np.copyto(out, x, casting="unsafe")
 
     def copy(self, x: Array) -> Array:
         """A copy of `x` on this device, in the same order."""
@@ -94,7 +93,7 @@ class ArrayOps:
 
     def advance(self, counter: Array, by: int) -> None:
         """counter[0] += by, on the device: a replayed graph must not depend on a host number."""
-        counter += by
+        np.add(counter, by, out=counter)
 
     # Execution
 
@@ -110,8 +109,23 @@ class ArrayOps:
         return lambda: time.perf_counter() - start
 
     def capture(self, fn: Callable[[], None]) -> Callable[[], None]:
-        """A replayable form of `fn`, a function that touches preallocated arrays only. On NumPy, `fn` itself."""
-        return fn
+        """A replayable form of `fn`, a function that calls primitives on arrays that stay the same.
+
+        On NumPy the first call records the NumPy calls that `fn` leads to, and later ones make those calls again: the
+        Python between them (and what `fn` does outside of the primitives) runs the first time only.
+        """
+        tapes: list[Tape] = []
+
+        def run() -> None:
+            if tapes:
+                tapes[0].replay()
+                return
+            with np.recorded_calls() as tape:
+                fn()
+            if tape.complete:
+                tapes.append(tape)
+
+        return run
 
     # Scratch memory
 
@@ -140,28 +154,15 @@ class ArrayOps:
     def _tiles(self, shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
         """(rows, columns) slices of at most BLOCK elements that cover a C-ordered matrix in memory order."""
         n_rows, n_columns = shape
-        if n_rows * n_columns <= BLOCK:
-            if n_rows * n_columns:
-                yield slice(0, n_rows), slice(0, n_columns)
+        if n_rows * n_columns == 0:
             return
-        rows = max(1, BLOCK // n_columns)
-        columns = min(n_columns, BLOCK)
+        rows, columns = max(1, BLOCK // n_columns), min(n_columns, BLOCK)
         for r in range(0, n_rows, rows):
             for c in range(0, n_columns, columns):
                 yield slice(r, min(r + rows, n_rows)), slice(c, min(c + columns, n_columns))
 
-    def _row_maxima(self, rows: Array, out: Array) -> None:
-        """out_j = max_i rows_ji: rows (m, n) C-ordered, out (m, 1)."""
-        m, n = rows.shape
-        if n > _FEW_COLUMNS:
-            np.maximum.reduce(rows, axis=1, keepdims=True, out=out)
-        else:
-            columns = self.scratch("columns", rows.size, rows.dtype).reshape(n, m)
-            np.copyto(columns, rows.T)
-            np.maximum.reduce(columns, axis=0, keepdims=True, out=out.T)
-
     def _tile_scratch(self, tag: str, like: Array) -> Array:
-        """Scratch of the shape and dtype of one tile, at most BLOCK elements.
+        """Scratch of the shape and dtype of one tile.
 
         The views are kept: a step on small layers asks for dozens, and making them anew took a tenth of its time.
         """
@@ -171,5 +172,21 @@ class ArrayOps:
         if view is None:
             if len(views) >= _KEPT_TILES:
                 views.clear()
-            view = views[key] = self.scratch(tag, BLOCK, like.dtype)[: like.size].reshape(like.shape)
+            view = views[key] = self.scratch(tag, like.size, like.dtype)[: like.size].reshape(like.shape)
         return view
+
+
+@lru_cache(maxsize=_KEPT_TILES)
+def constant_tile(value: float, shape: tuple[int, ...], dtype: DType) -> Array:
+    """A read-only tile of one value, of at most BLOCK elements.
+
+    NumPy finds the larger of two arrays' elements four times as fast as that of an array's elements and a number.
+    """
+    return _constant_block(value, dtype)[: math.prod(shape)].reshape(shape)
+
+
+@lru_cache(maxsize=64)
+def _constant_block(value: float, dtype: DType) -> Array:
+    block = np.full(BLOCK, value, dtype)
+    block.flags.writeable = False
+    return block

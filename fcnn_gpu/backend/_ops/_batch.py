@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..._types import Array
+from . import _numpy as np
 from ._array import ArrayOps
+from ._tape import every_step
 
 
 class BatchOps(ArrayOps):
+    @every_step
     def gather_rows(
         self, X: Array, order: Array, cursor: Array, out: Array, scale: float = 1.0, shift: float = 0.0
     ) -> None:
@@ -20,16 +21,17 @@ class BatchOps(ArrayOps):
         start = int(cursor[0])
         index = order[start : start + out.shape[0]]
         if X.dtype == out.dtype:
-            np.take(X, index, axis=0, out=out, mode="clip")  # any other mode makes NumPy buffer the output
+            X.take(index, 0, out, "clip")  # any other mode makes NumPy buffer the output
         else:
             rows = self.scratch("rows", out.size, X.dtype).reshape(out.shape)
-            np.take(X, index, axis=0, out=rows, mode="clip")
+            X.take(index, 0, rows, "clip")
             np.copyto(out, rows, casting="same_kind" if X.dtype.kind == out.dtype.kind else "unsafe")
         if scale != 1.0:
             np.multiply(out, scale, out=out)
         if shift != 0.0:
             np.add(out, shift, out=out)
 
+    @every_step
     def store_rows(self, rows: Array, cursor: Array, out: Array) -> None:
         """out[cursor + j] = rows[j]: rows (batch, n) and out (n_samples, n) C-ordered, cursor int64 (1,)."""
         start = int(cursor[0])

@@ -5,13 +5,14 @@ Source: Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3"; Num
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..._types import Array
+from . import _numpy as np
 from ._array import BLOCK, ArrayOps
+from ._tape import every_step
 
 DRAWS_PER_WORD = 4
-_CHUNK = 256  # words: random_raw allocates its result, so it is asked for 2 KiB at a time whatever the layer's size
+_CHUNK = 2048
+"""Words drawn at a time: random_raw allocates its result, so it is asked for 16 KiB whatever the layer's size."""
 
 
 def dropout_threshold(p: float) -> int:
@@ -32,19 +33,20 @@ class DropoutOps(ArrayOps):
         is bits 16(i mod 4) ... 16(i mod 4) + 15 of word ⌊i/4⌋ of the Philox4x64-10 stream with this key and the counter
         (0, step, 0, 0); `step` is an int64 array of one element, so that a replayed graph draws afresh.
         """
-        At, out_t = A.T.reshape(-1), out.T.reshape(-1)
-        keep = mask.T.reshape(-1)
-        threshold = dropout_threshold(p)
+        At, keep, out_t = A.T.reshape(-1), mask.T.reshape(-1), out.T.reshape(-1)
+        self._draw_mask(dropout_threshold(p), key, step, keep)
+        self._apply_mask(At, keep, dropout_scale(p), out_t)
+
+    @every_step
+    def _draw_mask(self, threshold: int, key: tuple[int, int], step: Array, keep: Array) -> None:
+        """keep_i = [draw i of the stream ≥ threshold]"""
         kept = keep.view(np.bool_)
         # As Python integers, NumPy would round a key of 2⁶³ or more beside a smaller one to float64.
         words = np.random.Philox(key=np.array(key, np.uint64), counter=(0, int(step[0]), 0, 0))
-        draws_per_chunk = _CHUNK * DRAWS_PER_WORD
-        for start in range(0, keep.size, draws_per_chunk):
-            stop = min(start + draws_per_chunk, keep.size)
-            n_words = -(-(stop - start) // DRAWS_PER_WORD)
-            draws = words.random_raw(n_words).view(np.uint16)
+        for start in range(0, keep.size, _CHUNK * DRAWS_PER_WORD):
+            stop = min(start + _CHUNK * DRAWS_PER_WORD, keep.size)
+            draws = words.random_raw(-(-(stop - start) // DRAWS_PER_WORD)).view(np.uint16)
             np.greater_equal(draws[: stop - start], threshold, out=kept[start:stop])
-        self._apply_mask(At, keep, dropout_scale(p), out_t)
 
     def dropout_backward(self, dA: Array, p: float, mask: Array, out: Array) -> None:
         """out = dA ⊙ mask/(1 − p): the same mask and scale as forward. out may be dA."""
@@ -52,7 +54,7 @@ class DropoutOps(ArrayOps):
 
     def _apply_mask(self, x: Array, keep: Array, scale: float, out: Array) -> None:
         for start in range(0, x.size, BLOCK):
-            part = slice(start, start + BLOCK)
+            part = slice(start, min(start + BLOCK, x.size))
             factor = self._tile_scratch("t", x[part])
             np.copyto(factor, keep[part])
             np.multiply(factor, scale, out=factor)

@@ -6,10 +6,11 @@ of L = (1/batch) Σ_j w_j ℓ_j, so the 1/batch is the loss's own. The caller su
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..._types import Array
-from ._array import ArrayOps
+from . import _numpy as np
+from ._array import ArrayOps, constant_tile
+
+_FEW_CLASSES = 32
 
 ELEMENTWISE_LOSSES = ("mse", "mae", "huber", "binary_cross_entropy")
 """The kinds of `elementwise_loss`; the order is that of the enumeration in kernels/elementwise_loss.cu."""
@@ -32,28 +33,48 @@ class LossOps(ArrayOps):
         F-ordered whose columns sum to 1; ỹ = (1 − s)·y + s/n_classes with s = `label_smoothing`. `class_weight` v
         (n_classes,) and `sample_weight` w (batch,) are 1 where None. dZ is not Z.
         """
-        Zt, P = Z.T, dZ.T
-        batch, n_classes = Zt.shape
-        log_sum = self.scratch("row", batch, Z.dtype)
-        column = log_sum.reshape(-1, 1)
-        self._row_maxima(Zt, column)
-        shifted = self.scratch("logits", Z.size, Z.dtype).reshape(Zt.shape)
-        np.subtract(Zt, column, out=shifted)
-        np.exp(shifted, out=P)
-        np.matmul(P, self.ones(n_classes, Z.dtype).T, out=column)
-        np.divide(P, column, out=P)
-        np.log(log_sum, out=log_sum)
+        batch = Z.shape[1]
+        shifted = self._class_scratch("logits", Z)
+        E = self._class_scratch("exponentials", Z)
+        top = self.scratch("row", batch, Z.dtype).reshape(1, -1)
+        log_sum = self.scratch("row2", batch, Z.dtype).reshape(1, -1)
+        np.copyto(shifted, Z)
+        np.maximum_reduce(shifted, axis=0, keepdims=True, out=top)
+        np.subtract(shifted, top, out=shifted)
+        np.exp(shifted, out=E)
+        total = top
+        np.dot(self.ones(Z.shape[0], Z.dtype), E, out=total)
+        np.log(total, out=log_sum)
+        np.multiply(total, batch, out=total)
+        np.divide(E, total, out=E)  # p/batch
 
         if targets.ndim == 1 and label_smoothing == 0.0:
-            self._from_labels(shifted, log_sum, targets, class_weight, losses, P)
+            self._from_labels(shifted, log_sum[0], targets, class_weight, losses, E)
         else:
-            T = self._target_matrix(targets, class_weight, label_smoothing, Zt.shape, Z.dtype)
-            self._from_target_matrix(shifted, log_sum, T, losses, P)
+            T = self._target_matrix(targets, class_weight, label_smoothing, Z)
+            self._from_target_matrix(shifted, log_sum, T, losses, E)
 
         if sample_weight is not None:
             np.multiply(losses, sample_weight, out=losses)
-            np.multiply(P, sample_weight.reshape(-1, 1), out=P)
-        np.multiply(P, 1.0 / batch, out=P)
+            np.multiply(E, sample_weight, out=E)
+        np.copyto(dZ, E)
+
+    def _class_scratch(self, tag: str, Z: Array) -> Array:
+        """Scratch of Z's shape (n_classes, batch). With few classes a class is contiguous, with many a sample: NumPy
+        works on one contiguous stretch at a time, and they should be long."""
+        flat = self.scratch(tag, Z.size, Z.dtype)
+        return flat.reshape(Z.shape) if Z.shape[0] <= _FEW_CLASSES else flat.reshape(Z.shape[::-1]).T
+
+    def _label_positions(self, labels: Array, Z: Array) -> Array:
+        """Where each sample's label lies in the memory of a `_class_scratch`."""
+        n_classes, batch = Z.shape
+        index = self.scratch("index", batch, np.intp)
+        if n_classes <= _FEW_CLASSES:
+            np.multiply(labels, batch, out=index)
+            np.add(index, self._range(batch, 1), out=index)
+        else:
+            np.add(labels, self._range(batch, n_classes), out=index)
+        return index
 
     def _from_labels(
         self,
@@ -64,56 +85,46 @@ class LossOps(ArrayOps):
         losses: Array,
         P: Array,
     ) -> None:
-        """ℓ = v_y (log Σ e^z − z_y), gradient v_y (p − e_y), through the flat index of each sample's label."""
-        batch, n_classes = P.shape
-        index = self.scratch("index", batch, np.intp)
-        np.multiply(self._range(batch), n_classes, out=index)
-        np.add(index, labels, out=index)
-        at_label = self.scratch("row2", batch, P.dtype)
-        np.take(shifted.reshape(-1), index, out=at_label, mode="clip")
+        """ℓ = v_y (log Σ e^z − z_y), gradient v_y (p − e_y)/batch; P holds p/batch and becomes the gradient."""
+        batch = P.shape[1]
+        index = self._label_positions(labels, P)
+        at_label = self.scratch("at label", batch, P.dtype)
+        np.take(_in_memory_order(shifted), index, out=at_label, mode="clip")
         np.subtract(log_sum, at_label, out=losses)
-        flat = P.reshape(-1)
+        flat = _in_memory_order(P)
         np.take(flat, index, out=at_label, mode="clip")
-        np.subtract(at_label, 1, out=at_label)
-        flat[index] = at_label
+        np.subtract(at_label, 1.0 / batch, out=at_label)
+        np.put(flat, index, at_label)
         if class_weight is not None:
             np.take(class_weight, labels, out=at_label, mode="clip")
             np.multiply(losses, at_label, out=losses)
-            np.multiply(P, at_label.reshape(-1, 1), out=P)
+            np.multiply(P, at_label, out=P)
 
-    def _target_matrix(
-        self,
-        targets: Array,
-        class_weight: Array | None,
-        label_smoothing: float,
-        shape: tuple[int, int],
-        dtype: np.dtype,
-    ) -> Array:
-        """T_jc = v_c ỹ_cj as a (batch, n_classes) matrix in scratch."""
-        batch, n_classes = shape
-        T = self.scratch("targets", batch * n_classes, dtype).reshape(shape)
+    def _target_matrix(self, targets: Array, class_weight: Array | None, label_smoothing: float, Z: Array) -> Array:
+        """T_cj = v_c ỹ_cj as an (n_classes, batch) matrix in scratch."""
+        T = self._class_scratch("targets", Z)
         if targets.ndim == 1:
-            T.fill(0)
-            index = self.scratch("index", batch, np.intp)
-            np.multiply(self._range(batch), n_classes, out=index)
-            np.add(index, targets, out=index)
-            T.reshape(-1)[index] = 1
+            np.copyto(T, 0)
+            np.put(_in_memory_order(T), self._label_positions(targets, T), 1)
         else:
-            np.copyto(T, targets.T)
+            np.copyto(T, targets)
         if label_smoothing:
             np.multiply(T, 1.0 - label_smoothing, out=T)
-            np.add(T, label_smoothing / n_classes, out=T)
+            np.add(T, label_smoothing / Z.shape[0], out=T)
         if class_weight is not None:
-            np.multiply(T, class_weight.reshape(1, -1), out=T)
+            np.multiply(T, class_weight.reshape(-1, 1), out=T)
         return T
 
     def _from_target_matrix(self, shifted: Array, log_sum: Array, T: Array, losses: Array, P: Array) -> None:
-        """ℓ = Σ_c T_c (log Σ e^z − z_c), gradient p Σ_c T_c − T."""
-        total = self.scratch("row2", T.shape[0], T.dtype)
-        np.matmul(T, self.ones(T.shape[1], T.dtype)[0], out=total)
-        np.subtract(log_sum.reshape(-1, 1), shifted, out=shifted)
-        np.vecdot(T, shifted, out=losses)
-        np.multiply(P, total.reshape(-1, 1), out=P)
+        """ℓ = Σ_c T_c (log Σ e^z − z_c), gradient (p Σ_c T_c − T)/batch; P holds p/batch and becomes the gradient."""
+        batch = P.shape[1]
+        total = self.scratch("at label", batch, T.dtype)
+        np.add_reduce(T, axis=0, out=total)
+        np.multiply(P, total, out=P)
+        np.subtract(log_sum, shifted, out=shifted)
+        np.multiply(shifted, T, out=shifted)
+        np.add_reduce(shifted, axis=0, out=losses)
+        np.multiply(T, 1.0 / batch, out=T)
         np.subtract(P, T, out=P)
 
     def elementwise_loss(
@@ -135,7 +146,7 @@ class LossOps(ArrayOps):
         """
         Zt, Yt, dZt = Z.T, Y.T, dZ.T
         batch, n = Zt.shape
-        losses.fill(0)
+        np.copyto(losses, 0)
         for rows, columns in self._tiles(Zt.shape):
             z, y, d = Zt[rows, columns], Yt[rows, columns], dZt[rows, columns]
             rho = self._tile_scratch("t", z)
@@ -151,14 +162,21 @@ class LossOps(ArrayOps):
 
     def accumulate_sum(self, x: Array, total: Array) -> None:
         """total[0] += Σ x: x flat, total a float64 array of one element."""
-        total[0] += float(np.add.reduce(x))
+        part = self.scratch("sum", 1, x.dtype)
+        np.add_reduce(x, keepdims=True, out=part)
+        np.add(total, part, out=total)
 
-    def _range(self, size: int) -> Array:
-        """0, 1, ..., size − 1 as indices, cached per thread."""
-        known = self._per_thread.__dict__.get("range")
-        if known is None or known.size < size:
-            known = self._per_thread.__dict__["range"] = np.arange(size, dtype=np.intp)
-        return known[:size]
+    def _range(self, size: int, step: int) -> Array:
+        """0, step, 2·step, ... as indices, cached per thread."""
+        known: dict[int, Array] = self._per_thread.__dict__.setdefault("ranges", {})
+        if step not in known or known[step].size < size:
+            known[step] = np.arange(0, size * step, step, dtype=np.intp)
+        return known[step][:size]
+
+
+def _in_memory_order(matrix: Array) -> Array:
+    """A contiguous matrix, C- or F-ordered, as the flat view of its memory."""
+    return (matrix if matrix.flags.c_contiguous else matrix.T).reshape(-1)
 
 
 def _mse(z: Array, y: Array, rho: Array, d: Array, t: Array, delta: float) -> None:
@@ -177,13 +195,13 @@ def _huber(z: Array, y: Array, rho: Array, d: Array, t: Array, delta: float) -> 
     # with a = min(|e|, δ): ρ = a(|e| − ½a), ρ′ = clip(e, −δ, δ)
     np.subtract(z, y, out=d)
     np.abs(d, out=rho)
-    np.minimum(rho, delta, out=t)
+    np.minimum(rho, constant_tile(delta, rho.shape, rho.dtype), out=t)
     np.multiply(t, -0.5, out=d)
     np.add(rho, d, out=rho)
     np.multiply(rho, t, out=rho)
     np.subtract(z, y, out=d)
-    np.maximum(d, -delta, out=d)
-    np.minimum(d, delta, out=d)
+    np.maximum(d, constant_tile(-delta, d.shape, d.dtype), out=d)
+    np.minimum(d, constant_tile(delta, d.shape, d.dtype), out=d)
 
 
 def _binary_cross_entropy(z: Array, y: Array, rho: Array, d: Array, t: Array, delta: float) -> None:
@@ -197,7 +215,7 @@ def _binary_cross_entropy(z: Array, y: Array, rho: Array, d: Array, t: Array, de
     np.add(t, 1, out=t)
     np.divide(d, t, out=d)
     np.subtract(d, y, out=d)
-    np.maximum(z, 0, out=t)
+    np.maximum(z, constant_tile(0.0, z.shape, z.dtype), out=t)
     np.add(rho, t, out=rho)
     np.multiply(z, y, out=t)
     np.subtract(rho, t, out=rho)

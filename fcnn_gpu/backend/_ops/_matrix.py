@@ -1,10 +1,9 @@
-"""Matrix products and sums: the arithmetic of a fully-connected network."""
+"""Matrix products: the arithmetic of a fully-connected network."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..._types import Array
+from . import _numpy as np
 from ._activation import ActivationOps
 
 
@@ -21,9 +20,9 @@ class MatrixOps(ActivationOps):
             self.gemm(A, B, product)
             np.add(out, product, out=out)
         elif out.flags.c_contiguous:
-            np.matmul(A, B, out=out)
+            np.dot(A, B, out=out)  # of two matrices the same as np.matmul, which takes 0.4 µs longer to begin
         else:  # NumPy multiplies without a copy only into C order, and (A·B)ᵀ = Bᵀ·Aᵀ
-            np.matmul(B.T, A.T, out=out.T)
+            np.dot(B.T, A.T, out=out.T)
 
     def tiled_matmul(
         self,
@@ -44,7 +43,3 @@ class MatrixOps(ActivationOps):
         self.gemm(A, B, out, accumulate=accumulate)
         if last:
             self.bias_activation(out, bias, kind, alpha, out)
-
-    def row_sum(self, X: Array, out: Array) -> None:
-        """out_i = Σ_j X_ij: X (n, batch) F-ordered, out (n, 1)."""
-        np.matmul(self.ones(X.shape[1], X.dtype), X.T, out=out.T)

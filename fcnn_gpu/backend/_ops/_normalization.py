@@ -6,10 +6,11 @@ Ba, Kiros & Hinton (2016), "Layer normalization", eq. 3.
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..._types import Array
+from . import _numpy as np
 from ._array import ArrayOps
+
+_ROWS = ("row", "row2", "row3")
 
 
 class NormalizationOps(ArrayOps):
@@ -33,20 +34,16 @@ class NormalizationOps(ArrayOps):
         """
         Xt, Ht, Yt = X.T, x_hat.T, out.T
         m = Xt.shape[0]
-        ones = self.ones(m, X.dtype)
         statistic = self.scratch("row", Xt.shape[1], X.dtype).reshape(1, -1)
-
-        np.matmul(ones, Xt, out=statistic)
-        np.multiply(statistic, 1.0 / m, out=statistic)
-        np.subtract(Xt, statistic, out=Ht)
+        self._mean(Xt, statistic)
         self._move(running_mean.T, statistic, momentum, 1.0)
-
-        np.multiply(Ht, Ht, out=Yt)
-        np.matmul(ones, Yt, out=statistic)
-        np.multiply(statistic, 1.0 / m, out=statistic)
-        self._inverse_root(statistic, eps, inv_std.T)
+        for rows, columns in self._tiles(Xt.shape):
+            h = Ht[rows, columns]
+            np.subtract(Xt[rows, columns], statistic[:, columns], out=h)
+            np.multiply(h, h, out=Yt[rows, columns])
+        self._mean(Yt, statistic)
         self._move(running_var.T, statistic, momentum, m / (m - 1) if m > 1 else 1.0)
-
+        self._inverse_root(statistic, eps, inv_std.T)
         for rows, columns in self._tiles(Xt.shape):
             h, y = Ht[rows, columns], Yt[rows, columns]
             np.multiply(h, inv_std.T[:, columns], out=h)
@@ -84,15 +81,19 @@ class NormalizationOps(ArrayOps):
         dYt, Ht, dXt = dY.T, x_hat.T, dX.T
         m = dYt.shape[0]
         self._parameter_gradients(dYt, Ht, dgamma.T, dbeta.T)
-        scale = self.scratch("row", dYt.shape[1], dY.dtype).reshape(1, -1)
+        # dX = s·dY − (x̂ · s dγ/m + s dβ/m), s = γ/√(σ² + ε): what is the same for all samples is computed once.
+        scale, slope, offset = (self.scratch(tag, dYt.shape[1], dY.dtype).reshape(1, -1) for tag in _ROWS)
         np.multiply(gamma.T, inv_std.T, out=scale)
+        np.multiply(scale, 1.0 / m, out=offset)
+        np.multiply(offset, dgamma.T, out=slope)
+        np.multiply(offset, dbeta.T, out=offset)
         for rows, columns in self._tiles(dYt.shape):
-            t = self._tile_scratch("t", dYt[rows, columns])
-            np.multiply(Ht[rows, columns], dgamma.T[:, columns], out=t)
-            np.add(t, dbeta.T[:, columns], out=t)
-            np.multiply(t, 1.0 / m, out=t)
-            np.subtract(dYt[rows, columns], t, out=t)
-            np.multiply(t, scale[:, columns], out=dXt[rows, columns])
+            dx = dXt[rows, columns]
+            t = self._tile_scratch("t", dx)
+            np.multiply(Ht[rows, columns], slope[:, columns], out=t)
+            np.add(t, offset[:, columns], out=t)
+            np.multiply(dYt[rows, columns], scale[:, columns], out=dx)
+            np.subtract(dx, t, out=dx)
 
     def layer_norm_forward(
         self, X: Array, gamma: Array, beta: Array, eps: float, x_hat: Array, inv_std: Array, out: Array
@@ -143,16 +144,18 @@ class NormalizationOps(ArrayOps):
             np.subtract(d, mean.reshape(-1, 1)[rows], out=d)
             np.multiply(d, inv_std.T[rows], out=d)
 
+    def _mean(self, x: Array, out: Array) -> None:
+        """out = the mean over the rows of x (m, n); out (1, n)."""
+        np.dot(self.ones(x.shape[0], x.dtype), x, out=out)
+        np.multiply(out, 1.0 / x.shape[0], out=out)
+
     def _parameter_gradients(self, dYt: Array, Ht: Array, dgamma: Array, dbeta: Array) -> None:
-        """dbeta = Σ over samples of dY, dgamma = Σ over samples of dY ⊙ x̂, tile by tile."""
-        np.matmul(self.ones(dYt.shape[0], dYt.dtype), dYt, out=dbeta)
-        dgamma.fill(0)
-        for rows, columns in self._tiles(dYt.shape):
-            product = self._tile_scratch("t", dYt[rows, columns])
-            np.multiply(dYt[rows, columns], Ht[rows, columns], out=product)
-            partial = self.scratch("u", product.shape[1], dYt.dtype).reshape(1, -1)
-            np.matmul(self.ones(product.shape[0], dYt.dtype), product, out=partial)
-            np.add(dgamma[:, columns], partial, out=dgamma[:, columns])
+        """dbeta = Σ over samples of dY, dgamma = Σ over samples of dY ⊙ x̂."""
+        ones = self.ones(dYt.shape[0], dYt.dtype)
+        product = self.scratch("product", dYt.size, dYt.dtype).reshape(dYt.shape)
+        np.multiply(dYt, Ht, out=product)
+        np.dot(ones, dYt, out=dbeta)
+        np.dot(ones, product, out=dgamma)
 
     def _inverse_root(self, variance: Array, eps: float, out: Array) -> None:
         """out = 1/√(σ² + ε) as √x/x: NaN where σ² has overflowed. 0 there would hide it behind finite outputs."""

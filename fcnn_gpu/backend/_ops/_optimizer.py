@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass
+from functools import cached_property
 
 from ..._types import Array
-from ._array import BLOCK, ArrayOps
+from . import _numpy as np
+from ._array import BLOCK, ArrayOps, constant_tile
+from ._tape import every_step, stop_if
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,26 @@ class FlatParameters:
     values: Array
     gradients: Array
     segments: tuple[Segment, ...]
-    blocks: tuple[tuple[slice, Segment], ...] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.blocks = tuple(
-            (slice(start, min(start + BLOCK, segment.stop)), segment)
-            for segment in self.segments
-            for start in range(segment.start, segment.stop, BLOCK)
-        )
+    def blocks(self, decay_matters: bool = False) -> Iterator[tuple[slice, Segment]]:
+        """(slice, segment) for stretches of a segment that are short enough to stay in cache.
+
+        Where weight decay plays no part, segments that differ in nothing else are one.
+        """
+        for segment in self.segments if decay_matters else self._penalty_segments:
+            for start in range(segment.start, segment.stop, BLOCK):
+                yield slice(start, min(start + BLOCK, segment.stop)), segment
+
+    @cached_property
+    def _penalty_segments(self) -> tuple[Segment, ...]:
+        """The segments, neighbours with equal penalties joined."""
+        joined: list[Segment] = []
+        for segment in self.segments:
+            if joined and (joined[-1].l1, joined[-1].l2) == (segment.l1, segment.l2):
+                joined[-1] = Segment(joined[-1].start, segment.stop, segment.l1, segment.l2)
+            else:
+                joined.append(segment)
+        return tuple(joined)
 
     @property
     def penalized(self) -> bool:
@@ -70,24 +83,26 @@ class StepControl:
 
 
 class OptimizerOps(ArrayOps):
+    @every_step
     def penalty(self, flat: FlatParameters, total: Array) -> None:
         """total[0] = Σ λ₁|w| + λ₂w² over the segments; total float64 (1,)."""
         value = 0.0
-        for part, segment in flat.blocks:
+        for part, segment in flat.blocks():
             w = flat.values[part]
             if segment.l2:
                 value += segment.l2 * float(np.dot(w, w))
             if segment.l1:
                 t = self._tile_scratch("t", w)
                 np.abs(w, out=t)
-                value += segment.l1 * float(np.add.reduce(t))
+                value += segment.l1 * float(np.add_reduce(t))
         total[0] = value
 
     def penalized_gradient(self, flat: FlatParameters, out: Array) -> None:
         """out = g + 2λ₂w + λ₁ sign(w): the gradient of data loss and penalty together. out may be flat.gradients."""
-        for part, segment in flat.blocks:
+        for part, segment in flat.blocks():
             self._penalized_block(flat.values[part], flat.gradients[part], segment, out[part])
 
+    @every_step
     def gradient_clip(self, flat: FlatParameters, control: StepControl) -> None:
         """clip_scale[0] = min(1, c/(‖g‖ + 10⁻⁶)), g the penalized gradient and c = control.max_norm; 1 if c is None.
 
@@ -96,13 +111,14 @@ class OptimizerOps(ArrayOps):
         if control.max_norm is None:
             return
         square = 0.0
-        for part, segment in flat.blocks:
+        for part, segment in flat.blocks():
             g = flat.gradients[part]
             if segment.l1 or segment.l2:
                 g = self._penalized_block(flat.values[part], g, segment, self._tile_scratch("g", g))
             square += float(np.dot(g, g))
         control.clip_scale[0] = min(1.0, control.max_norm / (math.sqrt(square) + 1e-6))
 
+    @every_step
     def check_finite(self, losses: Array, flat: FlatParameters, control: StepControl) -> None:
         """failed_step ← step, once, if a loss or a gradient of this step is not finite.
 
@@ -110,15 +126,16 @@ class OptimizerOps(ArrayOps):
         """
         if control.failed_step[0] < 0:
             g = flat.gradients
-            if not math.isfinite(float(np.add.reduce(losses)) + float(np.dot(g, g))):
+            if not math.isfinite(float(np.add_reduce(losses)) + float(np.dot(g, g))):
                 control.failed_step[0] = control.step[0]
 
     def finish_step(self, control: StepControl) -> None:
         """step ← step + 1, unless a step has failed."""
-        if control.failed_step[0] < 0:
-            control.step += 1
+        if not stop_if(lambda: control.failed_step[0] >= 0):
+            np.add(control.step, 1, out=control.step)
 
-    # The updates. Each reads t = step + 1 and η from `control` and does nothing once a step has failed.
+    # The updates. Each reads t = step + 1 and η from `control` and does nothing once a step has failed. The numbers
+    # that follow from those two are worked out anew in every step, into arrays without dimensions.
 
     def sgd_update(
         self,
@@ -129,7 +146,7 @@ class OptimizerOps(ArrayOps):
         velocity: Array | None,
     ) -> None:
         """v ← μv + g; θ ← θ − ηv, or θ − η(g + μv) with Nesterov momentum; θ ← θ − ηg without momentum."""
-        eta = float(control.learning_rate[0])
+        eta = self._learning_rate(flat, control)
         for part, _, theta, g, t in self._update_blocks(flat, control):
             if velocity is None:
                 np.multiply(g, eta, out=t)
@@ -161,11 +178,9 @@ class OptimizerOps(ArrayOps):
         m̂ = m(1 − β₁)/(1 − β₁ᵗ) and v̂ = v(1 − β₂)/(1 − β₂ᵗ). The moments are kept without their factors (1 − β), which
         saves two passes: with c = √((1 − β₂)/(1 − β₂ᵗ)) the update is (η(1 − β₁)/(c(1 − β₁ᵗ))) · m/(√v + ε/c).
         """
-        t_step = int(control.step[0]) + 1
-        eta = float(control.learning_rate[0])
-        c = math.sqrt((1.0 - beta2) / (1.0 - beta2**t_step))
-        rate = eta * (1.0 - beta1) / ((1.0 - beta1**t_step) * c)
-        for part, segment, theta, g, t in self._update_blocks(flat, control):
+        rate, floor, decay = self._numbers(flat, 3)
+        self._adam_numbers(control, beta1, beta2, eps, weight_decay, rate, floor, decay)
+        for part, segment, theta, g, t in self._update_blocks(flat, control, decay_matters=weight_decay != 0.0):
             m_part, v_part = m[part], v[part]
             np.multiply(m_part, beta1, out=m_part)
             np.add(m_part, g, out=m_part)
@@ -173,12 +188,32 @@ class OptimizerOps(ArrayOps):
             np.multiply(v_part, beta2, out=v_part)
             np.add(v_part, t, out=v_part)
             np.sqrt(v_part, out=t)
-            np.add(t, eps / c, out=t)
+            np.add(t, floor, out=t)
             np.divide(m_part, t, out=t)
             np.multiply(t, rate, out=t)
             if weight_decay and segment.decays:
-                np.multiply(theta, 1.0 - eta * weight_decay, out=theta)
+                np.multiply(theta, decay, out=theta)
             np.subtract(theta, t, out=theta)
+
+    @every_step
+    def _adam_numbers(
+        self,
+        control: StepControl,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        rate: Array,
+        floor: Array,
+        decay: Array,
+    ) -> None:
+        """rate = η(1 − β₁)/(c(1 − β₁ᵗ)), floor = ε/c, decay = 1 − ηλ, c = √((1 − β₂)/(1 − β₂ᵗ))."""
+        t_step = int(control.step[0]) + 1
+        eta = float(control.learning_rate[0])
+        c = math.sqrt((1.0 - beta2) / (1.0 - beta2**t_step))
+        rate[...] = eta * (1.0 - beta1) / ((1.0 - beta1**t_step) * c)
+        floor[...] = eps / c
+        decay[...] = 1.0 - eta * weight_decay
 
     def rmsprop_update(
         self,
@@ -191,7 +226,7 @@ class OptimizerOps(ArrayOps):
         velocity: Array | None,
     ) -> None:
         """v ← ρv + (1 − ρ)g²; u = g/(√v + ε); θ ← θ − ηu, or with momentum b ← μb + u, θ ← θ − ηb."""
-        eta = float(control.learning_rate[0])
+        eta = self._learning_rate(flat, control)
         for part, _, theta, g, t in self._update_blocks(flat, control):
             v_part = v[part]
             np.multiply(g, g, out=t)
@@ -212,7 +247,7 @@ class OptimizerOps(ArrayOps):
 
     def adagrad_update(self, flat: FlatParameters, control: StepControl, lr_decay: float, eps: float, s: Array) -> None:
         """s ← s + g²; θ ← θ − η/(1 + (t − 1)·decay) · g/(√s + ε)."""
-        eta = float(control.learning_rate[0]) / (1.0 + int(control.step[0]) * lr_decay)
+        eta = self._learning_rate(flat, control, lr_decay)
         for part, _, theta, g, t in self._update_blocks(flat, control):
             s_part = s[part]
             np.multiply(g, g, out=t)
@@ -223,25 +258,41 @@ class OptimizerOps(ArrayOps):
             np.multiply(t, eta, out=t)
             np.subtract(theta, t, out=theta)
 
+    def _numbers(self, flat: FlatParameters, n: int) -> list[Array]:
+        """n arrays without dimensions, of the parameters' dtype: operands that change from step to step."""
+        numbers = self.scratch("numbers", n, flat.values.dtype)
+        return [numbers[i : i + 1].reshape(()) for i in range(n)]
+
+    def _learning_rate(self, flat: FlatParameters, control: StepControl, decay: float = 0.0) -> Array:
+        """η/(1 + (t − 1)·decay)"""
+        (eta,) = self._numbers(flat, 1)
+        self._compute_learning_rate(control, decay, eta)
+        return eta
+
+    @every_step
+    def _compute_learning_rate(self, control: StepControl, decay: float, eta: Array) -> None:
+        eta[...] = float(control.learning_rate[0]) / (1.0 + int(control.step[0]) * decay)
+
     def _update_blocks(
-        self, flat: FlatParameters, control: StepControl
+        self, flat: FlatParameters, control: StepControl, decay_matters: bool = False
     ) -> Iterator[tuple[slice, Segment, Array, Array, Array]]:
         """(slice, segment, θ, g, scratch) for each block, g penalized and clipped; nothing once a step has failed."""
-        if control.failed_step[0] >= 0:
+        if stop_if(lambda: control.failed_step[0] >= 0):
             return
-        scale = float(control.clip_scale[0]) if control.max_norm is not None else 1.0
-        for part, segment in flat.blocks:
+        scale = None
+        if control.max_norm is not None:
+            scale = self.scratch("clip scale", 1, flat.values.dtype).reshape(())
+            np.copyto(scale, control.clip_scale[:1].reshape(()), casting="same_kind")
+        for part, segment in flat.blocks(decay_matters):
             theta, g = flat.values[part], flat.gradients[part]
             if segment.l1 or segment.l2:
                 g = self._penalized_block(theta, g, segment, self._tile_scratch("g", g))
-            if scale != 1.0:
-                clipped = self._tile_scratch("g", g)
-                np.multiply(g, scale, out=clipped)
-                g = clipped
+            if scale is not None:
+                g = np.multiply(g, scale, out=self._tile_scratch("g", g))
             if control.max_value is not None:
                 clipped = self._tile_scratch("g", g)
-                np.maximum(g, -control.max_value, out=clipped)
-                g = np.minimum(clipped, control.max_value, out=clipped)
+                np.maximum(g, constant_tile(-control.max_value, g.shape, g.dtype), out=clipped)
+                g = np.minimum(clipped, constant_tile(control.max_value, g.shape, g.dtype), out=clipped)
             yield part, segment, theta, g, self._tile_scratch("t", g)
 
     def _penalized_block(self, w: Array, g: Array, segment: Segment, out: Array) -> Array:

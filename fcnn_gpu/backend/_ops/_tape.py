@@ -1,0 +1,118 @@
+"""A step's calls on a tape: recorded once, replayed without the Python around them.
+
+A training step makes the same calls on the same arrays every time; only the arrays' contents change. On small networks
+the Python that works out those calls (layers, views, tiles) takes longer than NumPy's arithmetic. So the first step is
+recorded: `_numpy` writes down each NumPy call with its arrays, and later steps make the calls in the list. It is what
+a CUDA graph is on a GPU.
+
+What must run anew in every step, because it decides or computes something in Python, is a method marked
+`@every_step`: on the tape it is one call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial, wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+S = TypeVar("S")
+
+
+class _Stop(Exception):
+    """Ends a replay early: the step has failed, and nothing after this may happen."""
+
+
+class Tape:
+    """The calls of one step, in order."""
+
+    def __init__(self) -> None:
+        self._calls: list[Callable[[], object]] = []
+        self._paused = 0
+        self.complete = True
+        """False if the recorded step ended early, so that some of its calls are missing."""
+
+    @property
+    def listening(self) -> bool:
+        """Whether calls are being written down."""
+        return not self._paused
+
+    def add(self, call: Callable[[], object]) -> None:
+        """Write down one call."""
+        self._calls.append(call)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within, nothing is written down."""
+        self._paused += 1
+        try:
+            yield
+        finally:
+            self._paused -= 1
+
+    def replay(self) -> None:
+        """Make the calls."""
+        try:
+            for call in self._calls:
+                call()
+        except _Stop:
+            pass
+
+
+class _Recording(threading.local):
+    tape: Tape | None = None
+
+
+_recording = _Recording()
+
+
+def current_tape() -> Tape | None:
+    """The tape that this thread's calls are being written onto, if they are."""
+    tape = _recording.tape
+    return tape if tape is not None and tape.listening else None
+
+
+@contextmanager
+def recording() -> Iterator[Tape]:
+    """Within, the calls of this thread are written onto the new tape, and made as well."""
+    if _recording.tape is not None:
+        raise RuntimeError("A step is being recorded already: a captured step may not capture another.")
+    tape = _recording.tape = Tape()
+    try:
+        yield tape
+    finally:
+        _recording.tape = None
+
+
+def every_step(method: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S, P], None]:
+    """Mark a primitive whose Python must run in every step: a tape holds the call of the primitive itself."""
+
+    @wraps(method)
+    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        tape = current_tape()
+        if tape is None:
+            method(self, *args, **kwargs)
+            return
+        with tape.paused():
+            method(self, *args, **kwargs)
+        tape.add(partial(method, self, *args, **kwargs))
+
+    return call
+
+
+def stop_if(condition: Callable[[], bool]) -> bool:
+    """`condition()`. On a tape it is asked in every step, and where it holds the step ends."""
+    stops = condition()
+    tape = current_tape()
+    if tape is not None:
+        if stops:
+            tape.complete = False
+
+        def check() -> None:
+            if condition():
+                raise _Stop
+
+        tape.add(check)
+    return stops
