@@ -10,6 +10,7 @@ from typing import Literal
 
 from .._checks import check_integer
 from ..backend import BackendError, resolve_backend
+from ._quiet import wait_until_idle
 from .libraries._base import Problem
 from .libraries.ours import OurNet
 from .nets import Net
@@ -113,6 +114,7 @@ class StepTimer:
             ours.wait()
             return (time.perf_counter() - start) / n
 
+        wait_until_idle()  # the CPU's threads must not spin beside the host of the GPU
         steps(_SETTLE_STEPS)
         n_steps = max(1, round(self._round_seconds / steps(_SETTLE_STEPS)))
         seconds = statistics.median(steps(n_steps) for _ in range(self._rounds))

@@ -257,13 +257,15 @@ def test_the_first_of_a_round_rotates(monkeypatch: pytest.MonkeyPatch) -> None:
         return _time._Entrant(name, "", work, Ops().stopwatch, 0.0, {})
 
     def stretch(found: _time._Entrant, n_calls: int) -> float:
-        turns.append(found.library)
+        turns.append(f"{found.library}{n_calls}")
         return 1e-3
 
     monkeypatch.setattr(_time, "_stretch", stretch)
-    monkeypatch.setattr(_time, "_call_for", lambda found, seconds: turns.append("settle"))
-    monkeypatch.setattr(_time, "_n_calls", lambda found, seconds: 1)
+    monkeypatch.setattr(_time, "wait_until_idle", lambda: turns.append("idle"))
+    monkeypatch.setattr(_time, "_n_calls", lambda found, seconds: 40)
     seconds = _time._time([entrant("a"), entrant("b"), entrant("c")], 3, 1e-3)
-    assert [turn for turn in turns if turn != "settle"] == list("abcbcacab")
-    assert turns[::2] == ["settle"] * 9
+    turns = turns[3:]  # after the counts
+    assert turns[::3] == ["idle"] * 9
+    assert turns[1::3] == [f"{name}10" for name in "abcbcacab"]  # untimed
+    assert turns[2::3] == [f"{name}40" for name in "abcbcacab"]
     assert seconds == [[1e-3] * 3] * 3

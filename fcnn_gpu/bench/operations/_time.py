@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from ..._checks import suggest
 from ..._types import DType
 from ...backend import quiet_arithmetic, resolve_backend
 from ...backend._ops import BLOCK, Ops
+from .._quiet import wait_until_idle
 from ..bound import verdict
 from ..results import Absent, Ceilings, OperationResult, Timing
 from ._catalogue import OPERATIONS
@@ -35,8 +36,8 @@ _LIMITS = {
 }
 """How far two right results may be apart, relative to the largest value of the array."""
 
-_SETTLE_SECONDS = 0.05
-"""Untimed calls before each timed stretch: BLAS threads of the library before spin for some 30 ms before they sleep."""
+_UNTIMED_SHARE = 0.25
+"""Untimed calls before a timed stretch, as a share of its length: threads wake up, caches fill."""
 _MOST_CALLS = 1_000_000
 
 
@@ -315,25 +316,34 @@ def _cuda_stopwatch(torch: Any, device: str) -> Callable[[], Callable[[], float]
 
 def _time(entrants: Sequence[_Entrant], rounds: int, round_seconds: float) -> list[list[float]]:
     """Seconds of one call, by entrant and round. In each round every entrant has its turn, the first one rotating."""
-    settle = min(_SETTLE_SECONDS, 5.0 * round_seconds)
-    counts = [_n_calls(entrant, round_seconds) for entrant in entrants]
+    counts = []
+    for entrant in entrants:
+        wait_until_idle()
+        counts.append(_n_calls(entrant, round_seconds))
     seconds: list[list[float]] = [[] for _ in entrants]
     for r in range(rounds):
         for k in range(len(entrants)):
             i = (r + k) % len(entrants)
-            if len(entrants) > 1 or r == 0:
-                _call_for(entrants[i], settle)
+            if len(entrants) > 1:
+                wait_until_idle()
+            _stretch(entrants[i], max(2, round(_UNTIMED_SHARE * counts[i])))
             seconds[i].append(_stretch(entrants[i], counts[i]))
     return seconds
 
 
 def _stretch(entrant: _Entrant, n_calls: int) -> float:
-    """Seconds of one call, from a stretch of `n_calls`."""
+    """Seconds of one call, from a stretch of `n_calls`. No garbage collection comes in between."""
     call = entrant.work.call
-    elapsed = entrant.stopwatch()
-    for _ in range(n_calls):
-        call()
-    return elapsed() / n_calls
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        elapsed = entrant.stopwatch()
+        for _ in range(n_calls):
+            call()
+        return elapsed() / n_calls
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _n_calls(entrant: _Entrant, round_seconds: float) -> int:
@@ -344,13 +354,6 @@ def _n_calls(entrant: _Entrant, round_seconds: float) -> int:
         if seconds >= 0.2 * round_seconds or n_calls >= _MOST_CALLS:
             return max(1, min(_MOST_CALLS, round(n_calls * round_seconds / max(seconds, 1e-9))))
         n_calls *= 4
-
-
-def _call_for(entrant: _Entrant, seconds: float) -> None:
-    """Untimed calls for about `seconds`; on a GPU what they queued is waited for."""
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        _stretch(entrant, 1)
 
 
 def _call_cost(operation: Operation, dtype: str, ops: Ops, round_seconds: float, seed: int) -> float:
