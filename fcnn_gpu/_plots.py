@@ -35,14 +35,14 @@ def plot_history(history: History, path: Any = None) -> Figure:
         raise ValueError("This history has no epochs: there is nothing to draw.")
     metrics = [c for c in history.columns if c not in _OTHER_COLUMNS and not c.startswith("val_")]
     n_panels = 1 + len(metrics)
-    figure = _figure(4.4 * n_panels + 0.4, 3.5)
+    figure = make_figure(4.4 * n_panels + 0.4, 3.5)
     panels = np.atleast_1d(figure.subplots(1, n_panels))
     for axes, column in zip(panels, ["loss", *metrics], strict=True):
         _plot_column(axes, history, column)
     _plot_penalty(panels[0], history)
     for axes in panels:
         _finish(axes, history)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def plot_confusion_matrix(matrix: HostArray, class_names: Sequence[str] | None = None, path: Any = None) -> Figure:
@@ -63,7 +63,7 @@ def plot_confusion_matrix(matrix: HostArray, class_names: Sequence[str] | None =
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
 
     side = float(np.clip(0.5 * n, 3.2, 12.0))
-    figure = _figure(side + 1.8, side + 0.9)
+    figure = make_figure(side + 1.8, side + 0.9)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     if n <= _MOST_COUNTS:
@@ -81,10 +81,10 @@ def plot_confusion_matrix(matrix: HostArray, class_names: Sequence[str] | None =
     bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.02, format=lambda share, _: f"{share:.0%}")
     bar.set_label("share of the true class")
     bar.outline.set_visible(False)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
-def _figure(width: float, height: float) -> Figure:
+def make_figure(width: float, height: float) -> Figure:
     """A figure outside pyplot: it needs no display, belongs to no global state and frees itself."""
     try:
         from matplotlib.figure import Figure
@@ -93,7 +93,8 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _saved(figure: Figure, path: Any) -> Figure:
+def saved(figure: Figure, path: Any) -> Figure:
+    """The figure, written to `path` (.png, .pdf, .svg, ...) if one is given."""
     if path is not None:
         figure.savefig(path, dpi=_DPI)
     return figure

@@ -14,7 +14,9 @@ import typer
 from .. import __version__
 from .._diagnosis import DivergenceError
 from ..backend import BackendError
+from ..bench._worker import WorkerError
 from ..datasets import DownloadError
+from .bench import bench
 from .doctor import doctor
 from .evaluate import evaluate
 from .predict import predict
@@ -23,7 +25,7 @@ from .train import train
 OK, FAILURE, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 PROGRAM = "fcnn-gpu"
 
-_FAILURES = (DivergenceError, BackendError, DownloadError, MemoryError)
+_FAILURES = (DivergenceError, BackendError, DownloadError, WorkerError, MemoryError)
 _MISTAKES = (ValueError, TypeError, OSError)
 _UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 """What typer raises for unknown options and the like: click's class, or that of the click inside newer typers."""
@@ -35,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, doctor):
+for command in (train, evaluate, predict, bench, doctor):
     app.command()(command)
 
 
@@ -98,6 +100,8 @@ def _message(error: BaseException) -> str:
     """The error in one line, in the words of the command line. A failed download keeps its list of files."""
     if isinstance(error, DownloadError):
         return str(error)
+    if isinstance(error, WorkerError):
+        return str(error).partition("\n")[0]  # what follows is the traceback in the worker
     if isinstance(error, MemoryError):
         return f"Not enough memory. {error}".strip()
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
