@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 
 from .._types import HostArray
+from ._quiet import wait_until_idle
 from .libraries import LIBRARIES, Contestant, Entrant, Problem, Unavailable
 
 _contestant: Contestant | None = None
@@ -53,6 +54,7 @@ def computed(entrant: Entrant, problem: Problem, n_steps: int) -> dict[str, Host
     centred = outputs - outputs.mean(axis=1, keepdims=True)  # what a softmax behind them sees
     arrays = contestant.weights() | {"outputs": centred}
     contestant.reset()
+    wait_until_idle()
     return arrays
 
 
@@ -76,6 +78,7 @@ def repetitions(job: str, seconds: float) -> int:
         contestant.wait()
         elapsed = time.perf_counter() - start
         if elapsed >= seconds / 4:
+            wait_until_idle()
             return max(1, round(n * seconds / elapsed))
         n *= 2
 
@@ -83,7 +86,8 @@ def repetitions(job: str, seconds: float) -> int:
 def stretch(job: str, untimed: int, n: int) -> Stretch:
     """Time `n` repetitions from the initial weights, after `untimed` ones. No garbage collection comes in between.
 
-    Each stretch starts from the same weights: a faster library does not get further, to where gradients vanish.
+    Each stretch starts from the same weights: a faster library does not get further, to where gradients vanish. It ends
+    when this process's threads sleep: one that still spins would slow the next library's.
     """
     contestant = _present()
     run = contestant.jobs()[job]
@@ -104,6 +108,7 @@ def stretch(job: str, untimed: int, n: int) -> Stretch:
     finally:
         gc.enable()
     contestant.check()
+    wait_until_idle()
     return Stretch((end - start) / n, (queued - start) / n, None if device is None else device / n)
 
 
