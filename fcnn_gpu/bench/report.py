@@ -205,6 +205,7 @@ class Benchmark:
             for result in stream:
                 if isinstance(result, str):
                     self._note(result)
+                    found(result)
                 else:
                     self._list_for(result).append(result)
                     found(one_line(result))

@@ -184,6 +184,25 @@ class TestEndings:
         assert report.interrupted
         assert len(report.ceilings) == 1
 
+    def test_on_a_terminal_a_bar_says_what_is_being_done(
+        self, command: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def run(self: Any, listener: Any) -> None:
+            listener.doing("training, round [3] of 5", 2, 7)
+            listener.found("a result [in brackets]")
+            raise KeyboardInterrupt
+
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setattr(Benchmark, "run", run)
+        code, out, err = command("bench", *TINY)
+        assert code == 130
+        plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", err)
+        assert "2/7" in plain
+        assert "training, round [3] of 5" in plain
+        assert "a result [in brackets]\n" in plain
+        assert err.endswith("fcnn-gpu: interrupted\n")
+        assert "How this was measured" in out
+
     def test_an_error_writes_what_was_measured(
         self, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -192,7 +192,8 @@ class TestRuns:
         assert recorder.doings[0] == ("looking at the machine", 0, 6)
         assert ("8-4-2, batch 4", 2, 6) in recorder.doings
         assert ("warming up", 2, 6) in recorder.doings
-        assert len(recorder.lines) == 1 + 4 + 2
+        assert len(recorder.lines) == 1 + 4 + 2 + 1
+        assert recorder.lines[-1] == "no MNIST here"
 
     def test_the_options_reach_what_is_measured(self, calls: list[tuple[Any, ...]]) -> None:
         settings = Settings(seed=5, libraries=("jax",), dtype="float64", rounds=4)
