@@ -13,6 +13,8 @@ from .._types import HostArray
 from ._quiet import wait_until_idle
 from .libraries import LIBRARIES, Contestant, Entrant, Problem, Unavailable
 
+_SETTLE_SECONDS = 5.0
+
 _contestant: Contestant | None = None
 
 
@@ -54,7 +56,7 @@ def computed(entrant: Entrant, problem: Problem, n_steps: int) -> dict[str, Host
     centred = outputs - outputs.mean(axis=1, keepdims=True)  # what a softmax behind them sees
     arrays = contestant.weights() | {"outputs": centred}
     contestant.reset()
-    wait_until_idle()
+    _settle()
     return arrays
 
 
@@ -68,9 +70,11 @@ def device() -> str:
 
 
 def repetitions(job: str, seconds: float) -> int:
-    """How often to repeat a job for about so many seconds, from a trial that grows until it takes a quarter of them."""
+    """How often to repeat a job for about so many seconds, from trials that grow until one takes a quarter of them."""
     contestant = _present()
     run = contestant.jobs()[job]
+    run(1)
+    contestant.wait()
     n = 1
     while True:
         start = time.perf_counter()
@@ -78,7 +82,7 @@ def repetitions(job: str, seconds: float) -> int:
         contestant.wait()
         elapsed = time.perf_counter() - start
         if elapsed >= seconds / 4:
-            wait_until_idle()
+            _settle()
             return max(1, round(n * seconds / elapsed))
         n *= 2
 
@@ -108,8 +112,14 @@ def stretch(job: str, untimed: int, n: int) -> Stretch:
     finally:
         gc.enable()
     contestant.check()
-    wait_until_idle()
+    _settle()
     return Stretch((end - start) / n, (queued - start) / n, None if device is None else device / n)
+
+
+def _settle() -> None:
+    """Give the cores up before answering: threads that still spin would slow whoever is timed next."""
+    if not wait_until_idle(_SETTLE_SECONDS):
+        raise RuntimeError(f"its threads still keep the CPU busy {_SETTLE_SECONDS:g} s after its work is done")
 
 
 def _present() -> Contestant:

@@ -234,19 +234,27 @@ def _apart(function: Callable[..., Any], settings: Settings, backend: str) -> Wo
 
 
 def serve() -> None:
-    """The worker's side: answer calls until the caller is gone, then end at once."""
+    """The worker's side: answer calls until the caller is gone, then end at once, also in the middle of a call."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     calls = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)  # what a library prints must not mix with the answers
-    while True:
+    messages: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def listen() -> None:
         try:
-            message = _read(calls)
-        except EOFError:
-            os._exit(0)  # past the libraries' own ends, which may wait for threads that nobody needs any more
-        _answer(message, answers)
+            while True:
+                messages.put(_read(calls))
+        except (EOFError, OSError):
+            if hasattr(os, "killpg"):
+                os.killpg(0, signal.SIGKILL)  # this process leads a group of its own: its children go with it
+            os._exit(0)
+
+    threading.Thread(target=listen, name="calls", daemon=True).start()
+    while True:
+        _answer(messages.get(), answers)
 
 
 def _answer(message: bytes, answers: IO[bytes]) -> None:

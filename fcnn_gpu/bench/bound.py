@@ -20,7 +20,7 @@ def verdict(
 
     >>> ceilings = Ceilings("CPU (NumPy)", "float32", 1e11, "2048 x 2048 x 2048", 1e10, 2**28, 1e-6)
     >>> verdict(1e-3, 9e7, 1e6, ceilings)
-    ('arithmetic', '90 % of a large product's FLOP/s, 10 % of a copy's bytes/s; 1 call explains 0.1 % of the time')
+    ('arithmetic', "90 % of a large product's FLOP/s, 10 % of a copy's bytes/s; 1 call explains 0.1 % of the time")
     """
     arithmetic = flops / ceilings.product_flops_per_second
     memory = bytes / ceilings.copy_rate(bytes)
@@ -28,9 +28,10 @@ def verdict(
     of_calls = _kind_of_calls(seconds, ceilings, host_seconds)
     floors: dict[Bound, float] = {"arithmetic": arithmetic, "memory": memory, of_calls: overhead}
     bound = max(floors, key=lambda name: floors[name])
+    explain = "calls explain" if calls > 1 else "call explains"
     because = (
         f"{_percent(arithmetic, seconds)} of a large product's FLOP/s, "
-        f"{_percent(memory, seconds)} of a copy's bytes/s; {calls} call{'s explain' if calls > 1 else ' explains'} {_percent(overhead, seconds)} of the time"
+        f"{_percent(memory, seconds)} of a copy's bytes/s; {calls} {explain} {_percent(overhead, seconds)} of the time"
     )
     return bound, because
 

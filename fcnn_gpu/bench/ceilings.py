@@ -16,8 +16,8 @@ from .environment import worker_environment
 from .results import Ceilings
 from .settings import Settings
 
-_PRODUCT = {False: 2048, True: 8192}
-"""Rows and columns of the large product, on a CPU and on a GPU."""
+_PRODUCTS = {False: (1024, 2048), True: (4096, 8192)}
+"""Rows and columns of large products, on a CPU and on a GPU; the faster counts."""
 _COPIES = tuple(2**i for i in range(14, 29, 2))
 """Bytes that a copy moves, half read and half written: from what fits the first cache to what fits none."""
 _CALLS = 1000
@@ -29,26 +29,23 @@ def measure(
     dtype: Any = "float32",
     seconds: float = 0.5,
     threads: int = 1,
-    product: int | None = None,
+    products: tuple[int, ...] | None = None,
     copies: tuple[int, ...] = _COPIES,
 ) -> Ceilings:
-    """The best of several runs of each, for about `seconds` for the product and as long for all copies.
+    """The best of several runs of each, for about `seconds` for the products and as long for all copies.
 
-    The product is square (`product` rows and columns) and its arrays have the orders of Dense's: W·A. A copy is made by
-    one thread or by `threads`, whichever is faster; its rate counts what is read and what is written.
+    The products are square (`products`: their rows and columns), and their arrays have the orders of Dense's: W·A. The
+    largest of a library's rates need not be that of its largest product, so the best of them is the ceiling. A copy is made
+    by one thread or by `threads`, whichever is faster; its rate counts what is read and what is written.
     """
-    n = _PRODUCT[ops.asynchronous] if product is None else product
     dtype = np.dtype(dtype)
-    W, A, Z = ops.empty((n, n), dtype), ops.matrix(n, n, dtype), ops.matrix(n, n, dtype)
-    values = np.random.default_rng(0).standard_normal((n, n), np.float32)
-    ops.assign(W, values)
-    ops.assign(A, values)
-    product_seconds = _best(ops, lambda: ops.gemm(W, A, Z), seconds)
+    sizes = _PRODUCTS[ops.asynchronous] if products is None else products
+    rate, n = max((2.0 * n**3 / _product_seconds(ops, n, dtype, seconds / len(sizes)), n) for n in sizes)
     rates = [(size, size / _copy_seconds(ops, size, seconds / len(copies), threads)) for size in copies]
     return Ceilings(
         device=ops.describe(),
         dtype=dtype.name,
-        product_flops_per_second=2.0 * n**3 / product_seconds,
+        product_flops_per_second=rate,
         product_shape=f"{n} × {n} × {n}",
         copy_bytes_per_second=rates[-1][1],
         copy_bytes=rates[-1][0],
@@ -65,6 +62,14 @@ def measure_apart(settings: Settings, backend: str = "numpy", seconds: float = 0
 
 def _measure_on(backend: str, dtype: str, seconds: float, threads: int) -> Ceilings:
     return measure(resolve_backend(backend), dtype, seconds, threads)
+
+
+def _product_seconds(ops: Ops, n: int, dtype: np.dtype[Any], seconds: float) -> float:
+    W, A, Z = ops.empty((n, n), dtype), ops.matrix(n, n, dtype), ops.matrix(n, n, dtype)
+    values = np.random.default_rng(0).standard_normal((n, n), np.float32)
+    ops.assign(W, values)
+    ops.assign(A, values)
+    return _best(ops, lambda: ops.gemm(W, A, Z), seconds)
 
 
 def _copy_seconds(ops: Ops, size: int, seconds: float, threads: int) -> float:

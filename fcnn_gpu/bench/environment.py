@@ -57,6 +57,8 @@ RESTRICTING = (
 )
 """Variables that speed up or slow down one library alone. None of them reaches a worker, unless we set it for all."""
 
+_CPUS = Path("/sys/devices/system/cpu")
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _THREAD_COUNTS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -153,7 +155,7 @@ def physical_cpus() -> list[int] | None:
         return None
     cores: dict[tuple[str, str], int] = {}
     for cpu in sorted(os.sched_getaffinity(0)):
-        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
+        topology = _CPUS / f"cpu{cpu}" / "topology"
         try:
             core = (topology / "physical_package_id").read_text(), (topology / "core_id").read_text()
         except OSError:  # no such files in some containers: then every CPU counts as a core
@@ -168,7 +170,7 @@ def cpu_quota() -> int:
     A container may see 64 CPUs and be stopped after using two of them.
     """
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = _QUOTA.read_text().split()
     except (OSError, ValueError):
         return 2**31
     return 2**31 if quota == "max" else max(1, math.ceil(int(quota) / int(period)))

@@ -67,7 +67,7 @@ class Absent:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the array nearest to (or farthest beyond) its limit deviates from ours, before the timing: agreement.py."""
+    """How far the array that comes nearest to its limit deviates from ours, before anything is timed (agreement.py)."""
 
     library: str
     variant: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,8 +21,6 @@ from .nets import Net
 from .results import Absent, Agreement, CaseResult, Ceilings, Job, Timing
 from .settings import Settings as Settings
 
-_PAUSE_SECONDS = 0.04
-"""Between two turns: OpenBLAS's and OpenMP's threads spin for up to about 30 ms before they sleep."""
 _UNTIMED_SHARE = 10
 """One untimed repetition for so many timed ones, and at least two."""
 
@@ -136,7 +133,6 @@ class _Turn:
     stretches: list[Stretch] = field(default_factory=list)
 
     def take(self) -> None:
-        time.sleep(_PAUSE_SECONDS)
         untimed = max(2, self.repetitions // _UNTIMED_SHARE)
         self.stretches.append(self.starter.worker.call(_contest.stretch, self.job, untimed, self.repetitions))
 

@@ -1,0 +1,227 @@
+"""Every library builds the same net: in float64, where rounding hides nothing, it learns what we learn."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fcnn_gpu.backend._ops import Ops
+from fcnn_gpu.bench import _contest
+from fcnn_gpu.bench._worker import Worker
+from fcnn_gpu.bench.agreement import deviation
+from fcnn_gpu.bench.environment import worker_environment
+from fcnn_gpu.bench.libraries import LIBRARIES, US, Entrant, Problem, peers
+from fcnn_gpu.bench.libraries._base import Batches, weights_of
+from fcnn_gpu.bench.libraries.ours import OurContestant, OurNet, matrix_products
+from fcnn_gpu.bench.nets import Net
+from fcnn_gpu.bench.results import Job
+from fcnn_gpu.bench.settings import PEERS, Settings
+from tests.conftest import emulated_ops
+
+SETTINGS = Settings(threads=1, timeout=120)
+PLAIN = Problem(Net((20, 16, 12, 5)), 32, dtype="float64")
+NORMALIZED = replace(PLAIN, net=Net((20, 16, 12, 5), batch_norm=True, dropout=0.5))
+
+ENTRANTS = [
+    US,
+    Entrant("torch", "foreach"),
+    Entrant("torch", "fused"),
+    Entrant("jax", "jit"),
+    Entrant("sklearn", "partial_fit"),
+]
+
+
+@pytest.fixture(scope="module", params=ENTRANTS, ids=lambda entrant: entrant.label)
+def contestant(request: pytest.FixtureRequest) -> Iterator[tuple[Entrant, Worker]]:
+    """A library in a process of its own, so that what it configures stays there."""
+    entrant: Entrant = request.param
+    missing = LIBRARIES[entrant.key].missing()
+    if missing is not None:
+        pytest.skip(f"{entrant.library}: {missing}")
+    with Worker(entrant.label, worker_environment(SETTINGS), SETTINGS.timeout) as worker:
+        yield entrant, worker
+
+
+def test_the_settings_know_every_peer() -> None:
+    assert set(PEERS) | {US.key} == set(LIBRARIES)
+
+
+@pytest.mark.parametrize("problem", [PLAIN, NORMALIZED], ids=["plain", "batch norm and dropout"])
+def test_libraries_learn_the_same(contestant: tuple[Entrant, Worker], problem: Problem) -> None:
+    entrant, worker = contestant
+    lacks = LIBRARIES[entrant.key].lacks(problem)
+    if lacks is not None:
+        assert (entrant.key, problem) == ("sklearn", NORMALIZED)
+        pytest.skip(lacks)
+    expected = OurNet(problem.without_dropout())
+    expected.train(5)
+    ours = weights_of(expected.model) | {"outputs": expected.outputs()}
+    ours["outputs"] = ours["outputs"] - ours["outputs"].mean(axis=1, keepdims=True)
+    assert worker.call(_contest.build, entrant, problem) is None
+    for _ in range(2):  # again after a reset: nothing may be left of the steps before
+        theirs = worker.call(_contest.computed, entrant, problem, 5)
+        found = deviation(theirs, ours, problem.initial_weights(), problem.net)
+        # scikit-learn's ε is added before the bias correction: steps along tiny gradients are shorter
+        assert found.value < (3e-2 if entrant.key == "sklearn" else 1e-8), found
+        worker.call(_contest.stretch, "train", 2, 3)
+
+
+def test_libraries_go_through_the_data_again_and_again(contestant: tuple[Entrant, Worker]) -> None:
+    entrant, worker = contestant
+    problem = replace(PLAIN, batch=2048)  # 8 batches
+    steps = problem.n_batches + 3
+    expected = OurNet(problem)
+    expected.train(steps)
+    assert worker.call(_contest.build, entrant, problem) is None
+    theirs = worker.call(_contest.computed, entrant, problem, steps)
+    found = deviation(
+        theirs, weights_of(expected.model) | {"outputs": theirs["outputs"]}, problem.initial_weights(), problem.net
+    )
+    assert found.value < (3e-2 if entrant.key == "sklearn" else 1e-8), found
+
+
+def test_stretches_and_their_lengths(contestant: tuple[Entrant, Worker]) -> None:
+    entrant, worker = contestant
+    worker.call(_contest.build, entrant, replace(PLAIN, dtype="float32"))
+    for job in worker.call(_contest.jobs):
+        n = worker.call(_contest.repetitions, job, 1e-3)
+        assert n >= 1
+        stretch = worker.call(_contest.stretch, job, 2, n)
+        assert 0 < stretch.host_seconds <= stretch.seconds
+        assert stretch.device_seconds is None  # the CPU has no other clock
+
+
+def test_a_library_that_is_not_there_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    present, absent = peers(PLAIN, SETTINGS)
+    assert present == []
+    assert {a.library: a.reason for a in absent} == {
+        "PyTorch": "not installed (pip install torch)",
+        "JAX": "not installed (pip install jax)",
+        "scikit-learn": "not installed (pip install scikit-learn)",
+    }
+
+
+@pytest.fixture
+def all_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for library in LIBRARIES.values():
+        monkeypatch.setattr(library, "missing", lambda: None)
+
+
+@pytest.mark.usefixtures("all_installed")
+def test_variants_by_case() -> None:
+    def labels(problem: Problem, settings: Settings) -> list[str]:
+        return [entrant.label for entrant in peers(problem, settings)[0]]
+
+    on_cpu = ["PyTorch foreach", "PyTorch fused", "JAX jit", "scikit-learn partial_fit"]
+    assert labels(PLAIN, SETTINGS) == on_cpu
+    assert labels(PLAIN, replace(SETTINGS, compile=True)) == [*on_cpu[:2], "PyTorch compile", *on_cpu[2:]]
+    assert labels(PLAIN, replace(SETTINGS, libraries=("jax",))) == ["JAX jit"]
+    assert labels(NORMALIZED, SETTINGS) == on_cpu[:3]
+    on_gpu = replace(NORMALIZED, backend="cupy")
+    assert labels(on_gpu, SETTINGS) == [*on_cpu[:2], "PyTorch CUDA graph", "JAX jit", "JAX jit, rbg"]
+
+
+@pytest.mark.usefixtures("all_installed")
+@pytest.mark.parametrize(
+    ("problem", "library", "reason"),
+    [
+        (PLAIN, "PyTorch", "--compile"),
+        (NORMALIZED, "scikit-learn", "neither batch norm nor dropout"),
+        (replace(PLAIN, backend="cupy"), "scikit-learn", "CPU only"),
+        (replace(PLAIN, net=Net((4, 2))), "scikit-learn", "one output"),
+    ],
+)
+def test_what_is_left_out_says_why(problem: Problem, library: str, reason: str) -> None:
+    reasons = {a.library: a.reason for a in peers(problem, SETTINGS)[1]}
+    assert reason in reasons[library]
+
+
+@pytest.mark.parametrize("entrant", [Entrant("torch", "fused"), Entrant("jax", "jit")], ids=lambda e: e.label)
+def test_a_peer_without_a_gpu_says_so(entrant: Entrant) -> None:
+    if LIBRARIES[entrant.key].missing() is not None:
+        pytest.skip("not installed")
+    with Worker(entrant.label, worker_environment(SETTINGS), 120) as worker:
+        reason = worker.call(_contest.build, entrant, replace(PLAIN, backend="cupy:7"))
+    assert reason is not None
+    assert "sees no" in reason
+
+
+def test_batches_come_round() -> None:
+    batches = Batches(3)
+    assert [batches.next() for _ in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+    batches.restart()
+    assert batches.next() == 0
+
+
+@pytest.mark.parametrize(("batch", "n_batches"), [(1, 256), (32, 256), (128, 64), (512, 16), (4096, 8)])
+def test_the_data_set_grows_with_the_batch(batch: int, n_batches: int) -> None:
+    assert replace(PLAIN, batch=batch).n_batches == n_batches
+
+
+def test_the_data_is_the_seeds() -> None:
+    X, y = PLAIN.data()
+    again, _ = replace(PLAIN, backend="cupy").data()
+    np.testing.assert_array_equal(X, again)
+    assert X.shape == (8192, 20)
+    assert (X.dtype, y.dtype) == (np.float64, np.int64)
+    assert sorted(set(y)) == [0, 1, 2, 3, 4]
+    assert not np.array_equal(X, replace(PLAIN, seed=1).data()[0])
+    ordered, labels = PLAIN.ordered_data()
+    order = PLAIN.order()
+    np.testing.assert_array_equal(ordered[5], X[order[5]])
+    assert labels[5] == y[order[5]]
+
+
+def test_products_are_those_of_a_step() -> None:
+    shapes: list[tuple[int, int, int]] = []
+
+    class Recording(Ops):
+        def gemm(self, A: np.ndarray, B: np.ndarray, out: np.ndarray, accumulate: bool = False) -> None:
+            shapes.append((A.shape[0], B.shape[1], A.shape[1]))
+            assert out.shape == (A.shape[0], B.shape[1])
+            super().gemm(A, B, out, accumulate)
+
+    jobs: tuple[Job, ...] = ("train", "infer")
+    for job in jobs:
+        shapes.clear()
+        for product in matrix_products(Recording(), PLAIN, job):
+            product()
+        assert shapes == PLAIN.net.products(PLAIN.batch, job)
+
+
+def test_a_step_that_stops_updating_is_found_out() -> None:
+    net = OurNet(PLAIN)
+    net.model.layers[0].W[0, 0] = np.inf  # type: ignore[attr-defined]
+    net.train(1)
+    with pytest.raises(ArithmeticError, match="not finite"):
+        net.check()
+
+
+def test_our_net_on_an_emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The paths for a GPU: batches in its memory, batches that come from the host, the references for the verdict."""
+    ops = emulated_ops()
+    monkeypatch.setattr("fcnn_gpu.model.resolve_backend", lambda name: ops if name == "cupy" else Ops())
+    on_cpu = Problem(Net((6, 5, 3), batch_norm=True), 1024)
+    on_gpu = replace(on_cpu, backend="cupy")
+    expected, net = OurNet(on_cpu), OurContestant(on_gpu)
+    expected.train(3)
+    for job in ("train", "train from host"):
+        net.reset()
+        net.jobs()[job](3)
+        net.wait()
+        net.check()
+        theirs = net.weights() | {"outputs": net.outputs()}
+        ours = expected.weights() | {"outputs": expected.outputs()}
+        assert deviation(theirs, ours, on_cpu.initial_weights(), on_cpu.net).agrees
+    read = net.stopwatch()
+    assert read is not None
+    for name, run in net.jobs().items():
+        if name not in ("train", "train from host"):
+            run(2)
+    net.wait()
+    assert read() > 0
