@@ -11,6 +11,8 @@ from .losses import Loss
 from .model import Sequential
 from .optimizers import Optimizer
 
+_KNOWN = (__name__.partition(".")[0], "builtins")
+
 
 class TrainingStep:
     """gather → forward → loss → backward → check → update, over one data set, and what the steps accumulate.
@@ -52,4 +54,15 @@ class TrainingStep:
             optimizer.step()
             ops.advance(data.cursor, batch)
 
-        return ops.capture(step)
+        return ops.capture(step) if self._consists_of_primitives() else step
+
+    def _consists_of_primitives(self) -> bool:
+        """Whether all that the step does are calls of primitives, which can be captured.
+
+        It is so for every class of this package. One of the user's own may compute in other ways; it is called anew
+        in every step.
+        """
+        layers = list(self.model.walk())
+        activations = [getattr(layer, "activation", None) for layer in layers]
+        parts = [self.model, self.model.ops, self.loss, self.optimizer, *layers, *activations]
+        return all(type(part).__module__.partition(".")[0] in _KNOWN for part in parts)

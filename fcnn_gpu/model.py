@@ -296,15 +296,15 @@ class Sequential:
         """One buffer for all values and one for all gradients, weights first; parameters become views of them."""
         parameters = sorted(self.parameters, key=lambda p: not p.is_weight)
         size = sum(p.initial.size for p in parameters)
-        host = np.concatenate([p.initial.reshape(-1) for p in parameters] or [np.zeros(0)]).astype(self.dtype)
+        host = np.concatenate([p.initial.T.reshape(-1) for p in parameters] or [np.zeros(0)]).astype(self.dtype)
         values, gradients = self.ops.empty(size, self.dtype), self.ops.zeros(size, self.dtype)
         self.ops.assign(values, host)
         segments: list[Segment] = []
         start = 0
         for parameter in parameters:
             shape, stop = parameter.initial.shape, start + parameter.initial.size
-            parameter.value = values[start:stop].reshape(shape)
-            parameter.gradient = gradients[start:stop].reshape(shape)
+            parameter.value = values[start:stop].reshape(shape[::-1]).T
+            parameter.gradient = gradients[start:stop].reshape(shape[::-1]).T
             parameter.initial = np.broadcast_to(np.float64(0), shape)  # the values live in the flat buffer now
             segment = Segment(start, stop, parameter.l1, parameter.l2, parameter.is_weight)
             if segments and _same_treatment(segments[-1], segment):

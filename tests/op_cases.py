@@ -211,6 +211,8 @@ def _register_activation(kind: str) -> None:
     @case("activation_backward", kind, tolerance="sum")
     def backward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
         saved, dA = normal(ops, rng, dtype, n, batch), normal(ops, rng, dtype, n, batch)
+        if ELEMENTWISE[kind].from_output:  # then it is a value of f
+            ops.bias_activation(saved, None, kind, 0.3, saved)
         dZ, alone, db = ops.matrix(n, batch, dtype), ops.matrix(n, batch, dtype), ops.empty((n, 1), dtype)
         ops.activation_backward(dA, saved, kind, 0.3, dZ, db)
         ops.activation_backward(dA, saved, kind, 0.3, alone)

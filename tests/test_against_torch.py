@@ -146,7 +146,7 @@ def test_optimizer_over_several_blocks(
     """The flat buffer is walked in blocks of BLOCK elements and segments of equal penalties: here three of each."""
     layers = [fcnn.Dense(200, activation="tanh", l1=1e-4), fcnn.Dense(200, activation="silu", l2=1e-3), fcnn.Dense(3)]
     model = build(layers, n_in=6)
-    assert len(model.flat.blocks) > len(model.flat.segments) >= 3
+    assert len(list(model.flat.blocks(decay_matters=True))) > len(model.flat.segments) >= 3
     compare_trajectories(model, fcnn.CrossEntropy(), make(**clip), labels, steps=5)
 
 

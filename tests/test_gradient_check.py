@@ -120,7 +120,7 @@ def test_regularizer_in_a_layer(name: str, regularizer: Regularizer) -> None:
     difference = model.objective_gradient() - model.flat.gradients
     W = model.layers[0].W  # type: ignore[attr-defined]
     # one rounding of g + R′, relative to the larger of the two
-    np.testing.assert_allclose(difference[: W.size], regularizer.gradient(W).reshape(-1), atol=1e-15)
+    np.testing.assert_allclose(difference[: W.size], regularizer.gradient(W).T.reshape(-1), atol=1e-15)
     assert not difference[W.size :].any(), "biases and the other layer carry no penalty"
     assert model.penalty() == pytest.approx(regularizer.value(W), rel=1e-14)
 

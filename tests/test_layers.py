@@ -117,7 +117,7 @@ def test_parameters_are_live_views_of_one_buffer() -> None:
     dense.b[...] = [[0.0], [0.5], [-1.0]]
     norm.gamma[...], norm.beta[...] = 0, [[7], [8], [9]]
     np.testing.assert_array_equal(model(np.array([[1.0, 2.0]])), [[7, 8, 9]])
-    assert dense.W.flags.c_contiguous
+    assert dense.W.flags.f_contiguous  # the weights of each input lie together
 
 
 def test_what_a_layer_does_not_have() -> None:

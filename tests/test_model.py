@@ -135,7 +135,7 @@ def test_parameters_by_name_are_live() -> None:
 
 def test_weights_come_first_in_the_flat_buffer() -> None:
     model = network()
-    W = np.concatenate([p.value.reshape(-1) for p in model.parameters if p.is_weight])
+    W = np.concatenate([p.value.T.reshape(-1) for p in model.parameters if p.is_weight])
     np.testing.assert_array_equal(model.flat.values[: W.size], W)
     assert [segment.decays for segment in model.flat.segments] == [True, False]
 

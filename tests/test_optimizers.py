@@ -18,7 +18,7 @@ from fcnn_gpu.optimizers import OPTIMIZERS, Optimizer
 
 
 def network(**dense: Any) -> fcnn.Sequential:
-    layers = [fcnn.Dense(150, **dense), fcnn.LayerNorm(), fcnn.Dense(3)]
+    layers = [fcnn.Dense(300, **dense), fcnn.LayerNorm(), fcnn.Dense(3)]
     model = fcnn.Sequential(layers, n_in=130, seed=0, backend="numpy", dtype="float64")
     assert model.flat.values.size > BLOCK
     return model
@@ -124,7 +124,7 @@ def test_penalties_come_before_clipping_and_clipping_before_the_rule(
         for t, g in zip(range(1, 4), gradients(model), strict=False):
             optimizer.step()
             penalized = g.copy()
-            first = slice(0, 130 * 150)
+            first = slice(0, 130 * 300)
             penalized[first] += 0.3 * np.sign(theta[first]) + 2 * 0.7 * theta[first]
             theta = rule(t, 0.05, theta, clip(penalized), state)
             np.testing.assert_allclose(model.flat.values, theta, rtol=1e-9, atol=1e-11)

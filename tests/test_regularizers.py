@@ -49,9 +49,9 @@ def test_the_base_says_what_to_define() -> None:
 
 
 def test_a_model_sums_its_layers_penalties_over_weights_alone() -> None:
-    layers = [fcnn.Dense(200, l1=0.1), fcnn.BatchNorm(), fcnn.Dense(130, l2=0.5), fcnn.Dense(2)]
+    layers = [fcnn.Dense(300, l1=0.1), fcnn.BatchNorm(), fcnn.Dense(130, l2=0.5), fcnn.Dense(2)]
     model = fcnn.Sequential(layers, n_in=100, seed=0, backend="numpy", dtype="float64")
-    assert BLOCK < 200 * 130  # more than one block of the flat buffer
+    assert BLOCK < 300 * 130  # more than one block of the flat buffer
     model.flat.values += 0.25  # biases and normalization parameters too
     first, _, third, last = (layer for layer in model.layers)
     W1, W3 = first.W, third.W  # type: ignore[attr-defined]
@@ -63,7 +63,7 @@ def test_a_model_sums_its_layers_penalties_over_weights_alone() -> None:
     expected = np.zeros_like(gradient)
     start = 0
     for parameter in (p for p in model.parameters if p.is_weight):
-        W = parameter.value.reshape(-1)
+        W = parameter.value.T.reshape(-1)
         expected[start : start + W.size] = parameter.l1 * np.sign(W) + 2 * parameter.l2 * W
         start += W.size
     np.testing.assert_allclose(gradient, expected, atol=1e-12)

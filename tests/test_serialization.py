@@ -226,7 +226,7 @@ def test_a_flipped_bit_in_every_byte_of_a_file(tmp_path: Path) -> None:
 def rewritten(path: Path, arrays: Any = None, metadata: Any = None) -> Path:
     """A file with the small model's arrays and metadata, changed as asked; None removes an entry."""
     model = small()
-    tensors = {name: np.array(array) for name, array in serialization.torch_state(model).items()}
+    tensors = {name: np.array(array, order="C") for name, array in serialization.torch_state(model).items()}
     entries = {"format": "fcnn_gpu", "format_version": "1", "architecture": json.dumps(model.config())}
 
     def changed(base: dict[str, Any], changes: Any) -> dict[str, Any]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fcnn_gpu.backend._ops import FlatParameters, Ops, StepControl
+import fcnn_gpu as fcnn
+from fcnn_gpu.backend._ops import FlatParameters, Ops, StepControl, _numpy
+from fcnn_gpu.backend._ops._tape import stop_if
+from fcnn_gpu.layers import Layer
 
 from .op_cases import CASES, Case
 
@@ -69,10 +74,10 @@ for _name in set(CASES) - RETURN:
     setattr(ReplayingOps, _name, _replaying(_name))
 
 
-def _results(ops: Ops, case: Case, dtype: Any, n: int, batch: int) -> dict[str, Any]:
+def _results(backend: Ops, case: Case, dtype: Any, n: int, batch: int) -> dict[str, Any]:
     rng = np.random.default_rng(zlib.crc32(f"{case.id} {n} {batch}".encode()))
     with np.errstate(all="ignore"):
-        return case.run(ops, rng, dtype, n, batch)
+        return case.run(backend, rng, dtype, n, batch)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -83,3 +88,108 @@ def test_a_replay_is_the_call(case: Case, dtype: Any) -> None:
         actual = _results(ReplayingOps(), case, dtype, n, batch)
         for name, value in expected.items():
             np.testing.assert_array_equal(actual[name], value, f"{case.id}: {name} at n={n}, batch={batch}")
+
+
+def test_what_stands_around_the_primitives_runs_once() -> None:
+    backend, counter, calls = Ops(), np.zeros(1, np.int64), list[int]()
+
+    def step() -> None:
+        calls.append(1)
+        backend.advance(counter, 2)
+
+    replay = backend.capture(step)
+    for _ in range(3):
+        replay()
+    assert (calls, counter.tolist()) == ([1], [6])
+
+
+def test_other_threads_are_not_recorded() -> None:
+    backend = Ops()
+    mine, theirs = np.zeros(1, np.int64), np.zeros(1, np.int64)
+
+    def step() -> None:
+        backend.advance(mine, 1)
+        thread = threading.Thread(target=lambda: backend.advance(theirs, 1))
+        thread.start()
+        thread.join()
+
+    replay = backend.capture(step)
+    replay()
+    replay()
+    assert (mine.tolist(), theirs.tolist()) == ([2], [1])
+
+
+def test_recording_ends_with_an_error_in_the_step() -> None:
+    backend, counter = Ops(), np.zeros(1, np.int64)
+
+    def step() -> None:
+        backend.advance(counter, 1)
+        if counter[0] == 1:
+            raise KeyError("first")
+
+    replay = backend.capture(step)
+    with pytest.raises(KeyError, match="first"):
+        replay()
+    assert _numpy.add is np.add
+    replay()  # recorded now
+    replay()
+    assert counter.tolist() == [3]
+
+
+def test_a_step_that_ended_early_is_not_kept_and_one_that_fails_ends_there() -> None:
+    backend, counter, after = Ops(), np.zeros(1, np.int64), np.zeros(1, np.int64)
+
+    def step() -> None:
+        backend.advance(counter, 1)
+        if not stop_if(lambda: counter[0] in (1, 4)):
+            backend.advance(after, 1)
+
+    replay = backend.capture(step)
+    seen = []
+    for _ in range(5):
+        replay()
+        seen.append((int(counter[0]), int(after[0])))
+    assert seen == [(1, 0), (2, 1), (3, 2), (4, 2), (5, 3)]
+
+
+def test_a_captured_step_may_not_capture_another() -> None:
+    backend = Ops()
+    outer = backend.capture(lambda: backend.capture(lambda: None)())
+    with pytest.raises(RuntimeError, match="may not capture another"):
+        outer()
+
+
+def test_a_call_that_would_allocate_is_not_recorded() -> None:
+    with pytest.raises(AssertionError, match="add is being recorded, but names no array for its result"):
+        Ops().capture(lambda: print(_numpy.add(np.ones(2), 1.0)))()
+
+
+class Doubling(Layer):
+    """A layer of the user's own that computes without primitives."""
+
+    def _build(self, n_in: int, seed: Any) -> None:
+        self.n_out = n_in
+
+    def allocate(self, plan: Any, training: bool) -> SimpleNamespace:
+        return SimpleNamespace(A=plan.matrix(self.n_out))
+
+    def forward(self, A0: Any, cache: SimpleNamespace, training: bool) -> Any:
+        cache.A[...] = A0 * 2.0
+        return cache.A
+
+    def backward(self, dA: Any, cache: SimpleNamespace, needs_input_gradient: bool) -> Any:
+        dA *= 2.0
+        return dA
+
+
+def test_classes_of_ones_own_are_called_in_every_step() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 5)).astype(np.float32), rng.integers(0, 2, 40)
+
+    inner, outer = fcnn.Dense(2), fcnn.Dense(2)
+    own = fcnn.Sequential([Doubling(), inner], n_in=5, seed=0)
+    reference = fcnn.Sequential([outer], n_in=5, seed=0)
+    outer.W[...] = inner.W
+    for model, inputs in ((own, X), (reference, 2 * X)):
+        fcnn.Trainer(model).fit(inputs, y, epochs=2, batch_size=10, shuffle=False, progress=False)
+    np.testing.assert_array_equal(inner.W, outer.W)

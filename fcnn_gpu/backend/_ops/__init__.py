@@ -4,7 +4,8 @@
 kernels and cuBLAS calls under the same signatures. Every method writes into arrays that the caller owns.
 
 Shapes and orders, everywhere: an activation-like matrix is (n_units, batch) and F-ordered, so each sample is
-contiguous; a weight matrix is (n_out, n_in) and C-ordered; biases and normalization parameters are (n, 1).
+contiguous; a weight matrix is (n_out, n_in) and F-ordered too, so the weights of each input are contiguous; biases and
+normalization parameters are (n, 1).
 """
 
 from ._activation import ELEMENTWISE as ELEMENTWISE

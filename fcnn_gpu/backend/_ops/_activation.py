@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..._types import Array
 from . import _numpy as np
-from ._array import ArrayOps, constant_tile
+from ._array import BLOCK, ArrayOps, constant_tile
 
 SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
@@ -277,13 +277,19 @@ class ActivationOps(ArrayOps):
 
         Z and out (n, batch) F-ordered; out may be Z.
         """
-        Zt, P = Z.T, out.T
-        column = self.scratch("row", Zt.shape[0], Z.dtype).reshape(-1, 1)
-        np.maximum_reduce(Zt, axis=1, keepdims=True, out=column)
-        np.subtract(Zt, column, out=P)
-        np.exp(P, out=P)
-        np.dot(P, self.ones(P.shape[1], P.dtype).T, out=column)
-        np.divide(P, column, out=P)
+        n, batch = Z.shape
+        ones = self.ones(n, Z.dtype)
+        for start in range(0, batch, max(1, BLOCK // n)):
+            z = Z[:, start : start + max(1, BLOCK // n)]
+            e = self._class_scratch("exponentials", z)
+            row = self.scratch("row", z.shape[1], Z.dtype).reshape(1, -1)
+            np.copyto(e, z)
+            np.maximum_reduce(e, axis=0, keepdims=True, out=row)
+            np.subtract(e, row, out=e)
+            np.exp(e, out=e)
+            np.dot(ones, e, out=row)
+            np.divide(e, row, out=e)
+            np.copyto(out[:, start : start + z.shape[1]], e)
 
     def softmax_backward(self, dA: Array, A: Array, dZ: Array) -> None:
         """dZ = A ⊙ (dA − 1·(Σ_i A_ij dA_ij)): the full Jacobian diag(a) − a aᵀ of each sample, times dA.

@@ -16,6 +16,8 @@ from ._tape import Tape
 
 BLOCK = 32_768
 """Elements in one tile of an elementwise pass: 128 KiB in float32, so that a tile and its scratch stay in L2."""
+FEW_CLASSES = 32
+"""Up to so many classes, what goes over the classes of each sample works on a transposed copy."""
 _UFUNC_BUFFER = 1024
 """Elements of the buffer that NumPy allocates for each operand it broadcasts. Its own default, 8192, costs 32 KiB a
 call and up to half of the speed where rows are long: with fewer elements than a row has, nothing is copied."""
@@ -161,8 +163,16 @@ class ArrayOps:
             for c in range(0, n_columns, columns):
                 yield slice(r, min(r + rows, n_rows)), slice(c, min(c + columns, n_columns))
 
+    def _class_scratch(self, tag: str, Z: Array) -> Array:
+        """Scratch of Z's shape (n_classes, batch), C-ordered for few classes and F-ordered for many.
+
+        NumPy works on one contiguous stretch at a time, so they should be long.
+        """
+        flat = self.scratch(tag, Z.size, Z.dtype)
+        return flat.reshape(Z.shape) if Z.shape[0] <= FEW_CLASSES else flat.reshape(Z.shape[::-1]).T
+
     def _tile_scratch(self, tag: str, like: Array) -> Array:
-        """Scratch of the shape and dtype of one tile.
+        """Scratch of the shape and dtype of one tile, at most BLOCK elements.
 
         The views are kept: a step on small layers asks for dozens, and making them anew took a tenth of its time.
         """
@@ -172,7 +182,7 @@ class ArrayOps:
         if view is None:
             if len(views) >= _KEPT_TILES:
                 views.clear()
-            view = views[key] = self.scratch(tag, like.size, like.dtype)[: like.size].reshape(like.shape)
+            view = views[key] = self.scratch(tag, BLOCK, like.dtype)[: like.size].reshape(like.shape)
         return view
 
 

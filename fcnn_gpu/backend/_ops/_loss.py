@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from ..._types import Array
 from . import _numpy as np
-from ._array import ArrayOps, constant_tile
-
-_FEW_CLASSES = 32
+from ._array import FEW_CLASSES, ArrayOps, constant_tile
 
 ELEMENTWISE_LOSSES = ("mse", "mae", "huber", "binary_cross_entropy")
 """The kinds of `elementwise_loss`; the order is that of the enumeration in kernels/elementwise_loss.cu."""
@@ -59,17 +57,11 @@ class LossOps(ArrayOps):
             np.multiply(E, sample_weight, out=E)
         np.copyto(dZ, E)
 
-    def _class_scratch(self, tag: str, Z: Array) -> Array:
-        """Scratch of Z's shape (n_classes, batch). With few classes a class is contiguous, with many a sample: NumPy
-        works on one contiguous stretch at a time, and they should be long."""
-        flat = self.scratch(tag, Z.size, Z.dtype)
-        return flat.reshape(Z.shape) if Z.shape[0] <= _FEW_CLASSES else flat.reshape(Z.shape[::-1]).T
-
     def _label_positions(self, labels: Array, Z: Array) -> Array:
         """Where each sample's label lies in the memory of a `_class_scratch`."""
         n_classes, batch = Z.shape
         index = self.scratch("index", batch, np.intp)
-        if n_classes <= _FEW_CLASSES:
+        if n_classes <= FEW_CLASSES:
             np.multiply(labels, batch, out=index)
             np.add(index, self._range(batch, 1), out=index)
         else:
