@@ -35,8 +35,8 @@ def measure(
     """The best of several runs of each, for about `seconds` for the products and as long for all copies.
 
     The products are square (`products`: their rows and columns), and their arrays have the orders of Dense's: W·A. The
-    largest of a library's rates need not be that of its largest product, so the best of them is the ceiling. A copy is made
-    by one thread or by `threads`, whichever is faster; its rate counts what is read and what is written.
+    largest of a library's rates need not be that of its largest product, so the best of them is the ceiling. A copy is
+    made by one thread or by `threads`, whichever is faster; its rate counts what is read and what is written.
     """
     dtype = np.dtype(dtype)
     sizes = _PRODUCTS[ops.asynchronous] if products is None else products

@@ -100,7 +100,7 @@ def _start(
     if isinstance(ours, str):
         raise WorkerError(US.label, ours)
     field = _Field(ours, ours.worker.call(_contest.device))
-    initial = problem.initial_weights()
+    initial = problem.without_dropout().initial_weights()  # as the agreement is computed
     entrants, field.absent = peers(problem, settings)
     for entrant in entrants:
         try:

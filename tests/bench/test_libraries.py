@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -11,16 +10,14 @@ import pytest
 
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.bench import _contest
-from fcnn_gpu.bench._worker import Worker
 from fcnn_gpu.bench.agreement import deviation
-from fcnn_gpu.bench.environment import worker_environment
 from fcnn_gpu.bench.libraries import LIBRARIES, US, Entrant, Problem, peers
 from fcnn_gpu.bench.libraries._base import Batches, weights_of
 from fcnn_gpu.bench.libraries.ours import OurContestant, OurNet, matrix_products
 from fcnn_gpu.bench.nets import Net
 from fcnn_gpu.bench.results import Job
 from fcnn_gpu.bench.settings import PEERS, Settings
-from tests.conftest import emulated_ops
+from tests.conftest import cuda_ops, emulated_ops
 
 SETTINGS = Settings(threads=1, timeout=120)
 PLAIN = Problem(Net((20, 16, 12, 5)), 32, dtype="float64")
@@ -35,15 +32,14 @@ ENTRANTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=ENTRANTS, ids=lambda entrant: entrant.label)
-def contestant(request: pytest.FixtureRequest) -> Iterator[tuple[Entrant, Worker]]:
-    """A library in a process of its own, so that what it configures stays there."""
+@pytest.fixture(params=ENTRANTS, ids=lambda entrant: entrant.label)
+def entrant(request: pytest.FixtureRequest) -> Entrant:
+    """A library in one variant, in this process; skips the test where it is not installed."""
     entrant: Entrant = request.param
     missing = LIBRARIES[entrant.key].missing()
     if missing is not None:
         pytest.skip(f"{entrant.library}: {missing}")
-    with Worker(entrant.label, worker_environment(SETTINGS), SETTINGS.timeout) as worker:
-        yield entrant, worker
+    return entrant
 
 
 def test_the_settings_know_every_peer() -> None:
@@ -51,8 +47,7 @@ def test_the_settings_know_every_peer() -> None:
 
 
 @pytest.mark.parametrize("problem", [PLAIN, NORMALIZED], ids=["plain", "batch norm and dropout"])
-def test_libraries_learn_the_same(contestant: tuple[Entrant, Worker], problem: Problem) -> None:
-    entrant, worker = contestant
+def test_libraries_learn_the_same(entrant: Entrant, problem: Problem) -> None:
     lacks = LIBRARIES[entrant.key].lacks(problem)
     if lacks is not None:
         assert (entrant.key, problem) == ("sklearn", NORMALIZED)
@@ -61,36 +56,87 @@ def test_libraries_learn_the_same(contestant: tuple[Entrant, Worker], problem: P
     expected.train(5)
     ours = weights_of(expected.model) | {"outputs": expected.outputs()}
     ours["outputs"] = ours["outputs"] - ours["outputs"].mean(axis=1, keepdims=True)
-    assert worker.call(_contest.build, entrant, problem) is None
+    assert _contest.build(entrant, problem) is None
     for _ in range(2):  # again after a reset: nothing may be left of the steps before
-        theirs = worker.call(_contest.computed, entrant, problem, 5)
-        found = deviation(theirs, ours, problem.initial_weights(), problem.net)
+        theirs = _contest.computed(entrant, problem, 5)
+        found = deviation(theirs, ours, problem.without_dropout().initial_weights(), problem.net)
         # scikit-learn's ε is added before the bias correction: steps along tiny gradients are shorter
         assert found.value < (3e-2 if entrant.key == "sklearn" else 1e-8), found
-        worker.call(_contest.stretch, "train", 2, 3)
+        _contest.stretch("train", 2, 3)
 
 
-def test_libraries_go_through_the_data_again_and_again(contestant: tuple[Entrant, Worker]) -> None:
-    entrant, worker = contestant
+def test_libraries_go_through_the_data_again_and_again(entrant: Entrant) -> None:
     problem = replace(PLAIN, batch=2048)  # 8 batches
     steps = problem.n_batches + 3
     expected = OurNet(problem)
     expected.train(steps)
-    assert worker.call(_contest.build, entrant, problem) is None
-    theirs = worker.call(_contest.computed, entrant, problem, steps)
+    assert _contest.build(entrant, problem) is None
+    theirs = _contest.computed(entrant, problem, steps)
     found = deviation(
-        theirs, weights_of(expected.model) | {"outputs": theirs["outputs"]}, problem.initial_weights(), problem.net
+        theirs,
+        weights_of(expected.model) | {"outputs": theirs["outputs"]},
+        problem.without_dropout().initial_weights(),
+        problem.net,
     )
     assert found.value < (3e-2 if entrant.key == "sklearn" else 1e-8), found
 
 
-def test_stretches_and_their_lengths(contestant: tuple[Entrant, Worker]) -> None:
-    entrant, worker = contestant
-    worker.call(_contest.build, entrant, replace(PLAIN, dtype="float32"))
-    for job in worker.call(_contest.jobs):
-        n = worker.call(_contest.repetitions, job, 1e-3)
+@pytest.mark.parametrize("problem", [PLAIN, NORMALIZED.without_dropout()], ids=["plain", "batch norm"])
+def test_batches_that_come_from_the_host_are_the_same(entrant: Entrant, problem: Problem) -> None:
+    """What is timed on a GPU with transfers; on a CPU the same code copies nothing."""
+    if entrant.key in ("sklearn", US.key):
+        pytest.skip("has no such job on the CPU")
+    contestant = LIBRARIES[entrant.key].build(problem, entrant.variant)
+    contestant.train(4)
+    expected = contestant.weights()
+    contestant.reset()
+    contestant.train_from_host(4)  # type: ignore[attr-defined]
+    contestant.infer_from_host(2)  # type: ignore[attr-defined]
+    contestant.wait()
+    for name, array in contestant.weights().items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def test_dropout_takes_part_in_training_alone(entrant: Entrant) -> None:
+    library = LIBRARIES[entrant.key]
+    if library.lacks(NORMALIZED) is not None:
+        pytest.skip("has no dropout")
+    first = OurNet(NORMALIZED).outputs()
+    trained = []
+    for p in (0.5, 0.25):
+        contestant = library.build(replace(NORMALIZED, net=replace(NORMALIZED.net, dropout=p)), entrant.variant)
+        np.testing.assert_allclose(contestant.outputs(), first, rtol=1e-9)
+        contestant.train(5)
+        np.testing.assert_array_equal(contestant.outputs(), contestant.outputs())
+        trained.append(contestant.weights()["W0"])
+    assert np.abs(trained[0] - trained[1]).max() > 1e-4
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("problem", [PLAIN, NORMALIZED], ids=["plain", "batch norm and dropout"])
+def test_libraries_learn_the_same_on_a_gpu(problem: Problem) -> None:
+    on_gpu = replace(problem, backend="cupy", dtype="float32")
+    cuda_ops()
+    ours = None
+    for entrant in [US, *peers(on_gpu, SETTINGS)[0]]:
+        if _contest.build(entrant, on_gpu) is not None:
+            continue  # installed for the CPU only
+        theirs = _contest.computed(entrant, on_gpu, 5)
+        ours = theirs if ours is None else ours
+        found = deviation(theirs, ours, on_gpu.without_dropout().initial_weights(), on_gpu.net)
+        assert found.agrees, (entrant.label, found)
+        for job in _contest.jobs():
+            stretch = _contest.stretch(job, 2, 5)
+            assert stretch.seconds > 0
+            assert (stretch.device_seconds is None) == (entrant.key == "jax")
+
+
+def test_stretches_and_their_lengths(entrant: Entrant) -> None:
+    _contest.build(entrant, replace(PLAIN, dtype="float32"))
+    for job in _contest.jobs():
+        n = _contest.repetitions(job, 1e-3)
         assert n >= 1
-        stretch = worker.call(_contest.stretch, job, 2, n)
+        stretch = _contest.stretch(job, 2, n)
         assert 0 < stretch.host_seconds <= stretch.seconds
         assert stretch.device_seconds is None  # the CPU has no other clock
 
@@ -145,8 +191,7 @@ def test_what_is_left_out_says_why(problem: Problem, library: str, reason: str) 
 def test_a_peer_without_a_gpu_says_so(entrant: Entrant) -> None:
     if LIBRARIES[entrant.key].missing() is not None:
         pytest.skip("not installed")
-    with Worker(entrant.label, worker_environment(SETTINGS), 120) as worker:
-        reason = worker.call(_contest.build, entrant, replace(PLAIN, backend="cupy:7"))
+    reason = _contest.build(entrant, replace(PLAIN, backend="cupy:7"))
     assert reason is not None
     assert "sees no" in reason
 
