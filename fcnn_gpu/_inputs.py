@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def check_features(X: Any, n_in: int | None, dtype: Any, who: str) -> HostArray:
         raise ValueError(f"{who} expects X of shape (n_samples, {n_in}), got {array.shape}.{hint}")
     with np.errstate(over="ignore"):
         converted = np.ascontiguousarray(array, dtype)
-    if array.dtype.kind == "f" and not np.isfinite(converted).all():
+    if array.dtype.kind == "f" and not _surely_finite(converted) and not np.isfinite(converted).all():
         row, column = np.argwhere(~np.isfinite(converted))[0]
         value = array[row, column]
         if np.isfinite(value):
@@ -45,6 +46,12 @@ def check_features(X: Any, n_in: int | None, dtype: Any, who: str) -> HostArray:
             )
         raise ValueError(f"{who}: X holds {value} (first in row {row}, column {column}). Remove or impute such values.")
     return converted
+
+
+def _surely_finite(x: HostArray) -> bool:
+    """Whether Σ x² is finite, in one pass without a temporary. It may also overflow for finite values."""
+    flat = x.reshape(-1)
+    return math.isfinite(np.dot(flat, flat))
 
 
 def as_array(x: Any, what: str) -> HostArray:

@@ -8,10 +8,8 @@ import numpy as np
 
 from .data import DeviceData
 from .losses import Loss
-from .model import Sequential
+from .model import Sequential, consists_of_primitives
 from .optimizers import Optimizer
-
-_KNOWN = (__name__.partition(".")[0], "builtins")
 
 
 class TrainingStep:
@@ -54,15 +52,5 @@ class TrainingStep:
             optimizer.step()
             ops.advance(data.cursor, batch)
 
-        return ops.capture(step) if self._consists_of_primitives() else step
-
-    def _consists_of_primitives(self) -> bool:
-        """Whether all that the step does are calls of primitives, which can be captured.
-
-        It is so for every class of this package. One of the user's own may compute in other ways; it is called anew
-        in every step.
-        """
-        layers = list(self.model.walk())
-        activations = [getattr(layer, "activation", None) for layer in layers]
-        parts = [self.model, self.model.ops, self.loss, self.optimizer, *layers, *activations]
-        return all(type(part).__module__.partition(".")[0] in _KNOWN for part in parts)
+        known = model.consists_of_primitives and consists_of_primitives(loss, optimizer)
+        return ops.capture(step) if known else step

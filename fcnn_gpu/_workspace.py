@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +22,16 @@ class BatchArrays:
     batch: int
     caches: list[SimpleNamespace]
     output_gradient: Array | None
+    rest: CapturedRest | None = None
+
+
+@dataclass
+class CapturedRest:
+    """At inference, the pass from the first layer's output to the last one's: what does not depend on where X lies."""
+
+    inputs: Array
+    run: Callable[[], None]
+    outputs: list[Array]
 
 
 @dataclass

@@ -6,6 +6,7 @@ import copy
 import itertools
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from ._checks import check_choice, check_integer
 from ._inputs import check_features
 from ._types import Array, HostArray
-from ._workspace import BatchArrays, Workspace
+from ._workspace import BatchArrays, CapturedRest, Workspace
 from .backend import resolve_backend
 from .backend._ops import FlatParameters, Ops, Segment
 from .initializers import SymmetryWarning
@@ -34,6 +35,15 @@ from .layers import (
 
 LINKS = ("identity", "sigmoid", "softmax")
 _INFERENCE_BATCH = 1024
+_KNOWN = (__name__.partition(".")[0], "builtins")
+
+
+def consists_of_primitives(*parts: object) -> bool:
+    """Whether the classes of these objects are this package's own, which compute by primitives alone.
+
+    One of the user's may compute in other ways, which a captured pass would not repeat.
+    """
+    return all(type(part).__module__.partition(".")[0] in _KNOWN for part in parts)
 
 
 class Sequential:
@@ -111,6 +121,12 @@ class Sequential:
         for layer in self.layers:
             yield from layer.walk()
 
+    @cached_property
+    def consists_of_primitives(self) -> bool:
+        """Whether all that a pass does are calls of primitives, so that it can be captured and replayed."""
+        layers = list(self.walk())
+        return consists_of_primitives(self, self.ops, *layers, *(getattr(x, "activation", None) for x in layers))
+
     def named_arrays(self) -> dict[str, Array]:
         """Live views of every parameter and every running statistic: "0.W", "0.b", "2.running_mean", ..."""
         arrays: dict[str, Array] = {}
@@ -177,13 +193,35 @@ class Sequential:
 
     def forward_pass(self, A0: Array, arrays: BatchArrays, training: bool) -> Array:
         """A_L (n_outputs, batch) for A0 (n_in, batch), on checked arrays of the device: what `Trainer` calls."""
-        if training:
-            self._trained_arrays = None  # what a `forward` before left for `backward` is overwritten
-            self.ops.advance(self.random_step, 1)
+        if not training:
+            return self._inference_pass(A0, arrays)
+        self._trained_arrays = None  # what a `forward` before left for `backward` is overwritten
+        self.ops.advance(self.random_step, 1)
         A = A0
         for layer, cache in zip(self.layers, arrays.caches, strict=True):
             A = layer.forward(A, cache, training)
         return A
+
+    def _inference_pass(self, A0: Array, arrays: BatchArrays) -> Array:
+        """`forward_pass` at inference. A0 lies elsewhere in each call; what comes after the first layer is captured."""
+        A = self.layers[0].forward(A0, arrays.caches[0], False)
+        rest = arrays.rest
+        if rest is None or rest.inputs is not A:
+            layers = list(zip(self.layers, arrays.caches, strict=True))[1:]
+            outputs = [A]
+
+            def run() -> None:
+                B = A
+                for layer, cache in layers:
+                    B = layer.forward(B, cache, False)
+                outputs[0] = B
+
+            known = A is not A0 and self.consists_of_primitives
+            rest = CapturedRest(A, self.ops.capture(run) if known else run, outputs)
+            if known:
+                arrays.rest = rest
+        rest.run()
+        return rest.outputs[0]
 
     def backward_pass(self, arrays: BatchArrays, input_gradient: bool = False) -> Array | None:
         """The chain rule from `arrays.output_gradient`, which it overwrites, through all layers."""
