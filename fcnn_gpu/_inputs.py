@@ -34,9 +34,10 @@ def check_features(X: Any, n_in: int | None, dtype: Any, who: str) -> HostArray:
     if n_in is not None and array.shape[1] != n_in:
         hint = " Did you pass X.T instead of X?" if array.shape[0] == n_in else ""
         raise ValueError(f"{who} expects X of shape (n_samples, {n_in}), got {array.shape}.{hint}")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         converted = np.ascontiguousarray(array, dtype)
-    if array.dtype.kind == "f" and not _surely_finite(converted) and not np.isfinite(converted).all():
+        finite = array.dtype.kind != "f" or _surely_finite(converted) or bool(np.isfinite(converted).all())
+    if not finite:
         row, column = np.argwhere(~np.isfinite(converted))[0]
         value = array[row, column]
         if np.isfinite(value):

@@ -13,7 +13,7 @@ import pytest
 
 import fcnn_gpu as fcnn
 from fcnn_gpu.backend._ops import FlatParameters, Ops, StepControl, _numpy
-from fcnn_gpu.backend._ops._tape import stop_if
+from fcnn_gpu.backend._ops._tape import every_step, stop_unless_negative
 from fcnn_gpu.layers import Layer
 
 from .op_cases import CASES, Case
@@ -136,20 +136,49 @@ def test_recording_ends_with_an_error_in_the_step() -> None:
     assert counter.tolist() == [3]
 
 
+class Failing(Ops):
+    """Ops with a primitive that fails, or stops failing, at a certain count."""
+
+    @every_step
+    def look(self, counter: Any, failed: Any, at: tuple[int, ...]) -> None:
+        failed[0] = 0 if int(counter[0]) in at else -1
+
+
 def test_a_step_that_ended_early_is_not_kept_and_one_that_fails_ends_there() -> None:
-    backend, counter, after = Ops(), np.zeros(1, np.int64), np.zeros(1, np.int64)
+    backend = Failing()
+    counter, after, failed = (np.zeros(1, np.int64) for _ in range(3))
 
     def step() -> None:
         backend.advance(counter, 1)
-        if not stop_if(lambda: counter[0] in (1, 4)):
+        backend.look(counter, failed, (1, 4))
+        if not stop_unless_negative(failed):
             backend.advance(after, 1)
+        if not stop_unless_negative(failed):
+            backend.advance(after, 10)
 
     replay = backend.capture(step)
     seen = []
     for _ in range(5):
         replay()
         seen.append((int(counter[0]), int(after[0])))
-    assert seen == [(1, 0), (2, 1), (3, 2), (4, 2), (5, 3)]
+    assert seen == [(1, 0), (2, 11), (3, 22), (4, 22), (5, 33)]
+
+
+def test_what_python_may_have_changed_is_asked_again() -> None:
+    backend = Failing()
+    counter, after, failed = np.zeros(1, np.int64), np.zeros(1, np.int64), np.full(1, -1)
+
+    def step() -> None:
+        backend.advance(counter, 1)
+        if not stop_unless_negative(failed):
+            backend.look(counter, failed, (2,))
+        if not stop_unless_negative(failed):
+            backend.advance(after, 1)
+
+    replay = backend.capture(step)
+    for _ in range(3):
+        replay()
+    assert (counter.tolist(), after.tolist()) == ([3], [1])  # failed in the second step, and stayed so
 
 
 def test_a_captured_step_may_not_capture_another() -> None:

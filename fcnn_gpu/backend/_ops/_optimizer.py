@@ -14,7 +14,7 @@ from functools import cached_property
 from ..._types import Array
 from . import _numpy as np
 from ._array import BLOCK, ArrayOps, constant_tile
-from ._tape import every_step, stop_if
+from ._tape import every_step, stop_unless_negative
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class OptimizerOps(ArrayOps):
 
     def finish_step(self, control: StepControl) -> None:
         """step ← step + 1, unless a step has failed."""
-        if not stop_if(lambda: control.failed_step[0] >= 0):
+        if not stop_unless_negative(control.failed_step):
             np.add(control.step, 1, out=control.step)
 
     # The updates. Each reads t = step + 1 and η from `control` and does nothing once a step has failed. The numbers
@@ -277,7 +277,7 @@ class OptimizerOps(ArrayOps):
         self, flat: FlatParameters, control: StepControl, decay_matters: bool = False
     ) -> Iterator[tuple[slice, Segment, Array, Array, Array]]:
         """(slice, segment, θ, g, scratch) for each block, g penalized and clipped; nothing once a step has failed."""
-        if stop_if(lambda: control.failed_step[0] >= 0):
+        if stop_unless_negative(control.failed_step):
             return
         scale = None
         if control.max_norm is not None:

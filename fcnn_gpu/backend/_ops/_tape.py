@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -31,6 +31,7 @@ class Tape:
     def __init__(self) -> None:
         self._calls: list[Callable[[], object]] = []
         self._paused = 0
+        self._asked: object = None
         self.complete = True
         """False if the recorded step ended early, so that some of its calls are missing."""
 
@@ -42,6 +43,16 @@ class Tape:
     def add(self, call: Callable[[], object]) -> None:
         """Write down one call."""
         self._calls.append(call)
+
+    def add_of_python(self, call: Callable[[], object]) -> None:
+        """Write down a call that may decide something, so that `stop_if` must ask again after it."""
+        self._asked = None
+        self.add(call)
+
+    def asks_anew(self, subject: object) -> bool:
+        """Whether `subject` may have changed since it was last asked about."""
+        anew, self._asked = self._asked is not subject, subject
+        return anew
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -97,22 +108,24 @@ def every_step(method: Callable[Concatenate[S, P], None]) -> Callable[Concatenat
             return
         with tape.paused():
             method(self, *args, **kwargs)
-        tape.add(partial(method, self, *args, **kwargs))
+        tape.add_of_python(partial(method, self, *args, **kwargs))
 
     return call
 
 
-def stop_if(condition: Callable[[], bool]) -> bool:
-    """`condition()`. On a tape it is asked in every step, and where it holds the step ends."""
-    stops = condition()
+def stop_unless_negative(subject: Any) -> bool:
+    """Whether `subject`, an array of one element, is 0 or more. On a tape that is asked in every step, which ends there
+    if it is so; again only after a call that may have changed it."""
+    stops = bool(subject[0] >= 0)
     tape = current_tape()
     if tape is not None:
         if stops:
             tape.complete = False
 
         def check() -> None:
-            if condition():
+            if subject[0] >= 0:
                 raise _Stop
 
-        tape.add(check)
+        if tape.asks_anew(subject):
+            tape.add(check)
     return stops
