@@ -60,12 +60,13 @@ class Run:
         self._keep_state()
         schedule = trainer.optimizer.schedule
         n_steps = trainer.steps_per_epoch
+        watched, failed_step = not ops.asynchronous, trainer.optimizer.control.failed_step
         finished = True
         start = tick = time.perf_counter()
         for i in range(n_steps):
             self._set_learning_rate(schedule(epoch - 1 + i / n_steps, float(trainer.n_epochs)))
             (self._last if i == n_steps - 1 else self._full)()
-            if not ops.asynchronous:
+            if watched and (failed_step[0] >= 0 or self._state):
                 self._check_health(epoch)
             if interrupted():
                 finished = i == n_steps - 1
@@ -89,7 +90,7 @@ class Run:
         loss = float(model.ops.to_numpy(self._step.total)[0]) / self._n_seen
         record: dict[str, float] = {"epoch": epoch, "loss": loss, "penalty": model.penalty()}
         if self._step.outputs is not None:
-            predictions = trainer.link_outputs(self._step.outputs[: self._n_seen])
+            predictions = trainer.metric_inputs(self._step.outputs[: self._n_seen])
             targets = self._targets_host[self._order[: self._n_seen]]
             record |= {metric.label: metric(targets, predictions) for metric in trainer.metrics}
         if self.validation is not None:

@@ -156,6 +156,10 @@ class ModelCheckpoint(Callback):
         return Path(_EPOCH.sub(lambda match: format(epoch, match[1] or ""), os.fspath(self.path)))
 
 
+_REFRESHES = 4
+"""A second: drawing the bar takes half a millisecond, which training waits for."""
+
+
 class ProgressBar(Callback):
     """A bar per run on the terminal: epochs, samples per second, losses and metrics. Silent where there is no terminal.
 
@@ -181,6 +185,7 @@ class ProgressBar(Callback):
             TimeRemainingColumn(),
             TextColumn("{task.fields[report]}"),
             console=console,
+            refresh_per_second=_REFRESHES,
         )
         self._progress.start()
         self._task = self._progress.add_task(

@@ -39,6 +39,11 @@ class Metric:
     def label(self) -> str:
         return self.name
 
+    @property
+    def reads_ranks_alone(self) -> bool:
+        """Whether only the order of a sample's outputs counts, so that logits serve as well as probabilities."""
+        return False
+
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         """The metric.
 
@@ -89,11 +94,14 @@ class Accuracy(Metric):
     def __post_init__(self) -> None:
         _check_multilabel(self.name, self.multilabel)
 
-    def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
-        from sklearn.metrics import accuracy_score
+    @property
+    def reads_ranks_alone(self) -> bool:
+        return not self.multilabel
 
+    def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         truth, prediction, _ = _classes(self.name, y_true, y_pred, self.multilabel)
-        return float(accuracy_score(truth, prediction))
+        right = truth == prediction
+        return float(np.mean(right if right.ndim == 1 else right.all(axis=1)))
 
 
 @METRICS.register("top_k_accuracy")
@@ -118,6 +126,10 @@ class TopKAccuracy(Metric):
     @property
     def label(self) -> str:
         return f"top_{self.k}_accuracy"
+
+    @property
+    def reads_ranks_alone(self) -> bool:
+        return True
 
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import top_k_accuracy_score

@@ -195,13 +195,17 @@ class Trainer:
         loss, outputs = data.run(self.loss, keep_outputs=bool(self.metrics))
         result = {"loss": loss}
         if outputs is not None:
-            predictions = self.link_outputs(outputs)
+            predictions = self.metric_inputs(outputs)
             result |= {metric.label: metric(data.targets_host, predictions) for metric in self.metrics}
         return result
 
-    def link_outputs(self, outputs: Array) -> HostArray:
-        """Raw outputs (n, n_outputs) of the device through the link, on the host; in place."""
-        self.model.apply_link(outputs.T, self.loss.link)
+    def metric_inputs(self, outputs: Array) -> HostArray:
+        """Raw outputs (n, n_outputs) of the device, on the host, as this trainer's metrics need them; in place.
+
+        That is through the link, but for a softmax in front of metrics that read ranks alone: it changes no rank.
+        """
+        if self.loss.link != "softmax" or not all(metric.reads_ranks_alone for metric in self.metrics):
+            self.model.apply_link(outputs.T, self.loss.link)
         return self.model.ops.to_numpy(outputs)
 
     # Checking

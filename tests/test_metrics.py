@@ -321,3 +321,23 @@ def test_a_metric_that_cannot_be_computed_is_refused_before_anything_is_trained(
     with pytest.raises(ValueError, match=message):
         fcnn.Trainer(model, loss, metrics=measures).fit(X, y, epochs=1, progress=False)
     np.testing.assert_array_equal(model.flat.values, weights)
+
+
+@pytest.mark.parametrize("metric", [METRICS.resolve(name) for name in METRICS], ids=lambda metric: metric.label)
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_only_what_reads_ranks_alone_is_the_same_for_logits(metric: Any, one_hot: bool) -> None:
+    """Trainer spares such metrics the softmax; `reads_ranks_alone` must not be claimed by any other."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(200, 7)) * 3
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = rng.integers(0, 7, 200)
+    truth = np.eye(7)[labels] if one_hot else labels
+    if metric.task == "regression":
+        assert not metric.reads_ranks_alone
+    else:
+        assert metric(truth, probabilities) == metric(truth, logits) or not metric.reads_ranks_alone
+
+
+def test_accuracy_of_several_labels_reads_probabilities() -> None:
+    assert METRICS.resolve("accuracy").reads_ranks_alone
+    assert not metrics.Accuracy(multilabel=True).reads_ranks_alone
