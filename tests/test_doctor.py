@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import fcnn_gpu.doctor as doctor
+from fcnn_gpu._blas import KERNEL_VARIABLES, THREAD_VARIABLES, Blas
+from fcnn_gpu._cpu import Cpu
 from fcnn_gpu.backend._probe import Link
 from fcnn_gpu.cli import run
 from fcnn_gpu.doctor import Report, examine, print_report
@@ -20,6 +23,9 @@ NO_DRIVER = [
     Link("NVIDIA driver", False, "no NVIDIA driver answers.", "Install [one]."),
     Link("CUDA device", None, "not checked: it needs NVIDIA driver first."),
 ]
+
+SETS = ["sse4_2", "avx", "fma", "avx2", "avx512f", "avx512vl"]
+QUICK = Cpu("Quick 9000", "x86_64", 8, 16, None, {"L2": "1024K"}, SETS, 2**34, False)
 
 
 @pytest.fixture
@@ -42,10 +48,10 @@ def raising(error: Exception) -> Callable[..., Any]:
 def test_this_machine() -> None:
     report = examine()
     assert report.cpu_works
-    assert [link.name for link in report.cpu] == ["Python", "processor", "NumPy", "training step"]
+    assert [link.name for link in report.cpu] == ["Python", "processor", "NumPy", "matrix products", "training step"]
     assert report.gpu[0].name == "kernel files"
     assert report.gpu[0].ok
-    assert "thread" in report.cpu[2].detail
+    assert "GFLOP/s" in report.cpu[3].detail
     for link in report.gpu:
         assert link.detail
         assert link.ok is not False or link.fix, f"{link.name} says no fix"
@@ -108,7 +114,9 @@ def test_a_machine_that_cannot_train(
     assert "Training does not work here. First mend this: training step: ArithmeticError" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["probe_links", "stems", "_python", "_processor", "_numpy", "_training_step"])
+@pytest.mark.parametrize(
+    "name", ["probe_links", "stems", "_python", "_processor", "_numpy", "_products", "_training_step"]
+)
 def test_it_never_raises(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, name, raising(RuntimeError("out of\nthe blue")))
     report = examine()
@@ -116,6 +124,96 @@ def test_it_never_raises(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(broken) == 1
     assert broken[0].ok is False
     print_report(report)
+
+
+class TestSpeed:
+    """On a CPU with AVX-512, eight cores and OpenBLAS, whatever this one is."""
+
+    @pytest.fixture(autouse=True)
+    def machine(self, probe: Callable[[list[Link]], None], monkeypatch: pytest.MonkeyPatch) -> None:
+        probe(FINE)
+        monkeypatch.setattr(doctor, "read_cpu", lambda: QUICK)
+        self.set_blas(monkeypatch, Blas("openblas", "0.3.31", "SkylakeX", 8))
+        for name in {*KERNEL_VARIABLES, *(name for names in THREAD_VARIABLES.values() for name in names)}:
+            monkeypatch.delenv(name, raising=False)
+
+    @staticmethod
+    def set_blas(monkeypatch: pytest.MonkeyPatch, *blas: Blas) -> None:
+        monkeypatch.setattr(doctor, "numpy_blas", lambda: list(blas))
+
+    def test_nothing_in_the_way(self, capsys: pytest.CaptureFixture[str]) -> None:
+        report = examine()
+        assert report.slow == []
+        assert report.hint == ""
+        assert report.cpu[1].detail == (
+            "Quick 9000, 16 cores for this process, 16 GiB of memory; sse4_2, avx, fma, avx2, avx512f, avx512vl"
+        )
+        assert report.cpu[3].detail.startswith("OpenBLAS 0.3.31 with its kernels for SkylakeX, 8 threads: ")
+        print_report(report)
+        assert " slow " not in capsys.readouterr().out
+
+    def test_variables_in_the_way(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.set_blas(monkeypatch, Blas("openblas", "0.3.31", "Haswell", 2))
+        monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+        monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", "X86_V4")
+        assert run(["doctor"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert sum(line.startswith("  slow ") for line in lines) == 2
+        assert lines[-2] == (
+            "Training on the CPU could be faster: "
+            "unset NPY_DISABLE_CPU_FEATURES; unset OPENBLAS_CORETYPE; unset OPENBLAS_NUM_THREADS"
+        )
+        assert lines[-1] == "Training works on the CPU and on the GPU."
+        text = " ".join(" ".join(lines).split())
+        assert "OPENBLAS_CORETYPE=Haswell restricts products to AVX2 on a CPU with AVX-512" in text
+        assert "OPENBLAS_NUM_THREADS=2 leaves 6 of 8 cores idle" in text
+
+    def test_json(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.set_blas(monkeypatch, Blas("openblas", "0.3.31", "Haswell", 8))
+        monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+        assert run(["doctor", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["cpu_works"]
+        assert found["hint"] == "Training on the CPU could be faster: unset OPENBLAS_CORETYPE"
+        assert found["blas"] == [{"library": "openblas", "version": "0.3.31", "kernels": "Haswell", "threads": 8}]
+        assert found["processor"]["instruction_sets"] == SETS
+        assert found["processor"]["caches"] == {"L2": "1024K"}
+        products = found["cpu"][3]
+        assert (products["name"], products["ok"], products["fix"]) == (
+            "matrix products",
+            True,
+            "unset OPENBLAS_CORETYPE",
+        )
+
+    def test_a_library_that_nobody_knows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.set_blas(monkeypatch)
+        monkeypatch.setattr(doctor, "build_time_blas", lambda: "accelerate")
+        report = examine()
+        assert report.cpu[3].ok
+        assert report.cpu[3].detail.startswith("accelerate, unknown to threadpoolctl: ")
+        assert report.plain()["blas"] == []
+
+    def test_a_container_with_a_quota(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        cpu = replace(QUICK, quota=2, memory_bytes=None, instruction_sets=[])
+        monkeypatch.setattr(doctor, "read_cpu", lambda: cpu)
+        report = examine()
+        assert report.cpu[1].detail == (
+            "Quick 9000, 16 cores for this process, of which a control group grants the time of 2"
+        )
+        assert report.cpu[3].fix == "export OPENBLAS_NUM_THREADS=2"
+
+    @pytest.mark.parametrize(
+        ("name", "broken"), [("read_cpu", ["processor", "matrix products"]), ("numpy_blas", ["matrix products"])]
+    )
+    def test_what_cannot_be_read_is_a_link_that_says_so(
+        self, name: str, broken: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(doctor, name, raising(OSError("no such luck")))
+        report = examine()
+        assert [link.name for link in report.cpu if not link.ok] == broken
+        assert all(link.detail == "OSError: no such luck" for link in report.cpu if not link.ok)
+        assert json.loads(json.dumps(report.plain()))["processor" if name == "read_cpu" else "blas"] in (None, [])
 
 
 def test_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:

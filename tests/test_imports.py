@@ -37,8 +37,8 @@ ROOMS = [
     {"datasets"},
     {"_inputs"},
     {"backend"},
-    {"_registry"},
-    {"_checks", "_types"},
+    {"_registry", "_blas"},
+    {"_checks", "_types", "_cpu"},
 ]
 """From the top of the house to the bottom; what stands together in a row does not import its neighbours."""
 

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .._blas import KERNEL_VARIABLES
+from .._cpu import cpu_quota, physical_cpus
 from .settings import Settings
 
 RESTRICTING = (
     # which kernels a library takes for this CPU
-    "OPENBLAS_CORETYPE",
-    "OPENBLAS_L2_SIZE",
-    "BLIS_ARCH_TYPE",
-    "MKL_ENABLE_INSTRUCTIONS",
-    "MKL_CBWR",
-    "MKL_DEBUG_CPU_TYPE",
-    "NVPL_BLAS_DEBUG_CPU_TYPE",
+    *KERNEL_VARIABLES,
     "ONEDNN_MAX_CPU_ISA",
     "ONEDNN_CPU_ISA_HINTS",
     "DNNL_MAX_CPU_ISA",
     "ATEN_CPU_CAPABILITY",
-    "NPY_DISABLE_CPU_FEATURES",
-    "NPY_ENABLE_CPU_FEATURES",
     "XLA_FLAGS",
     # how its threads are placed and wait
     "GOTO_NUM_THREADS",
@@ -57,8 +49,6 @@ RESTRICTING = (
 )
 """Variables that speed up or slow down one library alone. None of them reaches a worker, unless we set it for all."""
 
-_CPUS = Path("/sys/devices/system/cpu")
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _THREAD_COUNTS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -147,33 +137,6 @@ def worker_environment(
         notes.append(f"Variables that restrict single libraries were taken out of the workers' environment: {listed}.")
     variables = {name: value for name, value in inherited.items() if name not in removed} | changed
     return Environment(variables, changed, removed, threads, chosen, notes)
-
-
-def physical_cpus() -> list[int] | None:
-    """One logical CPU for each physical core that this process may use; None where the system cannot say."""
-    if not hasattr(os, "sched_getaffinity"):
-        return None
-    cores: dict[tuple[str, str], int] = {}
-    for cpu in sorted(os.sched_getaffinity(0)):
-        topology = _CPUS / f"cpu{cpu}" / "topology"
-        try:
-            core = (topology / "physical_package_id").read_text(), (topology / "core_id").read_text()
-        except OSError:  # no such files in some containers: then every CPU counts as a core
-            core = "", str(cpu)
-        cores.setdefault(core, cpu)
-    return list(cores.values())
-
-
-def cpu_quota() -> int:
-    """How many CPUs' worth of time the control group of this process grants, rounded up; no limit gives a large number.
-
-    A container may see 64 CPUs and be stopped after using two of them.
-    """
-    try:
-        quota, period = _QUOTA.read_text().split()
-    except (OSError, ValueError):
-        return 2**31
-    return 2**31 if quota == "max" else max(1, math.ceil(int(quota) / int(period)))
 
 
 def _numpy_features_beyond_avx2() -> list[str]:

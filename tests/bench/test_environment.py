@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
+from fcnn_gpu._blas import numpy_blas, numpy_simd
 from fcnn_gpu.bench import environment
 from fcnn_gpu.bench._worker import call_apart
-from fcnn_gpu.bench.environment import cpu_quota, physical_cpus, worker_environment
+from fcnn_gpu.bench.environment import worker_environment
 from fcnn_gpu.bench.settings import Settings
 
 INHERITED = {"HOME": "/home/someone", "OPENBLAS_CORETYPE": "Haswell", "OMP_NUM_THREADS": "64", "XLA_FLAGS": "--x"}
@@ -65,22 +65,11 @@ def test_a_gpu_run_shares_its_memory_and_multiplies_in_float32() -> None:
     assert "JAX_PLATFORMS" not in found.variables
 
 
-def test_hyperthreads_count_as_one_core(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for cpu, core in ((0, 0), (1, 1), (2, 0), (3, 1)):
-        topology = tmp_path / f"cpu{cpu}" / "topology"
-        topology.mkdir(parents=True)
-        (topology / "physical_package_id").write_text("0\n")
-        (topology / "core_id").write_text(f"{core}\n")
-    monkeypatch.setattr(environment, "_CPUS", tmp_path)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
-    assert physical_cpus() == [0, 1]
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 3}, raising=False)
-    assert physical_cpus() == [1]
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 7}, raising=False)
-    assert physical_cpus() == [0, 7]  # a CPU without these files counts as a core
+def test_threads_go_to_cores_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "physical_cpus", lambda: [0, 1])
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
     found = worker_environment(Settings(threads=3), inherited={})
-    assert found.cpus == [0, 1, 2]  # cores first, then their second threads
+    assert found.cpus == [0, 1, 2]  # then to their second threads
 
 
 def test_a_system_without_affinity_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,19 +79,8 @@ def test_a_system_without_affinity_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     assert any("cannot bind" in note for note in found.notes)
 
 
-@pytest.mark.parametrize(("text", "cpus"), [("max 100000", 2**31), ("150000 100000", 2), ("50000 100000", 1)])
-def test_a_quota_of_cpu_time_counts(text: str, cpus: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "cpu.max").write_text(text)
-    monkeypatch.setattr(environment, "_QUOTA", tmp_path / "cpu.max")
-    assert cpu_quota() == cpus
-
-
-def _numpy_features() -> tuple[list[str], list[str]]:
-    import numpy as np
-    from threadpoolctl import threadpool_info
-
-    kernels = [pool.get("architecture", "") for pool in threadpool_info() if pool["internal_api"] == "openblas"]
-    return list(np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])), kernels
+def _numpy_features() -> tuple[list[str], list[str | None]]:
+    return numpy_simd(), [blas.kernels for blas in numpy_blas() if blas.library == "openblas"]
 
 
 def test_a_worker_restricted_to_avx2_uses_nothing_beyond() -> None:
