@@ -32,6 +32,7 @@ class TrainingStep:
         """One step over the next `batch` samples: a function without arguments that may be called any number of times.
 
         Where it reads from lives in `data.cursor`, which it advances; the data set's order is `data.start_epoch`'s.
+        It is captured, and anew after a layer or the loss has been given another setting (`layer.p = 0.2`).
         """
         model, loss, optimizer, data = self.model, self.loss, self.optimizer, self.data
         ops, control = model.ops, optimizer.control
@@ -52,5 +53,14 @@ class TrainingStep:
             optimizer.step()
             ops.advance(data.cursor, batch)
 
-        known = model.consists_of_primitives and consists_of_primitives(loss, optimizer)
-        return ops.capture(step) if known else step
+        replay, n_changes = step, -1
+
+        def run() -> None:
+            nonlocal replay, n_changes
+            n_now = model.n_changes + loss.n_changes
+            if n_now != n_changes:
+                known = model.consists_of_primitives and consists_of_primitives(loss, optimizer)
+                replay, n_changes = ops.capture(step) if known else step, n_now
+            replay()
+
+        return run

@@ -30,6 +30,7 @@ class CapturedRest:
     """At inference, the pass from the first layer's output to the last one's: what does not depend on where X lies."""
 
     inputs: Array
+    n_changes: int
     run: Callable[[], None]
     outputs: list[Array]
 

@@ -35,6 +35,17 @@ class Loss:
     """What turns raw outputs into predictions: "softmax", "sigmoid" or "identity"."""
 
     _gradient: Array = field(init=False, default=None, repr=False, compare=False)
+    _n_changes: int = field(init=False, default=0, repr=False, compare=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if not name.startswith("_"):
+            super().__setattr__("_n_changes", self._n_changes + 1)
+
+    @property
+    def n_changes(self) -> int:
+        """How often a setting has changed: what was captured before holds the old one."""
+        return self._n_changes
 
     def check_outputs(self, n_outputs: int) -> None:
         """ValueError if a network with `n_outputs` outputs cannot have this loss."""

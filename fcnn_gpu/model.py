@@ -6,7 +6,6 @@ import copy
 import itertools
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -87,10 +86,10 @@ class Sequential:
             self.n_out = build_layers(self.layers, self.n_in, seeds, "")
             self._warn_of_symmetry()
             self.random_step: Array = self.ops.zeros(1, "int64")
-            binding = Binding(self.ops, self.dtype, self.seed % 2**64, self.random_step)
+            self._binding = Binding(self.ops, self.dtype, self.seed % 2**64, self.random_step)
             index = itertools.count()
             for layer in self.layers:
-                layer.bind(binding, index)
+                layer.bind(self._binding, index)
             self.flat = self._make_flat()
         except BaseException:
             for layer in self.walk():
@@ -121,7 +120,12 @@ class Sequential:
         for layer in self.layers:
             yield from layer.walk()
 
-    @cached_property
+    @property
+    def n_changes(self) -> int:
+        """How often a setting of a layer (`layer.p`, `layer.eps`, ...) has changed since the model was built."""
+        return self._binding.n_changes
+
+    @property
     def consists_of_primitives(self) -> bool:
         """Whether all that a pass does are calls of primitives, so that it can be captured and replayed."""
         layers = list(self.walk())
@@ -206,7 +210,7 @@ class Sequential:
         """`forward_pass` at inference. A0 lies elsewhere in each call; what comes after the first layer is captured."""
         A = self.layers[0].forward(A0, arrays.caches[0], False)
         rest = arrays.rest
-        if rest is None or rest.inputs is not A:
+        if rest is None or rest.inputs is not A or rest.n_changes != self.n_changes:
             layers = list(zip(self.layers, arrays.caches, strict=True))[1:]
             outputs = [A]
 
@@ -217,7 +221,7 @@ class Sequential:
                 outputs[0] = B
 
             known = A is not A0 and self.consists_of_primitives
-            rest = CapturedRest(A, self.ops.capture(run) if known else run, outputs)
+            rest = CapturedRest(A, self.n_changes, self.ops.capture(run) if known else run, outputs)
             if known:
                 arrays.rest = rest
         rest.run()

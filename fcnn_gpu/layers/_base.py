@@ -37,6 +37,8 @@ class Binding:
     seed: int
     random_step: Array
     """int64 (1,): which draw of random masks comes next; every training forward pass advances it."""
+    n_changes: int = 0
+    """How often a setting of a layer has changed: what was captured before holds the old one."""
 
 
 class Plan(Protocol):
@@ -68,6 +70,11 @@ class Layer:
     n_out: int = 0
     _path: str = ""
     _binding: Binding | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if self._binding is not None and not name.startswith("_"):
+            self._binding.n_changes += 1
 
     def build(self, n_in: int, seed: np.random.SeedSequence, path: str) -> None:
         """Fix n_in and n_out and draw the initial values; `path` ("2", "1.block.0") is the layer's place."""
