@@ -61,6 +61,7 @@ class TrainingStep:
             if n_now != n_changes:
                 known = model.consists_of_primitives and consists_of_primitives(loss, optimizer)
                 replay, n_changes = ops.capture(step) if known else step, n_now
+            model.forget_forward()
             replay()
 
         return run

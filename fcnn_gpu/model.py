@@ -195,11 +195,15 @@ class Sequential:
         self._trained_arrays = None
         return None if dA0 is None else dA0.T
 
+    def forget_forward(self) -> None:
+        """What the last `forward` left for `backward` is about to be overwritten."""
+        self._trained_arrays = None
+
     def forward_pass(self, A0: Array, arrays: BatchArrays, training: bool) -> Array:
         """A_L (n_outputs, batch) for A0 (n_in, batch), on checked arrays of the device: what `Trainer` calls."""
         if not training:
             return self._inference_pass(A0, arrays)
-        self._trained_arrays = None  # what a `forward` before left for `backward` is overwritten
+        self.forget_forward()
         self.ops.advance(self.random_step, 1)
         A = A0
         for layer, cache in zip(self.layers, arrays.caches, strict=True):

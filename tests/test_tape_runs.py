@@ -288,3 +288,10 @@ def test_what_a_callback_computes_does_not_disturb_the_tape(act: Callable[[fcnn.
         return values(t)
 
     assert_same(outcome(Ops()), outcome(Eager()))
+
+
+def test_backward_is_refused_once_replayed_steps_have_overwritten_what_it_needs() -> None:
+    t = _trainer(Ops())
+    fit(t, callbacks=[Between(lambda t: t.model.forward(X[:16], training=True))])
+    with pytest.raises(RuntimeError, match="right before it"):
+        t.model.backward(np.ones((16, N_CLASSES), np.float32))
