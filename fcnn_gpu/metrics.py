@@ -96,7 +96,7 @@ class Accuracy(Metric):
 
     @property
     def reads_ranks_alone(self) -> bool:
-        return not self.multilabel
+        return type(self).__call__ is Accuracy.__call__ and not self.multilabel
 
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         truth, prediction, _ = _classes(self.name, y_true, y_pred, self.multilabel)
@@ -129,7 +129,7 @@ class TopKAccuracy(Metric):
 
     @property
     def reads_ranks_alone(self) -> bool:
-        return True
+        return type(self).__call__ is TopKAccuracy.__call__
 
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import top_k_accuracy_score

@@ -341,3 +341,17 @@ def test_only_what_reads_ranks_alone_is_the_same_for_logits(metric: Any, one_hot
 def test_accuracy_of_several_labels_reads_probabilities() -> None:
     assert METRICS.resolve("accuracy").reads_ranks_alone
     assert not metrics.Accuracy(multilabel=True).reads_ranks_alone
+
+
+@pytest.mark.parametrize("base", [metrics.Accuracy, metrics.TopKAccuracy])
+def test_a_metric_of_ones_own_gets_probabilities_whatever_it_derives_from(base: type[Any]) -> None:
+    class Confidence(base):
+        """The mean of the largest probability."""
+
+        def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
+            return float(y_pred.max(axis=1).mean())
+
+    X, y = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32), np.arange(40) % 6
+    trainer = fcnn.Trainer(fcnn.Sequential([fcnn.Dense(6)], n_in=3, seed=0), metrics=[Confidence()])
+    confidence = trainer.evaluate(X, y)[trainer.metrics[0].label]
+    assert confidence == pytest.approx(trainer.predict(X).max(axis=1).mean(), rel=1e-6)
