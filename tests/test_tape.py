@@ -136,6 +136,39 @@ def test_recording_ends_with_an_error_in_the_step() -> None:
     assert counter.tolist() == [3]
 
 
+class InterruptedLock:
+    """A lock at whose n-th use, on entering or on leaving, Ctrl-C comes."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def _count(self) -> None:
+        self.n -= 1
+        if self.n == 0:
+            raise KeyboardInterrupt
+
+    def __enter__(self) -> None:
+        self._count()
+
+    def __exit__(self, *error: object) -> None:
+        self._count()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_recording_ends_with_an_interrupt_at_any_point(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, counter = Ops(), np.zeros(1, np.int64)
+    replay = backend.capture(lambda: backend.advance(counter, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(_numpy, "_switch", InterruptedLock(n))
+        with pytest.raises(KeyboardInterrupt):
+            replay()
+    counter[0] = 0
+    replay()
+    assert _numpy.add is np.add
+    replay()
+    assert counter.tolist() == [2]
+
+
 class Failing(Ops):
     """Ops with a primitive that fails, or stops failing, at a certain count."""
 

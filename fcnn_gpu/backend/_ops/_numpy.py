@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
+from weakref import WeakSet
 
 import numpy
 
@@ -128,21 +129,21 @@ def _operand(x: Any, dtype: Any, shape: tuple[int, ...] = ()) -> Any:
 _PLAIN = {name: globals()[name] for name in [*_BY_POSITION, *_BY_NAME, *_IN_PLACE, *_REDUCTIONS, "take"]}
 _RECORDED = {name: _recorded(name, function) for name, function in _PLAIN.items()}
 _switch = threading.Lock()
-_n_recording = 0
+_being_recorded: WeakSet[_tape.Tape] = WeakSet()
+"""Weak, because Ctrl-C may keep a recording from taking its tape out; the next one that ends clears up after it."""
 
 
 @contextmanager
 def recorded_calls() -> Iterator[_tape.Tape]:
     """Within, this thread's calls are made and written onto the tape; those of other threads are only made."""
-    global _n_recording
     with _tape.recording() as tape:
-        with _switch:
-            _n_recording += 1
-            globals().update(_RECORDED)
         try:
+            with _switch:
+                _being_recorded.add(tape)
+                globals().update(_RECORDED)
             yield tape
         finally:
             with _switch:
-                _n_recording -= 1
-                if not _n_recording:
+                _being_recorded.discard(tape)
+                if not _being_recorded:
                     globals().update(_PLAIN)
