@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from tests.cuda_on_cpu import missing_compiler
 
 collect_ignore = [] if importlib.util.find_spec("torch") else ["torch_equivalents.py"]
 """What pytest imports in search of doctests and cannot import without PyTorch, which is optional."""
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell starts what runs in the background so
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # or the programs that tests send Ctrl-C would never see it
 
 
 @functools.cache
