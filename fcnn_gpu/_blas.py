@@ -131,7 +131,7 @@ def loop_slowdowns(variables: Mapping[str, str]) -> list[Slowdown]:
     names = [n for n in ("NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES") if variables.get(n, "").strip()]
     if not names:
         return []
-    reason = f"{_assignments(names, variables)} takes instruction sets from NumPy's own loops."
+    reason = f"With {_assignments(names, variables)}, NumPy's own loops do without instruction sets of this CPU."
     return [Slowdown(reason, _unset(names))]
 
 
@@ -152,10 +152,10 @@ def _kernels(blas: Blas, cpu: Cpu, variables: Mapping[str, str]) -> Slowdown | N
     given = _assignments(names, variables)
     known = [width for width in widths.values() if width is not None]
     if best is None or not known:
-        return Slowdown(f"{given} takes from {blas.name} the choice of the kernels for this CPU.", _unset(names))
+        return Slowdown(f"With {given}, {blas.name} does not choose its kernels by the CPU.", _unset(names))
     used = min(known, key=_WIDTHS.index)
     lost = "half" if (used, best) == ("AVX2", "AVX-512") else "most"
-    reason = f"{given} restricts products to {used} on a CPU with {best}, which can cost {lost} of their speed."
+    reason = f"With {given}, products use {used} on a CPU with {best}, which can cost {lost} of their speed."
     return Slowdown(reason, _unset(names))
 
 
@@ -169,8 +169,8 @@ def _threads(blas: Blas, cpu: Cpu, variables: Mapping[str, str]) -> Slowdown | N
     limiting = [name for name in names if variables.get(name, "").isdigit() and 0 < int(variables[name]) < cpu.cores]
     if blas.threads >= cpu.cores or not limiting:
         return None
-    idle = f"{cpu.cores - blas.threads} of {cpu.cores} cores idle"
-    reason = f"{_assignments(limiting, variables)} leaves {idle}, unless several such processes share them."
+    given, idle = _assignments(limiting, variables), cpu.cores - blas.threads
+    reason = f"With {given}, {idle} of {cpu.cores} cores stay idle, unless several such processes share them."
     return Slowdown(reason, _unset(limiting))
 
 

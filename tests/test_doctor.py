@@ -166,8 +166,8 @@ class TestSpeed:
         )
         assert lines[-1] == "Training works on the CPU and on the GPU."
         text = " ".join(" ".join(lines).split())
-        assert "OPENBLAS_CORETYPE=Haswell restricts products to AVX2 on a CPU with AVX-512" in text
-        assert "OPENBLAS_NUM_THREADS=2 leaves 6 of 8 cores idle" in text
+        assert "With OPENBLAS_CORETYPE=Haswell, products use AVX2 on a CPU with AVX-512" in text
+        assert "With OPENBLAS_NUM_THREADS=2, 6 of 8 cores stay idle" in text
 
     def test_json(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.set_blas(monkeypatch, Blas("openblas", "0.3.31", "Haswell", 8))
