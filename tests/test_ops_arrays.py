@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 import warnings
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from fcnn_gpu.backend import quiet_arithmetic
 from fcnn_gpu.backend._ops import BLOCK, Ops
+from fcnn_gpu.backend._ops._array import constant_tile
 
 
 def test_scratch_is_reused_and_grows_to_the_largest_size() -> None:
@@ -151,3 +153,18 @@ def test_scratch_of_a_tile_has_its_shape_is_kept_and_does_not_pile_up() -> None:
         ops._tile_scratch("t", np.empty(n, np.float32))
     assert len(ops._per_thread.__dict__["tiles"]) <= 1024
     assert ops._tile_scratch("t", tile).shape == (3, 5)
+
+
+def test_a_constant_tile_is_read_only_and_those_of_many_values_do_not_pile_up() -> None:
+    tile = constant_tile(0.5, (3, 5), np.dtype(np.float32))
+    np.testing.assert_array_equal(tile, np.full((3, 5), 0.5, np.float32))
+    assert not tile.flags.writeable
+    assert constant_tile(0.5, (3, 5), np.dtype(np.float32)) is tile
+    tracemalloc.start()
+    try:
+        for i in range(200):
+            constant_tile(1.0 + i, (2, 2), np.dtype(np.float32))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 80 * BLOCK * 4  # 64 blocks and their like, not 200

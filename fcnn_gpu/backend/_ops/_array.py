@@ -186,17 +186,22 @@ class ArrayOps:
         return view
 
 
-@lru_cache(maxsize=_KEPT_TILES)
 def constant_tile(value: float, shape: tuple[int, ...], dtype: DType) -> Array:
     """A read-only tile of one value, of at most BLOCK elements.
 
     NumPy finds the larger of two arrays' elements four times as fast as that of an array's elements and a number.
     """
-    return _constant_block(value, dtype)[: math.prod(shape)].reshape(shape)
+    return _constant_tiles(value, dtype)(shape)
 
 
 @lru_cache(maxsize=64)
-def _constant_block(value: float, dtype: DType) -> Array:
+def _constant_tiles(value: float, dtype: DType) -> Callable[[tuple[int, ...]], Array]:
+    """The tiles of a value by shape. They go when the value goes: any one of them keeps its whole block."""
     block = np.full(BLOCK, value, dtype)
     block.flags.writeable = False
-    return block
+
+    @lru_cache(maxsize=_KEPT_TILES)
+    def tile(shape: tuple[int, ...]) -> Array:
+        return block[: math.prod(shape)].reshape(shape)
+
+    return tile
