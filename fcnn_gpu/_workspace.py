@@ -14,6 +14,10 @@ from ._types import Array
 from .backend._ops import Ops
 from .layers import Layer
 
+_KEPT_SIZES = 1024
+"""Batch sizes whose views and captured passes are kept, some 30 KiB each: all that inference in its usual batches has.
+"""
+
 
 @dataclass
 class BatchArrays:
@@ -114,6 +118,8 @@ class Workspace:
             return found
         if batch > held.arrays.capacity:
             held.arrays = _Arrays(capacity=batch)
+        if len(held.arrays.views) >= _KEPT_SIZES:
+            held.arrays.views.clear()
         plan = _Plan(self.ops, self.dtype, held.arrays, self._widest, batch)
         arrays = BatchArrays(batch, [layer.allocate(plan, training) for layer in self._layers], None)
         if training:

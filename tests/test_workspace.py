@@ -8,8 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 import fcnn_gpu as fcnn
+from fcnn_gpu import _workspace
 from fcnn_gpu._types import HostArray
 
 
@@ -125,3 +127,15 @@ def test_threads_that_predict_with_one_model_do_not_share_arrays() -> None:
     for rows, found in zip(X, outputs, strict=True):
         expected = np.tanh(rows @ ends[0].W.T + ends[0].b.T) @ ends[1].W.T + ends[1].b.T
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_views_of_many_batch_sizes_do_not_pile_up(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_workspace, "_KEPT_SIZES", 3)
+    model, X = network(), np.random.default_rng(0).normal(size=(9, 4))
+    for n in (9, 8, 7, 6, 5, 9, 4, 8):
+        model.random_step[0] = 0
+        outputs = model.forward(X[:n], training).copy()
+        fresh = network()
+        np.testing.assert_array_equal(outputs, fresh.forward(X[:n], training))
+        assert len(model._workspace._held[training].arrays.views) <= 3
