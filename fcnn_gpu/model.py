@@ -38,11 +38,16 @@ _KNOWN = (__name__.partition(".")[0], "builtins")
 
 
 def consists_of_primitives(*parts: object) -> bool:
-    """Whether the classes of these objects are this package's own, which compute by primitives alone.
+    """Whether these objects compute as this package's own classes do: by primitives alone.
 
-    One of the user's may compute in other ways, which a captured pass would not repeat.
+    A class of the user's, or a method replaced on an object (`layer.forward = traced`), may compute in other ways,
+    which a captured pass would not repeat.
     """
-    return all(type(part).__module__.partition(".")[0] in _KNOWN for part in parts)
+    return all(type(part).__module__.partition(".")[0] in _KNOWN and not _has_own_methods(part) for part in parts)
+
+
+def _has_own_methods(part: object) -> bool:
+    return any(callable(getattr(type(part), name, None)) for name in getattr(part, "__dict__", ()))
 
 
 class Sequential:

@@ -153,10 +153,10 @@ def matrix_products(ops: Ops, problem: Problem, job: Job) -> list[Callable[[], N
     backward: list[Callable[[], None]] = []
     A0 = filled(ops.matrix(problem.net.n_in, problem.batch, problem.dtype))
     for i, (n_in, n_out) in enumerate(itertools.pairwise(problem.net.widths)):
-        W = filled(ops.empty((n_out, n_in), problem.dtype))
+        W = filled(ops.matrix(n_out, n_in, problem.dtype))
         Z = filled(ops.matrix(n_out, problem.batch, problem.dtype))
         forward.append(partial(ops.gemm, W, A0, out=Z))  # Z = W A₀
-        dW = filled(ops.empty((n_out, n_in), problem.dtype))
+        dW = filled(ops.matrix(n_out, n_in, problem.dtype))
         dA0 = filled(ops.matrix(n_in, problem.batch, problem.dtype))
         layer: list[Callable[[], None]] = [partial(ops.gemm, Z, A0.T, out=dW)]  # ∂L/∂W = dZ A₀ᵀ, with Z's memory for dZ
         if i:

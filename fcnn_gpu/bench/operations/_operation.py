@@ -40,8 +40,12 @@ class Side:
         self.ops, self.dtype = ops, dtype
 
     def rows(self, x: HostArray) -> Array:
-        """A copy of x (a, b) in C order: parameters, data sets."""
+        """A copy of x (a, b) in C order: data sets, flat parameters."""
         return self.ops.asarray(np.array(x, self.dtype if x.dtype.kind == "f" else None, order="C"))
+
+    def weights(self, x: HostArray) -> Array:
+        """A copy of x (n_out, n_in) in F order, as Dense has it."""
+        return self.rows(x.T).T
 
     def samples(self, x: HostArray) -> Array:
         """x (batch, n), a sample in each row, as the (n, batch) matrix of the same memory."""

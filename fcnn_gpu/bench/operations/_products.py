@@ -46,7 +46,7 @@ def _not_tiled(n_out: int, n_in: int, batch: int) -> int:
 
 
 def _forward(side: Side, given: Inputs) -> Work:
-    W, A0 = side.rows(given["W"]), side.samples(given["X"])
+    W, A0 = side.weights(given["W"]), side.samples(given["X"])
     Z = side.matrix(W.shape[0], A0.shape[1])
     return Work(lambda: side.ops.gemm(W, A0, Z), lambda: {"Z": side.host(Z)})
 
@@ -62,7 +62,7 @@ def _torch_forward(side: TorchSide, given: Inputs) -> Work:
 
 def _weight_gradient(side: Side, given: Inputs) -> Work:
     A0t, dZ = side.rows(given["X"]), side.samples(given["dZ"])
-    dW = side.ops.empty((dZ.shape[0], A0t.shape[1]), side.dtype)
+    dW = side.ops.empty((A0t.shape[1], dZ.shape[0]), side.dtype).T
     return Work(lambda: side.ops.gemm(dZ, A0t, dW), lambda: {"dW": side.host(dW)})
 
 
@@ -76,7 +76,7 @@ def _torch_weight_gradient(side: TorchSide, given: Inputs) -> Work:
 
 
 def _input_gradient(side: Side, given: Inputs) -> Work:
-    Wt, dZ = side.rows(given["W"]).T, side.samples(given["dZ"])
+    Wt, dZ = side.weights(given["W"]).T, side.samples(given["dZ"])
     dA0 = side.matrix(Wt.shape[0], dZ.shape[1])
     return Work(lambda: side.ops.gemm(Wt, dZ, dA0), lambda: {"dA0": side.host(dA0)})
 
