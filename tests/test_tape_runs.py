@@ -295,3 +295,20 @@ def test_backward_is_refused_once_replayed_steps_have_overwritten_what_it_needs(
     fit(t, callbacks=[Between(lambda t: t.model.forward(X[:16], training=True))])
     with pytest.raises(RuntimeError, match="right before it"):
         t.model.backward(np.ones((16, N_CLASSES), np.float32))
+
+
+def test_a_method_replaced_on_a_layer_is_called_in_every_pass() -> None:
+    model = fcnn.Sequential([fcnn.Dense(4), fcnn.Dense(N_CLASSES)], n_in=N_IN, seed=0, backend=Ops())
+    model(X)  # captured
+    layer, calls = model.layers[1], list[bool]()
+    forward = layer.forward
+
+    def traced(A0: Any, cache: Any, training: bool) -> Any:
+        calls.append(training)
+        return forward(A0, cache, training)
+
+    layer.forward = traced  # type: ignore[method-assign]
+    model(X)
+    model(X)
+    fit(fcnn.Trainer(model), epochs=1)
+    assert calls == [False] * 2 + [True] * 4
