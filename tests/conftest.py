@@ -19,7 +19,7 @@ collect_ignore = [] if importlib.util.find_spec("torch") else ["torch_equivalent
 
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell starts what runs in the background so
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # or the programs that tests send Ctrl-C would never see it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # or programs that tests send Ctrl-C would never see it
 
 
 @functools.cache
