@@ -34,10 +34,12 @@ def check_features(X: Any, n_in: int | None, dtype: Any, who: str) -> HostArray:
     if n_in is not None and array.shape[1] != n_in:
         hint = " Did you pass X.T instead of X?" if array.shape[0] == n_in else ""
         raise ValueError(f"{who} expects X of shape (n_samples, {n_in}), got {array.shape}.{hint}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        converted = np.ascontiguousarray(array, dtype)
-        finite = array.dtype.kind != "f" or _surely_finite(converted) or bool(np.isfinite(converted).all())
-    if not finite:
+    if array.dtype == dtype and array.flags.c_contiguous:
+        converted = array
+    else:
+        with np.errstate(over="ignore"):
+            converted = np.ascontiguousarray(array, dtype)
+    if array.dtype.kind == "f" and not _surely_finite(converted) and not np.isfinite(converted).all():
         row, column = np.argwhere(~np.isfinite(converted))[0]
         value = array[row, column]
         if np.isfinite(value):
@@ -52,7 +54,7 @@ def check_features(X: Any, n_in: int | None, dtype: Any, who: str) -> HostArray:
 def _surely_finite(x: HostArray) -> bool:
     """Whether Σ x² is finite, in one pass without a temporary. It may also overflow for finite values."""
     flat = x.reshape(-1)
-    return math.isfinite(np.dot(flat, flat))
+    return math.isfinite(np.vdot(flat, flat))  # unlike np.dot it warns of no overflow
 
 
 def as_array(x: Any, what: str) -> HostArray:

@@ -75,6 +75,8 @@ def test_quiet_arithmetic_silences_overflow_within_and_restores_what_was() -> No
             assert np.exp(np.float32(1e4)) == np.inf
             assert np.isnan(np.float32(np.inf) - np.float32(np.inf))
             assert np.getbufsize() < size
+        with np.errstate(all="raise"), quiet_arithmetic():
+            assert np.exp(np.float32(-1e4)) == 0
         with pytest.raises(RuntimeWarning):
             np.exp(np.float32(1e4))
     assert (np.getbufsize(), np.geterr()) == (size, state)

@@ -28,7 +28,7 @@ _KEPT_TILES = 1024
 @contextmanager
 def quiet_arithmetic() -> Iterator[None]:
     """Within, in this thread, NumPy warns of no overflow or NaN (`check_finite` decides) and takes small buffers."""
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # leaving it sets the old buffer size again
+    with np.errstate(all="ignore"):  # leaving it sets the old buffer size again
         np.setbufsize(_UFUNC_BUFFER)
         yield
 
