@@ -144,19 +144,25 @@ def plot_time(cases: list[CaseResult]) -> Figure:
 def plot_roofline(operations: list[OperationResult], ceiling: Ceilings) -> Figure:
     """Left: FLOP/s over FLOP/byte under the measured roof. Right: the share of the roof that each operation reaches.
 
-    Operations without arithmetic (a gather) stand on the right alone.
+    On the left are all shapes, on the right the largest of each operation. Operations without arithmetic (a gather)
+    stand on the right alone.
     """
-    figure = make_figure(_WIDTH, max(0.235 * len(operations) + 1.5, 3.6))
+    largest: dict[str, OperationResult] = {}
+    for operation in operations:
+        known = largest.setdefault(operation.operation, operation)
+        if operation.bytes > known.bytes:
+            largest[operation.operation] = operation
+    listed = list(largest.values())
+    figure = make_figure(_WIDTH, max(0.235 * len(listed) + 1.5, 3.6))
     roof, shares = figure.subplots(1, 2)
     used = [bound for bound in _BOUND_LOOKS if any(o.bound == bound for o in operations)]
     _draw_roof(roof, operations, ceiling)
-    for row, operation in enumerate(operations):
+    for operation in operations:
         color, marker = _BOUND_LOOKS[operation.bound]
-        seconds = operation.warm.median
         if operation.flops:
             roof.plot(
                 operation.flops / operation.bytes,
-                operation.flops / seconds / 1e9,
+                operation.flops / operation.warm.median / 1e9,
                 marker=marker,
                 color=color,
                 markersize=6,
@@ -164,13 +170,15 @@ def plot_roofline(operations: list[OperationResult], ceiling: Ceilings) -> Figur
                 markeredgewidth=0.6,
                 linestyle="none",
             )
-        part = roof_seconds(operation, ceiling) / seconds
+    for row, operation in enumerate(listed):
+        color, marker = _BOUND_LOOKS[operation.bound]
+        part = roof_seconds(operation, ceiling) / operation.warm.median
         shares.plot([0.001, part], [row, row], color="#cccccc", linewidth=1.0, zorder=1)
         shares.plot(part, row, marker=marker, color=color, markersize=6, linestyle="none", zorder=2)
-    shares.set_yticks(range(len(operations)), [f"{o.operation}  {o.shape}" for o in operations], fontsize=8)
-    shares.set_ylim(len(operations) - 0.5, -0.5)
+    shares.set_yticks(range(len(listed)), [f"{o.operation}  {o.shape}" for o in listed], fontsize=8)
+    shares.set_ylim(len(listed) - 0.5, -0.5)
     shares.set_xscale("log")
-    lowest = min(roof_seconds(o, ceiling) / o.warm.median for o in operations)
+    lowest = min(roof_seconds(o, ceiling) / o.warm.median for o in listed)
     shares.set_xlim(10 ** math.floor(math.log10(min(lowest, 0.09))), 3.0)
     shares.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if value >= 0.01 else f"{value:.1%}")
     shares.axvline(1.0, color="black", linewidth=1.1)

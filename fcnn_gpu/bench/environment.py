@@ -126,7 +126,10 @@ def worker_environment(
         beyond = _numpy_features_beyond_avx2()
         if beyond:
             changed["NPY_DISABLE_CPU_FEATURES"] = " ".join(beyond)
-        notes.append("Every library was restricted to AVX2 (instructions='avx2').")
+        notes.append(
+            "Every library was restricted to AVX2 (instructions='avx2') as far as it can be: JAX's matrix products "
+            "come from a library that does not heed XLA's limit, so nothing follows from a comparison with JAX."
+        )
     present = {name: inherited[name] for name in RESTRICTING if name in inherited}
     removed = {} if settings.keep_environment else {n: v for n, v in present.items() if changed.get(n) != v}
     if settings.keep_environment and present:
