@@ -21,7 +21,6 @@ from . import _tape
 
 abs = numpy.abs
 add = numpy.add
-bitwise_and = numpy.bitwise_and
 copyto = numpy.copyto
 divide = numpy.divide
 dot = numpy.dot
@@ -88,7 +87,7 @@ def __getattr__(name: str) -> Any:
 
 # Recording. A call by position is half as long as one that names its out; maximum and minimum insist on the name.
 
-_ELEMENTWISE = "abs add bitwise_and divide dot exp expm1 greater greater_equal log log1p matmul multiply negative sign"
+_ELEMENTWISE = "abs add divide dot exp expm1 greater greater_equal log log1p matmul multiply negative sign"
 _BY_POSITION = [*_ELEMENTWISE.split(), "sqrt", "subtract", "tanh", "vecdot", "erf"]
 _BY_NAME = ["maximum", "minimum"]
 _IN_PLACE = ["copyto", "put"]

@@ -45,7 +45,7 @@ class Tape:
         self._calls.append(call)
 
     def add_of_python(self, call: Callable[[], object]) -> None:
-        """Write down a call that may decide something, so that `stop_if` must ask again after it."""
+        """Write down a call that may decide something, so that `stop_unless_negative` must ask again after it."""
         self._asked = None
         self.add(call)
 
