@@ -39,14 +39,22 @@ def emulated_ops() -> Ops:
 
 
 @functools.cache
-def cuda_ops() -> Ops:
-    """`CupyOps` on CUDA device 0; skips the test, saying which link fails, where there is none."""
-    from fcnn_gpu.backend._cupy import make_cupy_ops
+def no_cuda_device() -> str | None:
+    """Which link to CUDA device 0 fails, or None if it can be used."""
     from fcnn_gpu.backend._probe import failing_link, probe_links
 
     failed = failing_link(probe_links(0))
-    if failed is not None:
-        pytest.skip(f"no CUDA device: {failed.sentence()}")
+    return None if failed is None else f"no CUDA device: {failed.sentence()}"
+
+
+@functools.cache
+def cuda_ops() -> Ops:
+    """`CupyOps` on CUDA device 0; skips the test, saying which link fails, where there is none."""
+    reason = no_cuda_device()
+    if reason:
+        pytest.skip(reason)
+    from fcnn_gpu.backend._cupy import make_cupy_ops
+
     return make_cupy_ops(0)
 
 

@@ -194,7 +194,7 @@ class HostDevice:
         arguments: Sequence[Argument],
     ) -> None:
         library = self._library(kernel.stem)
-        regions = _merged([a for a in arguments if isinstance(a.value, np.ndarray)])
+        regions = merged_regions([a for a in arguments if isinstance(a.value, np.ndarray)])
         buffers = (_Buffer * max(1, len(regions)))(*(region.buffer() for region in regions))
         alive: list[Any] = []
         marshalled = (_Argument * max(1, len(arguments)))()
@@ -238,7 +238,7 @@ def _stacks(library: _Library) -> int:
     return _STACKS[0]
 
 
-class _Region:
+class Region:
     """A stretch of host memory that one or several arguments lie in."""
 
     def __init__(self, begin: int, end: int, argument: Argument) -> None:
@@ -255,7 +255,7 @@ class _Region:
         return _Buffer(name, self.begin, self.end - self.begin, self.alignment_offset, self.writable)
 
 
-def _merged(arguments: Sequence[Argument]) -> list[_Region]:
+def merged_regions(arguments: Sequence[Argument]) -> list[Region]:
     """One region per stretch of memory: arrays that overlap share it, as they would on a device."""
     spans = []
     for argument in arguments:
@@ -263,18 +263,18 @@ def _merged(arguments: Sequence[Argument]) -> list[_Region]:
         begin = array.ctypes.data
         last = sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) if array.size else 0
         spans.append((begin, begin + (last + array.itemsize if array.size else 0), argument))
-    regions: list[_Region] = []
+    regions: list[Region] = []
     for begin, end, argument in sorted(spans, key=lambda s: s[:2]):
         if regions and begin < regions[-1].end:
             regions[-1].end = max(end, regions[-1].end)
             regions[-1].names.append(argument.parameter.name)
             regions[-1].writable |= not argument.parameter.is_const
         else:
-            regions.append(_Region(begin, end, argument))
+            regions.append(Region(begin, end, argument))
     return regions
 
 
-def _marshalled(argument: Argument, regions: list[_Region], alive: list[Any]) -> _Argument:
+def _marshalled(argument: Argument, regions: list[Region], alive: list[Any]) -> _Argument:
     name = argument.parameter.name.encode()
     if isinstance(argument.value, np.ndarray):
         begin = argument.value.ctypes.data

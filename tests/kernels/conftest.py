@@ -1,22 +1,53 @@
-"""Fixtures of the kernel tests: a launcher whose device executes the .cu text on the CPU."""
+"""Fixtures of the kernel tests: a launcher whose device executes the .cu text on the CPU, and one on a GPU."""
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from fcnn_gpu.backend._kernels import Launcher
+from fcnn_gpu.backend._kernels import CudaDevice, Launcher
+from tests.conftest import no_cuda_device
 from tests.cuda_on_cpu import HostDevice, missing_compiler
 
+from .cuda_copies import CopiesOnDevice, ExactMemory, PooledMemory
 
-@pytest.fixture(scope="session")
-def make_launcher() -> Callable[..., Launcher]:
-    """Launchers of one host device: `make_launcher(block=64, max_blocks=3)`."""
+EXACT = "FCNN_TEST_EXACT_ALLOCATIONS"
+"""Set by `gpu_report.py --sanitizer`: every argument in an allocation of its own length."""
+
+
+@functools.cache
+def emulation() -> HostDevice:
+    """The kernels' text, executed on the CPU; skips the test where no C++ compiler is to be had."""
     reason = missing_compiler()
     if reason:
         pytest.skip(reason)
-    device = HostDevice()
+    return HostDevice()
+
+
+@functools.cache
+def gpu() -> CopiesOnDevice:
+    """CUDA device 0, over host arrays; skips the test, saying which link fails, where there is none."""
+    reason = no_cuda_device()
+    if reason:
+        pytest.skip(reason)
+    import cupy
+
+    memory = ExactMemory(cupy) if os.environ.get(EXACT) else PooledMemory(cupy)
+    return CopiesOnDevice(CudaDevice(cupy), memory)
+
+
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(emulation, id="emulated"), pytest.param(gpu, id="cuda", marks=pytest.mark.gpu)],
+)
+def make_launcher(request: pytest.FixtureRequest) -> Callable[..., Launcher]:
+    """Launchers of one device, the CPU emulation or a GPU: `make_launcher(block=64, max_blocks=3)`."""
+    make: Any = request.param
+    device = make()
     return lambda **options: Launcher(device, **options)
 
 
@@ -24,3 +55,9 @@ def make_launcher() -> Callable[..., Launcher]:
 def launcher(make_launcher: Callable[..., Launcher]) -> Launcher:
     """A launcher with the default block size."""
     return make_launcher()
+
+
+@pytest.fixture(scope="session")
+def host_launcher() -> Launcher:
+    """On the CPU emulation alone: what would break a GPU's context for every test after it."""
+    return Launcher(emulation())

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fcnn_gpu._types import HostArray
+from tests.tolerances import FLUSHED
+from tests.tolerances import UNIT as UNIT_ROUNDOFF
 
 BLOCKS = (32, 64, 128, 256, 1024)
 """Block sizes at which every kernel without a fixed one must be right."""
@@ -16,14 +18,6 @@ BLOCKS = (32, 64, 128, 256, 1024)
 BFLOAT16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
 FLOATS: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float64))
 HALVES: tuple[np.dtype[Any], ...] = (np.dtype(np.float16), BFLOAT16)
-
-UNIT_ROUNDOFF: dict[str, float] = {
-    "float64": 2.0**-53,
-    "float32": 2.0**-24,
-    "float16": 2.0**-11,
-    "bfloat16": 2.0**-8,
-}
-"""Largest relative error of one rounding to nearest, by dtype."""
 
 
 def poisoned(shape: int | tuple[int, ...], dtype: DTypeLike, order: str = "F") -> HostArray:
@@ -44,12 +38,14 @@ def assert_rounded(
     """`actual` equals `exact`, computed in float64, up to so many roundings.
 
     One rounding of the result to actual's dtype, and `roundings` roundings in the type that the arithmetic ran in,
-    each relative to |exact| + scale (the size of what was added up, where terms cancel).
+    each relative to |exact| + scale (the size of what was added up, where terms cancel). Where float does the
+    arithmetic, numbers below its smallest normal one may be 0: a GPU flushes them.
     """
     assert actual.shape == exact.shape, f"{actual.shape} instead of {exact.shape}"
     wide = actual.astype(np.float64)
     store, compute = UNIT_ROUNDOFF[actual.dtype.name], UNIT_ROUNDOFF[accumulator(actual.dtype).name]
     tiny = float(ml_dtypes.finfo(actual.dtype).smallest_subnormal)
+    tiny += FLUSHED if accumulator(actual.dtype) == np.float32 else 0.0
     bound = (store + roundings * compute) * (np.abs(exact) + scale) * 1.01 + tiny
     same = (wide == exact) | (np.isnan(wide) & np.isnan(exact))
     with np.errstate(invalid="ignore"):

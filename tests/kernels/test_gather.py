@@ -98,11 +98,13 @@ def test_any_grid(make_launcher: Callable[..., Launcher], block: int, max_blocks
 
 
 @pytest.mark.parametrize(("order", "cursor"), [([0, 5], 0), ([0, -1], 0), ([0, 1], 1), ([0, 1], -1)])
-def test_an_index_outside_of_the_samples_stops_the_launch(launcher: Launcher, order: list[int], cursor: int) -> None:
+def test_an_index_outside_of_the_samples_stops_the_launch(
+    host_launcher: Launcher, order: list[int], cursor: int
+) -> None:
     X, out = samples(5, 2, BFLOAT16), poisoned((2, 2), BFLOAT16, "C")
     arguments = [5, 2, 2, 2, X, np.array(order), np.array([cursor]), out]
     with pytest.raises(KernelFault, match="__trap"):
-        launcher.launch("gather", "gather_rows", (BFLOAT16,), arguments, threads=4)
+        host_launcher.launch("gather", "gather_rows", (BFLOAT16,), arguments, threads=4)
 
 
 @pytest.mark.parametrize("target", FLOATS, ids=str)
