@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +32,7 @@ class Run:
         validation: EvaluationData | None,
         shuffle: bool,
         drop_last: bool,
+        capture: bool,
     ) -> None:
         self.trainer, self.data, self.validation = trainer, data, validation
         self._targets_host = targets_host
@@ -40,10 +41,10 @@ class Run:
         ops = model.ops
         self._n_seen = trainer.steps_per_epoch * data.batch_size if drop_last else data.n_samples
         self._state = [(array, ops.copy(array)) for layer in model.walk() for array in layer.state().values()]
-        self._step = TrainingStep(model, trainer.loss, trainer.optimizer, data, keep_outputs=bool(trainer.metrics))
-        self._full = self._step.program(data.batch_size)
-        left_over = self._n_seen % data.batch_size
-        self._last = self._step.program(left_over) if left_over else self._full
+        keep_outputs = bool(trainer.metrics)
+        self._step = TrainingStep(model, trainer.loss, trainer.optimizer, data, keep_outputs, capture)
+        self._programs: dict[tuple[int, int, bool], Callable[[], None]] = {}
+        self._rates = np.full(trainer.steps_per_epoch, np.nan)
         self._learning_rate = float("nan")
         self._seconds = 0.0
         self._order = np.zeros(0, np.int64)
@@ -58,30 +59,46 @@ class Run:
         self._random_step = int(ops.to_numpy(model.random_step)[0])
         self._first_step = int(ops.to_numpy(trainer.optimizer.control.step)[0])
         self._keep_state()
-        schedule = trainer.optimizer.schedule
-        n_steps = trainer.steps_per_epoch
+        n_steps, n_done = trainer.steps_per_epoch, 0
         watched, failed_step = not ops.asynchronous, trainer.optimizer.control.failed_step
-        finished = True
         start = tick = time.perf_counter()
-        for i in range(n_steps):
-            self._set_learning_rate(schedule(epoch - 1 + i / n_steps, float(trainer.n_epochs)))
-            (self._last if i == n_steps - 1 else self._full)()
+        for program, n in self._epoch_programs(scheduled=self._set_learning_rates(epoch)):
+            program()
+            n_done += n
             if watched and (failed_step[0] >= 0 or self._state):
                 self._check_health(epoch)
             if interrupted():
-                finished = i == n_steps - 1
                 break
             now = time.perf_counter()
             if now - tick >= _TICK_SECONDS:
                 tick = now
                 self._check_health(epoch)
-                loss = float(ops.to_numpy(self._step.total)[0]) / min((i + 1) * data.batch_size, self._n_seen)
+                loss = float(ops.to_numpy(self._step.total)[0]) / min(n_done * data.batch_size, self._n_seen)
                 for observer in observers:
-                    observer.on_tick(trainer, i + 1, n_steps, loss)
+                    observer.on_tick(trainer, n_done, n_steps, loss)
         self._check_health(epoch)
         ops.synchronize()
         self._seconds = time.perf_counter() - start
-        return finished
+        return n_done == n_steps
+
+    def _epoch_programs(self, scheduled: bool) -> Iterator[tuple[Callable[[], None], int]]:
+        """The programs of an epoch in order, each with the number of its steps."""
+        size = self.data.batch_size
+        n_full, left_over = divmod(self._n_seen, size)
+        at_once = min(self.trainer.model.ops.steps_per_capture, n_full)
+        n_calls, n_single = divmod(n_full, at_once)
+        for _ in range(n_calls):
+            yield self._program(size, at_once, scheduled), at_once
+        for _ in range(n_single):
+            yield self._program(size, 1, scheduled), 1
+        if left_over:
+            yield self._program(left_over, 1, scheduled), 1
+
+    def _program(self, batch: int, n_steps: int, scheduled: bool) -> Callable[[], None]:
+        key = batch, n_steps, scheduled
+        if key not in self._programs:
+            self._programs[key] = self._step.program(*key)
+        return self._programs[key]
 
     def record(self, epoch: int) -> dict[str, float]:
         """The epoch's line of the history."""
@@ -102,10 +119,20 @@ class Run:
         }
         return record
 
-    def _set_learning_rate(self, rate: float) -> None:
-        if rate != self._learning_rate:
-            self.trainer.optimizer.set_learning_rate(rate)
-            self._learning_rate = rate
+    def _set_learning_rates(self, epoch: int) -> bool:
+        """Put the epoch's learning rates on the device; whether they differ, so that each step must take its own.
+
+        A rate that stays is written once: what a callback sets in its place (`set_learning_rate`) then holds.
+        """
+        schedule, n_steps, n_epochs = self.trainer.optimizer.schedule, len(self._rates), float(self.trainer.n_epochs)
+        self._rates[:] = [schedule(epoch - 1 + i / n_steps, n_epochs) for i in range(n_steps)]
+        differ = bool((self._rates != self._rates[0]).any())
+        if differ:
+            self._step.set_learning_rates(self._rates)
+        elif self._rates[0] != self._learning_rate:
+            self.trainer.optimizer.set_learning_rate(float(self._rates[0]))
+        self._learning_rate = float(self._rates[-1])
+        return differ
 
     def _keep_state(self) -> None:
         """Copy the running statistics: a pass that overflows spoils them before its loss shows it."""
@@ -135,4 +162,4 @@ class Run:
         ops.fill(model.random_step, self._random_step + succeeded)
         self._restore_state()
         ops.fill(control.failed_step, -1)
-        raise DivergenceError(epoch, succeeded + 1, fault, self._learning_rate)
+        raise DivergenceError(epoch, succeeded + 1, fault, float(self._rates[succeeded]))

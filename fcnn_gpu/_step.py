@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ._types import Array, HostArray
 from .data import DeviceData
 from .losses import Loss
 from .model import Sequential, consists_of_primitives
@@ -17,23 +18,45 @@ class TrainingStep:
 
     `losses` (batch_size,) holds the last batch's, `total` float64 (1,) their sum since it was last set to zero, and
     `outputs` (n_samples, n_outputs), with `keep_outputs`, every sample's raw outputs in the order they were visited.
+    Without `capture` every call of a program makes its steps' calls anew, with the same results.
     """
 
     def __init__(
-        self, model: Sequential, loss: Loss, optimizer: Optimizer, data: DeviceData, keep_outputs: bool = False
+        self,
+        model: Sequential,
+        loss: Loss,
+        optimizer: Optimizer,
+        data: DeviceData,
+        keep_outputs: bool = False,
+        capture: bool = True,
     ) -> None:
         ops = model.ops
         self.model, self.loss, self.optimizer, self.data = model, loss, optimizer, data
         self.losses = ops.empty(data.batch_size, model.dtype)
         self.total = ops.zeros(1, np.float64)
         self.outputs = ops.empty((data.n_samples, model.n_out), model.dtype) if keep_outputs else None
+        self._capture = capture
+        self._rates: Array | None = None
+        self._next_rate = ops.zeros(1, np.int64)
 
-    def program(self, batch: int) -> Callable[[], None]:
-        """One step over the next `batch` samples: a function without arguments that may be called any number of times.
+    def set_learning_rates(self, rates: HostArray) -> None:
+        """The learning rates, float64 (n_steps,), of the next steps of `scheduled` programs; always as many of them."""
+        ops = self.model.ops
+        if self._rates is None:
+            self._rates = ops.empty(len(rates), np.float64)
+        ops.assign(self._rates, rates)
+        ops.fill(self._next_rate, 0)
+
+    def program(self, batch: int, n_steps: int = 1, scheduled: bool = False) -> Callable[[], None]:
+        """Steps over the next `n_steps` batches: a function without arguments that may be called any number of times.
 
         Where it reads from lives in `data.cursor`, which it advances; the data set's order is `data.start_epoch`'s.
+        A `scheduled` program gives each step the next of the rates of `set_learning_rates`.
         It is captured, and anew after a layer or the loss has been given another setting (`layer.p = 0.2`).
         """
+        rates = self._rates
+        if scheduled and rates is None:
+            raise RuntimeError("A scheduled program needs set_learning_rates(...) before it.")
         model, loss, optimizer, data = self.model, self.loss, self.optimizer, self.data
         ops, control = model.ops, optimizer.control
         arrays = model.batch_arrays(batch, training=True)
@@ -42,6 +65,8 @@ class TrainingStep:
         losses, total, outputs = self.losses[:batch], self.total, self.outputs
 
         def step() -> None:
+            if scheduled:
+                ops.take_next(rates, self._next_rate, control.learning_rate)
             data.gather(views)
             Z = model.forward_pass(A0, arrays, training=True)
             loss.compute(ops, Z, views.targets, views.sample_weight, losses, arrays.output_gradient)
@@ -53,14 +78,18 @@ class TrainingStep:
             optimizer.step()
             ops.advance(data.cursor, batch)
 
-        replay, n_changes = step, -1
+        def steps() -> None:
+            for _ in range(n_steps):
+                step()
+
+        replay, n_changes = steps, -1
 
         def run() -> None:
             nonlocal replay, n_changes
             n_now = model.n_changes + loss.n_changes
             if n_now != n_changes:
-                known = model.consists_of_primitives and consists_of_primitives(loss, optimizer)
-                replay, n_changes = ops.capture(step) if known else step, n_now
+                known = self._capture and model.consists_of_primitives and consists_of_primitives(loss, optimizer)
+                replay, n_changes = ops.capture(steps) if known else steps, n_now
             model.forget_forward()
             replay()
 

@@ -89,6 +89,7 @@ class Trainer:
         drop_last: bool = False,
         progress: bool = True,
         callbacks: Sequence[Callback] = (),
+        capture: bool = True,
     ) -> History:
         """Train for `epochs` passes over X (n_samples, n_in) and y; returns the `History` (also `trainer.history`).
 
@@ -101,6 +102,8 @@ class Trainer:
             shuffle: visit the samples in an order drawn anew each epoch from the seed.
             drop_last: leave out the last batch of an epoch if it is smaller than the others.
             progress: show a progress bar where there is a terminal.
+            capture: record the training step once (as a CUDA graph on a GPU, as a list of NumPy calls on a CPU) and
+                replay it. False makes every call anew, with the same results, more slowly: for debugging.
 
         Ctrl-C ends the run after the step under way, with the weights as they are and `history.stopped_by` "interrupt";
         pressed twice it raises KeyboardInterrupt. Raises ValueError or TypeError for unusable arguments before anything
@@ -108,7 +111,8 @@ class Trainer:
         """
         epochs = check_integer("fit(epochs)", epochs, low=1)
         batch_size = check_integer("fit(batch_size)", batch_size, low=1)
-        for name, flag in (("shuffle", shuffle), ("drop_last", drop_last), ("progress", progress)):
+        flags = {"shuffle": shuffle, "drop_last": drop_last, "progress": progress, "capture": capture}
+        for name, flag in flags.items():
             check_bool(f"fit({name})", flag)
         observers = [*check_callbacks(callbacks), *([ProgressBar()] if progress else [])]
         train, validation = self._prepare(X, y, validation_data, validation_split, sample_weight, class_weight)
@@ -128,7 +132,7 @@ class Trainer:
                 self._check_monitors()
                 self.stop_reason = None
                 self.history = history = History()
-                run = Run(self, data, train[1], held_out, shuffle, drop_last)
+                run = Run(self, data, train[1], held_out, shuffle, drop_last, capture)
                 for observer in observers:
                     observer.on_train_begin(self)
                     ends.callback(observer.on_train_end, self, history)

@@ -4,14 +4,19 @@
 functions and operators on it (a primitive must launch a kernel instead), and turning it into a Python number. The
 matrix products go through `CublasGemm` into a column-major BLAS written in NumPy, which sees addresses and leading
 dimensions only, as cuBLAS does.
+
+A graph is a list of what would have been queued, in order: while one is recorded nothing is executed, and what a CUDA
+stream capture forbids (allocating, copying from or to the host, waiting) is an error.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -20,8 +25,33 @@ import numpy as np
 from fcnn_gpu._types import Array, HostArray
 from fcnn_gpu.backend._cupy import CupyOps
 from fcnn_gpu.backend._gemm import CublasGemm
-from fcnn_gpu.backend._kernels import Launcher
+from fcnn_gpu.backend._kernel_source import Instance, Kernel
+from fcnn_gpu.backend._kernels import Argument, Launcher
 from tests.cuda_on_cpu import HostDevice
+
+
+class CaptureFault(Exception):
+    """Something that a CUDA stream capture does not allow happened within one."""
+
+
+class _Recording(threading.local):
+    graph: list[Callable[[], object]] | None = None
+
+
+_recording = _Recording()
+
+
+def queued(work: Callable[[], object]) -> None:
+    """Do `work` as the device would: now, or, while this thread records a graph, when that is launched."""
+    if _recording.graph is None:
+        work()
+    else:
+        _recording.graph.append(work)
+
+
+def forbidden_in_capture(what: str) -> None:
+    if _recording.graph is not None:
+        raise CaptureFault(f"{what} while a graph was being recorded.")
 
 
 class DeviceArray(np.ndarray[Any, Any]):
@@ -41,6 +71,19 @@ class DeviceArray(np.ndarray[Any, Any]):
             raise TypeError("An element of a device array was read on the host: that waits for the device.")
         return super().__getitem__(key)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if isinstance(value, np.ndarray) and not isinstance(value, DeviceArray):
+            raise TypeError("A host array was assigned to a device array: CuPy refuses that.")
+        target = super().__getitem__(key) if key is not Ellipsis else self
+        queued(partial(np.copyto, on_host(target), on_host(value) if isinstance(value, np.ndarray) else value))
+
+    def fill(self, value: Any) -> None:
+        queued(partial(on_host(self).fill, value))
+
+    def copy(self, order: Any = "C") -> Any:
+        forbidden_in_capture("An array was copied into new memory")
+        return super().copy(order)
+
 
 def on_host(x: Array) -> HostArray:
     """The memory of a device array as a plain NumPy array."""
@@ -52,29 +95,33 @@ class _Library:
 
     @staticmethod
     def empty(shape: Any, dtype: Any) -> DeviceArray:
+        forbidden_in_capture("Device memory was allocated")
         out = np.empty(shape, dtype)
         out.reshape(-1).view(np.uint8)[:] = 0xFF  # what a fresh device array holds is nobody's zero
         return out.view(DeviceArray)
 
     @staticmethod
     def zeros(shape: Any, dtype: Any) -> DeviceArray:
+        forbidden_in_capture("Device memory was allocated")
         return np.zeros(shape, dtype).view(DeviceArray)
 
     @staticmethod
     def ones(shape: Any, dtype: Any) -> DeviceArray:
+        forbidden_in_capture("Device memory was allocated")
         return np.ones(shape, dtype).view(DeviceArray)
 
     @staticmethod
     def ascontiguousarray(x: Array, dtype: Any = None) -> DeviceArray:
+        forbidden_in_capture("Device memory was allocated")
         return np.ascontiguousarray(on_host(x), dtype).view(DeviceArray)
 
     @staticmethod
     def add(x: Array, y: Array, out: Array) -> None:
-        np.add(on_host(x), on_host(y), out=on_host(out))
+        queued(partial(np.add, on_host(x), on_host(y), out=on_host(out)))
 
     @staticmethod
     def multiply(x: Array, factor: float, out: Array) -> None:
-        np.multiply(on_host(x), factor, out=on_host(out))
+        queued(partial(np.multiply, on_host(x), factor, out=on_host(out)))
 
 
 class EmulatedRuntime:
@@ -87,6 +134,8 @@ class EmulatedRuntime:
         self.device = device
         self.name = f"cupy:{device}"
         self.switches = 0
+        self.graph_sizes: list[int] = []
+        self.launches = 0
 
     def is_current(self) -> bool:
         return EmulatedRuntime.current == self.device
@@ -104,15 +153,39 @@ class EmulatedRuntime:
         return isinstance(x, DeviceArray)
 
     def to_device(self, x: Any) -> Array:
-        return x if isinstance(x, DeviceArray) else np.array(x, order="K").view(DeviceArray)
+        if isinstance(x, DeviceArray):
+            return x
+        forbidden_in_capture("A host array was copied to the device")
+        return np.array(x, order="K").view(DeviceArray)
 
     def to_host(self, x: Array) -> HostArray:
+        forbidden_in_capture("A device array was copied to the host")
         return np.array(on_host(x), order="A")
 
     def synchronize(self) -> None:
-        """A kernel on the CPU has ended when its launch returns."""
+        forbidden_in_capture("The device was waited for")  # a kernel on the CPU has ended when its launch returns
+
+    def is_recording(self) -> bool:
+        return _recording.graph is not None
+
+    def record(self, fn: Callable[[], None]) -> Callable[[], None]:
+        assert _recording.graph is None
+        graph = _recording.graph = []
+        try:
+            fn()
+        finally:
+            _recording.graph = None
+        self.graph_sizes.append(len(graph))
+
+        def launch() -> None:
+            self.launches += 1
+            for work in graph:
+                work()
+
+        return launch
 
     def stopwatch(self) -> Callable[[], float]:
+        forbidden_in_capture("A stopwatch was started")
         start = time.perf_counter()
         return lambda: time.perf_counter() - start
 
@@ -168,8 +241,28 @@ def emulated_gemm() -> CublasGemm:
     return CublasGemm(cublas, lambda: 1234, lambda x: int(x.ctypes.data))
 
 
+class QueueingDevice(HostDevice):
+    """Kernels executed on the CPU: at once, or, while a graph is recorded, whenever it is launched."""
+
+    def run(
+        self,
+        kernel: Kernel,
+        instance: Instance,
+        grid: int,
+        block: int,
+        shared: int,
+        arguments: Sequence[Argument],
+    ) -> None:
+        queued(partial(super().run, kernel, instance, grid, block, shared, list(arguments)))
+
+
 def make_emulated_ops(device: int = 0, **launcher_options: Any) -> CupyOps:
     """`CupyOps` whose device is this CPU."""
-    kernels = HostDevice()
+    kernels = QueueingDevice()
     kernels.array_type = DeviceArray  # a host array in a launch is an error, as on a GPU
-    return CupyOps(EmulatedRuntime(device), Launcher(kernels, **launcher_options), emulated_gemm())
+    gemm = emulated_gemm()
+    return CupyOps(
+        EmulatedRuntime(device),
+        Launcher(kernels, **launcher_options),
+        lambda *args: queued(partial(gemm, *args)),
+    )

@@ -50,15 +50,15 @@ def _memory(
     weights = rng.uniform(0.5, 2.0, n).astype(dtype) if weighted else None
     data = DeviceData(model.ops, X, prepared, weights, BATCH)
     trainer.n_epochs, trainer.steps_per_epoch = 1, 3
-    run = Run(trainer, data, prepared, None, True, False)
+    run = Run(trainer, data, prepared, None, True, False, True)
+    scheduled = run._set_learning_rates(1)
     data.start_epoch(epoch_order(n, 0, 0, True))
 
     def steps(n_steps: int) -> None:
         for i in range(n_steps):
             if i % 3 == 0:
                 model.ops.fill(data.cursor, 0)
-            run._set_learning_rate(trainer.optimizer.schedule(i / n_steps, 1.0))
-            (run._last if i % 3 == 2 else run._full)()
+            run._program(BATCH // 2 if i % 3 == 2 else BATCH, 1, scheduled)()
 
     with quiet_arithmetic():
         gc.collect()

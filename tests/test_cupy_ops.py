@@ -50,15 +50,6 @@ def test_scratch_is_reused_and_belongs_to_the_tag(ops: Ops) -> None:
     np.testing.assert_array_equal(ops.to_numpy(ops.scratch("a", 10, np.float32)), np.ones(10))
 
 
-def test_capture_gives_the_function_itself(ops: Ops) -> None:
-    counter = ops.asarray(np.array([0]))
-    replay = ops.capture(lambda: ops.advance(counter, 2))
-    replay()
-    replay()
-    ops.synchronize()
-    assert ops.to_numpy(counter).tolist() == [4]
-
-
 def test_the_stopwatch_covers_the_work_since_its_start(ops: Ops) -> None:
     x = ops.zeros(1000, np.float32)
     outer = ops.stopwatch()

@@ -110,11 +110,12 @@ def test_the_rate_changes_within_an_epoch_and_the_history_has_the_last() -> None
     seen: list[float] = []
 
     class Spy(fcnn.SGD):
-        def set_learning_rate(self, value: float) -> None:
-            seen.append(value)
-            super().set_learning_rate(value)
+        def step(self) -> None:
+            seen.append(float(self.control.learning_rate[0]))
+            super().step()
 
-    history = fcnn.Trainer(model, optimizer=Spy(Linear(1.0))).fit(X, y, epochs=2, batch_size=10, progress=False)
+    trainer = fcnn.Trainer(model, optimizer=Spy(Linear(1.0)))
+    history = trainer.fit(X, y, epochs=2, batch_size=10, progress=False, capture=False)
     np.testing.assert_allclose(seen, [1 - i / 8 for i in range(8)])
     np.testing.assert_allclose(history["learning_rate"], [1 - 3 / 8, 1 - 7 / 8])
 

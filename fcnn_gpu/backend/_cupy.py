@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -24,6 +26,7 @@ class CupyRuntime:
         self._number = device
         self._device = cupy.cuda.Device(device)
         self._current: Callable[[], int] = cupy.cuda.runtime.getDevice
+        self._recording = threading.local()
 
     def is_current(self) -> bool:
         return self._current() == self._number
@@ -58,10 +61,54 @@ class CupyRuntime:
 
         return seconds
 
+    def is_recording(self) -> bool:
+        return getattr(self._recording, "active", False)
+
+    def record(self, fn: Callable[[], None]) -> Callable[[], None]:
+        cuda = self.xp.cuda
+        with self._device:
+            stream = cuda.Stream(non_blocking=True)  # the default stream cannot be captured
+            with stream, _refusing_allocations(cuda):
+                stream.begin_capture()
+                self._recording.active = True
+                try:
+                    fn()
+                except BaseException:
+                    with contextlib.suppress(cuda.runtime.CUDARuntimeError):  # it may have ended by the error itself
+                        stream.end_capture()
+                    raise
+                finally:
+                    self._recording.active = False
+                graph = stream.end_capture()
+
+        def launch() -> None:
+            if self.is_current():
+                graph.launch(cuda.get_current_stream())
+            else:
+                with self._device:
+                    graph.launch(cuda.get_current_stream())
+
+        return launch
+
     def describe(self) -> str:
         properties = self.xp.cuda.runtime.getDeviceProperties(self._number)
         gib = properties["totalGlobalMem"] / 2**30
         return f"{properties['name'].decode()} (device {self._number}, {gib:.0f} GiB, CuPy {self.xp.__version__})"
+
+
+def _refusing_allocations(cuda: Any) -> Any:
+    """Within, in this thread, an allocation of device memory raises RuntimeError."""
+
+    class Refusing(cuda.MemoryHook):
+        name = "fcnn_gpu: no allocation while a graph is recorded"
+
+        def malloc_preprocess(self, device_id: int, size: int, mem_size: int) -> None:
+            raise RuntimeError(
+                f"{size} bytes of device memory were asked for while a CUDA graph was being recorded; the graph would "
+                "go on using them after others have got them. Allocate before, or train with capture=False."
+            )
+
+    return Refusing()
 
 
 def _on_device(method: Method) -> Method:

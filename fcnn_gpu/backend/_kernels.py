@@ -13,7 +13,9 @@ import functools
 import importlib
 import math
 import numbers
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -138,7 +140,18 @@ class Launcher:
         if max_blocks < 1:
             raise ValueError(f"Launcher expects max_blocks of at least 1, got {max_blocks}.")
         self.max_blocks = max_blocks
+        self._per_thread = threading.local()
         self._plan = functools.lru_cache(maxsize=None)(_make_plan)
+
+    @contextmanager
+    def keeping(self, arrays: list[Any]) -> Iterator[None]:
+        """Within, the arrays that this thread launches kernels on are added to the list: a graph must keep them."""
+        before = getattr(self._per_thread, "kept", None)
+        self._per_thread.kept = arrays
+        try:
+            yield
+        finally:
+            self._per_thread.kept = before
 
     def prepare(self, stem: str, kernel: str, template: Sequence[Any]) -> None:
         """Compile an instance now, so that its first launch does not (warm-up before a graph is captured)."""
@@ -195,6 +208,9 @@ class Launcher:
             raise ValueError(f"{where}: threads or blocks must be an integer of at least 0, got {work!r}.")
         grid = -(-int(work) // n_threads) if threads is not None else int(work)
         if grid:
+            kept = getattr(self._per_thread, "kept", None)
+            if kept is not None:
+                kept.extend(a.value for a in checked if isinstance(a.value, self.device.array_type))
             self.device.run(plan.kernel, plan.instance, min(grid, self.max_blocks), n_threads, int(shared), checked)
 
     def _block(self, where: str, kernel: Kernel, asked: int | None) -> int:

@@ -27,3 +27,4 @@ class KernelOps(
     """All primitives on one CUDA device."""
 
     asynchronous = True
+    steps_per_capture = 8

@@ -24,6 +24,10 @@ class BatchKernels(DeviceOps):
             template = (X.dtype, out.dtype)
             self._launcher.launch("gather", "gather_rows_scaled", template, arguments, threads=out.size)
 
+    def take_next(self, table: Array, position: Array, out: Array) -> None:
+        arguments = [table.size, table, position, out]
+        self._launcher.launch("take_next", "take_next", (table.dtype,), arguments, threads=1)
+
     def store_rows(self, rows: Array, cursor: Array, out: Array) -> None:
         batch, n_samples = rows.shape[0], out.shape[0]
         n_columns = math.prod(out.shape[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -51,6 +52,16 @@ class Runtime(Protocol):
 
     def stopwatch(self) -> Callable[[], float]:
         """Start a stopwatch on the device; what it returns waits for the device and gives the seconds since."""
+
+    def is_recording(self) -> bool:
+        """Whether this thread is within `record`."""
+
+    def record(self, fn: Callable[[], None]) -> Callable[[], None]:
+        """What `fn` queues on the device, as one graph. Calling the result queues all of it on the current stream.
+
+        `fn` runs once, now, and nothing of what it queues is done. Raises RuntimeError if it allocates device memory:
+        the graph would go on using that memory after others have got it.
+        """
 
     def describe(self) -> str:
         """Device, memory and library in one phrase."""
@@ -108,11 +119,30 @@ class DeviceOps(Ops):
         return self._runtime.stopwatch()
 
     def capture(self, fn: Callable[[], None]) -> Callable[[], None]:
-        """`fn` itself: in this version every launch is made anew.
+        """A replayable form of `fn`, a function that calls primitives on arrays that stay the same.
 
-        CuPy's cuBLAS handle refuses to be captured into a CUDA graph; a replay needs a handle of our own.
+        The first call of a thread runs `fn` as it is: kernels are compiled, products tuned, scratch memory made. The
+        second records what `fn` queues into a CUDA graph and launches that, as do all later ones. Within another
+        capture it is `fn` itself, a part of the outer graph.
         """
-        return fn
+        runtime, launcher = self._runtime, self._launcher
+        graph: Callable[[], None] | None = None
+        kept: list[Any] = []  # the graph holds addresses alone: what lies there must live as long
+        warm: set[int] = set()
+
+        def run() -> None:
+            nonlocal graph
+            if graph is not None and not runtime.is_recording():
+                graph()
+            elif runtime.is_recording() or threading.get_ident() not in warm:
+                fn()
+                warm.add(threading.get_ident())
+            else:
+                with launcher.keeping(kept):
+                    graph = runtime.record(fn)
+                graph()
+
+        return run
 
     # What several kernels share
 

@@ -40,6 +40,8 @@ class ArrayOps:
     xp: Any = np
     asynchronous = False
     """Whether work is queued, so that reading a result waits for all of it."""
+    steps_per_capture = 1
+    """Training steps to capture as one program: more than one where beginning a program has a cost of its own."""
 
     def __init__(self) -> None:
         self._per_thread = threading.local()

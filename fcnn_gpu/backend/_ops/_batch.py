@@ -32,6 +32,16 @@ class BatchOps(ArrayOps):
             np.add(out, shift, out=out)
 
     @every_step
+    def take_next(self, table: Array, position: Array, out: Array) -> None:
+        """out[0] = table[position], position ← position + 1; the last number again once the table is at its end.
+
+        table (n,) and out (1,) of one floating dtype, n of at least 1; position int64 (1,).
+        """
+        i = int(position[0])
+        out[0] = table[min(i, table.size - 1)]
+        position[0] = i + 1
+
+    @every_step
     def store_rows(self, rows: Array, cursor: Array, out: Array) -> None:
         """out[cursor + j] = rows[j]: rows (batch, n) and out (n_samples, n) C-ordered, cursor int64 (1,)."""
         start = int(cursor[0])
