@@ -33,6 +33,14 @@ class Activation:
         """Whether f′ is computed from A = f(Z), so that A may overwrite Z; otherwise Z is kept."""
         return ELEMENTWISE[self.name].from_output
 
+    @property
+    def is_primitive(self) -> bool:
+        """Whether forward and backward are the backend's own functions of this name and slope, so that a layer may fuse
+        them with its products. A class that computes in a way of its own gives False."""
+        cls, own = type(self), Activation
+        unaltered = cls.forward is own.forward and cls.backward is own.backward and cls.from_output is own.from_output
+        return unaltered and self.name in ELEMENTWISE
+
     def forward(self, ops: Ops, Z: Array, b: Array | None, A: Array) -> None:
         """Z ← Z + b, A = f(Z); shapes (n, batch), b (n, 1) or None."""
         ops.bias_activation(Z, b, self.name, self.slope, A)

@@ -161,8 +161,45 @@ def _gemm(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) ->
     ops.gemm(Z, A.T, dW)
     ops.gemm(W.T, Z, dA)
     outputs = {"dW": ops.to_numpy(dW).copy()}
-    ops.gemm(Z, A.T, dW, accumulate=True)
-    return {**outputs, "Z": Z, "dA": dA, "2dW": dW}
+    ops.gemm(Z, A.T, dW, beta=1.0)
+    outputs["2dW"] = ops.to_numpy(dW).copy()
+    ops.gemm(Z, A.T, dW, alpha=-0.5, beta=0.25)
+    outputs["0"] = ops.to_numpy(dW).copy()
+    ops.gemm(Z, A.T, dW, alpha=0.5)
+    return {**outputs, "Z": Z, "dA": dA, "dW/2": dW}
+
+
+def _register_dense(kind: str) -> None:
+    @case("dense_forward", kind, tolerance="sum")
+    def forward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+        W, A0, b = normal(ops, rng, dtype, n, 7), normal(ops, rng, dtype, 7, batch), column(ops, rng, dtype, n)
+        Z, A, no_bias = (ops.matrix(n, batch, dtype) for _ in range(3))
+        ops.dense_forward(W, A0, b, kind, 0.3, Z, A)
+        outputs: Outputs = {"A": A}
+        if ELEMENTWISE[kind].from_output:
+            ops.dense_forward(W, A0, b, kind, 0.3, Z, Z)
+            outputs["in_place"] = Z
+        else:
+            outputs["Z"] = ops.to_numpy(Z).copy()
+        ops.dense_forward(W, A0, None, kind, 0.3, ops.matrix(n, batch, dtype), no_bias)
+        return {**outputs, "no_bias": no_bias}
+
+    @case("dense_backward", kind, tolerance="sum")
+    def backward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+        W, A0, dA = normal(ops, rng, dtype, n, 7), normal(ops, rng, dtype, 7, batch), normal(ops, rng, dtype, n, batch)
+        saved = normal(ops, rng, dtype, n, batch)
+        if ELEMENTWISE[kind].from_output:  # then it is a value of f
+            ops.bias_activation(saved, None, kind, 0.3, saved)
+        dZ, dA0 = ops.matrix(n, batch, dtype), ops.matrix(7, batch, dtype)
+        dW, alone = ops.matrix(n, 7, dtype), ops.matrix(n, 7, dtype)
+        db = ops.empty((n, 1), dtype)
+        ops.dense_backward(dA, saved, kind, 0.3, W, A0, dZ, alone)
+        ops.dense_backward(dA, saved, kind, 0.3, W, A0, dA, dW, db, dA0)
+        return {"dZ": dZ, "dA0": dA0, "dW": dW, "alone": alone, "db": db, "in_place": dA}
+
+
+for _kind in ELEMENTWISE:
+    _register_dense(_kind)
 
 
 def _register_tiled_matmul(kind: str) -> None:

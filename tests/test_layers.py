@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
+from fcnn_gpu.activations import LeakyReLU, ReLU
+from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.layers import LAYERS, Layer
 from fcnn_gpu.layers._base import Parameter
 
@@ -294,6 +297,74 @@ def test_names_and_configurations_stand_for_layers() -> None:
         "Dropout(0.5)",
         "LayerNorm()",
     ]
+
+
+class CallingOps(Ops):
+    """The NumPy backend, keeping which primitives layers called by themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    def dense_forward(self, *args: Any) -> None:
+        self.calls.append("dense_forward")
+        super().dense_forward(*args)
+
+    def dense_backward(self, *args: Any) -> None:
+        self.calls.append("dense_backward")
+        super().dense_backward(*args)
+
+    def softmax(self, *args: Any) -> None:
+        self.calls.append("softmax")
+        super().softmax(*args)
+
+
+@dataclass(frozen=True)
+class Steeper(LeakyReLU):
+    """A class of one's own that only sets the slope."""
+
+    @property
+    def slope(self) -> float:
+        return 0.5
+
+
+@dataclass(frozen=True)
+class Doubled(ReLU):
+    """A class of one's own that computes in its own way: 2·max(z, 0)."""
+
+    def forward(self, ops: Any, Z: Any, b: Any, A: Any) -> None:
+        super().forward(ops, Z, b, A)
+        ops.scale(A, 2.0, A)
+
+    def backward(self, ops: Any, dA: Any, saved: Any, dZ: Any, db: Any) -> None:
+        ops.scale(dA, 2.0, dA)
+        super().backward(ops, dA, saved, dZ, db)
+
+
+@pytest.mark.parametrize(
+    ("activation", "calls"),
+    [
+        ("relu", ["dense_forward", "dense_backward"]),
+        (None, ["dense_forward", "dense_backward"]),
+        (Steeper(), ["dense_forward", "dense_backward"]),
+        (Doubled(), []),
+        ("softmax", ["softmax"]),
+    ],
+)
+def test_dense_fuses_what_is_a_primitive_and_nothing_else(activation: Any, calls: list[str]) -> None:
+    ops = CallingOps()
+    X = np.random.default_rng(0).normal(size=(4, 5))
+    model = fcnn.Sequential([fcnn.Dense(3, activation=activation)], n_in=5, seed=0, dtype="float64", backend=ops)
+    A = model.forward(X, training=True)
+    Z = X @ model.layers[0].W.T  # type: ignore[attr-defined]
+    if isinstance(activation, Doubled):
+        np.testing.assert_allclose(A, 2 * np.maximum(Z, 0), rtol=1e-12)
+    if isinstance(activation, Steeper):
+        np.testing.assert_allclose(A, np.maximum(Z, Z / 2), rtol=1e-12)
+    model.backward(np.ones((4, 3)))
+    if isinstance(activation, Doubled):
+        np.testing.assert_allclose(model.layers[0].dW, (2.0 * (Z > 0)).T @ X, rtol=1e-12)  # type: ignore[attr-defined]
+    assert ops.calls == calls
 
 
 def test_every_layer_has_a_config_that_builds_it_again() -> None:

@@ -118,16 +118,33 @@ def test_gathering_casts_scales_and_shifts(cursor: int) -> None:
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (1.0, 1.0), (-0.5, 0.0), (2.0, 0.25)])
 @given(m=st.integers(1, 9), k=st.integers(1, 9), n=st.integers(1, 9))
 @settings(deadline=None, max_examples=40)
-def test_products_of_any_shape_in_either_order(order: Any, accumulate: bool, m: int, k: int, n: int) -> None:
+def test_products_of_any_shape_in_either_order(order: Any, alpha: float, beta: float, m: int, k: int, n: int) -> None:
     rng = np.random.default_rng(m + 10 * k + 100 * n)
     A, B = rng.normal(size=(m, k)), np.asfortranarray(rng.normal(size=(k, n)))
     out = np.array(rng.normal(size=(m, n)), order=order)
-    expected = A @ B + (out if accumulate else 0)
-    Ops().gemm(A, B, out, accumulate=accumulate)
+    expected = alpha * (A @ B) + beta * out
+    Ops().gemm(A, B, out, alpha, beta)
     np.testing.assert_allclose(out, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_what_is_not_read_may_hold_anything() -> None:
+    out = np.full((2, 2), np.nan)
+    Ops().gemm(np.ones((2, 3)), np.ones((3, 2)), out, alpha=2.0, beta=0.0)
+    np.testing.assert_array_equal(out, np.full((2, 2), 6.0))
+
+
+def test_numpy_has_two_precisions() -> None:
+    ops = Ops()
+    for precision in (None, "float32", "float64"):
+        assert ops.with_precision(precision) is ops
+    for precision in ("tf32", "bfloat16", "float16"):
+        with pytest.raises(ValueError, match=f"'{precision}' needs the tensor cores of a GPU"):
+            ops.with_precision(precision)
+    with pytest.raises(ValueError, match=r"does not know 'fp16'.*float16"):
+        ops.with_precision("fp16")
 
 
 def test_a_tiled_product_over_chunks_applies_bias_and_activation_once() -> None:

@@ -87,7 +87,7 @@ def _leading_dimension(name: str, x: Array) -> tuple[int, bool]:
 
 
 class CublasGemm:
-    """out = A·B or out += A·B by one cuBLAS call, on the current device and stream.
+    """out = α·A·B + β·out by one cuBLAS call, on the current device and stream.
 
     Args:
         cublas: the module `cupy_backends.cuda.libs.cublas`.
@@ -100,22 +100,18 @@ class CublasGemm:
         self._address = address
         self._operation = (cublas.CUBLAS_OP_N, cublas.CUBLAS_OP_T)
         self._function: dict[DType, Any] = {np.dtype(np.float32): cublas.sgemm, np.dtype(np.float64): cublas.dgemm}
-        # The factors of op(A)·op(B) and C, read from host memory: CuPy leaves its handles in host pointer mode.
-        self._factors = {dtype: np.array([0.0, 1.0], dtype) for dtype in self._function}
 
-    def __call__(self, A: Array, B: Array, out: Array, accumulate: bool = False) -> None:
+    def __call__(self, A: Array, B: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> None:
         plan = plan_gemm(A, B, out)
         function = self._function.get(out.dtype)
         if function is None:
             raise TypeError(f"gemm multiplies float32 and float64 matrices, got {out.dtype}.")
         if plan.m == 0 or plan.n == 0:
             return
-        if plan.k == 0:  # an empty sum; the operands have no address to pass
-            if not accumulate:
-                out.fill(0)
-            return
-        zero = self._factors[out.dtype].ctypes.data
-        one = zero + out.dtype.itemsize
+        if plan.k == 0:
+            raise ValueError("CublasGemm expects an inner dimension of at least 1: the caller writes an empty sum.")
+        # Read from host memory before the call returns: CuPy leaves its handles in host pointer mode.
+        factors = np.array([alpha, beta], out.dtype)
         first, second = (B, A) if plan.swapped else (A, B)
         function(
             self._handle(),
@@ -124,12 +120,12 @@ class CublasGemm:
             plan.m,
             plan.n,
             plan.k,
-            one,
+            factors.ctypes.data,
             self._address(first),
             plan.ld_first,
             self._address(second),
             plan.ld_second,
-            one if accumulate else zero,
+            factors.ctypes.data + out.dtype.itemsize,
             self._address(out),
             plan.ld_out,
         )

@@ -95,16 +95,26 @@ class Dense(Layer):
 
     def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
         cache.A0 = A0
-        self.ops.gemm(self.W, A0, out=cache.Z)  # Z = W A₀
-        self.activation.forward(self.ops, cache.Z, self.b if self.bias else None, cache.A)  # A = f(Z + b)
+        activation: Activation = self.activation
+        b = self.b if self.bias else None
+        if activation.is_primitive:  # Z = W A₀ + b, A = f(Z)
+            self.ops.dense_forward(self.W, A0, b, activation.name, activation.slope, cache.Z, cache.A)
+        else:
+            self.ops.gemm(self.W, A0, out=cache.Z)  # Z = W A₀
+            activation.forward(self.ops, cache.Z, b, cache.A)  # A = f(Z + b)
         return cache.A
 
     def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
-        dZ = dA
-        saved = cache.A if self.activation.from_output else cache.Z
-        self.activation.backward(self.ops, dA, saved, dZ, self.db if self.bias else None)  # dZ = dA ⊙ f′; ∂L/∂b = dZ 1
+        activation: Activation = self.activation
+        dZ, dA0 = dA, cache.dA0 if needs_input_gradient else None
+        saved = cache.A if activation.from_output else cache.Z
+        db = self.db if self.bias else None
+        if activation.is_primitive:
+            name, slope = activation.name, activation.slope
+            self.ops.dense_backward(dA, saved, name, slope, self.W, cache.A0, dZ, self.dW, db, dA0)
+            return dA0
+        activation.backward(self.ops, dA, saved, dZ, db)  # dZ = dA ⊙ f′; ∂L/∂b = dZ 1
         self.ops.gemm(dZ, cache.A0.T, out=self.dW)  # ∂L/∂W = dZ A₀ᵀ
-        if not needs_input_gradient:
-            return None
-        self.ops.gemm(self.W.T, dZ, out=cache.dA0)  # ∂L/∂A₀ = Wᵀ dZ
-        return cache.dA0
+        if dA0 is not None:
+            self.ops.gemm(self.W.T, dZ, out=dA0)  # ∂L/∂A₀ = Wᵀ dZ
+        return dA0

@@ -87,5 +87,5 @@ class Residual(Layer):
         if self.projection is None:
             self.ops.add(dA0, cache.skip, out=dA0)
         else:
-            self.ops.gemm(self.projection.W.T, cache.skip, out=dA0, accumulate=True)
+            self.ops.gemm(self.projection.W.T, cache.skip, out=dA0, beta=1.0)
         return dA0

@@ -226,10 +226,10 @@ def test_products_are_those_of_a_step() -> None:
     shapes: list[tuple[int, int, int]] = []
 
     class Recording(Ops):
-        def gemm(self, A: np.ndarray, B: np.ndarray, out: np.ndarray, accumulate: bool = False) -> None:
+        def gemm(self, A: np.ndarray, B: np.ndarray, out: np.ndarray, alpha: float = 1.0, beta: float = 0.0) -> None:
             shapes.append((A.shape[0], B.shape[1], A.shape[1]))
             assert out.shape == (A.shape[0], B.shape[1])
-            super().gemm(A, B, out, accumulate)
+            super().gemm(A, B, out, alpha, beta)
 
     jobs: tuple[Job, ...] = ("train", "infer")
     for job in jobs:

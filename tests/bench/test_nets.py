@@ -68,9 +68,9 @@ class RecordingOps(Ops):
         super().__init__()
         self.products: list[tuple[int, int, int]] = []
 
-    def gemm(self, A: Any, B: Any, out: Any, accumulate: bool = False) -> None:
+    def gemm(self, A: Any, B: Any, out: Any, alpha: float = 1.0, beta: float = 0.0) -> None:
         self.products.append((A.shape[0], B.shape[1], A.shape[1]))
-        super().gemm(A, B, out, accumulate)
+        super().gemm(A, B, out, alpha, beta)
 
 
 @pytest.mark.parametrize("net", [Net((7, 6, 5, 4)), Net((7, 6, 5, 4), batch_norm=True, dropout=0.5), Net((3, 2))])

@@ -73,10 +73,12 @@ class DeviceOps(Ops):
     Args:
         runtime: the device's memory.
         launcher: launches kernels on it.
-        gemm: gemm(A, B, out, accumulate) on it.
+        gemm: gemm(A, B, out, alpha, beta) on it.
     """
 
-    def __init__(self, runtime: Runtime, launcher: Launcher, gemm: Callable[[Array, Array, Array, bool], None]) -> None:
+    def __init__(
+        self, runtime: Runtime, launcher: Launcher, gemm: Callable[[Array, Array, Array, float, float], None]
+    ) -> None:
         super().__init__()
         self.name = runtime.name
         self.xp = runtime.xp

@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from ..._types import Array
+from .._ops._matrix import check_precision
 from .._tiled_matmul import tiled_matmul
 from ._device import DeviceOps, chunks_of, unit_tiles
 
 
 class MatrixKernels(DeviceOps):
-    def gemm(self, A: Array, B: Array, out: Array, accumulate: bool = False) -> None:
-        self._gemm(A, B, out, accumulate)
+    def with_precision(self, precision: str | None) -> Self:
+        check_precision(precision)
+        return self
+
+    def gemm(self, A: Array, B: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> None:
+        if A.shape[-1] and out.size:
+            self._gemm(A, B, out, alpha, beta)
+        elif beta == 0:  # an empty sum
+            self.fill(out, 0.0)
+        elif beta != 1:
+            self.scale(out, beta, out)
+
+    def dense_forward(
+        self, W: Array, A0: Array, b: Array | None, kind: str, alpha: float, Z: Array, out: Array
+    ) -> None:
+        self.gemm(W, A0, Z)
+        self.bias_activation(Z, b, kind, alpha, out)
+
+    def dense_backward(
+        self,
+        dA: Array,
+        saved: Array,
+        kind: str,
+        alpha: float,
+        W: Array,
+        A0: Array,
+        dZ: Array,
+        dW: Array,
+        db: Array | None = None,
+        dA0: Array | None = None,
+    ) -> None:
+        self.activation_backward(dA, saved, kind, alpha, dZ, db)
+        self.gemm(dZ, A0.T, dW)
+        if dA0 is not None:
+            self.gemm(W.T, dZ, dA0)
 
     def tiled_matmul(
         self,

@@ -2,27 +2,92 @@
 
 from __future__ import annotations
 
+from typing import Self
+
+from ..._checks import suggest
 from ..._types import Array
 from . import _numpy as np
 from ._activation import ActivationOps
 
+PRECISIONS = ("float32", "float64", "tf32", "bfloat16", "float16")
+"""What products may be computed in: float32 and float64 as such, TF32 (float32 matrices, 10 bits of mantissa in the
+factors), and 16-bit matrices; the last three add up in float32, on tensor cores."""
+
 
 class MatrixOps(ActivationOps):
-    def gemm(self, A: Array, B: Array, out: Array, accumulate: bool = False) -> None:
-        """out = A·B, or out += A·B.
+    def with_precision(self, precision: str | None) -> Self:
+        """The primitives of this device for models of a precision; None is that of the matrices themselves.
+
+        Only "tf32" makes a difference to the primitives: it lets float32 matrices be multiplied by TF32 tensor cores.
+        The other names say what the matrices are, which their dtype says already.
+
+        Raises ValueError for an unknown name, and on NumPy for any but float32 and float64.
+        """
+        check_precision(precision)
+        if precision not in (None, "float32", "float64"):
+            raise ValueError(
+                f"precision={precision!r} needs the tensor cores of a GPU, and this is NumPy, whose products are fast in "
+                "float32 and float64 only. Leave precision out, or take backend='cupy' on a CUDA machine."
+            )
+        return self
+
+    def gemm(self, A: Array, B: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> None:
+        """out = α·A·B + β·out.
 
         A (m, k) and B (k, n) may be C- or F-ordered; out (m, n) is contiguous in either order and shares memory
-        with neither. The three products of a Dense layer are gemm(W, A0, Z), gemm(dZ, A0ᵀ, dW), gemm(Wᵀ, dZ, dA0).
+        with neither. With β = 0 out is not read, so it may hold anything, NaN included. A and B have one dtype, and so
+        has out, except that on a GPU 16-bit matrices may be multiplied into float32. The three products of a Dense
+        layer are gemm(W, A0, Z), gemm(dZ, A0ᵀ, dW), gemm(Wᵀ, dZ, dA0).
         """
-        if accumulate:
+        if beta:
             order = "C" if out.flags.c_contiguous else "F"
             product = self.scratch("gemm", out.size, out.dtype).reshape(out.shape, order=order)
-            self.gemm(A, B, product)
+            self.gemm(A, B, product, alpha)
+            if beta != 1:
+                np.multiply(out, beta, out=out)
             np.add(out, product, out=out)
-        elif out.flags.c_contiguous:
+            return
+        if out.flags.c_contiguous:
             np.dot(A, B, out=out)  # of two matrices the same as np.matmul, which takes 0.4 µs longer to begin
         else:  # NumPy multiplies without a copy only into C order, and (A·B)ᵀ = Bᵀ·Aᵀ
             np.dot(B.T, A.T, out=out.T)
+        if alpha != 1:
+            np.multiply(out, alpha, out=out)
+
+    def dense_forward(
+        self, W: Array, A0: Array, b: Array | None, kind: str, alpha: float, Z: Array, out: Array
+    ) -> None:
+        """Z = W·A₀ + b, then out = f(Z): a fully-connected layer with an elementwise activation.
+
+        W (n_out, n_in), A0 (n_in, batch), b (n_out, 1) or None, Z and out (n_out, batch) F-ordered. out may be Z if f's
+        derivative can be had from its output (`ELEMENTWISE[kind].from_output`), and if it is not, then Z holds nothing
+        of use afterwards; for the other activations they differ, and Z is kept for the backward pass.
+        """
+        self.gemm(W, A0, Z)
+        self.bias_activation(Z, b, kind, alpha, out)
+
+    def dense_backward(
+        self,
+        dA: Array,
+        saved: Array,
+        kind: str,
+        alpha: float,
+        W: Array,
+        A0: Array,
+        dZ: Array,
+        dW: Array,
+        db: Array | None = None,
+        dA0: Array | None = None,
+    ) -> None:
+        """dZ = dA ⊙ f′, dW = dZ·A₀ᵀ, db = dZ·1, dA₀ = Wᵀ·dZ: the gradients of `dense_forward`.
+
+        dA, saved and dZ (n_out, batch) F-ordered; saved is what the forward pass left in out where `from_output`, else
+        Z. dZ may be dA. db (n_out, 1) and dA0 (n_in, batch) may be None, and are then not computed.
+        """
+        self.activation_backward(dA, saved, kind, alpha, dZ, db)
+        self.gemm(dZ, A0.T, dW)
+        if dA0 is not None:
+            self.gemm(W.T, dZ, dA0)
 
     def tiled_matmul(
         self,
@@ -40,6 +105,12 @@ class MatrixOps(ActivationOps):
         A (m, k) C-ordered, B (k, n) F-ordered, out (m, n) F-ordered, bias (m, 1) or None. `accumulate` adds to
         what out holds; `last` says that this is the last chunk, so that bias and activation apply.
         """
-        self.gemm(A, B, out, accumulate=accumulate)
+        self.gemm(A, B, out, beta=1.0 if accumulate else 0.0)
         if last:
             self.bias_activation(out, bias, kind, alpha, out)
+
+
+def check_precision(precision: str | None) -> None:
+    """ValueError unless `precision` is None or one of `PRECISIONS`."""
+    if precision is not None and precision not in PRECISIONS:
+        raise ValueError(f"with_precision does not know {precision!r}. {suggest(precision, PRECISIONS)}")
