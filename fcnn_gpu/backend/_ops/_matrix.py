@@ -26,8 +26,8 @@ class MatrixOps(ActivationOps):
         check_precision(precision)
         if precision not in (None, "float32", "float64"):
             raise ValueError(
-                f"precision={precision!r} needs the tensor cores of a GPU, and this is NumPy, whose products are fast in "
-                "float32 and float64 only. Leave precision out, or take backend='cupy' on a CUDA machine."
+                f"precision={precision!r} needs the tensor cores of a GPU, and this is NumPy, whose products are fast "
+                "in float32 and float64 only. Leave precision out, or take backend='cupy' on a CUDA machine."
             )
         return self
 
