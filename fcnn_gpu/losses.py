@@ -12,6 +12,7 @@ In the explicit training loop::
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ import numpy as np
 from ._checks import check_real
 from ._inputs import as_array
 from ._registry import Registry
-from ._types import Array, HostArray
+from ._types import Array, DType, HostArray
 from .backend import ops_for
 from .backend._ops import Ops
 
@@ -55,10 +56,31 @@ class Loss:
         raise NotImplementedError(f"{type(self).__name__} must define prepare_targets(y, n_outputs, dtype).")
 
     def compute(
-        self, ops: Ops, Z: Array, targets: Array, sample_weight: Array | None, losses: Array, dZ: Array
+        self,
+        ops: Ops,
+        Z: Array,
+        targets: Array,
+        sample_weight: Array | None,
+        losses: Array,
+        dZ: Array,
+        loss_scale: Array | None = None,
     ) -> None:
-        """losses_j = w_j ℓ_j and dZ = ∂L/∂Z, Z and dZ (n_outputs, batch); targets as `prepare_targets` made them."""
+        """losses_j = w_j ℓ_j and dZ = s ∂L/∂Z, Z and dZ (n_outputs, batch); targets as `prepare_targets` made them.
+
+        s is the value of `loss_scale`, a float64 array (1,) of the device, and 1 where that is None. In training in
+        float16 it keeps small gradients from rounding to 0; it does not scale `losses`.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define compute(...).")
+
+    def check_loss_scale(self) -> None:
+        """TypeError if `compute` takes no `loss_scale`, without which no loss can be trained in float16."""
+        parameters = inspect.signature(self.compute).parameters.values()
+        if not any(p.name == "loss_scale" or p.kind is p.VAR_KEYWORD for p in parameters):
+            raise TypeError(
+                f"precision='float16' needs a loss whose gradient can be scaled: {type(self).__name__}.compute has no "
+                "parameter loss_scale. Add loss_scale=None behind dZ and multiply dZ by its value where it is given, "
+                "or train with precision='bfloat16', which needs no scaling."
+            )
 
     def forward(self, outputs: Array, y: Any, sample_weight: Any = None) -> Array:
         """L for outputs (batch, n_outputs), as an array without dimensions on the outputs' device; ∂L is kept."""
@@ -67,12 +89,13 @@ class Loss:
         batch, n_outputs = outputs.shape
         ops = ops_for(outputs)
         self.check_outputs(n_outputs)
-        prepared = self.prepare_targets(y, n_outputs, outputs.dtype)
+        dtype = sum_dtype(outputs.dtype)
+        prepared = self.prepare_targets(y, n_outputs, dtype)
         if len(prepared) != batch:
             raise ValueError(f"{self.name} got {batch} rows of outputs but {len(prepared)} targets.")
-        weights = None if sample_weight is None else check_sample_weight(sample_weight, batch, outputs.dtype)
+        weights = None if sample_weight is None else check_sample_weight(sample_weight, batch, dtype)
         targets = ops.asarray(prepared)
-        losses = ops.empty(batch, outputs.dtype)
+        losses = ops.empty(batch, dtype)
         dZ = ops.matrix(n_outputs, batch, outputs.dtype)
         Z = ops.asarray(outputs).T
         self.compute(ops, Z, targets, None if weights is None else ops.asarray(weights), losses, dZ)
@@ -154,16 +177,24 @@ class CrossEntropy(Loss):
         return matrix
 
     def compute(
-        self, ops: Ops, Z: Array, targets: Array, sample_weight: Array | None, losses: Array, dZ: Array
+        self,
+        ops: Ops,
+        Z: Array,
+        targets: Array,
+        sample_weight: Array | None,
+        losses: Array,
+        dZ: Array,
+        loss_scale: Array | None = None,
     ) -> None:
         ops.softmax_cross_entropy(
             Z,
             targets if targets.ndim == 1 else targets.T,
-            self._class_weights(ops, Z.dtype),
+            self._class_weights(ops, sum_dtype(Z.dtype)),
             sample_weight,
             self.label_smoothing,
             losses,
             dZ,
+            loss_scale,
         )
 
     def _class_weights(self, ops: Ops, dtype: Any) -> Array | None:
@@ -192,9 +223,16 @@ class _ElementwiseLoss(Loss):
         return check_target_matrix(targets, n_outputs, dtype, self.name)
 
     def compute(
-        self, ops: Ops, Z: Array, targets: Array, sample_weight: Array | None, losses: Array, dZ: Array
+        self,
+        ops: Ops,
+        Z: Array,
+        targets: Array,
+        sample_weight: Array | None,
+        losses: Array,
+        dZ: Array,
+        loss_scale: Array | None = None,
     ) -> None:
-        ops.elementwise_loss(Z, targets.T, self.name, self._delta, sample_weight, losses, dZ)
+        ops.elementwise_loss(Z, targets.T, self.name, self._delta, sample_weight, losses, dZ, loss_scale)
 
 
 @LOSSES.register("mse")
@@ -248,6 +286,11 @@ class BinaryCrossEntropy(_ElementwiseLoss):
                 f"{matrix.max():g}. For labels of more than two classes use 'cross_entropy'."
             )
         return matrix
+
+
+def sum_dtype(dtype: Any) -> DType:
+    """The dtype of losses, weights and target matrices beside outputs of `dtype`: theirs, or float32 for 16 bits."""
+    return np.dtype(np.float32) if np.dtype(dtype).itemsize == 2 else np.dtype(dtype)
 
 
 def target_array(y: Any, who: str) -> HostArray:

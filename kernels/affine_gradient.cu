@@ -5,19 +5,19 @@
 #include "common.cuh"
 #include "unit_tile.cuh"
 
-// instances: T in float, double
+// instances: T in float, double, __half, __nv_bfloat16
 template <typename T>
 __global__ void affine_gradient(long long n, long long batch, long long chunk_size, long long n_chunks,
                                 const T* __restrict__ dY /* F (n, batch) */,
                                 const T* __restrict__ x_hat /* F (n, batch) */,
-                                T* __restrict__ partial_dgamma /* any (n*n_chunks) */,
-                                T* __restrict__ partial_dbeta /* any (n*n_chunks) */) {
+                                Accumulator<T>* __restrict__ partial_dgamma /* any (n*n_chunks) */,
+                                Accumulator<T>* __restrict__ partial_dbeta /* any (n*n_chunks) */) {
     for (long long item = blockIdx.x; item < count_unit_tiles(n, n_chunks); item += gridDim.x) {
         UnitTile tile(item, n, batch, chunk_size);
-        T dgamma = 0, dbeta = 0;
+        Accumulator<T> dgamma = 0, dbeta = 0;
         for (long long j = tile.first; j < tile.end; j += tile.step) {
-            T dy = dY[j * n + tile.unit];
-            dgamma += dy * x_hat[j * n + tile.unit];
+            const Accumulator<T> dy = to_accumulator(dY[j * n + tile.unit]);
+            dgamma += dy * to_accumulator(x_hat[j * n + tile.unit]);
             dbeta += dy;
         }
         dgamma = sum_over_warps(dgamma);

@@ -11,20 +11,21 @@
 #include "unit_index.cuh"
 #include "unit_tile.cuh"
 
-// instances: T in float, double
+// instances: T in float, double, __half, __nv_bfloat16
 template <typename T>
 __global__ void batch_norm_chunks(long long n, long long batch, long long chunk_size, long long n_chunks,
                                   const T* __restrict__ X /* F (n, batch) */,
-                                  T* __restrict__ chunk_mean /* any (n*n_chunks) */,
-                                  T* __restrict__ chunk_square /* any (n*n_chunks) */) {
+                                  Accumulator<T>* __restrict__ chunk_mean /* any (n*n_chunks) */,
+                                  Accumulator<T>* __restrict__ chunk_square /* any (n*n_chunks) */) {
+    using A = Accumulator<T>;
     for (long long item = blockIdx.x; item < count_unit_tiles(n, n_chunks); item += gridDim.x) {
-        UnitTile tile(item, n, batch, chunk_size);
-        T sum = 0;
-        for (long long j = tile.first; j < tile.end; j += tile.step) sum += X[j * n + tile.unit];
-        T mean = sum_over_warps(sum) / static_cast<T>(tile.end - tile.begin);
-        T square = 0;
+        const UnitTile tile(item, n, batch, chunk_size);
+        A sum = 0;
+        for (long long j = tile.first; j < tile.end; j += tile.step) sum += to_accumulator(X[j * n + tile.unit]);
+        const A mean = sum_over_warps(sum) / static_cast<A>(tile.end - tile.begin);
+        A square = 0;
         for (long long j = tile.first; j < tile.end; j += tile.step) {
-            T deviation = X[j * n + tile.unit] - mean;
+            const A deviation = to_accumulator(X[j * n + tile.unit]) - mean;
             square += deviation * deviation;
         }
         square = sum_over_warps(square);
@@ -62,48 +63,52 @@ __global__ void batch_norm_statistics(long long n, long long batch, long long ch
     }
 }
 
-// instances: T in float, double
+// instances: T in float, double, __half, __nv_bfloat16
 template <typename T>
 __global__ void batch_norm_normalize(long long n, long long batch, const T* __restrict__ X /* F (n, batch) */,
-                                     const T* __restrict__ gamma /* any (n) */, const T* __restrict__ beta /* any (n) */,
-                                     const T* __restrict__ mean /* any (n) */,
-                                     const T* __restrict__ inv_std /* any (n) */,
+                                     const Accumulator<T>* __restrict__ gamma /* any (n) */,
+                                     const Accumulator<T>* __restrict__ beta /* any (n) */,
+                                     const Accumulator<T>* __restrict__ mean /* any (n) */,
+                                     const Accumulator<T>* __restrict__ inv_std /* any (n) */,
                                      T* __restrict__ x_hat /* F (n, batch) */, T* __restrict__ out /* F (n, batch) */) {
     UnitIndex index(n);
     for (long long i = first_index(); i < n * batch; i += index_stride(), index.advance()) {
-        T h = (X[i] - mean[index.unit]) * inv_std[index.unit];
-        x_hat[i] = h;
-        out[i] = h * gamma[index.unit] + beta[index.unit];
+        const Accumulator<T> h = (to_accumulator(X[i]) - mean[index.unit]) * inv_std[index.unit];
+        x_hat[i] = from_accumulator<T>(h);
+        out[i] = from_accumulator<T>(h * gamma[index.unit] + beta[index.unit]);
     }
 }
 
 // out may be X
-// instances: T in float, double
+// instances: T in float, double, __half, __nv_bfloat16
 template <typename T>
-__global__ void batch_norm_inference(long long n, long long batch, T eps, const T* X /* F (n, batch) */,
-                                     const T* __restrict__ gamma /* any (n) */, const T* __restrict__ beta /* any (n) */,
-                                     const T* __restrict__ running_mean /* any (n) */,
-                                     const T* __restrict__ running_var /* any (n) */, T* out /* F (n, batch) */) {
+__global__ void batch_norm_inference(long long n, long long batch, Accumulator<T> eps, const T* X /* F (n, batch) */,
+                                     const Accumulator<T>* __restrict__ gamma /* any (n) */,
+                                     const Accumulator<T>* __restrict__ beta /* any (n) */,
+                                     const Accumulator<T>* __restrict__ running_mean /* any (n) */,
+                                     const Accumulator<T>* __restrict__ running_var /* any (n) */,
+                                     T* out /* F (n, batch) */) {
     UnitIndex index(n);
     for (long long i = first_index(); i < n * batch; i += index_stride(), index.advance()) {
-        T scale = gamma[index.unit] * inverse_root(running_var[index.unit] + eps);
-        out[i] = (X[i] - running_mean[index.unit]) * scale + beta[index.unit];
+        const Accumulator<T> scale = gamma[index.unit] * inverse_root(running_var[index.unit] + eps);
+        out[i] = from_accumulator<T>((to_accumulator(X[i]) - running_mean[index.unit]) * scale + beta[index.unit]);
     }
 }
 
 // dX may be dY
-// instances: T in float, double
+// instances: T in float, double, __half, __nv_bfloat16
 template <typename T>
 __global__ void batch_norm_backward(long long n, long long batch, const T* dY /* F (n, batch) */,
-                                    const T* __restrict__ gamma /* any (n) */,
+                                    const Accumulator<T>* __restrict__ gamma /* any (n) */,
                                     const T* __restrict__ x_hat /* F (n, batch) */,
-                                    const T* __restrict__ inv_std /* any (n) */,
-                                    const T* __restrict__ dgamma /* any (n) */,
-                                    const T* __restrict__ dbeta /* any (n) */, T* dX /* F (n, batch) */) {
-    T per_sample = T(1) / static_cast<T>(batch);
+                                    const Accumulator<T>* __restrict__ inv_std /* any (n) */,
+                                    const Accumulator<T>* __restrict__ dgamma /* any (n) */,
+                                    const Accumulator<T>* __restrict__ dbeta /* any (n) */, T* dX /* F (n, batch) */) {
+    using A = Accumulator<T>;
+    const A per_sample = A(1) / static_cast<A>(batch);
     UnitIndex index(n);
     for (long long i = first_index(); i < n * batch; i += index_stride(), index.advance()) {
-        T average = (dbeta[index.unit] + x_hat[i] * dgamma[index.unit]) * per_sample;
-        dX[i] = gamma[index.unit] * inv_std[index.unit] * (dY[i] - average);
+        const A average = (dbeta[index.unit] + to_accumulator(x_hat[i]) * dgamma[index.unit]) * per_sample;
+        dX[i] = from_accumulator<T>(gamma[index.unit] * inv_std[index.unit] * (to_accumulator(dY[i]) - average));
     }
 }

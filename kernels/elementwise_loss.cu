@@ -1,8 +1,10 @@
-// ℓ_j = (1/n) Σ_i ρ(z_ij, y_ij), losses_j = w_j ℓ_j and dZ_ij = w_j/(n·batch) · ∂ρ/∂z, in one pass. With e = z − y:
+// ℓ_j = (1/n) Σ_i ρ(z_ij, y_ij), losses_j = w_j ℓ_j and dZ_ij = L w_j/(n·batch) · ∂ρ/∂z, in one pass. L is the loss
+// scale (1 where its pointer is null), multiplied in before dZ is rounded. With e = z − y:
 //     mse: ρ = e²;  mae: ρ = |e|;  huber: ρ = ½e² for |e| ≤ δ, else δ(|e| − ½δ);
 //     binary_cross_entropy: ρ = max(z, 0) − z·y + log(1 + e^−|z|), whose derivative is σ(z) − y.
 // A warp or a block per sample (sample_group.cuh).
 #include "common.cuh"
+#include "loss_scale.cuh"
 #include "sample_group.cuh"
 
 enum ElementwiseLoss { MSE, MAE, HUBER, BINARY_CROSS_ENTROPY };
@@ -30,21 +32,25 @@ __device__ inline A loss_of_element(A z, A y, A delta, A& slope) {
     return (z > 0 ? z : A(0)) - z * y + log1p(small);
 }
 
-// instances: T in float, double; KIND in enum ElementwiseLoss; GROUP in enum SampleGroup
+// instances: T in float, double, __half, __nv_bfloat16; KIND in enum ElementwiseLoss; GROUP in enum SampleGroup
 template <typename T, ElementwiseLoss KIND, SampleGroup GROUP>
 __global__ void elementwise_loss(long long n, long long batch, Accumulator<T> delta,
-                                 const T* __restrict__ Z /* F (n, batch) */, const T* __restrict__ Y /* F (n, batch) */,
-                                 const T* __restrict__ sample_weight /* any (batch), may be null */,
-                                 T* __restrict__ losses /* any (batch) */, T* __restrict__ dZ /* F (n, batch) */) {
-    T per_unit = T(1) / static_cast<T>(n);
-    T per_element = T(1) / (static_cast<T>(n) * static_cast<T>(batch));
+                                 const T* __restrict__ Z /* F (n, batch) */,
+                                 const Accumulator<T>* __restrict__ Y /* F (n, batch) */,
+                                 const Accumulator<T>* __restrict__ sample_weight /* any (batch), may be null */,
+                                 const double* __restrict__ loss_scale /* any (1), may be null */,
+                                 Accumulator<T>* __restrict__ losses /* any (batch) */,
+                                 T* __restrict__ dZ /* F (n, batch) */) {
+    using A = Accumulator<T>;
+    const A per_unit = A(1) / static_cast<A>(n);
+    const A per_element = read_loss_scale<A>(loss_scale) / (static_cast<A>(n) * static_cast<A>(batch));
     for (long long j = first_sample<GROUP>(); j < batch; j += sample_stride<GROUP>()) {
-        T weight = sample_weight != nullptr ? sample_weight[j] : T(1);
-        T loss = 0;
+        const A weight = sample_weight != nullptr ? sample_weight[j] : A(1);
+        A loss = 0;
         for (long long i = first_unit<GROUP>(); i < n; i += unit_stride<GROUP>()) {
-            T slope;
-            loss += loss_of_element<KIND>(Z[j * n + i], Y[j * n + i], delta, slope);
-            dZ[j * n + i] = slope * per_element * weight;
+            A slope;
+            loss += loss_of_element<KIND>(to_accumulator(Z[j * n + i]), Y[j * n + i], delta, slope);
+            dZ[j * n + i] = from_accumulator<T>(slope * (per_element * weight));
         }
         loss = group_sum<GROUP>(loss);
         if (first_unit<GROUP>() == 0) losses[j] = loss * per_unit * weight;

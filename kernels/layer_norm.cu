@@ -8,50 +8,58 @@
 #include "common.cuh"
 #include "sample_group.cuh"
 
-// instances: T in float, double; GROUP in enum SampleGroup
+// instances: T in float, double, __half, __nv_bfloat16; GROUP in enum SampleGroup
 template <typename T, SampleGroup GROUP>
-__global__ void layer_norm_forward(long long n, long long batch, T eps, const T* __restrict__ X /* F (n, batch) */,
-                                   const T* __restrict__ gamma /* any (n) */, const T* __restrict__ beta /* any (n) */,
-                                   T* __restrict__ x_hat /* F (n, batch) */, T* __restrict__ inv_std /* any (batch) */,
+__global__ void layer_norm_forward(long long n, long long batch, Accumulator<T> eps,
+                                   const T* __restrict__ X /* F (n, batch) */,
+                                   const Accumulator<T>* __restrict__ gamma /* any (n) */,
+                                   const Accumulator<T>* __restrict__ beta /* any (n) */,
+                                   T* __restrict__ x_hat /* F (n, batch) */,
+                                   Accumulator<T>* __restrict__ inv_std /* any (batch) */,
                                    T* __restrict__ out /* F (n, batch) */) {
-    T per_unit = T(1) / static_cast<T>(n);
+    using A = Accumulator<T>;
+    const A per_unit = A(1) / static_cast<A>(n);
     for (long long j = first_sample<GROUP>(); j < batch; j += sample_stride<GROUP>()) {
-        T sum = 0;
-        for (long long i = first_unit<GROUP>(); i < n; i += unit_stride<GROUP>()) sum += X[j * n + i];
-        T mean = group_sum<GROUP>(sum) * per_unit;
-        T square = 0;
+        A sum = 0;
+        for (long long i = first_unit<GROUP>(); i < n; i += unit_stride<GROUP>()) sum += to_accumulator(X[j * n + i]);
+        const A mean = group_sum<GROUP>(sum) * per_unit;
+        A square = 0;
         for (long long i = first_unit<GROUP>(); i < n; i += unit_stride<GROUP>()) {
-            square += (X[j * n + i] - mean) * (X[j * n + i] - mean);
+            const A deviation = to_accumulator(X[j * n + i]) - mean;
+            square += deviation * deviation;
         }
-        T factor = inverse_root(group_sum<GROUP>(square) * per_unit + eps);
+        const A factor = inverse_root(group_sum<GROUP>(square) * per_unit + eps);
         for (long long i = first_unit<GROUP>(); i < n; i += unit_stride<GROUP>()) {
-            T h = (X[j * n + i] - mean) * factor;
-            x_hat[j * n + i] = h;
-            out[j * n + i] = h * gamma[i] + beta[i];
+            const A h = (to_accumulator(X[j * n + i]) - mean) * factor;
+            x_hat[j * n + i] = from_accumulator<T>(h);
+            out[j * n + i] = from_accumulator<T>(h * gamma[i] + beta[i]);
         }
         if (first_unit<GROUP>() == 0) inv_std[j] = factor;
     }
 }
 
 // dX may be dY
-// instances: T in float, double; GROUP in enum SampleGroup
+// instances: T in float, double, __half, __nv_bfloat16; GROUP in enum SampleGroup
 template <typename T, SampleGroup GROUP>
 __global__ void layer_norm_backward(long long n, long long batch, const T* dY /* F (n, batch) */,
-                                    const T* __restrict__ gamma /* any (n) */,
+                                    const Accumulator<T>* __restrict__ gamma /* any (n) */,
                                     const T* __restrict__ x_hat /* F (n, batch) */,
-                                    const T* __restrict__ inv_std /* any (batch) */, T* dX /* F (n, batch) */) {
-    T per_unit = T(1) / static_cast<T>(n);
+                                    const Accumulator<T>* __restrict__ inv_std /* any (batch) */,
+                                    T* dX /* F (n, batch) */) {
+    using A = Accumulator<T>;
+    const A per_unit = A(1) / static_cast<A>(n);
     for (long long j = first_sample<GROUP>(); j < batch; j += sample_stride<GROUP>()) {
-        T sum = 0, product = 0;
+        A sum = 0, product = 0;
         for (long long i = first_unit<GROUP>(); i < n; i += unit_stride<GROUP>()) {
-            T d = gamma[i] * dY[j * n + i];
+            const A d = gamma[i] * to_accumulator(dY[j * n + i]);
             sum += d;
-            product += d * x_hat[j * n + i];
+            product += d * to_accumulator(x_hat[j * n + i]);
         }
-        T mean = group_sum<GROUP>(sum) * per_unit;
-        T slope = group_sum<GROUP>(product) * per_unit;
+        const A mean = group_sum<GROUP>(sum) * per_unit;
+        const A slope = group_sum<GROUP>(product) * per_unit;
         for (long long i = first_unit<GROUP>(); i < n; i += unit_stride<GROUP>()) {
-            dX[j * n + i] = (gamma[i] * dY[j * n + i] - mean - x_hat[j * n + i] * slope) * inv_std[j];
+            const A d = gamma[i] * to_accumulator(dY[j * n + i]);
+            dX[j * n + i] = from_accumulator<T>((d - mean - to_accumulator(x_hat[j * n + i]) * slope) * inv_std[j]);
         }
     }
 }

@@ -363,7 +363,10 @@ def _register_cross_entropy(dense: bool, smoothing: float, weighted: bool) -> No
         class_weight = ops.asarray(rng.uniform(0.5, 2, n), dtype) if weighted else None
         sample_weight = ops.asarray(rng.uniform(0.5, 2, batch), dtype) if weighted else None
         ops.softmax_cross_entropy(Z, targets, class_weight, sample_weight, smoothing, losses, dZ)
-        return {"losses": losses, "dZ": dZ}
+        outputs = {"losses": ops.to_numpy(losses).copy(), "dZ": ops.to_numpy(dZ).copy()}
+        scale = ops.asarray(np.array([2.0**16]))
+        ops.softmax_cross_entropy(Z, targets, class_weight, sample_weight, smoothing, losses, dZ, scale)
+        return {**outputs, "same losses": losses, "scaled dZ": dZ}
 
 
 def _register_elementwise_loss(kind: str, weighted: bool) -> None:
@@ -374,7 +377,9 @@ def _register_elementwise_loss(kind: str, weighted: bool) -> None:
         losses = ops.empty(batch, dtype)
         sample_weight = ops.asarray(rng.uniform(0.5, 2, batch), dtype) if weighted else None
         ops.elementwise_loss(Z, Y, kind, 0.7, sample_weight, losses, dZ)
-        return {"losses": losses, "dZ": dZ}
+        outputs = {"losses": ops.to_numpy(losses).copy(), "dZ": ops.to_numpy(dZ).copy()}
+        ops.elementwise_loss(Z, Y, kind, 0.7, sample_weight, losses, dZ, ops.asarray(np.array([2.0**16])))
+        return {**outputs, "same losses": losses, "scaled dZ": dZ}
 
 
 for _weighted in (False, True):

@@ -15,6 +15,7 @@ from scipy import special
 
 import fcnn_gpu as fcnn
 from fcnn_gpu._types import HostArray
+from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.losses import LOSSES, Loss, check_sample_weight
 
 DTYPES = [np.float32, np.float64]
@@ -272,3 +273,55 @@ def test_the_base_says_what_to_define() -> None:
         Loss().prepare_targets([0], 1, np.float32)
     with pytest.raises(NotImplementedError, match="Loss must define compute"):
         Loss().compute(*[None] * 6)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", [fcnn.CrossEntropy(), fcnn.CrossEntropy(0.1, [1.0, 2.0, 0.5]), *ELEMENTWISE], ids=repr)
+def test_a_loss_scale_multiplies_the_gradient_and_nothing_else(ops: Ops, loss: Loss, dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    Z, dZ, scaled = (ops.matrix(3, 7, dtype) for _ in range(3))
+    ops.assign(Z, rng.normal(size=(3, 7)))
+    y = rng.integers(0, 3, 7) if loss.link == "softmax" else rng.random((7, 3))
+    targets, weights = ops.asarray(loss.prepare_targets(y, 3, dtype)), ops.asarray(rng.random(7), dtype)
+    losses, again, scale = ops.empty(7, dtype), ops.empty(7, dtype), ops.asarray(np.array([2.0**16]))
+    loss.compute(ops, Z, targets, weights, losses, dZ)
+    loss.compute(ops, Z, targets, weights, again, scaled, loss_scale=scale)
+    np.testing.assert_array_equal(ops.to_numpy(again), ops.to_numpy(losses))
+    # A power of two moves the exponent alone, so the digits must be the same.
+    np.testing.assert_array_equal(ops.to_numpy(scaled), ops.to_numpy(dZ) * dtype(2.0**16))
+
+
+def test_a_captured_loss_reads_its_scale_anew() -> None:
+    ops, loss = Ops(), fcnn.MSE()
+    Z, dZ, Y = np.full((3, 2), 2.0).T, np.empty((3, 2)).T, np.zeros((3, 2))
+    losses, scale = np.empty(3), np.array([4.0])
+    replay = ops.capture(lambda: loss.compute(ops, Z, Y, None, losses, dZ, scale))
+    for value in (4.0, 4.0, 2.0, 0.5):
+        scale[0] = value
+        replay()
+        np.testing.assert_array_equal(dZ, np.full((2, 3), 4.0 / 6 * value))
+
+
+def test_a_loss_of_ones_own_needs_to_know_the_loss_scale_only_in_float16() -> None:
+    class Mine(Loss):
+        name, link = "mine", "identity"
+
+        def prepare_targets(self, y: Any, n_outputs: int, dtype: Any) -> HostArray:
+            return np.asarray(y, dtype).reshape(-1, 1)
+
+        def compute(self, ops: Ops, Z: Any, y: Any, w: Any, losses: Any, dZ: Any) -> None:  # type: ignore[override]
+            losses[...] = (Z - y.T)[0]
+            dZ[...] = 1.0 / Z.shape[1]
+
+    class Forwarding(Mine):
+        def compute(self, *args: Any, **options: Any) -> None:
+            super().compute(*args, **options)
+
+    loss = Mine()
+    assert float(loss.forward(np.array([[1.0], [3.0]]), [0.0, 0.0])) == 2.0
+    np.testing.assert_array_equal(loss.backward(), [[0.5], [0.5]])
+    with pytest.raises(TypeError, match=r"precision='float16' .* Mine\.compute has no parameter loss_scale. Add"):
+        loss.check_loss_scale()
+    Forwarding().check_loss_scale()
+    for known in LOSSES:
+        LOSSES.resolve(known).check_loss_scale()

@@ -12,20 +12,21 @@ import pytest
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernels import Launcher
 
-from .helpers import BLOCKS, FLOATS, assert_rounded, poisoned
+from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
 
 
 def run(launcher: Launcher, dY: HostArray, x_hat: HostArray, chunk: int) -> tuple[HostArray, HostArray]:
     n, batch = dY.shape
     n_chunks = max(1, -(-batch // chunk))
-    dgamma, dbeta = poisoned((n_chunks, n), dY.dtype, "C"), poisoned((n_chunks, n), dY.dtype, "C")
+    wide = accumulator(dY.dtype)
+    dgamma, dbeta = poisoned((n_chunks, n), wide, "C"), poisoned((n_chunks, n), wide, "C")
     arguments = [n, batch, chunk, n_chunks, dY, x_hat, dgamma, dbeta]
     blocks = -(-n // 32) * n_chunks
     launcher.launch("affine_gradient", "affine_gradient", (dY.dtype,), arguments, blocks=blocks)
     return dgamma, dbeta
 
 
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
 @pytest.mark.parametrize("chunk", [1, 16, 1000])
 def test_sums_of_each_chunk(launcher: Launcher, chunk: int, dtype: np.dtype[Any]) -> None:
     for n, batch in [(1, 1), (3, 0), (1, 40), (33, 5), (70, 41)]:

@@ -12,7 +12,7 @@ import pytest
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernels import Launcher
 
-from .helpers import BLOCKS, FLOATS, assert_rounded, poisoned
+from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
 
 EPS, MOMENTUM = 1e-2, 0.25
 SHAPES = [(1, 1), (1, 40), (5, 2), (33, 5), (70, 41)]
@@ -21,19 +21,19 @@ SHAPES = [(1, 1), (1, 40), (5, 2), (33, 5), (70, 41)]
 def parameters(n: int, dtype: np.dtype[Any]) -> list[HostArray]:
     """γ, β, running mean and running variance."""
     rng = np.random.default_rng(n)
-    return [(rng.uniform(0.5, 2, size=(n, 1))).astype(dtype) for _ in range(4)]
+    return [rng.uniform(0.5, 2, size=(n, 1)).astype(accumulator(dtype)) for _ in range(4)]
 
 
 def statistics(launcher: Launcher, X: HostArray, chunk: int, running: list[HostArray]) -> tuple[HostArray, HostArray]:
     """Both stages: the mean and 1/√(σ² + ε); the running statistics move in place."""
-    (n, batch), dtype = X.shape, X.dtype
+    (n, batch), wide = X.shape, accumulator(X.dtype)
     n_chunks = -(-batch // chunk)
-    chunk_mean, chunk_square = poisoned(n * n_chunks, dtype), poisoned(n * n_chunks, dtype)
-    mean, inv_std = poisoned((n, 1), dtype), poisoned((n, 1), dtype)
+    chunk_mean, chunk_square = poisoned(n * n_chunks, wide), poisoned(n * n_chunks, wide)
+    mean, inv_std = poisoned((n, 1), wide), poisoned((n, 1), wide)
     arguments = [n, batch, chunk, n_chunks, X, chunk_mean, chunk_square]
-    launcher.launch("batch_norm", "batch_norm_chunks", (dtype,), arguments, blocks=-(-n // 32) * n_chunks)
+    launcher.launch("batch_norm", "batch_norm_chunks", (X.dtype,), arguments, blocks=-(-n // 32) * n_chunks)
     arguments = [n, batch, chunk, n_chunks, EPS, MOMENTUM, chunk_mean, chunk_square, mean, inv_std, *running]
-    launcher.launch("batch_norm", "batch_norm_statistics", (dtype,), arguments, threads=n)
+    launcher.launch("batch_norm", "batch_norm_statistics", (wide,), arguments, threads=n)
     return mean, inv_std
 
 
@@ -55,7 +55,7 @@ def check_statistics(launcher: Launcher, X: HostArray, chunk: int) -> None:
     assert_rounded(running_var, moved, roundings=32, scale=before_var + unbiased + size * np.sqrt(variance))
 
 
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
 @pytest.mark.parametrize("chunk", [1, 16, 1000])
 def test_statistics(launcher: Launcher, chunk: int, dtype: np.dtype[Any]) -> None:
     for n, batch in SHAPES:
@@ -79,7 +79,7 @@ def test_a_large_mean_does_not_cancel(launcher: Launcher, chunk: int) -> None:
     np.testing.assert_allclose(inv_std, [[1 / np.sqrt(1 + EPS)]], rtol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
 def test_normalize_inference_and_backward(make_launcher: Callable[..., Launcher], dtype: np.dtype[Any]) -> None:
     for (n, batch), block in itertools.product([*SHAPES, (4, 0)], [32, 256]):
         launcher = make_launcher(block=block, max_blocks=5)

@@ -16,7 +16,7 @@ from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernels import Launcher
 from fcnn_gpu.backend._ops import ELEMENTWISE_LOSSES
 
-from .helpers import BLOCKS, FLOATS, assert_rounded, poisoned
+from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
 
 GROUPS = ["WARP_PER_SAMPLE", "BLOCK_PER_SAMPLE"]
 SHAPES = [(1, 1), (1, 40), (2, 3), (33, 5), (1100, 2)]
@@ -37,34 +37,53 @@ def exact(kind: str, z: HostArray, y: HostArray) -> tuple[HostArray, HostArray]:
     return softplus - z * y, np.exp(z - softplus) - y
 
 
-def run(launcher: Launcher, kind: str, group: str, Z: HostArray, Y: HostArray, w: HostArray | None) -> list[HostArray]:
+def run(
+    launcher: Launcher,
+    kind: str,
+    group: str,
+    Z: HostArray,
+    Y: HostArray,
+    w: HostArray | None,
+    loss_scale: float | None = None,
+) -> tuple[HostArray, HostArray]:
     n, batch = Z.shape
-    losses, dZ = poisoned(batch, Z.dtype), poisoned(Z.shape, Z.dtype)
+    losses, dZ = poisoned(batch, accumulator(Z.dtype)), poisoned(Z.shape, Z.dtype)
+    scale = None if loss_scale is None else np.array([loss_scale])
     work = {"threads": batch * 32} if group == "WARP_PER_SAMPLE" else {"blocks": batch}
-    arguments = [n, batch, DELTA, Z, Y, w, losses, dZ]
+    arguments = [n, batch, DELTA, Z, Y, w, scale, losses, dZ]
     launcher.launch("elementwise_loss", "elementwise_loss", (Z.dtype, kind.upper(), group), arguments, **work)
-    return [losses, dZ]
+    return losses, dZ
 
 
-def check(kind: str, Z: HostArray, Y: HostArray, w: HostArray | None, losses: HostArray, dZ: HostArray) -> None:
+def check(
+    kind: str,
+    Z: HostArray,
+    Y: HostArray,
+    w: HostArray | None,
+    losses: HostArray,
+    dZ: HostArray,
+    loss_scale: float = 1.0,
+) -> None:
     n, batch = Z.shape
     z, y = Z.astype(np.float64), Y.astype(np.float64)
     weight = np.ones(batch) if w is None else w.astype(np.float64)
     rho, slope = exact(kind, z, y)
     size = 1 + np.abs(z) + np.abs(y) + rho
     assert_rounded(losses, weight * rho.mean(axis=0), roundings=64, scale=weight * size.mean(axis=0))
-    assert_rounded(dZ, slope * weight / (n * batch), roundings=16, scale=size * weight / (n * batch))
+    factor = loss_scale * weight / (n * batch)
+    assert_rounded(dZ, slope * factor, roundings=16, scale=size * factor)
 
 
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @pytest.mark.parametrize("kind", ELEMENTWISE_LOSSES)
 def test_definition(launcher: Launcher, kind: str, weighted: bool, dtype: np.dtype[Any]) -> None:
     for (n, batch), group in itertools.product(SHAPES, GROUPS):
         rng = np.random.default_rng(n)
-        Z, Y = (2 * rng.normal(size=(batch, n))).astype(dtype).T, rng.uniform(size=(batch, n)).astype(dtype).T
+        Z = (2 * rng.normal(size=(batch, n))).astype(dtype).T
+        Y = rng.uniform(size=(batch, n)).astype(accumulator(dtype)).T
         Y[0, 0] = Z[0, 0]  # no error at all
-        w = rng.uniform(0, 2, batch).astype(dtype) if weighted else None
+        w = rng.uniform(0, 2, batch).astype(accumulator(dtype)) if weighted else None
         check(kind, Z, Y, w, *run(launcher, kind, group, Z, Y, w))
 
 
@@ -97,3 +116,22 @@ def test_nan_shows(launcher: Launcher, kind: str) -> None:
     assert np.isnan(losses[0])
     assert np.isnan(dZ[0, 0])
     assert np.isfinite([losses[1], dZ[0, 1]]).all()
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("kind", ELEMENTWISE_LOSSES)
+def test_the_loss_scale_lifts_gradients_before_they_are_rounded(
+    launcher: Launcher, kind: str, dtype: np.dtype[Any]
+) -> None:
+    rng, scale = np.random.default_rng(0), 2.0**16
+    for (n, batch), group in itertools.product([(33, 5), (1100, 2)], GROUPS):
+        Z = (2 * rng.normal(size=(batch, n))).astype(dtype).T
+        Y = rng.uniform(size=(batch, n)).astype(accumulator(dtype)).T
+        check(kind, Z, Y, None, *run(launcher, kind, group, Z, Y, None, scale), scale)
+    if dtype == np.float16 and kind != "mae":
+        Z, Y = np.full((33, 2000), 2.0**-8, dtype, order="F"), np.zeros((33, 2000), np.float32, order="F")
+        Y[...] = 0.5 if kind == "binary_cross_entropy" else 0.0
+        slope = exact(kind, Z.astype(float), Y.astype(float))[1]
+        assert (np.abs(slope / (33 * 2000)) < 2.0**-23).all()  # less than two of float16's smallest numbers
+        _, dZ = run(launcher, kind, "WARP_PER_SAMPLE", Z, Y, None, scale)
+        np.testing.assert_allclose(dZ.astype(float), slope / (33 * 2000) * scale, rtol=2**-10)

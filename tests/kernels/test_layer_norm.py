@@ -12,7 +12,7 @@ import pytest
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernels import Launcher
 
-from .helpers import BLOCKS, FLOATS, assert_rounded, poisoned
+from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
 
 GROUPS = ["WARP_PER_SAMPLE", "BLOCK_PER_SAMPLE"]
 SHAPES = [(1, 1), (2, 0), (2, 3), (33, 5), (1100, 2)]
@@ -25,7 +25,7 @@ def work(group: str, batch: int) -> dict[str, int]:
 
 def forward(launcher: Launcher, group: str, X: HostArray, gamma: HostArray, beta: HostArray) -> list[HostArray]:
     (n, batch), dtype = X.shape, X.dtype
-    written = [poisoned((n, batch), dtype), poisoned((1, batch), dtype), poisoned((n, batch), dtype)]
+    written = [poisoned((n, batch), dtype), poisoned((1, batch), accumulator(dtype)), poisoned((n, batch), dtype)]
     arguments = [n, batch, EPS, X, gamma, beta, *written]
     launcher.launch("layer_norm", "layer_norm_forward", (dtype, group), arguments, **work(group, batch))
     return written
@@ -34,7 +34,7 @@ def forward(launcher: Launcher, group: str, X: HostArray, gamma: HostArray, beta
 def check_forward(launcher: Launcher, group: str, X: HostArray) -> None:
     n = X.shape[0]
     rng = np.random.default_rng(n)
-    gamma, beta = (rng.uniform(0.5, 2, size=(n, 1)).astype(X.dtype) for _ in range(2))
+    gamma, beta = (rng.uniform(0.5, 2, size=(n, 1)).astype(accumulator(X.dtype)) for _ in range(2))
     x_hat, inv_std, out = forward(launcher, group, X, gamma, beta)
     x, g, b = X.astype(np.float64), gamma.astype(np.float64), beta.astype(np.float64)
     factor = 1 / np.sqrt(x.var(axis=0, keepdims=True) + EPS)
@@ -45,7 +45,7 @@ def check_forward(launcher: Launcher, group: str, X: HostArray) -> None:
     assert_rounded(out, expected * g + b, roundings=64, scale=size * g + b)
 
 
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
 @pytest.mark.parametrize("group", GROUPS)
 def test_forward(launcher: Launcher, group: str, dtype: np.dtype[Any]) -> None:
     for n, batch in SHAPES:
@@ -59,13 +59,14 @@ def test_any_grid(make_launcher: Callable[..., Launcher], group: str, block: int
     check_forward(make_launcher(block=block, max_blocks=max_blocks), group, X)
 
 
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
 @pytest.mark.parametrize("group", GROUPS)
 def test_backward(launcher: Launcher, group: str, dtype: np.dtype[Any]) -> None:
     for n, batch in SHAPES:
         rng = np.random.default_rng(n)
         dY, x_hat = (rng.normal(size=(batch, n)).astype(dtype).T for _ in range(2))
-        gamma, inv_std = rng.normal(size=(n, 1)).astype(dtype), rng.uniform(0.5, 2, size=(1, batch)).astype(dtype)
+        wide = accumulator(dtype)
+        gamma, inv_std = rng.normal(size=(n, 1)).astype(wide), rng.uniform(0.5, 2, size=(1, batch)).astype(wide)
         d, h, s = gamma.astype(np.float64) * dY.astype(np.float64), x_hat.astype(np.float64), inv_std.astype(np.float64)
         slope = (d * h).mean(axis=0, keepdims=True)
         expected = (d - d.mean(axis=0, keepdims=True) - h * slope) * s

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernels import Launcher
 
-from .helpers import BLOCKS, FLOATS, assert_rounded, poisoned
+from .helpers import BLOCKS, FLOATS, HALVES, assert_rounded, poisoned
 
 GROUPS = ["WARP_PER_SAMPLE", "BLOCK_PER_SAMPLE"]
 SHAPES = [(1, 1), (2, 3), (10, 0), (10, 33), (33, 2), (1100, 2)]
@@ -33,7 +33,7 @@ def exact(Z: HostArray) -> HostArray:
     return e / e.sum(axis=0, keepdims=True)
 
 
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
 @pytest.mark.parametrize("group", GROUPS)
 def test_forward(launcher: Launcher, group: str, dtype: np.dtype[Any]) -> None:
     for n, batch in SHAPES:
@@ -46,7 +46,7 @@ def test_forward(launcher: Launcher, group: str, dtype: np.dtype[Any]) -> None:
         np.testing.assert_array_equal(Z, out)
 
 
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
 @pytest.mark.parametrize("group", GROUPS)
 def test_backward_is_the_jacobian(launcher: Launcher, group: str, dtype: np.dtype[Any]) -> None:
     for n, batch in SHAPES:

@@ -26,7 +26,7 @@ class Batch:
         self.shape = (n, batch)
         self.Z = (4 * rng.normal(size=(batch, n))).astype(dtype).T
         self.labels = None if dense else rng.integers(0, n, batch)
-        self.targets = rng.dirichlet(np.ones(n), size=batch).astype(dtype).T if dense else None
+        self.targets = rng.dirichlet(np.ones(n), size=batch).astype(wide).T if dense else None
         self.class_weight = rng.uniform(0.5, 2, n).astype(wide) if weighted else None
         self.sample_weight = rng.uniform(0.5, 2, batch).astype(wide) if weighted else None
         self.smoothing = smoothing
@@ -45,18 +45,19 @@ class Batch:
         self.loss_scale = w * (T * (1 + np.abs(shifted))).sum(axis=0)
         self.gradient_scale = (total * (1 + np.abs(shifted)) + T) * w / batch
 
-    def run(self, launcher: Launcher, group: str) -> tuple[HostArray, HostArray]:
+    def run(self, launcher: Launcher, group: str, loss_scale: float | None = None) -> tuple[HostArray, HostArray]:
         n, batch = self.shape
         losses, dZ = poisoned(batch, accumulator(self.Z.dtype)), poisoned(self.shape, self.Z.dtype)
-        arrays = [self.Z, self.labels, self.targets, self.class_weight, self.sample_weight, losses, dZ]
+        scale = None if loss_scale is None else np.array([loss_scale])
+        arrays = [self.Z, self.labels, self.targets, self.class_weight, self.sample_weight, scale, losses, dZ]
         work = {"threads": batch * 32} if group == "WARP_PER_SAMPLE" else {"blocks": batch}
         stem = "softmax_cross_entropy"
         launcher.launch(stem, stem, (self.Z.dtype, group), [n, batch, self.smoothing, *arrays], **work)
         return losses, dZ
 
-    def check(self, losses: HostArray, dZ: HostArray) -> None:
+    def check(self, losses: HostArray, dZ: HostArray, loss_scale: float = 1.0) -> None:
         assert_rounded(losses, self.losses, roundings=64, scale=self.loss_scale)
-        assert_rounded(dZ, self.dZ, roundings=64, scale=self.gradient_scale)
+        assert_rounded(dZ, self.dZ * loss_scale, roundings=64, scale=self.gradient_scale * loss_scale)
 
 
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
@@ -100,3 +101,24 @@ def test_a_label_out_of_range_reads_nothing_foreign(launcher: Launcher) -> None:
     case.labels = np.array([3, -1])
     losses, _ = case.run(launcher, "WARP_PER_SAMPLE")  # the emulation faults on any access out of bounds
     np.testing.assert_array_equal(losses, [0, 0])
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_loss_scale_lifts_gradients_before_they_are_rounded(
+    launcher: Launcher, group: str, dtype: np.dtype[Any]
+) -> None:
+    scale = 2.0**16
+    for n, batch in [(10, 33), (1100, 8)]:
+        case = Batch(dtype, n, batch, False, 0.0, True)
+        losses, dZ = case.run(launcher, group, scale)
+        case.check(losses, dZ, scale)
+    if dtype == np.float16:
+        # e^−16 over a batch of 33 is less than half of float16's smallest number, 2^−24.
+        case = Batch(dtype, 10, 33, False, 0.0, False)
+        case.Z[...], case.Z[0], case.labels = 0.0, 16.0, np.zeros(33, np.int64)
+        assert not case.run(launcher, group)[1][1:].any()
+        expected = np.exp(-16.0) / (1 + 9 * np.exp(-16.0)) / 33 * scale
+        np.testing.assert_allclose(case.run(launcher, group, scale)[1][1:].astype(float), expected, rtol=2**-10)
+        case = Batch(dtype, 10, 1, False, 0.0, True)
+        assert np.isinf(case.run(launcher, group, 2.0**24)[1]).any()  # too large a scale shows

@@ -16,9 +16,10 @@ class LossKernels(DeviceOps):
         label_smoothing: float,
         losses: Array,
         dZ: Array,
+        loss_scale: Array | None = None,
     ) -> None:
         labels, matrix = (targets, None) if targets.ndim == 1 else (None, targets)
-        arguments = [Z, labels, matrix, class_weight, sample_weight, losses, dZ]
+        arguments = [Z, labels, matrix, class_weight, sample_weight, loss_scale, losses, dZ]
         stem = "softmax_cross_entropy"
         self._per_sample(stem, stem, (Z.dtype,), Z, arguments, scalars=[label_smoothing])
 
@@ -31,8 +32,9 @@ class LossKernels(DeviceOps):
         sample_weight: Array | None,
         losses: Array,
         dZ: Array,
+        loss_scale: Array | None = None,
     ) -> None:
-        arguments = [Z, Y, sample_weight, losses, dZ]
+        arguments = [Z, Y, sample_weight, loss_scale, losses, dZ]
         stem = "elementwise_loss"
         self._per_sample(stem, stem, (Z.dtype, kind.upper()), Z, arguments, scalars=[delta])
 

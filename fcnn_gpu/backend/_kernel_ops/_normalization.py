@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..._types import Array
-from ._device import DeviceOps, chunks_of, thread_count, unit_tiles
+from ._device import DeviceOps, accumulator, chunks_of, thread_count, unit_tiles
 
 
 class NormalizationKernels(DeviceOps):
@@ -22,9 +22,10 @@ class NormalizationKernels(DeviceOps):
     ) -> None:
         n, batch = X.shape
         chunk, n_chunks = chunks_of(batch)
-        chunk_mean = self.scratch("chunk_mean", n * n_chunks, X.dtype)
-        chunk_square = self.scratch("chunk_square", n * n_chunks, X.dtype)
-        mean = self.scratch("mean", n, X.dtype)
+        dtype = accumulator(X.dtype)
+        chunk_mean = self.scratch("chunk_mean", n * n_chunks, dtype)
+        chunk_square = self.scratch("chunk_square", n * n_chunks, dtype)
+        mean = self.scratch("mean", n, dtype)
         self._launcher.launch(
             "batch_norm",
             "batch_norm_chunks",
@@ -35,7 +36,7 @@ class NormalizationKernels(DeviceOps):
         self._launcher.launch(
             "batch_norm",
             "batch_norm_statistics",
-            (X.dtype,),
+            (dtype,),
             [
                 n,
                 batch,

@@ -1,12 +1,17 @@
 """Losses of a batch, fused with their gradient with respect to the logits.
 
 All share one contract. `losses` (batch,) receives w_j ℓ_j, the weighted loss of each sample; dZ receives the gradient
-of L = (1/batch) Σ_j w_j ℓ_j, so the 1/batch is the loss's own. The caller sums `losses`, on the device.
+of L = (1/batch) Σ_j w_j ℓ_j, so the 1/batch is the loss's own. The caller sums `losses`, on the device. With a
+`loss_scale`, a float64 array (1,) of the device, dZ is multiplied by its value before it is rounded; `losses` are not.
+It keeps small gradients from vanishing in float16 (Micikevicius et al. 2018, "Mixed precision training", section 3.2).
+
+Z and dZ have the dtype of the activations; losses, weights and target matrices have that of sums, which is
+float32 where activations are float16 or bfloat16 (which the reference does not know).
 """
 
 from __future__ import annotations
 
-from ..._types import Array
+from ..._types import Array, DType
 from . import _numpy as np
 from ._array import FEW_CLASSES, ArrayOps, constant_tile
 
@@ -24,12 +29,13 @@ class LossOps(ArrayOps):
         label_smoothing: float,
         losses: Array,
         dZ: Array,
+        loss_scale: Array | None = None,
     ) -> None:
         """ℓ_j = −Σ_c v_c ỹ_cj log p_cj with p = softmax(z); dZ_cj = (w_j/batch)(p_cj Σ_k v_k ỹ_kj − v_c ỹ_cj).
 
         Z and dZ (n_classes, batch) F-ordered. `targets` is int64 labels (batch,) or a float matrix (n_classes, batch)
         F-ordered whose columns sum to 1; ỹ = (1 − s)·y + s/n_classes with s = `label_smoothing`. `class_weight` v
-        (n_classes,) and `sample_weight` w (batch,) are 1 where None. dZ is not Z.
+        (n_classes,) and `sample_weight` w (batch,) are 1 where None. dZ is not Z. `loss_scale`: see the module.
         """
         batch = Z.shape[1]
         shifted = self._class_scratch("logits", Z)
@@ -55,7 +61,15 @@ class LossOps(ArrayOps):
         if sample_weight is not None:
             np.multiply(losses, sample_weight, out=losses)
             np.multiply(E, sample_weight, out=E)
+        if loss_scale is not None:
+            np.multiply(E, self._read_loss_scale(loss_scale, E.dtype), out=E)
         np.copyto(dZ, E)
+
+    def _read_loss_scale(self, loss_scale: Array, dtype: DType) -> Array:
+        """The loss scale as an array without dimensions, of the gradients' dtype."""
+        scale = self.scratch("loss scale", 1, dtype).reshape(())
+        np.copyto(scale, loss_scale.reshape(()), casting="same_kind")
+        return scale
 
     def _label_positions(self, labels: Array, Z: Array) -> Array:
         """Where each sample's label lies in the memory of a `_class_scratch`."""
@@ -128,13 +142,15 @@ class LossOps(ArrayOps):
         sample_weight: Array | None,
         losses: Array,
         dZ: Array,
+        loss_scale: Array | None = None,
     ) -> None:
         """ℓ_j = (1/n) Σ_i ρ(z_ij, y_ij); dZ_ij = w_j/(n·batch) · ∂ρ/∂z, with e = z − y and
 
         mse: ρ = e²; mae: ρ = |e|; huber: ρ = ½e² for |e| ≤ δ, else δ(|e| − ½δ);
         binary_cross_entropy: ρ = max(z, 0) − z·y + log(1 + e^−|z|), which is −y log σ(z) − (1 − y) log(1 − σ(z)).
 
-        Z, Y, dZ (n, batch) F-ordered; dZ is not Z. `sample_weight` (batch,) is 1 where None.
+        Z, Y, dZ (n, batch) F-ordered; dZ is not Z. `sample_weight` (batch,) is 1 where None. `loss_scale`: see the
+        module.
         """
         Zt, Yt, dZt = Z.T, Y.T, dZ.T
         batch, n = Zt.shape
@@ -151,6 +167,8 @@ class LossOps(ArrayOps):
         if sample_weight is not None:
             np.multiply(losses, sample_weight, out=losses)
             np.multiply(dZt, sample_weight.reshape(-1, 1), out=dZt)
+        if loss_scale is not None:
+            np.multiply(dZt, self._read_loss_scale(loss_scale, dZt.dtype), out=dZt)
 
     def accumulate_sum(self, x: Array, total: Array) -> None:
         """total[0] += Σ x: x flat, total a float64 array of one element."""
