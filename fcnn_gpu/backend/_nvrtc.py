@@ -49,6 +49,7 @@ class CompiledFile:
     cubin: bytes
     resources: dict[Instance, Resources]
     log: str
+    ptx: str
 
 
 @functools.cache
@@ -154,6 +155,9 @@ def compile_instances(stem: str, text: str, instances: Sequence[Instance], archi
         check(nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size)))
         cubin = ctypes.create_string_buffer(size.value)
         check(nvrtc.nvrtcGetCUBIN(program, cubin))
+        check(nvrtc.nvrtcGetPTXSize(program, ctypes.byref(size)))
+        ptx = ctypes.create_string_buffer(size.value)
+        check(nvrtc.nvrtcGetPTX(program, ptx))
         names = {}
         for instance in instances:
             lowered = ctypes.c_char_p()
@@ -167,7 +171,7 @@ def compile_instances(stem: str, text: str, instances: Sequence[Instance], archi
     if missing:
         raise KernelCompileError(f"{stem}.cu, {architecture}: no code for {', '.join(missing)}.\n{text_log}")
     resources = {instance: by_name[name] for instance, name in names.items()}
-    return CompiledFile(stem, architecture, cubin.raw, resources, text_log)
+    return CompiledFile(stem, architecture, cubin.raw, resources, text_log, ptx.value.decode())
 
 
 def parse_resources(log: str) -> dict[str, Resources]:

@@ -178,6 +178,7 @@ template <typename T> T __ldcs(const T* address) { return *address; }
 template <typename T> T __ldcg(const T* address) { return *address; }
 template <typename T> void __stcs(T* address, T value) { *address = value; }
 template <typename T> void __stcg(T* address, T value) { *address = value; }
+template <typename T> void __stwb(T* address, T value) { *address = value; }
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 

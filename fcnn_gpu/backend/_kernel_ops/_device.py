@@ -25,6 +25,10 @@ _ELEMENTS_PER_THREAD = 4
 _SMALL = 2**18
 """From this many elements on a thread takes four, so that what it sets up (two remainders, a table row) pays."""
 
+_VECTOR_BYTES = 16
+_VECTORS = 2
+"""Vectors per thread, so that several loads are in flight (vector.cuh)."""
+
 
 class Runtime(Protocol):
     """What `CupyOps` needs of the library that owns the device's memory."""
@@ -182,6 +186,20 @@ class DeviceOps(Ops):
 def thread_count(size: int) -> int:
     """Threads for a pass over `size` elements."""
     return size if size < _SMALL else -(-size // _ELEMENTS_PER_THREAD)
+
+
+def vector_threads(size: int, *dtypes: DType) -> int:
+    """Threads for a pass over `size` elements of arrays of these types in vectors (vector.cuh).
+
+    Each takes one vector where that keeps the device busy at all, two of a large array.
+    """
+    width = vector_width(*dtypes)
+    return -(-size // (width if size < _SMALL else width * _VECTORS))
+
+
+def vector_width(*dtypes: DType) -> int:
+    """Elements of a vector: 16 bytes of the widest of the types."""
+    return _VECTOR_BYTES // max(np.dtype(d).itemsize for d in dtypes)
 
 
 def chunks_of(batch: int) -> tuple[int, int]:
