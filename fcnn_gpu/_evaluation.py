@@ -14,7 +14,7 @@ _EVALUATION_BATCH = 1024
 class EvaluationData:
     """A data set on the device that is evaluated whole, in order, at inference."""
 
-    def __init__(self, model: Sequential, X: HostArray, targets: HostArray, sample_weight: HostArray | None) -> None:
+    def __init__(self, model: Sequential, X: Array, targets: HostArray, sample_weight: HostArray | None) -> None:
         ops = model.ops
         self._model = model
         self.targets_host = targets
@@ -25,6 +25,7 @@ class EvaluationData:
         self._losses = ops.empty(batch, model.dtype)
         self._gradient = ops.empty(batch * model.n_out, model.dtype)
         self._total = ops.zeros(1, np.float64)
+        self._inputs = None if model.input_map.leaves(self._X) else ops.empty((batch, model.n_in), model.dtype)
         self._outputs: Array | None = None
 
     def run(self, loss: Loss, keep_outputs: bool) -> tuple[float, Array | None]:
@@ -37,7 +38,7 @@ class EvaluationData:
         outputs = self._outputs if keep_outputs else None
         for start in range(0, n_samples, self._batch):
             part = slice(start, min(start + self._batch, n_samples))
-            X = self._X[part]
+            X = model.input_map.apply(ops, self._X[part], self._inputs)
             batch = len(X)
             Z = model.forward_pass(X.T, model.batch_arrays(batch, training=False), training=False)
             weight = None if self._weight is None else self._weight[part]

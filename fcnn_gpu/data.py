@@ -9,9 +9,46 @@ from typing import Any
 import numpy as np
 
 from ._checks import check_real
-from ._types import Array, HostArray
+from ._types import Array, DType, HostArray
 from .backend._ops import Ops
 from .datasets._dataset import class_shares
+
+
+@dataclass(frozen=True)
+class InputMap:
+    """What a network sees of a stored sample x: scale·x + shift in `dtype`, with the product rounded before the sum."""
+
+    dtype: DType
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        scale = check_real("Sequential(input_scale)", self.scale)
+        if scale == 0.0:
+            raise ValueError("Sequential(input_scale) expects a number other than 0, which would blank out X.")
+        object.__setattr__(self, "scale", scale)
+        object.__setattr__(self, "shift", check_real("Sequential(input_shift)", self.shift))
+
+    def options(self) -> str:
+        """The arguments of `Sequential` that differ from its defaults, as text."""
+        scale = "" if self.scale == 1.0 else f", input_scale={self.scale:g}"
+        return scale + ("" if self.shift == 0.0 else f", input_shift={self.shift:g}")
+
+    def leaves(self, X: Array) -> bool:
+        """Whether stored samples X are seen as they are."""
+        return X.dtype == self.dtype and self.scale == 1.0 and self.shift == 0.0
+
+    def apply(self, ops: Ops, X: Array, out: Array | None = None) -> Array:
+        """scale·X + shift (batch, n_in) of stored samples of the device.
+
+        X itself where nothing is to be done, otherwise the front of `out`, or new memory.
+        """
+        if self.leaves(X):
+            return X
+        mapped = ops.empty(X.shape, self.dtype) if out is None else out[: len(X)]
+        rows, start = ops.asarray(np.arange(len(X))), ops.zeros(1, np.int64)
+        ops.gather_rows(X, rows, start, mapped, self.scale, self.shift)
+        return mapped
 
 
 @dataclass
@@ -27,21 +64,29 @@ class DeviceData:
     """Samples, targets and weights on the device, in the order in which an epoch visits them.
 
     `order` (a permutation of the samples) and `cursor` (the position of the next batch in it) are arrays of the device,
-    so a captured step gathers another batch each time it is replayed.
+    so a captured step gathers another batch each time it is replayed. X, on the host or on the device, stays in its own
+    dtype there; a batch is gathered as `inputs` maps it (None: as it is).
     """
 
     def __init__(
-        self, ops: Ops, X: HostArray, targets: HostArray, sample_weight: HostArray | None, batch_size: int
+        self,
+        ops: Ops,
+        X: Array,
+        targets: HostArray,
+        sample_weight: HostArray | None,
+        batch_size: int,
+        inputs: InputMap | None = None,
     ) -> None:
         self.ops = ops
         self.n_samples = len(X)
         self.X = ops.asarray(X)
+        self.inputs = InputMap(X.dtype) if inputs is None else inputs
         self.targets = ops.asarray(targets)
         self.sample_weight = None if sample_weight is None else ops.asarray(sample_weight)
         self.batch_size = min(batch_size, self.n_samples)
         self.order = ops.zeros(self.n_samples, np.int64)
         self.cursor = ops.zeros(1, np.int64)
-        self._X_batch = ops.empty((self.batch_size, X.shape[1]), X.dtype)
+        self._X_batch = ops.empty((self.batch_size, X.shape[1]), self.inputs.dtype)
         self._targets_batch = ops.empty((self.batch_size, *targets.shape[1:]), targets.dtype)
         self._weight_batch = None if sample_weight is None else ops.empty(self.batch_size, sample_weight.dtype)
 
@@ -58,7 +103,7 @@ class DeviceData:
     def gather(self, views: BatchViews) -> None:
         """Copy the samples at `cursor` into `views`. The cursor stays: the step advances it when it is done."""
         gather = self.ops.gather_rows
-        gather(self.X, self.order, self.cursor, views.X)
+        gather(self.X, self.order, self.cursor, views.X, self.inputs.scale, self.inputs.shift)
         gather(self.targets, self.order, self.cursor, views.targets)
         if self.sample_weight is not None:
             gather(self.sample_weight, self.order, self.cursor, views.sample_weight)

@@ -11,11 +11,12 @@ from typing import Any, cast
 import numpy as np
 
 from ._checks import check_choice, check_integer
-from ._inputs import check_features
+from ._inputs import Features, features
 from ._types import Array, HostArray
 from ._workspace import BatchArrays, CapturedRest, Workspace
 from .backend import resolve_backend
 from .backend._ops import FlatParameters, Ops, Segment
+from .data import InputMap
 from .initializers import SymmetryWarning
 from .layers import (
     LAYERS,
@@ -63,6 +64,14 @@ class Sequential:
     `seed` fixes the initial weights and all dropout masks, on every backend alike; None draws one (see `model.seed`).
     `backend` is "auto", "numpy", "cupy" or "cupy:<device>" and is bound for good; None takes the default
     (`fcnn.set_backend`, FCNN_BACKEND, then "auto"). `dtype` is float32, or float64 for checks.
+
+    `input_scale` and `input_shift` are applied to X wherever it enters: the network sees input_scale·X + input_shift.
+    So pixels may stay uint8, a quarter of the memory of float32, and still be seen as numbers from 0 to 1:
+    `input_scale=1/255`. Both belong to the model and are saved with it.
+
+    X may be an array of any library. Samples in uint8, float16 and bfloat16 stay so, and are cast when a batch is
+    gathered; others become `dtype`. On a GPU, an array that lies on the model's device already (of CuPy, PyTorch, JAX,
+    or any other library with DLPack or `__cuda_array_interface__`) is used where it is.
     """
 
     def __init__(
@@ -73,12 +82,16 @@ class Sequential:
         seed: int | None = None,
         backend: str | Ops | None = None,
         dtype: Any = "float32",
+        input_scale: float = 1.0,
+        input_shift: float = 0.0,
     ) -> None:
         self.layers: list[Layer] = resolve_layers(layers, "Sequential")
         self.n_in = check_integer("Sequential(n_in)", n_in, low=1)
         if seed is not None:
             check_integer("Sequential(seed)", seed, low=0)
         self.dtype = _check_dtype(dtype)
+        self.input_map = InputMap(self.dtype, input_scale, input_shift)
+        """From samples as they are stored to what the first layer takes."""
         self.ops = resolve_backend(backend)
         self.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0]) if seed is None else int(seed)
         self.link: str | None = None
@@ -106,7 +119,18 @@ class Sequential:
 
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.layers))
-        return f"Sequential([{inner}], n_in={self.n_in}, backend={self.ops.name!r}, dtype={self.dtype.name!r})"
+        options = f"n_in={self.n_in}, backend={self.ops.name!r}, dtype={self.dtype.name!r}{self.input_map.options()}"
+        return f"Sequential([{inner}], {options})"
+
+    @property
+    def input_scale(self) -> float:
+        """The network sees input_scale·X + input_shift."""
+        return self.input_map.scale
+
+    @property
+    def input_shift(self) -> float:
+        """The network sees input_scale·X + input_shift."""
+        return self.input_map.shift
 
     # Parameters
 
@@ -176,7 +200,8 @@ class Sequential:
         The result is a view of the workspace: it lasts until the next pass. With `training`, dropout is active, batch
         norm uses the batch's statistics, and `backward` may follow. All of X is one batch.
         """
-        A0 = self.ops.asarray(check_features(X, self.n_in, self.dtype, "model.forward")).T
+        checked = features(self.ops, X, self.n_in, self.dtype, "model.forward").whole()
+        A0 = self.input_map.apply(self.ops, self.ops.asarray(checked)).T
         if training:
             self.check_batch(A0.shape[1])
         arrays = self._workspace.batch(A0.shape[1], training)
@@ -198,7 +223,11 @@ class Sequential:
         self.ops.assign(arrays.output_gradient, output_gradient.T)
         dA0 = self.backward_pass(arrays, input_gradient)
         self._trained_arrays = None
-        return None if dA0 is None else dA0.T
+        if dA0 is None:
+            return None
+        if self.input_scale != 1.0:
+            self.ops.scale(dA0, self.input_scale, dA0)  # ∂L/∂X = input_scale·∂L/∂A₀
+        return dA0.T
 
     def forget_forward(self) -> None:
         """What the last `forward` left for `backward` is about to be overwritten."""
@@ -277,11 +306,18 @@ class Sequential:
     def infer(self, X: Any, link: str | None, batch_size: int | None = None, who: str = "model.infer") -> HostArray:
         """Outputs through a link of the caller's choice ("identity", "sigmoid", "softmax"), or None for raw ones."""
         size = _INFERENCE_BATCH if batch_size is None else check_integer("batch_size", batch_size, low=1)
-        X = check_features(X, self.n_in, self.dtype, who)
-        outputs = np.empty((len(X), self.n_out), self.dtype)
+        samples = features(self.ops, X, self.n_in, self.dtype, who)
+        return self._infer(samples, link, min(size, len(samples)))
+
+    def _infer(self, samples: Features, link: str | None, size: int) -> HostArray:
+        outputs = np.empty((len(samples), self.n_out), self.dtype)
         self._trained_arrays = None
-        for start in range(0, len(X), size):
-            A0 = self.ops.asarray(X[start : start + size]).T
+        buffer: Array | None = None
+        for start in range(0, len(samples), size):
+            X = self.ops.asarray(samples.part(start, min(start + size, len(samples))))
+            if buffer is None and not self.input_map.leaves(X):
+                buffer = self.ops.empty((size, self.n_in), self.dtype)
+            A0 = self.input_map.apply(self.ops, X, buffer).T
             arrays = self._workspace.batch(A0.shape[1], False)
             Z = self.forward_pass(A0, arrays, False)
             if Z is A0:  # dropout alone passes its input through, and the link works in place
@@ -315,6 +351,8 @@ class Sequential:
             "n_in": self.n_in,
             "layers": [LAYERS.config(layer) for layer in self.layers],
             "dtype": self.dtype.name,
+            "input_scale": self.input_scale,
+            "input_shift": self.input_shift,
             "seed": self.seed,
             "link": self.link,
         }
@@ -330,6 +368,8 @@ class Sequential:
                 seed=config["seed"],
                 backend=backend,
                 dtype=config["dtype"],
+                input_scale=config.get("input_scale", 1.0),
+                input_shift=config.get("input_shift", 0.0),
             )
         if config["link"] is not None:
             model.link = check_choice("The model's link", config["link"], LINKS)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FORMAT = "fcnn_gpu"
 VERSION = "1"
+SCALED_VERSION = "2"
+"""What a model with an input scale or shift is saved as: a release that does not know of them must not read it."""
 _TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
 
 
@@ -44,7 +46,7 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     tensors = {name: np.ascontiguousarray(array) for name, array in torch_state(model).items()}
     metadata = {
         "format": FORMAT,
-        "format_version": VERSION,
+        "format_version": SCALED_VERSION if model.input_map.options() else VERSION,
         "architecture": json.dumps(model.config()),
         "info": _info_text(model.info),
     }
@@ -159,10 +161,10 @@ def _check_origin(metadata: dict[str, str], source: Path) -> None:
             f"{source} is a safetensors file, but not one of fcnn_gpu's: its metadata has no architecture. "
             "Build the network with fcnn_gpu.Sequential and copy the weights into layer.W and layer.b."
         )
-    if metadata.get("format_version") != VERSION:
+    if metadata.get("format_version") not in (VERSION, SCALED_VERSION):
         raise ModelFileError(
-            f"{source} has format version {metadata.get('format_version')!r}; this fcnn_gpu reads version {VERSION}. "
-            "Install the release that wrote it, or a newer one."
+            f"{source} has format version {metadata.get('format_version')!r}; this fcnn_gpu reads versions {VERSION} "
+            f"and {SCALED_VERSION}. Install the release that wrote it, or a newer one."
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ._checks import check_bool, check_integer, check_real
 from ._evaluation import EvaluationData
-from ._inputs import check_features, check_same_length
+from ._inputs import Features, check_same_length, features, on_host
 from ._interrupt import interruptible
 from ._run import Run
 from ._types import Array, HostArray
@@ -122,8 +122,9 @@ class Trainer:
         batch_size = min(batch_size, n_samples)
         self._check_batches(n_samples, batch_size, drop_last)
 
-        data = DeviceData(self.model.ops, *train, batch_size)
-        held_out = None if validation is None else EvaluationData(self.model, *validation)
+        X_train, targets, weights = train
+        data = DeviceData(self.model.ops, X_train.whole(), targets, weights, batch_size, self.model.input_map)
+        held_out = None if validation is None else self._evaluation_data(validation)
         with ExitStack() as ends, interruptible() as interrupted, quiet_arithmetic():
             with self._unchanged_on_error():  # a callback may refuse to begin
                 self.n_epochs = epochs
@@ -177,7 +178,7 @@ class Trainer:
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Data loss and metrics on X, y at inference (dropout off, running statistics): {"loss": ..., metric: ...}."""
         prepared = self._prepare_samples(X, y, sample_weight, "evaluate")
-        return self.evaluate_data(EvaluationData(self.model, *prepared))
+        return self.evaluate_data(self._evaluation_data(prepared))
 
     def predict(self, X: Any, batch_size: int | None = None) -> HostArray:
         """The model's outputs through this trainer's loss's link, (n_samples, n_outputs)."""
@@ -194,6 +195,10 @@ class Trainer:
         if self.loss.link == "sigmoid" and P.shape[1] == 1:
             return np.hstack([1.0 - P, P])
         return P
+
+    def _evaluation_data(self, samples: _Samples) -> EvaluationData:
+        X, targets, weights = samples
+        return EvaluationData(self.model, X.whole(), targets, weights)
 
     def evaluate_data(self, data: EvaluationData) -> dict[str, float]:
         loss, outputs = data.run(self.loss, keep_outputs=bool(self.metrics))
@@ -243,16 +248,17 @@ class Trainer:
 
     def _prepare_samples(self, X: Any, y: Any, sample_weight: Any, who: str) -> _Samples:
         model = self.model
-        features = check_features(X, model.n_in, model.dtype, who)
-        targets = self.loss.prepare_targets(y, model.n_out, model.dtype)
-        check_same_length(features, targets, who)
+        samples = features(model.ops, X, model.n_in, model.dtype, who)
+        targets = self.loss.prepare_targets(on_host(model.ops, y, f"{who}: y"), model.n_out, model.dtype)
+        check_same_length(samples, targets, who)
         weights = None
         if sample_weight is not None:
-            weights = check_sample_weight(sample_weight, len(features), model.dtype)
-        return features, targets, weights
+            given = on_host(model.ops, sample_weight, "sample_weight")
+            weights = check_sample_weight(given, len(samples), model.dtype)
+        return samples, targets, weights
 
     def _weigh_classes(self, samples: _Samples, class_weight: Any) -> _Samples:
-        features, targets, weights = samples
+        X, targets, weights = samples
         labels = self._integer_labels(targets)
         if labels is None:
             raise ValueError(
@@ -262,7 +268,7 @@ class Trainer:
         n_classes = max(self.model.n_out, 2)
         by_class = class_weights_to_sample_weights(class_weight, labels, n_classes)
         product = by_class if weights is None else weights * by_class
-        return features, targets, check_sample_weight(product, len(features), self.model.dtype)
+        return X, targets, check_sample_weight(product, len(X), self.model.dtype)
 
     def _integer_labels(self, targets: HostArray) -> HostArray | None:
         """One class number per sample (n,), where the targets of a cross-entropy are that; otherwise None."""
@@ -306,12 +312,12 @@ class Trainer:
             )
 
 
-_Samples = tuple[HostArray, HostArray, HostArray | None]
+_Samples = tuple[Features, HostArray, HostArray | None]
 
 
 def _take(samples: _Samples, part: HostArray) -> _Samples:
     X, targets, weight = samples
-    return X[part], targets[part], None if weight is None else weight[part]
+    return X.take(part), targets[part], None if weight is None else weight[part]
 
 
 def _refuse_double_link(model: Sequential, loss: Loss) -> None:

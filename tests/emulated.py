@@ -28,6 +28,9 @@ from fcnn_gpu.backend._gemm import CublasGemm
 from fcnn_gpu.backend._kernel_source import Instance, Kernel
 from fcnn_gpu.backend._kernels import Argument, Launcher
 from tests.cuda_on_cpu import HostDevice
+from tests.foreign_arrays import from_dlpack, from_interface
+
+CURRENT_STREAM = 1  # what CuPy passes on for the default stream
 
 
 class CaptureFault(Exception):
@@ -113,7 +116,8 @@ class _Library:
     @staticmethod
     def ascontiguousarray(x: Array, dtype: Any = None) -> DeviceArray:
         forbidden_in_capture("Device memory was allocated")
-        return np.ascontiguousarray(on_host(x), dtype).view(DeviceArray)
+        with np.errstate(over="ignore"):  # a device warns of nothing
+            return np.ascontiguousarray(on_host(x), dtype).view(DeviceArray)
 
     @staticmethod
     def add(x: Array, y: Array, out: Array) -> None:
@@ -131,18 +135,19 @@ class EmulatedRuntime:
 
     def __init__(self, device: int = 0) -> None:
         self.xp: Any = _Library()
-        self.device = device
+        self.number = device
+        self.streams_waited_for: list[int | None] = []
         self.name = f"cupy:{device}"
         self.switches = 0
         self.graph_sizes: list[int] = []
         self.launches = 0
 
     def is_current(self) -> bool:
-        return EmulatedRuntime.current == self.device
+        return EmulatedRuntime.current == self.number
 
     @contextlib.contextmanager
     def activate(self) -> Iterator[None]:
-        before, EmulatedRuntime.current = EmulatedRuntime.current, self.device
+        before, EmulatedRuntime.current = EmulatedRuntime.current, self.number
         self.switches += 1
         try:
             yield
@@ -157,6 +162,16 @@ class EmulatedRuntime:
             return x
         forbidden_in_capture("A host array was copied to the device")
         return np.array(x, order="K").view(DeviceArray)
+
+    def adopt(self, x: Any) -> tuple[Array, int]:
+        if isinstance(x, DeviceArray):
+            return x, self.number
+        if hasattr(type(x), "__dlpack_device__"):
+            memory, device = from_dlpack(x, CURRENT_STREAM)
+            return memory.view(DeviceArray), device
+        memory, stream = from_interface(x)
+        self.streams_waited_for.append(stream)
+        return memory.view(DeviceArray), self.number
 
     def to_host(self, x: Array) -> HostArray:
         forbidden_in_capture("A device array was copied to the host")

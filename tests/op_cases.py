@@ -555,3 +555,15 @@ def _rows(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) ->
     ops.store_rows(out, cursor, stored)
     ops.store_rows(labels, cursor, kept)
     return {**outputs, "labels": labels, "stored": stored, "kept": kept}
+
+
+@case("count_nonfinite")
+def _nonfinite(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    X = rng.normal(size=(batch, n)).astype(dtype)
+    count = ops.zeros(1, np.int64)
+    ops.count_nonfinite(ops.asarray(X), count)
+    none = ops.to_numpy(count).copy()
+    X.reshape(-1)[::3] = np.nan
+    X.reshape(-1)[1::5] = -np.inf
+    ops.count_nonfinite(ops.asarray(X).T, count)
+    return {"none": none, "some": count}

@@ -251,7 +251,7 @@ def test_the_rewritten_file_is_good(tmp_path: Path) -> None:
     [
         ({"format": None}, "is a safetensors file, but not one of fcnn_gpu's"),
         ({"format": "pt"}, "not one of fcnn_gpu's"),
-        ({"format_version": "2"}, "has format version '2'; this fcnn_gpu reads version 1. Install"),
+        ({"format_version": "3"}, "has format version '3'; this fcnn_gpu reads versions 1 and 2. Install"),
         ({"format_version": None}, "has format version None"),
         ({"architecture": None}, "no readable architecture"),
         ({"architecture": "{"}, "no readable architecture"),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from .._types import Array, HostArray
 from ._gemm import CublasGemm
+from ._interchange import on_cuda
 from ._kernel_ops import KernelOps
 from ._kernels import CudaDevice, Launcher
 from ._probe import failing_link, probe_links
@@ -23,22 +24,31 @@ class CupyRuntime:
     def __init__(self, cupy: Any, device: int) -> None:
         self.xp = cupy
         self.name = f"cupy:{device}"
-        self._number = device
+        self.number = device
         self._device = cupy.cuda.Device(device)
         self._current: Callable[[], int] = cupy.cuda.runtime.getDevice
         self._recording = threading.local()
 
     def is_current(self) -> bool:
-        return self._current() == self._number
+        return self._current() == self.number
 
     def activate(self) -> Any:
         return self._device
 
     def is_device_array(self, x: Any) -> bool:
-        return hasattr(x, "__cuda_array_interface__")
+        return isinstance(x, self.xp.ndarray) or on_cuda(x)
 
     def to_device(self, x: Any) -> Array:
-        return self.xp.asarray(x)
+        return self.adopt(x)[0] if not isinstance(x, self.xp.ndarray) and on_cuda(x) else self.xp.asarray(x)
+
+    def adopt(self, x: Any) -> tuple[Array, int]:
+        if isinstance(x, self.xp.ndarray):
+            array = x
+        elif hasattr(type(x), "__dlpack_device__"):
+            array = self.xp.from_dlpack(x)  # the current stream waits for the producer's
+        else:
+            array = self.xp.asarray(x)  # waits for the stream that the interface names
+        return array, int(array.device.id)
 
     def to_host(self, x: Array) -> HostArray:
         return self.xp.asnumpy(x, order="A")
@@ -91,9 +101,9 @@ class CupyRuntime:
         return launch
 
     def describe(self) -> str:
-        properties = self.xp.cuda.runtime.getDeviceProperties(self._number)
+        properties = self.xp.cuda.runtime.getDeviceProperties(self.number)
         gib = properties["totalGlobalMem"] / 2**30
-        return f"{properties['name'].decode()} (device {self._number}, {gib:.0f} GiB, CuPy {self.xp.__version__})"
+        return f"{properties['name'].decode()} (device {self.number}, {gib:.0f} GiB, CuPy {self.xp.__version__})"
 
 
 def _refusing_allocations(cuda: Any) -> Any:

@@ -9,6 +9,7 @@ from ._activation import ActivationKernels
 from ._batch import BatchKernels
 from ._device import Runtime as Runtime
 from ._dropout import DropoutKernels
+from ._interchange import InterchangeKernels
 from ._loss import LossKernels
 from ._matrix import MatrixKernels
 from ._normalization import NormalizationKernels
@@ -23,6 +24,7 @@ class KernelOps(
     LossKernels,
     OptimizerKernels,
     BatchKernels,
+    InterchangeKernels,
 ):
     """All primitives on one CUDA device."""
 

@@ -35,6 +35,7 @@ class Runtime(Protocol):
 
     xp: Any
     name: str
+    number: int
 
     def is_current(self) -> bool:
         """Whether calls of this thread go to the device."""
@@ -47,6 +48,13 @@ class Runtime(Protocol):
 
     def to_device(self, x: Any) -> Array:
         """x in an array of the device, copied only if it is elsewhere; dtype and order are kept."""
+
+    def adopt(self, x: Any) -> tuple[Array, int]:
+        """x, which lies in CUDA memory, as an array of this library without a copy, and the number of its device.
+
+        What x's library has queued on it comes before what is queued from now on. Errors of either library say why it
+        cannot be had.
+        """
 
     def to_host(self, x: Array) -> HostArray:
         """A copy of x on the host, in x's order."""

@@ -14,9 +14,9 @@ from ._array import BLOCK as BLOCK
 from ._array import quiet_arithmetic as quiet_arithmetic
 from ._batch import BatchOps
 from ._dropout import DropoutOps
+from ._interchange import InterchangeOps
 from ._loss import ELEMENTWISE_LOSSES as ELEMENTWISE_LOSSES
 from ._loss import LossOps
-from ._matrix import PRECISIONS as PRECISIONS
 from ._matrix import MatrixOps
 from ._normalization import NormalizationOps
 from ._optimizer import FlatParameters as FlatParameters
@@ -33,5 +33,6 @@ class Ops(
     LossOps,
     OptimizerOps,
     BatchOps,
+    InterchangeOps,
 ):
     """All primitives on NumPy: the reference that every other backend is held to."""
