@@ -113,16 +113,20 @@ class Net:
         """Floating-point operations of the matrix products of one step, 2mnk each; all else is left out."""
         return float(sum(2 * m * n * k for m, n, k in self.products(batch, job)))
 
-    def bytes(self, batch: int, job: Job, itemsize: int = 4) -> float:
+    def bytes(self, batch: int, job: Job, itemsize: int = 4, computed_itemsize: int | None = None) -> float:
         """The least that one step moves if nothing stays in cache between the passes that must wait for each other.
 
         Training: per parameter θ, m, v read and written, the gradient written and read; the batch read; the hidden
         activations written by forward and read by backward. Inference: parameters and batch read, outputs written.
+        Where passes compute in a smaller type (`computed_itemsize`), they read a copy of the parameters in it, which
+        Adam writes.
         """
+        computed = itemsize if computed_itemsize is None else computed_itemsize
         if job == "infer":
-            return float(itemsize * (self.n_parameters + batch * (self.n_in + self.n_out)))
+            return float(computed * (self.n_parameters + batch * (self.n_in + self.n_out)))
         activations = batch * (self.n_in + 2 * sum(self.hidden))
-        return float(itemsize * (_MOVES_PER_PARAMETER * self.n_parameters + activations))
+        copies = 0 if computed == itemsize else 2 * self.n_parameters
+        return float(itemsize * _MOVES_PER_PARAMETER * self.n_parameters + computed * (activations + copies))
 
     def without_dropout(self) -> Net:
         """The same net with p = 0: masks differ from library to library, so results are compared without them."""

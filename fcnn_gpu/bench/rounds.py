@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -70,7 +71,7 @@ def time_case(
     for job in jobs:
         check_choice("time_case(jobs)", job, ("train", "infer"))
     environment = worker_environment(settings, backend)
-    problem = Problem(net, batch, backend, settings.dtype, settings.seed, environment.threads)
+    problem = Problem(net, batch, backend, settings.dtype, settings.seed, environment.threads, settings.precision)
     say: Progress = (lambda phrase: None) if progress is None else lambda phrase: progress(f"{net}, {batch}: {phrase}")
     with ExitStack() as ends:
         field = _start(problem, jobs, environment, settings, ends, say)
@@ -80,7 +81,7 @@ def time_case(
 def _start(
     problem: Problem, jobs: Sequence[Job], environment: Environment, settings: Settings, ends: ExitStack, say: Progress
 ) -> _Field:
-    """Start everyone, one after the other, and keep those who compute what we do."""
+    """Start everyone, one after the other or side by side, and keep those who compute what we do."""
 
     def ready(entrant: Entrant) -> _Starter | str:
         say(f"{entrant.label} starts")
@@ -96,22 +97,29 @@ def _start(
         starter.computed = worker.call(_contest.computed, entrant, problem, agreement.STEPS)
         return starter
 
+    def ready_or_absent(entrant: Entrant) -> _Starter | Absent:
+        try:
+            found = ready(entrant)
+        except WorkerError as error:
+            return Absent(entrant.library, entrant.variant, error.summary)
+        return Absent(entrant.library, entrant.variant, found) if isinstance(found, str) else found
+
     ours = ready(US)
     if isinstance(ours, str):
         raise WorkerError(US.label, ours)
     field = _Field(ours, ours.worker.call(_contest.device))
     initial = problem.without_dropout().initial_weights()  # as the agreement is computed
     entrants, field.absent = peers(problem, settings)
-    for entrant in entrants:
-        try:
-            starter = ready(entrant)
-        except WorkerError as error:
-            field.absent.append(Absent(entrant.library, entrant.variant, error.summary))
+    started: Iterable[_Starter | Absent] = map(ready_or_absent, entrants)
+    if settings.start_together and entrants:
+        with ThreadPoolExecutor(len(entrants)) as pool:
+            started = list(pool.map(ready_or_absent, entrants))
+    for starter in started:
+        if isinstance(starter, Absent):
+            field.absent.append(starter)
             continue
-        if isinstance(starter, str):
-            field.absent.append(Absent(entrant.library, entrant.variant, starter))
-            continue
-        found = agreement.deviation(starter.computed, ours.computed, initial, problem.net)
+        entrant = starter.entrant
+        found = agreement.deviation(starter.computed, ours.computed, initial, problem.net, problem.arithmetic)
         starter.computed = {}
         field.agreements.append(Agreement(entrant.library, entrant.variant, found.value, found.limit))
         if found.agrees:
@@ -205,14 +213,15 @@ def _result(problem: Problem, job: Job, field: _Field, turns: list[_Turn], ceili
     net, batch = problem.net, problem.batch
     flops = net.flops(batch, job)
     itemsize = np.dtype(problem.dtype).itemsize
-    least_bytes = net.bytes(batch, job, itemsize)
+    computed_itemsize = itemsize if problem.half is None else 2
+    least_bytes = net.bytes(batch, job, itemsize, computed_itemsize)
     bound, because = step_verdict(
         seconds,
         flops,
         least_bytes,
         ceilings,
         products_seconds=products,
-        products_bytes=float(itemsize * sum(m * k + k * n + m * n for m, n, k in net.products(batch, job))),
+        products_bytes=float(computed_itemsize * sum(m * k + k * n + m * n for m, n, k in net.products(batch, job))),
         hollow_seconds=hollow,
         host_seconds=None if problem.gpu is None else statistics.median(s.host_seconds for s in ours.stretches),
     )
@@ -221,7 +230,7 @@ def _result(problem: Problem, job: Job, field: _Field, turns: list[_Turn], ceili
         batch=batch,
         job=job,
         device=field.device,
-        dtype=problem.dtype,
+        dtype=problem.arithmetic,
         n_parameters=net.n_parameters,
         flops=flops,
         bytes=least_bytes,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .._checks import check_bool, check_choice, check_integer, check_real
+from ..backend._ops import PRECISIONS
 
 PEERS = ("torch", "jax", "sklearn")
 """The peers by the names that `--against` and `Settings.libraries` take."""
@@ -28,6 +29,9 @@ class Settings:
         compile: also time `torch.compile`, which takes tens of seconds to begin.
         keep_environment: leave variables that restrict one library's kernels (OPENBLAS_CORETYPE, ...) as they are.
         dtype: "float32" or "float64".
+        precision: of products and activations on a GPU, as `Sequential(precision=...)` takes it; None for dtype's.
+        start_together: build the libraries' nets side by side. Saves minutes where they compile; the time of a first
+            step then says nothing.
         timeout: seconds after which a process that gives no answer is given up.
     """
 
@@ -40,6 +44,8 @@ class Settings:
     compile: bool = False
     keep_environment: bool = False
     dtype: str = "float32"
+    precision: str | None = None
+    start_together: bool = False
     timeout: float = 300.0
 
     def __post_init__(self) -> None:
@@ -59,4 +65,7 @@ class Settings:
         check_bool("compile", self.compile)
         check_bool("keep_environment", self.keep_environment)
         check_choice("dtype", self.dtype, ("float32", "float64"))
+        if self.precision is not None:
+            check_choice("precision", self.precision, PRECISIONS)
+        check_bool("start_together", self.start_together)
         check_real("timeout", self.timeout, low=0.0, low_open=True)

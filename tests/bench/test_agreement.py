@@ -55,6 +55,14 @@ def test_another_optimizer_does_not_agree(name: str, value: float, monkeypatch: 
     assert not agrees(theirs, PLAIN)
 
 
+def test_fewer_bits_may_lie_farther_apart() -> None:
+    ours, initial = train(PLAIN), PLAIN.initial_weights()
+    theirs = {name: array + 0.08 * (array - initial.get(name, array)) for name, array in ours.items()}
+    found = {a: deviation(theirs, ours, initial, PLAIN.net, a) for a in ("float32", "tf32", "bfloat16")}
+    assert [found[a].agrees for a in found] == [False, True, True]
+    assert found["bfloat16"].limit == 2 * found["tf32"].limit == 4 * found["float32"].limit
+
+
 def test_other_batches_do_not_agree() -> None:
     assert not agrees(train(replace(PLAIN, seed=1)), PLAIN)
 

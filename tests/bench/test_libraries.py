@@ -65,6 +65,29 @@ def test_libraries_learn_the_same(entrant: Entrant, problem: Problem) -> None:
         _contest.stretch("train", 2, 3)
 
 
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_peers_in_fewer_bits_learn_what_float32_learns(library: str, precision: str) -> None:
+    """On the CPU, where ours has no such precision: the limits must hold between the types, too."""
+    if LIBRARIES[library].missing() is not None:
+        pytest.skip("not installed")
+    if (library, precision) == ("jax", "float16"):
+        pytest.skip("JAX has no loss scaling")
+    plain = Problem(Net((40, 32, 10)), 64)
+    entrant = Entrant(library, "foreach" if library == "torch" else "jit")
+    assert _contest.build(US, plain) is None
+    ours = _contest.computed(US, plain, 5)
+    assert _contest.build(entrant, replace(plain, precision=precision)) is None
+    for _ in range(2):
+        theirs = _contest.computed(entrant, plain, 5)
+        found = deviation(theirs, ours, plain.initial_weights(), plain.net, precision)
+        assert found.agrees, found
+        if precision != "tf32":  # which no CPU has
+            assert found.value > 1e-5, "nothing was rounded"
+        for job in _contest.jobs():
+            _contest.stretch(job, 1, 2)
+
+
 def test_libraries_go_through_the_data_again_and_again(entrant: Entrant) -> None:
     problem = replace(PLAIN, batch=2048)  # 8 batches
     steps = problem.n_batches + 3
@@ -170,6 +193,10 @@ def test_variants_by_case() -> None:
     assert labels(NORMALIZED, SETTINGS) == on_cpu[:3]
     on_gpu = replace(NORMALIZED, backend="cupy")
     assert labels(on_gpu, SETTINGS) == [*on_cpu[:2], "PyTorch CUDA graph", "JAX jit", "JAX jit, rbg"]
+    compiled = labels(on_gpu, replace(SETTINGS, compile=True, libraries=("torch",)))
+    assert compiled == [*on_cpu[:2], "PyTorch compile", "PyTorch compile reduce-overhead", "PyTorch CUDA graph"]
+    scaled = replace(on_gpu, precision="float16")
+    assert labels(scaled, SETTINGS) == on_cpu[:2]
 
 
 @pytest.mark.usefixtures("all_installed")
@@ -180,6 +207,8 @@ def test_variants_by_case() -> None:
         (NORMALIZED, "scikit-learn", "neither batch norm nor dropout"),
         (replace(PLAIN, backend="cupy"), "scikit-learn", "CPU only"),
         (replace(PLAIN, net=Net((4, 2))), "scikit-learn", "one output"),
+        (replace(PLAIN, precision="bfloat16"), "scikit-learn", "float32 and float64 only"),
+        (replace(PLAIN, backend="cupy", precision="float16"), "JAX", "loss scale"),
     ],
 )
 def test_what_is_left_out_says_why(problem: Problem, library: str, reason: str) -> None:
@@ -199,6 +228,10 @@ def test_a_peer_without_a_gpu_says_so(entrant: Entrant) -> None:
 def test_batches_come_round() -> None:
     batches = Batches(3)
     assert [batches.next() for _ in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+    assert (batches.left, batches.at_start) == (2, False)
+    batches.skip(2)
+    assert (batches.left, batches.at_start) == (3, True)
+    batches.skip(1)
     batches.restart()
     assert batches.next() == 0
 
@@ -254,10 +287,10 @@ def test_our_net_on_an_emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     on_cpu = Problem(Net((6, 5, 3), batch_norm=True), 1024)
     on_gpu = replace(on_cpu, backend="cupy")
     expected, net = OurNet(on_cpu), OurContestant(on_gpu)
-    expected.train(3)
+    expected.train(11)
     for job in ("train", "train from host"):
         net.reset()
-        net.jobs()[job](3)
+        net.jobs()[job](11)  # 8 batches: a graph of them all, and 3 steps of the next round
         net.wait()
         net.check()
         theirs = net.weights() | {"outputs": net.outputs()}

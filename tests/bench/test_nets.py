@@ -93,6 +93,8 @@ def test_flops_and_bytes_by_hand() -> None:
     assert net.flops(5, "train") == 2 * 5 * (2 * 4 * 3 + 3 * 3 * 2)
     assert net.bytes(5, "infer") == 4 * (23 + 5 * (4 + 2))
     assert net.bytes(5, "train", itemsize=8) == 8 * (8 * 23 + 5 * (4 + 2 * 3))
+    assert net.bytes(5, "infer", computed_itemsize=2) == 2 * (23 + 5 * (4 + 2))
+    assert net.bytes(5, "train", computed_itemsize=2) == 4 * 8 * 23 + 2 * (5 * (4 + 2 * 3) + 2 * 23)
 
 
 def test_a_hollow_net_has_the_same_layers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,6 +62,13 @@ def test_a_case_with_every_peer_that_is_here() -> None:
     assert "20-16-5, 32: training, round 3 of 3" in said
 
 
+@needs_sklearn
+def test_libraries_that_start_together() -> None:
+    for result in rounds.time_case(NET, 32, settings=replace(QUICK, start_together=True), ceilings=CEILINGS):
+        check(result)
+        assert [timing.library for timing in result.peers] == ["scikit-learn"]
+
+
 def test_one_job_alone() -> None:
     settings = Settings(threads=1, rounds=1, round_seconds=1e-3, libraries=(), timeout=60)
     (result,) = rounds.time_case(Net((6, 4), True), 8, ["infer"], settings=settings, ceilings=CEILINGS)
@@ -103,10 +111,12 @@ AT_THE_START = [
 
 
 @needs_sklearn
+@pytest.mark.parametrize("together", [False, True], ids=["in turn", "together"])
 @pytest.mark.parametrize("when", AT_THE_START)
-def test_a_peer_that_fails_at_the_start_is_absent(monkeypatch: pytest.MonkeyPatch, when: Any) -> None:
+def test_a_peer_that_fails_at_the_start_is_absent(monkeypatch: pytest.MonkeyPatch, when: Any, together: bool) -> None:
     monkeypatch.setattr(Worker, "call", failing("scikit-learn partial_fit", when))
-    for result in rounds.time_case(NET, 32, settings=QUICK, ceilings=CEILINGS):
+    settings = replace(QUICK, start_together=together)
+    for result in rounds.time_case(NET, 32, settings=settings, ceilings=CEILINGS):
         check(result)
         assert result.peers == []
         assert [(a.library, a.variant, a.reason) for a in result.absent] == [

@@ -19,6 +19,7 @@ from fcnn_gpu.bench.settings import Settings
         ("instructions", "sse", "instructions does not know 'sse'"),
         ("libraries", ("tensorflow",), "libraries does not know 'tensorflow'. .*jax, sklearn, torch"),
         ("dtype", "float16", "dtype does not know 'float16'"),
+        ("precision", "int8", "precision does not know 'int8'"),
         ("timeout", 0.0, "timeout"),
     ],
 )
@@ -27,7 +28,9 @@ def test_unusable_values(field: str, value: Any, match: str) -> None:
         Settings(**{field: value})
 
 
-@pytest.mark.parametrize(("field", "value"), [("libraries", "torch"), ("compile", 1), ("keep_environment", "no")])
+@pytest.mark.parametrize(
+    ("field", "value"), [("libraries", "torch"), ("compile", 1), ("keep_environment", "no"), ("start_together", 1)]
+)
 def test_wrong_types(field: str, value: Any) -> None:
     with pytest.raises(TypeError, match=field):
         Settings(**{field: value})

@@ -17,6 +17,7 @@ from ._dropout import DropoutOps
 from ._interchange import InterchangeOps
 from ._loss import ELEMENTWISE_LOSSES as ELEMENTWISE_LOSSES
 from ._loss import LossOps
+from ._matrix import PRECISIONS as PRECISIONS
 from ._matrix import MatrixOps
 from ._normalization import NormalizationOps
 from ._optimizer import FlatParameters as FlatParameters

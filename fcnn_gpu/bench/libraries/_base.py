@@ -38,6 +38,17 @@ class Problem:
     dtype: str = "float32"
     seed: int = 0
     threads: int = 1
+    precision: str | None = None
+
+    @property
+    def arithmetic(self) -> str:
+        """The number type in one word: the precision where one is asked for, else the dtype."""
+        return self.precision or self.dtype
+
+    @property
+    def half(self) -> str | None:
+        """The 16-bit type of the activations, or None: then they have the parameters' own."""
+        return self.precision if self.precision in ("bfloat16", "float16") else None
 
     @property
     def gpu(self) -> int | None:
@@ -70,7 +81,7 @@ class Problem:
 
     def initial_weights(self) -> dict[str, HostArray]:
         """What `weights_of` says of our model before its first step."""
-        return weights_of(self.net.model("numpy", self.seed, self.dtype))
+        return weights_of(self.net.model("numpy", self.seed, self.dtype))  # NumPy has no other precision, nor needs it
 
     def without_dropout(self) -> Problem:
         """The same with p = 0."""
@@ -188,3 +199,17 @@ class Batches:
         k = self._next
         self._next = k + 1 if k + 1 < self._n else 0
         return k
+
+    @property
+    def at_start(self) -> bool:
+        """Whether batch 0 is next."""
+        return self._next == 0
+
+    @property
+    def left(self) -> int:
+        """How many batches there are before batch 0 comes again."""
+        return self._n - self._next
+
+    def skip(self, n: int) -> None:
+        """Go on by n batches, at most `left`."""
+        self._next = (self._next + n) % self._n

@@ -32,12 +32,16 @@ class JaxNet(Contestant):
     Adam is written out, as optax writes it; its step number and the key of the dropout masks live on the device. Masks
     come from JAX's own generator (Threefry, on a CPU also the faster one) or, in the variant "jit, rbg", from XLA's.
     Steps are not waited for one by one: JAX queues them also on a CPU, and the time ends when the last is done.
+    TF32 is JAX's own setting; in bfloat16 weights are converted within the step, as are the activations after each
+    product, while the loss, the statistics of batch norm and Adam stay in float32.
     """
 
     def __init__(self, problem: Problem, variant: str) -> None:
         import jax
 
         jax.config.update("jax_enable_x64", problem.dtype == "float64")
+        if problem.precision == "tf32":
+            jax.config.update("jax_default_matmul_precision", "tensorfloat32")
         try:
             device = jax.devices("cpu")[0] if problem.gpu is None else jax.devices("gpu")[problem.gpu]
         except (RuntimeError, IndexError):
@@ -48,7 +52,10 @@ class JaxNet(Contestant):
         self._initial = problem.initial_weights()
         X, y = problem.ordered_data()
         self._host_X, self._host_y = np.split(X, problem.n_batches), np.split(y.astype(np.int32), problem.n_batches)
+        self._half = None if problem.half is None else jax.numpy.dtype(problem.half)
         self._X, self._y = ([self._put(part) for part in parts] for parts in (self._host_X, self._host_y))
+        if self._half is not None:
+            self._X = [part.astype(self._half) for part in self._X]
         self._step, self._forward = self._compile()
         self._visits, self._reads = Batches(problem.n_batches), Batches(problem.n_batches)
         self._state: tuple[Any, ...] = ()
@@ -62,8 +69,13 @@ class JaxNet(Contestant):
         jax, problem = self._jax, self._problem
         jnp, net, momentum = jax.numpy, problem.net, BATCH_NORM_MOMENTUM
         n_layers = len(net.widths) - 1
+        half, full = self._half, jnp.dtype(problem.dtype)
+
+        def cast(x: Any) -> Any:
+            return x if half is None else x.astype(half)
 
         def normalize(x: Any, layer: Any, statistics: Any, training: bool) -> tuple[Any, Any]:
+            x = x.astype(full)
             if training:
                 mean, var = x.mean(axis=0), x.var(axis=0)
                 unbiased = var * (problem.batch / (problem.batch - 1))
@@ -74,12 +86,13 @@ class JaxNet(Contestant):
             else:
                 mean, var = statistics["running_mean"], statistics["running_var"]
             x_hat = (x - mean) * jax.lax.rsqrt(var + BATCH_NORM_EPS)
-            return x_hat * layer["gamma"] + layer["beta"], statistics
+            return cast(x_hat * layer["gamma"] + layer["beta"]), statistics
 
         def forward(parameters: Any, statistics: Any, key: Any, x: Any, training: bool) -> tuple[Any, Any]:
             updated = []
+            x = cast(x)
             for i, layer in enumerate(parameters):
-                x = x @ layer["W"] + layer["b"]
+                x = x @ cast(layer["W"]) + cast(layer["b"])
                 if i == n_layers - 1:
                     break
                 if net.batch_norm:
@@ -89,7 +102,7 @@ class JaxNet(Contestant):
                 if net.dropout and training:
                     keep = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - net.dropout, x.shape)
                     x = jnp.where(keep, x / (1 - net.dropout), 0)
-            return x, updated
+            return x.astype(full), updated
 
         def loss(parameters: Any, statistics: Any, key: Any, x: Any, y: Any) -> tuple[Any, Any]:
             logits, updated = forward(parameters, statistics, key, x, True)
@@ -178,8 +191,9 @@ class Jax(Library):
     key, name, module, package = "jax", "JAX", "jax", "jax"
 
     def variants(self, problem: Problem, settings: Settings) -> dict[str, str | None]:
-        other_masks = {"jit, rbg": None} if problem.net.dropout and problem.gpu is not None else {}
-        return {"jit": None, **other_masks}
+        scaled = "JAX leaves the loss scale that float16 needs to its user" if problem.half == "float16" else None
+        other_masks = {"jit, rbg": scaled} if problem.net.dropout and problem.gpu is not None else {}
+        return {"jit": scaled, **other_masks}
 
     def build(self, problem: Problem, variant: str) -> JaxNet:
         return JaxNet(problem, variant)

@@ -23,7 +23,7 @@ Repeat = Callable[[int], None]
 
 
 class OurNet(Contestant):
-    """The step that `Trainer` repeats, and `Sequential.forward`, on one backend.
+    """The step that `Trainer` repeats, on a GPU several in one graph, and `Sequential.forward`, on one backend.
 
     A training step here gathers its batch from the data set in the visits' order and checks that loss and gradients
     are finite, as every step of `Trainer` does. The peers are given their batches ready made, and check nothing.
@@ -43,7 +43,9 @@ class OurNet(Contestant):
         targets = loss.prepare_targets(y, model.n_out, model.dtype)
         self._data = DeviceData(ops, X, targets, None, batch)
         self._step = TrainingStep(model, loss, self._optimizer, self._data)
-        self._program = self._step.program(batch)
+        self._single = self._step.program(batch)
+        self._at_once = min(ops.steps_per_capture, problem.n_batches)
+        self._several = self._step.program(batch, self._at_once)
         self._visits = Batches(problem.n_batches)
         self._reads = Batches(problem.n_batches)
         self._host_inputs = np.split(X[self._order], problem.n_batches)
@@ -58,12 +60,20 @@ class OurNet(Contestant):
             self._one_batch = alone, step, step.program(batch)
 
     def train(self, n_steps: int) -> None:
-        visits, program, data, order = self._visits, self._program, self._data, self._order
+        visits, single, several, at_once = self._visits, self._single, self._several, self._at_once
+        data, order = self._data, self._order
         with quiet_arithmetic():
-            for _ in range(n_steps):
-                if visits.next() == 0:
+            while n_steps > 0:
+                if visits.at_start:
                     data.start_epoch(order)
-                program()
+                if at_once <= min(n_steps, visits.left):
+                    several()
+                    visits.skip(at_once)
+                    n_steps -= at_once
+                else:
+                    single()
+                    visits.skip(1)
+                    n_steps -= 1
 
     def infer(self, n_batches: int) -> None:
         model, inputs, reads = self.model, self._inputs, self._reads

@@ -1,7 +1,8 @@
-"""PyTorch: eager with foreach or fused Adam, torch.compile, and on a GPU the whole step as a CUDA graph."""
+"""PyTorch: eager with foreach or fused Adam, torch.compile, and on a GPU CUDA graphs, its own or of the whole step."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -22,12 +23,19 @@ from ._base import (
     Unavailable,
 )
 
+CUDA_GRAPH, REDUCE_OVERHEAD = "CUDA graph", "compile reduce-overhead"
+_MODES = {"compile": "default", REDUCE_OVERHEAD: "reduce-overhead"}
+"""Of `torch.compile`; the second puts what it compiled into CUDA graphs."""
 _WARM_UP_STEPS = 3
 """Steps on a side stream before a capture, as PyTorch's notes on CUDA graphs ask for."""
 
 
 class TorchNet(Contestant):
-    """torch.nn layers with `zero_grad(set_to_none=True)`, and `inference_mode` for inference."""
+    """torch.nn layers with `zero_grad(set_to_none=True)`, and `inference_mode` for inference.
+
+    TF32 is the global switch; 16 bits are `torch.autocast` over float32 parameters, with float16 a `GradScaler` too.
+    The batches lie on the device in 16 bits then, so that autocast need not convert them.
+    """
 
     def __init__(self, problem: Problem, variant: str) -> None:
         import torch
@@ -40,21 +48,28 @@ class TorchNet(Contestant):
         self._device = torch.device("cpu" if problem.gpu is None else f"cuda:{problem.gpu}")
         if self._on_gpu:
             torch.cuda.set_device(self._device)
+        torch.set_float32_matmul_precision("high" if problem.precision == "tf32" else "highest")
+        self._half = None if problem.half is None else getattr(torch, problem.half)
+        self._caches_casts = variant != CUDA_GRAPH  # a cache of converted weights must not outlive a capture
+        self._scaler = self._new_scaler()
         self._initial = problem.initial_weights()
         self._model = self._build(problem).to(self._device)
         self._load()
         options: dict[str, Any] = {"foreach": True} if variant == "foreach" else {"fused": True}
         self._optimizer = torch.optim.Adam(
-            self._model.parameters(), LEARNING_RATE, (BETA1, BETA2), EPS, capturable=variant == "CUDA graph", **options
+            self._model.parameters(), LEARNING_RATE, (BETA1, BETA2), EPS, capturable=variant == CUDA_GRAPH, **options
         )
-        self._forward: Callable[[Any], Any] = torch.compile(self._model) if variant == "compile" else self._model
+        mode = _MODES.get(variant)
+        self._forward: Callable[[Any], Any] = self._model if mode is None else torch.compile(self._model, mode=mode)
+        self._begin_step = torch.compiler.cudagraph_mark_step_begin if variant == REDUCE_OVERHEAD else _nothing
         self._loss = torch.nn.functional.cross_entropy
         X, y = (torch.from_numpy(array) for array in problem.ordered_data())
         batch = problem.batch
         if self._on_gpu:
             X, y = X.pin_memory(), y.pin_memory()
         self._host_X, self._host_y = X.split(batch), y.split(batch)
-        self._X, self._y = X.to(self._device).split(batch), y.to(self._device).split(batch)
+        X, y = X.to(self._device), y.to(self._device)
+        self._X, self._y = (X if self._half is None else X.to(self._half)).split(batch), y.split(batch)
         self._visits, self._reads = Batches(problem.n_batches), Batches(problem.n_batches)
 
     def _build(self, problem: Problem) -> Any:
@@ -88,11 +103,27 @@ class TorchNet(Contestant):
             for name, tensor in self._named().items():
                 tensor.copy_(self._torch.from_numpy(self._initial[name]))
 
+    def _new_scaler(self) -> Any:
+        """float16's loss scale; None where no gradient is lost without one."""
+        return self._torch.amp.GradScaler(self._device.type) if self._half is self._torch.float16 else None
+
+    def _autocast(self) -> Any:
+        if self._half is None:
+            return contextlib.nullcontext()
+        return self._torch.autocast(self._device.type, self._half, cache_enabled=self._caches_casts)
+
     def _one_step(self, X: Any, y: Any) -> Any:
+        self._begin_step()
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(self._forward(X), y)
-        loss.backward()
-        self._optimizer.step()
+        with self._autocast():
+            loss = self._loss(self._forward(X), y)
+        if self._scaler is None:
+            loss.backward()
+            self._optimizer.step()
+        else:
+            self._scaler.scale(loss).backward()
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
         return loss
 
     def train(self, n_steps: int) -> None:
@@ -105,8 +136,9 @@ class TorchNet(Contestant):
     def infer(self, n_batches: int) -> None:
         self._model.eval()
         X, forward, reads = self._X, self._forward, self._reads
-        with self._torch.inference_mode():
+        with self._torch.inference_mode(), self._autocast():
             for _ in range(n_batches):
+                self._begin_step()
                 forward(X[reads.next()])
 
     def train_from_host(self, n_steps: int) -> None:
@@ -119,17 +151,21 @@ class TorchNet(Contestant):
     def infer_from_host(self, n_batches: int) -> None:
         """The same batches copied from page-locked host memory, and their outputs copied back."""
         self._model.eval()
-        with self._torch.inference_mode():
+        with self._torch.inference_mode(), self._autocast():
             for _ in range(n_batches):
+                self._begin_step()
                 self._forward(self._to_device(self._host_X[self._reads.next()])).cpu()
 
     def _to_device(self, tensor: Any) -> Any:
-        return tensor.to(self._device, non_blocking=True)
+        there = tensor.to(self._device, non_blocking=True)
+        return there if self._half is None or not tensor.is_floating_point() else there.to(self._half)
 
     def outputs(self) -> HostArray:
         self._model.eval()
-        with self._torch.inference_mode():
-            return self._forward(self._X[0]).cpu().numpy().copy()
+        with self._torch.inference_mode(), self._autocast():
+            self._begin_step()
+            outputs = self._forward(self._X[0]).cpu()
+        return (outputs if self._half is None else outputs.float()).numpy().copy()
 
     def weights(self) -> dict[str, HostArray]:
         return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self._named().items()}
@@ -140,6 +176,7 @@ class TorchNet(Contestant):
             for state in self._optimizer.state.values():
                 for tensor in state.values():  # step, exp_avg, exp_avg_sq: in place, because a graph refers to them
                     tensor.zero_()
+        self._scaler = self._new_scaler()
         self._visits.restart()
         self._reads.restart()
 
@@ -188,7 +225,7 @@ class TorchGraphNet(TorchNet):
             self._static_loss = super()._one_step(self._static_X, self._static_y)
         self._model.eval()
         self._forward_graph = torch.cuda.CUDAGraph()
-        with torch.inference_mode():
+        with torch.inference_mode(), self._autocast():
             self._model(self._static_X)
             with torch.cuda.graph(self._forward_graph):
                 self._static_outputs = self._model(self._static_X)
@@ -212,8 +249,15 @@ class PyTorch(Library):
 
     def variants(self, problem: Problem, settings: Settings) -> dict[str, str | None]:
         slow = None if settings.compile else "it takes tens of seconds to begin: ask for it with --compile"
-        graph = {} if problem.gpu is None else {"CUDA graph": None}
-        return {"foreach": None, "fused": None, "compile": slow, **graph}
+        variants = {"foreach": None, "fused": None, "compile": slow}
+        if problem.gpu is not None:
+            scaled = "GradScaler decides on the host whether to step" if problem.half == "float16" else None
+            variants |= {REDUCE_OVERHEAD: slow, CUDA_GRAPH: scaled}
+        return variants
 
     def build(self, problem: Problem, variant: str) -> TorchNet:
-        return TorchGraphNet(problem, variant) if variant == "CUDA graph" else TorchNet(problem, variant)
+        return TorchGraphNet(problem, variant) if variant == CUDA_GRAPH else TorchNet(problem, variant)
+
+
+def _nothing() -> None:
+    """There is no graph whose next replay must be announced."""

@@ -76,6 +76,8 @@ class Sklearn(Library):
     def lacks(self, problem: Problem) -> str | None:
         if problem.gpu is not None:
             return "it computes on the CPU only"
+        if problem.precision not in (None, "float32", "float64"):
+            return "it computes in float32 and float64 only"
         if problem.net.batch_norm or problem.net.dropout:
             return "MLPClassifier has neither batch norm nor dropout"
         if problem.net.n_out < 3:
