@@ -70,13 +70,11 @@ class TrainingStep:
             data.gather(views)
             Z = model.forward_pass(A0, arrays, training=True)
             loss.compute(ops, Z, views.targets, views.sample_weight, losses, arrays.output_gradient)
-            ops.accumulate_sum(losses, total)
             if outputs is not None:
                 ops.store_rows(Z.T, data.cursor, outputs)
             model.backward_pass(arrays)
-            ops.check_finite(losses, model.flat, control)
-            optimizer.step()
-            ops.advance(data.cursor, batch)
+            ops.check_finite(losses, model.flat, control, total)
+            optimizer.apply([(data.cursor, batch)])
 
         def steps() -> None:
             for _ in range(n_steps):

@@ -17,6 +17,7 @@ There the rate stays what the schedule says at time 0 until `optimizer.set_learn
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
@@ -117,10 +118,15 @@ class Optimizer:
 
     def step(self) -> None:
         """Change the bound model's parameters once, by the gradients that its last `backward` left."""
-        ops, flat, control, state = self._require()
+        ops, flat, control, _ = self._require()
         ops.gradient_clip(flat, control)
+        self.apply()
+
+    def apply(self, counters: Sequence[tuple[Array, int]] = ()) -> None:
+        """`step` after `ops.check_finite`, which has clipped already; and counter[0] += by for each (counter, by)."""
+        ops, flat, control, state = self._require()
         self._update(ops, flat, control, state)
-        ops.finish_step(control)
+        ops.finish_step(control, counters)
 
     @property
     def control(self) -> StepControl:

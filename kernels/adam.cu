@@ -3,24 +3,28 @@
 //     m̂ = m(1 − β₁)/(1 − β₁ᵗ), v̂ = v(1 − β₂)/(1 − β₂ᵗ): the moments are kept without their factors (1 − β).
 // With c = √((1 − β₂)/(1 − β₂ᵗ)) the step is η(1 − β₁)/(c(1 − β₁ᵗ)) · m/(√v + ε/c).
 //
-// One thread per parameter, 28 bytes each in float32. t = step + 1 and η come from device memory, so a replayed graph
-// sees new ones. 1 − βᵗ is −expm1(t ln β), which keeps its digits in float32 when β is near 1. Nothing happens once a
-// step has failed.
+// One thread per 16 bytes of parameters; 28 bytes are moved for each one in float32, 30 with a 16-bit copy. t = step + 1
+// and η come from device memory, so a replayed graph sees new ones. 1 − βᵗ is −expm1(t ln β), which keeps its digits in
+// float32 when β is near 1. Nothing happens once a step has failed, or in one that is skipped.
 // Sources: Kingma & Ba (2015), "Adam", algorithm 1; Loshchilov & Hutter (2019), "Decoupled weight decay", algorithm 2.
 #include "common.cuh"
 #include "flat_parameters.cuh"
 
-// instances: T in float, double
-template <typename T>
-__global__ void adam(long long n, long long n_segments, double beta1, double beta2, double log_beta1, double log_beta2,
-                     double eps, double weight_decay, T max_value,
-                     const double* __restrict__ segments /* C (n_segments, 4) */,
+// instances: T in float; Low in float, __half, __nv_bfloat16
+// instances: T in double; Low in double
+template <typename T, typename Low>
+__global__ void adam(long long n, long long n_low, long long n_segments, double beta1, double beta2, double log_beta1,
+                     double log_beta2, double eps, double weight_decay, T max_value,
+                     const double* __restrict__ segments /* C (n_segments, 4), may be null */,
                      const long long* __restrict__ step /* any (1) */,
                      const double* __restrict__ learning_rate /* any (1) */,
                      const double* __restrict__ clip_scale /* any (1), may be null */,
+                     const double* __restrict__ loss_scale /* any (1), may be null */,
+                     const long long* __restrict__ skip /* any (1), may be null */,
                      const long long* __restrict__ failed_step /* any (1) */, const T* __restrict__ gradients /* any (n) */,
-                     T* __restrict__ values /* any (n) */, T* __restrict__ m /* any (n) */, T* __restrict__ v /* any (n) */) {
-    if (*failed_step >= 0) return;
+                     T* __restrict__ values /* any (n) */, Low* __restrict__ low /* any (n_low), may be null */,
+                     T* __restrict__ m /* any (n) */, T* __restrict__ v /* any (n) */) {
+    if (is_idle(failed_step, skip)) return;
     const double t = static_cast<double>(*step + 1);
     const T remaining1 = -expm1(static_cast<T>(t * log_beta1)), remaining2 = -expm1(static_cast<T>(t * log_beta2));
     const T c = sqrt(static_cast<T>(1 - beta2) / remaining2);
@@ -28,16 +32,12 @@ __global__ void adam(long long n, long long n_segments, double beta1, double bet
     const T scaled_eps = static_cast<T>(eps) / c;
     const T keep = static_cast<T>(1 - *learning_rate * weight_decay);
     const T decay1 = static_cast<T>(beta1), decay2 = static_cast<T>(beta2);
-    const T scale = read_clip_scale<T>(clip_scale);
-    SegmentFinder<T> finder(segments, n_segments);
-    for (long long i = first_index(); i < n; i += index_stride()) {
-        const Segment<T>& segment = finder.at(i);
-        T theta = values[i];
-        const T g = update_gradient(gradients[i], theta, segment, scale, max_value);
-        const T first = decay1 * m[i] + g, second = decay2 * v[i] + g * g;
-        m[i] = first;
-        v[i] = second;
-        if (segment.decays) theta *= keep;
-        values[i] = theta - rate * (first / (sqrt(second) + scaled_eps));
-    }
+    const Clipping<T> clipping(loss_scale, clip_scale, max_value);
+    update_parameters(n, n_low, n_segments, segments, clipping, gradients, values, m, v, low,
+                      [=](T g, T& theta, T& first, T& second, bool decays) {
+                          first = decay1 * first + g;
+                          second = decay2 * second + g * g;
+                          if (decays) theta *= keep;
+                          theta -= rate * (first / (sqrt(second) + scaled_eps));
+                      });
 }

@@ -1,11 +1,16 @@
-// The flat buffer of all parameters: which segment a parameter belongs to, the penalized and clipped gradient that every
-// optimizer uses, and sums over the buffer.
+// The flat buffer of all parameters: which segment a parameter belongs to, the gradient that every optimizer uses, the
+// pass that every update is, and sums over the buffer.
 //
+// A thread takes 16 bytes of neighbouring parameters at a time; views that begin between two 16-byte boundaries, and the
+// last parameters, take the same arithmetic in narrower accesses.
 // The segment table is C (n_segments, 4) of doubles, one row per segment in the order of the buffer: the index where it
-// stops, λ₁, λ₂, and 1 if its parameters take weight decay.
+// stops, λ₁, λ₂, and 1 if its parameters take weight decay. Without rows nothing is penalized and nothing decays.
 #pragma once
 
 #include "common.cuh"
+#include "vector.cuh"
+
+// ---- segments -----------------------------------------------------------------------------------------------------
 
 template <typename A> struct Segment {
     A l1, twice_l2;
@@ -18,22 +23,36 @@ template <typename A> struct SegmentFinder {
     long long n_segments, current, stop;
     Segment<A> segment;
 
-    __device__ SegmentFinder(const double* segments, long long n)
-        : table(segments), n_segments(n), current(-1), stop(0), segment{A(0), A(0), false} {}
+    __device__ __forceinline__ SegmentFinder(const double* segments, long long n)
+        : table(segments), n_segments(n), current(-1), stop(n ? 0 : 0x7FFFFFFFFFFFFFFFll), segment{A(0), A(0), false} {}
 
-    __device__ const Segment<A>& at(long long i) {
-        if (i >= stop && current + 1 < n_segments) {
-            do {
-                ++current;
-                stop = static_cast<long long>(table[4 * current]);
-            } while (i >= stop && current + 1 < n_segments);
-            segment.l1 = static_cast<A>(table[4 * current + 1]);
-            segment.twice_l2 = static_cast<A>(2 * table[4 * current + 2]);
-            segment.decays = table[4 * current + 3] != 0;
-        }
-        return segment;
+    // Afterwards `segment` is that of index i, and of all indices from i to stop − 1.
+    __device__ __forceinline__ void seek(long long i) {
+        if (i < stop || current + 1 >= n_segments) return;
+        do {
+            ++current;
+            stop = static_cast<long long>(table[4 * current]);
+        } while (i >= stop && current + 1 < n_segments);
+        segment.l1 = static_cast<A>(table[4 * current + 1]);
+        segment.twice_l2 = static_cast<A>(2 * table[4 * current + 2]);
+        segment.decays = table[4 * current + 3] != 0;
     }
 };
+
+// Calls visit(k) for the n indices from i on, with finder.segment that of index i + k. One search where they lie in one
+// segment.
+template <int n, typename A, typename Visit>
+__device__ __forceinline__ void visit_segments(SegmentFinder<A>& finder, long long i, Visit visit) {
+    finder.seek(i);
+    const bool straddles = i + n > finder.stop;
+    #pragma unroll
+    for (int k = 0; k < n; ++k) {
+        if (k > 0 && straddles) finder.seek(i + k);
+        visit(k);
+    }
+}
+
+// ---- gradients ----------------------------------------------------------------------------------------------------
 
 // g + 2λ₂w + λ₁ sign(w): the gradient of data loss and penalty together
 template <typename A> __device__ __forceinline__ A penalized(A g, A w, const Segment<A>& segment) {
@@ -42,26 +61,109 @@ template <typename A> __device__ __forceinline__ A penalized(A g, A w, const Seg
     return g;
 }
 
-// The gradient that an update uses: penalized, scaled by the clipping of the norm, then limited to ±max_value (which is
-// infinite where there is no limit). NaN goes through.
-template <typename A>
-__device__ __forceinline__ A update_gradient(A g, A w, const Segment<A>& segment, A clip_scale, A max_value) {
-    g = penalized(g, w, segment) * clip_scale;
-    return g > max_value ? max_value : g < -max_value ? -max_value : g;
+// 1/loss_scale, exact because the scale is a power of two. Gradients are multiplied by it before anything else.
+template <typename A> __device__ __forceinline__ A inverse_scale(const double* loss_scale) {
+    return loss_scale != nullptr ? static_cast<A>(1 / *loss_scale) : A(1);
 }
 
-template <typename A> __device__ __forceinline__ A read_clip_scale(const double* clip_scale) {
-    return clip_scale != nullptr ? static_cast<A>(*clip_scale) : A(1);
+// Whether an update does nothing: a step has failed, or this one is skipped.
+__device__ __forceinline__ bool is_idle(const long long* failed_step, const long long* skip) {
+    const long long failed = *failed_step, skipped = skip != nullptr ? *skip : -1;
+    return failed >= 0 || skipped >= 0;
 }
 
-// Adds `term(i)` over part `part` of 0 ... n − 1; every thread of the block gets the sum. The parts' size does not depend
-// on the grid or the device, so that a sum has the same bits everywhere.
-template <typename A, typename Term>
-__device__ A sum_of_part(long long part, long long part_size, long long n, Term term) {
-    long long end = (part + 1) * part_size < n ? (part + 1) * part_size : n;
-    A sum = 0;
-    for (long long i = part * part_size + threadIdx.x; i < end; i += blockDim.x) sum += term(i);
-    return block_sum(sum);
+template <typename A, typename B> struct Same { static constexpr bool value = false; };
+template <typename A> struct Same<A, A> { static constexpr bool value = true; };
+
+// min(1, c/(‖g‖ + 10⁻⁶)). A norm that is NaN scales nothing: check_finite stops the step.
+__device__ __forceinline__ double clip_ratio(double max_norm, double norm) {
+    const double ratio = max_norm / (norm + 1e-6);
+    return ratio < 1 ? ratio : 1.0;
+}
+
+// ---- updates ------------------------------------------------------------------------------------------------------
+
+// How an update makes its gradient of the one in the flat buffer: unscaled, penalized, scaled by the clipping of the
+// norm, then limited to ±max_value (which is infinite where there is no limit). NaN goes through.
+template <typename A> struct Clipping {
+    A inverse_scale, clip_scale, max_value;
+
+    __device__ __forceinline__ Clipping(const double* loss_scale, const double* clip, A limit)
+        : inverse_scale(::inverse_scale<A>(loss_scale)),
+          clip_scale(clip != nullptr ? static_cast<A>(*clip) : A(1)),
+          max_value(limit) {}
+
+    __device__ __forceinline__ A operator()(A g, A w, const Segment<A>& segment) const {
+        g = penalized(g * inverse_scale, w, segment) * clip_scale;
+        return g > max_value ? max_value : g < -max_value ? -max_value : g;
+    }
+};
+
+// rule(g, θ, first, second, decays) changes one parameter and its state, for every parameter. `first` and `second` are
+// the optimizer's state, null where it has less. low_i ← θ_i, rounded to nearest, for i < n_low, unless Low is T.
+template <typename T, typename Low, typename Rule>
+__device__ __forceinline__ void update_parameters(long long n, long long n_low, long long n_segments,
+                                                  const double* __restrict__ segments, const Clipping<T>& clipping,
+                                                  const T* __restrict__ gradients, T* __restrict__ values,
+                                                  T* __restrict__ first, T* __restrict__ second, Low* __restrict__ low,
+                                                  Rule rule) {
+    constexpr int width = vector_width<T>;
+    SegmentFinder<T> finder(segments, n_segments);
+    for_each_place<width, 1>(n, is_aligned<width>(gradients, values, first, second, low), [&](auto place) {
+        constexpr int size = place.size;
+        const auto g = place.load(gradients);
+        auto theta = place.load(values);
+        Vector<T, size> a = {}, b = {};
+        if (first != nullptr) a = place.load(first);
+        if (second != nullptr) b = place.load(second);
+        visit_segments<size>(finder, place.first, [&](int k) {
+            rule(clipping(g[k], theta[k], finder.segment), theta[k], a[k], b[k], finder.segment.decays);
+        });
+        place.store(values, theta);
+        if (first != nullptr) place.store(first, a);
+        if (second != nullptr) place.store(second, b);
+        if constexpr (!Same<Low, T>::value) {
+            Vector<Low, size> rounded;
+            #pragma unroll
+            for (int k = 0; k < size; ++k) rounded[k] = from_accumulator<Low>(theta[k]);
+            if (place.first + size <= n_low) {
+                place.store(low, rounded);
+            } else {
+                #pragma unroll
+                for (int k = 0; k < size; ++k)
+                    if (place.first + k < n_low) low[place.first + k] = rounded[k];
+            }
+        }
+    });
+}
+
+// ---- sums over the buffer -----------------------------------------------------------------------------------------
+// In parts whose size does not depend on the grid or the device, so that a sum has the same bits everywhere.
+
+// Elements i ... i + N − 1 of an array, one by one; 0 from `end` on.
+template <int N, typename T> __device__ __forceinline__ Vector<T, N> load_each(const T* x, long long i, long long end) {
+    Vector<T, N> loaded;
+    #pragma unroll
+    for (int k = 0; k < N; ++k) loaded[k] = i + k < end ? x[i + k] : T(0);
+    return loaded;
+}
+
+// Calls visit(i, x, y) for the vectors of a part of 0 ... n − 1 that this thread takes: x holds X's elements from i on,
+// y those of Y, and 0 beyond the part's end. y is 0 where Y is null.
+template <int UNROLLED, typename T, typename Visit>
+__device__ __forceinline__ void visit_part(long long part, long long part_size, long long n, const T* __restrict__ X,
+                                           const T* __restrict__ Y, Visit visit) {
+    constexpr int width = vector_width<T>;
+    const long long begin = part * part_size, end = begin + part_size < n ? begin + part_size : n;
+    const long long stride = static_cast<long long>(blockDim.x) * width;
+    long long i = begin + threadIdx.x * width;
+    if (is_aligned<width>(X + begin) && (Y == nullptr || is_aligned<width>(Y + begin))) {
+        #pragma unroll UNROLLED
+        for (; i + width <= end; i += stride)
+            visit(i, load_vector<width>(X + i), Y != nullptr ? load_vector<width>(Y + i) : Vector<T, width>{});
+    }
+    for (; i < end; i += stride)
+        visit(i, load_each<width>(X, i, end), Y != nullptr ? load_each<width>(Y, i, end) : Vector<T, width>{});
 }
 
 // Adds the parts' sums in double, for a grid of one block.

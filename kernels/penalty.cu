@@ -9,15 +9,20 @@ template <typename T>
 __global__ void penalty_parts(long long n, long long part_size, long long n_parts, long long n_segments,
                               const double* __restrict__ segments /* C (n_segments, 4) */,
                               const T* __restrict__ values /* any (n) */, T* __restrict__ partial /* any (n_parts) */) {
+    constexpr int width = vector_width<T>;
     for (long long part = blockIdx.x; part < n_parts; part += gridDim.x) {
         SegmentFinder<T> finder(segments, n_segments);
-        T sum = sum_of_part<T>(part, part_size, n, [&](long long i) {
-            const Segment<T>& segment = finder.at(i);
-            T w = values[i];
-            // Where there is no penalty a diverged weight must not make one: 0·∞ is NaN.
-            T value = segment.l1 != 0 ? segment.l1 * fabs(w) : T(0);
-            return segment.twice_l2 != 0 ? value + segment.twice_l2 / 2 * w * w : value;
+        T sum = 0;
+        const T* none = nullptr;
+        visit_part<1>(part, part_size, n, values, none, [&](long long i, const auto& w, const auto&) {
+            visit_segments<width>(finder, i, [&](int k) {
+                const Segment<T>& segment = finder.segment;
+                // Where there is no penalty a diverged weight must not make one: 0·∞ is NaN.
+                if (segment.l1 != 0) sum += segment.l1 * fabs(w[k]);
+                if (segment.twice_l2 != 0) sum += segment.twice_l2 / 2 * w[k] * w[k];
+            });
         });
+        sum = block_sum(sum);
         if (threadIdx.x == 0) partial[part] = sum;
     }
 }
@@ -32,15 +37,22 @@ __global__ void penalty_total(long long n_parts, const T* __restrict__ partial /
     if (threadIdx.x == 0) *total = sum;
 }
 
-// out = g + 2λ₂w + λ₁ sign(w); out may be the gradients. One thread per parameter.
+// out = g/loss_scale + 2λ₂w + λ₁ sign(w); out may be the gradients. One thread per 16 bytes of parameters.
 // instances: T in float, double
 template <typename T>
 __global__ void penalized_gradient(long long n, long long n_segments,
                                    const double* __restrict__ segments /* C (n_segments, 4) */,
+                                   const double* __restrict__ loss_scale /* any (1), may be null */,
                                    const T* __restrict__ values /* any (n) */, const T* gradients /* any (n) */,
                                    T* out /* any (n) */) {
+    constexpr int width = vector_width<T>;
+    const T inverse = inverse_scale<T>(loss_scale);
     SegmentFinder<T> finder(segments, n_segments);
-    for (long long i = first_index(); i < n; i += index_stride()) {
-        out[i] = penalized(gradients[i], values[i], finder.at(i));
-    }
+    for_each_place<width, 1>(n, is_aligned<width>(gradients, values, out), [&](auto place) {
+        auto g = place.load(gradients);
+        const auto w = place.load(values);
+        visit_segments<place.size>(finder, place.first,
+                                   [&](int k) { g[k] = penalized(g[k] * inverse, w[k], finder.segment); });
+        place.store(out, g);
+    });
 }

@@ -1,31 +1,34 @@
 // Stochastic gradient descent over the flat buffer, with penalties, clipping and learning rate fused in:
 //     v ← μv + g;  θ ← θ − ηv, or θ ← θ − η(g + μv) with Nesterov momentum;  θ ← θ − ηg without momentum.
-// One thread per parameter, 12 bytes each in float32 without momentum, 20 with. Nothing happens once a step has failed.
+// One thread per 16 bytes of parameters; 12 bytes are moved for each one in float32 without momentum, 20 with, and 2 more
+// with a 16-bit copy. Nothing happens once a step has failed, or in one that is skipped.
 // Source: Sutskever et al. (2013), "On the importance of initialization and momentum", eq. 1-4, in PyTorch's form (η
 // outside of v).
 #include "common.cuh"
 #include "flat_parameters.cuh"
 
-// instances: T in float, double
-template <typename T>
-__global__ void sgd(long long n, long long n_segments, T momentum, bool nesterov, T max_value,
-                    const double* __restrict__ segments /* C (n_segments, 4) */,
+// instances: T in float; Low in float, __half, __nv_bfloat16
+// instances: T in double; Low in double
+template <typename T, typename Low>
+__global__ void sgd(long long n, long long n_low, long long n_segments, T momentum, bool nesterov, T max_value,
+                    const double* __restrict__ segments /* C (n_segments, 4), may be null */,
                     const double* __restrict__ learning_rate /* any (1) */,
                     const double* __restrict__ clip_scale /* any (1), may be null */,
+                    const double* __restrict__ loss_scale /* any (1), may be null */,
+                    const long long* __restrict__ skip /* any (1), may be null */,
                     const long long* __restrict__ failed_step /* any (1) */, const T* __restrict__ gradients /* any (n) */,
-                    T* __restrict__ values /* any (n) */, T* __restrict__ velocity /* any (n), may be null */) {
-    if (*failed_step >= 0) return;
+                    T* __restrict__ values /* any (n) */, Low* __restrict__ low /* any (n_low), may be null */,
+                    T* __restrict__ velocity /* any (n), may be null */) {
+    if (is_idle(failed_step, skip)) return;
     const T eta = static_cast<T>(*learning_rate);
-    const T scale = read_clip_scale<T>(clip_scale);
-    SegmentFinder<T> finder(segments, n_segments);
-    for (long long i = first_index(); i < n; i += index_stride()) {
-        T theta = values[i];
-        T g = update_gradient(gradients[i], theta, finder.at(i), scale, max_value);
-        if (velocity != nullptr) {
-            T v = momentum * velocity[i] + g;
-            velocity[i] = v;
-            g = nesterov ? g + momentum * v : v;
-        }
-        values[i] = theta - eta * g;
-    }
+    const bool has_momentum = velocity != nullptr;
+    const Clipping<T> clipping(loss_scale, clip_scale, max_value);
+    update_parameters(n, n_low, n_segments, segments, clipping, gradients, values, velocity, static_cast<T*>(nullptr), low,
+                      [=](T g, T& theta, T& v, T&, bool) {
+                          if (has_momentum) {
+                              v = momentum * v + g;
+                              g = nesterov ? g + momentum * v : v;
+                          }
+                          theta -= eta * g;
+                      });
 }

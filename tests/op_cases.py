@@ -6,14 +6,24 @@ it wrote by name. `CASES` maps a primitive's name to its cases; test_ops_consist
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from fcnn_gpu._types import Array, HostArray
-from fcnn_gpu.backend._ops import ELEMENTWISE, ELEMENTWISE_LOSSES, FlatParameters, Ops, Segment, StepControl
+from fcnn_gpu.backend._ops import (
+    ELEMENTWISE,
+    ELEMENTWISE_LOSSES,
+    FlatParameters,
+    LossScaling,
+    Ops,
+    Segment,
+    StepControl,
+)
 
 Outputs = dict[str, Array]
 Run = Callable[[Ops, np.random.Generator, Any, int, int], Outputs]
@@ -410,7 +420,17 @@ class Flat:
     state: list[Array] = field(default_factory=list)
 
 
-def flat(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int, **control: Any) -> Flat:
+def flat(
+    ops: Ops,
+    rng: np.random.Generator,
+    dtype: Any,
+    n: int,
+    batch: int,
+    loss_scale: float | None = None,
+    low: Any = None,
+    **control: Any,
+) -> Flat:
+    """With a loss scale the gradients are those of loss_scale·loss. `low` is the dtype of a copy of the weights."""
     size = n * batch + n
     cut = n * batch // 3
     segments = (
@@ -420,17 +440,34 @@ def flat(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int, **c
     )
     values = rng.normal(size=size)
     values[::7] = 0.0  # sign(0) = 0: no L1 pull on a weight that is zero
+    gradients = rng.normal(size=size) * (loss_scale or 1.0)
+    scaling = None
+    if loss_scale is not None:
+        scaling = LossScaling.start(ops, growth_interval=2)
+        ops.fill(scaling.scale, loss_scale)
     return Flat(
-        FlatParameters(ops.asarray(values, dtype), ops.asarray(rng.normal(size=size), dtype), segments),
+        FlatParameters(
+            ops.asarray(values, dtype),
+            ops.asarray(gradients, dtype),
+            segments,
+            None if low is None else ops.zeros(n * batch, low),
+        ),
         StepControl(
             step=ops.asarray(np.array([4])),
             learning_rate=ops.asarray(np.array([0.01])),
             clip_scale=ops.asarray(np.array([1.0])),
             failed_step=ops.asarray(np.array([-1])),
+            loss_scaling=scaling,
             **control,
         ),
         [ops.asarray(rng.uniform(0.1, 1.0, size=size), dtype) for _ in range(2)],
     )
+
+
+def scaling_arrays(scaling: LossScaling | None) -> dict[str, Array]:
+    if scaling is None:
+        return {}
+    return {name: getattr(scaling, name) for name in ("scale", "good_steps", "skipped", "skip")}
 
 
 @case("penalty", tolerance="sum")
@@ -442,29 +479,30 @@ def _penalty(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int)
 
 @case("penalized_gradient")
 def _penalized_gradient(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
-    f = flat(ops, rng, dtype, n, batch)
+    f, scaled = flat(ops, rng, dtype, n, batch), flat(ops, rng, dtype, n, batch, loss_scale=2.0**12)
     out = ops.empty(f.parameters.values.size, dtype)
     ops.penalized_gradient(f.parameters, out)
     ops.penalized_gradient(f.parameters, f.parameters.gradients)
-    return {"out": out, "in_place": f.parameters.gradients}
+    ops.penalized_gradient(scaled.parameters, scaled.parameters.gradients, scaled.control.loss_scale)
+    return {"out": out, "in_place": f.parameters.gradients, "scaled": scaled.parameters.gradients}
 
 
 @case("gradient_clip", tolerance="sum")
 def _gradient_clip(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
     outputs = {}
-    for max_norm in (None, 0.5, 1e9):
-        f = flat(ops, rng, dtype, n, batch, max_norm=max_norm)
+    for max_norm, loss_scale in ((None, None), (0.5, None), (1e9, None), (0.5, 2.0**16)):
+        f = flat(ops, rng, dtype, n, batch, loss_scale, max_norm=max_norm)
         ops.gradient_clip(f.parameters, f.control)
-        outputs[f"scale{max_norm}"] = ops.asarray(f.control.clip_scale, dtype)
+        outputs[f"scale{max_norm}-{loss_scale}"] = ops.asarray(f.control.clip_scale, dtype)
     return outputs
 
 
-@case("check_finite")
-@case("finish_step")
+@case("check_finite", tolerance="sum")
+@case("finish_step", tolerance="sum")
 def _check_finite(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
-    outputs = {}
-    for what in ("sound", "loss", "gradient", "overflow"):
-        f = flat(ops, rng, dtype, n, batch)
+    outputs: Outputs = {}
+    for what, loss_scale in itertools.product(("sound", "loss", "gradient", "overflow"), (None, 2.0**8, 1.0)):
+        f = flat(ops, rng, dtype, n, batch, loss_scale, max_norm=0.5)
         losses = rng.normal(size=batch + 1)
         gradients = ops.to_numpy(f.parameters.gradients).copy()
         if what == "loss":
@@ -472,13 +510,20 @@ def _check_finite(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch:
         elif what == "gradient":
             gradients[-1] = np.inf
         elif what == "overflow":
-            gradients[0] = np.sqrt(np.finfo(dtype).max) * 1.5
+            gradients[0] = np.sqrt(np.finfo(dtype).max) * 1.5 * (loss_scale or 1.0)
         ops.assign(f.parameters.gradients, gradients)
+        total, counters = ops.zeros(1, np.float64), [ops.asarray(np.array([k])) for k in range(5)]
         with np.errstate(over="ignore", invalid="ignore"):
-            ops.check_finite(ops.asarray(losses, dtype), f.parameters, f.control)
-        ops.finish_step(f.control)
-        ops.check_finite(ops.asarray(losses * np.nan, dtype), f.parameters, f.control)
-        outputs[f"failed-{what}"], outputs[f"step-{what}"] = f.control.failed_step, f.control.step
+            ops.check_finite(ops.asarray(losses, dtype), f.parameters, f.control, total)
+        ops.finish_step(f.control, [(counter, 10**k) for k, counter in enumerate(counters)])
+        found = {"total": ops.asarray(total, dtype), "clip": ops.asarray(f.control.clip_scale, dtype)}
+        if ops.to_numpy(f.control.failed_step)[0] < 0:
+            found |= {f"counter{k}": counter for k, counter in enumerate(counters)}
+        found |= {name: ops.to_numpy(x).copy() for name, x in scaling_arrays(f.control.loss_scaling).items()}
+        with np.errstate(over="ignore", invalid="ignore"):
+            ops.check_finite(ops.asarray(losses * np.nan, dtype), f.parameters, f.control)
+        found |= {"failed": f.control.failed_step, "step": f.control.step}
+        outputs |= {f"{name}-{what}-{loss_scale}": value for name, value in found.items()}
     return outputs
 
 
@@ -491,6 +536,28 @@ def _register_update(op: str, label: str, update: Callable[[Ops, Flat], None], *
             update(ops, f)
             ops.finish_step(f.control)
         return {"values": f.parameters.values, "first": f.state[0], "second": f.state[1], "step": f.control.step}
+
+    @case(op, f"{label}-scaled", tolerance="sum")
+    def run_scaled(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+        """Three steps of float16's kind, the second skipped, with and without a copy of the weights in 16 bits."""
+        outputs: Outputs = {}
+        for low in (None, np.float16, ml_dtypes.bfloat16) if dtype == np.float32 else (None,):
+            f = flat(ops, rng, dtype, n, batch, 2.0**10, low, **control)
+            gradients, losses = ops.copy(f.parameters.gradients), ops.zeros(batch, dtype)
+            for step in range(3):
+                # The first and the last gradient are of the scale that they meet: 2¹⁰, and half of it after the skip.
+                ops.scale(gradients, 1.0 if step == 0 else 0.5, f.parameters.gradients)
+                if step == 1:
+                    ops.fill(f.parameters.gradients, np.inf)
+                ops.check_finite(losses, f.parameters, f.control)
+                update(ops, f)
+                ops.finish_step(f.control)
+            found = {"values": f.parameters.values, "first": f.state[0], "second": f.state[1], "step": f.control.step}
+            found |= scaling_arrays(f.control.loss_scaling)
+            if f.parameters.low is not None:
+                found["low"] = f.parameters.low
+            outputs |= {f"{name}-{low and np.dtype(low)}": value for name, value in found.items()}
+        return outputs
 
 
 def _register_updates() -> None:

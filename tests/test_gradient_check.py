@@ -319,9 +319,9 @@ def test_a_wrong_gradient_deep_inside_is_caught_where_it_is_and_below() -> None:
 class _HalfPenalty(Ops):
     """λw for the gradient of λΣw²: the ½ that other conventions put into the penalty."""
 
-    def penalized_gradient(self, flat: FlatParameters, out: Array) -> None:
+    def penalized_gradient(self, flat: FlatParameters, out: Array, loss_scale: Array | None = None) -> None:
         halved = tuple(Segment(s.start, s.stop, s.l1, s.l2 / 2, s.decays) for s in flat.segments)
-        super().penalized_gradient(FlatParameters(flat.values, flat.gradients, halved), out)
+        super().penalized_gradient(FlatParameters(flat.values, flat.gradients, halved), out, loss_scale)
 
 
 class _NoMaskBackward(Ops):

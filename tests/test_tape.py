@@ -16,7 +16,7 @@ from fcnn_gpu.backend._ops import FlatParameters, Ops, StepControl, _numpy
 from fcnn_gpu.backend._ops._tape import every_step, stop_unless_negative
 from fcnn_gpu.layers import Layer
 
-from .op_cases import CASES, Case
+from .op_cases import CASES, Case, scaling_arrays
 
 SHAPES = [(1, 1), (3, 2), (10, 33), (33, 129), (40, 7), (300, 70)]
 
@@ -29,9 +29,14 @@ def _arrays(value: Any) -> Iterator[np.ndarray]:
     if isinstance(value, np.ndarray) and value.flags.writeable:
         yield value
     elif isinstance(value, FlatParameters):
-        yield from (value.values, value.gradients)
+        yield from (value.values, value.gradients, *([] if value.low is None else [value.low]))
     elif isinstance(value, StepControl):
         yield from (value.step, value.learning_rate, value.clip_scale)
+        if value.loss_scaling is not None:
+            yield from scaling_arrays(value.loss_scaling).values()
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _arrays(part)
 
 
 def _disturb(array: np.ndarray) -> None:

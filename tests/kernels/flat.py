@@ -26,6 +26,9 @@ class FlatCase:
     step: int = 4
     rate: float = 0.01
     failed: int = -1
+    loss_scale: float | None = None
+    skip: int | None = None
+    low: HostArray | None = None
     values: HostArray = field(init=False)
     gradients: HostArray = field(init=False)
     segments: HostArray = field(init=False)
@@ -46,10 +49,18 @@ class FlatCase:
         lengths = np.diff(self.segments[:, 0], prepend=0).astype(int)
         return np.repeat(self.segments[:, column], lengths)
 
+    def bare(self) -> HostArray:
+        """The gradient of the loss itself, in float64."""
+        return self.gradients.astype(np.float64) / (self.loss_scale or 1.0)
+
+    def scale_cell(self) -> HostArray | None:
+        """The loss scale as kernels take it."""
+        return None if self.loss_scale is None else np.array([self.loss_scale])
+
     def penalized(self) -> HostArray:
         """g + 2λ₂w + λ₁ sign(w), in float64."""
         w = self.values.astype(np.float64)
-        return self.gradients.astype(np.float64) + 2 * self.per_parameter(2) * w + self.per_parameter(1) * np.sign(w)
+        return self.bare() + 2 * self.per_parameter(2) * w + self.per_parameter(1) * np.sign(w)
 
     def gradient(self) -> HostArray:
         """What an update uses: penalized, scaled, limited."""
@@ -59,14 +70,21 @@ class FlatCase:
     def launch(
         self, launcher: Launcher, kernel: str, scalars: list[float], state: list[HostArray | None], counts_steps: bool
     ) -> None:
+        def cell(x: float | None) -> HostArray | None:
+            return None if x is None else np.array([x])
+
         step = [np.array([self.step])] if counts_steps else []
-        clip = None if self.clip is None else np.array([self.clip])
-        arguments = [self.n, self.n_segments, *scalars, self.max_value, self.segments, *step, np.array([self.rate])]
-        arguments += [clip, np.array([self.failed]), self.gradients, self.values, *state]
-        launcher.launch(kernel, kernel, (self.dtype,), arguments, threads=self.n)
+        n_low = 0 if self.low is None else self.low.size
+        low_dtype = self.dtype if self.low is None else self.low.dtype
+        arguments = [self.n, n_low, self.n_segments, *scalars, self.max_value, self.segments, *step]
+        arguments += [cell(self.rate), cell(self.clip), self.scale_cell(), cell(self.skip), cell(self.failed)]
+        arguments += [self.gradients, self.values, self.low, *state]
+        launcher.launch(kernel, kernel, (self.dtype, low_dtype), arguments, threads=self.n)
 
 
 def variants(dtype: np.dtype[Any]) -> list[FlatCase]:
-    """Sizes, segment counts, clipping by norm and by value."""
+    """Sizes, segment counts, clipping by norm and by value, a loss scale."""
     plain = [FlatCase(dtype, n, n_segments=s) for n in SIZES for s in SEGMENT_COUNTS]
-    return [*plain, FlatCase(dtype, 1000, clip=0.125), FlatCase(dtype, 1000, max_value=0.5, clip=2.0)]
+    scaled = FlatCase(dtype, 1003, clip=0.5, loss_scale=2.0**16, skip=-1)
+    scaled.gradients *= 2**16
+    return [*plain, FlatCase(dtype, 1000, clip=0.125), FlatCase(dtype, 1000, max_value=0.5, clip=2.0), scaled]

@@ -23,7 +23,7 @@ def check(launcher: Launcher, case: FlatCase, decay: float) -> None:
     square = s.astype(np.float64) + g**2
     rate = case.rate / (1 + case.step * decay)
     case.launch(launcher, "adagrad", [decay, EPS], [s], counts_steps=True)
-    size = 1 + np.abs(g) + np.abs(case.gradients)
+    size = 1 + np.abs(g) + np.abs(case.bare())
     assert_rounded(s, square, roundings=8, scale=size**2)
     expected = theta - rate * g / (np.sqrt(square) + EPS)
     assert_rounded(case.values, expected, roundings=16, scale=np.abs(theta) + rate * size**2 / np.sqrt(square))

@@ -30,7 +30,7 @@ def check(launcher: Launcher, case: FlatCase, decay: float = 0.0, beta1: float =
 
     logs = [float(np.log(beta)) if beta else -np.inf for beta in (beta1, beta2)]
     case.launch(launcher, "adam", [beta1, beta2, *logs, EPS, decay], [m, v], counts_steps=True)
-    size = 1 + np.abs(g) + np.abs(case.gradients)
+    size = 1 + np.abs(g) + np.abs(case.bare())
     assert_rounded(m, m_sum, roundings=8, scale=size)
     assert_rounded(v, v_sum, roundings=8, scale=size**2)
     factor = case.rate * (1 - beta1) / (1 - beta1**t) / np.sqrt(v_hat)

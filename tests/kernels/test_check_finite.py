@@ -16,7 +16,8 @@ from .helpers import BLOCKS, FLOATS
 
 def failed_step(launcher: Launcher, losses: HostArray, partial: HostArray, step: int = 7, failed: int = -1) -> int:
     flag = np.array([failed])
-    arguments = [losses.size, partial.size, losses, partial, np.array([step]), flag]
+    arguments = [losses.size, partial.size, np.inf, 1.0, losses, partial, None, np.array([step]), None, flag]
+    arguments += [None, None, None]
     launcher.launch("check_finite", "check_finite", (losses.dtype,), arguments, blocks=1)
     return int(flag[0])
 
@@ -49,18 +50,26 @@ def test_no_losses(launcher: Launcher) -> None:
     assert failed_step(launcher, np.zeros(0), np.ones(1)) == -1
 
 
+def finish(launcher: Launcher, step: HostArray, failed: int = -1, blocks: int = 1, **counters: HostArray) -> None:
+    """Without loss scaling; the counters advance by 10, 20, ..."""
+    by = [10 * (k + 1) for k in range(len(counters))]
+    absent = [None] * (4 - len(counters))
+    arguments = [0, 1.0, 2.0, *by, *(0 for _ in absent), np.array([failed]), None, step, None, None, None]
+    launcher.launch("check_finite", "finish_step", (), [*arguments, *counters.values(), *absent], blocks=blocks)
+
+
 @pytest.mark.parametrize(("failed", "step"), [(-1, 6), (0, 5), (5, 5)])
 def test_finish_step(launcher: Launcher, failed: int, step: int) -> None:
-    counter = np.array([5])
-    launcher.launch("check_finite", "finish_step", (), [np.array([failed]), counter], threads=1)
-    assert counter.tolist() == [step]
+    done, first, second = np.array([5]), np.array([1]), np.array([2])
+    finish(launcher, done, failed, first=first, second=second)
+    assert (done.tolist(), first.tolist(), second.tolist()) == ([step], [11], [22])
 
 
 def test_one_step_whatever_the_grid(launcher: Launcher) -> None:
-    counter = np.array([5])
-    launcher.launch("check_finite", "finish_step", (), [np.array([-1]), counter], blocks=3)
-    launcher.launch("check_finite", "advance", (), [10, counter], blocks=3)
-    assert counter.tolist() == [16]
+    done, counter = np.array([5]), np.array([0])
+    finish(launcher, done, blocks=3, counter=counter)
+    launcher.launch("check_finite", "advance", (), [10, done], blocks=3)
+    assert (done.tolist(), counter.tolist()) == ([16], [10])
 
 
 @pytest.mark.parametrize("by", [-5, 0, 2**40])

@@ -16,13 +16,14 @@ from .flat import FlatCase, variants
 from .helpers import BLOCKS, FLOATS, poisoned
 
 
-def squares(launcher: Launcher, case: FlatCase, part: int, penalized: bool) -> HostArray:
+def squares(launcher: Launcher, case: FlatCase, part: int, penalized: bool) -> tuple[HostArray, HostArray | None]:
+    """Σ g² by part, of the bare gradient and of the penalized one."""
     n_parts = max(1, -(-case.n // part))
-    partial = poisoned(n_parts, case.dtype)
+    bare, partial = poisoned(n_parts, case.dtype), poisoned(n_parts, case.dtype) if penalized else None
     segments: list[Any] = [case.n_segments, case.segments] if penalized else [0, None]
-    arguments = [case.n, part, n_parts, *segments, case.values, case.gradients, partial]
-    launcher.launch("gradient_clip", "square_parts", (case.dtype,), arguments, blocks=n_parts)
-    return partial
+    arguments = [case.n, part, n_parts, *segments, case.scale_cell(), case.values, case.gradients, bare, partial]
+    launcher.launch("gradient_clip", "square_parts", (case.dtype, penalized), arguments, blocks=n_parts)
+    return bare, partial
 
 
 def scale_of(launcher: Launcher, partial: HostArray, max_norm: float) -> float:
@@ -35,13 +36,15 @@ def scale_of(launcher: Launcher, partial: HostArray, max_norm: float) -> float:
 def check(launcher: Launcher, case: FlatCase, part: int) -> None:
     tolerance = 64 * float(np.finfo(case.dtype).eps)
     for penalized in (False, True):
-        g = case.penalized() if penalized else case.gradients.astype(np.float64)
-        partial = squares(launcher, case, part, penalized)
-        expected = [np.sum(g[p : p + part] ** 2) for p in range(0, case.n, part)]
-        np.testing.assert_allclose(partial, expected, rtol=tolerance, atol=tolerance)
-        norm = float(np.linalg.norm(g))
-        assert scale_of(launcher, partial, norm / 4) == pytest.approx(norm / 4 / (norm + 1e-6), rel=tolerance)
-        assert scale_of(launcher, partial, norm * 4) == 1.0
+        bare, partial = squares(launcher, case, part, penalized)
+        for found, g in ((bare, case.bare()), (partial, case.penalized())):
+            if found is not None:
+                expected = [np.sum(g[p : p + part] ** 2) for p in range(0, case.n, part)]
+                np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+                norm = float(np.linalg.norm(g))
+                ratio = norm / 4 / (norm + 1e-6)
+                assert scale_of(launcher, found, norm / 4) == pytest.approx(ratio, rel=tolerance)
+                assert scale_of(launcher, found, norm * 4) == 1.0
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)

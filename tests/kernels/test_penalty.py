@@ -43,9 +43,9 @@ def test_any_grid(make_launcher: Callable[..., Launcher], block: int, max_blocks
 def test_gradient(make_launcher: Callable[..., Launcher], dtype: np.dtype[Any]) -> None:
     for case, block in itertools.product(variants(dtype), [32, 256]):
         launcher, out, expected = make_launcher(block=block, max_blocks=3), poisoned(case.n, dtype), case.penalized()
-        size = np.abs(case.gradients) + np.abs(case.values) + 1
+        size = np.abs(case.bare()) + np.abs(case.values) + 1
         for target in (out, case.gradients):  # and in place
-            arguments = [case.n, case.n_segments, case.segments, case.values, case.gradients, target]
+            arguments = [case.n, case.n_segments, case.segments, case.scale_cell(), case.values, case.gradients, target]
             launcher.launch("penalty", "penalized_gradient", (dtype,), arguments, threads=case.n)
             assert_rounded(target, expected, roundings=4, scale=size)
 
@@ -54,7 +54,7 @@ def test_a_weight_that_is_nan_shows_in_its_gradient(launcher: Launcher) -> None:
     values, out = np.array([np.nan, 0.0, 2.0]), poisoned(3, np.float64)
     segments = np.array([[3.0, 0.5, 0.0, 0.0]])
     launcher.launch(
-        "penalty", "penalized_gradient", (np.float64,), [3, 1, segments, values, np.ones(3), out], threads=3
+        "penalty", "penalized_gradient", (np.float64,), [3, 1, segments, None, values, np.ones(3), out], threads=3
     )
     np.testing.assert_array_equal(out, [np.nan, 1.0, 1.5])
 

@@ -24,13 +24,13 @@ def check(launcher: Launcher, case: FlatCase, momentum: bool) -> None:
     theta, g = case.values.astype(np.float64), case.gradient()
     square = RHO * v.astype(np.float64) + (1 - RHO) * g**2
     u = g / (np.sqrt(square) + EPS)
-    size = (1 + np.abs(g) + np.abs(case.gradients)) / np.sqrt(square)
+    size = (1 + np.abs(g) + np.abs(case.bare())) / np.sqrt(square)
     if b is not None:
         u = MOMENTUM * b.astype(np.float64) + u
         size = size + np.abs(u)
     case.launch(launcher, "rmsprop", [RHO, EPS, MOMENTUM], [v, b], counts_steps=False)
     # 1 − ρ is rounded once from double; the squares' relative error is that of g, doubled.
-    assert_rounded(v, square, roundings=8, scale=(1 + np.abs(g) + np.abs(case.gradients)) ** 2 * (1 - RHO))
+    assert_rounded(v, square, roundings=8, scale=(1 + np.abs(g) + np.abs(case.bare())) ** 2 * (1 - RHO))
     if b is not None:
         assert_rounded(b, u, roundings=16, scale=size)
     assert_rounded(case.values, theta - case.rate * u, roundings=16, scale=np.abs(theta) + case.rate * size)

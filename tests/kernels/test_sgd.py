@@ -25,7 +25,7 @@ def check(launcher: Launcher, case: FlatCase, velocity: HostArray | None, nester
         expected_velocity = MOMENTUM * velocity.astype(np.float64) + g
         direction = g + MOMENTUM * expected_velocity if nesterov else expected_velocity
     case.launch(launcher, "sgd", [MOMENTUM, nesterov], [velocity], counts_steps=False)
-    size = np.abs(g) + np.abs(case.gradients) + 1
+    size = np.abs(g) + np.abs(case.bare()) + 1
     assert_rounded(case.values, theta - case.rate * direction, roundings=8, scale=np.abs(theta) + 4 * size * case.rate)
     if velocity is not None:
         assert expected_velocity is not None

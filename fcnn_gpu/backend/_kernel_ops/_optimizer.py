@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..._types import Array
-from .._ops import FlatParameters, Segment, StepControl
-from ._device import DeviceOps, thread_count
+from .._ops import LARGEST_LOSS_SCALE, SMALLEST_LOSS_SCALE, FlatParameters, Segment, StepControl
+from ._device import WARP, DeviceOps, vector_threads
 
 _PARAMETERS_PER_PART = 4096
 _PARTS = 1024
 """Sums over parameters run in parts of at least 4096, at most about 1024 parts, whatever the device."""
+
+_COUNTERS = 4
+"""Counters that the kernel finish_step takes."""
 
 
 class OptimizerKernels(DeviceOps):
@@ -25,8 +29,9 @@ class OptimizerKernels(DeviceOps):
     # Penalties, clipping and the health of a step
 
     def penalty(self, flat: FlatParameters, total: Array) -> None:
-        n, part, n_parts, partial = self._parts(flat)
+        n, part, n_parts = self._parts(flat)
         dtype = flat.values.dtype
+        partial = self.scratch("penalties", n_parts, dtype)
         self._launcher.launch(
             "penalty",
             "penalty_parts",
@@ -36,19 +41,20 @@ class OptimizerKernels(DeviceOps):
         )
         self._launcher.launch("penalty", "penalty_total", (dtype,), [n_parts, partial, total], blocks=1)
 
-    def penalized_gradient(self, flat: FlatParameters, out: Array) -> None:
+    def penalized_gradient(self, flat: FlatParameters, out: Array, loss_scale: Array | None = None) -> None:
+        n, dtype = flat.values.size, flat.values.dtype
         self._launcher.launch(
             "penalty",
             "penalized_gradient",
-            (flat.values.dtype,),
-            [flat.values.size, *self._segments(flat), flat.values, flat.gradients, out],
-            threads=thread_count(flat.values.size),
+            (dtype,),
+            [n, *self._segments(flat), loss_scale, flat.values, flat.gradients, out],
+            threads=vector_threads(flat.values.size, dtype),
         )
 
     def gradient_clip(self, flat: FlatParameters, control: StepControl) -> None:
         if control.max_norm is None:
             return
-        n_parts, partial = self._squares(flat, penalized=flat.penalized)
+        n_parts, _, partial = self._squares(flat, control)
         self._launcher.launch(
             "gradient_clip",
             "clip_scale",
@@ -57,19 +63,61 @@ class OptimizerKernels(DeviceOps):
             blocks=1,
         )
 
-    def check_finite(self, losses: Array, flat: FlatParameters, control: StepControl) -> None:
-        n_parts, partial = self._squares(flat, penalized=False)
+    def check_finite(
+        self, losses: Array, flat: FlatParameters, control: StepControl, total: Array | None = None
+    ) -> None:
+        n_parts, bare, partial = self._squares(flat, control)
+        clips = control.max_norm is not None
+        scaling = control.loss_scaling
         self._launcher.launch(
             "check_finite",
             "check_finite",
-            (partial.dtype,),
-            [losses.size, n_parts, losses, partial, control.step, control.failed_step],
+            (bare.dtype,),
+            [
+                losses.size,
+                n_parts,
+                control.max_norm if clips else math.inf,
+                SMALLEST_LOSS_SCALE,
+                losses,
+                bare,
+                partial if clips else None,
+                control.step,
+                control.loss_scale,
+                control.failed_step,
+                None if scaling is None else scaling.skip,
+                control.clip_scale if clips else None,
+                total,
+            ],
             blocks=1,
         )
 
-    def finish_step(self, control: StepControl) -> None:
-        arguments = [control.failed_step, control.step]
-        self._launcher.launch("check_finite", "finish_step", (), arguments, threads=1)
+    def finish_step(self, control: StepControl, counters: Sequence[tuple[Array, int]] = ()) -> None:
+        scaling = control.loss_scaling
+        first, rest = list(counters[:_COUNTERS]), counters[_COUNTERS:]
+        absent = [None] * (_COUNTERS - len(first))
+        self._launcher.launch(
+            "check_finite",
+            "finish_step",
+            (),
+            [
+                0 if scaling is None else scaling.growth_interval,
+                SMALLEST_LOSS_SCALE,
+                LARGEST_LOSS_SCALE,
+                *(by for _, by in first),
+                *(0 for _ in absent),
+                control.failed_step,
+                None if scaling is None else scaling.skip,
+                control.step,
+                control.loss_scale,
+                None if scaling is None else scaling.good_steps,
+                None if scaling is None else scaling.skipped,
+                *(counter for counter, _ in first),
+                *absent,
+            ],
+            threads=1,
+        )
+        for counter, by in rest:
+            self.advance(counter, by)
 
     # Updates
 
@@ -95,7 +143,7 @@ class OptimizerKernels(DeviceOps):
         v: Array,
     ) -> None:
         scalars = [beta1, beta2, _log(beta1), _log(beta2), eps, weight_decay]
-        self._update("adam", flat, control, scalars, [m, v], counts_steps=True)
+        self._update("adam", flat, control, scalars, [m, v], counts_steps=True, decays=weight_decay != 0.0)
 
     def rmsprop_update(
         self,
@@ -122,25 +170,28 @@ class OptimizerKernels(DeviceOps):
         rows = [(float(s.stop), s.l1, s.l2, float(s.decays)) for s in segments]
         return self._runtime.to_device(np.array(rows, np.float64).reshape(-1, 4))
 
-    def _parts(self, flat: FlatParameters) -> tuple[int, int, int, Array]:
-        """(parameters, parameters per part, parts, scratch for the parts' sums)."""
+    def _parts(self, flat: FlatParameters) -> tuple[int, int, int]:
+        """(parameters, parameters per part, parts)"""
         n = flat.values.size
-        part = max(_PARAMETERS_PER_PART, -(-n // _PARTS))
-        n_parts = max(1, -(-n // part))
-        return n, part, n_parts, self.scratch("partial", n_parts, flat.values.dtype)
+        part = max(_PARAMETERS_PER_PART, -(-n // (_PARTS * WARP)) * WARP)  # every part begins at a whole vector
+        return n, part, max(1, -(-n // part))
 
-    def _squares(self, flat: FlatParameters, penalized: bool) -> tuple[int, Array]:
-        """(parts, Σ g² of each), g the penalized or the bare gradient."""
-        n, part, n_parts, partial = self._parts(flat)
+    def _squares(self, flat: FlatParameters, control: StepControl) -> tuple[int, Array, Array]:
+        """(parts, Σ g² of each, the same of the penalized gradient), g without the loss scale."""
+        n, part, n_parts = self._parts(flat)
+        dtype = flat.values.dtype
+        penalized = control.max_norm is not None and flat.penalized
+        bare = self.scratch("squares", n_parts, dtype)
+        partial = self.scratch("penalized squares", n_parts, dtype) if penalized else None
         segments = self._segments(flat) if penalized else [0, None]
         self._launcher.launch(
             "gradient_clip",
             "square_parts",
-            (partial.dtype,),
-            [n, part, n_parts, *segments, flat.values, flat.gradients, partial],
+            (dtype, penalized),
+            [n, part, n_parts, *segments, control.loss_scale, flat.values, flat.gradients, bare, partial],
             blocks=n_parts,
         )
-        return n_parts, partial
+        return n_parts, bare, bare if partial is None else partial
 
     def _update(
         self,
@@ -150,31 +201,34 @@ class OptimizerKernels(DeviceOps):
         scalars: list[float],
         state: list[Array | None],
         counts_steps: bool,
+        decays: bool = False,
     ) -> None:
         """Launch an optimizer's kernel, which is named like its file, over the flat buffer."""
-        n_segments, table = self._segments(flat)
-        max_value = math.inf if control.max_value is None else control.max_value
-        step = [control.step] if counts_steps else []
-        clip_scale = None if control.max_norm is None else control.clip_scale
+        dtype, low, scaling = flat.values.dtype, flat.low, control.loss_scaling
+        n_segments, table = self._segments(flat) if flat.penalized or decays else (0, None)
         self._launcher.launch(
             kernel,
             kernel,
-            (flat.values.dtype,),
+            (dtype, dtype if low is None else low.dtype),
             [
                 flat.values.size,
+                0 if low is None else low.size,
                 n_segments,
                 *scalars,
-                max_value,
+                math.inf if control.max_value is None else control.max_value,
                 table,
-                *step,
+                *([control.step] if counts_steps else []),
                 control.learning_rate,
-                clip_scale,
+                None if control.max_norm is None else control.clip_scale,
+                control.loss_scale,
+                None if scaling is None else scaling.skip,
                 control.failed_step,
                 flat.gradients,
                 flat.values,
+                low,
                 *state,
             ],
-            threads=thread_count(flat.values.size),
+            threads=vector_threads(flat.values.size, dtype),
         )
 
 

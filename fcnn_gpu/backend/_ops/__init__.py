@@ -20,7 +20,10 @@ from ._loss import LossOps
 from ._matrix import PRECISIONS as PRECISIONS
 from ._matrix import MatrixOps
 from ._normalization import NormalizationOps
+from ._optimizer import LARGEST_LOSS_SCALE as LARGEST_LOSS_SCALE
+from ._optimizer import SMALLEST_LOSS_SCALE as SMALLEST_LOSS_SCALE
 from ._optimizer import FlatParameters as FlatParameters
+from ._optimizer import LossScaling as LossScaling
 from ._optimizer import OptimizerOps
 from ._optimizer import Segment as Segment
 from ._optimizer import StepControl as StepControl

@@ -7,14 +7,21 @@ arithmetic passes it takes; on a GPU it is one kernel.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
+from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from ..._types import Array
 from . import _numpy as np
 from ._array import BLOCK, ArrayOps, constant_tile
-from ._tape import every_step, stop_unless_negative
+from ._tape import every_step, only_if_negative, stop_unless_negative
+
+P = ParamSpec("P")
+S = TypeVar("S")
+
+FIRST_LOSS_SCALE, SMALLEST_LOSS_SCALE, LARGEST_LOSS_SCALE = 2.0**16, 1.0, 2.0**24
+"""Powers of two, as all loss scales: multiplying by them and dividing again is exact."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +39,15 @@ class Segment:
 class FlatParameters:
     """All parameters of a network and their gradients: two flat arrays of one size and dtype.
 
-    The segments cover the arrays in order; weights come before biases and normalization parameters.
+    The segments cover the arrays in order; weights come before biases and normalization parameters. `low`, if there is
+    one, is a copy of the first low.size values in a 16-bit dtype, which every update rounds them to (to nearest, ties
+    to even): what the products of mixed precision read.
     """
 
     values: Array
     gradients: Array
     segments: tuple[Segment, ...]
+    low: Array | None = None
 
     def blocks(self, decay_matters: bool = False) -> Iterator[tuple[slice, Segment]]:
         """(slice, segment) for stretches of a segment that are short enough to stay in cache.
@@ -66,12 +76,47 @@ class FlatParameters:
 
 
 @dataclass
+class LossScaling:
+    """Dynamic loss scaling: gradients in float16 are those of scale·loss, so that small ones do not round to 0.
+
+    The flat gradients are scaled, and whoever reads them multiplies by 1/scale first, which is exact: the scale is a
+    power of two from 1 to 2²⁴. A step whose gradient is not finite is skipped and halves the scale; every
+    `growth_interval` steps in a row that are not skipped double it. Source: Micikevicius et al. (2018), "Mixed
+    precision training", section 3.2.
+
+    `scale` float64 (1,). `good_steps` int64 (1,): updates since the scale last changed. `skipped` int64 (1,): steps
+    skipped so far. `skip` int64 (1,): the number of the step if `check_finite` decided to skip it, else −1.
+    """
+
+    scale: Array
+    good_steps: Array
+    skipped: Array
+    skip: Array
+    growth_interval: int = 2000
+
+    @classmethod
+    def start(cls, ops: ArrayOps, growth_interval: int = 2000) -> Self:
+        """Arrays of the ops' device, with the scale at 2¹⁶."""
+        scaling = cls(
+            scale=ops.zeros(1, "float64"),
+            good_steps=ops.zeros(1, "int64"),
+            skipped=ops.zeros(1, "int64"),
+            skip=ops.zeros(1, "int64"),
+            growth_interval=growth_interval,
+        )
+        ops.fill(scaling.scale, FIRST_LOSS_SCALE)
+        ops.fill(scaling.skip, -1)
+        return scaling
+
+
+@dataclass
 class StepControl:
     """What changes from step to step, in arrays of the device, so that a replayed graph sees the new values.
 
     `step` int64 (1,): completed updates. `learning_rate` float64 (1,). `clip_scale` float64 (1,): what `gradient_clip`
     found, 1 when there is no clipping by norm. `failed_step` int64 (1,): the step that met a non-finite loss or
-    gradient, else −1; from then on every update leaves the parameters as they were.
+    gradient, else −1; from then on every update leaves the parameters as they were. `loss_scaling`: None where the
+    gradients are those of the loss itself.
     """
 
     step: Array
@@ -80,6 +125,27 @@ class StepControl:
     failed_step: Array
     max_value: float | None = None
     max_norm: float | None = None
+    loss_scaling: LossScaling | None = None
+
+    @property
+    def loss_scale(self) -> Array | None:
+        """float64 (1,): what the gradients are multiplied by; None where that is 1."""
+        return None if self.loss_scaling is None else self.loss_scaling.scale
+
+
+def _unless_skipped(update: Callable[Concatenate[S, FlatParameters, StepControl, P], None]) -> Callable[..., None]:
+    """An update that does nothing in a step which `check_finite` decided to skip."""
+
+    @wraps(update)
+    def call(self: S, flat: FlatParameters, control: StepControl, *args: P.args, **kwargs: P.kwargs) -> None:
+        if control.loss_scaling is None:
+            update(self, flat, control, *args, **kwargs)
+            return
+        with only_if_negative(control.loss_scaling.skip) as happens:
+            if happens:
+                update(self, flat, control, *args, **kwargs)
+
+    return call
 
 
 class OptimizerOps(ArrayOps):
@@ -97,10 +163,17 @@ class OptimizerOps(ArrayOps):
                 value += segment.l1 * float(np.add_reduce(t))
         total[0] = value
 
-    def penalized_gradient(self, flat: FlatParameters, out: Array) -> None:
-        """out = g + 2λ₂w + λ₁ sign(w): the gradient of data loss and penalty together. out may be flat.gradients."""
+    def penalized_gradient(self, flat: FlatParameters, out: Array, loss_scale: Array | None = None) -> None:
+        """out = g/loss_scale + 2λ₂w + λ₁ sign(w): the gradient of data loss and penalty together.
+
+        loss_scale float64 (1,), or None for 1; out may be flat.gradients.
+        """
+        inverse = self._inverse_scale(flat, loss_scale)
         for part, segment in flat.blocks():
-            self._penalized_block(flat.values[part], flat.gradients[part], segment, out[part])
+            g = flat.gradients[part]
+            if inverse is not None:
+                g = np.multiply(g, inverse, out=out[part])
+            self._penalized_block(flat.values[part], g, segment, out[part])
 
     @every_step
     def gradient_clip(self, flat: FlatParameters, control: StepControl) -> None:
@@ -110,33 +183,82 @@ class OptimizerOps(ArrayOps):
         """
         if control.max_norm is None:
             return
+        inverse = self._inverse_scale(flat, control.loss_scale)
         square = 0.0
         for part, segment in flat.blocks():
             g = flat.gradients[part]
+            if inverse is not None:
+                g = np.multiply(g, inverse, out=self._tile_scratch("g", g))
             if segment.l1 or segment.l2:
                 g = self._penalized_block(flat.values[part], g, segment, self._tile_scratch("g", g))
             square += float(np.dot(g, g))
         control.clip_scale[0] = min(1.0, control.max_norm / (math.sqrt(square) + 1e-6))
 
     @every_step
-    def check_finite(self, losses: Array, flat: FlatParameters, control: StepControl) -> None:
-        """failed_step ← step, once, if a loss or a gradient of this step is not finite.
+    def check_finite(
+        self, losses: Array, flat: FlatParameters, control: StepControl, total: Array | None = None
+    ) -> None:
+        """failed_step ← step, once, if a loss or a gradient of this step is not finite; and what costs no further pass:
 
-        A float32 gradient whose norm exceeds 1.8·10¹⁹ overflows its own square and counts as not finite.
+        clip_scale as in `gradient_clip`, and total[0] += Σ losses, total float64 (1,). With loss scaling a gradient
+        that is not finite fails the step only if the scale is 1 already; else skip ← step, and skip ← −1 in a sound
+        step. A float32 gradient whose norm exceeds 1.8·10¹⁹ overflows its own square and counts as not finite.
         """
+        loss = float(np.add_reduce(losses))
+        if total is not None:
+            total[0] += loss
         if control.failed_step[0] < 0:
-            g = flat.gradients
-            if not math.isfinite(float(np.add_reduce(losses)) + float(np.dot(g, g))):
-                control.failed_step[0] = control.step[0]
+            self._judge(loss, flat, control)
+        self.gradient_clip(flat, control)
 
-    def finish_step(self, control: StepControl) -> None:
-        """step ← step + 1, unless a step has failed."""
+    def _judge(self, loss: float, flat: FlatParameters, control: StepControl) -> None:
+        g, step, scaling = flat.gradients, control.step[0], control.loss_scaling
+        if scaling is None:
+            if not math.isfinite(loss + float(np.dot(g, g))):
+                control.failed_step[0] = step
+            return
+        inverse = self._inverse_scale(flat, scaling.scale)
+        sound = math.isfinite(sum(self._square(g[part], inverse) for part, _ in flat.blocks()))
+        scaling.skip[0] = -1
+        if not math.isfinite(loss) or (not sound and scaling.scale[0] <= SMALLEST_LOSS_SCALE):
+            control.failed_step[0] = step
+        elif not sound:
+            scaling.skip[0] = step
+
+    def finish_step(self, control: StepControl, counters: Sequence[tuple[Array, int]] = ()) -> None:
+        """step ← step + 1, unless a step has failed; and counter[0] += by for each (counter, by) of `counters`.
+
+        With loss scaling a skipped step does not count: scale ← max(1, scale/2), good_steps ← 0, skipped += 1. Any
+        other adds 1 to good_steps, and where that reaches the growth interval, scale ← min(2²⁴, 2·scale) and
+        good_steps ← 0.
+        Counters advance in a skipped step as well; after a failed one, do not rely on what they hold.
+        """
         if not stop_unless_negative(control.failed_step):
-            np.add(control.step, 1, out=control.step)
+            if control.loss_scaling is None:
+                np.add(control.step, 1, out=control.step)
+            else:
+                self._finish_scaled(control.step, control.loss_scaling)
+        for counter, by in counters:
+            self.advance(counter, by)
 
-    # The updates. Each reads t = step + 1 and η from `control` and does nothing once a step has failed. The numbers
-    # that follow from those two are worked out anew in every step, into arrays without dimensions.
+    @every_step
+    def _finish_scaled(self, step: Array, scaling: LossScaling) -> None:
+        if scaling.skip[0] >= 0:
+            scaling.scale[0] = max(SMALLEST_LOSS_SCALE, scaling.scale[0] / 2.0)
+            scaling.good_steps[0] = 0
+            scaling.skipped[0] += 1
+            return
+        step[0] += 1
+        scaling.good_steps[0] += 1
+        if scaling.good_steps[0] >= scaling.growth_interval:
+            scaling.scale[0] = min(LARGEST_LOSS_SCALE, scaling.scale[0] * 2.0)
+            scaling.good_steps[0] = 0
 
+    # The updates. Each reads t = step + 1 and η from `control`, and does nothing once a step has failed or in one that
+    # is skipped. The numbers that follow from those two are worked out anew in every step, into arrays without
+    # dimensions.
+
+    @_unless_skipped
     def sgd_update(
         self,
         flat: FlatParameters,
@@ -161,7 +283,9 @@ class OptimizerOps(ArrayOps):
                 else:
                     np.multiply(v, eta, out=t)
             np.subtract(theta, t, out=theta)
+            self._round_to_low(flat, part, theta)
 
+    @_unless_skipped
     def adam_update(
         self,
         flat: FlatParameters,
@@ -194,6 +318,7 @@ class OptimizerOps(ArrayOps):
             if weight_decay and segment.decays:
                 np.multiply(theta, decay, out=theta)
             np.subtract(theta, t, out=theta)
+            self._round_to_low(flat, part, theta)
 
     @every_step
     def _adam_numbers(
@@ -215,6 +340,7 @@ class OptimizerOps(ArrayOps):
         floor[...] = eps / c
         decay[...] = 1.0 - eta * weight_decay
 
+    @_unless_skipped
     def rmsprop_update(
         self,
         flat: FlatParameters,
@@ -244,7 +370,9 @@ class OptimizerOps(ArrayOps):
             else:
                 np.multiply(t, eta, out=t)
             np.subtract(theta, t, out=theta)
+            self._round_to_low(flat, part, theta)
 
+    @_unless_skipped
     def adagrad_update(self, flat: FlatParameters, control: StepControl, lr_decay: float, eps: float, s: Array) -> None:
         """s ← s + g²; θ ← θ − η/(1 + (t − 1)·decay) · g/(√s + ε)."""
         eta = self._learning_rate(flat, control, lr_decay)
@@ -257,6 +385,7 @@ class OptimizerOps(ArrayOps):
             np.divide(g, t, out=t)
             np.multiply(t, eta, out=t)
             np.subtract(theta, t, out=theta)
+            self._round_to_low(flat, part, theta)
 
     def _numbers(self, flat: FlatParameters, n: int) -> list[Array]:
         """n arrays without dimensions, of the parameters' dtype: operands that change from step to step."""
@@ -279,12 +408,15 @@ class OptimizerOps(ArrayOps):
         """(slice, segment, θ, g, scratch) for each block, g penalized and clipped; nothing once a step has failed."""
         if stop_unless_negative(control.failed_step):
             return
+        inverse = self._inverse_scale(flat, control.loss_scale)
         scale = None
         if control.max_norm is not None:
             scale = self.scratch("clip scale", 1, flat.values.dtype).reshape(())
             np.copyto(scale, control.clip_scale[:1].reshape(()), casting="same_kind")
         for part, segment in flat.blocks(decay_matters):
             theta, g = flat.values[part], flat.gradients[part]
+            if inverse is not None:
+                g = np.multiply(g, inverse, out=self._tile_scratch("g", g))
             if segment.l1 or segment.l2:
                 g = self._penalized_block(theta, g, segment, self._tile_scratch("g", g))
             if scale is not None:
@@ -294,6 +426,29 @@ class OptimizerOps(ArrayOps):
                 np.maximum(g, constant_tile(-control.max_value, g.shape, g.dtype), out=clipped)
                 g = np.minimum(clipped, constant_tile(control.max_value, g.shape, g.dtype), out=clipped)
             yield part, segment, theta, g, self._tile_scratch("t", g)
+
+    def _inverse_scale(self, flat: FlatParameters, loss_scale: Array | None) -> Array | None:
+        """1/loss_scale in an array without dimensions, or None for 1."""
+        if loss_scale is None:
+            return None
+        inverse = self.scratch("inverse scale", 1, flat.values.dtype).reshape(())
+        self._invert(loss_scale, inverse)
+        return inverse
+
+    @every_step
+    def _invert(self, x: Array, out: Array) -> None:
+        out[...] = 1.0 / float(x[0])
+
+    def _square(self, g: Array, inverse: Array | None) -> float:
+        if inverse is not None:
+            g = np.multiply(g, inverse, out=self._tile_scratch("g", g))
+        return float(np.dot(g, g))
+
+    def _round_to_low(self, flat: FlatParameters, part: slice, theta: Array) -> None:
+        """low ← θ in low's dtype, for the parameters of this block that have a copy there."""
+        if flat.low is not None and part.start < flat.low.size:
+            low = flat.low[part]
+            np.copyto(low, theta[: low.size], casting="unsafe")
 
     def _penalized_block(self, w: Array, g: Array, segment: Segment, out: Array) -> Array:
         if segment.l2:

@@ -129,3 +129,29 @@ def stop_unless_negative(subject: Any) -> bool:
         if tape.asks_anew(subject):
             tape.add(check)
     return stops
+
+
+@contextmanager
+def only_if_negative(subject: Any) -> Iterator[bool]:
+    """Whether `subject`, an array of one element, is negative. On a tape that is asked in every step, and where it is
+    not so the calls within are left out and the step goes on behind them."""
+    happens = bool(subject[0] < 0)
+    tape = current_tape()
+    if tape is None:
+        yield happens
+        return
+    if not happens:
+        tape.complete = False
+    inner = Tape()
+    _recording.tape = inner
+    try:
+        yield happens
+    finally:
+        _recording.tape = tape
+
+    def call() -> None:
+        if subject[0] < 0:
+            inner.replay()
+
+    tape.complete &= inner.complete
+    tape.add_of_python(call)
