@@ -2,7 +2,7 @@
 // scale (1 where its pointer is null), multiplied in before dZ is rounded. With e = z − y:
 //     mse: ρ = e²;  mae: ρ = |e|;  huber: ρ = ½e² for |e| ≤ δ, else δ(|e| − ½δ);
 //     binary_cross_entropy: ρ = max(z, 0) − z·y + log(1 + e^−|z|), whose derivative is σ(z) − y.
-// A warp or a block per sample (sample_group.cuh).
+// Eight lanes, a warp or a block per sample (sample_group.cuh).
 #include "common.cuh"
 #include "loss_scale.cuh"
 #include "sample_group.cuh"
@@ -44,15 +44,23 @@ __global__ void elementwise_loss(long long n, long long batch, Accumulator<T> de
     using A = Accumulator<T>;
     const A per_unit = A(1) / static_cast<A>(n);
     const A per_element = read_loss_scale<A>(loss_scale) / (static_cast<A>(n) * static_cast<A>(batch));
-    for (long long j = first_sample<GROUP>(); j < batch; j += sample_stride<GROUP>()) {
-        const A weight = sample_weight != nullptr ? sample_weight[j] : A(1);
+    constexpr int width = vector_width<T, A>;
+    for_each_sample<GROUP, width>(n, batch, samples_are_aligned<width>(n, Z, Y, dZ), [&](long long j, auto sample) {
+        const A weight = sample_weight != nullptr && sample.n > 0 ? sample_weight[j] : A(1);
+        const A scale = per_element * weight;
         A loss = 0;
-        for (long long i = first_unit<GROUP>(); i < n; i += unit_stride<GROUP>()) {
-            A slope;
-            loss += loss_of_element<KIND>(to_accumulator(Z[j * n + i]), Y[j * n + i], delta, slope);
-            dZ[j * n + i] = from_accumulator<T>(slope * (per_element * weight));
-        }
+        sample.for_each_place([&](auto place) {
+            auto z = place.load(Z + j * n);
+            const auto y = place.load(Y + j * n);
+            #pragma unroll
+            for (int k = 0; k < place.size; ++k) {
+                A slope;
+                loss += loss_of_element<KIND>(to_accumulator(z[k]), y[k], delta, slope);
+                z[k] = from_accumulator<T>(slope * scale);
+            }
+            place.store(dZ + j * n, z);
+        });
         loss = group_sum<GROUP>(loss);
-        if (first_unit<GROUP>() == 0) losses[j] = loss * per_unit * weight;
-    }
+        if (sample.leads()) losses[j] = loss * per_unit * weight;
+    });
 }

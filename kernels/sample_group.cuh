@@ -1,36 +1,148 @@
-// The threads that work on one sample together: a warp where a sample has few units, a whole block where it has many.
+// The threads that work on one sample together: eight lanes of a warp where a sample has few units, a warp, or a whole
+// block where it has many.
 //
-// In the (n_units, batch) F-ordered layout a sample is n_units consecutive elements, so neighbouring lanes read
-// neighbouring addresses.
+// In the (n_units, batch) F-ordered layout a sample is n_units consecutive elements, so neighbouring threads read
+// neighbouring addresses. What has to look at a sample several times holds it in registers between its passes where it
+// has at most 1024 units (for_each_held_sample): memory sees one read. Wider ones are read anew (for_each_sample).
 #pragma once
 
 #include "common.cuh"
+#include "vector.cuh"
 
-enum SampleGroup { WARP_PER_SAMPLE, BLOCK_PER_SAMPLE };
+enum SampleGroup { BLOCK_PER_SAMPLE = 0, EIGHT_LANES_PER_SAMPLE = 8, WARP_PER_SAMPLE = 32 };
 
-template <SampleGroup GROUP> __device__ __forceinline__ long long first_sample() {
-    if (GROUP == WARP_PER_SAMPLE) return (static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
-    return blockIdx.x;
+// The number of the calling thread in its group.
+template <int GROUP> __device__ __forceinline__ int rank_in_group() {
+    if constexpr (GROUP == BLOCK_PER_SAMPLE) return threadIdx.x;
+    else return threadIdx.x % GROUP;
 }
 
-template <SampleGroup GROUP> __device__ __forceinline__ long long sample_stride() {
-    if (GROUP == WARP_PER_SAMPLE) return static_cast<long long>(gridDim.x) * blockDim.x / 32;
-    return gridDim.x;
+// The group's combination of `value`, in every thread of the group, in a fixed order; all of them must call it.
+template <int GROUP, typename Operation, typename A>
+__device__ __forceinline__ A group_reduce(A value, A neutral) {
+    if constexpr (GROUP == BLOCK_PER_SAMPLE) {
+        return block_reduce<Operation>(value, neutral);
+    } else {
+        #pragma unroll
+        for (int offset = GROUP / 2; offset > 0; offset /= 2)
+            value = Operation::combine(value, __shfl_xor_sync(full_warp, value, offset));
+        return value;
+    }
+}
+template <int GROUP, typename A> __device__ __forceinline__ A group_sum(A value) {
+    return group_reduce<GROUP, Sum>(value, A(0));
+}
+template <int GROUP, typename A> __device__ __forceinline__ A group_max(A value) {
+    return group_reduce<GROUP, Maximum>(value, -infinity<A>());
 }
 
-template <SampleGroup GROUP> __device__ __forceinline__ int first_unit() {
-    return GROUP == WARP_PER_SAMPLE ? threadIdx.x % 32 : threadIdx.x;
+// Calls body(j, n_units) for each sample j of the calling thread's group. A warp's threads call it together: a group
+// that has no sample left takes part with n_units 0, because sums over lanes need every lane.
+template <int GROUP, typename Body>
+__device__ __forceinline__ void for_each_column(long long n, long long batch, Body body) {
+    if constexpr (GROUP == BLOCK_PER_SAMPLE) {
+        for (long long j = blockIdx.x; j < batch; j += gridDim.x) body(j, n);
+    } else {
+        constexpr int samples_per_warp = 32 / GROUP;
+        const long long step = index_stride() / GROUP;
+        for (long long first = first_index() / 32 * samples_per_warp; first < batch; first += step) {
+            const long long j = first + threadIdx.x % 32 / GROUP;
+            body(j, j < batch ? n : 0);
+        }
+    }
 }
 
-template <SampleGroup GROUP> __device__ __forceinline__ int unit_stride() {
-    return GROUP == WARP_PER_SAMPLE ? 32 : blockDim.x;
+// Whether every sample of n units begins where vectors of WIDTH elements may, in all of these matrices.
+template <int WIDTH, typename... T> __device__ __forceinline__ bool samples_are_aligned(long long n, const T*... x) {
+    return n % WIDTH == 0 && is_aligned<WIDTH>(x...);
 }
 
-// The group's sum or maximum of `value`, in every thread of the group; all of them must call it.
-template <SampleGroup GROUP, typename A> __device__ __forceinline__ A group_sum(A value) {
-    return GROUP == WARP_PER_SAMPLE ? warp_sum(value) : block_sum(value);
+// ---- samples that are read anew in each pass ------------------------------------------------------------------------
+
+template <int GROUP, int WIDTH> struct Sample {
+    static constexpr int group = GROUP;
+    long long n;  // its units, a multiple of WIDTH; 0 where the group has no sample
+
+    __device__ __forceinline__ bool leads() const { return n > 0 && rank_in_group<GROUP>() == 0; }
+
+    // Calls body(place) so that the places of the group make up the units 0 ... n − 1. VECTORS in flight at once.
+    template <int VECTORS = 2, typename Body> __device__ __forceinline__ void for_each_place(Body body) const {
+        const long long n_vectors = n / WIDTH, stride = GROUP == BLOCK_PER_SAMPLE ? blockDim.x : GROUP;
+        long long v = rank_in_group<GROUP>();
+        for (; v + (VECTORS - 1) * stride < n_vectors; v += VECTORS * stride)
+            body(Place<WIDTH, VECTORS>{v * WIDTH, stride * WIDTH});
+        if constexpr (VECTORS > 1)
+            for (; v < n_vectors; v += stride) body(Place<WIDTH, 1>{v * WIDTH, 0});
+    }
+};
+
+// Calls body(j, sample) for each sample; `aligned` says whether vectors of WIDTH elements may be used.
+template <int GROUP, int WIDTH, typename Body>
+__device__ __forceinline__ void for_each_sample(long long n, long long batch, bool aligned, Body body) {
+    if (aligned)
+        for_each_column<GROUP>(n, batch, [&](long long j, long long n_units) { body(j, Sample<GROUP, WIDTH>{n_units}); });
+    else
+        for_each_column<GROUP>(n, batch, [&](long long j, long long n_units) { body(j, Sample<GROUP, 1>{n_units}); });
 }
 
-template <SampleGroup GROUP, typename A> __device__ __forceinline__ A group_max(A value) {
-    return GROUP == WARP_PER_SAMPLE ? warp_max(value) : block_max(value);
+// ---- samples that are held in registers -----------------------------------------------------------------------------
+
+// What one lane holds of a sample: SLOTS units in vectors of WIDTH, those of neighbouring lanes next to each other.
+template <int GROUP, int SLOTS, int WIDTH> struct HeldSample {
+    static constexpr int group = GROUP, slots = SLOTS;
+    int n;  // the sample's units, a multiple of WIDTH; 0 where the group has no sample
+
+    __device__ __forceinline__ int unit(int k) const {
+        return (k / WIDTH * GROUP + rank_in_group<GROUP>()) * WIDTH + k % WIDTH;
+    }
+    __device__ __forceinline__ bool has(int k) const { return unit(k) < n; }
+    __device__ __forceinline__ bool leads() const { return n > 0 && rank_in_group<GROUP>() == 0; }
+
+    // This lane's units of x, and 0 beyond the sample's end.
+    template <typename T> __device__ __forceinline__ Vector<Accumulator<T>, SLOTS> load(const T* x) const {
+        Vector<T, WIDTH> loaded[SLOTS / WIDTH];  // all loads before the first use, so that they overlap
+        #pragma unroll
+        for (int v = 0; v < SLOTS / WIDTH; ++v) {
+            loaded[v] = Vector<T, WIDTH>{};
+            if (has(v * WIDTH)) loaded[v] = load_vector<WIDTH>(x + unit(v * WIDTH));
+        }
+        Vector<Accumulator<T>, SLOTS> values;
+        #pragma unroll
+        for (int k = 0; k < SLOTS; ++k) values[k] = to_accumulator(loaded[k / WIDTH][k % WIDTH]);
+        return values;
+    }
+    template <typename T>
+    __device__ __forceinline__ void store(T* x, const Vector<Accumulator<T>, SLOTS>& values) const {
+        #pragma unroll
+        for (int v = 0; v < SLOTS / WIDTH; ++v) {
+            Vector<T, WIDTH> one;
+            #pragma unroll
+            for (int k = 0; k < WIDTH; ++k) one[k] = from_accumulator<T>(values[v * WIDTH + k]);
+            if (has(v * WIDTH)) store_vector<WIDTH>(x + unit(v * WIDTH), one);
+        }
+    }
+};
+
+// Eight lanes hold up to 32 units, a warp up to CAPACITY.
+template <int CAPACITY> constexpr int group_of = CAPACITY <= 32 ? EIGHT_LANES_PER_SAMPLE : WARP_PER_SAMPLE;
+
+// How many elements of type T a lane of such a group loads and stores at once.
+template <typename T, int CAPACITY>
+constexpr int held_width = vector_width<T> < CAPACITY / group_of<CAPACITY> ? vector_width<T>
+                                                                           : CAPACITY / group_of<CAPACITY>;
+
+// Calls body(j, held) for each sample of at most CAPACITY units, `held` being the thread's HeldSample. `aligned` says
+// whether vectors of held_width<T, CAPACITY> elements may be used.
+template <typename T, int CAPACITY, typename Body>
+__device__ __forceinline__ void for_each_held_sample(long long n, long long batch, bool aligned, Body body) {
+    constexpr int group = group_of<CAPACITY>, slots = CAPACITY / group, width = held_width<T, CAPACITY>;
+    if (aligned) {
+        for_each_column<group>(n, batch, [&](long long j, long long n_units) {
+            body(j, HeldSample<group, slots, width>{static_cast<int>(n_units)});
+        });
+    } else {
+        for_each_column<group>(n, batch, [&](long long j, long long n_units) {
+            body(j, HeldSample<group, slots, 1>{static_cast<int>(n_units)});
+        });
+    }
 }

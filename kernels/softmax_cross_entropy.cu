@@ -1,26 +1,33 @@
 // Softmax, cross-entropy and their gradient with respect to the logits, in one kernel.
 //
 // With m = max z, s = Σ e^(z_c − m), p = e^(z − m)/s and T_c = v_c ỹ_c (v: class weights, ỹ: smoothed targets):
-//     losses_j = w_j Σ_c T_c (log s − (z_c − m)),    dZ_c = (L w_j/batch) (p_c Σ_k T_k − T_c),
-// L the loss scale (1 where its pointer is null), multiplied in before dZ is rounded.
-// Targets are labels or a dense matrix: exactly one of the two pointers is null. A warp or a block per sample
-// (sample_group.cuh). A label outside 0 ... n_classes − 1 reads nothing out of bounds; the host refuses it beforehand.
+//     losses_j = w_j (log s Σ_c T_c + Σ_c T_c (m − z_c)),    dZ_c = (L w_j/batch) (p_c Σ_k T_k − T_c),
+// L the loss scale (1 where its pointer is null), multiplied in before dZ is rounded. No term of the loss is negative,
+// so nothing cancels.
+//
+// Targets are labels or a dense matrix: exactly one of the two pointers is null. Samples of at most CAPACITY classes are
+// held in registers from the one read of Z to the one write of dZ; with CAPACITY 0 a block reads a wider one twice: the
+// maximum and the sum are found together (online_softmax.cuh). A label outside 0 ... n_classes − 1 reads nothing out of bounds; the host refuses it beforehand.
 #include "common.cuh"
 #include "loss_scale.cuh"
+#include "online_softmax.cuh"
 #include "sample_group.cuh"
 
-// The target T_c of class c.
-template <typename A>
-__device__ inline A weighted_target(long long c, long long n_classes, long long label, const A* target,
-                                    const A* class_weight, A smoothing) {
-    A y = target != nullptr ? target[c] : A(c == label);
-    if (smoothing != 0) y = (1 - smoothing) * y + smoothing / A(n_classes);
-    return class_weight != nullptr ? y * class_weight[c] : y;
-}
+// The targets T_c of one sample.
+template <typename A> struct WeightedTarget {
+    long long label;        // −1 where `dense` holds the targets
+    const A* class_weight;  // null: 1
+    A keep, spread;         // 1 − s and s/n_classes, s the label smoothing
 
-// instances: T in float, double, __half, __nv_bfloat16; GROUP in enum SampleGroup
-// block: at most 512
-template <typename T, SampleGroup GROUP>
+    __device__ __forceinline__ A at(long long c, A dense) const {
+        const A y = keep * (label < 0 ? dense : A(c == label)) + spread;
+        return class_weight != nullptr ? y * class_weight[c] : y;
+    }
+};
+
+// instances: T in float, double, __half, __nv_bfloat16; CAPACITY in 0, 32, 128, 512, 1024
+// block: at most 256
+template <typename T, int CAPACITY>
 __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accumulator<T> label_smoothing,
                                       const T* __restrict__ Z /* F (n_classes, batch) */,
                                       const long long* __restrict__ labels /* any (batch), may be null */,
@@ -31,39 +38,85 @@ __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accu
                                       Accumulator<T>* __restrict__ losses /* any (batch) */,
                                       T* __restrict__ dZ /* F (n_classes, batch) */) {
     using A = Accumulator<T>;
-    for (long long j = first_sample<GROUP>(); j < batch; j += sample_stride<GROUP>()) {
-        const T* z = Z + j * n_classes;
-        const A* target = targets != nullptr ? targets + j * n_classes : nullptr;
-        long long label = labels != nullptr ? labels[j] : -1;
+    const A per_sample = read_loss_scale<A>(loss_scale) / static_cast<A>(batch);
+    const A keep = 1 - label_smoothing, spread = label_smoothing / static_cast<A>(n_classes);
 
-        A largest = -infinity<A>();
-        for (long long c = first_unit<GROUP>(); c < n_classes; c += unit_stride<GROUP>()) {
-            largest = to_accumulator(z[c]) > largest ? to_accumulator(z[c]) : largest;
-        }
-        largest = group_max<GROUP>(largest);
-        A sum = 0;
-        for (long long c = first_unit<GROUP>(); c < n_classes; c += unit_stride<GROUP>()) {
-            sum += exp(to_accumulator(z[c]) - largest);
-        }
-        sum = group_sum<GROUP>(sum);
-        A log_sum = log(sum);
+    if constexpr (CAPACITY > 0) {
+        const bool aligned = samples_are_aligned<held_width<T, CAPACITY>>(n_classes, Z, targets, dZ);
+        for_each_held_sample<T, CAPACITY>(n_classes, batch, aligned, [&](long long j, auto held) {
+            constexpr int group = held.group, slots = held.slots;
+            const bool is_sample = held.n > 0;
+            const WeightedTarget<A> target{labels != nullptr && is_sample ? labels[j] : -1, class_weight, keep, spread};
+            auto e = held.load(Z + j * n_classes);
+            Vector<A, slots> t{};
+            if (targets != nullptr) t = held.load(targets + j * n_classes);
 
-        A loss = 0, total = 0;
-        for (long long c = first_unit<GROUP>(); c < n_classes; c += unit_stride<GROUP>()) {
-            A t = weighted_target(c, n_classes, label, target, class_weight, label_smoothing);
-            if (t != 0) loss += t * (log_sum - (to_accumulator(z[c]) - largest));  // 0·∞ is no loss
-            total += t;
-        }
-        loss = group_sum<GROUP>(loss);
-        total = group_sum<GROUP>(total);
+            A largest = -infinity<A>();
+            #pragma unroll
+            for (int k = 0; k < slots; ++k)
+                if (held.has(k)) largest = Maximum::combine(e[k], largest);
+            largest = group_max<group>(largest);
 
-        A weight = sample_weight != nullptr ? sample_weight[j] : A(1);
-        A scale = weight / static_cast<A>(batch) * read_loss_scale<A>(loss_scale);
-        for (long long c = first_unit<GROUP>(); c < n_classes; c += unit_stride<GROUP>()) {
-            A t = weighted_target(c, n_classes, label, target, class_weight, label_smoothing);
-            A p = exp(to_accumulator(z[c]) - largest) / sum;
-            dZ[j * n_classes + c] = from_accumulator<T>((p * total - t) * scale);
-        }
-        if (first_unit<GROUP>() == 0) losses[j] = loss * weight;
+            A sum = 0, total = 0, distance = 0;
+            #pragma unroll
+            for (int k = 0; k < slots; ++k)
+                if (held.has(k)) {
+                    t[k] = target.at(held.unit(k), t[k]);
+                    const A below = largest - e[k];
+                    e[k] = exp(-below);
+                    sum += e[k];
+                    total += t[k];
+                    if (t[k] != 0) distance += t[k] * below;  // 0·∞ is no loss
+                }
+            sum = group_sum<group>(sum);
+            total = group_sum<group>(total);
+            distance = group_sum<group>(distance);
+
+            const A weight = sample_weight != nullptr && is_sample ? sample_weight[j] : A(1);
+            const A factor = total / sum, scale = weight * per_sample;
+            #pragma unroll
+            for (int k = 0; k < slots; ++k) e[k] = (e[k] * factor - t[k]) * scale;
+            held.store(dZ + j * n_classes, e);
+            if (held.leads()) losses[j] = (log(sum) * total + distance) * weight;
+        });
+    } else {
+        constexpr int group = BLOCK_PER_SAMPLE, width = vector_width<T, A>;
+        const bool aligned = samples_are_aligned<width>(n_classes, Z, targets, dZ);
+        for_each_sample<group, width>(n_classes, batch, aligned, [&](long long j, auto sample) {
+            const T* z = Z + j * n_classes;
+            const A* dense = targets != nullptr ? targets + j * n_classes : nullptr;
+            const WeightedTarget<A> target{labels != nullptr ? labels[j] : -1, class_weight, keep, spread};
+
+            OnlineSoftmax<A> softmax;
+            A total = 0;
+            sample.for_each_place([&](auto place) {
+                softmax.add(place.load(z));
+                Vector<A, place.size> t{};
+                if (dense != nullptr) t = place.load(dense);
+                #pragma unroll
+                for (int k = 0; k < place.size; ++k) total += target.at(place.index(k), t[k]);
+            });
+            softmax.combine_over_block();
+            total = block_sum(total);
+
+            const A weight = sample_weight != nullptr ? sample_weight[j] : A(1);
+            const A factor = total / softmax.sum, scale = weight * per_sample;
+            A distance = 0;
+            sample.for_each_place([&](auto place) {
+                auto d = place.load(z);
+                Vector<A, place.size> t{};
+                if (dense != nullptr) t = place.load(dense);
+                #pragma unroll
+                for (int k = 0; k < place.size; ++k) {
+                    t[k] = target.at(place.index(k), t[k]);
+                    const A below = softmax.largest - to_accumulator(d[k]);
+                    if (t[k] != 0) distance += t[k] * below;
+                    d[k] = from_accumulator<T>((exp(-below) * factor - t[k]) * scale);
+                }
+                place.store(dZ + j * n_classes, d);
+            });
+            distance = block_sum(distance);
+            if (sample.leads()) losses[j] = (log(softmax.sum) * total + distance) * weight;
+        });
     }
 }

@@ -19,6 +19,32 @@ BFLOAT16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
 FLOATS: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float64))
 HALVES: tuple[np.dtype[Any], ...] = (np.dtype(np.float16), BFLOAT16)
 
+GROUPS = (0, 8, 32)
+"""How many lanes of a warp work on one sample (sample_group.cuh); 0 where a whole block does."""
+
+
+def group_work(group: int, batch: int) -> dict[str, int]:
+    """The launch of a kernel that gives each of `batch` samples such a group."""
+    return {"threads": batch * group} if group else {"blocks": batch}
+
+
+def capacities(n: int) -> list[int]:
+    """The numbers of units, at least n, that a sample's threads may hold; 0 where a block holds none."""
+    return [0, *(c for c in (32, 128, 512, 1024) if n <= c)]
+
+
+def held_work(capacity: int, batch: int) -> dict[str, int]:
+    """The launch of a kernel that gives each of `batch` samples the threads that hold so many units."""
+    return group_work(8 if capacity == 32 else min(capacity, 32), batch)
+
+
+def unaligned(x: HostArray) -> HostArray:
+    """A copy of the F-ordered x that begins one element after a 16-byte boundary, as a view into a buffer may."""
+    memory = np.empty(x.size + 1, x.dtype)
+    view = memory[1:].reshape(x.shape[::-1]).T
+    view[...] = x
+    return view
+
 
 def poisoned(shape: int | tuple[int, ...], dtype: DTypeLike, order: str = "F") -> HostArray:
     """An array of bytes 0xFF (NaN, −1): an element that a kernel forgets to write shows."""

@@ -16,10 +16,9 @@ from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernels import Launcher
 from fcnn_gpu.backend._ops import ELEMENTWISE_LOSSES
 
-from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
+from .helpers import BLOCKS, FLOATS, GROUPS, HALVES, accumulator, assert_rounded, group_work, poisoned, unaligned
 
-GROUPS = ["WARP_PER_SAMPLE", "BLOCK_PER_SAMPLE"]
-SHAPES = [(1, 1), (1, 40), (2, 3), (33, 5), (1100, 2)]
+SHAPES = [(1, 1), (1, 40), (2, 3), (33, 5), (64, 3), (1100, 2), (1501, 1)]
 DELTA = 0.75
 
 
@@ -40,7 +39,7 @@ def exact(kind: str, z: HostArray, y: HostArray) -> tuple[HostArray, HostArray]:
 def run(
     launcher: Launcher,
     kind: str,
-    group: str,
+    group: int,
     Z: HostArray,
     Y: HostArray,
     w: HostArray | None,
@@ -49,9 +48,9 @@ def run(
     n, batch = Z.shape
     losses, dZ = poisoned(batch, accumulator(Z.dtype)), poisoned(Z.shape, Z.dtype)
     scale = None if loss_scale is None else np.array([loss_scale])
-    work = {"threads": batch * 32} if group == "WARP_PER_SAMPLE" else {"blocks": batch}
     arguments = [n, batch, DELTA, Z, Y, w, scale, losses, dZ]
-    launcher.launch("elementwise_loss", "elementwise_loss", (Z.dtype, kind.upper(), group), arguments, **work)
+    template = (Z.dtype, kind.upper(), group)
+    launcher.launch("elementwise_loss", "elementwise_loss", template, arguments, **group_work(group, batch))
     return losses, dZ
 
 
@@ -89,11 +88,19 @@ def test_definition(launcher: Launcher, kind: str, weighted: bool, dtype: np.dty
 
 @pytest.mark.parametrize(("block", "max_blocks"), list(itertools.product(BLOCKS, [1, 3, 65_536])))
 @pytest.mark.parametrize("group", GROUPS)
-def test_any_grid(make_launcher: Callable[..., Launcher], group: str, block: int, max_blocks: int) -> None:
+def test_any_grid(make_launcher: Callable[..., Launcher], group: int, block: int, max_blocks: int) -> None:
     rng = np.random.default_rng(0)
     Z, Y, w = rng.normal(size=(41, 70)).T, rng.uniform(size=(41, 70)).T, rng.uniform(size=41)
     launcher = make_launcher(block=block, max_blocks=max_blocks)
     check("huber", Z, Y, w, *run(launcher, "huber", group, Z, Y, w))
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_view_between_two_16_byte_boundaries(launcher: Launcher, group: int, dtype: np.dtype[Any]) -> None:
+    rng = np.random.default_rng(0)
+    Z, Y = unaligned(rng.normal(size=(3, 64)).astype(dtype).T), rng.uniform(size=(3, 64)).astype(accumulator(dtype)).T
+    check("mse", Z, Y, None, *run(launcher, "mse", group, Z, Y, None))
 
 
 @given(
@@ -104,15 +111,27 @@ def test_any_grid(make_launcher: Callable[..., Launcher], group: str, block: int
 def test_any_prediction(launcher: Launcher, z: HostArray, y: float) -> None:
     Z, Y = z.reshape(1, -1), np.full((1, z.size), y, np.float32)
     for kind in ELEMENTWISE_LOSSES:
-        losses, dZ = run(launcher, kind, "WARP_PER_SAMPLE", Z, Y, None)
+        losses, dZ = run(launcher, kind, 32, Z, Y, None)
         assert np.isfinite(losses).all()
         check(kind, Z, Y, None, losses, dZ)
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("kind", ELEMENTWISE_LOSSES)
+@pytest.mark.parametrize("group", GROUPS)
+def test_predictions_at_the_ends_of_the_range(launcher: Launcher, group: int, kind: str, dtype: np.dtype[Any]) -> None:
+    Z = np.array([[65504.0, -65504.0, 0.0, 65504.0]] * 8, dtype, order="F")
+    Y = np.full((8, 4), 0.25, accumulator(dtype), order="F")
+    losses, dZ = run(launcher, kind, group, Z, Y, None)
+    assert np.isfinite(losses).all()
+    assert np.isfinite(dZ.astype(float)).all()
+    check(kind, Z, Y, None, losses, dZ)
 
 
 @pytest.mark.parametrize("kind", ELEMENTWISE_LOSSES)
 def test_nan_shows(launcher: Launcher, kind: str) -> None:
     Z = np.array([[np.nan, 1.0]], np.float32)
-    losses, dZ = run(launcher, kind, "WARP_PER_SAMPLE", Z, np.zeros((1, 2), np.float32), None)
+    losses, dZ = run(launcher, kind, 32, Z, np.zeros((1, 2), np.float32), None)
     assert np.isnan(losses[0])
     assert np.isnan(dZ[0, 0])
     assert np.isfinite([losses[1], dZ[0, 1]]).all()
@@ -133,5 +152,5 @@ def test_the_loss_scale_lifts_gradients_before_they_are_rounded(
         Y[...] = 0.5 if kind == "binary_cross_entropy" else 0.0
         slope = exact(kind, Z.astype(float), Y.astype(float))[1]
         assert (np.abs(slope / (33 * 2000)) < 2.0**-23).all()  # less than two of float16's smallest numbers
-        _, dZ = run(launcher, kind, "WARP_PER_SAMPLE", Z, Y, None, scale)
+        _, dZ = run(launcher, kind, 32, Z, Y, None, scale)
         np.testing.assert_allclose(dZ.astype(float), slope / (33 * 2000) * scale, rtol=2**-10)

@@ -12,30 +12,25 @@ import pytest
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernels import Launcher
 
-from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
+from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, capacities, held_work, poisoned, unaligned
 
-GROUPS = ["WARP_PER_SAMPLE", "BLOCK_PER_SAMPLE"]
-SHAPES = [(1, 1), (2, 0), (2, 3), (33, 5), (1100, 2)]
+SHAPES = [(1, 1), (2, 0), (2, 3), (16, 9), (33, 5), (200, 2), (1024, 1), (1100, 2), (1501, 1)]
 EPS = 1e-2
 
 
-def work(group: str, batch: int) -> dict[str, int]:
-    return {"threads": batch * 32} if group == "WARP_PER_SAMPLE" else {"blocks": batch}
-
-
-def forward(launcher: Launcher, group: str, X: HostArray, gamma: HostArray, beta: HostArray) -> list[HostArray]:
+def forward(launcher: Launcher, capacity: int, X: HostArray, gamma: HostArray, beta: HostArray) -> list[HostArray]:
     (n, batch), dtype = X.shape, X.dtype
     written = [poisoned((n, batch), dtype), poisoned((1, batch), accumulator(dtype)), poisoned((n, batch), dtype)]
     arguments = [n, batch, EPS, X, gamma, beta, *written]
-    launcher.launch("layer_norm", "layer_norm_forward", (dtype, group), arguments, **work(group, batch))
+    launcher.launch("layer_norm", "layer_norm_forward", (dtype, capacity), arguments, **held_work(capacity, batch))
     return written
 
 
-def check_forward(launcher: Launcher, group: str, X: HostArray) -> None:
+def check_forward(launcher: Launcher, capacity: int, X: HostArray) -> None:
     n = X.shape[0]
     rng = np.random.default_rng(n)
     gamma, beta = (rng.uniform(0.5, 2, size=(n, 1)).astype(accumulator(X.dtype)) for _ in range(2))
-    x_hat, inv_std, out = forward(launcher, group, X, gamma, beta)
+    x_hat, inv_std, out = forward(launcher, capacity, X, gamma, beta)
     x, g, b = X.astype(np.float64), gamma.astype(np.float64), beta.astype(np.float64)
     factor = 1 / np.sqrt(x.var(axis=0, keepdims=True) + EPS)
     expected = (x - x.mean(axis=0, keepdims=True)) * factor
@@ -46,22 +41,28 @@ def check_forward(launcher: Launcher, group: str, X: HostArray) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
-@pytest.mark.parametrize("group", GROUPS)
-def test_forward(launcher: Launcher, group: str, dtype: np.dtype[Any]) -> None:
+def test_forward(launcher: Launcher, dtype: np.dtype[Any]) -> None:
     for n, batch in SHAPES:
-        check_forward(launcher, group, (0.5 + np.random.default_rng(n).normal(size=(batch, n))).astype(dtype).T)
-
-
-@pytest.mark.parametrize(("block", "max_blocks"), list(itertools.product(BLOCKS, [1, 3, 65_536])))
-@pytest.mark.parametrize("group", GROUPS)
-def test_any_grid(make_launcher: Callable[..., Launcher], group: str, block: int, max_blocks: int) -> None:
-    X = np.random.default_rng(0).normal(size=(41, 70)).T
-    check_forward(make_launcher(block=block, max_blocks=max_blocks), group, X)
+        X = (0.5 + np.random.default_rng(n).normal(size=(batch, n))).astype(dtype).T
+        for capacity in capacities(n):
+            check_forward(launcher, capacity, X)
 
 
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
-@pytest.mark.parametrize("group", GROUPS)
-def test_backward(launcher: Launcher, group: str, dtype: np.dtype[Any]) -> None:
+@pytest.mark.parametrize("capacity", [0, 128])
+def test_a_view_between_two_16_byte_boundaries(launcher: Launcher, capacity: int, dtype: np.dtype[Any]) -> None:
+    check_forward(launcher, capacity, unaligned(np.random.default_rng(0).normal(size=(3, 64)).astype(dtype).T))
+
+
+@pytest.mark.parametrize(("block", "max_blocks"), list(itertools.product(BLOCKS[:-1], [1, 3, 65_536])))
+@pytest.mark.parametrize("capacity", capacities(70))
+def test_any_grid(make_launcher: Callable[..., Launcher], capacity: int, block: int, max_blocks: int) -> None:
+    X = np.random.default_rng(0).normal(size=(41, 70)).T
+    check_forward(make_launcher(block=block, max_blocks=max_blocks), capacity, X)
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+def test_backward(launcher: Launcher, dtype: np.dtype[Any]) -> None:
     for n, batch in SHAPES:
         rng = np.random.default_rng(n)
         dY, x_hat = (rng.normal(size=(batch, n)).astype(dtype).T for _ in range(2))
@@ -72,15 +73,17 @@ def test_backward(launcher: Launcher, group: str, dtype: np.dtype[Any]) -> None:
         expected = (d - d.mean(axis=0, keepdims=True) - h * slope) * s
         size = np.abs(d) + np.abs(d).mean(axis=0, keepdims=True)
         size = (size + np.abs(h) * np.abs(d * h).mean(axis=0, keepdims=True)) * s
-        dX = poisoned((n, batch), dtype)
-        for target in (dX, dY):  # and in place
-            arguments = [n, batch, dY, gamma, x_hat, inv_std, target]
-            launcher.launch("layer_norm", "layer_norm_backward", (dtype, group), arguments, **work(group, batch))
-            assert_rounded(target, expected, roundings=64, scale=size)
+        for capacity in capacities(n):
+            again = dY.copy(order="F")
+            for target in (poisoned((n, batch), dtype), again):  # and in place
+                arguments = [n, batch, again, gamma, x_hat, inv_std, target]
+                work = held_work(capacity, batch)
+                launcher.launch("layer_norm", "layer_norm_backward", (dtype, capacity), arguments, **work)
+                assert_rounded(target, expected, roundings=64, scale=size)
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_a_large_mean_does_not_cancel(launcher: Launcher, group: str) -> None:
+@pytest.mark.parametrize("capacity", capacities(64))
+def test_a_large_mean_does_not_cancel(launcher: Launcher, capacity: int) -> None:
     X = np.where(np.arange(64) % 2 == 0, 1e4 - 1, 1e4 + 1).astype(np.float32).reshape(64, 1)
-    x_hat, *_ = forward(launcher, group, X, np.ones((64, 1), np.float32), np.zeros((64, 1), np.float32))
+    x_hat, *_ = forward(launcher, capacity, X, np.ones((64, 1), np.float32), np.zeros((64, 1), np.float32))
     np.testing.assert_allclose(np.abs(x_hat), 1 / np.sqrt(1 + EPS), rtol=1e-5)

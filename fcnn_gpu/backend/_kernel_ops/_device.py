@@ -13,8 +13,10 @@ from .._kernels import Launcher
 from .._ops import Ops
 
 WARP = 32
-_UNITS_PER_WARP = 1024
-"""Samples of up to this many units are worked on by one warp each, wider ones by a whole block."""
+_EIGHT_LANES = 8
+_CAPACITIES = (WARP, 128, 512, 1024)
+"""How many units of a sample its threads hold at most: eight lanes of a warp up to 32, a warp up to 1024. Wider samples
+are worked on by a whole block each (sample_group.cuh)."""
 
 _SAMPLES_PER_CHUNK = 64
 _CHUNKS = 256
@@ -168,15 +170,19 @@ class DeviceOps(Ops):
         Z: Array,
         arrays: list[Array | None],
         scalars: list[float] | None = None,
+        held: bool = True,
     ) -> None:
-        """Launch a kernel that gives each sample (column of Z) a warp or, where it is wide, a block."""
+        """Launch a kernel that gives each sample (column of Z) some lanes of a warp or, where it is wide, a block.
+
+        The last template argument is the number of units that they hold in registers or, if it holds none, of lanes.
+        """
         n, batch = Z.shape
         arguments = [n, batch, *(scalars or []), *arrays]
-        if n <= _UNITS_PER_WARP:
-            group = "WARP_PER_SAMPLE"
-            self._launcher.launch(stem, kernel, (*template, group), arguments, threads=batch * WARP)
-        else:
-            self._launcher.launch(stem, kernel, (*template, "BLOCK_PER_SAMPLE"), arguments, blocks=batch)
+        capacity = next((c for c in _CAPACITIES if n <= c), 0)
+        lanes = 0 if not capacity else _EIGHT_LANES if capacity == _CAPACITIES[0] else WARP
+        threads, blocks = (batch * lanes, None) if lanes else (None, batch)
+        group = capacity if held else lanes
+        self._launcher.launch(stem, kernel, (*template, group), arguments, threads=threads, blocks=blocks)
 
     def _partial(self, tag: str, out: Array, n_chunks: int) -> Array:
         """Where the chunks' sums of `out` go: out itself where there is one chunk and nothing to round."""

@@ -36,7 +36,7 @@ class LossKernels(DeviceOps):
     ) -> None:
         arguments = [Z, Y, sample_weight, loss_scale, losses, dZ]
         stem = "elementwise_loss"
-        self._per_sample(stem, stem, (Z.dtype, kind.upper()), Z, arguments, scalars=[delta])
+        self._per_sample(stem, stem, (Z.dtype, kind.upper()), Z, arguments, scalars=[delta], held=False)
 
     def accumulate_sum(self, x: Array, total: Array) -> None:
         self._launcher.launch("check_finite", "accumulate_sum", (x.dtype,), [x.size, x, total], blocks=1)
