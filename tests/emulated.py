@@ -2,8 +2,8 @@
 
 `DeviceArray` stands for a CuPy array. It refuses what CuPy arrays lack or what would quietly leave the device: NumPy
 functions and operators on it (a primitive must launch a kernel instead), and turning it into a Python number. The
-matrix products go through `CublasGemm` into a column-major BLAS written in NumPy, which sees addresses and leading
-dimensions only, as cuBLAS does.
+matrix products go through the package's binding of cuBLAS into a library of the same functions that computes on the
+CPU (tests/cublas_on_cpu).
 
 A graph is a list of what would have been queued, in order: while one is recorded nothing is executed, and what a CUDA
 stream capture forbids (allocating, copying from or to the host, waiting) is an error.
@@ -12,21 +12,20 @@ stream capture forbids (allocating, copying from or to the host, waiting) is an 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fcnn_gpu._types import Array, HostArray
+from fcnn_gpu.backend._cublas import CublasProducts
 from fcnn_gpu.backend._cupy import CupyOps
-from fcnn_gpu.backend._gemm import CublasGemm
 from fcnn_gpu.backend._kernel_source import Instance, Kernel
 from fcnn_gpu.backend._kernels import Argument, Launcher
+from tests.cublas_on_cpu import cublas_on_cpu
 from tests.cuda_on_cpu import HostDevice
 from tests.foreign_arrays import from_dlpack, from_interface
 
@@ -180,6 +179,19 @@ class EmulatedRuntime:
     def synchronize(self) -> None:
         forbidden_in_capture("The device was waited for")  # a kernel on the CPU has ended when its launch returns
 
+    def stream_address(self) -> int:
+        return 0 if _recording.graph is None else 7  # a graph is recorded on a stream of its own
+
+    def allocate(self, n_bytes: int) -> Array:
+        memory: Array = self.xp.empty(n_bytes + 256, np.uint8)
+        return memory[-memory.ctypes.data % 256 :][:n_bytes]
+
+    def address(self, x: Array) -> int:
+        return int(x.ctypes.data)
+
+    def compute_capability(self) -> int:
+        return 75
+
     def is_recording(self) -> bool:
         return _recording.graph is not None
 
@@ -208,54 +220,6 @@ class EmulatedRuntime:
         return "CUDA kernels executed on the CPU"
 
 
-def _column_major(address: int, rows: int, columns: int, leading: int, dtype: Any) -> HostArray:
-    length = leading * (columns - 1) + rows
-    memory = (ctypes.c_char * (length * np.dtype(dtype).itemsize)).from_address(address)
-    return np.lib.stride_tricks.as_strided(
-        np.frombuffer(memory, dtype), (rows, columns), (np.dtype(dtype).itemsize, leading * np.dtype(dtype).itemsize)
-    )
-
-
-def _blas_gemm(dtype: Any) -> Any:
-    def gemm(
-        handle: int,
-        transpose_a: int,
-        transpose_b: int,
-        m: int,
-        n: int,
-        k: int,
-        alpha: int,
-        A: int,
-        lda: int,
-        B: int,
-        ldb: int,
-        beta: int,
-        C: int,
-        ldc: int,
-    ) -> None:
-        """The reference BLAS's xGEMM, with its argument checks: C ← α op(A)·op(B) + β C, column-major."""
-        assert handle == 1234
-        assert min(m, n, k) >= 0
-        assert lda >= max(1, k if transpose_a else m)
-        assert ldb >= max(1, n if transpose_b else k)
-        assert ldc >= max(1, m)
-        a = _column_major(A, k, m, lda, dtype).T if transpose_a else _column_major(A, m, k, lda, dtype)
-        b = _column_major(B, n, k, ldb, dtype).T if transpose_b else _column_major(B, k, n, ldb, dtype)
-        c = _column_major(C, m, n, ldc, dtype)
-        factor = ctypes.c_float if dtype == np.float32 else ctypes.c_double
-        product = factor.from_address(alpha).value * (a @ b)
-        scale = factor.from_address(beta).value
-        c[...] = product + scale * c if scale else product  # β = 0 does not read C, which may hold NaN
-
-    return gemm
-
-
-def emulated_gemm() -> CublasGemm:
-    """`CublasGemm` over a BLAS written in NumPy."""
-    cublas = SimpleNamespace(CUBLAS_OP_N=0, CUBLAS_OP_T=1, sgemm=_blas_gemm(np.float32), dgemm=_blas_gemm(np.float64))
-    return CublasGemm(cublas, lambda: 1234, lambda x: int(x.ctypes.data))
-
-
 class QueueingDevice(HostDevice):
     """Kernels executed on the CPU: at once, or, while a graph is recorded, whenever it is launched."""
 
@@ -275,9 +239,5 @@ def make_emulated_ops(device: int = 0, **launcher_options: Any) -> CupyOps:
     """`CupyOps` whose device is this CPU."""
     kernels = QueueingDevice()
     kernels.array_type = DeviceArray  # a host array in a launch is an error, as on a GPU
-    gemm = emulated_gemm()
-    return CupyOps(
-        EmulatedRuntime(device),
-        Launcher(kernels, **launcher_options),
-        lambda *args: queued(partial(gemm, *args)),
-    )
+    runtime = EmulatedRuntime(device)
+    return CupyOps(runtime, Launcher(kernels, **launcher_options), CublasProducts(cublas_on_cpu(queued), runtime))

@@ -173,8 +173,8 @@ def _gemm(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) ->
     outputs = {"dW": ops.to_numpy(dW).copy()}
     ops.gemm(Z, A.T, dW, beta=1.0)
     outputs["2dW"] = ops.to_numpy(dW).copy()
-    ops.gemm(Z, A.T, dW, alpha=-0.5, beta=0.25)
-    outputs["0"] = ops.to_numpy(dW).copy()
+    ops.gemm(Z, A.T, dW, alpha=1.5, beta=0.25)
+    outputs["1.5dW + dW/2"] = ops.to_numpy(dW).copy()
     ops.gemm(Z, A.T, dW, alpha=0.5)
     return {**outputs, "Z": Z, "dA": dA, "dW/2": dW}
 

@@ -11,13 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcnn_gpu._types import HostArray
-from fcnn_gpu.backend._gemm import GemmPlan, plan_gemm
+from fcnn_gpu.backend._cublas import CublasError, CublasProducts
+from fcnn_gpu.backend._cublas._plan import GemmPlan, plan_gemm
 
-from .emulated import emulated_gemm
-from .tolerances import assert_close
+from .cublas_on_cpu import NumpyHost, cublas_on_cpu
+from .cuda_on_cpu import missing_compiler
+from .tolerances import UNIT
+
+ml_dtypes = pytest.importorskip("ml_dtypes")
 
 LAYOUTS = ("C", "F", "C-rows", "C-columns", "F-rows", "F-columns")
 """Contiguous, and slices of rows or of columns of a larger matrix."""
+
+HALVES = [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
+DTYPES = [(np.dtype(t), np.dtype(t)) for t in (np.float32, np.float64)]
+DTYPES += [(t, t) for t in HALVES] + [(t, np.dtype(np.float32)) for t in HALVES]
+"""(of the factors, of the result)"""
 
 
 def laid_out(x: HostArray, layout: str) -> HostArray:
@@ -36,35 +45,108 @@ def laid_out(x: HostArray, layout: str) -> HostArray:
     return view
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def products(tf32: bool = False, stream: list[int] | None = None) -> CublasProducts:
+    """Products of NumPy arrays through the binding; skips the test where no C++ compiler is to be had."""
+    reason = missing_compiler()
+    if reason:
+        pytest.skip(reason)
+    found = CublasProducts(cublas_on_cpu(), NumpyHost(stream or [0]))
+    return found.with_precision("tf32") if tf32 else found
+
+
+def reference(A: HostArray, B: HostArray) -> HostArray:
+    return A.astype(np.float64) @ B.astype(np.float64)
+
+
+def assert_rounded(actual: HostArray, expected: HostArray) -> None:
+    """Equal up to some roundings of the result: the emulated library adds up in float64."""
+    assert actual.shape == expected.shape
+    tolerance = 4 * UNIT[actual.dtype.name] * max(1.0, float(np.abs(expected).max(initial=0.0)))
+    np.testing.assert_allclose(actual.astype(np.float64), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "out_dtype"), DTYPES)
 @pytest.mark.parametrize("out_order", ["C", "F"])
 @pytest.mark.parametrize(("order_a", "order_b"), list(itertools.product(LAYOUTS, LAYOUTS)))
-def test_every_layout(order_a: str, order_b: str, out_order: str, dtype: Any) -> None:
-    gemm, rng = emulated_gemm(), np.random.default_rng(0)
+def test_every_layout(order_a: str, order_b: str, out_order: str, dtype: Any, out_dtype: Any) -> None:
+    gemm, rng = products().gemm, np.random.default_rng(0)
     for m, k, n in [(3, 4, 5), (1, 4, 5), (3, 1, 5), (3, 4, 1), (1, 1, 5), (1, 4, 1), (3, 1, 1), (1, 1, 1)]:
         A, B = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
-        out = laid_out(np.full((m, n), np.nan, dtype), out_order)
+        out = laid_out(np.full((m, n), np.nan, out_dtype), out_order)
         gemm(laid_out(A, order_a), laid_out(B, order_b), out)
-        assert_close(out, A @ B, "sum")
+        assert_rounded(out, reference(A, B))
         gemm(laid_out(A, order_a), laid_out(B, order_b), out, beta=1.0)
-        assert_close(out, 2 * (A @ B), "sum")
+        assert_rounded(out, 2 * reference(A, B))
 
 
 @given(
-    m=st.integers(0, 5),
-    k=st.integers(1, 5),
-    n=st.integers(0, 5),
-    orders=st.lists(st.sampled_from("CF"), min_size=3, max_size=3),
+    m=st.integers(1, 7),
+    k=st.integers(1, 7),
+    n=st.integers(1, 7),
+    layouts=st.lists(st.sampled_from(LAYOUTS), min_size=3, max_size=3),
+    alpha=st.sampled_from([1.0, -1.0, 0.5, 3.0]),
+    beta=st.sampled_from([0.0, 1.0, -2.0, 0.25]),
+    dtypes=st.sampled_from(DTYPES),
 )
-@settings(deadline=None)
-def test_any_size_even_empty(m: int, k: int, n: int, orders: list[str]) -> None:
-    A, B = laid_out(np.ones((m, k)), orders[0]), laid_out(np.full((k, n), 2.0), orders[1])
-    out = laid_out(np.full((m, n), np.nan), orders[2])
-    gemm = emulated_gemm()
-    gemm(A, B, out)
-    np.testing.assert_array_equal(out, np.full((m, n), 2.0 * k))
-    gemm(A, B, out, beta=1.0)
-    np.testing.assert_array_equal(out, np.full((m, n), 4.0 * k))
+@settings(deadline=None, max_examples=300)
+def test_any_product(
+    m: int, k: int, n: int, layouts: list[str], alpha: float, beta: float, dtypes: tuple[Any, Any]
+) -> None:
+    rng = np.random.default_rng(m + 10 * k + 100 * n)
+    dtype, out_dtype = dtypes
+    A, B = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+    before = np.full((m, n), np.nan) if beta == 0 else rng.normal(size=(m, n))
+    out = laid_out(before.astype(out_dtype), layouts[2])
+    expected = alpha * reference(A, B) + (beta * out.astype(np.float64) if beta else 0)
+    around = out.base.copy() if out.base is not None else None
+    products().gemm(laid_out(A, layouts[0]), laid_out(B, layouts[1]), out, alpha, beta)
+    assert_rounded(out, expected)
+    if around is not None and out.base is not None:  # nothing beside a slice was written
+        np.testing.assert_array_equal(np.isnan(out.base).sum(), np.isnan(around).sum() - np.isnan(before).sum())
+
+
+def test_an_empty_product_is_the_callers() -> None:
+    for A, B in ((np.ones((2, 0)), np.ones((0, 3))), (np.ones((0, 2)), np.ones((2, 3)))):
+        with pytest.raises(ValueError, match="the caller writes an empty result"):
+            products().gemm(A, B, np.ones((A.shape[0], B.shape[1])))
+
+
+def test_only_tf32_rounds_the_factors_of_float32() -> None:
+    x = np.float32(1 + 2.0**-12)  # 12 bits of mantissa: one more than TF32 rounds to
+    A, B, out = np.full((1, 1), x), np.ones((1, 1), np.float32), np.empty((1, 1), np.float32)
+    plain = products()
+    rough = plain.with_precision("tf32")
+    plain.gemm(A, B, out)
+    assert out[0, 0] == x
+    rough.gemm(A, B, out)
+    assert out[0, 0] == 1.0
+    rough.matmul(A, B, out)
+    assert out[0, 0] == 1.0
+    rough.with_precision("bfloat16").gemm(A, B, out)  # says what the matrices are, and is no TF32
+    assert out[0, 0] == x
+    assert rough.with_precision("tf32") is rough
+    assert rough.with_precision(None) is plain
+
+
+def test_sums_of_16_bit_products_are_kept_in_32_bits() -> None:
+    A, B = np.full((1, 4096), 1.0, np.float16), np.full((4096, 1), 1.0, np.float16)
+    A[0, 0] = 4096.0  # where float16 counts by 4
+    out, wide = np.empty((1, 1), np.float16), np.empty((1, 1), np.float32)
+    products().gemm(A, B, out)
+    products().gemm(A, B, wide)
+    assert (out[0, 0], wide[0, 0]) == (np.float16(8191), np.float32(8191))
+
+
+def test_an_output_that_is_an_operand_is_refused() -> None:
+    A = np.ones((3, 3))
+    with pytest.raises(CublasError, match=r"cublasGemmEx: CUBLAS_STATUS_INVALID_VALUE. float64 \(3, 3\) by .* report"):
+        products().gemm(A, np.ones((3, 3)), A)
+
+
+def test_tf32_is_left_to_float32() -> None:
+    out = np.empty((2, 2))
+    products(tf32=True).gemm(np.ones((2, 2)), np.ones((2, 2)), out)  # float64
+    np.testing.assert_array_equal(out, np.full((2, 2), 2.0))
 
 
 def test_dense_layers_products_need_no_transposed_copy() -> None:
@@ -98,11 +180,16 @@ def test_layouts_that_blas_cannot_read(strided: HostArray) -> None:
 
 
 def test_dtypes() -> None:
-    with pytest.raises(TypeError, match="one dtype, got A float32, B float64"):
+    with pytest.raises(TypeError, match=r"one dtype .* got A float32, B float64"):
         plan_gemm(np.ones((2, 2), np.float32), np.ones((2, 2)), np.ones((2, 2)))
-    half = np.ones((2, 2), np.float16)
-    with pytest.raises(TypeError, match="float32 and float64 matrices, got float16"):
-        emulated_gemm()(half, half, half.copy())
+    half, wide = np.ones((2, 2), np.float16), np.ones((2, 2))
+    with pytest.raises(TypeError, match=r"one dtype .* A float16, B float16 and out float64"):
+        plan_gemm(half, half, wide)
+    with pytest.raises(TypeError, match=r"one dtype .* A float64, B float64 and out float32"):
+        plan_gemm(wide, wide, np.ones((2, 2), np.float32))
+    whole = np.ones((2, 2), np.int64)
+    with pytest.raises(TypeError, match="float32, float64, float16, bfloat16 matrices, got int64"):
+        products().gemm(whole, whole, whole.copy())
 
 
 def test_more_elements_than_a_blas_index_counts() -> None:

@@ -1,4 +1,4 @@
-"""CuPy as the device under `KernelOps`: memory, copies, the current device, and cuBLAS through CuPy's handle."""
+"""CuPy as the device under `KernelOps`: memory, copies, streams and the current device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .._types import Array, HostArray
-from ._gemm import CublasGemm
+from ._cublas import CublasProducts, load_cublas
 from ._interchange import on_cuda
 from ._kernel_ops import KernelOps
 from ._kernels import CudaDevice, Launcher
@@ -70,6 +70,18 @@ class CupyRuntime:
                 return 1e-3 * float(cuda.get_elapsed_time(start, end))
 
         return seconds
+
+    def stream_address(self) -> int:
+        return int(self.xp.cuda.get_current_stream().ptr)
+
+    def allocate(self, n_bytes: int) -> Array:
+        return self.xp.empty(n_bytes, "uint8")  # CuPy's memory begins at multiples of 512
+
+    def address(self, x: Array) -> int:
+        return int(x.data.ptr)
+
+    def compute_capability(self) -> int:
+        return int(self._device.compute_capability)
 
     def is_recording(self) -> bool:
         return getattr(self._recording, "active", False)
@@ -165,9 +177,7 @@ def make_cupy_ops(device: int) -> CupyOps:
         raise BackendError(failed.sentence())
 
     import cupy
-    from cupy_backends.cuda.libs import cublas
 
     runtime = CupyRuntime(cupy, device)
-    kernels = CudaDevice(cupy)
-    gemm = CublasGemm(cublas, cupy.cuda.device.get_cublas_handle, kernels.address)
-    return CupyOps(runtime, Launcher(kernels), gemm)
+    library = load_cublas(cupy.cuda.runtime.runtimeGetVersion() // 1000)
+    return CupyOps(runtime, Launcher(CudaDevice(cupy)), CublasProducts(library, runtime))

@@ -153,6 +153,12 @@ class Launcher:
         finally:
             self._per_thread.kept = before
 
+    def keep(self, *arrays: Any) -> None:
+        """Let a graph that is being recorded keep arrays that something other than a launch works on."""
+        kept = getattr(self._per_thread, "kept", None)
+        if kept is not None:
+            kept.extend(arrays)
+
     def prepare(self, stem: str, kernel: str, template: Sequence[Any]) -> None:
         """Compile an instance now, so that its first launch does not (warm-up before a graph is captured)."""
         plan = self._plan(stem, kernel, _hashable(template))

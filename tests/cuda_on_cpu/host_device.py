@@ -298,20 +298,18 @@ def _load(stem: str, text: str, expressions: tuple[str, ...], check_races: bool)
         f"const size_t n_entries = {len(expressions)};\n}}\n"
     )
     flags = (*_COMMON_FLAGS, *_KERNEL_FLAGS, *(_RACE_FLAGS if check_races else ()), "-c")
-    kernels_object = _built(f"{stem}.o", flags, program)
+    kernels_object = built(f"{stem}.o", flags, program)
     # Linked without the sanitizers' flags, which would bring their libraries.
-    return _Library(
-        _built(f"{stem}.so", ("-shared",), kernels_object, *map(_part, ("scheduler", "races"))), expressions
-    )
+    return _Library(built(f"{stem}.so", ("-shared",), kernels_object, *map(_part, ("scheduler", "races"))), expressions)
 
 
 @functools.cache
 def _part(name: str) -> Path:
     """A part of the emulation itself, compiled."""
-    return _built(f"{name}.o", (*_COMMON_FLAGS, *_PART_FLAGS, "-c"), (HERE / f"{name}.cpp").read_text(encoding="utf-8"))
+    return built(f"{name}.o", (*_COMMON_FLAGS, *_PART_FLAGS, "-c"), (HERE / f"{name}.cpp").read_text(encoding="utf-8"))
 
 
-def _built(name: str, flags: Sequence[str], *inputs: str | Path) -> Path:
+def built(name: str, flags: Sequence[str], *inputs: str | Path) -> Path:
     """The compiler's output for program texts and objects, cached in a folder under the hash of what it depends on."""
     compiler = _compiler()
     if compiler is None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from ..._types import Array, DType, HostArray
+from .._cublas import CublasProducts
 from .._kernels import Launcher
 from .._ops import Ops
 
@@ -67,6 +68,18 @@ class Runtime(Protocol):
     def stopwatch(self) -> Callable[[], float]:
         """Start a stopwatch on the device; what it returns waits for the device and gives the seconds since."""
 
+    def stream_address(self) -> int:
+        """The current stream of this thread, as cudaStream_t."""
+
+    def allocate(self, n_bytes: int) -> Array:
+        """Uninitialized device memory that begins at a multiple of 256."""
+
+    def address(self, x: Array) -> int:
+        """The address of the array's first element."""
+
+    def compute_capability(self) -> int:
+        """The device's, major·10 + minor."""
+
     def is_recording(self) -> bool:
         """Whether this thread is within `record`."""
 
@@ -87,18 +100,17 @@ class DeviceOps(Ops):
     Args:
         runtime: the device's memory.
         launcher: launches kernels on it.
-        gemm: gemm(A, B, out, alpha, beta) on it.
+        products: matrix products on it.
     """
 
-    def __init__(
-        self, runtime: Runtime, launcher: Launcher, gemm: Callable[[Array, Array, Array, float, float], None]
-    ) -> None:
+    def __init__(self, runtime: Runtime, launcher: Launcher, products: CublasProducts) -> None:
         super().__init__()
         self.name = runtime.name
         self.xp = runtime.xp
         self._runtime = runtime
         self._launcher = launcher
-        self._gemm = gemm
+        self._products = products
+        self._twin: Self | None = None  # the same device with the other precision of float32 products
 
     def describe(self) -> str:
         return self._runtime.describe()

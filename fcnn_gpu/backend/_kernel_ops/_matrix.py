@@ -13,11 +13,18 @@ from ._device import DeviceOps, chunks_of, unit_tiles
 class MatrixKernels(DeviceOps):
     def with_precision(self, precision: str | None) -> Self:
         check_precision(precision)
-        return self
+        products = self._products.with_precision(precision)
+        if products is self._products:
+            return self
+        if self._twin is None:
+            self._twin = type(self)(self._runtime, self._launcher, products)
+            self._twin._twin = self
+        return self._twin
 
     def gemm(self, A: Array, B: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> None:
         if A.shape[-1] and out.size:
-            self._gemm(A, B, out, alpha, beta)
+            self._launcher.keep(A, B, out)
+            self._products.gemm(A, B, out, alpha, beta)
         elif beta == 0:  # an empty sum
             self.fill(out, 0.0)
         elif beta != 1:

@@ -2,18 +2,14 @@
 
 BLAS computes C = op(A)·op(B) on column-major matrices, op the identity or the transpose. A C-ordered matrix is the
 transpose of a column-major one, and a C-ordered result is had from outᵀ = Bᵀ·Aᵀ; so every product of C- and F-ordered
-matrices is one call. `plan_gemm` works out its arguments; `CublasGemm` makes it.
+matrices is one call. `plan_gemm` works out its arguments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
-from .._types import Array, DType
+from ..._types import Array
 
 _LARGEST = 2**31 - 1  # cuBLAS's sizes are 32-bit integers
 
@@ -40,8 +36,8 @@ def plan_gemm(A: Array, B: Array, out: Array) -> GemmPlan:
     """The BLAS call that writes A·B into out.
 
     A (m, k), B (k, n), out (m, n), each with one axis of unit stride; the other stride may be larger than the matrix
-    (a slice of rows or columns). Raises ValueError for other layouts and for shapes that do not fit, TypeError for
-    dtypes that differ.
+    (a slice of rows or columns). out has the dtype of A and B, or is float32 for 16-bit A and B. Raises ValueError for
+    other layouts and for shapes that do not fit, TypeError for dtypes that do not.
 
     >>> W, A0, Z = np.empty((50, 100)), np.empty((32, 100)).T, np.empty((32, 50)).T
     >>> plan_gemm(W, A0, Z)
@@ -52,8 +48,11 @@ def plan_gemm(A: Array, B: Array, out: Array) -> GemmPlan:
             f"gemm expects A (m, k), B (k, n) and out (m, n), got {A.shape}, {B.shape} and {out.shape}. "
             "Is one of them transposed?"
         )
-    if not A.dtype == B.dtype == out.dtype:
-        raise TypeError(f"gemm expects one dtype, got A {A.dtype}, B {B.dtype} and out {out.dtype}.")
+    if A.dtype != B.dtype or not (out.dtype == A.dtype or (A.dtype.itemsize == 2 and out.dtype == "float32")):
+        raise TypeError(
+            f"gemm expects one dtype (or 16-bit A and B with a float32 out), got A {A.dtype}, B {B.dtype} and "
+            f"out {out.dtype}."
+        )
     ld_a, c_ordered_a = _leading_dimension("A", A)
     ld_b, c_ordered_b = _leading_dimension("B", B)
     ld_out, c_ordered_out = _leading_dimension("out", out)
@@ -84,48 +83,3 @@ def _leading_dimension(name: str, x: Array) -> tuple[int, bool]:
         f"gemm expects {name} in C or F order (or a slice of rows or columns of one), got shape {x.shape} with "
         f"strides {x.strides} bytes. Copy it into a contiguous array first."
     )
-
-
-class CublasGemm:
-    """out = α·A·B + β·out by one cuBLAS call, on the current device and stream.
-
-    Args:
-        cublas: the module `cupy_backends.cuda.libs.cublas`.
-        handle: returns the cuBLAS handle of the current device and thread.
-        address: the address of an array's first element.
-    """
-
-    def __init__(self, cublas: Any, handle: Callable[[], int], address: Callable[[Array], int]) -> None:
-        self._handle = handle
-        self._address = address
-        self._operation = (cublas.CUBLAS_OP_N, cublas.CUBLAS_OP_T)
-        self._function: dict[DType, Any] = {np.dtype(np.float32): cublas.sgemm, np.dtype(np.float64): cublas.dgemm}
-
-    def __call__(self, A: Array, B: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> None:
-        plan = plan_gemm(A, B, out)
-        function = self._function.get(out.dtype)
-        if function is None:
-            raise TypeError(f"gemm multiplies float32 and float64 matrices, got {out.dtype}.")
-        if plan.m == 0 or plan.n == 0:
-            return
-        if plan.k == 0:
-            raise ValueError("CublasGemm expects an inner dimension of at least 1: the caller writes an empty sum.")
-        # Read from host memory before the call returns: CuPy leaves its handles in host pointer mode.
-        factors = np.array([alpha, beta], out.dtype)
-        first, second = (B, A) if plan.swapped else (A, B)
-        function(
-            self._handle(),
-            self._operation[plan.transpose_first],
-            self._operation[plan.transpose_second],
-            plan.m,
-            plan.n,
-            plan.k,
-            factors.ctypes.data,
-            self._address(first),
-            plan.ld_first,
-            self._address(second),
-            plan.ld_second,
-            factors.ctypes.data + out.dtype.itemsize,
-            self._address(out),
-            plan.ld_out,
-        )

@@ -1,0 +1,11 @@
+"""Our own binding of NVIDIA's matrix products: cuBLAS and cuBLASLt through ctypes.
+
+CuPy refuses its cuBLAS calls while a CUDA graph is recorded and has no cuBLASLt. These calls can be recorded: they run
+on the current stream with handles and workspaces of ours (_context.py).
+"""
+
+from ._context import Host as Host
+from ._errors import CublasError as CublasError
+from ._library import CublasLibrary as CublasLibrary
+from ._library import load_cublas as load_cublas
+from ._products import CublasProducts as CublasProducts

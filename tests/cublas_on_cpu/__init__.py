@@ -1,0 +1,93 @@
+"""libcublas and libcublasLt on the CPU: cublas.cpp, compiled by the host compiler, under the package's own binding.
+
+The package loads it as it loads NVIDIA's: every argument of every call goes through the same prototypes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from fcnn_gpu._types import Array
+from fcnn_gpu.backend._cublas import CublasLibrary
+from tests.cuda_on_cpu import built
+
+HERE = Path(__file__).parent
+
+_FLAGS = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-fvisibility=hidden")
+
+Queue = Callable[[Callable[[], object]], None]
+"""Does a piece of work now, or keeps it for later."""
+
+
+def cublas_path() -> Path:
+    """The compiled library."""
+    return built("cublas.so", _FLAGS, (HERE / "cublas.cpp").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _loaded() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(cublas_path()))
+    for name in ("cublas_on_cpu_run", "cublas_on_cpu_forget"):
+        function = getattr(library, name)
+        function.argtypes, function.restype = (ctypes.c_int64,), None
+    return library
+
+
+class NumpyHost:
+    """NumPy as the owner of the device's memory: a product's operands are NumPy arrays.
+
+    `stream` holds the address of the current stream, `recording` whether a graph is being recorded, and `allocated`
+    the sizes of what was asked for.
+    """
+
+    def __init__(self, stream: list[int] | None = None, compute_capability: int = 75) -> None:
+        self.stream = [0] if stream is None else stream
+        self.recording = False
+        self.allocated: list[int] = []
+        self._compute_capability = compute_capability
+
+    def stream_address(self) -> int:
+        return self.stream[0]
+
+    def is_recording(self) -> bool:
+        return self.recording
+
+    def allocate(self, n_bytes: int) -> Array:
+        if self.recording:
+            raise RuntimeError("allocated while a graph was being recorded")
+        self.allocated.append(n_bytes)
+        memory = np.empty(n_bytes + 256, np.uint8)
+        return memory[-memory.ctypes.data % 256 :][:n_bytes]
+
+    def address(self, array: Array) -> int:
+        return int(array.ctypes.data)
+
+    def compute_capability(self) -> int:
+        return self._compute_capability
+
+
+_kept: list[object] = []
+
+
+def at_once(work: Callable[[], object]) -> None:
+    work()
+
+
+def cublas_on_cpu(queue: Queue = at_once) -> CublasLibrary:
+    """The library; `queue` gets the arithmetic of each call as a function, which it may call any number of times."""
+    library = _loaded()
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64)
+    def submit(number: int) -> int:
+        queue(partial(library.cublas_on_cpu_run, number))
+        return 0
+
+    _kept.append(submit)  # C holds its address only
+    library.cublas_on_cpu_on_submit(submit)
+    return CublasLibrary(library, library)
