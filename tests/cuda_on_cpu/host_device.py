@@ -40,6 +40,7 @@ _KERNEL_FLAGS = (
     "-Wno-unknown-pragmas",
     "-Wno-unused-variable",  # constants that only a pragma names
     "-fno-gnu-unique",
+    "-fno-threadsafe-statics",  # shared arrays of 16-bit types: there is one thread
     "-ftrivial-auto-var-init=pattern",
     "-fsanitize=bounds,alignment,null,integer-divide-by-zero,shift,signed-integer-overflow",
 )
@@ -248,7 +249,7 @@ class Region:
         while isinstance(base.base, np.ndarray):
             base = base.base
         # A device allocation is aligned to 256 bytes or more; a view into it has the alignment of its offset.
-        self.alignment_offset = (begin - base.ctypes.data) % 16
+        self.alignment_offset = (begin - base.ctypes.data) % 256
 
     def buffer(self) -> _Buffer:
         name = " and ".join(dict.fromkeys(self.names)).encode()

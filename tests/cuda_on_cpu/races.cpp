@@ -20,7 +20,7 @@ struct Watched {
     const char* name;
     uintptr_t begin, end;
     Memory memory;
-    std::vector<History> history;  // by byte; an access is noted at its first byte and every fourth one after it
+    std::vector<History> history;  // by byte; an access is noted at its first byte and every second one after it
 };
 
 std::vector<Watched> all_watched;
@@ -59,6 +59,7 @@ void on_read(Watched& watched, size_t offset) {
     const bool same_warp = !history.read_by_warps && read.thread / warp_size == present.thread / warp_size;
     if (read.block != nobody && read.block != present.block) {
         history.read_by_blocks = true;
+        history.read_by_threads = history.read_by_warps = false;
     } else if (read.block == nobody || read.barriers != present.barriers) {
         history.read_by_threads = history.read_by_warps = false;
     } else if (same_warp && read.warp_collectives != present.warp_collectives) {
@@ -89,7 +90,7 @@ template <void (*note)(Watched&, size_t)> void access(const void* address, size_
     const uintptr_t begin = reinterpret_cast<uintptr_t>(address);
     Watched* watched = find(begin);
     if (!watched) return;
-    for (size_t i = 0; i < bytes && begin + i < watched->end; i += 4) note(*watched, begin - watched->begin + i);
+    for (size_t i = 0; i < bytes && begin + i < watched->end; i += 2) note(*watched, begin - watched->begin + i);
 }
 
 }  // namespace

@@ -207,7 +207,7 @@ uint64_t source_value(const Thread* warp, unsigned mask, int source) {
 void complete(Thread* warp, unsigned mask) {
     const Collective kind = warp[__builtin_ctz(mask)].kind;
     const unsigned number = index_of(warp) / warp_size;
-    n_warp_collectives[number] += mask == ~0u;
+    n_warp_collectives[number] += mask == ~0u && kind != Collective::matrix;
     n_warp_barriers[number] += mask == ~0u && kind == Collective::sync;
     unsigned ballot = 0;
     for (unsigned lane = 0; lane < warp_size; ++lane)
@@ -228,6 +228,7 @@ void complete(Thread* warp, unsigned mask) {
             case Collective::any: thread.result = ballot != 0; break;
             case Collective::all: thread.result = ballot == mask; break;
             case Collective::sync:
+            case Collective::matrix:
             case Collective::none: break;
         }
         if (kind >= Collective::shuffle && kind <= Collective::exclusive_or)
@@ -238,7 +239,8 @@ void complete(Thread* warp, unsigned mask) {
 
 const char* name_of(Collective kind) {
     static const char* const names[] = {"",           "__syncwarp",      "__shfl_sync", "__shfl_up_sync", "__shfl_down_sync",
-                                        "__shfl_xor_sync", "__ballot_sync", "__any_sync",  "__all_sync"};
+                                        "__shfl_xor_sync", "__ballot_sync", "__any_sync",  "__all_sync",
+                                        "a function of mma.h"};
     return names[static_cast<int>(kind)];
 }
 
@@ -452,6 +454,14 @@ Moment now() {
 }
 bool is_running() { return current != nullptr; }
 
+uint64_t device_address(const void* host) {
+    const char* place = static_cast<const char*>(host);
+    for (const Region& region : regions)
+        if (place >= region.map && place < region.map + region.map_bytes)
+            return static_cast<uint64_t>(place - region.data) + region.buffer->alignment_offset;
+    return reinterpret_cast<uint64_t>(host);
+}
+
 int block_barrier(Vote vote, int predicate, const char* file, int line) {
     if (barrier.arrived == 0) {
         barrier.site = {file, line};
@@ -494,6 +504,8 @@ uint64_t warp_collective(Collective kind, unsigned mask, uint64_t value, int ope
         } else if (thread.kind != kind || thread.mask != mask || (kind != Collective::sync && thread.site.line != line)) {
             fail("calls %s(mask 0x%x) at %s:%d while lane %u waits in %s(mask 0x%x) at %s:%d", name_of(kind), mask, file,
                  line, other, name_of(thread.kind), thread.mask, thread.site.file, thread.site.line);
+        } else if (kind == Collective::matrix && thread.value != value) {
+            fail("calls %s at %s:%d with another pointer or leading dimension than lane %u", name_of(kind), file, line, other);
         }
     }
     if (complete_now)

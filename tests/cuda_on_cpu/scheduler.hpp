@@ -15,7 +15,7 @@ struct Index {
     unsigned x, y, z;
 };
 
-enum class Collective : int { none, sync, shuffle, up, down, exclusive_or, ballot, any, all };
+enum class Collective : int { none, sync, shuffle, up, down, exclusive_or, ballot, any, all, matrix };
 enum class Vote : int { none, count, conjunction, disjunction };
 
 // Waits for every thread of the block; returns the votes' count, conjunction or disjunction.
@@ -25,6 +25,9 @@ int block_barrier(Vote vote, int predicate, const char* file, int line);
 uint64_t warp_collective(Collective kind, unsigned mask, uint64_t value, int operand, int width, const char* file,
                          int line);
 
+// The address on the device, up to multiples of 256, of what lies at `host`.
+uint64_t device_address(const void* host);
+
 // Ends the launch with an error that names the running thread. Does not return.
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -33,7 +36,7 @@ struct Buffer {
     const char* name;
     void* host;
     uint64_t bytes;
-    uint64_t alignment_offset;  // the array's address on the device modulo 16
+    uint64_t alignment_offset;  // the array's address on the device modulo 256
     int32_t writable;
 };
 

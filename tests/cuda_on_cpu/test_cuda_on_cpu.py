@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -371,6 +372,140 @@ def test_races_are_reported(text: str, grid: int, message: str, seed: int) -> No
 def test_ordered_accesses_are_no_races(text: str, grid: int) -> None:
     dtype = np.float64 if "double" in text else np.int32
     run(text, [np.zeros(1024, dtype) for _ in range(text.count("/*"))], grid=grid, check_races=True)
+
+
+def test_a_16_bit_read_of_a_wider_write_is_seen() -> None:
+    """Eight elements written at once: the second one counts as written, and as written by another thread."""
+    text = """__global__ void wide(int* x /* any (_) */) {
+        __shared__ __align__(16) unsigned short tile[256];
+        *(uint4*)(tile + 8 * threadIdx.x) = make_uint4(0, 1 << 16, 2, 3);
+        BARRIER
+        x[threadIdx.x] = tile[(8 * threadIdx.x + 11) % 256];
+    }"""
+    x = np.zeros(32, np.int32)
+    run(text.replace("BARRIER", "__syncthreads();"), [x], check_races=True)
+    assert x.tolist() == [1] * 32
+    with pytest.raises(KernelFault, match=r"of tile, (which thread|shared memory that nothing)"):
+        run(text.replace("BARRIER", ""), [x], check_races=True)
+
+
+def test_reads_of_an_earlier_block_are_forgotten() -> None:
+    """All threads of block 0 read the first element; in block 1 one thread alone reads it and then writes it."""
+    text = """__global__ void blocks(int* x /* any (_) */) {
+        __shared__ int tile[32];
+        tile[threadIdx.x] = threadIdx.x;
+        __syncthreads();
+        if (threadIdx.x == 0 && blockIdx.x == 1) tile[0] = tile[0] + 1;
+        if (blockIdx.x == 0) x[threadIdx.x] = tile[0];
+    }"""
+    run(text, [np.zeros(32, np.int32)], grid=2, seed=0, check_races=True)
+
+
+PRODUCT = """
+#include <mma.h>
+using namespace nvcuda;
+__global__ void product(const TYPE* a /* any (_) */, const TYPE* b /* any (_) */, float* c /* any (_) */) {
+    __shared__ __align__(32) TYPE tiles[2][16 * 24];
+    __shared__ __align__(32) float sums[16 * 20];
+    for (int i = threadIdx.x; i < 16 * 24; i += 32) {
+        tiles[0][i] = a[i];
+        tiles[1][i] = b[i];
+    }
+    __syncwarp();
+    wmma::fragment<wmma::matrix_a, 16, 16, 16, TYPE, wmma::ORDER_A> A;
+    wmma::fragment<wmma::matrix_b, 16, 16, 16, TYPE, wmma::ORDER_B> B;
+    wmma::fragment<wmma::accumulator, 16, 16, 16, float> C;
+    wmma::fill_fragment(C, 0.5f);
+    wmma::load_matrix_sync(A, tiles[0], 24);
+    wmma::load_matrix_sync(B, tiles[1], 24);
+    wmma::mma_sync(C, A, B, C);
+    for (int i = 0; i < C.num_elements; ++i) C.x[i] *= 2;
+    BODY
+    wmma::store_matrix_sync(sums, C, 20, wmma::ORDER_C);
+    WAIT
+    for (int i = threadIdx.x; i < 256; i += 32) c[i] = sums[i / 16 * 20 + i % 16];
+}"""
+
+
+def product(c_type: str, order_a: str, order_b: str, order_c: str, body: str = "", wait: str = "__syncwarp();") -> str:
+    parts = {"TYPE": c_type, "ORDER_A": f"{order_a}_major", "ORDER_B": f"{order_b}_major"}
+    parts |= {"ORDER_C": f"mem_{order_c}_major", "BODY": body, "WAIT": wait}
+    return re.sub("|".join(parts), lambda match: parts[match[0]], PRODUCT)
+
+
+@pytest.mark.parametrize(
+    ("c_type", "dtype"), [("__half", np.dtype(np.float16)), ("__nv_bfloat16", np.dtype(ml_dtypes.bfloat16))]
+)
+@pytest.mark.parametrize("orders", ["row row row", "col row col", "row col row", "col col col"])
+def test_a_warp_multiplies_tiles(orders: str, c_type: str, dtype: np.dtype[Any]) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(-8, 9, (16, 24)).astype(dtype) for _ in "ab")
+    c = np.zeros((16, 16), np.float32)
+    order_a, order_b, order_c = orders.split()
+    run(product(c_type, order_a, order_b, order_c), [a, b, c], check_races=True)
+    A, B = (
+        (x[:, :16] if order == "row" else x[:, :16].T).astype(np.float64) for x, order in ((a, order_a), (b, order_b))
+    )
+    expected = 2 * (A @ B + 0.5)
+    np.testing.assert_array_equal(c if order_c == "row" else c.T, expected)
+
+
+def test_elements_of_different_fragments_lie_in_different_lanes() -> None:
+    """Code that takes element i of a sum for element i of an operand, or for the i-th of a row, must fail."""
+    text = """
+    #include <mma.h>
+    using namespace nvcuda;
+    __global__ void layout(float* places /* any (_) */) {
+        __shared__ __align__(32) __half tile[256];
+        for (int i = threadIdx.x; i < 256; i += 32) tile[i] = __half(float(i));
+        __syncwarp();
+        wmma::fragment<wmma::matrix_a, 16, 16, 16, __half, wmma::row_major> A;
+        wmma::fragment<wmma::matrix_b, 16, 16, 16, __half, wmma::row_major> B;
+        wmma::fragment<wmma::accumulator, 16, 16, 16, float> C;
+        wmma::load_matrix_sync(A, tile, 16);
+        wmma::load_matrix_sync(B, tile, 16);
+        for (int i = 0; i < C.num_elements; ++i) C.x[i] = threadIdx.x * C.num_elements + i;
+        wmma::store_matrix_sync(places + 512, C, 16, wmma::mem_row_major);
+        for (int i = 0; i < A.num_elements; ++i) places[threadIdx.x * A.num_elements + i] = float(A.x[i]);
+        for (int i = 0; i < B.num_elements; ++i) places[256 + threadIdx.x * B.num_elements + i] = float(B.x[i]);
+    }"""
+    places = np.zeros((3, 256), np.float32)
+    run(text, [places])
+    in_a, in_b, of_sums = places.astype(int)
+    in_c = np.argsort(of_sums)
+    for found in (in_a, in_b, in_c):
+        assert sorted(found.tolist()) == list(range(256))
+    for one, other in [(in_a, in_b), (in_a, in_c), (in_b, in_c), (in_a, np.arange(256)), (in_c, np.arange(256))]:
+        assert (one == other).mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("if (threadIdx.x != 7) wmma::load_matrix_sync(A, tiles[0], 24);", r"while lane \d+ waits in|cannot go on"),
+        ("wmma::load_matrix_sync(A, tiles[0] + 8, 24);", r"load_matrix_sync at .*not aligned to 32 bytes"),
+        ("wmma::load_matrix_sync(A, a + 8, 24);", r"load_matrix_sync at .*not aligned to 32 bytes"),
+        ("wmma::load_matrix_sync(A, tiles[0], 20);", "leading dimension of 20, which is no multiple of 8"),
+        ("wmma::store_matrix_sync(sums, C, 18, wmma::mem_col_major);", "leading dimension of 18, .* no multiple of 4"),
+        ("wmma::load_matrix_sync(A, tiles[threadIdx.x / 16], 24);", "another pointer or leading dimension than lane"),
+        ("wmma::load_matrix_sync(A, a + 256, 24);", "past the end of a"),
+        (
+            "wmma::store_matrix_sync(sums, C, 20, wmma::mem_row_major); C.x[0] = sums[threadIdx.x];",
+            "reads byte .* of sums",
+        ),
+        ("__shared__ __align__(32) TYPE other[256]; wmma::load_matrix_sync(A, other, 16);", "nothing has been written"),
+    ],
+)
+def test_wrong_tiles_are_errors(body: str, message: str) -> None:
+    a, c = np.zeros((16, 24), np.float16), np.zeros(256, np.float32)
+    with pytest.raises(KernelFault, match=message):
+        run(product("__half", "row", "row", "row", body.replace("TYPE", "__half")), [a, a, c], check_races=True)
+
+
+def test_a_stored_tile_is_not_visible_before_a_barrier_of_the_warp() -> None:
+    a, c = np.zeros((16, 24), np.float16), np.zeros(256, np.float32)
+    with pytest.raises(KernelFault, match=r"reads byte \d+ of sums, (which thread \d+ of the same block wrote|shared)"):
+        run(product("__half", "row", "row", "row", wait=""), [a, a, c], check_races=True)
 
 
 HALF_ROUND_TRIP = """
