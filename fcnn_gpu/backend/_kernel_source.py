@@ -74,6 +74,8 @@ class Instance:
 
     kernel: str
     arguments: tuple[str, ...]
+    first_architecture: int = 0
+    """The first architecture (80 for sm_80) that it can be compiled for; 0 for all."""
 
     @property
     def expression(self) -> str:
@@ -241,7 +243,7 @@ def _enumerators(body: str) -> dict[str, int]:
 def _instances(
     where: str, name: str, template: tuple[str, ...], comment: str, enums: dict[str, dict[str, int]]
 ) -> Iterator[Instance]:
-    declared = re.findall(r"//\s*instances:\s*([^\n]*)", comment)
+    declared = re.findall(r"//\s*instances(?: from sm_(\d+))?:\s*([^\n]*)", comment)
     if not template:
         yield Instance(name, ())
         return
@@ -250,7 +252,7 @@ def _instances(
             f"{where} needs a line `// instances: {template[0]} in ...` in the comment right above its template."
         )
     seen: set[tuple[str, ...]] = set()
-    for line in declared:
+    for architecture, line in declared:
         values: dict[str, list[str]] = {}
         for clause in filter(None, (c.strip() for c in line.split(";"))):
             parameter, separator, listed = clause.partition(" in ")
@@ -275,7 +277,7 @@ def _instances(
         for arguments in itertools.product(*(values[p] for p in template)):
             if arguments not in seen:
                 seen.add(arguments)
-                yield Instance(name, arguments)
+                yield Instance(name, arguments, int(architecture or 0))
 
 
 def _parenthesized(text: str, start: int) -> str:

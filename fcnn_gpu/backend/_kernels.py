@@ -24,7 +24,7 @@ from .._checks import suggest
 from .._types import Array
 from ._kernel_source import C_TYPES, DTYPE_NAMES, Instance, Kernel, Parameter, kernels, source
 
-__all__ = ["Argument", "CudaDevice", "Device", "KernelCompileError", "Launcher"]
+__all__ = ["ArchitectureError", "Argument", "CudaDevice", "Device", "KernelCompileError", "Launcher"]
 
 COMPILE_OPTIONS = ("-std=c++17",)
 """Options every kernel is compiled with, by CuPy at run time and by the compiler check."""
@@ -34,6 +34,10 @@ _STATIC_SHARED_LIMIT = 48 * 1024  # bytes a block may use without asking the dri
 
 class KernelCompileError(RuntimeError):
     """A kernel did not compile; the message ends with the compiler's log."""
+
+
+class ArchitectureError(KernelCompileError):
+    """The GPU is too old for a kernel instance, whose `// instances from sm_..:` says which ones are not."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +89,8 @@ class CudaDevice:
     def _function(self, kernel: Kernel, instance: Instance) -> Any:
         key = (self._cupy.cuda.runtime.getDevice(), kernel.stem, instance)
         if key not in self._functions:
+            if instance.first_architecture:
+                self._check_architecture(kernel, instance)
             module = self._cupy.RawModule(
                 code=source(kernel.stem),
                 options=COMPILE_OPTIONS,
@@ -98,6 +104,14 @@ class CudaDevice:
                     f"run `fcnn-gpu doctor`. The compiler says:\n{error}"
                 ) from error
         return self._functions[key]
+
+    def _check_architecture(self, kernel: Kernel, instance: Instance) -> None:
+        architecture = int(self._cupy.cuda.Device().compute_capability)
+        if architecture < instance.first_architecture:
+            raise ArchitectureError(
+                f"{instance.expression} (kernels/{kernel.stem}.cu) needs a GPU of architecture "
+                f"sm_{instance.first_architecture} or later, and this one is sm_{architecture}."
+            )
 
     def run(
         self,

@@ -107,7 +107,7 @@ def missing_nvrtc() -> str | None:
 
 
 def compile_check(stem: str, architecture: str) -> CompiledFile:
-    """Compile every instance of kernels/<stem>.cu for one architecture.
+    """Compile every instance of kernels/<stem>.cu that an architecture can have.
 
     Args:
         stem: the kernel file.
@@ -120,8 +120,13 @@ def compile_check(stem: str, architecture: str) -> CompiledFile:
     >>> compile_check("dropout", "sm_90").architecture  # doctest: +SKIP
     'sm_90'
     """
-    instances = [i for kernel in kernels(stem).values() for i in kernel.instances]
-    return compile_instances(stem, source(stem), instances, architecture)
+    return compile_instances(stem, source(stem), instances_for(stem, architecture), architecture)
+
+
+def instances_for(stem: str, architecture: str) -> list[Instance]:
+    """The instances of kernels/<stem>.cu that are declared for an architecture such as "sm_75"."""
+    number = int(re.sub(r"\D", "", architecture))
+    return [i for kernel in kernels(stem).values() for i in kernel.instances if number >= i.first_architecture]
 
 
 def compile_instances(stem: str, text: str, instances: Sequence[Instance], architecture: str) -> CompiledFile:

@@ -24,7 +24,8 @@ from fcnn_gpu.backend._kernel_source import (
     source,
     stems,
 )
-from fcnn_gpu.backend._kernels import Argument, CudaDevice, KernelCompileError, Launcher
+from fcnn_gpu.backend._kernels import ArchitectureError, Argument, CudaDevice, KernelCompileError, Launcher
+from fcnn_gpu.backend._nvrtc import instances_for
 
 TEXT = """
 enum Kind { PLAIN = 0, FANCY = 4, FANCIER };
@@ -120,6 +121,19 @@ def test_signatures_are_read_from_the_text() -> None:
     assert not y.is_const
     assert (strided.block, strided.parameters[3].leading) == (128, "lda")
     assert (plain.block, plain.largest_block, plain.instances) == (None, 512, (Instance("plain", ()),))
+
+
+def test_instances_of_later_architectures_say_so() -> None:
+    text = """
+    // instances: T in float
+    // instances from sm_80: T in __half, float
+    template <typename T>
+    __global__ void f(T* x /* any (1) */) {}"""
+    (kernel,) = parse_kernels("text", text)
+    assert [(i.arguments, i.first_architecture) for i in kernel.instances] == [(("float",), 0), (("__half",), 80)]
+    old, new = (instances_for("fused_mlp", architecture) for architecture in ("sm_75", "sm_80"))
+    assert {i.arguments[0] for i in old} == {"float", "__half"}
+    assert {i.arguments[0] for i in new} == {"float", "__half", "__nv_bfloat16"}
 
 
 @pytest.mark.parametrize(
@@ -499,11 +513,12 @@ def fake_cupy(broken: bool = False) -> tuple[Any, list[Any]]:
 
             return Function()
 
-    device = types.SimpleNamespace(current=0)
+    device = types.SimpleNamespace(current=0, architecture="90")
     cuda = types.SimpleNamespace(
         runtime=types.SimpleNamespace(getDevice=lambda: device.current),
         compiler=types.SimpleNamespace(CompileException=CompileException),
         device=device,
+        Device=lambda: types.SimpleNamespace(compute_capability=device.architecture),
     )
     return types.SimpleNamespace(ndarray=FakeArray, RawModule=RawModule, cuda=cuda), log
 
@@ -556,6 +571,20 @@ def test_a_compiler_error_points_to_the_doctor() -> None:
         KernelCompileError, match=r"(?s)dropout_backward<float> of kernels/dropout\.cu.*doctor.*cuda_fp16"
     ):
         Launcher(CudaDevice(module)).prepare("dropout", "dropout_backward", (np.float32,))
+
+
+@pytest.mark.parametrize(("architecture", "fits"), [("75", False), ("80", True), ("120", True)])
+def test_an_instance_from_a_later_architecture_is_refused(architecture: str, fits: bool) -> None:
+    module, log = fake_cupy()
+    module.cuda.device.architecture = architecture
+    launcher = Launcher(CudaDevice(module))
+    launcher.prepare("fused_mlp", "fused_mlp", ("float16", 64, 16))
+    if fits:
+        launcher.prepare("fused_mlp", "fused_mlp", ("bfloat16", 64, 16))
+    else:
+        with pytest.raises(ArchitectureError, match=r"fused_mlp<__nv_bfloat16, 64, 16> .*sm_80 or later.*is sm_75"):
+            launcher.prepare("fused_mlp", "fused_mlp", ("bfloat16", 64, 16))
+    assert len(log) == 1 + fits
 
 
 def test_cupy_is_imported_only_when_a_device_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
