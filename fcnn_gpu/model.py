@@ -6,7 +6,7 @@ import copy
 import itertools
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -32,6 +32,12 @@ from .layers import (
     first_learned,
     resolve_layers,
 )
+
+if TYPE_CHECKING:
+    from ._memory import MemoryReport
+    from .losses import Loss
+    from .metrics import Metric
+    from .optimizers import Optimizer
 
 LINKS = ("identity", "sigmoid", "softmax")
 _INFERENCE_BATCH = 1024
@@ -344,6 +350,33 @@ class Sequential:
         from ._summary import print_summary
 
         print_summary(self, check_integer("summary(batch_size)", batch_size, low=1))
+
+    def memory_report(
+        self,
+        batch_size: int,
+        optimizer: str | Optimizer = "adam",
+        training: bool = True,
+        *,
+        loss: str | Loss | None = None,
+        data: Any = None,
+        metrics: Sequence[str | Metric] = (),
+    ) -> MemoryReport:
+        """The bytes that training, or inference, takes in batches of this size, by kind. Nothing is allocated.
+
+        It runs the code of one step on arrays without memory and counts what that asks for, so it knows every layer,
+        loss and optimizer. `print` shows it as a table; `report.total` is the sum.
+
+        Args:
+            batch_size: samples in a batch.
+            optimizer: a name or an instance; moments and velocities are its.
+            training: False for inference, which keeps no gradients of activations and has no optimizer.
+            loss: a name or an instance; None takes the loss that the model was trained with, or one that fits.
+            data: count a data set as well: (X, y), (X, y, sample_weight), or a number of samples.
+            metrics: those of the training run: for them the outputs of an epoch are kept.
+        """
+        from ._memory import memory_report
+
+        return memory_report(self, batch_size, optimizer, training, loss=loss, data=data, metrics=metrics)
 
     def config(self) -> dict[str, Any]:
         """The architecture as plain data, the inverse of `from_config`."""

@@ -23,7 +23,7 @@ ROOMS = [
     {"bench"},
     {"doctor", "gradient_check", "estimators"},
     {"training"},
-    {"_run"},
+    {"_run", "_memory"},
     {"_step", "_evaluation", "_interrupt", "_diagnosis", "_plots"},
     {"callbacks"},
     {"history"},

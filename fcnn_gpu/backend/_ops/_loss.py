@@ -180,7 +180,7 @@ class LossOps(ArrayOps):
         """0, step, 2·step, ... as indices, cached per thread."""
         known: dict[int, Array] = self._per_thread.__dict__.setdefault("ranges", {})
         if step not in known or known[step].size < size:
-            known[step] = np.arange(0, size * step, step, dtype=np.intp)
+            known[step] = self.xp.arange(0, size * step, step, dtype=np.intp)
         return known[step][:size]
 
 

@@ -59,7 +59,7 @@ def _scipy_erf() -> Callable[..., Any]:
     return erf
 
 
-_CACHE_LINE = 64  # bytes; also the width of the widest vector registers
+CACHE_LINE = 64  # bytes; also the width of the widest vector registers
 
 
 def empty(shape: int | tuple[int, ...], dtype: Any) -> Any:
@@ -68,8 +68,8 @@ def empty(shape: int | tuple[int, ...], dtype: Any) -> Any:
     NumPy's own begin 16 bytes after one, so that every vector of 64 bytes straddles two lines.
     """
     n_bytes = math.prod(shape if isinstance(shape, tuple) else (shape,)) * numpy.dtype(dtype).itemsize
-    memory = numpy.empty(n_bytes + _CACHE_LINE, numpy.uint8)
-    start = -memory.__array_interface__["data"][0] % _CACHE_LINE
+    memory = numpy.empty(n_bytes + CACHE_LINE, numpy.uint8)
+    start = -memory.__array_interface__["data"][0] % CACHE_LINE
     return memory[start : start + n_bytes].view(dtype).reshape(shape)
 
 

@@ -1,0 +1,253 @@
+"""How much memory training or inference takes, by kind, before any of it is allocated."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._checks import check_bool, check_integer
+from ._inputs import features
+from ._step import TrainingStep
+from ._types import DType
+from ._workspace import Workspace
+from .backend import quiet_arithmetic
+from .backend._ops import FlatParameters
+from .backend._shadow import Meter, shadow_ops
+from .data import DeviceData
+from .layers import Layer
+from .losses import LOSSES, Loss
+from .metrics import METRICS, Metric
+from .model import Sequential
+from .optimizers import OPTIMIZERS, Optimizer
+from .schedules import Constant
+
+_LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse"}
+
+
+@dataclass(frozen=True)
+class MemoryReport:
+    """Bytes by kind, on the device that the model is bound to; on a GPU as CuPy's pool hands them out.
+
+    Attributes:
+        device: what the model is bound to.
+        batch_size: samples in a batch.
+        training: whether training was asked about, or inference.
+        parameters: weights, biases, normalization parameters and running statistics, and their 16-bit copies.
+        gradients: one number for each parameter.
+        optimizer: moments and velocities, and the step's few numbers.
+        activations: what the layers keep of a batch, and the gradients of activations.
+        scratch: what primitives write down on the way.
+        workspace: what cuBLAS works in.
+        batch: the batch itself, its targets and losses.
+        data: the data set, where one was named, and the order of its samples.
+
+    A CUDA context with its compiled kernels takes some hundred megabytes more, which no library can predict.
+    """
+
+    device: str
+    batch_size: int
+    training: bool
+    parameters: int
+    gradients: int
+    optimizer: int
+    activations: int
+    scratch: int
+    workspace: int
+    batch: int
+    data: int
+
+    @property
+    def by_kind(self) -> dict[str, int]:
+        """Bytes of each kind, in the order of the table."""
+        return {name: getattr(self, name) for name in _KINDS}
+
+    @property
+    def total(self) -> int:
+        """The sum of all kinds."""
+        return sum(self.by_kind.values())
+
+    def __str__(self) -> str:
+        purpose = "Training" if self.training else "Inference"
+        rows = [(name.replace("_", " "), n) for name, n in self.by_kind.items() if n] + [("total", self.total)]
+        title = f"{purpose} in batches of {self.batch_size:,} on {self.device}"
+        return "\n".join([title, *(f"  {name:<12}{human(n):>12}{n:>20,} bytes" for name, n in rows)])
+
+
+_KINDS = ("parameters", "gradients", "optimizer", "activations", "scratch", "workspace", "batch", "data")
+
+
+def human(n_bytes: float) -> str:
+    """A number of bytes in the unit that people would name it in: 512 B, 1.5 KiB, 2.1 GiB."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    size, unit = float(n_bytes), 0
+    while abs(size) >= 1024 and unit < len(units) - 1:
+        size, unit = size / 1024, unit + 1
+    return f"{size:,.0f} B" if unit == 0 else f"{size:,.1f} {units[unit]}"
+
+
+def memory_report(
+    model: Sequential,
+    batch_size: int,
+    optimizer: str | Optimizer = "adam",
+    training: bool = True,
+    *,
+    loss: str | Loss | None = None,
+    data: Any = None,
+    metrics: Sequence[str | Metric] = (),
+) -> MemoryReport:
+    """The bytes that `model` takes in batches of this size; nothing is allocated. See `Sequential.memory_report`."""
+    batch_size = check_integer("memory_report(batch_size)", batch_size, low=1)
+    check_bool("memory_report(training)", training)
+    if isinstance(metrics, str | Metric) or not isinstance(metrics, Sequence):
+        raise TypeError(f"memory_report(metrics) expects a list, got {metrics!r}.")
+    meter = Meter(on_device=model.ops.asynchronous)
+    with quiet_arithmetic():
+        if training:
+            model.check_batch(batch_size)
+            chosen = _loss(model, loss)
+            run = _Training(
+                copy.copy(OPTIMIZERS.resolve(optimizer)),
+                chosen,
+                [METRICS.resolve(metric) for metric in metrics],
+                _data_set(model, chosen, batch_size if data is None else data),
+                data is not None,
+            )
+            held = run.step(_shadow_model(model, meter), meter, batch_size)
+        else:
+            held = _infer(_shadow_model(model, meter), meter, batch_size)
+    sizes = {kind: meter.bytes(kind) for kind in _KINDS}
+    del held  # alive until here: what it holds is what is counted
+    return MemoryReport(model.ops.describe(), batch_size, training, **sizes)
+
+
+def _loss(model: Sequential, loss: str | Loss | None) -> Loss:
+    """The loss named, or the one that the model was trained with, or the one that fits its outputs."""
+    if loss is None:
+        loss = _LOSS_OF_LINK.get(model.link or "", "cross_entropy" if model.n_out > 1 else "mse")
+    resolved = copy.copy(LOSSES.resolve(loss))
+    resolved.check_outputs(model.n_out)
+    return resolved
+
+
+@dataclass(frozen=True)
+class _DataSet:
+    """What of a data set decides how much memory it takes."""
+
+    n_samples: int
+    stored: DType
+    labels: bool
+    weighted: bool
+
+    def on(self, model: Sequential, meter: Meter, batch_size: int) -> DeviceData:
+        """Shadows of it on the device."""
+        n = self.n_samples
+        X: Any = meter.array((n, model.n_in), self.stored)
+        targets: Any = meter.array(n, np.int64) if self.labels else meter.array((n, model.n_out), model.dtype)
+        weight: Any = meter.array(n, model.dtype) if self.weighted else None
+        return DeviceData(model.ops, X, targets, weight, batch_size, model.input_map)
+
+
+def _data_set(model: Sequential, loss: Loss, data: Any) -> _DataSet:
+    """`data` is (X, y), (X, y, sample_weight) or a number of samples."""
+    labels = loss.link == "softmax"
+    if not isinstance(data, tuple | list):
+        return _DataSet(check_integer("memory_report(data)", data, low=1), model.dtype, labels, False)
+    if len(data) not in (2, 3):
+        raise TypeError("memory_report(data) expects (X, y), (X, y, sample_weight) or a number of samples.")
+    samples = features(model.ops, data[0], model.n_in, model.dtype, "memory_report(data)")
+    return _DataSet(len(samples), samples.dtype, labels and np.ndim(data[1]) == 1, len(data) == 3)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A training run to predict the memory of; `counts_data`: whether its data set was asked about."""
+
+    optimizer: Optimizer
+    loss: Loss
+    metrics: list[Metric]
+    data: _DataSet
+    counts_data: bool
+
+    def step(self, model: Sequential, meter: Meter, batch_size: int) -> Any:
+        """Run one step on a shadow model; returns what holds its arrays."""
+        optimizer, loss = self.optimizer, self.loss
+        with meter.kind("optimizer"):
+            optimizer.bind(model)
+        with meter.kind("data"):
+            data = self.data.on(model, meter, batch_size)
+        views = data.views(data.batch_size)
+        _move((views.X, views.targets, views.sample_weight), "batch")
+        with meter.kind("batch"):
+            step = TrainingStep(model, loss, optimizer, data, keep_outputs=bool(self.metrics))
+            if not isinstance(optimizer.schedule, Constant):
+                step.set_learning_rates(np.zeros(-(-data.n_samples // data.batch_size)))
+        _move((step.outputs,), "data")
+        with meter.kind("activations"):
+            model.batch_arrays(data.batch_size, training=True)
+        step.program(data.batch_size)()
+        if step.outputs is not None and not (loss.link == "softmax" and all(m.reads_ranks_alone for m in self.metrics)):
+            model.apply_link(step.outputs.T, loss.link)  # as Trainer.metric_inputs does
+        if not self.counts_data:
+            _move((data.X, data.targets, data.sample_weight, data.order, step.outputs), "not asked about")
+        return step
+
+
+def _infer(model: Sequential, meter: Meter, batch_size: int) -> Any:
+    """Run one batch of inference on shadow arrays; returns what holds them."""
+    with meter.kind("batch"):
+        X = model.ops.empty((batch_size, model.n_in), model.dtype)
+        buffer = None if model.input_map.leaves(X) else model.ops.empty(X.shape, model.dtype)
+    with meter.kind("activations"):
+        arrays = model.batch_arrays(batch_size, training=False)
+    Z = model.forward_pass(model.input_map.apply(model.ops, X, buffer).T, arrays, training=False)
+    model.apply_link(Z, model.link)
+    return X, buffer, arrays, Z, model
+
+
+def _move(arrays: Sequence[Any], kind: str) -> None:
+    """Count the memory of these shadow arrays as this kind."""
+    for array in arrays:
+        if array is not None:
+            array.block.kind = kind
+
+
+def _shadow_model(model: Sequential, meter: Meter) -> Sequential:
+    """`model` on shadow arrays: the same layers, bound to shadows of its parameters and running statistics."""
+    ops = shadow_ops(model.ops, meter)
+    memo: dict[int, Any] = {}
+    with meter.kind("parameters"):
+        random_step = meter.like(model.random_step)
+    flat = _shadow_flat(model, meter, memo)
+    binding = dataclasses.replace(model._binding, ops=ops, random_step=random_step)
+    memo[id(model._binding)] = binding
+    memo[id(model.ops)] = ops
+    with meter.kind("parameters"):
+        for layer in model.walk():
+            for array in layer.state().values():
+                memo[id(array)] = meter.like(array)
+    shadow = object.__new__(Sequential)
+    vars(shadow).update(vars(model))
+    layers: list[Layer] = copy.deepcopy(model.layers, memo)
+    own = {"ops": ops, "layers": layers, "flat": flat, "random_step": random_step, "_binding": binding}
+    workspace = Workspace(ops, model.dtype, layers, model.n_in)
+    vars(shadow).update(own, _workspace=workspace, _trained_arrays=None)
+    return shadow
+
+
+def _shadow_flat(model: Sequential, meter: Meter, memo: dict[int, Any]) -> FlatParameters:
+    """Shadows of the flat buffers; `memo` maps the views that parameters have of them to views of the shadows."""
+    flat = model.flat
+    with meter.kind("parameters"):
+        values = meter.like(flat.values)
+    with meter.kind("gradients"):
+        gradients = meter.like(flat.gradients)
+    for parameter in model.parameters:
+        memo[id(parameter.initial)] = parameter.initial
+        memo[id(parameter.value)] = meter.like(parameter.value, values.block)
+        memo[id(parameter.gradient)] = meter.like(parameter.gradient, gradients.block)
+    return dataclasses.replace(flat, values=values, gradients=gradients)
