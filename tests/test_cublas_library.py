@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from fcnn_gpu.backend import BackendError
-from fcnn_gpu.backend._cublas import CublasError, _enums, load_cublas
+from fcnn_gpu.backend._cublas import CublasError, LibraryError, _enums, load_cublas
 from fcnn_gpu.backend._cublas._library import HeuristicResult, MatmulAlgorithm
 
 from .cublas_on_cpu import cublas_on_cpu, cublas_path
@@ -48,7 +47,7 @@ def test_the_libraries_are_those_that_pathfinder_finds(monkeypatch: pytest.Monke
 
 def test_without_pathfinder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
-    with pytest.raises(BackendError, match=r"cuda-pathfinder.* is not installed. Run: pip install cuda-pathfinder"):
+    with pytest.raises(LibraryError, match=r"cuda-pathfinder.* is not installed\. Run: pip install .*cuda-pathfinder"):
         load_cublas(12)
 
 
@@ -56,8 +55,9 @@ def test_without_pathfinder(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("missing", ["cublas", "cublasLt"])
 def test_a_library_that_is_missing_is_named_with_its_remedy(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pathfinder(monkeypatch, {name: cublas_path() for name in ("cublas", "cublasLt") if name != missing})
-    remedy = rf"lib{missing}, .* does not load \(Failure finding .*\). Run: pip install 'cupy-cuda13x\[ctk\]'"
-    with pytest.raises(BackendError, match=remedy) as caught:
+    name = {"cublas": "cuBLAS", "cublasLt": "cuBLASLt"}[missing]
+    remedy = rf"^{name} does not load \(Failure finding .*\)\. Run: pip install 'fcnn_gpu\[cuda13\]'"
+    with pytest.raises(LibraryError, match=remedy) as caught:
         load_cublas(13)
     assert "\n" not in str(caught.value)
 
@@ -67,14 +67,14 @@ def test_a_library_that_does_not_load(monkeypatch: pytest.MonkeyPatch, tmp_path:
     broken = tmp_path / "libcublas.so.12"
     broken.write_text("no library")
     pathfinder(monkeypatch, {"cublas": broken, "cublasLt": cublas_path()})
-    with pytest.raises(BackendError, match=r"libcublas, .* does not load"):
+    with pytest.raises(LibraryError, match="cuBLAS does not load"):
         load_cublas(12)
 
 
 @needs_compiler
 def test_a_library_of_another_cuda_version(monkeypatch: pytest.MonkeyPatch) -> None:
     pathfinder(monkeypatch, {"cublas": cublas_path(), "cublasLt": cublas_path()})
-    with pytest.raises(BackendError, match=r"CuPy uses CUDA 13, but the libraries found are cuBLAS 12\.9\.3 .*12"):
+    with pytest.raises(LibraryError, match=r"CuPy uses CUDA 13, but the libraries found are cuBLAS 12\.9\.3 .*12"):
         load_cublas(13)
 
 
@@ -83,7 +83,7 @@ def test_a_library_that_lacks_a_function(monkeypatch: pytest.MonkeyPatch) -> Non
     if other is None:
         pytest.skip("no library to be found")
     pathfinder(monkeypatch, {"cublas": other, "cublasLt": other})
-    with pytest.raises(BackendError, match=r"is too old: it lacks a function .*cublasCreate_v2"):
+    with pytest.raises(LibraryError, match=r"is too old: it lacks a function .*cublasCreate_v2"):
         load_cublas(12)
 
 

@@ -18,6 +18,9 @@ from fcnn_gpu.backend import BackendError, _select, resolve_backend
 from fcnn_gpu.backend._cupy import CupyOps, CupyRuntime, make_cupy_ops
 from fcnn_gpu.backend._probe import Link, failing_link, probe_links
 
+from .cublas_on_cpu import cublas_path
+from .cuda_on_cpu import missing_compiler
+
 NAMES = [
     "CuPy package",
     "CuPy import",
@@ -65,6 +68,10 @@ class Device:
     def synchronize(self) -> None:
         self.synchronized += 1
 
+    @property
+    def compute_capability(self) -> str:
+        return "90"
+
 
 def fake_kernel(grid: Any, block: Any, arguments: Any) -> None:
     n, out = arguments
@@ -111,7 +118,10 @@ def fake_cupy() -> Any:
 
 @pytest.fixture
 def cupy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """The fake, installed as the modules and packages that the probe looks for."""
+    """The fake, installed as the modules and packages that the probe looks for; its cuBLAS is that on the CPU."""
+    reason = missing_compiler()
+    if reason:
+        pytest.skip(reason)
     module = fake_cupy()
     monkeypatch.setitem(sys.modules, "cupy", module)
     libs = {
@@ -128,7 +138,11 @@ def cupy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     include.mkdir()
     for name in ("cuda_fp16.h", "cuda_bf16.h"):
         (include / name).touch()
-    pathfinder = SimpleNamespace(find_nvidia_header_directory=lambda library: str(include))
+    pathfinder = SimpleNamespace(
+        find_nvidia_header_directory=lambda library: str(include),
+        load_nvidia_dynamic_lib=lambda library: SimpleNamespace(abs_path=str(cublas_path())),
+        DynamicLibNotFoundError=FileNotFoundError,
+    )
     monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace(__path__=[], pathfinder=pathfinder))
     monkeypatch.setitem(sys.modules, "cuda.pathfinder", pathfinder)
     monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "cache"))
@@ -165,7 +179,7 @@ def test_all_is_well(cupy: Any) -> None:
     assert details["NVIDIA driver"] == "supports CUDA 12.8"
     assert details["CUDA device"] == "0 of 1: NVIDIA H100, compute capability 9.0"
     assert details["device memory"] == "60.00 GiB of 80.00 GiB free"
-    assert details["CUDA libraries"] == "NVRTC 12.9, cuBLAS"
+    assert details["CUDA libraries"] == "NVRTC 12.9, cuBLAS 12.9.3"
     assert failing_link(links) is None
 
 
@@ -267,6 +281,18 @@ def test_libraries_missing(cupy: Any, monkeypatch: pytest.MonkeyPatch, library: 
     assert "fcnn_gpu[cuda13]" in failed().fix
 
 
+def test_cublaslt_missing(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str) -> Any:
+        if name == "cublasLt":
+            raise FileNotFoundError("nowhere")
+        return SimpleNamespace(abs_path=str(cublas_path()))
+
+    monkeypatch.setattr(sys.modules["cuda.pathfinder"], "load_nvidia_dynamic_lib", load)
+    link = failed()
+    assert (link.name, link.detail) == ("CUDA libraries", "cuBLASLt does not load (nowhere).")
+    assert link.fix == "Run: pip install 'fcnn_gpu[cuda12]', which brings the CUDA libraries ([ctk])."
+
+
 def test_headers_missing(cupy: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "include" / "cuda_bf16.h").unlink()
     link = failed()
@@ -289,7 +315,7 @@ def test_headers_missing(cupy: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_no_pathfinder(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
     link = failed()
-    assert link.name == "CUDA headers"
+    assert link.name == "CUDA libraries"
     assert link.fix == "Run: pip install --upgrade cuda-pathfinder"
 
 

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from ._cublas import LibraryError, load_cublas
+
 _WHEELS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy-rocm-4-3", "cupy-rocm-5-0", "cupy-rocm-7-0")
 _TRIAL_BYTES = 2**20
 _TRIAL_KERNEL = r"""
@@ -216,14 +218,16 @@ class _Probe:
                 module = importlib.import_module(f"cupy_backends.cuda.libs.{name}")
                 if name == "nvrtc":
                     versions.append("NVRTC " + ".".join(map(str, module.getVersion())))
-                else:
-                    versions.append("cuBLAS")
             except Exception as error:
                 raise _Fault(
                     f"{'NVRTC' if name == 'nvrtc' else 'cuBLAS'} does not load ({_one_line(error)}).",
                     f"Run: {self.extra}, which brings the CUDA libraries ([ctk]).",
                 ) from error
-        return ", ".join(versions)
+        try:
+            cublas = load_cublas(self.cupy.cuda.runtime.runtimeGetVersion() // 1000)
+        except LibraryError as error:
+            raise _Fault(_one_line(error.detail), error.fix) from error
+        return ", ".join([*versions, f"cuBLAS {cublas.version}"])
 
     def headers(self) -> str:
         """Where NVRTC will find cuda_fp16.h: CuPy asks cuda-pathfinder, and looks beside the toolkit that it found."""

@@ -7,5 +7,6 @@ on the current stream with handles and workspaces of ours (_context.py).
 from ._context import Host as Host
 from ._errors import CublasError as CublasError
 from ._library import CublasLibrary as CublasLibrary
+from ._library import LibraryError as LibraryError
 from ._library import load_cublas as load_cublas
 from ._products import CublasProducts as CublasProducts

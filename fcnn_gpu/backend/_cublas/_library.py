@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ctypes import POINTER, c_char_p, c_float, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from typing import Any
 
-from ._enums import Property, Status
+from ._enums import Property
 from ._errors import CublasError
 
 MAJOR_VERSIONS = (12, 13)
@@ -118,46 +118,47 @@ class CublasLibrary:
         return value.value
 
 
+class LibraryError(RuntimeError):
+    """A library that is missing or of the wrong version, `detail`, and what mends that, `fix`."""
+
+    def __init__(self, detail: str, fix: str) -> None:
+        super().__init__(f"{detail} {fix}")
+        self.detail, self.fix = detail, fix
+
+
 def load_cublas(cuda_major: int) -> CublasLibrary:
     """The machine's cuBLAS for CUDA 12 or 13, wherever a wheel, conda, a toolkit or the system has put it.
 
-    `cuda_major` is the CUDA version that CuPy uses. Raises BackendError, which names the missing library and what
-    mends it, where there is none or one of another version.
+    `cuda_major` is the CUDA version that CuPy uses. Raises LibraryError, which names the missing library and what mends
+    it, where there is none or one of another version.
     """
-    from .._select import BackendError
-
-    install = f"Run: pip install 'cupy-cuda{cuda_major}x[ctk]', which brings the CUDA libraries."
+    install = f"Run: pip install 'fcnn_gpu[cuda{cuda_major}]', which brings the CUDA libraries ([ctk])."
     try:
         pathfinder = importlib.import_module("cuda.pathfinder")
     except ImportError as error:
-        raise BackendError(
-            "The package cuda-pathfinder, which finds the CUDA libraries, is not installed. Run: pip install "
-            "cuda-pathfinder"
+        raise LibraryError(
+            "The package cuda-pathfinder, which finds the CUDA libraries, is not installed.",
+            "Run: pip install --upgrade cuda-pathfinder",
         ) from error
     loaded = []
-    for name, file in (("cublas", "libcublas"), ("cublasLt", "libcublasLt")):
+    for name, file in (("cublas", "cuBLAS"), ("cublasLt", "cuBLASLt")):
         try:
             path = pathfinder.load_nvidia_dynamic_lib(name).abs_path
             loaded.append((path, ctypes.CDLL(path)))
         except (pathfinder.DynamicLibNotFoundError, OSError) as error:
             first = str(error).strip().partition("\n")[0]
-            raise BackendError(f"{file}, NVIDIA's matrix products, does not load ({first}). {install}") from error
+            raise LibraryError(f"{file} does not load ({first}).", install) from error
     (path, blas), (_, lt) = loaded
     try:
         library = CublasLibrary(blas, lt)
     except AttributeError as error:
-        raise BackendError(f"{path} is too old: it lacks a function ({error}). {install}") from error
+        raise LibraryError(f"{path} is too old: it lacks a function ({error}).", install) from error
     major = int(library.version.partition(".")[0])
     lt_major = library.lt_version // 10_000
     if major != cuda_major or lt_major != cuda_major or major not in MAJOR_VERSIONS:
-        raise BackendError(
+        raise LibraryError(
             f"CuPy uses CUDA {cuda_major}, but the libraries found are cuBLAS {library.version} ({path}) and cuBLASLt "
-            f"{lt_major}. Uninstall what brought the others (pip list shows nvidia-cublas packages), or {install}"
+            f"{lt_major}. `pip list` shows which nvidia-cublas packages are installed: remove the others.",
+            install,
         )
     return library
-
-
-def check(status: int, function: str) -> None:
-    """CublasError unless `status`, returned by `function`, is success."""
-    if status != Status.SUCCESS:
-        raise CublasError(function, status)
