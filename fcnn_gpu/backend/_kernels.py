@@ -86,6 +86,15 @@ class CudaDevice:
     def prepare(self, kernel: Kernel, instance: Instance) -> None:
         self._function(kernel, instance)
 
+    def resources(self, kernel: Kernel, instance: Instance) -> dict[str, int]:
+        """What the driver says: registers and bytes of local memory of a thread, of static shared memory of a block."""
+        function = self._function(kernel, instance)
+        return {
+            "registers": int(function.num_regs),
+            "local_bytes": int(function.local_size_bytes),
+            "shared_bytes": int(function.shared_size_bytes),
+        }
+
     def _function(self, kernel: Kernel, instance: Instance) -> Any:
         key = (self._cupy.cuda.runtime.getDevice(), kernel.stem, instance)
         if key not in self._functions:

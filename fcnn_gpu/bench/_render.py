@@ -38,7 +38,7 @@ def to_markdown(report: Report, pictures: dict[str, str] | None = None) -> str:
     """The whole report as a page; `pictures`: what each shows, by file name relative to the page."""
     page = [f"# Benchmark of fcnn_gpu, {report.created[:10]}"]
     for section in sections(report):
-        page += _markdown_section(section)
+        page += markdown_section(section)
     if pictures:
         page.append("## Pictures")
         page += [f"![{caption}]({name})" for name, caption in pictures.items()]
@@ -116,7 +116,8 @@ def _heading(column: Column, fold: bool) -> str:
 # Files
 
 
-def _markdown_section(section: Section) -> list[str]:
+def markdown_section(section: Section) -> list[str]:
+    """The section as paragraphs of Markdown, its heading first."""
     parts = [f"## {section.heading}", *map(_escaped, section.text)]
     for table in section.tables:
         parts += [f"### {_escaped(table.title)}", _markdown_table(table)]

@@ -68,9 +68,12 @@ class Worker:
     Leaving the context, or an error of the process itself, ends it together with every process that it started.
     """
 
-    def __init__(self, name: str, environment: Environment, timeout: float) -> None:
+    def __init__(self, name: str, environment: Environment, timeout: float, lifetime: float | None = None) -> None:
+        """`timeout`: seconds for one answer; `lifetime`: for all of them, from now on."""
         self.name = name
         self._timeout = timeout
+        self._lifetime = lifetime
+        self._end_of_life = float("inf") if lifetime is None else time.monotonic() + lifetime
         self._answers: queue.Queue[bytes | None] = queue.Queue()
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         start = json.dumps({"cpus": environment.cpus, "path": sys.path})
@@ -156,7 +159,7 @@ class Worker:
             raise self._died() from None
 
     def _receive(self) -> tuple[str, Any]:
-        deadline = time.monotonic() + self._timeout
+        deadline = min(time.monotonic() + self._timeout, self._end_of_life)
         while True:
             try:
                 answer = self._answers.get(timeout=_WAKE_SECONDS)
@@ -166,6 +169,8 @@ class Worker:
                     continue
             tail = self._tail()
             self.close()
+            if deadline == self._end_of_life:
+                raise WorkerError(self.name, f"not done within {self._lifetime:g} s", tail)
             raise WorkerError(
                 self.name, f"no answer within {self._timeout:g} s (raise the timeout if it may need longer)", tail
             )

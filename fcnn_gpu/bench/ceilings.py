@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,38 +14,44 @@ from ..backend import resolve_backend
 from ..backend._ops import Ops
 from ._worker import call_apart
 from .environment import worker_environment
+from .operations import numpy_dtype
 from .results import Ceilings
 from .settings import Settings
 
 _PRODUCTS = {False: (1024, 2048), True: (4096, 8192)}
 """Rows and columns of large products, on a CPU and on a GPU; the faster counts."""
-_COPIES = tuple(2**i for i in range(14, 29, 2))
+_COPIES = {False: tuple(2**i for i in range(14, 29, 2)), True: tuple(2**i for i in range(14, 31, 2))}
 """Bytes that a copy moves, half read and half written: from what fits the first cache to what fits none."""
+_STRETCH_SECONDS = 5e-3
+"""On a GPU so many runs are timed together, between two events: waiting for a single one would count as its time."""
 _CALLS = 1000
 _LEAST_RUNS = 3
 
 
 def measure(
     ops: Ops,
-    dtype: Any = "float32",
+    dtype: str = "float32",
     seconds: float = 0.5,
     threads: int = 1,
     products: tuple[int, ...] | None = None,
-    copies: tuple[int, ...] = _COPIES,
+    copies: tuple[int, ...] | None = None,
 ) -> Ceilings:
     """The best of several runs of each, for about `seconds` for the products and as long for all copies.
 
     The products are square (`products`: their rows and columns), and their arrays have the orders of Dense's: W·A. The
     largest of a library's rates need not be that of its largest product, so the best of them is the ceiling. A copy is
     made by one thread or by `threads`, whichever is faster; its rate counts what is read and what is written.
+    `dtype` may also be a precision of the products alone: "tf32", "bfloat16" or "float16".
     """
-    dtype = np.dtype(dtype)
     sizes = _PRODUCTS[ops.asynchronous] if products is None else products
-    rate, n = max((2.0 * n**3 / _product_seconds(ops, n, dtype, seconds / len(sizes)), n) for n in sizes)
+    copies = _COPIES[ops.asynchronous] if copies is None else copies
+    stored = numpy_dtype(dtype)
+    multiplying = ops.with_precision(dtype) if dtype == "tf32" else ops
+    rate, n = max((2.0 * n**3 / _product_seconds(multiplying, n, stored, seconds / len(sizes)), n) for n in sizes)
     rates = [(size, size / _copy_seconds(ops, size, seconds / len(copies), threads)) for size in copies]
     return Ceilings(
         device=ops.describe(),
-        dtype=dtype.name,
+        dtype=dtype,
         product_flops_per_second=rate,
         product_shape=f"{n} × {n} × {n}",
         copy_bytes_per_second=rates[-1][1],
@@ -57,7 +64,8 @@ def measure(
 def measure_apart(settings: Settings, backend: str = "numpy", seconds: float = 0.5) -> Ceilings:
     """`measure` in a process with the environment of the benchmark's workers."""
     threads = worker_environment(settings, backend).threads
-    return call_apart(_measure_on, backend, settings.dtype, seconds, threads, settings=settings, backend=backend)
+    dtype = settings.precision or settings.dtype
+    return call_apart(_measure_on, backend, dtype, seconds, threads, settings=settings, backend=backend)
 
 
 def _measure_on(backend: str, dtype: str, seconds: float, threads: int) -> Ceilings:
@@ -73,8 +81,8 @@ def _product_seconds(ops: Ops, n: int, dtype: np.dtype[Any], seconds: float) -> 
 
 
 def _copy_seconds(ops: Ops, size: int, seconds: float, threads: int) -> float:
-    n = max(1, size // 2)
-    source, target = ops.zeros(n, np.uint8), ops.zeros(n, np.uint8)
+    n = max(1, size // 8)
+    source, target = ops.zeros(n, np.float32), ops.zeros(n, np.float32)
     ops.fill(source, 1)  # zeroed memory may be one page that was never written
     ops.fill(target, 1)
     best = _best(ops, lambda: ops.assign(target, source), seconds / 2)
@@ -107,16 +115,24 @@ def _call_seconds(ops: Ops, seconds: float) -> float:
 
 
 def _best(ops: Ops, run: Callable[[], Any], seconds: float) -> float:
-    """The shortest run, of as many as begin within `seconds` and at least three."""
+    """The shortest run, of as many as begin within `seconds` and at least three; on a GPU the least mean of several."""
     run()
     ops.synchronize()
+    together = 1
+    if ops.asynchronous:
+        together = max(1, min(_CALLS, math.ceil(_STRETCH_SECONDS / max(_stretch(ops, run, 1), 1e-9))))
     best = float("inf")
     n = 0
     end = time.perf_counter() + seconds
     while n < _LEAST_RUNS or time.perf_counter() < end:
-        start = time.perf_counter()
-        run()
-        ops.synchronize()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, _stretch(ops, run, together))
         n += 1
     return best
+
+
+def _stretch(ops: Ops, run: Callable[[], Any], n: int) -> float:
+    """Seconds of one of n runs."""
+    read = ops.stopwatch()
+    for _ in range(n):
+        run()
+    return read() / n

@@ -167,7 +167,7 @@ def _time_job(
 
     say("warming up")
     for starter in [field.ours, *field.peers]:
-        wanted = [job, f"{job} from host", f"products of {job}", f"hollow {job}"]
+        wanted = [job, f"products of {job}", f"hollow {job}", *([f"{job} from host"] if settings.transfers else [])]
         try:
             for name in wanted:
                 if name in starter.jobs:

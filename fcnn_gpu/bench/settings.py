@@ -32,6 +32,7 @@ class Settings:
         precision: of products and activations on a GPU, as `Sequential(precision=...)` takes it; None for dtype's.
         start_together: build the libraries' nets side by side. Saves minutes where they compile; the time of a first
             step then says nothing.
+        transfers: on a GPU, also time steps whose batches come from the host.
         timeout: seconds after which a process that gives no answer is given up.
     """
 
@@ -46,6 +47,7 @@ class Settings:
     dtype: str = "float32"
     precision: str | None = None
     start_together: bool = False
+    transfers: bool = True
     timeout: float = 300.0
 
     def __post_init__(self) -> None:
@@ -68,4 +70,5 @@ class Settings:
         if self.precision is not None:
             check_choice("precision", self.precision, PRECISIONS)
         check_bool("start_together", self.start_together)
+        check_bool("transfers", self.transfers)
         check_real("timeout", self.timeout, low=0.0, low_open=True)

@@ -35,13 +35,15 @@ class OurNet(Contestant):
         batch = problem.batch
         self.model = model = problem.net.model(problem.backend, problem.seed, problem.dtype)
         self.ops = ops = model.ops
+        self._loss = CrossEntropy()
         self._optimizer = Adam(LEARNING_RATE, BETA1, BETA2, EPS).bind(model)
         self._initial = model.snapshot()
         X, y = problem.data()
         self._order = problem.order()
-        loss = CrossEntropy()
+        loss = self._loss
         targets = loss.prepare_targets(y, model.n_out, model.dtype)
         self._data = DeviceData(ops, X, targets, None, batch)
+        self._data.start_epoch(self._order)
         self._step = TrainingStep(model, loss, self._optimizer, self._data)
         self._single = self._step.program(batch)
         self._at_once = min(ops.steps_per_capture, problem.n_batches)
@@ -61,11 +63,10 @@ class OurNet(Contestant):
 
     def train(self, n_steps: int) -> None:
         visits, single, several, at_once = self._visits, self._single, self._several, self._at_once
-        data, order = self._data, self._order
         with quiet_arithmetic():
             while n_steps > 0:
                 if visits.at_start:
-                    data.start_epoch(order)
+                    self.restart_data()
                 if at_once <= min(n_steps, visits.left):
                     several()
                     visits.skip(at_once)
@@ -74,6 +75,22 @@ class OurNet(Contestant):
                     single()
                     visits.skip(1)
                     n_steps -= 1
+
+    @property
+    def n_batches(self) -> int:
+        """In the data set: so many steps there are before its end."""
+        return self._problem.n_batches
+
+    def program(self, n_steps: int, capture: bool = True) -> Callable[[], None]:
+        """So many training steps as one program, from where the data's cursor is; `restart_data` before its end."""
+        if capture:
+            return self._step.program(self._problem.batch, n_steps)
+        step = TrainingStep(self.model, self._loss, self._optimizer, self._data, capture=False)
+        return step.program(self._problem.batch, n_steps)
+
+    def restart_data(self) -> None:
+        """Go through the samples again in the same order: peers' batches lie ready made."""
+        self.ops.fill(self._data.cursor, 0)
 
     def infer(self, n_batches: int) -> None:
         model, inputs, reads = self.model, self._inputs, self._reads

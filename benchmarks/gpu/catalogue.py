@@ -1,0 +1,108 @@
+"""The parts of the report, in the order in which they run."""
+
+from __future__ import annotations
+
+from . import contest, environment, fits, graphs, kernels, products, sanitizer, suite, turning_points
+from .plan import Part
+
+PARTS: dict[str, Part] = {
+    part.name: part
+    for part in (
+        Part(
+            "environment",
+            "Device and software",
+            40.0,
+            environment.measure,
+        ),
+        Part(
+            "tests",
+            "Tests on the GPU",
+            suite.SECONDS,
+            suite.measure,
+            (
+                "Every kernel is compiled for this device first, by several processes; pytest then finds the compiled "
+                "ones in CuPy's cache. Warnings of other libraries do not count as failures here.",
+            ),
+        ),
+        Part(
+            "products",
+            "Matrix products",
+            45.0,
+            products.measure,
+            (
+                "ceiling: the faster of two large square products in the same precision, in the same run, on random "
+                "numbers. time: of one product, between two events of the stream around many of them in a CUDA graph "
+                "(or, where it says loop, queued one by one). Operands of small products lie in the caches.",
+            ),
+        ),
+        Part(
+            "mnist",
+            "Ten epochs of MNIST",
+            40.0,
+            fits.measure,
+            (
+                "Wall time of one call of Trainer.fit, from its beginning until the device is done, with the data on "
+                "the device before: checks of the arguments, the drawing of the orders and the history are in it. The "
+                "first call, which also loads kernels, tunes products and records graphs, stands by itself.",
+            ),
+        ),
+        Part(
+            "graphs",
+            "Training steps as CUDA graphs",
+            40.0,
+            graphs.measure,
+            (
+                "The same training step queued call by call (eager) and as graphs of so many steps, in turn, from the "
+                "same weights. step: wall time of one of many. host: the share of it that the host needed to queue it; "
+                "where that is nearly 100 %, the host is the limit. device: between two events of the stream.",
+            ),
+        ),
+        Part(
+            "peers",
+            "Against PyTorch and JAX",
+            210.0,
+            contest.measure,
+            (
+                "Every library and variant runs in a process of its own, all on the same device, one at a time and in "
+                "turn, after its weights and outputs have been compared with ours after five steps. The data is on the "
+                "device. A ratio is formed within each round, the peer's time over ours: above 1 we are faster. Times "
+                "are wall times of many steps until the device is done.",
+            ),
+        ),
+        Part(
+            "kernels",
+            "Kernels",
+            100.0,
+            kernels.measure,
+            (
+                "time: of one call, between two events of the stream around many of them in a CUDA graph. GB/s: every "
+                "input read once, every output written once. floor: the time that a copy of as many bytes takes at the "
+                "measured rate, or that of the operation's launches, each as long as the smallest kernel in a graph, "
+                "if that is more. share: floor over time. Small sizes fit the caches, and are held against the fastest "
+                "copy of any size; large ones do not, and are held against the largest copy. regs, local: registers "
+                "and bytes of local memory (spills) of a thread, the largest of the operation's kernels.",
+            ),
+        ),
+        Part(
+            "crossover",
+            "CPU against GPU",
+            45.0,
+            turning_points.measure,
+            ("Seconds of a training step of the NumPy backend and of this device, data in each one's memory.",),
+        ),
+    )
+}
+"""By name. Their times add up to more than the whole report may take: few parts need all of theirs."""
+
+SANITIZER = Part(
+    "sanitizer",
+    "compute-sanitizer over the kernel tests",
+    sanitizer.SECONDS,
+    sanitizer.measure,
+    (
+        "memcheck finds accesses outside of an allocation, racecheck accesses of shared memory without a barrier "
+        "between them. Every argument of a kernel has an allocation of its own length. Exit status 86: it found "
+        "something.",
+    ),
+)
+"""What `--sanitizer` runs instead of all others."""

@@ -1,0 +1,240 @@
+"""A GPU report as a Markdown page that can be committed as it is."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from fcnn_gpu.bench import _numbers as show
+from fcnn_gpu.bench._case_tables import case_section
+from fcnn_gpu.bench._render import markdown_section
+from fcnn_gpu.bench._table import NOTHING, Cell, Column, Section, Table, cells
+from fcnn_gpu.bench._tables import crossover_table
+from fcnn_gpu.bench.results import CaseResult, Ceilings, Crossover
+
+from .goals import targets_table
+from .outcome import Outcome, Report
+from .results import Compilation, Fact, Fit, Goal, KernelTiming, KernelUse, ProductTiming, PytestRun, StepTiming
+
+
+def to_markdown(report: Report) -> str:
+    """The page: what it ran on, the targets, then part by part what was measured and what each number means."""
+    sections = [_in_short(report), *(_section(outcome) for outcome in report.outcomes)]
+    parts = [f"# GPU report: {report.device}, {report.created[:10]}"]
+    for section in sections:
+        parts += markdown_section(section)
+    return "\n\n".join(parts) + "\n"
+
+
+def _in_short(report: Report) -> Section:
+    text = [
+        f"Made by `{report.command}` at {report.created} (UTC) in {report.seconds:.0f} s. report.json holds every "
+        "single time; benchmarks/README.md says how they are measured.",
+    ]
+    if report.plan.quick:
+        text.append("A quick run: few and short rounds, not to be quoted.")
+    text += report.notes
+    text += [
+        f"{outcome.part.title}: ended early, {outcome.failure}. What it had found until then is below."
+        for outcome in report.outcomes
+        if outcome.failure
+    ]
+    return Section("In short", text, [targets_table(report.outcomes)])
+
+
+def _section(outcome: Outcome) -> Section:
+    """One part. Each kind of result has its tables; notes stand above them."""
+    notes = [result for result in outcome.results if isinstance(result, str)]
+    text = [*outcome.part.explains, *notes]
+    if outcome.failure:
+        text.append(f"This part ended early after {outcome.seconds:.0f} s: {outcome.failure}.")
+    elif not outcome.results:
+        text.append("Nothing was found.")
+    tables = [table for kind, make in _TABLES.items() if (found := outcome.of(kind)) for table in make(found)]
+    cases = [result.case if isinstance(result, Goal) else result for result in outcome.of(Goal, CaseResult)]
+    ceilings = outcome.of(Ceilings)
+    if ceilings:
+        tables.insert(0, _ceiling_table(ceilings))
+    if cases:
+        contested = case_section(cases, ceilings)
+        text, tables = [*text, *contested.text], [*tables, *contested.tables]
+    return Section(outcome.part.title, text, tables)
+
+
+# One table for each kind of result
+
+
+def _facts(facts: list[Fact]) -> list[Table]:
+    return [Table("Where it ran", [Column("", True), Column("", True)], [cells(f.name, f.value) for f in facts])]
+
+
+def _compilations(found: list[Compilation]) -> list[Table]:
+    columns = [Column("kernel instances"), Column("processes"), Column("time"), Column("failed")]
+    rows = [
+        cells(str(c.n_instances), str(c.n_processes), show.duration(c.seconds), str(len(c.failures))) for c in found
+    ]
+    return [Table("Compilation", columns, rows, [failure for c in found for failure in c.failures])]
+
+
+def _test_runs(runs: list[PytestRun]) -> list[Table]:
+    columns = [Column("file", True), *(Column(name) for name in ("passed", "failed", "skipped", "time"))]
+    tables = []
+    for run in runs:
+        rows = [cells(f.file, *_counts(f.passed, f.failed, f.skipped), show.duration(f.seconds)) for f in run.files]
+        rows.append(cells("all", *_counts(run.passed, run.failed, run.skipped), show.duration(run.seconds)))
+        below = [f"Exit status {run.exit_status}.", *(f"Failed: {failure}" for failure in run.failures)]
+        below += [f"Skipped: {n} ({reason})" for reason, n in sorted(run.skips.items())]
+        below += [line for line in run.last_lines.splitlines() if line.strip()]
+        tables.append(Table(run.command, columns, rows, below))
+    return tables
+
+
+def _counts(*numbers: int) -> list[str]:
+    return [f"{n:,}" if n else "—" for n in numbers]
+
+
+def _ceiling_table(ceilings: list[Ceilings]) -> Table:
+    columns = [
+        Column("precision", True),
+        Column("TFLOP/s"),
+        Column("product", True),
+        Column("copy, GB/s"),
+        Column("copied"),
+    ]
+    rows = [
+        cells(
+            c.dtype,
+            show.three_digits(c.product_flops_per_second / 1e12),
+            c.product_shape,
+            show.giga(c.copy_bytes_per_second),
+            f"{c.copy_bytes / 2**20:,.0f} MiB",
+        )
+        for c in ceilings
+    ]
+    return Table("Measured ceilings", columns, rows)
+
+
+def _kernel_tables(timings: list[KernelTiming]) -> list[Table]:
+    columns = [
+        Column("operation", True),
+        Column("shape", True),
+        *(Column(name) for name in ("time", "GB/s", "floor", "share", "regs", "local")),
+        Column("kernels", True),
+        Column("timed as", True),
+    ]
+    by_group: dict[tuple[str, str], list[KernelTiming]] = {}
+    for timing in timings:
+        by_group.setdefault((timing.dtype, timing.size), []).append(timing)
+    return [
+        Table(f"{dtype}, {size}", columns, [_kernel_row(timing) for timing in group])
+        for (dtype, size), group in by_group.items()
+    ]
+
+
+def _kernel_row(timing: KernelTiming) -> list[Cell]:
+    return cells(
+        timing.operation,
+        timing.shape,
+        show.duration(timing.median),
+        show.giga(timing.bytes / timing.median),
+        show.duration(timing.floor_seconds),
+        show.share(timing.share),
+        _largest(timing.kernels, lambda use: use.registers),
+        _largest(timing.kernels, lambda use: use.local_bytes),
+        ", ".join(dict.fromkeys(use.expression for use in timing.kernels)),
+        timing.timed_as,
+    )
+
+
+def _largest(kernels: list[KernelUse], of: Callable[[KernelUse], int | None]) -> Cell:
+    known = [value for use in kernels if (value := of(use)) is not None]
+    return Cell(str(max(known))) if known else NOTHING
+
+
+def _product_tables(timings: list[ProductTiming]) -> list[Table]:
+    columns = [
+        Column("product", True),
+        *(Column(name) for name in ("m", "n", "k", "time", "TFLOP/s", "of the ceiling")),
+        Column("chosen", True),
+        Column("timed as", True),
+    ]
+    by_precision: dict[str, list[ProductTiming]] = {}
+    for timing in timings:
+        by_precision.setdefault(timing.precision, []).append(timing)
+    return [
+        Table(f"Products of the nets, {precision}", columns, [_product_row(timing) for timing in group])
+        for precision, group in by_precision.items()
+    ]
+
+
+def _product_row(timing: ProductTiming) -> list[Cell]:
+    return cells(
+        timing.what,
+        *(f"{size:,}" for size in (timing.m, timing.n, timing.k)),
+        show.duration(statistics.median(timing.seconds)),
+        show.three_digits(timing.flops_per_second / 1e12),
+        show.share(timing.flops_per_second / timing.ceiling_flops_per_second),
+        timing.choice or "—",
+        timing.timed_as,
+    )
+
+
+def _step_tables(timings: list[StepTiming]) -> list[Table]:
+    columns = [
+        Column("net, batch", True),
+        Column("queued as", True),
+        *(Column(name) for name in ("step", "host", "device", "samples/s", "times as fast as eager")),
+    ]
+    eager = {(t.net, t.batch): statistics.median(t.seconds) for t in timings if t.steps_per_graph == 0}
+    rows = []
+    for timing in timings:
+        seconds = statistics.median(timing.seconds)
+        base = eager.get((timing.net, timing.batch))
+        steps = timing.steps_per_graph
+        rows.append(
+            cells(
+                f"{timing.net}, {timing.batch}",
+                f"graph of {steps} step{'s' if steps > 1 else ''}" if steps else "eager",
+                show.duration(seconds),
+                show.share(min(1.0, statistics.median(timing.host_seconds) / seconds)),
+                show.duration(statistics.median(timing.device_seconds)),
+                show.rate(timing.batch / seconds),
+                NOTHING if base is None else show.times(base / seconds),
+            )
+        )
+    return [Table("Eager steps and graphs, float32", columns, rows)]
+
+
+def _fit_tables(found: list[Fit]) -> list[Table]:
+    columns = [
+        Column("data", True),
+        Column("net, batch", True),
+        *(Column(name) for name in ("epochs", "samples", "first fit", "later fits", "one epoch", "test accuracy")),
+    ]
+    rows = [
+        cells(
+            fit.data,
+            f"{fit.net}, {fit.batch}",
+            str(fit.epochs),
+            f"{fit.n_samples:,}",
+            show.duration(fit.first_seconds),
+            show.duration(statistics.median(fit.seconds)),
+            show.duration(statistics.median(fit.epoch_seconds)),
+            NOTHING if fit.accuracy is None else f"{fit.accuracy:.2%}",
+        )
+        for fit in found
+    ]
+    return [Table("Trainer.fit", columns, rows)]
+
+
+_TABLES: dict[type, Callable[[list[Any]], list[Table]]] = {
+    Fact: _facts,
+    Compilation: _compilations,
+    PytestRun: _test_runs,
+    ProductTiming: _product_tables,
+    StepTiming: _step_tables,
+    Fit: _fit_tables,
+    KernelTiming: _kernel_tables,
+    Crossover: lambda crossovers: [crossover_table(crossover) for crossover in crossovers],
+}

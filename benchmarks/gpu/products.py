@@ -1,0 +1,148 @@
+"""Matrix products in every precision: large ones for the ceiling, then those of the nets, each against it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fcnn_gpu._types import Array
+from fcnn_gpu.backend._ops import Ops
+from fcnn_gpu.bench import ceilings
+from fcnn_gpu.bench.nets import Net
+from fcnn_gpu.bench.operations import numpy_dtype
+from fcnn_gpu.bench.results import Ceilings
+
+from .environment import nvidia_smi
+from .plan import Plan
+from .results import Fact, ProductTiming
+from .timing import time_calls, warm_up
+
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16", "float64")
+CASES = (
+    (Net((64, 64, 64, 10)), 256),
+    (Net((784, 128, 10)), 128),
+    (Net((784, 512, 512, 10)), 1024),
+    (Net((784, 4096, 4096, 10)), 8192),
+)
+"""The nets of the contest; each layer has three products, and layers of the same shape are measured once."""
+_QUEUED_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Product:
+    """C = op(A)·op(B) as a Dense layer (n_out, n_in) at a batch size makes it."""
+
+    what: str
+    n_out: int
+    n_in: int
+    batch: int
+
+    @property
+    def mnk(self) -> tuple[int, int, int]:
+        if self.what == "forward":
+            return self.n_out, self.batch, self.n_in
+        if self.what == "weight gradient":
+            return self.n_out, self.n_in, self.batch
+        return self.n_in, self.batch, self.n_out
+
+    def call(self, ops: Ops, precision: str) -> Callable[[], None]:
+        """The product on arrays of its own, in the orders and types of Dense's."""
+        stored = numpy_dtype(precision)
+        gradient = np.dtype(np.float32) if stored.itemsize == 2 else stored  # as the flat buffer holds it
+        A0 = _filled(ops, ops.matrix(self.n_in, self.batch, stored))
+        if self.what == "weight gradient":
+            dZ, dW = (
+                _filled(ops, ops.matrix(self.n_out, self.batch, stored)),
+                ops.matrix(self.n_out, self.n_in, gradient),
+            )
+            return lambda: ops.gemm(dZ, A0.T, dW)
+        W, Z = _filled(ops, ops.matrix(self.n_out, self.n_in, stored)), ops.matrix(self.n_out, self.batch, stored)
+        if self.what == "forward":
+            return lambda: ops.gemm(W, A0, Z)
+        dZ = _filled(ops, Z)
+        return lambda: ops.gemm(W.T, dZ, A0)
+
+
+def measure(
+    plan: Plan, precisions: Sequence[str] = PRECISIONS, cases: Sequence[tuple[Net, int]] = CASES, **large: Any
+) -> Iterator[Ceilings | ProductTiming | Fact | str]:
+    """By precision: the ceiling, then every product of every case."""
+    device = plan.ops()
+    warm_up(device, 0.1 if plan.quick else 1.0)
+    for precision in precisions:
+        try:
+            ops = device.with_precision(precision)
+            ceiling = ceilings.measure(
+                ops,
+                precision,
+                seconds=0.2 if plan.quick else 0.6,
+                copies=large.get("copies", (2**26,)),
+                **_sizes(large),
+            )
+        except (TypeError, ValueError, NotImplementedError) as error:
+            yield f"Products in {precision}: not measured. {type(error).__name__}: {error}"
+            continue
+        yield ceiling
+        if precision == "bfloat16":
+            yield from clocks_under_load(ops, plan)
+        for product in products_of(cases):
+            timed = time_calls(ops, product.call(ops, precision), *((3, 0.003) if plan.quick else (5, 0.01)))
+            m, n, k = product.mnk
+            choice = tuned_choice(ops, product, precision)
+            yield ProductTiming(
+                precision,
+                product.what,
+                m,
+                n,
+                k,
+                timed.seconds,
+                timed.timed_as,
+                ceiling.product_flops_per_second,
+                choice,
+            )
+
+
+def _sizes(large: dict[str, Any]) -> dict[str, Any]:
+    return {"products": large["products"]} if "products" in large else {}
+
+
+def products_of(cases: Sequence[tuple[Net, int]]) -> list[Product]:
+    """Every product of a training step of these nets, each shape once; none for the gradient of the first input."""
+    found: dict[Product, None] = {}
+    for net, batch in cases:
+        for i, (n_in, n_out) in enumerate(itertools.pairwise(net.widths)):
+            for what in ("forward", "weight gradient", "input gradient")[: 3 if i else 2]:
+                found[Product(what, n_out, n_in, batch)] = None
+    return list(found)
+
+
+def _filled(ops: Ops, array: Array) -> Array:
+    """Random numbers: a device draws more power for them than for zeros, and its clocks follow."""
+    few = np.random.default_rng(0).standard_normal(2**16, np.float32)
+    ops.assign(array, np.resize(few, array.shape))
+    return array
+
+
+def clocks_under_load(ops: Ops, plan: Plan) -> Iterator[Fact]:
+    """What nvidia-smi says while the device works through a queue of products."""
+    xp: Any = ops.xp
+    if not hasattr(xp, "cuda"):
+        return
+    call = Product("forward", 8192, 8192, 8192).call(ops, "bfloat16")
+    read = ops.stopwatch()
+    call()
+    for _ in range(max(1, round(_QUEUED_SECONDS / read()))):
+        call()
+    device = int(plan.backend.partition(":")[2] or 0)
+    queries = {"clocks.sm": "clock of the multiprocessors under load", "power.draw": "power under load"}
+    yield from nvidia_smi(xp.cuda.Device(device).pci_bus_id, queries)
+    ops.synchronize()
+
+
+def tuned_choice(ops: Ops, product: Product, precision: str) -> str:
+    """PLACEHOLDER"""
+    return ""

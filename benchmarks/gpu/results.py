@@ -1,0 +1,199 @@
+"""What the parts of a GPU report find: plain data, which the page and the JSON file are made from."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+
+from fcnn_gpu.bench.results import CaseResult
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line about the machine or the software."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """Every instance of every kernel compiled for this device, by several processes side by side."""
+
+    n_instances: int
+    n_processes: int
+    seconds: float
+    failures: list[str]
+    """The first line of each error, with the instance it came from."""
+
+
+@dataclass(frozen=True)
+class FileResults:
+    """The tests of one file."""
+
+    file: str
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PytestRun:
+    """One run of pytest."""
+
+    command: str
+    exit_status: int
+    """pytest's own: 0 all passed, 1 some failed, 5 none were found; −n: ended by signal n."""
+    seconds: float
+    files: list[FileResults]
+    failures: list[str]
+    """Each test that failed, with the first line of its error."""
+    skips: dict[str, int]
+    """How many tests were skipped for each reason."""
+    last_lines: str = ""
+    """What pytest printed last, where it left no list of results."""
+
+    @property
+    def passed(self) -> int:
+        return sum(file.passed for file in self.files)
+
+    @property
+    def failed(self) -> int:
+        return sum(file.failed for file in self.files)
+
+    @property
+    def skipped(self) -> int:
+        return sum(file.skipped for file in self.files)
+
+
+@dataclass(frozen=True)
+class KernelUse:
+    """One kernel that an operation launches, and what the driver says of it."""
+
+    expression: str
+    grid: int
+    block: int
+    registers: int | None
+    """Per thread; None where the device does not say."""
+    local_bytes: int | None
+    """Per thread in local memory: registers that did not fit, and arrays that are indexed."""
+    shared_bytes: int | None
+    """Per block, the dynamic share included."""
+
+
+@dataclass(frozen=True)
+class KernelTiming:
+    """One primitive of the backend in one number type at one size."""
+
+    operation: str
+    dtype: str
+    size: str
+    """"small", which fits the device's caches, or "large", which does not."""
+    shape: str
+    seconds: list[float]
+    """Of one call, by round, between two events of the stream."""
+    timed_as: str
+    """"graph": calls recorded into a CUDA graph; "loop": calls queued one by one, so that the host may be the limit."""
+    bytes: float
+    """The least to move: every input read once, every output written once."""
+    copy_bytes_per_second: float
+    """Of the copy it is held against: a large one, or for a small size the fastest."""
+    launch_seconds: float
+    """Of the smallest kernel within a graph, times the kernels that the operation launches."""
+    kernels: list[KernelUse]
+
+    @property
+    def floor_seconds(self) -> float:
+        """The larger of the time that a copy of as many bytes takes and that of as many empty launches."""
+        return max(self.bytes / self.copy_bytes_per_second, self.launch_seconds)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def share(self) -> float:
+        """Of the time, what the floor takes: 1 is all that the memory allows."""
+        return self.floor_seconds / self.median
+
+
+@dataclass(frozen=True)
+class ProductTiming:
+    """One matrix product in one precision."""
+
+    precision: str
+    what: str
+    """Which product of which net: "forward", "weight gradient" or "input gradient", and the layer."""
+    m: int
+    n: int
+    k: int
+    seconds: list[float]
+    """Of one product, by round."""
+    timed_as: str
+    ceiling_flops_per_second: float
+    """The best of the large products in this precision, in the same run."""
+    choice: str
+    """What the autotuner took for it, where it says so."""
+
+    @property
+    def flops(self) -> float:
+        """2mnk."""
+        return 2.0 * self.m * self.n * self.k
+
+    @property
+    def flops_per_second(self) -> float:
+        return self.flops / statistics.median(self.seconds)
+
+
+@dataclass(frozen=True)
+class StepTiming:
+    """One training step, eager or as a graph of so many steps."""
+
+    net: str
+    batch: int
+    precision: str
+    steps_per_graph: int
+    """0: every step queued call by call."""
+    seconds: list[float]
+    """Of one step, by round, from the first call until the device is done."""
+    host_seconds: list[float]
+    """Of one step: what the host needed to queue it. Where it is nearly all of `seconds`, the host is the limit."""
+    device_seconds: list[float]
+    """Of one step, between two events of the stream."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A target, and what a case of the contest makes of it."""
+
+    case: CaseResult
+    best_wanted: float | None = None
+    """Times as fast as the best peer."""
+    eager_wanted: float | None = None
+    """Times as fast as PyTorch's eager mode at its best."""
+    product_share_wanted: float | None = None
+    """Of the measured rate of a large product."""
+    product_ceiling: float = 0.0
+    """FLOP/s of a large product in this precision."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """`Trainer.fit` over data that lies on the device already."""
+
+    data: str
+    """"MNIST", or what took its place."""
+    net: str
+    batch: int
+    precision: str
+    epochs: int
+    n_samples: int
+    first_seconds: float
+    """Wall time of the first call of `fit`: kernels loaded, products tuned, graphs recorded."""
+    seconds: list[float] = field(default_factory=list)
+    """Of the calls after it, each with a new model."""
+    epoch_seconds: list[float] = field(default_factory=list)
+    """Of every epoch of the last call, as the history has them."""
+    accuracy: float | None = None
+    """On the test images, of the last call's model."""

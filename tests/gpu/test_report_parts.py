@@ -1,0 +1,434 @@
+"""Every part of the GPU report, measured on the CPU emulation at tiny sizes: its code has run before it meets a GPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.gpu import contest, environment, fits, graphs, kernels, products, sanitizer, suite, turning_points
+from benchmarks.gpu.catalogue import PARTS, SANITIZER
+from benchmarks.gpu.goals import targets_table
+from benchmarks.gpu.outcome import Outcome, Report, to_json
+from benchmarks.gpu.page import to_markdown
+from benchmarks.gpu.plan import Plan
+from benchmarks.gpu.results import Compilation, Fact, Fit, Goal, KernelTiming, ProductTiming, PytestRun, StepTiming
+from fcnn_gpu.backend._kernel_source import all_instances
+from fcnn_gpu.backend._kernels import KernelCompileError
+from fcnn_gpu.backend._ops import Ops
+from fcnn_gpu.bench._worker import WorkerError
+from fcnn_gpu.bench.nets import Net
+from fcnn_gpu.bench.operations import OPERATIONS
+from fcnn_gpu.bench.results import CaseResult, Ceilings, Crossover, Timing
+from fcnn_gpu.bench.settings import Settings
+from tests.conftest import emulated_ops
+
+QUICK = Plan("cupy:0", quick=True)
+NET = Net((6, 5, 3))
+CEILINGS = Ceilings("CUDA kernels executed on the CPU", "float32", 1e9, "8 × 8 × 8", 1e9, 2**20, 1e-6)
+
+
+@pytest.fixture(autouse=True)
+def emulated(monkeypatch: pytest.MonkeyPatch) -> Ops:
+    """The emulation in place of the device that a plan, or a model of the benchmark, asks for."""
+    ops = emulated_ops()
+
+    def resolve(name: Any = None) -> Ops:
+        return name if isinstance(name, Ops) else ops if str(name).startswith("cupy") else Ops()
+
+    for module in ("benchmarks.gpu.plan", "fcnn_gpu.model", "fcnn_gpu.bench.crossover"):
+        monkeypatch.setattr(f"{module}.resolve_backend", resolve)
+    monkeypatch.setattr("benchmarks.gpu.timing._GRAPH_SECONDS", 1e-4)
+    monkeypatch.setattr("fcnn_gpu.bench.ceilings._COPIES", {True: (2**14, 2**16), False: (2**14,)})
+    monkeypatch.setattr("fcnn_gpu.bench.ceilings._CALLS", 10)
+    monkeypatch.setattr(graphs, "_TRIAL_CALLS", 2)
+    for part in (kernels, products, fits, graphs):
+        monkeypatch.setattr(part, "warm_up", lambda ops, seconds: None)
+    return ops
+
+
+def test_the_environment() -> None:
+    facts = {fact.name: fact.value for fact in environment.measure(QUICK)}
+    assert facts["numpy"] == np.__version__
+    assert "nvidia-smi" in facts or "driver" in facts
+    assert facts["fcnn_gpu"]
+    assert not any(Path(value).is_absolute() for value in facts.values())
+
+
+@pytest.mark.parametrize(
+    ("output", "status", "expected"),
+    [
+        ("1410 MHz, 700.00 W\n", 0, {"clock": "1410 MHz", "limit": "700.00 W"}),
+        ("1410 MHz, [N/A]\n", 0, {"clock": "1410 MHz"}),
+        ("No devices were found\n", 6, {"nvidia-smi": "failed: No devices were found"}),
+    ],
+)
+def test_nvidia_smi(monkeypatch: pytest.MonkeyPatch, output: str, status: int, expected: dict[str, str]) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+
+    def run(command: list[str], **options: Any) -> Any:
+        assert command[1] == "--query-gpu=clocks.sm,power.limit"
+        assert command[-1] == "--id=0000:01:00.0"
+        return subprocess.CompletedProcess(command, status, output, "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    facts = environment.nvidia_smi("0000:01:00.0", {"clocks.sm": "clock", "power.limit": "limit"})
+    assert {fact.name: fact.value for fact in facts} == expected
+
+
+def test_without_nvidia_smi_a_fact_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    (fact,) = environment.nvidia_smi("0")
+    assert "not found" in fact.value
+    assert environment.commit() == ""
+
+
+def test_kernels_small_and_large() -> None:
+    plan = replace(QUICK, quick=False)
+    found = list(kernels.measure(plan, ["float32"], ["adam", "gather", "dropout_forward"], large_elements=3000))
+    timings = [result for result in found if isinstance(result, KernelTiming)]
+    assert [(t.operation, t.size) for t in timings] == [
+        (name, size) for name in ("gather", "dropout_forward", "adam") for size in ("small", "large")
+    ]
+    for timing in timings:
+        assert min(timing.seconds) > 0
+        assert timing.timed_as == "graph"
+        assert timing.share > 0
+        assert timing.bytes > 0
+        assert {use.expression.partition("<")[0] for use in timing.kernels} & {
+            "adam", "gather_rows", "dropout_forward", "gather_rows_scaled"
+        }  # fmt: skip
+    assert isinstance(found[0], Ceilings)
+
+
+def test_every_operation_has_large_sizes() -> None:
+    for operation in OPERATIONS.values():
+        if operation.family == "gemm":
+            continue
+        sizes = kernels.large_sizes(operation, 4096)
+        assert sizes.keys() == operation.sizes[-1].keys()
+        given = operation.draw(kernels.Repeating(0), **sizes)
+        assert max(array.size for array in given.values()) in range(2048, 8192 + 1), operation.name
+
+
+def test_repeated_numbers_are_as_many_as_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_BLOCK", 8)
+    drawn = kernels.Repeating(0).normal(size=(3, 8))
+    assert drawn.shape == (3, 8)
+    np.testing.assert_array_equal(drawn[0], drawn[2])
+    assert len(set(drawn[0])) == 8
+    assert sorted(kernels.Repeating(0).permutation(9)) == list(range(9))
+
+
+def test_an_operation_that_fails_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "prepare", lambda *arguments: 1 / 0)
+    notes = [r for r in kernels.measure(QUICK, ["float32"], ["adam"]) if isinstance(r, str)]
+    assert "adam in float32, small: ZeroDivisionError: division by zero" in notes
+
+
+def test_noted_launches_leave_the_launcher_as_it_was(emulated: Any) -> None:
+    counter = emulated.zeros(1, np.int64)
+    device = emulated._launcher.device
+    with kernels.noted_launches(emulated) as found:
+        emulated.advance(counter, 1)
+        emulated.advance(counter, 1)
+    assert emulated._launcher.device is device
+    assert [(use.expression, use.grid, use.registers) for use in found] == [("advance", 1, None)] * 2
+
+
+def test_products_of_a_net() -> None:
+    found = list(products.measure(QUICK, ["float32", "float64"], [(NET, 7)], products=(8,), copies=(256,)))
+    assert [c.dtype for c in found if isinstance(c, Ceilings)] == ["float32", "float64"]
+    timings = [result for result in found if isinstance(result, ProductTiming)]
+    expected = NET.products(7, "train")
+    for precision in ("float32", "float64"):
+        mine = [t for t in timings if t.precision == precision]
+        assert sorted((t.m, t.n, t.k) for t in mine) == sorted(expected)
+        assert all(min(t.seconds) > 0 for t in mine)
+
+
+@pytest.mark.parametrize("what", ["forward", "weight gradient", "input gradient"])
+def test_a_product_is_the_one_it_says(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    multiplied: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(Ops, "gemm", lambda self, A, B, out: multiplied.append((A.shape[0], B.shape[1], A.shape[1])))
+    product = products.Product(what, 5, 3, 7)
+    product.call(Ops(), "float32")()
+    assert multiplied == [product.mnk]
+
+
+def test_products_of_a_precision_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Plan, "ops", lambda self: Ops())
+    (note,) = products.measure(QUICK, ["bfloat16"], [(NET, 7)])
+    assert "Products in bfloat16: not measured. ValueError" in str(note)
+
+
+def test_graphs_of_several_steps() -> None:
+    found = list(graphs.measure(QUICK, [(Net((3, 2)), 1024)], [0, 1, 4, 16]))
+    assert [t.steps_per_graph for t in found] == [0, 1, 4]  # the data has 8 batches
+    for timing in found:
+        assert len(timing.seconds) == len(timing.host_seconds) == len(timing.device_seconds) == 3
+        assert min(timing.seconds) > 0
+
+
+def samples(name: str) -> fits.Samples:
+    rng = np.random.default_rng(0)
+    X = rng.random((130, 784), np.float32)
+    return fits.Samples(name, X, rng.integers(0, 10, 130), X[:20], rng.integers(0, 10, 20))
+
+
+def test_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fits, "NET", Net((784, 3, 10)))
+    (fit,) = fits.measure(QUICK, epochs=2, samples=samples("MNIST"))
+    assert isinstance(fit, Fit)
+    assert (fit.epochs, fit.n_samples, len(fit.seconds), len(fit.epoch_seconds)) == (2, 130, 2, 2)
+    assert fit.accuracy is not None
+    assert 0 <= fit.accuracy <= 1
+
+
+def test_without_mnist_random_numbers_are_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str, download: bool) -> Any:
+        assert not download
+        raise FileNotFoundError("There is no MNIST here.")
+
+    monkeypatch.setattr(fits, "load", missing)
+    monkeypatch.setattr(fits, "NET", Net((784, 3, 10)))
+    monkeypatch.setattr(fits, "random_samples", lambda seed: samples("random numbers of MNIST's shape"))
+    note, fit = fits.measure(QUICK, epochs=1)
+    assert str(note).startswith("MNIST is absent (There is no MNIST here.)")
+    assert isinstance(fit, Fit)
+    (row,) = [r for r in targets_table([outcome("mnist", fit)]).rows if "MNIST" in r[0].text]
+    assert row[-1].text == "not measured"
+
+
+def test_random_samples_have_mnists_shape() -> None:
+    made = fits.random_samples(0, 12)
+    assert (made.X.shape, made.X.dtype, made.y.shape) == ((12, 784), np.float32, (12,))
+
+
+def test_the_crossover(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turning_points, "BATCHES", (1, 2))
+    monkeypatch.setattr(turning_points, "WIDTHS", (2, 4))
+    monkeypatch.setattr("fcnn_gpu.bench.crossover.StepTimer.__call__", lambda self, net, batch: 1.0 / batch)
+    found = list(turning_points.measure(QUICK))
+    assert [type(result) for result in found] == [Crossover, Crossover]
+
+
+# The tests' own part
+
+
+def test_pytest_runs_and_its_results_are_read() -> None:
+    run = suite.run_tests(["tests/bench/test_settings.py", "-k", "unusable or list"], 120.0)
+    assert (run.exit_status, run.failed) == (0, 0), run.last_lines
+    assert [file.file for file in run.files] == ["tests/bench/test_settings.py"]
+    assert run.passed > 5
+    assert run.command == "python -m pytest tests/bench/test_settings.py -k unusable or list"
+
+
+def test_pytest_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    path = tmp_path / "test_slow.py"
+    path.write_text("import time\ndef test_first(): pass\ndef test_slow(): time.sleep(600)\n")
+    run = suite.run_tests([str(path), "-p", "no:xdist"], 4.0)
+    assert run.exit_status < 0
+    assert run.last_lines
+
+
+LISTING = """<?xml version="1.0"?>
+<testsuites><testsuite>
+<testcase classname="tests.test_a" name="test_x[1]" time="0.5" />
+<testcase classname="tests.test_a" name="test_y" time="0.25">
+<failure message="assert 1 == 2&#10;more">text</failure></testcase>
+<testcase classname="tests.kernels.test_b" name="test_z" time="0"><skipped message="no CUDA device" /></testcase>
+<testcase classname="" name="tests.test_c" time="0">
+<error message="ModuleNotFoundError: hypothesis">text</error></testcase>
+</testsuite></testsuites>"""
+
+
+def test_results_by_file() -> None:
+    files, failures, skips = suite.read_results(LISTING)
+    assert [(f.file, f.passed, f.failed, f.skipped, f.seconds) for f in files] == [
+        ("tests/kernels/test_b.py", 0, 0, 1, 0.0),
+        ("tests/test_a.py", 1, 1, 0, 0.75),
+        ("tests/test_c.py", 0, 1, 0, 0.0),
+    ]
+    assert failures[0] == "tests/test_a.py::test_y: assert 1 == 2"
+    assert "hypothesis" in failures[1]
+    assert skips == {"no CUDA device": 1}
+    assert suite.read_results("") == ([], [], {})
+
+
+def test_kernels_are_compiled_by_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    class Device:
+        def prepare(self, kernel: Any, instance: Any) -> None:
+            asked.append((kernel.stem, instance.expression))
+            if kernel.stem == "adam":
+                raise KernelCompileError(f"NVRTC cannot compile {instance.expression}\nmore")
+
+    class Here:
+        def __init__(self, n: int, mp_context: Any) -> None:
+            self.n = n
+
+        def __enter__(self) -> Here:
+            return self
+
+        def __exit__(self, *arguments: Any) -> None: ...
+
+        def map(self, function: Any, parts: list[Any]) -> Iterator[Any]:
+            assert len(parts) == self.n
+            return map(function, parts)
+
+    monkeypatch.setattr(suite, "CudaDevice", Device)
+    monkeypatch.setattr(suite, "ProcessPoolExecutor", Here)
+    found = suite.compile_all(3)
+    assert found.n_instances == len(asked) == len(set(asked)) == len(list(all_instances()))
+    assert found.failures
+    assert all(failure.startswith("NVRTC cannot compile adam") for failure in found.failures)
+
+
+def test_the_sanitizer_is_run_over_the_kernel_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def run(selection: Any, limit: float, prefix: Any, variables: Any) -> PytestRun:
+        asked.append((list(selection), prefix[:3], variables))
+        return PytestRun("pytest", 0, 1.0, [], [], {}, "ERROR SUMMARY: 0 errors")
+
+    monkeypatch.setattr(sanitizer, "run_tests", run)
+    monkeypatch.setattr(sanitizer, "find", lambda: "/opt/compute-sanitizer")
+    assert len(list(sanitizer.measure(replace(QUICK, select="adam")))) == 2
+    exact = {"FCNN_TEST_EXACT_ALLOCATIONS": "1"}
+    tests = ["-m", "gpu", "tests/kernels", "-k", "adam"]
+    assert asked == [(tests, ["/opt/compute-sanitizer", "--tool", tool], exact) for tool in ("memcheck", "racecheck")]
+
+
+def test_without_the_sanitizer_a_note_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sanitizer, "_PLACES", ())
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    assert list(sanitizer.measure(QUICK)) == [sanitizer.HOW_TO_INSTALL]
+    tool = tmp_path / "bin" / "compute-sanitizer"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    assert sanitizer.find() == str(tool)
+
+
+# The contest, on the CPU: what is emulated cannot be reached from another process
+
+
+def contested() -> list[Any]:
+    settings = Settings(
+        threads=1, rounds=2, round_seconds=1e-3, libraries=("sklearn",), start_together=True, timeout=120
+    )
+    cpu = replace(CEILINGS, device=Ops().describe())
+    contests = [contest.Contest(Net((20, 16, 5)), 32, best_wanted=1e-9, product_share_wanted=2.0)]
+    return list(contest.measure(replace(QUICK, backend="numpy"), contests, settings, ceiling=cpu))
+
+
+def test_the_contest_gives_goals_for_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = contested()
+    assert [type(result) for result in found] == [Ceilings, Goal, CaseResult]
+    goal = found[1]
+    assert (goal.best_wanted, goal.product_ceiling) == (1e-9, 1e9)
+    assert goal.case.job == "train"
+    assert found[2].job == "infer"
+
+
+def test_a_case_that_fails_is_a_note_and_the_next_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = case("float32", "6-5-3", 8)
+
+    def time_case(net: Net, batch: int, jobs: Any, backend: str, settings: Settings, *, ceilings: Any) -> Any:
+        if settings.precision == "bfloat16":
+            raise WorkerError("fcnn_gpu", "out of memory", "traceback")
+        return [measured]
+
+    monkeypatch.setattr("fcnn_gpu.bench.rounds.time_case", time_case)
+    contests = [contest.Contest(NET, 8, "bfloat16"), contest.Contest(NET, 8)]
+    found = list(contest.measure(QUICK, contests, ceiling=CEILINGS))
+    assert found[1:] == [
+        "6-5-3, batch 8, bfloat16: fcnn_gpu: out of memory", CEILINGS, Goal(measured, product_ceiling=1e9)
+    ]  # fmt: skip
+
+
+# The page
+
+
+def outcome(name: str, *results: Any, failure: str = "") -> Outcome:
+    return Outcome(PARTS.get(name, SANITIZER), 1.5, list(results), failure)
+
+
+def case(precision: str, net: str, batch: int, *peers: Timing) -> CaseResult:
+    timings = [Timing("fcnn_gpu", "", [1e-3, 1e-3], 1.0), *peers]
+    device = CEILINGS.device
+    return CaseResult(
+        net, batch, "train", device, precision, 100, 1e6, 1e4, timings, [], [], "launches", "because", 5e-4, 2e-4
+    )
+
+
+def whole_report() -> Report:
+    graph, eager = Timing("PyTorch", "CUDA graph", [1.5e-3] * 2, 1.0), Timing("PyTorch", "fused", [9e-3] * 2, 1.0)
+    jit = Timing("JAX", "jit", [4e-3] * 2, 1.0)
+    small, large = (
+        KernelTiming("adam", "float32", size, "n 5", [1e-6], "graph", 1000.0, 1.3e9, 5e-7, [])
+        for size in ("small", "large")
+    )
+    goal = Goal(case("float32", "784-128-10", 128, graph, eager, jit), 2.0, 6.0)
+    wide = Goal(case("tf32", "784-4096-4096-10", 8192), 1.0, None, 0.75, 1e9)
+    fit = Fit("MNIST", "784-128-10", 128, "float32", 10, 60000, 2.0, [0.5], [0.05], 0.98)
+    return Report(
+        "2026-11-23 12:00",
+        "python benchmarks/gpu_report.py",
+        "NVIDIA H100 80GB HBM3",
+        Plan(),
+        [
+            outcome("environment", Fact("driver", "580")),
+            outcome("tests", Compilation(300, 8, 9.0, []), PytestRun("pytest -m gpu", 0, 9.0, [], [], {"x|y": 2})),
+            outcome("products", CEILINGS, ProductTiming("tf32", "forward", 2, 3, 4, [1e-6], "graph", 1e9, "")),
+            outcome("mnist", fit),
+            outcome("graphs", *(StepTiming("6-5-3", 8, "float32", n, [1e-5], [9e-6], [1e-5]) for n in (0, 8))),
+            outcome("peers", CEILINGS, goal, wide, failure="not done within 9 s"),
+            outcome("kernels", CEILINGS, small, large, "a note"),
+            outcome("crossover"),
+        ],
+        seconds=77.0,
+    )
+
+
+def test_targets() -> None:
+    rows = {row[0].text: [cell.text for cell in row[1:]] for row in targets_table(whole_report().outcomes).rows}
+    assert rows["pytest -m gpu"][-1] == "not met"  # nothing passed
+    best = rows["784-128-10, 128, float32: training against the best peer"]
+    assert best[0] == "≥ 2×"
+    assert best[1].startswith("1.50× (1.50–1.50; PyTorch CUDA graph); without steps captured by hand 4.00× (JAX jit)")
+    assert best[2] == "not met"
+    assert rows["784-128-10, 128, float32: training against PyTorch's eager mode"][2] == "met"
+    assert rows["784-4096-4096-10, 8192, tf32: training against the best peer"] == ["≥ 1×", "—", "not measured"]
+    assert rows["784-4096-4096-10, 8192, tf32: share of a large product's FLOP/s"][1:] == ["100%", "met"]
+    assert rows["full MNIST, 784-128-10, 10 epochs"][-1] == "met"
+    assert rows["passes over large arrays: share of the copy bandwidth"][1].startswith("0 of 1; the least 77%")
+
+
+def test_targets_of_nothing() -> None:
+    assert {row[-1].text for row in targets_table([]).rows} == {"not measured"}
+
+
+def test_the_page_and_the_file() -> None:
+    report = whole_report()
+    page = to_markdown(report)
+    assert page.startswith("# GPU report: NVIDIA H100 80GB HBM3, 2026-11-23\n")
+    for part in PARTS.values():
+        assert f"\n## {part.title}\n" in page
+    assert "Against PyTorch and JAX: ended early, not done within 9 s" in page
+    assert "graph of 8 steps" in page
+    assert "x\\|y" in page
+    data = json.loads(to_json(report))
+    kinds = {result["kind"] for part in data["parts"] for result in part["results"]}
+    assert kinds >= {"Fact", "PytestRun", "Compilation", "ProductTiming", "Fit", "StepTiming", "Goal", "Note"}
