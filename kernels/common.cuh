@@ -80,6 +80,26 @@ template <typename A> __device__ __forceinline__ A block_max(A value) {
     return block_reduce<Maximum>(value, -infinity<A>());
 }
 
+// Whether this block is the last of the grid to come here; it then sees what the others wrote before they came. Every
+// thread of every block must call it, once. *arrived is 0 before the launch and after it. Which block is last differs
+// from launch to launch: what it computes must not depend on that.
+__device__ __forceinline__ bool is_last_block(unsigned int* arrived) {
+    __shared__ bool is_last;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        if (gridDim.x > 1) {
+            __threadfence();
+            is_last = atomicAdd(arrived, 1u) == gridDim.x - 1;
+            __threadfence();
+            if (is_last) atomicExch(arrived, 0u);
+        } else {
+            is_last = true;
+        }
+    }
+    __syncthreads();
+    return is_last;
+}
+
 // 1/√x, and NaN where x has overflowed to infinity: 0 there would hide it behind finite outputs.
 template <typename T> __device__ __forceinline__ T inverse_root(T x) { return sqrt(x) / x; }
 

@@ -75,12 +75,6 @@ __device__ __forceinline__ bool is_idle(const long long* failed_step, const long
 template <typename A, typename B> struct Same { static constexpr bool value = false; };
 template <typename A> struct Same<A, A> { static constexpr bool value = true; };
 
-// min(1, c/(‖g‖ + 10⁻⁶)). A norm that is NaN scales nothing: check_finite stops the step.
-__device__ __forceinline__ double clip_ratio(double max_norm, double norm) {
-    const double ratio = max_norm / (norm + 1e-6);
-    return ratio < 1 ? ratio : 1.0;
-}
-
 // ---- updates ------------------------------------------------------------------------------------------------------
 
 // How an update makes its gradient of the one in the flat buffer: unscaled, penalized, scaled by the clipping of the
@@ -166,9 +160,11 @@ __device__ __forceinline__ void visit_part(long long part, long long part_size, 
         visit(i, load_each<width>(X, i, end), Y != nullptr ? load_each<width>(Y, i, end) : Vector<T, width>{});
 }
 
-// Adds the parts' sums in double, for a grid of one block.
-template <typename A> __device__ double sum_of_parts(long long n_parts, const A* partial) {
+// Σ x, in double, over what this thread takes of a block that adds up all; block_sum then gives the whole. Past the first
+// cache, which does not hold what other blocks have just written.
+template <typename T> __device__ __forceinline__ double thread_sum(long long n, const T* x) {
     double sum = 0;
-    for (long long p = threadIdx.x; p < n_parts; p += blockDim.x) sum += static_cast<double>(partial[p]);
-    return block_sum(sum);
+    #pragma unroll 4
+    for (long long i = threadIdx.x; i < n; i += blockDim.x) sum += static_cast<double>(__ldcg(x + i));
+    return sum;
 }

@@ -1,14 +1,14 @@
 // The penalty Σ λ₁|w| + λ₂w² over the flat buffer, and the gradient of data loss and penalty together.
-//
-// The value in two stages: a block per part of the buffer, then one block that adds the parts' sums in double.
 #include "common.cuh"
 #include "flat_parameters.cuh"
 
+// total = Σ λ₁|w| + λ₂w²: a block per part of the buffer, and the last one adds the parts' sums in double.
 // instances: T in float, double
 template <typename T>
-__global__ void penalty_parts(long long n, long long part_size, long long n_parts, long long n_segments,
-                              const double* __restrict__ segments /* C (n_segments, 4) */,
-                              const T* __restrict__ values /* any (n) */, T* __restrict__ partial /* any (n_parts) */) {
+__global__ void penalty(long long n, long long part_size, long long n_parts, long long n_segments,
+                        const double* __restrict__ segments /* C (n_segments, 4) */,
+                        const T* __restrict__ values /* any (n) */, T* __restrict__ partial /* any (n_parts) */,
+                        unsigned int* __restrict__ arrived /* any (1) */, double* __restrict__ total /* any (1) */) {
     constexpr int width = vector_width<T>;
     for (long long part = blockIdx.x; part < n_parts; part += gridDim.x) {
         SegmentFinder<T> finder(segments, n_segments);
@@ -25,15 +25,8 @@ __global__ void penalty_parts(long long n, long long part_size, long long n_part
         sum = block_sum(sum);
         if (threadIdx.x == 0) partial[part] = sum;
     }
-}
-
-// total = Σ partial; launched with one block
-// instances: T in float, double
-template <typename T>
-__global__ void penalty_total(long long n_parts, const T* __restrict__ partial /* any (n_parts) */,
-                              double* __restrict__ total /* any (1) */) {
-    if (blockIdx.x != 0) return;
-    double sum = sum_of_parts(n_parts, partial);
+    if (!is_last_block(arrived)) return;
+    const double sum = block_sum(thread_sum(n_parts, partial));
     if (threadIdx.x == 0) *total = sum;
 }
 

@@ -179,12 +179,13 @@ template <typename T> T __ldcg(const T* address) { return *address; }
 template <typename T> void __stcs(T* address, T value) { *address = value; }
 template <typename T> void __stcg(T* address, T value) { *address = value; }
 template <typename T> void __stwb(T* address, T value) { *address = value; }
-inline void __threadfence() {}
+inline void __threadfence() { cuda_on_cpu::note_fence(); }
 inline void __threadfence_block() {}
 
 // The threads of the emulation take turns on one CPU thread and are never interrupted: plain updates are atomic.
 namespace cuda_on_cpu {
 template <typename T, typename Update> __attribute__((no_sanitize("thread"))) T updated(T* address, Update update) {
+    note_atomic(address);
     const T old = *address;
     *address = update(old);
     return old;

@@ -1,6 +1,7 @@
 #include "races.hpp"
 
 #include <cstring>
+#include <unordered_map>
 #include <vector>
 
 namespace cuda_on_cpu {
@@ -9,10 +10,64 @@ namespace {
 constexpr unsigned nobody = ~0u;
 constexpr unsigned warp_size = 32;
 
+// A point in one thread's program. Blocks run one after another, so time orders what happens in the whole launch.
+struct Point {
+    Moment moment;
+    uint32_t time;
+};
+constexpr Point never{{nobody, 0, 0, 0, 0}, 0};
+uint32_t last_time = 0;
+Point this_point() { return {now(), ++last_time}; }
+
+// Tickets, by address: how many atomics there were, and which of them came after a fence of their thread (releases).
+struct Release {
+    Point fence;
+    uint64_t atomic;
+};
+struct Ticket {
+    uint64_t n_atomics = 0;
+    std::unordered_map<unsigned, std::vector<Release>> by_block;
+};
+std::unordered_map<uintptr_t, Ticket> tickets;
+// Of the running block: each thread's last fence, its atomics since (address and number), and those before a fence.
+struct Acquisition {
+    uintptr_t address;
+    uint64_t atomic;
+    Point fence;
+};
+unsigned ordered_block = nobody;
+std::unordered_map<unsigned, Point> fences;
+std::unordered_map<unsigned, std::vector<std::pair<uintptr_t, uint64_t>>> unfenced;
+std::vector<Acquisition> acquired;
+
+void enter(unsigned block) {
+    if (block == ordered_block) return;
+    ordered_block = block;
+    fences.clear();
+    unfenced.clear();
+    acquired.clear();
+}
+
+// Whether a ticket orders what a finished block did at `then` before what the running block does at `present`.
+bool ticket_orders(const Point& then, const Moment& present) {
+    enter(present.block);
+    for (const Acquisition& mine : acquired) {
+        if (mine.fence.moment.thread != present.thread && mine.fence.moment.barriers >= present.barriers) continue;
+        const auto& releases = tickets[mine.address].by_block[then.moment.block];
+        for (const Release& release : releases) {
+            const Moment& fence = release.fence.moment;
+            const bool covers = then.time < release.fence.time &&
+                                (fence.thread == then.moment.thread || fence.barriers > then.moment.barriers);
+            if (covers && release.atomic < mine.atomic) return true;
+        }
+    }
+    return false;
+}
+
 // What has happened to one place. Reads are kept as one representative and how far they spread.
 struct History {
-    Moment write{nobody, 0, 0, 0, 0};
-    Moment read{nobody, 0, 0, 0, 0};
+    Point write = never;
+    Point read = never;
     bool read_by_threads = false, read_by_warps = false, read_by_blocks = false;  // by more than one
 };
 
@@ -34,9 +89,11 @@ Watched* find(uintptr_t address) {
 }
 
 // Whether nothing orders an access at `then` before one at `present`, by another thread.
-bool unordered(const Moment& then, const Moment& present, Memory memory, unsigned Moment::* warp_order) {
+bool unordered(const Point& past, const Moment& present, Memory memory, unsigned Moment::* warp_order) {
+    const Moment& then = past.moment;
     if (then.block == nobody || (then.block == present.block && then.thread == present.thread)) return false;
-    if (then.block != present.block) return memory == Memory::global;  // shared memory belongs to one block at a time
+    if (then.block != present.block)  // shared memory belongs to one block at a time
+        return memory == Memory::global && !ticket_orders(past, present);
     if (then.barriers != present.barriers) return false;
     return then.thread / warp_size != present.thread / warp_size || then.*warp_order == present.*warp_order;
 }
@@ -51,11 +108,12 @@ bool unordered(const Moment& then, const Moment& present, Memory memory, unsigne
 
 void on_read(Watched& watched, size_t offset) {
     History& history = watched.history[offset];
-    const Moment present = now();
-    if (watched.memory == Memory::shared && history.write.block != present.block)
+    const Point here = this_point();
+    const Moment& present = here.moment;
+    if (watched.memory == Memory::shared && history.write.moment.block != present.block)
         fail("reads byte %zu of %s, shared memory that nothing has been written to", offset, watched.name);
-    if (unordered(history.write, present, watched.memory, &Moment::warp_barriers)) report("reads", "wrote", history.write, watched, offset);
-    Moment& read = history.read;
+    if (unordered(history.write, present, watched.memory, &Moment::warp_barriers)) report("reads", "wrote", history.write.moment, watched, offset);
+    const Moment& read = history.read.moment;
     const bool same_warp = !history.read_by_warps && read.thread / warp_size == present.thread / warp_size;
     if (read.block != nobody && read.block != present.block) {
         history.read_by_blocks = true;
@@ -68,21 +126,22 @@ void on_read(Watched& watched, size_t offset) {
         history.read_by_threads |= read.thread != present.thread;
         history.read_by_warps |= !same_warp;
     }
-    read = present;
+    history.read = here;
 }
 
 void on_write(Watched& watched, size_t offset) {
     History& history = watched.history[offset];
-    const Moment present = now();
-    if (unordered(history.write, present, watched.memory, &Moment::warp_barriers)) report("writes", "wrote", history.write, watched, offset);
-    const Moment& read = history.read;
-    bool races = unordered(read, present, watched.memory, &Moment::warp_collectives) || (history.read_by_blocks && watched.memory == Memory::global);
+    const Point here = this_point();
+    const Moment& present = here.moment;
+    if (unordered(history.write, present, watched.memory, &Moment::warp_barriers)) report("writes", "wrote", history.write.moment, watched, offset);
+    const Moment& read = history.read.moment;
+    bool races = unordered(history.read, present, watched.memory, &Moment::warp_collectives) || (history.read_by_blocks && watched.memory == Memory::global);
     if (read.block == present.block && read.barriers == present.barriers) {
         const bool same_warp = !history.read_by_warps && read.thread / warp_size == present.thread / warp_size;
         races |= history.read_by_threads && !(same_warp && read.warp_collectives != present.warp_collectives);
     }
     if (races) report("writes", "read", read, watched, offset);
-    history.write = present;
+    history.write = here;
 }
 
 template <void (*note)(Watched&, size_t)> void access(const void* address, size_t bytes) {
@@ -104,6 +163,28 @@ void watch(const char* name, const void* begin, size_t bytes, Memory memory) {
 void forget_all() {
     all_watched.clear();
     last = nullptr;
+    tickets.clear();
+    enter(nobody);
+}
+
+void note_fence() {
+    if (!is_running()) return;
+    const Point here = this_point();
+    enter(here.moment.block);
+    for (const auto& [address, atomic] : unfenced[here.moment.thread]) acquired.push_back({address, atomic, here});
+    unfenced[here.moment.thread].clear();
+    fences.insert_or_assign(here.moment.thread, here);
+}
+
+void note_atomic(const void* address) {
+    if (!is_running()) return;
+    const Moment present = now();
+    enter(present.block);
+    Ticket& ticket = tickets[reinterpret_cast<uintptr_t>(address)];
+    const uint64_t number = ticket.n_atomics++;
+    if (const auto fence = fences.find(present.thread); fence != fences.end())
+        ticket.by_block[present.block].push_back({fence->second, number});
+    unfenced[present.thread].push_back({reinterpret_cast<uintptr_t>(address), number});
 }
 
 }  // namespace cuda_on_cpu

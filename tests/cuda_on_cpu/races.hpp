@@ -5,7 +5,10 @@
 // Two accesses of one place, one of them a write, race unless a barrier lies between them (in one block) or a __syncwarp
 // of the full warp (in one warp). A read comes before a write that follows a full shuffle or vote of the warp, too: what was
 // read has arrived before it can be exchanged. But a write is not visible after a shuffle: that takes a __syncwarp.
-// Between two blocks of a launch nothing lies. Atomics are not looked at.
+// Between two blocks of a launch nothing lies but a ticket: what a block did before a thread's __threadfence and its
+// atomic on some address comes before what another block does after an atomic on that address and a __threadfence. In
+// either block the other threads take part through a barrier before the fence, or after it. Atomics themselves are not
+// looked at.
 #pragma once
 
 #include "scheduler.hpp"

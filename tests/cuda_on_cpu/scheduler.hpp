@@ -28,6 +28,10 @@ uint64_t warp_collective(Collective kind, unsigned mask, uint64_t value, int ope
 // The address on the device, up to multiples of 256, of what lies at `host`.
 uint64_t device_address(const void* host);
 
+// What orders accesses of different blocks (races.hpp).
+void note_fence();
+void note_atomic(const void* address);
+
 // Ends the launch with an error that names the running thread. Does not return.
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 

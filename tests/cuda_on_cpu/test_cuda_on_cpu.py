@@ -278,6 +278,47 @@ def test_views_that_overlap_share_memory() -> None:
     assert whole.tolist() == [2, 1, 2, 3]
 
 
+LAST_BLOCK = """
+__global__ void last_block(int* part /* any (_) */, int* total /* any (_) */, unsigned* arrived /* any (_) */) {
+    __shared__ bool is_last;
+    if (threadIdx.x % 16 == 0) part[2 * blockIdx.x + threadIdx.x / 16] = blockIdx.x;
+    BEFORE
+    if (threadIdx.x == 0) {
+        RELEASE
+        is_last = atomicAdd(arrived, 1u) == gridDim.x - 1;
+        ACQUIRE
+    }
+    AFTER
+    if (is_last && threadIdx.x == 7)
+        for (unsigned b = 0; b < 2 * gridDim.x; ++b) total[0] += part[b];
+}"""
+"""The last block adds what all have written: in order only with both fences and both barriers."""
+
+
+def last_block(missing: str = "") -> str:
+    """The kernel, without one of its four steps."""
+    fence, barrier = "__threadfence();", "__syncthreads();"
+    text = LAST_BLOCK
+    for step, code in {"BEFORE": barrier, "RELEASE": fence, "ACQUIRE": fence, "AFTER": barrier}.items():
+        text = text.replace(step, "" if step == missing else code)
+    return text
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_a_ticket_orders_blocks(seed: int) -> None:
+    part, total, arrived = np.zeros(1024, np.int32), np.zeros(1, np.int32), np.zeros(1, np.uint32)
+    run(last_block(), [part, total, arrived], grid=9, seed=seed, check_races=True)
+    assert total.tolist() == [2 * 36]
+
+
+@pytest.mark.parametrize("missing", ["BEFORE", "RELEASE", "ACQUIRE", "AFTER"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_ticket_without_one_of_its_fences_and_barriers_orders_nothing(missing: str, seed: int) -> None:
+    part, total, arrived = np.zeros(1024, np.int32), np.zeros(1, np.int32), np.zeros(1, np.uint32)
+    with pytest.raises(KernelFault, match=r"(part, which thread \d+ of block \d|of is_last)"):
+        run(last_block(missing), [part, total, arrived], grid=9, seed=seed, check_races=True)
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize(
     ("text", "grid", "message"),

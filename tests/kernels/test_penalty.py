@@ -1,4 +1,4 @@
-"""penalty.cu: the penalty's value in two stages, and the penalized gradient."""
+"""penalty.cu: the penalty's value, summed in parts, and the penalized gradient."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .helpers import BLOCKS, FLOATS, assert_rounded, poisoned
 
 def check_value(launcher: Launcher, case: FlatCase, part: int) -> None:
     n_parts = -(-case.n // part)
-    partial, total = poisoned(n_parts, case.dtype), poisoned(1, np.float64)
-    arguments = [case.n, part, n_parts, case.n_segments, case.segments, case.values, partial]
-    launcher.launch("penalty", "penalty_parts", (case.dtype,), arguments, blocks=n_parts)
-    launcher.launch("penalty", "penalty_total", (case.dtype,), [n_parts, partial, total], blocks=1)
+    partial, arrived, total = poisoned(n_parts, case.dtype), np.zeros(1, np.uint32), poisoned(1, np.float64)
+    arguments = [case.n, part, n_parts, case.n_segments, case.segments, case.values, partial, arrived, total]
+    launcher.launch("penalty", "penalty", (case.dtype,), arguments, blocks=n_parts)
+    assert arrived.tolist() == [0]
     w = case.values.astype(np.float64)
     expected = np.sum(case.per_parameter(1) * np.abs(w) + case.per_parameter(2) * w**2)
     np.testing.assert_allclose(total, [expected], rtol=64 * np.finfo(case.dtype).eps)
@@ -60,7 +60,8 @@ def test_a_weight_that_is_nan_shows_in_its_gradient(launcher: Launcher) -> None:
 
 
 def test_a_weight_without_penalty_adds_nothing_even_if_infinite(launcher: Launcher) -> None:
-    values, partial = np.array([np.inf, np.nan, 2.0]), poisoned(1, np.float64)
+    values, partial, total = np.array([np.inf, np.nan, 2.0]), poisoned(1, np.float64), poisoned(1, np.float64)
     segments = np.array([[2.0, 0.0, 0.0, 0.0], [3.0, 0.5, 0.25, 0.0]])
-    launcher.launch("penalty", "penalty_parts", (np.float64,), [3, 3, 1, 2, segments, values, partial], blocks=1)
-    assert partial.tolist() == [2.0]
+    arguments = [3, 3, 1, 2, segments, values, partial, np.zeros(1, np.uint32), total]
+    launcher.launch("penalty", "penalty", (np.float64,), arguments, blocks=1)
+    assert total.tolist() == [2.0]

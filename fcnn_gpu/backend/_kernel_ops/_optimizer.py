@@ -13,9 +13,12 @@ from ..._types import Array
 from .._ops import LARGEST_LOSS_SCALE, SMALLEST_LOSS_SCALE, FlatParameters, Segment, StepControl
 from ._device import WARP, DeviceOps, vector_threads
 
+_ONE_PART = 16_384
+_ONE_PARTS_BLOCK = 1024
 _PARAMETERS_PER_PART = 4096
 _PARTS = 1024
-"""Sums over parameters run in parts of at least 4096, at most about 1024 parts, whatever the device."""
+"""Sums over up to 16384 parameters are one large block's; others run in parts of at least 4096, at most 1024 parts.
+That depends on the network alone: a sum has the same bits on every device."""
 
 _COUNTERS = 4
 """Counters that the kernel finish_step takes."""
@@ -29,17 +32,17 @@ class OptimizerKernels(DeviceOps):
     # Penalties, clipping and the health of a step
 
     def penalty(self, flat: FlatParameters, total: Array) -> None:
-        n, part, n_parts = self._parts(flat)
+        n, part, n_parts = _parts(flat)
         dtype = flat.values.dtype
         partial = self.scratch("penalties", n_parts, dtype)
         self._launcher.launch(
             "penalty",
-            "penalty_parts",
+            "penalty",
             (dtype,),
-            [n, part, n_parts, *self._segments(flat), flat.values, partial],
+            [n, part, n_parts, *self._segments(flat), flat.values, partial, self._arrived(), total],
             blocks=n_parts,
+            block=_block(n_parts),
         )
-        self._launcher.launch("penalty", "penalty_total", (dtype,), [n_parts, partial, total], blocks=1)
 
     def penalized_gradient(self, flat: FlatParameters, out: Array, loss_scale: Array | None = None) -> None:
         n, dtype = flat.values.size, flat.values.dtype
@@ -52,44 +55,13 @@ class OptimizerKernels(DeviceOps):
         )
 
     def gradient_clip(self, flat: FlatParameters, control: StepControl) -> None:
-        if control.max_norm is None:
-            return
-        n_parts, _, partial = self._squares(flat, control)
-        self._launcher.launch(
-            "gradient_clip",
-            "clip_scale",
-            (partial.dtype,),
-            [n_parts, control.max_norm, partial, control.clip_scale],
-            blocks=1,
-        )
+        if control.max_norm is not None:
+            self._check(None, flat, control, None)
 
     def check_finite(
         self, losses: Array, flat: FlatParameters, control: StepControl, total: Array | None = None
     ) -> None:
-        n_parts, bare, partial = self._squares(flat, control)
-        clips = control.max_norm is not None
-        scaling = control.loss_scaling
-        self._launcher.launch(
-            "check_finite",
-            "check_finite",
-            (bare.dtype,),
-            [
-                losses.size,
-                n_parts,
-                control.max_norm if clips else math.inf,
-                SMALLEST_LOSS_SCALE,
-                losses,
-                bare,
-                partial if clips else None,
-                control.step,
-                control.loss_scale,
-                control.failed_step,
-                None if scaling is None else scaling.skip,
-                control.clip_scale if clips else None,
-                total,
-            ],
-            blocks=1,
-        )
+        self._check(losses, flat, control, total)
 
     def finish_step(self, control: StepControl, counters: Sequence[tuple[Array, int]] = ()) -> None:
         scaling = control.loss_scaling
@@ -170,28 +142,49 @@ class OptimizerKernels(DeviceOps):
         rows = [(float(s.stop), s.l1, s.l2, float(s.decays)) for s in segments]
         return self._runtime.to_device(np.array(rows, np.float64).reshape(-1, 4))
 
-    def _parts(self, flat: FlatParameters) -> tuple[int, int, int]:
-        """(parameters, parameters per part, parts)"""
-        n = flat.values.size
-        part = max(_PARAMETERS_PER_PART, -(-n // (_PARTS * WARP)) * WARP)  # every part begins at a whole vector
-        return n, part, max(1, -(-n // part))
+    def _arrived(self) -> Array:
+        """Counts the blocks of a launch that have come to its end (common.cuh); 0 between launches."""
+        found: Array | None = self._per_thread.__dict__.get("arrived")
+        if found is None:
+            found = self._per_thread.arrived = self.zeros(1, np.uint32)
+        return found
 
-    def _squares(self, flat: FlatParameters, control: StepControl) -> tuple[int, Array, Array]:
-        """(parts, Σ g² of each, the same of the penalized gradient), g without the loss scale."""
-        n, part, n_parts = self._parts(flat)
-        dtype = flat.values.dtype
-        penalized = control.max_norm is not None and flat.penalized
-        bare = self.scratch("squares", n_parts, dtype)
-        partial = self.scratch("penalized squares", n_parts, dtype) if penalized else None
-        segments = self._segments(flat) if penalized else [0, None]
+    def _check(self, losses: Array | None, flat: FlatParameters, control: StepControl, total: Array | None) -> None:
+        """Without losses, the clip scale alone."""
+        n, part, n_parts = _parts(flat)
+        dtype, max_norm, scaling = flat.values.dtype, control.max_norm, control.loss_scaling
+        penalized = max_norm is not None and flat.penalized
+        n_segments, table = self._segments(flat) if penalized else (0, None)
+        judged = losses is not None
         self._launcher.launch(
-            "gradient_clip",
-            "square_parts",
+            "check_finite",
+            "check_finite",
             (dtype, penalized),
-            [n, part, n_parts, *segments, control.loss_scale, flat.values, flat.gradients, bare, partial],
+            [
+                n,
+                part,
+                n_parts,
+                n_segments,
+                0 if losses is None else losses.size,
+                math.inf if max_norm is None else max_norm,
+                SMALLEST_LOSS_SCALE,
+                table,
+                control.loss_scale,
+                control.step,
+                losses,
+                flat.values,
+                flat.gradients,
+                self.scratch("squares", n_parts, dtype),
+                self.scratch("penalized squares", n_parts, dtype) if penalized else None,
+                self._arrived(),
+                control.failed_step if judged else None,
+                scaling.skip if judged and scaling is not None else None,
+                None if max_norm is None else control.clip_scale,
+                total,
+            ],
             blocks=n_parts,
+            block=_block(n_parts),
         )
-        return n_parts, bare, bare if partial is None else partial
 
     def _update(
         self,
@@ -230,6 +223,20 @@ class OptimizerKernels(DeviceOps):
             ],
             threads=vector_threads(flat.values.size, dtype),
         )
+
+
+def _parts(flat: FlatParameters) -> tuple[int, int, int]:
+    """(parameters, parameters per part, parts)"""
+    n = flat.values.size
+    if n <= _ONE_PART:
+        return n, _ONE_PART, 1
+    part = max(_PARAMETERS_PER_PART, -(-n // (_PARTS * WARP)) * WARP)  # every part begins at a whole vector
+    return n, part, -(-n // part)
+
+
+def _block(n_parts: int) -> int | None:
+    """Threads of each block of a sum in parts; None for the launcher's number."""
+    return _ONE_PARTS_BLOCK if n_parts == 1 else None
 
 
 def _log(beta: float) -> float:
