@@ -1,114 +1,342 @@
 // Batch normalization: over the samples of each unit.
 //     μ = mean_j x_j, σ² = mean_j (x_j − μ)², x̂ = (x − μ)/√(σ² + ε), out = γ x̂ + β;
 //     running ← (1 − momentum)·running + momentum·(μ, σ²·m/(m − 1)), m the batch size;
-//     dX = γ/√(σ² + ε) · (dY − (dβ + x̂ dγ)/m), dγ and dβ from affine_gradient.cu.
-// Sources: Ioffe & Szegedy (2015), algorithm 1 and section 3; Chan, Golub & LeVeque (1983), "Algorithms for computing
-// the sample variance", eq. 1.5a-b: means and squared deviations of parts combine without cancellation.
+//     dβ = Σ_j dy_j, dγ = Σ_j dy_j x̂_j, dX = γ/√(σ² + ε) · (dY − (dβ + x̂ dγ)/m).
+// Sources: Ioffe & Szegedy (2015), algorithm 1 and section 3; moments.cuh for the variance.
 //
-// Statistics in two stages: a block per 32 units and chunk of samples finds the chunk's mean and, with that, its sum of
-// squared deviations (unit_tile.cuh); one thread per unit then combines the chunks. All else: one thread per element.
+// All work in tiles of 128 neighbouring bytes of several samples (vector_tile.cuh), so that what belongs to a unit is read
+// once per thread. A batch of up to 256 samples is held in registers by one block per tile: the kernels `_held` read X,
+// or dY and x̂, once and are one launch each. Of a larger batch, a block per tile and chunk of samples finds the chunk's
+// moments, a block per 32 units combines the chunks, and a second pass normalizes; backward likewise, with the sums of
+// affine_gradient.cu.
 #include "common.cuh"
-#include "unit_index.cuh"
+#include "moments.cuh"
 #include "unit_tile.cuh"
+#include "vector_tile.cuh"
+
+// ---- the units of a tile --------------------------------------------------------------------------------------------
+
+// per_unit[i] for the thread's units i, and 0 for those outside.
+template <typename T, typename A>
+__device__ __forceinline__ Vector<A, Tile<T>::width> load_units(const Tile<T>& tile, const A* per_unit) {
+    Vector<A, Tile<T>::width> values;
+    #pragma unroll
+    for (int k = 0; k < Tile<T>::width; ++k) values[k] = k < tile.count ? per_unit[tile.unit + k] : A(0);
+    return values;
+}
+
+// Writes 1/√(σ² + ε) of one unit and moves its running statistics.
+template <typename A>
+__device__ __forceinline__ void write_statistics(long long unit, A m, A eps, A momentum, A mean, A square, A* inv_std,
+                                                 A* running_mean, A* running_var) {
+    const A variance = square / m;
+    inv_std[unit] = inverse_root(variance + eps);
+    running_mean[unit] = (1 - momentum) * running_mean[unit] + momentum * mean;
+    running_var[unit] = (1 - momentum) * running_var[unit] + momentum * (m > 1 ? m / (m - 1) : A(1)) * variance;
+}
+
+// ---- a batch that is held in registers -------------------------------------------------------------------------------
+
+// The SAMPLES vectors of x that a thread of a block holds of a tile that is the whole batch.
+template <typename T, int SAMPLES, bool VECTORS> struct HeldBatch {
+    static constexpr int width = Tile<T>::width;
+    const Tile<T>& tile;
+
+    __device__ __forceinline__ long long sample(int s) const {
+        return threadIdx.x / TILE_LANES + static_cast<long long>(s) * (blockDim.x / TILE_LANES);
+    }
+    __device__ __forceinline__ bool has(int s) const { return tile.count > 0 && sample(s) < tile.end; }
+    __device__ __forceinline__ TilePlace<width, 1, VECTORS> place(int s) const {
+        return {sample(s) * tile.n + tile.unit, 0, tile.count};
+    }
+    // Zeros where there is no sample.
+    __device__ __forceinline__ void load(const T* x, Vector<T, width> (&held)[SAMPLES]) const {
+        #pragma unroll
+        for (int s = 0; s < SAMPLES; ++s) {
+            held[s] = Vector<T, width>{};
+            if (has(s)) held[s] = place(s).load(x);
+        }
+    }
+};
+
+// Calls body(held_batch) for each tile of the calling block.
+template <typename T, int SAMPLES, bool VECTORS, typename Body>
+__device__ __forceinline__ void for_each_held_tile(long long n, long long batch, Body body) {
+    for (long long item = blockIdx.x; item < count_tiles<T>(n, 1); item += gridDim.x) {
+        const Tile<T> tile(item, n, batch, batch);
+        body(HeldBatch<T, SAMPLES, VECTORS>{tile});
+    }
+}
+template <typename T, int SAMPLES, typename Body>
+__device__ __forceinline__ void for_each_held_tile(long long n, long long batch, bool aligned, Body body) {
+    if (aligned && n % Tile<T>::width == 0) for_each_held_tile<T, SAMPLES, true>(n, batch, body);
+    else for_each_held_tile<T, SAMPLES, false>(n, batch, body);
+}
+
+// at most 32·SAMPLES samples
+// instances: T in float, double, __half, __nv_bfloat16; SAMPLES in 2, 4, 8
+// block: 256
+template <typename T, int SAMPLES>
+__global__ void batch_norm_forward_held(long long n, long long batch, Accumulator<T> eps, Accumulator<T> momentum,
+                                        const T* __restrict__ X /* F (n, batch) */,
+                                        const Accumulator<T>* __restrict__ gamma /* any (n) */,
+                                        const Accumulator<T>* __restrict__ beta /* any (n) */,
+                                        Accumulator<T>* __restrict__ inv_std /* any (n) */,
+                                        Accumulator<T>* __restrict__ running_mean /* any (n) */,
+                                        Accumulator<T>* __restrict__ running_var /* any (n) */,
+                                        T* __restrict__ x_hat /* F (n, batch) */, T* __restrict__ out /* F (n, batch) */) {
+    using A = Accumulator<T>;
+    constexpr int width = Tile<T>::width;
+    const A m = static_cast<A>(batch);
+    for_each_held_tile<T, SAMPLES>(n, batch, is_aligned<width>(X, x_hat, out), [&](auto held) {
+        Vector<T, width> x[SAMPLES];
+        held.load(X, x);
+        const auto g = load_units(held.tile, gamma), b = load_units(held.tile, beta);
+        Vector<A, width> mean = {}, square = {};
+        #pragma unroll
+        for (int s = 0; s < SAMPLES; ++s)
+            #pragma unroll
+            for (int k = 0; k < width; ++k) mean[k] += to_accumulator(x[s][k]);
+        sum_over_rows(mean);
+        #pragma unroll
+        for (int k = 0; k < width; ++k) mean[k] /= m;
+        #pragma unroll
+        for (int s = 0; s < SAMPLES; ++s)
+            if (held.has(s)) {
+                #pragma unroll
+                for (int k = 0; k < width; ++k) {
+                    const A deviation = to_accumulator(x[s][k]) - mean[k];
+                    square[k] += deviation * deviation;
+                }
+            }
+        sum_over_rows(square);
+        Vector<A, width> factor = {};
+        #pragma unroll
+        for (int k = 0; k < width; ++k) factor[k] = inverse_root(square[k] / m + eps);
+        if (threadIdx.x < TILE_LANES) {
+            #pragma unroll
+            for (int k = 0; k < width; ++k)
+                if (k < held.tile.count)
+                    write_statistics(held.tile.unit + k, m, eps, momentum, mean[k], square[k], inv_std, running_mean,
+                                     running_var);
+        }
+        #pragma unroll
+        for (int s = 0; s < SAMPLES; ++s)
+            if (held.has(s)) {
+                Vector<T, width> y;
+                #pragma unroll
+                for (int k = 0; k < width; ++k) {
+                    const A h = (to_accumulator(x[s][k]) - mean[k]) * factor[k];
+                    x[s][k] = from_accumulator<T>(h);
+                    y[k] = from_accumulator<T>(h * g[k] + b[k]);
+                }
+                held.place(s).store(x_hat, x[s]);
+                held.place(s).store(out, y);
+            }
+    });
+}
+
+// at most 32·SAMPLES samples; dX may be dY
+// instances: T in float, double, __half, __nv_bfloat16; SAMPLES in 2, 4, 8
+// block: 256
+template <typename T, int SAMPLES>
+__global__ void batch_norm_backward_held(long long n, long long batch, const T* dY /* F (n, batch) */,
+                                         const Accumulator<T>* __restrict__ gamma /* any (n) */,
+                                         const T* __restrict__ x_hat /* F (n, batch) */,
+                                         const Accumulator<T>* __restrict__ inv_std /* any (n) */,
+                                         Accumulator<T>* __restrict__ dgamma /* any (n) */,
+                                         Accumulator<T>* __restrict__ dbeta /* any (n) */, T* dX /* F (n, batch) */) {
+    using A = Accumulator<T>;
+    constexpr int width = Tile<T>::width;
+    const A per_sample = A(1) / static_cast<A>(batch);
+    for_each_held_tile<T, SAMPLES>(n, batch, is_aligned<width>(dY, x_hat, dX), [&](auto held) {
+        const Tile<T>& tile = held.tile;
+        Vector<T, width> dy[SAMPLES], h[SAMPLES];
+        held.load(dY, dy);
+        held.load(x_hat, h);
+        const auto g = load_units(tile, gamma), s_inv = load_units(tile, inv_std);
+        Vector<A, width> slope = {}, offset = {};
+        #pragma unroll
+        for (int s = 0; s < SAMPLES; ++s)
+            #pragma unroll
+            for (int k = 0; k < width; ++k) {
+                slope[k] += to_accumulator(dy[s][k]) * to_accumulator(h[s][k]);
+                offset[k] += to_accumulator(dy[s][k]);
+            }
+        sum_over_rows(slope);
+        sum_over_rows(offset);
+        tile.store(slope, dgamma);
+        tile.store(offset, dbeta);
+        #pragma unroll
+        for (int s = 0; s < SAMPLES; ++s)
+            if (held.has(s)) {
+                #pragma unroll
+                for (int k = 0; k < width; ++k) {
+                    const A average = (offset[k] + to_accumulator(h[s][k]) * slope[k]) * per_sample;
+                    dy[s][k] = from_accumulator<T>(g[k] * s_inv[k] * (to_accumulator(dy[s][k]) - average));
+                }
+                held.place(s).store(dX, dy[s]);
+            }
+    });
+}
+
+// ---- a batch in chunks ----------------------------------------------------------------------------------------------
 
 // instances: T in float, double, __half, __nv_bfloat16
+// block: at most 512
 template <typename T>
 __global__ void batch_norm_chunks(long long n, long long batch, long long chunk_size, long long n_chunks,
                                   const T* __restrict__ X /* F (n, batch) */,
                                   Accumulator<T>* __restrict__ chunk_mean /* any (n*n_chunks) */,
                                   Accumulator<T>* __restrict__ chunk_square /* any (n*n_chunks) */) {
     using A = Accumulator<T>;
-    for (long long item = blockIdx.x; item < count_unit_tiles(n, n_chunks); item += gridDim.x) {
-        const UnitTile tile(item, n, batch, chunk_size);
-        A sum = 0;
-        for (long long j = tile.first; j < tile.end; j += tile.step) sum += to_accumulator(X[j * n + tile.unit]);
-        const A mean = sum_over_warps(sum) / static_cast<A>(tile.end - tile.begin);
-        A square = 0;
-        for (long long j = tile.first; j < tile.end; j += tile.step) {
-            const A deviation = to_accumulator(X[j * n + tile.unit]) - mean;
-            square += deviation * deviation;
+    constexpr int width = Tile<T>::width;
+    for (long long item = blockIdx.x; item < count_tiles<T>(n, n_chunks); item += gridDim.x) {
+        const Tile<T> tile(item, n, batch, chunk_size);
+        UnitMoments<A, width> moments;
+        tile.template for_each_sample<2>(is_aligned<width>(X), [&](auto place) { moments.add(place.load(X)); });
+        const A samples = static_cast<A>(tile.end - tile.begin);
+        Vector<A, width> mean, square;
+        #pragma unroll
+        for (int k = 0; k < width; ++k) mean[k] = moments.mean[k] * (moments.count / samples);
+        sum_over_rows(mean);
+        #pragma unroll
+        for (int k = 0; k < width; ++k) {
+            const A difference = moments.mean[k] - mean[k];
+            square[k] = moments.square[k] + difference * difference * moments.count;
         }
-        square = sum_over_warps(square);
-        if (threadIdx.x < TILE_UNITS && tile.unit < n) {
-            chunk_mean[tile.chunk * n + tile.unit] = mean;
-            chunk_square[tile.chunk * n + tile.unit] = square;
-        }
+        sum_over_rows(square);
+        tile.store(mean, chunk_mean);
+        tile.store(square, chunk_square);
     }
 }
 
-// instances: T in float, double
-template <typename T>
-__global__ void batch_norm_statistics(long long n, long long batch, long long chunk_size, long long n_chunks, T eps,
-                                      T momentum, const T* __restrict__ chunk_mean /* any (n*n_chunks) */,
-                                      const T* __restrict__ chunk_square /* any (n*n_chunks) */,
-                                      T* __restrict__ mean /* any (n) */, T* __restrict__ inv_std /* any (n) */,
-                                      T* __restrict__ running_mean /* any (n) */,
-                                      T* __restrict__ running_var /* any (n) */) {
-    T m = static_cast<T>(batch);
-    T unbiased = batch > 1 ? m / (m - 1) : T(1);
-    for (long long i = first_index(); i < n; i += index_stride()) {
-        T average = chunk_mean[i], square = chunk_square[i];
-        for (long long c = 1; c < n_chunks; ++c) {
-            T before = static_cast<T>(c * chunk_size);
-            T after = static_cast<T>((c + 1) * chunk_size < batch ? (c + 1) * chunk_size : batch);
-            T difference = chunk_mean[c * n + i] - average;
-            average += difference * ((after - before) / after);
-            square += chunk_square[c * n + i] + difference * difference * (before * ((after - before) / after));
+// The mean of all chunks first, then the deviations from it: a block per 32 units, its warps share out the chunks.
+// instances: A in float, double
+template <typename A>
+__global__ void batch_norm_statistics(long long n, long long batch, long long chunk_size, long long n_chunks, A eps,
+                                      A momentum, const A* __restrict__ chunk_mean /* any (n*n_chunks) */,
+                                      const A* __restrict__ chunk_square /* any (n*n_chunks) */,
+                                      A* __restrict__ mean /* any (n) */, A* __restrict__ inv_std /* any (n) */,
+                                      A* __restrict__ running_mean /* any (n) */,
+                                      A* __restrict__ running_var /* any (n) */) {
+    const A m = static_cast<A>(batch);
+    const auto size_of = [&](long long c) {
+        return static_cast<A>((c + 1) * chunk_size < batch ? chunk_size : batch - c * chunk_size);
+    };
+    for (long long tile = blockIdx.x; tile < count_unit_tiles(n, 1); tile += gridDim.x) {
+        const long long unit = tile * TILE_UNITS + threadIdx.x % 32, end = unit < n ? n_chunks : 0;
+        const long long first = threadIdx.x / 32, step = blockDim.x / 32;
+        A average = 0, square = 0;
+        #pragma unroll 4
+        for (long long c = first; c < end; c += step) average += chunk_mean[c * n + unit] * (size_of(c) / m);
+        average = sum_over_warps(average);
+        #pragma unroll 4
+        for (long long c = first; c < end; c += step) {
+            const A difference = chunk_mean[c * n + unit] - average;
+            square += chunk_square[c * n + unit] + difference * difference * size_of(c);
         }
-        T variance = square / m;
-        mean[i] = average;
-        inv_std[i] = inverse_root(variance + eps);
-        running_mean[i] = (1 - momentum) * running_mean[i] + momentum * average;
-        running_var[i] = (1 - momentum) * running_var[i] + momentum * unbiased * variance;
+        square = sum_over_warps(square);
+        if (threadIdx.x < TILE_UNITS && unit < n) {
+            mean[unit] = average;
+            write_statistics(unit, m, eps, momentum, average, square, inv_std, running_mean, running_var);
+        }
     }
 }
 
 // instances: T in float, double, __half, __nv_bfloat16
+// block: at most 512
 template <typename T>
-__global__ void batch_norm_normalize(long long n, long long batch, const T* __restrict__ X /* F (n, batch) */,
+__global__ void batch_norm_normalize(long long n, long long batch, long long chunk_size, long long n_chunks,
+                                     const T* __restrict__ X /* F (n, batch) */,
                                      const Accumulator<T>* __restrict__ gamma /* any (n) */,
                                      const Accumulator<T>* __restrict__ beta /* any (n) */,
                                      const Accumulator<T>* __restrict__ mean /* any (n) */,
                                      const Accumulator<T>* __restrict__ inv_std /* any (n) */,
                                      T* __restrict__ x_hat /* F (n, batch) */, T* __restrict__ out /* F (n, batch) */) {
-    UnitIndex index(n);
-    for (long long i = first_index(); i < n * batch; i += index_stride(), index.advance()) {
-        const Accumulator<T> h = (to_accumulator(X[i]) - mean[index.unit]) * inv_std[index.unit];
-        x_hat[i] = from_accumulator<T>(h);
-        out[i] = from_accumulator<T>(h * gamma[index.unit] + beta[index.unit]);
+    using A = Accumulator<T>;
+    constexpr int width = Tile<T>::width;
+    const bool aligned = is_aligned<width>(X, x_hat, out);
+    for (long long item = blockIdx.x; item < count_tiles<T>(n, n_chunks); item += gridDim.x) {
+        const Tile<T> tile(item, n, batch, chunk_size);
+        const auto g = load_units(tile, gamma), b = load_units(tile, beta);
+        const auto average = load_units(tile, mean), factor = load_units(tile, inv_std);
+        tile.for_each_sample(aligned, [&](auto place) {
+            auto h = place.load(X), y = h;
+            #pragma unroll
+            for (int k = 0; k < place.size; ++k) {
+                const A normal = (to_accumulator(h[k]) - average[k % width]) * factor[k % width];
+                h[k] = from_accumulator<T>(normal);
+                y[k] = from_accumulator<T>(normal * g[k % width] + b[k % width]);
+            }
+            place.store(x_hat, h);
+            place.store(out, y);
+        });
     }
 }
 
-// out may be X
+// out = γ (x − running mean)/√(running variance + ε) + β; out may be X
 // instances: T in float, double, __half, __nv_bfloat16
+// block: at most 512
 template <typename T>
-__global__ void batch_norm_inference(long long n, long long batch, Accumulator<T> eps, const T* X /* F (n, batch) */,
+__global__ void batch_norm_inference(long long n, long long batch, long long chunk_size, long long n_chunks,
+                                     Accumulator<T> eps, const T* X /* F (n, batch) */,
                                      const Accumulator<T>* __restrict__ gamma /* any (n) */,
                                      const Accumulator<T>* __restrict__ beta /* any (n) */,
                                      const Accumulator<T>* __restrict__ running_mean /* any (n) */,
                                      const Accumulator<T>* __restrict__ running_var /* any (n) */,
                                      T* out /* F (n, batch) */) {
-    UnitIndex index(n);
-    for (long long i = first_index(); i < n * batch; i += index_stride(), index.advance()) {
-        const Accumulator<T> scale = gamma[index.unit] * inverse_root(running_var[index.unit] + eps);
-        out[i] = from_accumulator<T>((to_accumulator(X[i]) - running_mean[index.unit]) * scale + beta[index.unit]);
+    using A = Accumulator<T>;
+    constexpr int width = Tile<T>::width;
+    const bool aligned = is_aligned<width>(X, out);
+    for (long long item = blockIdx.x; item < count_tiles<T>(n, n_chunks); item += gridDim.x) {
+        const Tile<T> tile(item, n, batch, chunk_size);
+        const auto g = load_units(tile, gamma), b = load_units(tile, beta);
+        const auto mean = load_units(tile, running_mean), variance = load_units(tile, running_var);
+        Vector<A, width> scale;
+        #pragma unroll
+        for (int k = 0; k < width; ++k) scale[k] = g[k] * inverse_root(variance[k] + eps);
+        tile.for_each_sample(aligned, [&](auto place) {
+            auto x = place.load(X);
+            #pragma unroll
+            for (int k = 0; k < place.size; ++k) {
+                const A centred = to_accumulator(x[k]) - mean[k % width];
+                x[k] = from_accumulator<T>(centred * scale[k % width] + b[k % width]);
+            }
+            place.store(out, x);
+        });
     }
 }
 
-// dX may be dY
+// dX may be dY; dγ and dβ are affine_gradient.cu's
 // instances: T in float, double, __half, __nv_bfloat16
+// block: at most 512
 template <typename T>
-__global__ void batch_norm_backward(long long n, long long batch, const T* dY /* F (n, batch) */,
+__global__ void batch_norm_backward(long long n, long long batch, long long chunk_size, long long n_chunks,
+                                    const T* dY /* F (n, batch) */,
                                     const Accumulator<T>* __restrict__ gamma /* any (n) */,
                                     const T* __restrict__ x_hat /* F (n, batch) */,
                                     const Accumulator<T>* __restrict__ inv_std /* any (n) */,
                                     const Accumulator<T>* __restrict__ dgamma /* any (n) */,
                                     const Accumulator<T>* __restrict__ dbeta /* any (n) */, T* dX /* F (n, batch) */) {
     using A = Accumulator<T>;
+    constexpr int width = Tile<T>::width;
     const A per_sample = A(1) / static_cast<A>(batch);
-    UnitIndex index(n);
-    for (long long i = first_index(); i < n * batch; i += index_stride(), index.advance()) {
-        const A average = (dbeta[index.unit] + to_accumulator(x_hat[i]) * dgamma[index.unit]) * per_sample;
-        dX[i] = from_accumulator<T>(gamma[index.unit] * inv_std[index.unit] * (to_accumulator(dY[i]) - average));
+    const bool aligned = is_aligned<width>(dY, x_hat, dX);
+    for (long long item = blockIdx.x; item < count_tiles<T>(n, n_chunks); item += gridDim.x) {
+        const Tile<T> tile(item, n, batch, chunk_size);
+        const auto g = load_units(tile, gamma), factor = load_units(tile, inv_std);
+        const auto slope = load_units(tile, dgamma), offset = load_units(tile, dbeta);
+        tile.template for_each_sample<2>(aligned, [&](auto place) {
+            auto dy = place.load(dY);
+            const auto h = place.load(x_hat);
+            #pragma unroll
+            for (int k = 0; k < place.size; ++k) {
+                const int u = k % width;
+                const A average = (offset[u] + to_accumulator(h[k]) * slope[u]) * per_sample;
+                dy[k] = from_accumulator<T>(g[u] * factor[u] * (to_accumulator(dy[k]) - average));
+            }
+            place.store(dX, dy);
+        });
     }
 }

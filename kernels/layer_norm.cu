@@ -50,11 +50,11 @@ __global__ void layer_norm_forward(long long n, long long batch, Accumulator<T> 
         constexpr int width = vector_width<T>;
         const bool aligned = samples_are_aligned<width>(n, X, gamma, beta, x_hat, out);
         for_each_sample<BLOCK_PER_SAMPLE, width>(n, batch, aligned, [&](long long j, auto sample) {
-            Moments<A> moments;
-            sample.for_each_place([&](auto place) { moments.add(place.load(X + j * n).element); });
-            const A mean = block_sum(moments.count * moments.mean) * per_unit;
-            const A difference = moments.mean - mean;
-            const A square = block_sum(moments.square + moments.count * difference * difference);
+            UnitMoments<A, 1> moments;
+            sample.for_each_place([&](auto place) { moments.add(place.load(X + j * n)); });
+            const A mean = block_sum(moments.mean[0] * (moments.count * per_unit));
+            const A difference = moments.mean[0] - mean;
+            const A square = block_sum(moments.square[0] + difference * difference * moments.count);
             const A factor = inverse_root(square * per_unit + eps);
             sample.for_each_place([&](auto place) {
                 auto h = place.load(X + j * n), y = h;

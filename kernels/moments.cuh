@@ -4,27 +4,31 @@
 #pragma once
 
 #include "common.cuh"
+#include "vector.cuh"
 
-template <typename A> struct Moments {
-    A count = 0, mean = 0, square = 0;
+// Of WIDTH columns of numbers side by side, all of the same count.
+template <typename A, int WIDTH> struct UnitMoments {
+    A count = 0;
+    Vector<A, WIDTH> mean = {}, square = {};
 
-    __device__ __forceinline__ void combine(A other_count, A other_mean, A other_square) {
-        const A total = count + other_count, share = other_count / total, difference = other_mean - mean;
-        square += other_square + difference * difference * (count * share);
-        mean += difference * share;
-        count = total;
-    }
-
-    // Adds the first `m` of x, m at least 1.
-    template <typename X, int N> __device__ __forceinline__ void add(const X (&x)[N], int m = N) {
-        A sum = 0, squares = 0;
+    // Adds x, row after row.
+    template <typename T, int N> __device__ __forceinline__ void add(const Vector<T, N>& x) {
+        constexpr int rows = N / WIDTH;
+        const A share = rows / (count + rows);
         #pragma unroll
-        for (int k = 0; k < N; ++k)
-            if (k < m) sum += to_accumulator(x[k]);
-        const A average = sum / static_cast<A>(m);
-        #pragma unroll
-        for (int k = 0; k < N; ++k)
-            if (k < m) squares += (to_accumulator(x[k]) - average) * (to_accumulator(x[k]) - average);
-        combine(static_cast<A>(m), average, squares);
+        for (int k = 0; k < WIDTH; ++k) {
+            A sum = 0, squares = 0;
+            #pragma unroll
+            for (int r = 0; r < rows; ++r) sum += to_accumulator(x[r * WIDTH + k]);
+            const A average = sum / rows, difference = average - mean[k];
+            #pragma unroll
+            for (int r = 0; r < rows; ++r) {
+                const A deviation = to_accumulator(x[r * WIDTH + k]) - average;
+                squares += deviation * deviation;
+            }
+            square[k] += squares + difference * difference * (count * share);
+            mean[k] += difference * share;
+        }
+        count += rows;
     }
 };

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from fcnn_gpu._types import HostArray
+from fcnn_gpu.backend._kernel_ops._device import tiles
 from fcnn_gpu.backend._kernels import Launcher
 
-from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
+from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned, unaligned
 
 EPS, MOMENTUM = 1e-2, 0.25
 SHAPES = [(1, 1), (1, 40), (5, 2), (33, 5), (70, 41)]
@@ -31,9 +32,10 @@ def statistics(launcher: Launcher, X: HostArray, chunk: int, running: list[HostA
     chunk_mean, chunk_square = poisoned(n * n_chunks, wide), poisoned(n * n_chunks, wide)
     mean, inv_std = poisoned((n, 1), wide), poisoned((n, 1), wide)
     arguments = [n, batch, chunk, n_chunks, X, chunk_mean, chunk_square]
-    launcher.launch("batch_norm", "batch_norm_chunks", (X.dtype,), arguments, blocks=-(-n // 32) * n_chunks)
+    blocks = tiles(n, n_chunks, X.dtype)
+    launcher.launch("batch_norm", "batch_norm_chunks", (X.dtype,), arguments, blocks=blocks)
     arguments = [n, batch, chunk, n_chunks, EPS, MOMENTUM, chunk_mean, chunk_square, mean, inv_std, *running]
-    launcher.launch("batch_norm", "batch_norm_statistics", (wide,), arguments, threads=n)
+    launcher.launch("batch_norm", "batch_norm_statistics", (wide,), arguments, blocks=-(-n // 32))
     return mean, inv_std
 
 
@@ -63,7 +65,7 @@ def test_statistics(launcher: Launcher, chunk: int, dtype: np.dtype[Any]) -> Non
         check_statistics(launcher, X, chunk)
 
 
-@pytest.mark.parametrize(("block", "max_blocks"), list(itertools.product(BLOCKS, [1, 3, 65_536])))
+@pytest.mark.parametrize(("block", "max_blocks"), list(itertools.product(BLOCKS[:-1], [1, 3, 65_536])))
 def test_any_grid(make_launcher: Callable[..., Launcher], block: int, max_blocks: int) -> None:
     X = np.random.default_rng(0).normal(size=(41, 70)).T
     check_statistics(make_launcher(block=block, max_blocks=max_blocks), X, 10)
@@ -79,9 +81,30 @@ def test_a_large_mean_does_not_cancel(launcher: Launcher, chunk: int) -> None:
     np.testing.assert_allclose(inv_std, [[1 / np.sqrt(1 + EPS)]], rtol=1e-5)
 
 
+def test_a_large_mean_does_not_cancel_in_registers(launcher: Launcher) -> None:
+    x = np.where(np.arange(64) % 2 == 0, 1e4 - 1, 1e4 + 1).astype(np.float32).reshape(1, 64)
+    gamma, beta, *running = parameters(1, np.dtype(np.float32))
+    inv_std, x_hat, out = poisoned((1, 1), np.float32), poisoned((1, 64), np.float32), poisoned((1, 64), np.float32)
+    arguments = [1, 64, EPS, MOMENTUM, x, gamma, beta, inv_std, *running, x_hat, out]
+    launcher.launch("batch_norm", "batch_norm_forward_held", (np.float32, 2), arguments, blocks=1)
+    np.testing.assert_allclose(inv_std, [[1 / np.sqrt(1 + EPS)]], rtol=1e-5)
+    np.testing.assert_allclose(np.abs(x_hat), 1 / np.sqrt(1 + EPS), rtol=1e-5)
+
+
+def launch_pass(launcher: Launcher, kernel: str, X: HostArray, chunk: int, arguments: list[Any]) -> None:
+    """Launch an elementwise pass in tiles of `chunk` samples."""
+    n, batch = X.shape
+    n_chunks = -(-batch // chunk)
+    blocks = tiles(n, n_chunks, X.dtype)
+    launcher.launch("batch_norm", kernel, (X.dtype,), [n, batch, chunk, n_chunks, *arguments], blocks=blocks)
+
+
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
-def test_normalize_inference_and_backward(make_launcher: Callable[..., Launcher], dtype: np.dtype[Any]) -> None:
-    for (n, batch), block in itertools.product([*SHAPES, (4, 0)], [32, 256]):
+@pytest.mark.parametrize("chunk", [1, 32, 128])
+def test_normalize_inference_and_backward(
+    make_launcher: Callable[..., Launcher], chunk: int, dtype: np.dtype[Any]
+) -> None:
+    for (n, batch), block in itertools.product([*SHAPES, (4, 0), (64, 150)], [32, 256]):
         launcher = make_launcher(block=block, max_blocks=5)
         rng = np.random.default_rng(n)
         X, H, dY = (rng.normal(size=(batch, n)).astype(dtype).T for _ in range(3))
@@ -90,17 +113,72 @@ def test_normalize_inference_and_backward(make_launcher: Callable[..., Launcher]
         x, g, b, m, s, dy, h = (a.astype(np.float64) for a in (X, gamma, beta, mean, spread, dY, H))
         size = 1 + np.abs(x) + np.abs(m)
 
-        arguments = [n, batch, X, gamma, beta, mean, spread, x_hat, out]
-        launcher.launch("batch_norm", "batch_norm_normalize", (dtype,), arguments, threads=X.size)
+        launch_pass(launcher, "batch_norm_normalize", X, chunk, [X, gamma, beta, mean, spread, x_hat, out])
         assert_rounded(x_hat, (x - m) * s, roundings=4, scale=size * s)
         assert_rounded(out, (x - m) * s * g + b, roundings=8, scale=size * s * g + b)
 
-        arguments = [n, batch, dY, gamma, H, spread, mean, beta, dX]
-        launcher.launch("batch_norm", "batch_norm_backward", (dtype,), arguments, threads=X.size)
         expected = g * s * (dy - (b + h * m) / max(1, batch))
-        assert_rounded(dX, expected, roundings=8, scale=g * s * (np.abs(dy) + b + np.abs(h) * m))
+        for target in (dX, dY):  # and in place
+            launch_pass(launcher, "batch_norm_backward", X, chunk, [dY, gamma, H, spread, mean, beta, target])
+            assert_rounded(target, expected, roundings=8, scale=g * s * (np.abs(dy) + b + np.abs(h) * m))
 
-        arguments = [n, batch, EPS, X, gamma, beta, mean, spread, X]  # in place
-        launcher.launch("batch_norm", "batch_norm_inference", (dtype,), arguments, threads=X.size)
+        launch_pass(launcher, "batch_norm_inference", X, chunk, [EPS, X, gamma, beta, mean, spread, X])  # in place
         scale = g / np.sqrt(s + EPS)
         assert_rounded(X, (x - m) * scale + b, roundings=8, scale=size * scale + b)
+
+
+HELD_SHAPES = [(1, 1, 2), (1, 40, 2), (5, 2, 2), (33, 64, 2), (64, 64, 4), (70, 128, 4), (8, 129, 8), (33, 256, 8)]
+"""(units, samples, samples per thread)"""
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize(("n", "batch", "held"), HELD_SHAPES)
+def test_forward_held(
+    make_launcher: Callable[..., Launcher], n: int, batch: int, held: int, aligned: bool, dtype: np.dtype[Any]
+) -> None:
+    launcher = make_launcher(max_blocks=2)
+    X = (1 + np.random.default_rng(n).normal(size=(batch, n))).astype(dtype).T
+    gamma, beta, *running = parameters(n, dtype)
+    chunked = [array.copy() for array in running]
+    mean, expected_inv_std = statistics(launcher, X, 64, chunked)  # itself checked against the definition
+    X = X if aligned else unaligned(X)
+    x_hat, out = poisoned((n, batch), dtype), poisoned((n, batch), dtype)
+    inv_std = poisoned((n, 1), accumulator(dtype))
+    arguments = [n, batch, EPS, MOMENTUM, X, gamma, beta, inv_std, *running, x_hat, out]
+    blocks = tiles(n, 1, dtype)
+    launcher.launch("batch_norm", "batch_norm_forward_held", (dtype, held), arguments, blocks=blocks)
+    x, g, b, m = (a.astype(np.float64) for a in (X, gamma, beta, mean))
+    for actual, wanted in [(inv_std, expected_inv_std), *zip(running, chunked, strict=True)]:
+        # A few roundings of σ|x|, which the division by σ² + ε ≥ ε relates to the result.
+        assert_rounded(actual, wanted.astype(np.float64), roundings=512, scale=1 + np.abs(x).max())
+    factor = inv_std.astype(np.float64)
+    size = 1 + np.abs(x) + np.abs(m)
+    assert_rounded(x_hat, (x - m) * factor, roundings=8, scale=size * factor)
+    assert_rounded(out, (x - m) * factor * g + b, roundings=16, scale=size * factor * g + b)
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize(("n", "batch", "held"), HELD_SHAPES)
+def test_backward_held(
+    make_launcher: Callable[..., Launcher], n: int, batch: int, held: int, aligned: bool, dtype: np.dtype[Any]
+) -> None:
+    launcher = make_launcher(max_blocks=2)
+    rng = np.random.default_rng(n)
+    H, dY = (rng.normal(size=(batch, n)).astype(dtype).T for _ in range(2))
+    dY = dY if aligned else unaligned(dY)
+    gamma, inv_std, *_ = parameters(n, dtype)
+    g, s, dy, h = (a.astype(np.float64) for a in (gamma, inv_std, dY, H))
+    slope, offset = (dy * h).sum(axis=1, keepdims=True), dy.sum(axis=1, keepdims=True)
+    slope_size, offset_size = np.abs(dy * h).sum(axis=1, keepdims=True), np.abs(dy).sum(axis=1, keepdims=True)
+    blocks = tiles(n, 1, dtype)
+    for target in (poisoned((n, batch), dtype), dY):  # and in place
+        dgamma, dbeta = poisoned((n, 1), accumulator(dtype)), poisoned((n, 1), accumulator(dtype))
+        arguments = [n, batch, dY, gamma, H, inv_std, dgamma, dbeta, target]
+        launcher.launch("batch_norm", "batch_norm_backward_held", (dtype, held), arguments, blocks=blocks)
+        assert_rounded(dgamma, slope, roundings=64, scale=slope_size)
+        assert_rounded(dbeta, offset, roundings=64, scale=offset_size)
+        expected = g * s * (dy - (offset + h * slope) / batch)
+        size = g * s * (np.abs(dy) + (offset_size + np.abs(h) * slope_size) / batch)
+        assert_rounded(target, expected, roundings=64, scale=size)

@@ -32,6 +32,9 @@ _VECTOR_BYTES = 16
 _VECTORS = 2
 """Vectors per thread, so that several loads are in flight (vector.cuh)."""
 
+_TILE_LANES = 8
+"""Threads that hold the units of a tile, a vector each (vector_tile.cuh)."""
+
 
 class Runtime(Protocol):
     """What `CupyOps` needs of the library that owns the device's memory."""
@@ -232,6 +235,11 @@ def chunks_of(batch: int) -> tuple[int, int]:
     """(samples per chunk, chunks) of a sum over the samples."""
     chunk = max(_SAMPLES_PER_CHUNK, -(-batch // _CHUNKS))
     return chunk, max(1, -(-batch // chunk))
+
+
+def tiles(n: int, n_chunks: int, dtype: DType) -> int:
+    """Blocks that sum n units of this type over n_chunks chunks of samples (vector_tile.cuh)."""
+    return -(-n // (_TILE_LANES * vector_width(dtype))) * n_chunks
 
 
 def unit_tiles(n: int, n_chunks: int) -> int:

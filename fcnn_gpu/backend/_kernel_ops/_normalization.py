@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..._types import Array
-from ._device import DeviceOps, accumulator, chunks_of, thread_count, unit_tiles
+from ._device import WARP, DeviceOps, accumulator, chunks_of, tiles
+
+_ROWS = 32
+"""Samples that a block of 256 threads works on at once (vector_tile.cuh)."""
+
+_HELD_PER_THREAD = (2, 4, 8)
+_HELD_SAMPLES = _HELD_PER_THREAD[-1] * _ROWS
+"""Batch normalization of so many samples is one kernel, which holds them in registers: X is read once."""
+
+_SAMPLES_IN_FLIGHT = 4
+_LARGE = 2**18
+"""From this many elements on there are threads enough where each takes four samples, all in flight, instead of one."""
 
 
 class NormalizationKernels(DeviceOps):
@@ -21,45 +34,34 @@ class NormalizationKernels(DeviceOps):
         out: Array,
     ) -> None:
         n, batch = X.shape
+        if batch <= _HELD_SAMPLES:
+            self._launch_held(
+                "batch_norm_forward_held",
+                X,
+                [n, batch, eps, momentum, X, gamma, beta, inv_std, running_mean, running_var, x_hat, out],
+            )
+            return
         chunk, n_chunks = chunks_of(batch)
         dtype = accumulator(X.dtype)
         chunk_mean = self.scratch("chunk_mean", n * n_chunks, dtype)
         chunk_square = self.scratch("chunk_square", n * n_chunks, dtype)
         mean = self.scratch("mean", n, dtype)
+        sizes = [n, batch, chunk, n_chunks]
         self._launcher.launch(
             "batch_norm",
             "batch_norm_chunks",
             (X.dtype,),
-            [n, batch, chunk, n_chunks, X, chunk_mean, chunk_square],
-            blocks=unit_tiles(n, n_chunks),
+            [*sizes, X, chunk_mean, chunk_square],
+            blocks=tiles(n, n_chunks, X.dtype),
         )
         self._launcher.launch(
             "batch_norm",
             "batch_norm_statistics",
             (dtype,),
-            [
-                n,
-                batch,
-                chunk,
-                n_chunks,
-                eps,
-                momentum,
-                chunk_mean,
-                chunk_square,
-                mean,
-                inv_std,
-                running_mean,
-                running_var,
-            ],
-            threads=n,
+            [*sizes, eps, momentum, chunk_mean, chunk_square, mean, inv_std, running_mean, running_var],
+            blocks=-(-n // WARP),
         )
-        self._launcher.launch(
-            "batch_norm",
-            "batch_norm_normalize",
-            (X.dtype,),
-            [n, batch, X, gamma, beta, mean, inv_std, x_hat, out],
-            threads=thread_count(X.size),
-        )
+        self._launch_pass("batch_norm_normalize", X, [], [X, gamma, beta, mean, inv_std, x_hat, out])
 
     def batch_norm_inference(
         self,
@@ -71,27 +73,18 @@ class NormalizationKernels(DeviceOps):
         running_var: Array,
         out: Array,
     ) -> None:
-        n, batch = X.shape
-        self._launcher.launch(
-            "batch_norm",
-            "batch_norm_inference",
-            (X.dtype,),
-            [n, batch, eps, X, gamma, beta, running_mean, running_var, out],
-            threads=thread_count(X.size),
-        )
+        self._launch_pass("batch_norm_inference", X, [eps], [X, gamma, beta, running_mean, running_var, out])
 
     def batch_norm_backward(
         self, dY: Array, gamma: Array, x_hat: Array, inv_std: Array, dgamma: Array, dbeta: Array, dX: Array
     ) -> None:
         n, batch = dY.shape
-        self._affine_gradient(dY, x_hat, dgamma, dbeta)
-        self._launcher.launch(
-            "batch_norm",
-            "batch_norm_backward",
-            (dY.dtype,),
-            [n, batch, dY, gamma, x_hat, inv_std, dgamma, dbeta, dX],
-            threads=thread_count(dY.size),
-        )
+        arrays = [dY, gamma, x_hat, inv_std, dgamma, dbeta, dX]
+        if batch <= _HELD_SAMPLES:
+            self._launch_held("batch_norm_backward_held", dY, [n, batch, *arrays])
+        else:
+            self._affine_gradient(dY, x_hat, dgamma, dbeta)
+            self._launch_pass("batch_norm_backward", dY, [], arrays)
 
     def layer_norm_forward(
         self, X: Array, gamma: Array, beta: Array, eps: float, x_hat: Array, inv_std: Array, out: Array
@@ -116,7 +109,27 @@ class NormalizationKernels(DeviceOps):
             "affine_gradient",
             (dY.dtype,),
             [n, batch, chunk, n_chunks, dY, x_hat, partial_dgamma, partial_dbeta],
-            blocks=unit_tiles(n, n_chunks),
+            blocks=tiles(n, n_chunks, dY.dtype),
         )
-        self._sum_chunks(partial_dgamma, n_chunks, dgamma)
-        self._sum_chunks(partial_dbeta, n_chunks, dbeta)
+        if n_chunks > 1:
+            self._launcher.launch(
+                "affine_gradient",
+                "affine_gradient_sum",
+                (dgamma.dtype,),
+                [n, n_chunks, partial_dgamma, partial_dbeta, dgamma, dbeta],
+                blocks=-(-n // WARP),
+            )
+
+    def _launch_held(self, kernel: str, X: Array, arguments: list[Any]) -> None:
+        """Launch a kernel of batch_norm.cu whose blocks hold the whole batch X, each a tile of units."""
+        n, batch = X.shape
+        samples = next(s for s in _HELD_PER_THREAD if batch <= s * _ROWS)
+        self._launcher.launch("batch_norm", kernel, (X.dtype, samples), arguments, blocks=tiles(n, 1, X.dtype))
+
+    def _launch_pass(self, kernel: str, X: Array, scalars: list[float], arrays: list[Array]) -> None:
+        """Launch an elementwise pass of batch_norm.cu over tiles of X; the tiles' size does not change its result."""
+        n, batch = X.shape
+        chunk = _ROWS if X.size < _LARGE else _ROWS * _SAMPLES_IN_FLIGHT
+        n_chunks = -(-batch // chunk)
+        arguments = [n, batch, chunk, n_chunks, *scalars, *arrays]
+        self._launcher.launch("batch_norm", kernel, (X.dtype,), arguments, blocks=tiles(n, n_chunks, X.dtype))

@@ -1,0 +1,164 @@
+"""Losses, softmax and normalization on 16-bit activations: the float64 reference of the same inputs, rounded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import fcnn_gpu as fcnn
+from fcnn_gpu._types import Array, HostArray
+from fcnn_gpu.backend._ops import ELEMENTWISE_LOSSES, Ops
+from fcnn_gpu.losses import Loss
+
+from .op_cases import Outputs, matrix
+from .tolerances import UNIT
+
+FLOAT16, BFLOAT16 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
+SHAPES = [(1, 1), (10, 33), (64, 300), (1100, 3), (33, 130)]
+"""(n_units, batch): a single number, few units, a batch in chunks, wider than a warp holds, odd."""
+
+Primitive = Callable[[Ops, "Given", Any, Any], Outputs]
+
+
+class Given:
+    """Inputs of a primitive, the same on every backend: activations rounded to 16 bits, all else to float32."""
+
+    def __init__(self, n: int, batch: int, dtype: np.dtype[Any]) -> None:
+        self._rng = np.random.default_rng(100 * n + batch)
+        self._dtype = dtype
+        self.n, self.batch = n, batch
+
+    def activations(self, ops: Ops, dtype: Any, shift: float = 0.0, scale: float = 1.0) -> Array:
+        x = shift + scale * self._rng.normal(size=(self.n, self.batch))
+        return matrix(ops, x.astype(self._dtype).astype(np.float64), dtype)
+
+    def positive(self, ops: Ops, dtype: Any, *shape: int) -> Array:
+        return ops.asarray(self._rng.uniform(0.5, 2.0, shape).astype(np.float32), dtype)
+
+    def labels(self, ops: Ops) -> Array:
+        return ops.asarray(self._rng.integers(0, self.n, self.batch))
+
+    def distributions(self, ops: Ops, dtype: Any) -> Array:
+        return matrix(ops, self._rng.dirichlet(np.ones(self.n), self.batch).T.astype(np.float32), dtype)
+
+
+def _softmax(ops: Ops, given: Given, low: Any, wide: Any) -> Outputs:
+    Z, A = given.activations(ops, low, scale=4.0), ops.matrix(given.n, given.batch, low)
+    ops.softmax(Z, A)
+    p, dA = given.activations(ops, low, shift=0.5), given.activations(ops, low)
+    dZ = ops.matrix(given.n, given.batch, low)
+    ops.softmax_backward(dA, p, dZ)
+    return {"A": A, "dZ": dZ}
+
+
+def _cross_entropy(dense: bool) -> Primitive:
+    def run(ops: Ops, given: Given, low: Any, wide: Any) -> Outputs:
+        n, batch = given.n, given.batch
+        Z, dZ, losses = given.activations(ops, low, scale=4.0), ops.matrix(n, batch, low), ops.empty(batch, wide)
+        targets = given.distributions(ops, wide) if dense else given.labels(ops)
+        class_weight, sample_weight = given.positive(ops, wide, n), given.positive(ops, wide, batch)
+        scale = ops.asarray(np.array([2.0**8]))
+        ops.softmax_cross_entropy(Z, targets, class_weight, sample_weight, 0.1, losses, dZ, scale)
+        return {"losses": losses, "dZ": dZ}
+
+    return run
+
+
+def _elementwise_loss(kind: str) -> Primitive:
+    def run(ops: Ops, given: Given, low: Any, wide: Any) -> Outputs:
+        n, batch = given.n, given.batch
+        Z, dZ, losses = given.activations(ops, low), ops.matrix(n, batch, low), ops.empty(batch, wide)
+        Y, sample_weight = given.distributions(ops, wide), given.positive(ops, wide, batch)
+        ops.elementwise_loss(Z, Y, kind, 0.7, sample_weight, losses, dZ, ops.asarray(np.array([2.0**8])))
+        return {"losses": losses, "dZ": dZ}
+
+    return run
+
+
+def _batch_norm(ops: Ops, given: Given, low: Any, wide: Any) -> Outputs:
+    n, batch = given.n, given.batch
+    X, dY, H = given.activations(ops, low, shift=3.0), given.activations(ops, low), given.activations(ops, low)
+    gamma, beta, mean, var = (given.positive(ops, wide, n, 1) for _ in range(4))
+    x_hat, out, inference, dX = (ops.matrix(n, batch, low) for _ in range(4))
+    inv_std, dgamma, dbeta = (ops.empty((n, 1), wide) for _ in range(3))
+    ops.batch_norm_inference(X, gamma, beta, 1e-2, mean, var, inference)
+    ops.batch_norm_forward(X, gamma, beta, 1e-2, 0.1, mean, var, x_hat, inv_std, out)
+    outputs = {"inference": inference, "x_hat": x_hat, "out": out, "inv_std": inv_std, "mean": mean, "var": var}
+    ops.batch_norm_backward(dY, gamma, H, beta, dgamma, dbeta, dX)
+    return {**outputs, "dgamma": dgamma, "dbeta": dbeta, "dX": dX}
+
+
+def _layer_norm(ops: Ops, given: Given, low: Any, wide: Any) -> Outputs:
+    n, batch = given.n, given.batch
+    X, dY, H = given.activations(ops, low, shift=3.0), given.activations(ops, low), given.activations(ops, low)
+    gamma, beta, known = (
+        given.positive(ops, wide, n, 1),
+        given.positive(ops, wide, n, 1),
+        given.positive(ops, wide, 1, batch),
+    )
+    x_hat, out, dX = (ops.matrix(n, batch, low) for _ in range(3))
+    inv_std, dgamma, dbeta = ops.empty((1, batch), wide), ops.empty((n, 1), wide), ops.empty((n, 1), wide)
+    ops.layer_norm_forward(X, gamma, beta, 1e-2, x_hat, inv_std, out)
+    ops.layer_norm_backward(dY, gamma, H, known, dgamma, dbeta, dX)
+    return {"x_hat": x_hat, "out": out, "inv_std": inv_std, "dgamma": dgamma, "dbeta": dbeta, "dX": dX}
+
+
+PRIMITIVES: dict[str, Primitive] = {
+    "softmax": _softmax,
+    "cross_entropy-labels": _cross_entropy(dense=False),
+    "cross_entropy-dense": _cross_entropy(dense=True),
+    **{kind: _elementwise_loss(kind) for kind in ELEMENTWISE_LOSSES},
+    "batch_norm": _batch_norm,
+    "layer_norm": _layer_norm,
+}
+
+
+ACTIVATIONS = {"A", "dZ", "inference", "x_hat", "out", "dX"}
+"""The outputs that are of the activations' type; all others are of the type that sums run in."""
+
+
+def _results(ops: Ops, name: str, given: Given, low: Any, wide: Any) -> dict[str, HostArray]:
+    return {key: ops.to_numpy(x) for key, x in PRIMITIVES[name](ops, given, low, wide).items()}
+
+
+@pytest.mark.parametrize("dtype", [FLOAT16, BFLOAT16], ids=str)
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_16_bits_are_rounded_once(device_ops: Ops, name: str, dtype: np.dtype[Any]) -> None:
+    for n, batch in SHAPES:
+        expected = _results(Ops(), name, Given(n, batch, dtype), np.float64, np.float64)
+        actual = _results(device_ops, name, Given(n, batch, dtype), dtype, np.float32)
+        for key, value in expected.items():
+            assert actual[key].dtype == (dtype if key in ACTIVATIONS else np.float32)
+            # Arithmetic and sums in float32, then one rounding to the array's own dtype.
+            size = float(np.abs(value).max(initial=0.0))
+            smallest = float(ml_dtypes.finfo(dtype).smallest_subnormal)
+            np.testing.assert_allclose(
+                actual[key].astype(np.float64),
+                value,
+                rtol=1.01 * UNIT[actual[key].dtype.name] + 128 * UNIT["float32"],
+                atol=128 * UNIT["float32"] * size + smallest,
+                err_msg=f"{name}: {key} at n={n}, batch={batch}",
+            )
+
+
+@pytest.mark.parametrize("dtype", [FLOAT16, BFLOAT16], ids=str)
+@pytest.mark.parametrize(
+    "loss", [fcnn.CrossEntropy(0.1, [1.0, 2.0, 0.5]), fcnn.MSE(), fcnn.BinaryCrossEntropy()], ids=lambda x: x.name
+)
+def test_a_loss_takes_16_bit_logits(device_ops: Ops, loss: Loss, dtype: np.dtype[Any]) -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(3, 40)).astype(dtype)
+    y = rng.integers(0, 3, 40) if loss.link == "softmax" else rng.random((40, 3))
+    results = []
+    for ops, low, wide in [(Ops(), np.float64, np.float64), (device_ops, dtype, np.float32)]:
+        Z, dZ, losses = matrix(ops, logits.astype(np.float64), low), ops.matrix(3, 40, low), ops.empty(40, wide)
+        targets = ops.asarray(loss.prepare_targets(y, 3, wide))
+        loss.compute(ops, Z, targets, None, losses, dZ, loss_scale=ops.asarray(np.array([1024.0])))
+        results.append((ops.to_numpy(losses).astype(np.float64), ops.to_numpy(dZ).astype(np.float64)))
+    (losses_expected, dZ_expected), (losses_actual, dZ_actual) = results
+    np.testing.assert_allclose(losses_actual, losses_expected, rtol=1e-5)
+    np.testing.assert_allclose(dZ_actual, dZ_expected, rtol=1.01 * UNIT[dtype.name] + 1e-4, atol=1e-4)
