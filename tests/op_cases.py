@@ -22,6 +22,7 @@ from fcnn_gpu.backend._ops import (
     LossScaling,
     Ops,
     Segment,
+    StackLayer,
     StepControl,
 )
 
@@ -210,6 +211,31 @@ def _register_dense(kind: str) -> None:
 
 for _kind in ELEMENTWISE:
     _register_dense(_kind)
+
+
+@case("dense_stack")
+@case("fused_forward", tolerance="sum")
+def _fused_forward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    dtype = np.dtype(np.float32)  # the only one that both the reference and the kernel take
+    widths, kinds = (n, min(n, 100), 9, 3), ("gelu", "tanh", "identity")
+    shapes = list(itertools.pairwise(widths))
+    flat = ops.asarray(0.1 * rng.normal(size=sum(a * b + b for a, b in shapes)), dtype)
+    saved = ops.zeros(2 * sum(widths[1:]) * batch, dtype)
+    layers, bare, at, kept = [], [], 0, 0
+    for (n_in, n_out), kind in zip(shapes, kinds, strict=True):
+        W = flat[at : at + n_in * n_out].reshape(n_in, n_out).T
+        b = flat[at + W.size : at + W.size + n_out].reshape(n_out, 1)
+        at += W.size + n_out
+        Z, A = (saved[p : p + n_out * batch].reshape(batch, n_out).T for p in (kept, kept + n_out * batch))
+        kept += 2 * n_out * batch
+        is_last = kind == "identity"
+        layers.append(StackLayer(W, b, kind, 0.3, None if kind == "tanh" else Z, None if is_last else A))
+        bare.append(StackLayer(W, None, kind, 0.3))
+    A0 = normal(ops, rng, dtype, n, batch)
+    out, alone = ops.matrix(3, batch, dtype), ops.matrix(3, batch, dtype)
+    ops.fused_forward(ops.dense_stack(layers, flat, flat, saved), A0, out)
+    ops.fused_forward(ops.dense_stack(bare, flat, flat), A0, alone)
+    return {"out": out, "saved": saved, "alone": alone}
 
 
 def _register_tiled_matmul(kind: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import bench_step, families
+from benchmarks import bench_fused_mlp, bench_step, families
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.bench.nets import Case, Net
 from fcnn_gpu.bench.operations import OPERATIONS
@@ -31,7 +31,7 @@ class Benchmark:
 
 def test_every_family_has_its_file() -> None:
     files = {path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py")}
-    assert files == {operation.family for operation in OPERATIONS.values()} | {"step"}
+    assert files == {operation.family for operation in OPERATIONS.values()} | {"step", "fused_mlp"}
 
 
 def test_every_operation_is_an_entry_by_us_and_by_every_peer() -> None:
@@ -74,3 +74,26 @@ def test_a_step_is_called(job: Any) -> None:
     bench_step.test_step(benchmark, Ops(), Case(Net((5, 4, 3)), 8), job)
     assert benchmark.calls == 1
     assert benchmark.group == f"{job}: 5-4-3, batch 8"
+
+
+@pytest.mark.parametrize("way", [bench_fused_mlp.FUSED, bench_fused_mlp.SEPARATE])
+def test_a_forward_pass_is_called(ops: Ops, way: str) -> None:
+    benchmark = Benchmark()
+    bench_fused_mlp.test_fused_mlp(benchmark, ops, "float32", (7, 6, 5, 3), 20, way)
+    assert benchmark.calls == 1
+    assert benchmark.group == "7-6-5-3, batch 20"
+    assert benchmark.extra_info["flops"] == 2 * 20 * (7 * 6 + 6 * 5 + 5 * 3)
+
+
+def test_forward_passes_that_do_not_agree_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ops = Ops()
+    monkeypatch.setattr(ops, "fused_forward", lambda stack, A0, out: ops.fill(out, 0.5))
+    with pytest.raises(RuntimeError, match=r"\(5, 4, 3\) at 6 in float32: the two passes differ by"):
+        bench_fused_mlp.forward_passes(ops, "float32", (5, 4, 3), 6)
+
+
+def test_layers_that_are_no_single_kernel_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ops = Ops()
+    monkeypatch.setattr(ops, "fusion_obstacle", lambda widths, dtype: "too wide")
+    with pytest.raises(pytest.skip.Exception, match="5-4 in float32: too wide"):
+        bench_fused_mlp.test_fused_mlp(Benchmark(), ops, "float32", (5, 4), 6, bench_fused_mlp.FUSED)

@@ -9,6 +9,7 @@ from ._activation import ActivationKernels
 from ._batch import BatchKernels
 from ._device import Runtime as Runtime
 from ._dropout import DropoutKernels
+from ._fused import FusedKernels
 from ._interchange import InterchangeKernels
 from ._loss import LossKernels
 from ._matrix import MatrixKernels
@@ -17,6 +18,7 @@ from ._optimizer import OptimizerKernels
 
 
 class KernelOps(
+    FusedKernels,
     MatrixKernels,
     ActivationKernels,
     DropoutKernels,

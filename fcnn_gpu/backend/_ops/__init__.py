@@ -14,6 +14,9 @@ from ._array import BLOCK as BLOCK
 from ._array import quiet_arithmetic as quiet_arithmetic
 from ._batch import BatchOps
 from ._dropout import DropoutOps
+from ._fused import DenseStack as DenseStack
+from ._fused import FusedOps
+from ._fused import StackLayer as StackLayer
 from ._interchange import InterchangeOps
 from ._loss import ELEMENTWISE_LOSSES as ELEMENTWISE_LOSSES
 from ._loss import LossOps
@@ -30,6 +33,7 @@ from ._optimizer import StepControl as StepControl
 
 
 class Ops(
+    FusedOps,
     MatrixOps,
     ActivationOps,
     DropoutOps,
