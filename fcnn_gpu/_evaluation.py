@@ -2,49 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
+from ._inputs import Features
+from ._stream import ChunkStream
 from ._types import Array, HostArray
+from .data import Samples, Stretch
 from .losses import Loss
 from .model import Sequential
 
-_EVALUATION_BATCH = 1024
+EVALUATION_BATCH = 1024
 
 
 class EvaluationData:
-    """A data set on the device that is evaluated whole, in order, at inference."""
+    """A data set that is evaluated whole, in order, at inference: on the device or, with a `window`, streamed to it.
 
-    def __init__(self, model: Sequential, X: Array, targets: HostArray, sample_weight: HostArray | None) -> None:
+    X is an array, or `Features` of the host where it streams. `window` samples are on the device at a time.
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        X: Array | Features,
+        targets: HostArray,
+        sample_weight: HostArray | None,
+        window: int | None = None,
+    ) -> None:
         ops = model.ops
         self._model = model
         self.targets_host = targets
-        self._X, self._targets = ops.asarray(X), ops.asarray(targets)
-        self._weight = None if sample_weight is None else ops.asarray(sample_weight)
-        batch = min(_EVALUATION_BATCH, len(X))
+        self.n_samples = len(X)
+        batch = min(EVALUATION_BATCH, self.n_samples)
         self._batch = batch
+        self._stream: ChunkStream | None = None
+        if window is None:
+            weight = None if sample_weight is None else ops.asarray(sample_weight)
+            self._samples = Samples(ops.asarray(X), ops.asarray(targets), weight)
+            self._window = self.n_samples
+        else:
+            self._stream = ChunkStream(ops, X, targets, sample_weight, window)
+            self._samples = self._stream.on_device(0)
+            self._window = min(window, self.n_samples)
         self._losses = ops.empty(batch, model.dtype)
         self._gradient = ops.empty(batch * model.n_out, model.dtype)
         self._total = ops.zeros(1, np.float64)
-        self._inputs = None if model.input_map.leaves(self._X) else ops.empty((batch, model.n_in), model.dtype)
+        seen_as_it_is = model.input_map.leaves(self._samples.X)
+        self._inputs = None if seen_as_it_is else ops.empty((batch, model.n_in), model.dtype)
         self._outputs: Array | None = None
 
-    def run(self, loss: Loss, keep_outputs: bool) -> tuple[float, Array | None]:
-        """(mean data loss, raw outputs (n_samples, n_outputs) on the device or, where nobody needs them, None)."""
+    def run(self, loss: Loss, read: Callable[[Array], HostArray] | None) -> tuple[float, HostArray | None]:
+        """(mean data loss, what `read` makes of the raw outputs (n, n_outputs) of the device, for all samples).
+
+        `read` is given the outputs of as many samples as are on the device at a time, which it may overwrite. None:
+        nobody needs them.
+        """
         model, ops = self._model, self._model.ops
         ops.fill(self._total, 0.0)
-        n_samples = len(self._X)
-        if keep_outputs and self._outputs is None:
-            self._outputs = ops.empty((n_samples, model.n_out), model.dtype)
-        outputs = self._outputs if keep_outputs else None
-        for start in range(0, n_samples, self._batch):
-            part = slice(start, min(start + self._batch, n_samples))
-            X = model.input_map.apply(ops, self._X[part], self._inputs)
+        if read is not None and self._outputs is None:
+            self._outputs = ops.empty((self._window, model.n_out), model.dtype)
+        whole: HostArray | None = None
+        with self._visit() as stretches:
+            for stretch in stretches:
+                samples = self._samples if self._stream is None else self._stream.on_device(stretch.part)
+                self._evaluate(samples.front(stretch.n), loss, None if read is None else self._outputs)
+                if read is not None and self._outputs is not None:
+                    part = read(self._outputs[: stretch.n])
+                    if self._stream is None:
+                        whole = part
+                    else:  # the next chunk's outputs take the place of these
+                        if whole is None:
+                            whole = np.empty((self.n_samples, part.shape[1]), part.dtype)
+                        whole[stretch.first : stretch.first + stretch.n] = part
+        return float(ops.to_numpy(self._total)[0]) / self.n_samples, whole
+
+    @contextmanager
+    def _visit(self) -> Iterator[Iterator[Stretch]]:
+        if self._stream is None:
+            yield iter([Stretch(0, 0, self.n_samples)])
+        else:
+            with self._stream.visit(np.arange(self.n_samples)) as stretches:
+                yield stretches
+
+    def _evaluate(self, samples: Samples, loss: Loss, outputs: Array | None) -> None:
+        """Add the losses of these samples to the total, batch by batch."""
+        model, ops = self._model, self._model.ops
+        n = len(samples.X)
+        for start in range(0, n, self._batch):
+            part = slice(start, min(start + self._batch, n))
+            X = model.input_map.apply(ops, samples.X[part], self._inputs)
             batch = len(X)
             Z = model.forward_pass(X.T, model.batch_arrays(batch, training=False), training=False)
-            weight = None if self._weight is None else self._weight[part]
+            weight = None if samples.sample_weight is None else samples.sample_weight[part]
             dZ = self._gradient[: batch * model.n_out].reshape(batch, model.n_out).T
-            loss.compute(ops, Z, self._targets[part], weight, self._losses[:batch], dZ)
+            loss.compute(ops, Z, samples.targets[part], weight, self._losses[:batch], dZ)
             ops.accumulate_sum(self._losses[:batch], self._total)
             if outputs is not None:
                 ops.assign(outputs[part], Z.T)
-        return float(ops.to_numpy(self._total)[0]) / n_samples, outputs

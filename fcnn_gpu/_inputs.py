@@ -56,7 +56,7 @@ class Features:
 
     def check(self) -> None:
         """The ValueError that `whole` would raise, found without a copy of all samples."""
-        if not self.on_device:
+        if not self.on_device and self.array.dtype.kind not in "biu":
             rows = max(1, _CHECKED_AT_ONCE // (self.n_features * self.dtype.itemsize))
             for start in range(0, len(self), rows):
                 self.part(start, min(start + rows, len(self)))

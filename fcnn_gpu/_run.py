@@ -11,9 +11,10 @@ import numpy as np
 from ._diagnosis import DivergenceError, find_fault
 from ._evaluation import EvaluationData
 from ._step import TrainingStep
+from ._stream import StreamedData
 from ._types import HostArray
 from .callbacks import Callback
-from .data import DeviceData, epoch_order
+from .data import DeviceData, Stretch, epoch_order
 
 if TYPE_CHECKING:
     from .training import Trainer
@@ -27,7 +28,7 @@ class Run:
     def __init__(
         self,
         trainer: Trainer,
-        data: DeviceData,
+        data: DeviceData | StreamedData,
         targets_host: HostArray,
         validation: EvaluationData | None,
         shuffle: bool,
@@ -43,18 +44,18 @@ class Run:
         self._state = [(array, ops.copy(array)) for layer in model.walk() for array in layer.state().values()]
         keep_outputs = bool(trainer.metrics)
         self._step = TrainingStep(model, trainer.loss, trainer.optimizer, data, keep_outputs, capture)
-        self._programs: dict[tuple[int, int, bool], Callable[[], None]] = {}
+        self._programs: dict[tuple[int, int, bool, int], Callable[[], None]] = {}
         self._rates = np.full(trainer.steps_per_epoch, np.nan)
         self._learning_rate = float("nan")
         self._seconds = 0.0
         self._order = np.zeros(0, np.int64)
+        self._predictions: HostArray | None = None
 
     def epoch(self, epoch: int, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> bool:
         """One pass over the data; False if it was interrupted before its end."""
         trainer, data = self.trainer, self.data
         ops, model = trainer.model.ops, trainer.model
         self._order = epoch_order(data.n_samples, trainer.seed, trainer.epochs_trained, self._shuffle)
-        data.start_epoch(self._order)
         ops.fill(self._step.total, 0.0)
         self._random_step = int(ops.to_numpy(model.random_step)[0])
         self._first_step = int(ops.to_numpy(trainer.optimizer.control.step)[0])
@@ -62,40 +63,44 @@ class Run:
         n_steps, n_done = trainer.steps_per_epoch, 0
         watched, failed_step = not ops.asynchronous, trainer.optimizer.control.failed_step
         start = tick = time.perf_counter()
-        for program, n in self._epoch_programs(scheduled=self._set_learning_rates(epoch)):
-            program()
-            n_done += n
-            if watched and (failed_step[0] >= 0 or self._state):
-                self._check_health(epoch)
-            if interrupted():
-                break
-            now = time.perf_counter()
-            if now - tick >= _TICK_SECONDS:
-                tick = now
-                self._check_health(epoch)
-                loss = float(ops.to_numpy(self._step.total)[0]) / min(n_done * data.batch_size, self._n_seen)
-                for observer in observers:
-                    observer.on_tick(trainer, n_done, n_steps, loss)
+        scheduled = self._set_learning_rates(epoch)
+        with data.visit(self._order, self._n_seen) as stretches:
+            for program, n, stretch in self._epoch_programs(stretches, scheduled):
+                program()
+                n_done += n
+                if stretch is not None:
+                    self._keep_predictions(stretch)
+                if watched and (failed_step[0] >= 0 or self._state):
+                    self._check_health(epoch)
+                if interrupted():
+                    break
+                now = time.perf_counter()
+                if now - tick >= _TICK_SECONDS:
+                    tick = now
+                    self._check_health(epoch)
+                    loss = float(ops.to_numpy(self._step.total)[0]) / min(n_done * data.batch_size, self._n_seen)
+                    for observer in observers:
+                        observer.on_tick(trainer, n_done, n_steps, loss)
         self._check_health(epoch)
         ops.synchronize()
         self._seconds = time.perf_counter() - start
         return n_done == n_steps
 
-    def _epoch_programs(self, scheduled: bool) -> Iterator[tuple[Callable[[], None], int]]:
-        """The programs of an epoch in order, each with the number of its steps."""
+    def _epoch_programs(
+        self, stretches: Iterator[Stretch], scheduled: bool
+    ) -> Iterator[tuple[Callable[[], None], int, Stretch | None]]:
+        """The programs of an epoch in order, each with the number of its steps and the stretch that it ends, if any."""
         size = self.data.batch_size
-        n_full, left_over = divmod(self._n_seen, size)
-        at_once = min(self.trainer.model.ops.steps_per_capture, n_full)
-        n_calls, n_single = divmod(n_full, at_once)
-        for _ in range(n_calls):
-            yield self._program(size, at_once, scheduled), at_once
-        for _ in range(n_single):
-            yield self._program(size, 1, scheduled), 1
-        if left_over:
-            yield self._program(left_over, 1, scheduled), 1
+        at_once = min(self.trainer.model.ops.steps_per_capture, self.data.window // size)
+        for stretch in stretches:
+            n_full, left_over = divmod(stretch.n, size)
+            n_calls, n_single = divmod(n_full, at_once)
+            sizes = [(size, at_once)] * n_calls + [(size, 1)] * n_single + [(left_over, 1)] * bool(left_over)
+            for i, (batch, n) in enumerate(sizes, 1):
+                yield self._program(batch, n, scheduled, stretch.part), n, stretch if i == len(sizes) else None
 
-    def _program(self, batch: int, n_steps: int, scheduled: bool) -> Callable[[], None]:
-        key = batch, n_steps, scheduled
+    def _program(self, batch: int, n_steps: int, scheduled: bool, part: int = 0) -> Callable[[], None]:
+        key = batch, n_steps, scheduled, part
         if key not in self._programs:
             self._programs[key] = self._step.program(*key)
         return self._programs[key]
@@ -107,7 +112,9 @@ class Run:
         loss = float(model.ops.to_numpy(self._step.total)[0]) / self._n_seen
         record: dict[str, float] = {"epoch": epoch, "loss": loss, "penalty": model.penalty()}
         if self._step.outputs is not None:
-            predictions = trainer.metric_inputs(self._step.outputs[: self._n_seen])
+            predictions = self._predictions
+            if predictions is None:
+                predictions = trainer.metric_inputs(self._step.outputs[: self._n_seen])
             targets = self._targets_host[self._order[: self._n_seen]]
             record |= {metric.label: metric(targets, predictions) for metric in trainer.metrics}
         if self.validation is not None:
@@ -118,6 +125,15 @@ class Run:
             "samples_per_second": self._n_seen / self._seconds,
         }
         return record
+
+    def _keep_predictions(self, stretch: Stretch) -> None:
+        """Bring what the metrics need of a stretch to the host where the next one takes its place on the device."""
+        if self._step.outputs is None or self.data.window >= self._n_seen:
+            return
+        if self._predictions is None:
+            self._predictions = np.empty((self._n_seen, self.trainer.model.n_out), self._step.outputs.dtype)
+        part = slice(stretch.first, stretch.first + stretch.n)
+        self._predictions[part] = self.trainer.metric_inputs(self._step.outputs[: stretch.n])
 
     def _set_learning_rates(self, epoch: int) -> bool:
         """Put the epoch's learning rates on the device; whether they differ, so that each step must take its own.
@@ -154,10 +170,9 @@ class Run:
         first = succeeded * data.batch_size
         batch = min(data.batch_size, self._n_seen - first)
         self._restore_state()
-        ops.fill(data.cursor, first)
         ops.fill(model.random_step, self._random_step + succeeded)
         views = data.views(batch)
-        data.gather(views)
+        data.gather_at(first, views)
         fault = find_fault(model, trainer.loss, views, self._step.losses[:batch])
         ops.fill(model.random_step, self._random_step + succeeded)
         self._restore_state()

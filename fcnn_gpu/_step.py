@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ._stream import StreamedData
 from ._types import Array, HostArray
 from .data import DeviceData
 from .losses import Loss
@@ -17,7 +18,8 @@ class TrainingStep:
     """gather → forward → loss → backward → check → update, over one data set, and what the steps accumulate.
 
     `losses` (batch_size,) holds the last batch's, `total` float64 (1,) their sum since it was last set to zero, and
-    `outputs` (n_samples, n_outputs), with `keep_outputs`, every sample's raw outputs in the order they were visited.
+    `outputs` (data.window, n_outputs), with `keep_outputs`, the raw outputs of the samples that are on the device, in
+    the order they were visited.
     Without `capture` every call of a program makes its steps' calls anew, with the same results.
     """
 
@@ -26,7 +28,7 @@ class TrainingStep:
         model: Sequential,
         loss: Loss,
         optimizer: Optimizer,
-        data: DeviceData,
+        data: DeviceData | StreamedData,
         keep_outputs: bool = False,
         capture: bool = True,
     ) -> None:
@@ -34,7 +36,7 @@ class TrainingStep:
         self.model, self.loss, self.optimizer, self.data = model, loss, optimizer, data
         self.losses = ops.empty(data.batch_size, model.dtype)
         self.total = ops.zeros(1, np.float64)
-        self.outputs = ops.empty((data.n_samples, model.n_out), model.dtype) if keep_outputs else None
+        self.outputs = ops.empty((data.window, model.n_out), model.dtype) if keep_outputs else None
         self._capture = capture
         self._rates: Array | None = None
         self._next_rate = ops.zeros(1, np.int64)
@@ -47,10 +49,11 @@ class TrainingStep:
         ops.assign(self._rates, rates)
         ops.fill(self._next_rate, 0)
 
-    def program(self, batch: int, n_steps: int = 1, scheduled: bool = False) -> Callable[[], None]:
+    def program(self, batch: int, n_steps: int = 1, scheduled: bool = False, part: int = 0) -> Callable[[], None]:
         """Steps over the next `n_steps` batches: a function without arguments that may be called any number of times.
 
-        Where it reads from lives in `data.cursor`, which it advances; the data set's order is `data.start_epoch`'s.
+        Where it reads from lives in `data.cursor`, which it advances, in the buffer `part` of the data; the data set's
+        order is `data.start_epoch`'s.
         A `scheduled` program gives each step the next of the rates of `set_learning_rates`.
         It is captured, and anew after a layer or the loss has been given another setting (`layer.p = 0.2`).
         """
@@ -67,7 +70,7 @@ class TrainingStep:
         def step() -> None:
             if scheduled:
                 ops.take_next(rates, self._next_rate, control.learning_rate)
-            data.gather(views)
+            data.gather(views, part)
             Z = model.forward_pass(A0, arrays, training=True)
             loss.compute(ops, Z, views.targets, views.sample_weight, losses, arrays.output_gradient)
             if outputs is not None:

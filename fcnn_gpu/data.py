@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,47 @@ class BatchViews:
     sample_weight: Array | None
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Samples of a visit that are on the device: those from position `first` on, `n` of them, in buffer `part`."""
+
+    part: int
+    first: int
+    n: int
+
+
+@dataclass
+class Samples:
+    """X (n, n_features) as it is stored, targets, and weights or None, of n samples on the host or the device."""
+
+    X: Array
+    targets: Array
+    sample_weight: Array | None
+
+    def front(self, n: int) -> Samples:
+        """The first n samples."""
+        return Samples(self.X[:n], self.targets[:n], None if self.sample_weight is None else self.sample_weight[:n])
+
+    def arrays(self) -> list[Array]:
+        """The two or three arrays."""
+        return [self.X, self.targets, *([] if self.sample_weight is None else [self.sample_weight])]
+
+
+class BatchBuffers:
+    """Where a batch of at most `batch_size` of these samples is gathered to, its inputs in `dtype`."""
+
+    def __init__(self, ops: Ops, samples: Samples, batch_size: int, dtype: DType) -> None:
+        X, targets, weight = samples.X, samples.targets, samples.sample_weight
+        self._X = ops.empty((batch_size, X.shape[1]), dtype)
+        self._targets = ops.empty((batch_size, *targets.shape[1:]), targets.dtype)
+        self._weight = None if weight is None else ops.empty(batch_size, weight.dtype)
+
+    def views(self, batch: int) -> BatchViews:
+        """The front of each buffer."""
+        weight = None if self._weight is None else self._weight[:batch]
+        return BatchViews(self._X[:batch], self._targets[:batch], weight)
+
+
 class DeviceData:
     """Samples, targets and weights on the device, in the order in which an epoch visits them.
 
@@ -67,6 +109,9 @@ class DeviceData:
     so a captured step gathers another batch each time it is replayed. X, on the host or on the device, stays in its own
     dtype there; a batch is gathered as `inputs` maps it (None: as it is).
     """
+
+    n_parts = 1
+    """Buffers that batches are gathered from."""
 
     def __init__(
         self,
@@ -86,27 +131,45 @@ class DeviceData:
         self.batch_size = min(batch_size, self.n_samples)
         self.order = ops.zeros(self.n_samples, np.int64)
         self.cursor = ops.zeros(1, np.int64)
-        self._X_batch = ops.empty((self.batch_size, X.shape[1]), self.inputs.dtype)
-        self._targets_batch = ops.empty((self.batch_size, *targets.shape[1:]), targets.dtype)
-        self._weight_batch = None if sample_weight is None else ops.empty(self.batch_size, sample_weight.dtype)
+        self._batch = BatchBuffers(
+            ops, Samples(self.X, self.targets, self.sample_weight), self.batch_size, self.inputs.dtype
+        )
+
+    @property
+    def window(self) -> int:
+        """The most samples that are on the device at a time: all."""
+        return self.n_samples
 
     def start_epoch(self, order: HostArray) -> None:
         """Visit the samples in this order (int64, a permutation) from its beginning."""
         self.ops.assign(self.order, order)
         self.ops.fill(self.cursor, 0)
 
+    @contextmanager
+    def visit(self, order: HostArray, n: int) -> Iterator[Iterator[Stretch]]:
+        """The first n samples in this order (int64, a permutation), stretch by stretch as they are on the device.
+
+        Here that is all at once.
+        """
+        self.start_epoch(order)
+        yield iter([Stretch(0, 0, n)])
+
     def views(self, batch: int) -> BatchViews:
         """The front of the batch buffers, for a batch of this many samples."""
-        weight = None if self._weight_batch is None else self._weight_batch[:batch]
-        return BatchViews(self._X_batch[:batch], self._targets_batch[:batch], weight)
+        return self._batch.views(batch)
 
-    def gather(self, views: BatchViews) -> None:
+    def gather(self, views: BatchViews, part: int = 0) -> None:
         """Copy the samples at `cursor` into `views`. The cursor stays: the step advances it when it is done."""
         gather = self.ops.gather_rows
         gather(self.X, self.order, self.cursor, views.X, self.inputs.scale, self.inputs.shift)
         gather(self.targets, self.order, self.cursor, views.targets)
         if self.sample_weight is not None:
             gather(self.sample_weight, self.order, self.cursor, views.sample_weight)
+
+    def gather_at(self, first: int, views: BatchViews) -> None:
+        """Copy the batch that begins at position `first` of the epoch into `views`; the cursor is then there."""
+        self.ops.fill(self.cursor, first)
+        self.gather(views)
 
 
 def epoch_order(n_samples: int, seed: int, epoch: int, shuffle: bool) -> HostArray:

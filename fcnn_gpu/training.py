@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ._budget import DataSet, Need, check_bytes, plan
 from ._checks import check_bool, check_integer, check_real
-from ._evaluation import EvaluationData
+from ._evaluation import EVALUATION_BATCH, EvaluationData
 from ._inputs import Features, check_same_length, features, on_host
 from ._interrupt import interruptible
 from ._run import Run
+from ._stream import StreamedData
 from ._types import Array, HostArray
 from .backend import quiet_arithmetic
 from .callbacks import Callback, ProgressBar, check_callbacks
@@ -90,6 +92,7 @@ class Trainer:
         progress: bool = True,
         callbacks: Sequence[Callback] = (),
         capture: bool = True,
+        memory_limit: int | str | None = None,
     ) -> History:
         """Train for `epochs` passes over X (n_samples, n_in) and y; returns the `History` (also `trainer.history`).
 
@@ -105,6 +108,10 @@ class Trainer:
             capture: record the training step once (as a CUDA graph on a GPU, as a list of NumPy calls on a CPU) and
                 replay it. False makes every call anew, with the same results, more slowly: for debugging.
 
+            memory_limit: bytes, or text like "4 GiB", that model and data may take on the device. Data that does not
+                fit stays on the host, or in its memory-mapped file, and streams through the device in chunks, with the
+                same results, bit by bit. None: what is free on a GPU; on a CPU nothing streams.
+
         Ctrl-C ends the run after the step under way, with the weights as they are and `history.stopped_by` "interrupt";
         pressed twice it raises KeyboardInterrupt. Raises ValueError or TypeError for unusable arguments before anything
         changes, and `DivergenceError` when a loss or gradient is not finite, with the weights from before that step.
@@ -114,6 +121,7 @@ class Trainer:
         flags = {"shuffle": shuffle, "drop_last": drop_last, "progress": progress, "capture": capture}
         for name, flag in flags.items():
             check_bool(f"fit({name})", flag)
+        limit = check_bytes("fit(memory_limit)", memory_limit)
         observers = [*check_callbacks(callbacks), *([ProgressBar()] if progress else [])]
         train, validation = self._prepare(X, y, validation_data, validation_split, sample_weight, class_weight)
         for samples in (train, *([] if validation is None else [validation])):
@@ -122,9 +130,9 @@ class Trainer:
         batch_size = min(batch_size, n_samples)
         self._check_batches(n_samples, batch_size, drop_last)
 
-        X_train, targets, weights = train
-        data = DeviceData(self.model.ops, X_train.whole(), targets, weights, batch_size, self.model.input_map)
-        held_out = None if validation is None else self._evaluation_data(validation)
+        window, val_window = self._windows(train, validation, batch_size, limit)
+        data = self._training_data(train, batch_size, window)
+        held_out = None if validation is None else self._evaluation_data(validation, val_window)
         with ExitStack() as ends, interruptible() as interrupted, quiet_arithmetic():
             with self._unchanged_on_error():  # a callback may refuse to begin
                 self.n_epochs = epochs
@@ -175,10 +183,17 @@ class Trainer:
                 self.history.stopped_by = self.stop_reason
                 return
 
-    def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
-        """Data loss and metrics on X, y at inference (dropout off, running statistics): {"loss": ..., metric: ...}."""
+    def evaluate(
+        self, X: Any, y: Any, sample_weight: Any = None, *, memory_limit: int | str | None = None
+    ) -> dict[str, float]:
+        """Data loss and metrics on X, y at inference (dropout off, running statistics): {"loss": ..., metric: ...}.
+
+        With `memory_limit`, as in `fit`, data that does not fit streams through the device.
+        """
+        limit = check_bytes("evaluate(memory_limit)", memory_limit)
         prepared = self._prepare_samples(X, y, sample_weight, "evaluate")
-        return self.evaluate_data(self._evaluation_data(prepared))
+        _, window = self._windows(None, prepared, EVALUATION_BATCH, limit)
+        return self.evaluate_data(self._evaluation_data(prepared, window))
 
     def predict(self, X: Any, batch_size: int | None = None) -> HostArray:
         """The model's outputs through this trainer's loss's link, (n_samples, n_outputs)."""
@@ -196,15 +211,47 @@ class Trainer:
             return np.hstack([1.0 - P, P])
         return P
 
-    def _evaluation_data(self, samples: _Samples) -> EvaluationData:
+    def _windows(
+        self, train: _Samples | None, held_out: _Samples | None, batch_size: int, limit: int | None
+    ) -> tuple[int | None, int | None]:
+        """Samples of a chunk of each of the two data sets; None for one that stays on the device, or is not there."""
+        model = self.model
+        outputs = model.n_out * model.dtype.itemsize if self.metrics else 0
+        order = np.dtype(np.int64).itemsize
+        sets: list[DataSet] = []
+        if train is not None:
+            sets.append(DataSet.of(*train, batch_size, order + outputs))
+        if held_out is not None:
+            sets.append(DataSet.of(*held_out, EVALUATION_BATCH, outputs))
+
+        def need() -> Need:
+            training = None if train is None else model.memory_report(batch_size, self.optimizer, loss=self.loss)
+            inference = None if held_out is None else model.memory_report(sets[-1].batch, training=False)
+            return Need.of(training, inference)
+
+        who = "fit(memory_limit)" if train is not None else "evaluate(memory_limit)"
+        windows = iter(plan(sets, limit, model.ops.free_memory(), need, who))
+        return (None if train is None else next(windows)), (None if held_out is None else next(windows))
+
+    def _training_data(self, samples: _Samples, batch_size: int, window: int | None) -> DeviceData | StreamedData:
         X, targets, weights = samples
-        return EvaluationData(self.model, X.whole(), targets, weights)
+        ops, inputs = self.model.ops, self.model.input_map
+        if window is None:
+            return DeviceData(ops, X.whole(), targets, weights, batch_size, inputs)
+        X.check()
+        return StreamedData(ops, X, targets, weights, batch_size, window, inputs)
+
+    def _evaluation_data(self, samples: _Samples, window: int | None) -> EvaluationData:
+        X, targets, weights = samples
+        if window is None:
+            return EvaluationData(self.model, X.whole(), targets, weights)
+        X.check()
+        return EvaluationData(self.model, X, targets, weights, window)
 
     def evaluate_data(self, data: EvaluationData) -> dict[str, float]:
-        loss, outputs = data.run(self.loss, keep_outputs=bool(self.metrics))
+        loss, predictions = data.run(self.loss, self.metric_inputs if self.metrics else None)
         result = {"loss": loss}
-        if outputs is not None:
-            predictions = self.metric_inputs(outputs)
+        if predictions is not None:
             result |= {metric.label: metric(data.targets_host, predictions) for metric in self.metrics}
         return result
 

@@ -28,6 +28,7 @@ from fcnn_gpu.backend._kernels import Argument, Launcher
 from tests.cublas_on_cpu import cublas_on_cpu
 from tests.cuda_on_cpu import HostDevice
 from tests.foreign_arrays import from_dlpack, from_interface
+from tests.late_copies import ComputeClock, LateSideStream
 
 CURRENT_STREAM = 1  # what CuPy passes on for the default stream
 
@@ -139,6 +140,9 @@ class EmulatedRuntime:
         self.name = f"cupy:{device}"
         self.switches = 0
         self.graph_sizes: list[int] = []
+        self.clock = ComputeClock()
+        self.free = 2**40
+        """What `free_memory` answers."""
         self.launches = 0
 
     def is_current(self) -> bool:
@@ -211,6 +215,12 @@ class EmulatedRuntime:
 
         return launch
 
+    def side_stream(self) -> LateSideStream:
+        return LateSideStream(self.clock, on_host)
+
+    def free_memory(self) -> int:
+        return self.free
+
     def stopwatch(self) -> Callable[[], float]:
         forbidden_in_capture("A stopwatch was started")
         start = time.perf_counter()
@@ -223,6 +233,10 @@ class EmulatedRuntime:
 class QueueingDevice(HostDevice):
     """Kernels executed on the CPU: at once, or, while a graph is recorded, whenever it is launched."""
 
+    def __init__(self, clock: ComputeClock) -> None:
+        super().__init__()
+        self._clock = clock
+
     def run(
         self,
         kernel: Kernel,
@@ -232,12 +246,17 @@ class QueueingDevice(HostDevice):
         shared: int,
         arguments: Sequence[Argument],
     ) -> None:
-        queued(partial(super().run, kernel, instance, grid, block, shared, list(arguments)))
+        launch = partial(super().run, kernel, instance, grid, block, shared, list(arguments))
+        queued(partial(self._execute, launch, [a.value for a in arguments if isinstance(a.value, DeviceArray)]))
+
+    def _execute(self, launch: Callable[[], None], arrays: list[DeviceArray]) -> None:
+        launch()
+        self._clock.kernel_ran(arrays)
 
 
 def make_emulated_ops(device: int = 0, **launcher_options: Any) -> CupyOps:
     """`CupyOps` whose device is this CPU."""
-    kernels = QueueingDevice()
-    kernels.array_type = DeviceArray  # a host array in a launch is an error, as on a GPU
     runtime = EmulatedRuntime(device)
+    kernels = QueueingDevice(runtime.clock)
+    kernels.array_type = DeviceArray  # a host array in a launch is an error, as on a GPU
     return CupyOps(runtime, Launcher(kernels, **launcher_options), CublasProducts(cublas_on_cpu(queued), runtime))

@@ -17,7 +17,17 @@ from .op_cases import CASES
 INHERITED = {"empty", "zeros", "matrix", "copy", "fill", "add", "scale", "scratch", "ones"}
 """What CupyOps takes from Ops as it is: only allocation through `xp`, methods of arrays, xp.add and xp.multiply."""
 
-WITHOUT_ARRAYS = {"adopt", "describe", "synchronize", "stopwatch", "capture", "with_precision", "fusion_obstacle"}
+WITHOUT_ARRAYS = {
+    "adopt",
+    "side_stream",
+    "free_memory",
+    "describe",
+    "synchronize",
+    "stopwatch",
+    "capture",
+    "with_precision",
+    "fusion_obstacle",
+}
 """What has no result to compare."""
 
 

@@ -64,7 +64,7 @@ def test_samples_stay_as_they_are_on_the_device(ops: Ops, source: str) -> None:
     data = DeviceData(ops, taken, Y, None, 16, model.input_map)
     assert data.X.dtype == source
     assert data.views(16).X.dtype == np.float32
-    assert EvaluationData(model, taken, Y, None)._X.dtype == source
+    assert EvaluationData(model, taken, Y, None)._samples.X.dtype == source
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from ._interchange import on_cuda
 from ._kernel_ops import KernelOps
 from ._kernels import CudaDevice, Launcher
 from ._probe import failing_link, probe_links
+from ._side_stream import CudaSideStream
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -55,6 +56,16 @@ class CupyRuntime:
 
     def synchronize(self) -> None:
         self._device.synchronize()
+
+    def side_stream(self) -> CudaSideStream:
+        return CudaSideStream(self.xp, self._device)
+
+    def free_memory(self) -> int:
+        pool = self.xp.get_default_memory_pool()
+        with self._device:
+            free = self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes()  # what the pool keeps, it hands out again
+            limit = pool.get_limit()
+            return min(free, max(0, limit - pool.used_bytes())) if limit else free
 
     def stopwatch(self) -> Callable[[], float]:
         cuda = self.xp.cuda

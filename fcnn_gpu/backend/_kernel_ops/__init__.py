@@ -15,6 +15,7 @@ from ._loss import LossKernels
 from ._matrix import MatrixKernels
 from ._normalization import NormalizationKernels
 from ._optimizer import OptimizerKernels
+from ._transfer import TransferKernels
 
 
 class KernelOps(
@@ -27,6 +28,7 @@ class KernelOps(
     OptimizerKernels,
     BatchKernels,
     InterchangeKernels,
+    TransferKernels,
 ):
     """All primitives on one CUDA device."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..._types import Array, DType, HostArray
 from .._cublas import CublasProducts
 from .._kernels import Launcher
-from .._ops import Ops
+from .._ops import Ops, SideStream
 
 WARP = 32
 _EIGHT_LANES = 8
@@ -67,6 +67,12 @@ class Runtime(Protocol):
 
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""
+
+    def side_stream(self) -> SideStream:
+        """A new stream for copies to the device."""
+
+    def free_memory(self) -> int:
+        """Bytes that new arrays can take."""
 
     def stopwatch(self) -> Callable[[], float]:
         """Start a stopwatch on the device; what it returns waits for the device and gives the seconds since."""

@@ -30,6 +30,8 @@ from ._optimizer import LossScaling as LossScaling
 from ._optimizer import OptimizerOps
 from ._optimizer import Segment as Segment
 from ._optimizer import StepControl as StepControl
+from ._transfer import SideStream as SideStream
+from ._transfer import TransferOps
 
 
 class Ops(
@@ -42,5 +44,6 @@ class Ops(
     OptimizerOps,
     BatchOps,
     InterchangeOps,
+    TransferOps,
 ):
     """All primitives on NumPy: the reference that every other backend is held to."""

@@ -1,0 +1,176 @@
+"""Which data sets stay on the device and which stream through it, by the memory that is allowed or free."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ._inputs import Features
+from ._memory import MemoryReport
+from ._types import HostArray
+
+_UNITS = {"B": 1, **{f"{p}{i}B": (1024 if i else 1000) ** e for e, p in enumerate("KMGT", 1) for i in ("", "i")}}
+_LARGEST_CHUNK = 128 * 2**20
+"""Bytes of a chunk at which a longer one no longer pays: copying takes milliseconds, starting to copy microseconds."""
+_SMALL_SHARE = 1 / 16
+"""Data that takes no more of what is free stays, whatever the model takes."""
+_SHARE_OF_FREE = 0.9
+"""Of the memory that is free, what data may take: a pool of blocks is never full, and graphs need some as well."""
+
+
+def check_bytes(who: str, value: Any) -> int | None:
+    """A number of bytes: an integer, or text with a unit; None stays.
+
+    >>> check_bytes("fit(memory_limit)", "1.5 GiB")
+    1610612736
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([A-Za-z]+)\s*", value)
+        unit = {name.lower(): size for name, size in _UNITS.items()}.get(match[2].lower()) if match else None
+        if match is None or unit is None:
+            raise ValueError(f"{who} expects a number of bytes or text like '4 GiB' or '500 MB', got {value!r}.")
+        value = int(float(match[1]) * unit)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(
+            f"{who} expects a number of bytes or text like '4 GiB', got {value!r} ({type(value).__name__})."
+        )
+    if value < 1:
+        raise ValueError(f"{who} expects at least one byte, got {value}.")
+    return value
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a model takes on the device without data: bytes by kind, and how many of them it has already."""
+
+    by_kind: dict[str, int]
+    held: int
+
+    @classmethod
+    def of(cls, training: MemoryReport | None, inference: MemoryReport | None) -> Need:
+        """That of a run which trains, evaluates, or does one after the other with the same parameters and scratch."""
+        reports = [report for report in (training, inference) if report is not None]
+        by_kind = {kind: max(report.by_kind[kind] for report in reports) for kind in reports[0].by_kind}
+        for kind in ("activations", "batch"):  # each has its own
+            by_kind[kind] = sum(report.by_kind[kind] for report in reports)
+        return cls(by_kind, sum(by_kind[kind] for kind in ("parameters", "gradients", "optimizer")))
+
+    @property
+    def total(self) -> int:
+        """The sum of all kinds."""
+        return sum(self.by_kind.values())
+
+    def __str__(self) -> str:
+        return ", ".join(f"{kind} {n:,}" for kind, n in self.by_kind.items() if n)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The bytes of one data set, sample by sample, and the batches in which it is gone through.
+
+    Attributes:
+        n: samples.
+        batch: samples of a batch; a chunk holds a whole number of batches.
+        sample: bytes of one sample: features, targets and weight.
+        kept: bytes that each sample on the device takes beside itself: its place in the order, its outputs.
+        on_device: bytes of a sample that are on the device already. Such a data set does not stream.
+    """
+
+    n: int
+    batch: int
+    sample: int
+    kept: int
+    on_device: int = 0
+
+    @classmethod
+    def of(cls, X: Features, targets: HostArray, sample_weight: HostArray | None, batch: int, kept: int) -> DataSet:
+        """The data set of these arrays."""
+        features, n = X.n_features * X.dtype.itemsize, len(X)
+        others = [targets] if sample_weight is None else [targets, sample_weight]
+        sample = features + sum(array.nbytes for array in others) // n
+        return cls(n, min(batch, n), sample, kept, features if X.on_device else 0)
+
+    @property
+    def resident(self) -> int:
+        """Bytes to put all of it on the device."""
+        return self.n * (self.sample + self.kept - self.on_device)
+
+    def streamed(self, window: int) -> int:
+        """Bytes to stream it in chunks of `window` samples."""
+        return window * (2 * self.sample + self.kept)
+
+    def window(self, n_bytes: int) -> int:
+        """Samples of the largest chunks worth having that stream in this memory: at least a batch, whole batches."""
+        most = min(n_bytes // (2 * self.sample + self.kept), _LARGEST_CHUNK // self.sample, self.n + self.batch - 1)
+        return max(1, most // self.batch) * self.batch
+
+
+def choose_windows(sets: Sequence[DataSet], room: int) -> list[int | None] | None:
+    """For each data set the samples of a chunk, or None where all of it stays on the device, within `room` bytes.
+
+    As little as possible streams. None instead of a list: not even the smallest chunks of all have room.
+    """
+    choices = [
+        streams
+        for streams in itertools.product((False, True), repeat=len(sets))
+        if not any(data.on_device for data, streamed in zip(sets, streams, strict=True) if streamed)
+    ]
+
+    def volume(streams: tuple[bool, ...]) -> int:
+        return sum(data.n * data.sample for data, streamed in zip(sets, streams, strict=True) if streamed)
+
+    for streams in sorted(choices, key=volume):
+        spare = room - smallest(sets, streams)
+        if spare >= 0:
+            share = spare // max(1, sum(streams))
+            return [
+                data.window(share + data.streamed(data.batch)) if streamed else None
+                for data, streamed in zip(sets, streams, strict=True)
+            ]
+    return None
+
+
+def smallest(sets: Sequence[DataSet], streams: Sequence[bool]) -> int:
+    """Bytes of data sets of which these stream, batch by batch."""
+    return sum(
+        data.streamed(data.batch) if streamed else data.resident for data, streamed in zip(sets, streams, strict=True)
+    )
+
+
+def plan(
+    sets: Sequence[DataSet], limit: int | None, free: int | None, need: Callable[[], Need], who: str
+) -> list[int | None]:
+    """`choose_windows` for the memory that is allowed.
+
+    Args:
+        sets: the data sets.
+        limit: bytes that model and data may take together, or None: what is free.
+        free: bytes that are free on the device, or None where that is not asked about, on the host.
+        need: called where it matters, because working it out takes milliseconds.
+        who: for errors, whose limit it is.
+
+    Raises ValueError where the model alone, or with the smallest chunks, takes more than `limit`.
+    """
+    resident: list[int | None] = [None] * len(sets)
+    if limit is None:
+        if free is None or sum(data.resident for data in sets) <= _SMALL_SHARE * free:
+            return resident
+        model = need()
+        chosen = choose_windows(sets, int(_SHARE_OF_FREE * free) - (model.total - model.held))
+        # An estimate is no reason to refuse: the smallest chunks may do, and the device says if they do not.
+        return [None if data.on_device else data.batch for data in sets] if chosen is None else chosen
+    model = need()
+    chosen = choose_windows(sets, limit - model.total)
+    if chosen is None:
+        least = smallest(sets, [not data.on_device for data in sets])
+        raise ValueError(
+            f"{who} allows {limit:,} bytes, but the model alone takes {model.total:,} in such batches ({model}), and "
+            f"the data at least {least:,} where it streams batch by batch. Allow {model.total + least:,} bytes, or use "
+            "a smaller batch_size; model.memory_report(batch_size) predicts what that takes."
+        )
+    return chosen

@@ -1,0 +1,14 @@
+"""A second stream of the device, and its free memory."""
+
+from __future__ import annotations
+
+from .._ops._transfer import SideStream
+from ._device import DeviceOps
+
+
+class TransferKernels(DeviceOps):
+    def side_stream(self) -> SideStream:
+        return self._runtime.side_stream()
+
+    def free_memory(self) -> int | None:
+        return self._runtime.free_memory()

@@ -1,0 +1,56 @@
+"""A second stream for copies to the device beside its work, and how much memory is free there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..._types import HostArray
+from . import _numpy as np
+from ._array import ArrayOps
+
+Mark = Any
+"""A place in a stream, as `SideStream.record` and `record_compute` give it; None on the host, which queues nothing."""
+
+
+class SideStream:
+    """Copies from the host to the device in a stream of their own. On NumPy: copies.
+
+    Two streams know nothing of each other's work. A mark is a place in one of them, and what is queued after a wait for
+    it begins when the work before it is done. `record_compute` and `compute_waits` speak of the stream that the calling
+    thread's primitives go to; everything else may be called from any thread.
+    """
+
+    def host_buffer(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
+        """Host memory to copy from: page-locked on CUDA, because a copy from any other memory waits for it to end."""
+        return np.empty(shape, dtype)
+
+    def copy(self, source: HostArray, out: Any) -> None:
+        """out ← source, a host buffer that must not change before the copy is done; both C-ordered, alike in dtype."""
+        np.copyto(out, source)
+
+    def record(self) -> Mark:
+        """The place after all copies so far."""
+        return None
+
+    def record_compute(self) -> Mark:
+        """The place after all that this thread's primitives have queued."""
+        return None
+
+    def wait(self, mark: Mark) -> None:
+        """Copies from now on wait for a mark of `record_compute`."""
+
+    def compute_waits(self, mark: Mark) -> None:
+        """Primitives of this thread from now on wait for a mark of `record`."""
+
+    def synchronize(self, mark: Mark) -> None:
+        """The calling thread waits for a mark of `record`."""
+
+
+class TransferOps(ArrayOps):
+    def side_stream(self) -> SideStream:
+        """A new stream for copies to this device."""
+        return SideStream()
+
+    def free_memory(self) -> int | None:
+        """Bytes that new arrays of this device can take; None on the host, which is not asked."""
+        return None

@@ -1,0 +1,69 @@
+"""A CUDA stream of its own for copies from page-locked memory, through CuPy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .._types import Array, HostArray
+from ._ops._transfer import Mark, SideStream
+
+
+class CudaSideStream(SideStream):
+    """A non-blocking stream: the default stream and it do not wait for each other but at marks, which are events.
+
+    Args:
+        cupy: the module.
+        device: its `Device` that the stream belongs to.
+    """
+
+    def __init__(self, cupy: Any, device: Any) -> None:
+        self._cuda = cupy.cuda
+        self._device = device
+        with device:
+            self._stream = self._cuda.Stream(non_blocking=True)
+
+    def host_buffer(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
+        n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+        with self._device:
+            # Not from CuPy's pool, which would keep page-locked memory for good once the run is over.
+            memory = self._cuda.PinnedMemory(n_bytes, self._cuda.runtime.hostAllocPortable)
+        return np.frombuffer(self._cuda.PinnedMemoryPointer(memory, 0), np.uint8, n_bytes).view(dtype).reshape(shape)
+
+    def copy(self, source: HostArray, out: Array) -> None:
+        if source.nbytes != out.nbytes or not (source.flags.c_contiguous and out.flags.c_contiguous):
+            raise ValueError(
+                f"A copy to the device expects two C-ordered arrays of one size, got {source.nbytes} and {out.nbytes} "
+                "bytes."
+            )
+        runtime = self._cuda.runtime
+        with self._device:
+            runtime.memcpyAsync(
+                out.data.ptr, source.ctypes.data, source.nbytes, runtime.memcpyHostToDevice, self._stream.ptr
+            )
+
+    def record(self) -> Mark:
+        with self._device:
+            return self._recorded(self._stream)
+
+    def record_compute(self) -> Mark:
+        with self._device:
+            return self._recorded(self._cuda.get_current_stream())
+
+    def _recorded(self, stream: Any) -> Any:
+        event = self._cuda.Event(block=True, disable_timing=True)  # who waits for it sleeps
+        event.record(stream)
+        return event
+
+    def wait(self, mark: Mark) -> None:
+        with self._device:
+            self._stream.wait_event(mark)
+
+    def compute_waits(self, mark: Mark) -> None:
+        with self._device:
+            self._cuda.get_current_stream().wait_event(mark)
+
+    def synchronize(self, mark: Mark) -> None:
+        mark.synchronize()
