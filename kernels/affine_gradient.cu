@@ -42,7 +42,7 @@ __global__ void affine_gradient_sum(long long n, long long n_chunks,
                                     const A* __restrict__ partial_dgamma /* any (n*n_chunks) */,
                                     const A* __restrict__ partial_dbeta /* any (n*n_chunks) */,
                                     A* __restrict__ dgamma /* any (n) */, A* __restrict__ dbeta /* any (n) */) {
-    for (long long tile = blockIdx.x; tile < count_unit_tiles(n, 1); tile += gridDim.x) {
+    for (long long tile = blockIdx.x; tile < count_unit_tiles(n); tile += gridDim.x) {
         const long long unit = tile * TILE_UNITS + threadIdx.x % 32;
         A gamma_sum = 0, beta_sum = 0;
         if (unit < n) {

@@ -224,7 +224,7 @@ __global__ void batch_norm_statistics(long long n, long long batch, long long ch
     const auto size_of = [&](long long c) {
         return static_cast<A>((c + 1) * chunk_size < batch ? chunk_size : batch - c * chunk_size);
     };
-    for (long long tile = blockIdx.x; tile < count_unit_tiles(n, 1); tile += gridDim.x) {
+    for (long long tile = blockIdx.x; tile < count_unit_tiles(n); tile += gridDim.x) {
         const long long unit = tile * TILE_UNITS + threadIdx.x % 32, end = unit < n ? n_chunks : 0;
         const long long first = threadIdx.x / 32, step = blockDim.x / 32;
         A average = 0, square = 0;

@@ -5,30 +5,90 @@
 //
 // draw[i] is 16 bits of word i/4 of np.random.Philox(key=[key0, key1], counter=[0, step, 0, 0]).random_raw(): bits
 // 16k to 16k + 15 with k = i mod 4. i is the position in memory, so a mask depends on the array's size and on nothing
-// else. A block of Philox gives 16 draws: one thread of the forward kernel makes 16 elements.
+// else. A block of Philox gives 16 draws.
 //
-// Grid: forward one thread per 16 elements, backward one per element. Source: Srivastava et al., "Dropout: a simple way to
-// prevent neural networks from overfitting", JMLR 15 (2014), section 4, in its inverted form (scaling while training).
+// Grid: forward one thread per 16 elements, backward one per one or two vectors (vector.cuh). Forward, a thread draws for
+// 16 neighbouring elements, but in each access the warp's threads move neighbouring vectors: they pass each other the
+// draws' outcomes, 16 bits each. The loads are in flight while the draws are computed.
+//
+// Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014),
+// section 4, in its inverted form (scaling while training).
 #include "common.cuh"
+#include "vector.cuh"
+
+constexpr int DRAWS = 16;  // of one block of Philox
+
+// A product and not a selection: a dropped NaN or infinity stays a NaN, so that divergence shows.
+template <typename T> __device__ __forceinline__ T dropped(T a, bool kept, Accumulator<T> scale) {
+    return from_accumulator<T>(to_accumulator(a) * (kept ? scale : Accumulator<T>(0)));
+}
+
+// The 512 elements that begin at `begin`, by the warp that draws for them, in vectors. `draw` gives the outcomes of this
+// thread's 16 draws, lowest bit first; all lanes must call.
+template <typename T, typename Draw>
+__device__ __forceinline__ void drop_vectors(long long begin, Accumulator<T> scale, const T* A, T* out,
+                                             unsigned char* mask, Draw draw) {
+    constexpr int width = vector_width<T>, accesses = DRAWS / width;
+    const int first = threadIdx.x % 32 * width;
+    Vector<T, width> a[accesses];
+    #pragma unroll
+    for (int s = 0; s < accesses; ++s) a[s] = load_vector<width>(A + begin + first + s * 32 * width);
+    const unsigned outcomes = draw();
+    #pragma unroll
+    for (int s = 0; s < accesses; ++s) {
+        const int i = first + s * 32 * width;
+        const unsigned bits = __shfl_sync(full_warp, outcomes, i / DRAWS) >> (i % DRAWS);
+        Vector<unsigned char, width> kept;
+        #pragma unroll
+        for (int k = 0; k < width; ++k) {
+            kept[k] = bits >> k & 1;
+            a[s][k] = dropped(a[s][k], kept[k], scale);
+        }
+        store_vector(out + begin + i, a[s]);
+        store_vector(mask + begin + i, kept);
+    }
+}
+
+// The same, one element at a time and only those below n.
+template <typename T, typename Draw>
+__device__ __forceinline__ void drop_elements(long long begin, long long n, Accumulator<T> scale, const T* A, T* out,
+                                              unsigned char* mask, Draw draw) {
+    const unsigned outcomes = draw();
+    #pragma unroll 1
+    for (int i = threadIdx.x % 32; i < 32 * DRAWS; i += 32) {
+        const bool kept = __shfl_sync(full_warp, outcomes, i / DRAWS) >> (i % DRAWS) & 1;
+        if (begin + i < n) {
+            mask[begin + i] = kept;
+            out[begin + i] = dropped(A[begin + i], kept, scale);
+        }
+    }
+}
 
 // instances: T in float, double, __half, __nv_bfloat16
+// block: at most 512
 template <typename T>
 __global__ void dropout_forward(long long n, unsigned long long key0, unsigned long long key1, unsigned int threshold,
                                 Accumulator<T> scale, const long long* __restrict__ step /* any (1) */,
                                 const T* A /* any (n) */, T* out /* any (n) */,
                                 unsigned char* __restrict__ mask /* any (n) */) {
+    constexpr int width = vector_width<T>;
+    const bool aligned = is_aligned<width>(A, out, mask);
     const unsigned long long stream = static_cast<unsigned long long>(*step);
-    for (long long k = first_index(); k < (n + 15) / 16; k += index_stride()) {
-        const Philox4x64 words = numpy_philox(key0, key1, stream, static_cast<unsigned long long>(k));
-        #pragma unroll
-        for (int j = 0; j < 16; ++j) {
-            const long long i = 16 * k + j;
-            if (i >= n) break;
-            const bool kept = (words.word[j / 4] >> (16 * (j % 4)) & 0xFFFFu) >= threshold;
-            mask[i] = kept;
-            // A product and not a selection: a dropped NaN or infinity stays a NaN, so that divergence shows.
-            out[i] = from_accumulator<T>(to_accumulator(A[i]) * (kept ? scale : Accumulator<T>(0)));
-        }
+    const int lane = threadIdx.x % 32;
+    // The warp's first block of Philox: the same for all its lanes, so that none leaves the loop before the others.
+    for (long long first = first_index() - lane; first * DRAWS < n; first += index_stride()) {
+        const auto draw = [&] {
+            const Philox4x64 words = numpy_philox(key0, key1, stream, static_cast<unsigned long long>(first + lane));
+            unsigned outcomes = 0;
+            #pragma unroll
+            for (int j = 0; j < DRAWS; ++j)
+                outcomes |= static_cast<unsigned>((words.word[j / 4] >> (16 * (j % 4)) & 0xFFFFu) >= threshold) << j;
+            return outcomes;
+        };
+        if (aligned && (first + 32) * DRAWS <= n)
+            drop_vectors(first * DRAWS, scale, A, out, mask, draw);
+        else
+            drop_elements(first * DRAWS, n, scale, A, out, mask, draw);
     }
 }
 
@@ -36,6 +96,13 @@ __global__ void dropout_forward(long long n, unsigned long long key0, unsigned l
 template <typename T>
 __global__ void dropout_backward(long long n, Accumulator<T> scale, const T* dOut /* any (n) */,
                                  const unsigned char* __restrict__ mask /* any (n) */, T* dA /* any (n) */) {
-    for (long long i = first_index(); i < n; i += index_stride())
-        dA[i] = from_accumulator<T>(to_accumulator(dOut[i]) * (mask[i] ? scale : Accumulator<T>(0)));
+    constexpr int width = vector_width<T>;
+    for_each_place<width>(n, is_aligned<width>(dOut, mask, dA), [&](auto place) {
+        auto gradient = place.load(dOut);
+        const auto kept = place.load(mask);
+        #pragma unroll
+        for (int k = 0; k < place.size; ++k)
+            gradient[k] = dropped(gradient[k], kept[k], scale);
+        place.store(dA, gradient);
+    });
 }

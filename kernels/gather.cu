@@ -1,17 +1,43 @@
 // The rows of a batch, picked by index: out[j] = X[order[cursor + j]] for j < batch.
 //
 // The order of the samples and the place in it live in device memory, so that a replayed graph gathers a new batch each
-// time. One thread per element; neighbouring threads read neighbouring features. The host checks `order`; an index
-// outside of X stops the launch with an error, because to read on would be a silent wrong answer.
+// time. A thread per one or two vectors of out (vector.cuh), each within one row; per element where a row is no whole
+// number of vectors. The host checks `order`; an index outside of X stops the launch with an error, because to read on
+// would be a silent wrong answer.
 #include "common.cuh"
+#include "scaled.cuh"
+#include "unit_index.cuh"
+#include "vector.cuh"
 
-__device__ __forceinline__ long long gathered_row(long long j, long long n_samples, long long n_order,
-                                                  const long long* order, const long long* cursor) {
-    const long long place = *cursor + j;
+// Where in X the element `i` of the batch comes from.
+__device__ __forceinline__ long long gathered_index(long long i, long long n_samples, long long n_features,
+                                                    long long n_order, const long long* order,
+                                                    const long long* cursor) {
+    const long long j = quotient_of(i, n_features), place = *cursor + j;
     if (place < 0 || place >= n_order) __trap();
     const long long row = order[place];
     if (row < 0 || row >= n_samples) __trap();
-    return row;
+    return row * n_features + (i - j * n_features);
+}
+
+// The elements of X that belong at `place` of the batch.
+template <typename S, int WIDTH, int VECTORS>
+__device__ __forceinline__ Vector<S, WIDTH * VECTORS> load_gathered(const Place<WIDTH, VECTORS>& place,
+                                                                    long long n_samples, long long n_features,
+                                                                    long long n_order, const long long* order,
+                                                                    const long long* cursor, const S* X) {
+    long long from[VECTORS];
+    #pragma unroll
+    for (int v = 0; v < VECTORS; ++v)
+        from[v] = gathered_index(place.first + v * place.step, n_samples, n_features, n_order, order, cursor);
+    Vector<S, WIDTH * VECTORS> gathered;
+    #pragma unroll
+    for (int v = 0; v < VECTORS; ++v) {
+        const Vector<S, WIDTH> one = load_vector<WIDTH>(X + from[v]);
+        #pragma unroll
+        for (int k = 0; k < WIDTH; ++k) gathered[v * WIDTH + k] = one[k];
+    }
+    return gathered;
 }
 
 // Exact copies: labels, and features that need neither cast nor scale.
@@ -22,16 +48,15 @@ __global__ void gather_rows(long long n_samples, long long n_features, long long
                             const long long* __restrict__ order /* any (n_order) */,
                             const long long* __restrict__ cursor /* any (1) */,
                             T* __restrict__ out /* C (batch, n_features) */) {
-    for (long long i = first_index(); i < batch * n_features; i += index_stride()) {
-        const long long j = i / n_features, row = gathered_row(j, n_samples, n_order, order, cursor);
-        out[i] = X[row * n_features + (i - j * n_features)];
-    }
+    constexpr int width = vector_width<T>;
+    for_each_place<width>(batch * n_features, is_aligned<width>(X, out) && n_features % width == 0, [&](auto place) {
+        place.store(out, load_gathered(place, n_samples, n_features, n_order, order, cursor, X));
+    });
 }
 
-// out[j] = X[order[cursor + j]]·scale + shift. X is cast to the accumulator type first; then a product and a sum, each
-// rounded, as NumPy computes it (fused, the last bit could differ between the backends).
-// instances: S in unsigned char, float, double, __half, __nv_bfloat16; T in float, double, __half, __nv_bfloat16
-// instances: S in int, long long; T in float, double
+// out[j] = X[order[cursor + j]]·scale + shift (scaled.cuh)
+// instances: S in unsigned char, signed char, short, int, long long; T in float, double, __half, __nv_bfloat16
+// instances: S in float, double, __half, __nv_bfloat16; T in float, double, __half, __nv_bfloat16
 template <typename S, typename T>
 __global__ void gather_rows_scaled(long long n_samples, long long n_features, long long n_order, long long batch,
                                    Accumulator<T> scale, Accumulator<T> shift,
@@ -39,9 +64,12 @@ __global__ void gather_rows_scaled(long long n_samples, long long n_features, lo
                                    const long long* __restrict__ order /* any (n_order) */,
                                    const long long* __restrict__ cursor /* any (1) */,
                                    T* __restrict__ out /* C (batch, n_features) */) {
-    for (long long i = first_index(); i < batch * n_features; i += index_stride()) {
-        const long long j = i / n_features, row = gathered_row(j, n_samples, n_order, order, cursor);
-        const Accumulator<T> x = static_cast<Accumulator<T>>(to_accumulator(X[row * n_features + (i - j * n_features)]));
-        out[i] = from_accumulator<T>(add_rounded(multiply_rounded(x, scale), shift));
-    }
+    constexpr int width = vector_width<S, T>;
+    for_each_place<width>(batch * n_features, is_aligned<width>(X, out) && n_features % width == 0, [&](auto place) {
+        const auto source = load_gathered(place, n_samples, n_features, n_order, order, cursor, X);
+        Vector<T, place.size> result;
+        #pragma unroll
+        for (int k = 0; k < place.size; ++k) result[k] = scaled<T>(source[k], scale, shift);
+        place.store(out, result);
+    });
 }

@@ -1,16 +1,22 @@
-// out_i = Σ_c partial_ic, in the order of the chunks: the second stage of every sum over samples (unit_tile.cuh).
+// out_i = Σ_c partial_ic: the second stage of every sum over samples (vector_tile.cuh).
 //
-// One thread per unit; there are at most a few hundred chunks, and neighbouring threads read neighbouring elements.
+// A block per 32 units: each warp adds up every so many-th chunk in order, then the warps' sums are added in order.
 #include "common.cuh"
+#include "unit_tile.cuh"
 
-// instances: T in float, double, __half, __nv_bfloat16
+// instances: T in float, double
 template <typename T>
-__global__ void sum_chunks(long long n, long long n_chunks,
-                           const Accumulator<T>* __restrict__ partial /* any (n*n_chunks) */,
+__global__ void sum_chunks(long long n, long long n_chunks, const T* __restrict__ partial /* any (n*n_chunks) */,
                            T* __restrict__ out /* any (n) */) {
-    for (long long i = first_index(); i < n; i += index_stride()) {
-        Accumulator<T> sum = 0;
-        for (long long c = 0; c < n_chunks; ++c) sum += partial[c * n + i];
-        out[i] = from_accumulator<T>(sum);
+    const int n_warps = static_cast<int>(blockDim.x / 32);
+    for (long long tile = blockIdx.x; tile < count_unit_tiles(n); tile += gridDim.x) {
+        const long long unit = tile * TILE_UNITS + threadIdx.x % 32;
+        T sum = 0;
+        if (unit < n) {
+            #pragma unroll 8
+            for (long long c = threadIdx.x / 32; c < n_chunks; c += n_warps) sum += partial[c * n + unit];
+        }
+        sum = sum_over_warps(sum);
+        if (threadIdx.x < TILE_UNITS && unit < n) out[unit] = sum;
     }
 }

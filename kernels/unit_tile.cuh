@@ -1,34 +1,14 @@
-// Sums over samples, unit by unit, of an (n, batch) F-ordered matrix.
-//
-// A block takes 32 units and a chunk of consecutive samples: the lanes of a warp hold neighbouring units (so a warp
-// reads 32 neighbouring elements), and its warps share out the samples. What a block finds is a partial sum; a second
-// kernel adds the chunks' partial sums in order. The chunk depends on the batch only, never on the device or the grid,
-// so a sum has the same bits on every GPU and in every run.
+// What is left to do unit by unit once the samples of each chunk are summed (vector_tile.cuh): a block takes 32 units, one
+// in each lane, and its warps share out the chunks. The order of a sum depends on the number of warps alone, so it has the
+// same bits on every GPU and in every run.
 #pragma once
 
 #include "common.cuh"
 
 constexpr int TILE_UNITS = 32;
 
-struct UnitTile {
-    long long unit;         // of this thread; may lie outside, at n or beyond
-    long long chunk;        // number of the chunk
-    long long begin, end;   // samples of the chunk
-    long long first, step;  // samples of this thread: first, first + step, ... below end
-
-    __device__ UnitTile(long long item, long long n, long long batch, long long chunk_size) {
-        long long n_tiles = (n + TILE_UNITS - 1) / TILE_UNITS;
-        unit = item % n_tiles * TILE_UNITS + threadIdx.x % 32;
-        chunk = item / n_tiles;
-        begin = chunk * chunk_size;
-        end = begin + chunk_size < batch ? begin + chunk_size : batch;
-        first = unit < n ? begin + threadIdx.x / 32 : end;  // a thread outside has nothing to add
-        step = blockDim.x / 32;
-    }
-};
-
-__device__ __forceinline__ long long count_unit_tiles(long long n, long long n_chunks) {
-    return (n + TILE_UNITS - 1) / TILE_UNITS * n_chunks;
+__device__ __forceinline__ long long count_unit_tiles(long long n) {
+    return (n + TILE_UNITS - 1) / TILE_UNITS;
 }
 
 // Adds `value` over the block's warps, lane by lane; every thread gets its lane's sum, and all of them must call it.

@@ -7,9 +7,8 @@
 //         place.store(y, a);                                              // wait for what is loaded last
 //     });
 //
-// The lambda is written once and compiled for several vectors, one vector and one element: the elements after the last
-// whole vector, and arrays that begin between two 16-byte boundaries (views), take the same arithmetic one element at a
-// time. The widest type has accesses of 16 bytes and the others narrower ones, so that in each access the threads of a
+// The lambda is written once and compiled for several vectors, one vector, four elements and one: the elements after the
+// last whole vector, and arrays that begin between two 16-byte boundaries (views), take the same arithmetic. The widest type has accesses of 16 bytes and the others narrower ones, so that in each access the threads of a
 // warp touch one contiguous stretch.
 //
 // One access of 16 bytes from each of an H100's 2048 threads per multiprocessor keeps 32 KiB in flight; 3.35 TB/s at a
@@ -107,10 +106,17 @@ template <int WIDTH, int VECTORS> struct Place {
 template <int WIDTH, int VECTORS = 2, typename Body>
 __device__ __forceinline__ void for_each_place(long long n, bool aligned, Body body) {
     const long long n_vectors = aligned ? n / WIDTH : 0, stride = index_stride();
-    long long v = first_index();
+    long long v = first_index(), i = n_vectors * WIDTH + first_index();
+    // Not unrolled: the body holds what should be in flight, and more of it costs registers.
+    #pragma unroll 1
     for (; v + (VECTORS - 1) * stride < n_vectors; v += VECTORS * stride)
         body(Place<WIDTH, VECTORS>{v * WIDTH, stride * WIDTH});
-    if constexpr (VECTORS > 1)
+    if constexpr (VECTORS > 1) {
+        #pragma unroll 1
         for (; v < n_vectors; v += stride) body(Place<WIDTH, 1>{v * WIDTH, 0});
-    for (long long i = n_vectors * WIDTH + first_index(); i < n; i += stride) body(Place<1, 1>{i, 0});
+    }
+    #pragma unroll 1
+    for (; i + 3 * stride < n; i += 4 * stride) body(Place<1, 4>{i, stride});
+    #pragma unroll 1
+    for (; i < n; i += stride) body(Place<1, 1>{i, 0});
 }

@@ -119,14 +119,6 @@ class _Library:
         with np.errstate(over="ignore"):  # a device warns of nothing
             return np.ascontiguousarray(on_host(x), dtype).view(DeviceArray)
 
-    @staticmethod
-    def add(x: Array, y: Array, out: Array) -> None:
-        queued(partial(np.add, on_host(x), on_host(y), out=on_host(out)))
-
-    @staticmethod
-    def multiply(x: Array, factor: float, out: Array) -> None:
-        queued(partial(np.multiply, on_host(x), factor, out=on_host(out)))
-
 
 class EmulatedRuntime:
     """The counterpart of `CupyRuntime`; `current` is the device that calls of this process go to."""
@@ -179,6 +171,11 @@ class EmulatedRuntime:
     def to_host(self, x: Array) -> HostArray:
         forbidden_in_capture("A device array was copied to the host")
         return np.array(on_host(x), order="A")
+
+    def copy(self, x: Array, out: Array) -> None:
+        assert (x.dtype, x.shape) == (out.dtype, out.shape)
+        assert (x.flags.c_contiguous and out.flags.c_contiguous) or (x.flags.f_contiguous and out.flags.f_contiguous)
+        queued(partial(np.copyto, on_host(out), on_host(x)))
 
     def synchronize(self) -> None:
         forbidden_in_capture("The device was waited for")  # a kernel on the CPU has ended when its launch returns

@@ -142,6 +142,18 @@ def _add(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> 
     return {"x": x}
 
 
+@case("cast")
+def _cast(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    outputs: Outputs = {}
+    for source in (np.uint8, np.int8, np.int16, np.int32, np.int64, np.float16, np.float32, np.float64):
+        x = matrix(ops, rng.integers(-100, 100, size=(n, batch)).astype(source), source)
+        name = np.dtype(source).name
+        for key, scale, shift in [(name, 1.0, 0.0), (f"{name} scaled", 1 / 255, -0.1307)]:
+            outputs[key] = ops.matrix(n, batch, dtype)
+            ops.cast(x, outputs[key], scale, shift)
+    return outputs
+
+
 @case("advance")
 def _advance(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
     counter = ops.asarray(np.array([41]))

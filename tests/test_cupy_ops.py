@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -300,18 +301,66 @@ def test_a_training_run_is_the_same_on_both_backends(device_ops: Ops, dtype: Any
         assert_close(actual[name], value, "training", name)
 
 
-@pytest.mark.parametrize("batch", [8, 130])
-def test_half_precision_with_sums_in_float(device_ops: Ops, batch: int) -> None:
+HALVES = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+@pytest.mark.parametrize(("n", "batch"), [(5, 8), (5, 600), (64, 300)])
+def test_16_bit_activations_with_biases_and_sums_in_float(device_ops: Ops, half: Any, n: int, batch: int) -> None:
     rng = np.random.default_rng(0)
-    Z, dA, b = rng.normal(size=(5, batch)), rng.normal(size=(5, batch)), rng.normal(size=(5, 1))
+    Z, dA = (rng.normal(size=(n, batch)).astype(half).astype(np.float64) for _ in range(2))
+    b = rng.normal(size=(n, 1)).astype(np.float32)
     results = []
-    for ops, dtype in ((device_ops, np.float16), (Ops(), np.float64)):
-        A, dZ, db, sums = (ops.matrix(n, m, dtype) for n, m in ((5, batch), (5, batch), (5, 1), (5, 1)))
-        z, slope = matrix(ops, Z.astype(np.float16), dtype), matrix(ops, dA.astype(np.float16), dtype)
-        ops.bias_activation(z, ops.asarray(b.astype(np.float16), dtype), "tanh", 0.0, A)
-        ops.activation_backward(slope, A, "tanh", 0.0, dZ, db)
+    for ops, dtype, wide in ((device_ops, half, np.float32), (Ops(), np.float64, np.float64)):
+        A, dZ, total = (ops.matrix(n, batch, dtype) for _ in range(3))
+        db, sums = ops.empty((n, 1), wide), ops.empty((n, 1), wide)
+        z, slope = matrix(ops, Z, dtype), matrix(ops, dA, dtype)
+        ops.bias_activation(z, ops.asarray(b, wide), "tanh", 0.0, A)
+        ops.assign(z, Z)  # f′ from the same numbers on both sides
+        ops.activation_backward(slope, z, "tanh", 0.0, dZ, db)
         ops.row_sum(slope, sums)
-        results.append([ops.to_numpy(x) for x in (A, dZ, db, sums)])
-    for actual, expected in zip(*results, strict=True):
-        assert actual.dtype == np.float16
-        assert_close(actual, expected, "elementwise")
+        ops.add(slope, z, total)
+        ops.scale(total, 0.75, total)
+        results.append([ops.to_numpy(x) for x in (A, dZ, total, db, sums)])
+    for name, actual, expected in zip(("A", "dZ", "total", "db", "sums"), *results, strict=True):
+        assert actual.dtype == (np.float32 if name in ("db", "sums") else half)
+        assert_close(actual, expected, "sum" if name in ("db", "sums") else "elementwise", name)
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+@pytest.mark.parametrize("n", [3, 16])
+def test_samples_of_every_type_reach_16_bits_cast_or_gathered(device_ops: Ops, half: Any, n: int) -> None:
+    ops, rng = device_ops, np.random.default_rng(1)
+    for source in (np.uint8, np.int16, np.float16, half, np.float32, np.float64):
+        X = rng.integers(0, 200, size=(9, n)).astype(source)
+        order, cursor = ops.asarray(np.arange(9)[::-1].copy()), ops.asarray(np.array([2]))
+        batch, cast = ops.empty((5, n), half), ops.empty((9, n), half)
+        ops.gather_rows(ops.asarray(X), order, cursor, batch, 1 / 255, -0.5)
+        ops.cast(ops.asarray(X), cast, 1 / 255, -0.5)
+        exact = X.astype(np.float32) * np.float32(1 / 255) + np.float32(-0.5)
+        np.testing.assert_array_equal(ops.to_numpy(cast), exact.astype(half))
+        np.testing.assert_array_equal(ops.to_numpy(batch), exact[::-1][2:7].astype(half))
+        stored = ops.zeros((9, n), np.float32)
+        ops.store_rows(batch, cursor, stored)
+        np.testing.assert_array_equal(ops.to_numpy(stored)[2:7], exact[::-1][2:7].astype(half).astype(np.float32))
+
+
+@pytest.mark.parametrize("name", ["add", "scale", "cast"])
+def test_elementwise_primitives_refuse_arrays_that_lie_differently(device_ops: Ops, name: str) -> None:
+    ops = device_ops
+    x, other, small = ops.zeros((4, 3), np.float32), ops.matrix(4, 3, np.float32), ops.zeros((3, 4), np.float32)
+    arguments = {"add": (x,), "scale": (2.0,), "cast": ()}[name]
+    for out in (other, small):
+        with pytest.raises(ValueError, match=rf"{name} expects contiguous arrays of one shape .* out differs"):
+            getattr(ops, name)(x, *arguments, out)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.int64], ids=lambda d: np.dtype(d).name)
+def test_a_copy_on_the_device_can_be_captured(device_ops: Ops, dtype: Any) -> None:
+    ops = device_ops
+    x, out = matrix(ops, np.arange(12).reshape(3, 4), dtype), matrix(ops, np.zeros((3, 4)), dtype)
+    replay = ops.capture(lambda: ops.assign(out, x))
+    for value in (1.0, 2.0, 3.0):
+        ops.assign(x, np.full((3, 4), value))
+        replay()
+        np.testing.assert_array_equal(ops.to_numpy(out).astype(np.float64), np.full((3, 4), value))

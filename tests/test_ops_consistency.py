@@ -14,8 +14,8 @@ from fcnn_gpu.backend._ops import ELEMENTWISE, ELEMENTWISE_LOSSES, Ops
 
 from .op_cases import CASES
 
-INHERITED = {"empty", "zeros", "matrix", "copy", "fill", "add", "scale", "scratch", "ones"}
-"""What CupyOps takes from Ops as it is: only allocation through `xp`, methods of arrays, xp.add and xp.multiply."""
+INHERITED = {"empty", "zeros", "matrix", "copy", "fill", "scratch", "ones"}
+"""What CupyOps takes from Ops as it is: only allocation through `xp` and methods of arrays."""
 
 WITHOUT_ARRAYS = {
     "adopt",

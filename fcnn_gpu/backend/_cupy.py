@@ -54,6 +54,10 @@ class CupyRuntime:
     def to_host(self, x: Array) -> HostArray:
         return self.xp.asnumpy(x, order="A")
 
+    def copy(self, x: Array, out: Array) -> None:
+        if out.size:
+            out.data.copy_from_device_async(x.data, out.nbytes)
+
     def synchronize(self) -> None:
         self._device.synchronize()
 

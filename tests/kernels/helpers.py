@@ -53,6 +53,14 @@ def poisoned(shape: int | tuple[int, ...], dtype: DTypeLike, order: str = "F") -
     return array
 
 
+def between_boundaries(x: HostArray, elements: int = 1) -> HostArray:
+    """A copy of x whose memory begins so many elements after a 16-byte boundary: vectors may not be read from it."""
+    flat = np.empty(x.size + elements, x.dtype)
+    out = flat[elements:].reshape(x.shape, order="F" if x.flags.f_contiguous else "C")
+    out[...] = x
+    return out
+
+
 def accumulator(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype that a kernel's arithmetic on elements of `dtype` runs in."""
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)

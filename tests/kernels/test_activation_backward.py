@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from fcnn_gpu._types import HostArray
+from fcnn_gpu.backend._kernel_ops._device import tiles, vector_threads
 from fcnn_gpu.backend._kernels import Launcher
 from fcnn_gpu.backend._ops import ELEMENTWISE, Ops
 
-from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
+from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, between_boundaries, poisoned
 
-SHAPES = [(0, 3), (3, 0), (1, 1), (1, 40), (33, 5), (40, 70)]
+SHAPES = [(0, 3), (3, 0), (1, 1), (1, 40), (33, 5), (40, 70), (64, 33)]
 ALPHA = 0.3
 
 
@@ -40,12 +41,15 @@ def backward_with_bias(
 ) -> HostArray:
     n, batch = dA.shape
     n_chunks = max(1, -(-batch // chunk))
-    partial, db = poisoned(n * n_chunks, accumulator(dA.dtype)), poisoned((n, 1), dA.dtype)
+    wide = accumulator(dA.dtype)
+    db = poisoned((n, 1), wide)
+    partial = db if n_chunks == 1 else poisoned(n * n_chunks, wide)
     arguments = [n, batch, chunk, n_chunks, ALPHA, dA, saved, dZ, partial]
     template = (dA.dtype, kind.upper())
-    blocks = -(-n // 32) * n_chunks
+    blocks = tiles(n, n_chunks, dA.dtype)
     launcher.launch("activation_backward", "activation_backward_bias", template, arguments, blocks=blocks)
-    launcher.launch("sum_chunks", "sum_chunks", (dA.dtype,), [n, n_chunks, partial, db], threads=n)
+    if n_chunks > 1:
+        launcher.launch("sum_chunks", "sum_chunks", (wide,), [n, n_chunks, partial, db], blocks=-(-n // 32))
     return db
 
 
@@ -57,7 +61,8 @@ def test_every_kind(launcher: Launcher, kind: str, dtype: np.dtype[Any]) -> None
         expected, scale = exact(dA, saved, kind)
         dZ, same = poisoned((n, batch), dtype), poisoned((n, batch), dtype)
         arguments = [n, batch, ALPHA, dA, saved, dZ]
-        launcher.launch("activation_backward", "activation_backward", (dtype, kind.upper()), arguments, threads=dA.size)
+        threads = vector_threads(dA.size, dtype)
+        launcher.launch("activation_backward", "activation_backward", (dtype, kind.upper()), arguments, threads=threads)
         assert_rounded(dZ, expected, roundings=16, scale=scale)
         db = backward_with_bias(launcher, dA, saved, kind, same, chunk=32)
         np.testing.assert_array_equal(same, dZ)
@@ -81,7 +86,7 @@ def test_the_bias_gradient_is_summed_in_float(launcher: Launcher) -> None:
     dA = np.full((1, 65), 2.0**-12, np.float16, order="F")
     dA[0, 0] = 1
     db = backward_with_bias(launcher, dA, dA.copy(order="F"), "identity", poisoned((1, 65), np.float16), chunk=64)
-    np.testing.assert_array_equal(db, [[np.float16(1 + 64 * 2.0**-12)]])
+    np.testing.assert_array_equal(db, [[np.float32(1 + 64 * 2.0**-12)]])
 
 
 def test_the_bias_gradient_is_of_dz_before_it_is_rounded(launcher: Launcher) -> None:
@@ -91,3 +96,19 @@ def test_the_bias_gradient_is_of_dz_before_it_is_rounded(launcher: Launcher) -> 
     template = (np.float16, "LEAKY_RELU")
     launcher.launch("activation_backward", "activation_backward_bias", template, arguments, blocks=1)
     np.testing.assert_allclose(partial, [8 * ALPHA], rtol=1e-6)  # rounded to half first, 1.6e-4 more
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("kind", ["tanh", "silu"])
+def test_views_between_two_boundaries_give_the_same_bits(launcher: Launcher, kind: str, dtype: np.dtype[Any]) -> None:
+    for n, batch, chunk in [(64, 9, 1000), (40, 300, 1000), (72, 100, 40)]:
+        dA, saved = sample(kind, dtype, n, batch)
+        expected, dZ, alone = (poisoned((n, batch), dtype) for _ in range(3))
+        dZ = between_boundaries(dZ, 3)
+        db = backward_with_bias(launcher, dA, saved, kind, expected, chunk)
+        shifted = backward_with_bias(launcher, between_boundaries(dA), between_boundaries(saved, 5), kind, dZ, chunk)
+        np.testing.assert_array_equal(shifted, db)
+        arguments = [n, batch, ALPHA, between_boundaries(dA), saved, alone]
+        launcher.launch("activation_backward", "activation_backward", (dtype, kind.upper()), arguments, threads=64)
+        for actual in (dZ, alone):
+            np.testing.assert_array_equal(actual.view(f"u{dtype.itemsize}"), expected.view(f"u{dtype.itemsize}"))

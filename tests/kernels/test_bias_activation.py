@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fcnn_gpu._types import HostArray
+from fcnn_gpu.backend._kernel_ops._device import vector_threads
 from fcnn_gpu.backend._kernels import Launcher
 from fcnn_gpu.backend._ops import ELEMENTWISE, Ops
 
-from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
+from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, between_boundaries, poisoned
 
-SHAPES = [(0, 3), (3, 0), (1, 1), (1, 40), (33, 5), (130, 17)]
+SHAPES = [(0, 3), (3, 0), (1, 1), (1, 40), (3, 11), (33, 5), (64, 9), (130, 17)]
+"""Units that are a whole number of vectors and others, fewer units than a vector has elements."""
+
 ALPHA = 0.3
 
 
@@ -31,12 +34,13 @@ def exact(Z: HostArray, kind: str) -> HostArray:
 
 def launch(launcher: Launcher, Z: HostArray, b: HostArray | None, kind: str, out: HostArray) -> None:
     arguments = [*Z.shape, ALPHA, b, Z, out]
-    launcher.launch("bias_activation", "bias_activation", (Z.dtype, kind.upper()), arguments, threads=Z.size)
+    threads = vector_threads(Z.size, Z.dtype)
+    launcher.launch("bias_activation", "bias_activation", (Z.dtype, kind.upper()), arguments, threads=threads)
 
 
 def sample(dtype: np.dtype[Any], n: int, batch: int) -> tuple[HostArray, HostArray]:
     rng = np.random.default_rng(n * 1000 + batch)
-    return (3 * rng.normal(size=(batch, n))).astype(dtype).T, rng.normal(size=(n, 1)).astype(dtype)
+    return (3 * rng.normal(size=(batch, n))).astype(dtype).T, rng.normal(size=(n, 1)).astype(accumulator(dtype))
 
 
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
@@ -45,7 +49,7 @@ def test_every_kind(launcher: Launcher, kind: str, dtype: np.dtype[Any]) -> None
     wide = accumulator(dtype)
     for n, batch in SHAPES:
         Z, b = sample(dtype, n, batch)
-        summed = (Z.astype(wide) + b.astype(wide)).astype(dtype)
+        summed = (Z.astype(wide) + b).astype(dtype)
         out = poisoned((n, batch), dtype)
         launch(launcher, Z, b, kind, out)
         np.testing.assert_array_equal(Z, summed)
@@ -88,3 +92,29 @@ def test_nan_shows(launcher: Launcher, kind: str) -> None:
     out = np.zeros((2, 2), np.float32, order="F")
     launch(launcher, Z, None, kind, out)
     assert np.isnan(out).all()
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("kind", ["relu", "gelu"])
+def test_views_between_two_boundaries_give_the_same_bits(launcher: Launcher, kind: str, dtype: np.dtype[Any]) -> None:
+    for n, batch in [(64, 9), (24, 7)]:
+        Z, b = sample(dtype, n, batch)
+        shifted_Z, shifted_b = between_boundaries(Z), between_boundaries(b, 3)
+        expected, out = poisoned((n, batch), dtype), between_boundaries(poisoned((n, batch), dtype))
+        also = poisoned((n, batch), dtype)
+        Z_again = Z.copy(order="F")
+        launch(launcher, Z, b, kind, expected)
+        launch(launcher, shifted_Z, shifted_b, kind, out)
+        launch(launcher, Z_again, shifted_b, kind, also)  # vectors of Z, single elements of b
+        for actual in (out, also):
+            np.testing.assert_array_equal(actual.view(f"u{dtype.itemsize}"), expected.view(f"u{dtype.itemsize}"))
+        np.testing.assert_array_equal(shifted_Z.view(f"u{dtype.itemsize}"), Z.view(f"u{dtype.itemsize}"))
+
+
+def test_a_smaller_batch_is_a_view_of_the_same_matrix(launcher: Launcher) -> None:
+    """Samples beyond the batch stay as they are, also where the last vector would reach into them."""
+    Z, b = sample(np.dtype(np.float32), 33, 5)
+    before = Z.copy()
+    launch(launcher, Z[:, :3], b, "identity", Z[:, :3])
+    np.testing.assert_array_equal(Z[:, 3:], before[:, 3:])
+    np.testing.assert_array_equal(Z[:, :3], before[:, :3] + b)

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcnn_gpu._types import HostArray
+from fcnn_gpu.backend._kernel_ops._device import vector_threads
 from fcnn_gpu.backend._kernels import Launcher
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.backend._ops._dropout import dropout_threshold
 
-from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
+from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, between_boundaries, poisoned
 
 KEY = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
 
@@ -37,7 +38,7 @@ def forward(launcher: Launcher, A: HostArray, step: int, threshold: int) -> tupl
 
 
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
-@pytest.mark.parametrize("n", [0, 1, 3, 15, 16, 17, 1000, 4097])
+@pytest.mark.parametrize("n", [0, 1, 3, 15, 16, 17, 511, 512, 1000, 4097])
 def test_forward_is_numpys_stream(launcher: Launcher, dtype: np.dtype[Any], n: int) -> None:
     A = np.random.default_rng(n).normal(size=n).astype(dtype)
     threshold = round(0.3 * 65536)
@@ -88,7 +89,9 @@ def test_backward(make_launcher: Callable[..., Launcher], dtype: np.dtype[Any], 
     mask = rng.integers(0, 2, n).astype(np.uint8)
     dA, scale = poisoned(n, dtype), accumulator(dtype).type(1 / 0.7)
     launcher = make_launcher(block=block, max_blocks=2)
-    launcher.launch("dropout", "dropout_backward", (dtype,), [n, scale, dOut, mask, dA], threads=n)
+    launcher.launch(
+        "dropout", "dropout_backward", (dtype,), [n, scale, dOut, mask, dA], threads=vector_threads(n, dtype)
+    )
     assert_rounded(dA, dOut.astype(np.float64) * mask * float(scale))
 
 
@@ -100,3 +103,19 @@ def test_the_reference_gives_the_same_bits(launcher: Launcher) -> None:
         out, mask = forward(launcher, A, 9, dropout_threshold(p))
         np.testing.assert_array_equal(mask, expected_mask_of_ops)
         np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+def test_views_between_two_boundaries_give_the_same_bits(launcher: Launcher, dtype: np.dtype[Any]) -> None:
+    n, bits = 2000, f"u{dtype.itemsize}"
+    A = np.random.default_rng(n).normal(size=n).astype(dtype)
+    expected, expected_mask = forward(launcher, A, 3, 20000)
+    out, mask = forward(launcher, between_boundaries(A), 3, 20000)
+    np.testing.assert_array_equal(out.view(bits), expected.view(bits))
+    np.testing.assert_array_equal(mask, expected_mask)
+    scale = accumulator(dtype).type(1.25)
+    dA, shifted = poisoned(n, dtype), poisoned(n, dtype)
+    launcher.launch("dropout", "dropout_backward", (dtype,), [n, scale, A, mask, dA], threads=n)
+    arguments = [n, scale, A, between_boundaries(mask), shifted]
+    launcher.launch("dropout", "dropout_backward", (dtype,), arguments, threads=n)
+    np.testing.assert_array_equal(shifted.view(bits), dA.view(bits))

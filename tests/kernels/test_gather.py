@@ -13,17 +13,18 @@ from fcnn_gpu.backend._kernels import Launcher
 from fcnn_gpu.backend._ops import Ops
 from tests.cuda_on_cpu import KernelFault
 
-from .helpers import BFLOAT16, BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, poisoned
+from .helpers import BFLOAT16, BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, between_boundaries, poisoned
 
 UINT8, INT64 = np.dtype(np.uint8), np.dtype(np.int64)
-SHAPES = [(1, 1, 0, 1), (7, 5, 2, 3), (40, 784, 8, 32), (1000, 1, 333, 129), (9, 3, 0, 0)]
+INTEGERS = tuple(np.dtype(t) for t in (np.int8, np.int16, np.int32, np.int64))
+SHAPES = [(1, 1, 0, 1), (7, 5, 2, 3), (40, 784, 8, 32), (1000, 1, 333, 129), (30, 8, 3, 20), (9, 3, 0, 0)]
 """n_samples, n_features, cursor, batch."""
 
 
 def samples(n_samples: int, n_features: int, dtype: np.dtype[Any]) -> HostArray:
     rng = np.random.default_rng(n_samples + n_features)
     if dtype.kind in "iu":
-        low, high = (0, 256) if dtype == np.uint8 else (-(2**31), 2**31)
+        low, high = (0, 256) if dtype == np.uint8 else (-(2 ** min(31, 8 * dtype.itemsize - 1)), 2**7)
         return rng.integers(low, high, (n_samples, n_features)).astype(dtype)
     return rng.normal(size=(n_samples, n_features)).astype(dtype)
 
@@ -76,14 +77,23 @@ def test_scaled(
         assert_rounded(out, exact, roundings=3, scale=abs(float(shift)))
 
 
-@pytest.mark.parametrize("source", [np.int32, np.int64])
-@pytest.mark.parametrize("target", FLOATS, ids=str)
-def test_integers_as_features(launcher: Launcher, source: type, target: np.dtype[Any]) -> None:
-    X = samples(11, 3, np.dtype(source))
-    out = poisoned((11, 3), target, "C")
-    arguments = [11, 3, 11, 11, 0.5, 2.0, X, np.arange(11)[::-1].copy(), np.array([0]), out]
-    launcher.launch("gather", "gather_rows_scaled", (source, target), arguments, threads=out.size)
-    np.testing.assert_allclose(out, X[::-1] * 0.5 + 2.0, rtol=2 * float(np.finfo(np.float32).eps))
+@pytest.mark.parametrize("source", INTEGERS, ids=str)
+@pytest.mark.parametrize("target", FLOATS + HALVES, ids=str)
+def test_integers_as_features(launcher: Launcher, source: np.dtype[Any], target: np.dtype[Any]) -> None:
+    for n_features in (3, 16):
+        X = samples(11, n_features, source)
+        out = poisoned((11, n_features), target, "C")
+        arguments = [11, n_features, 11, 11, 2.0**-20, 2.0, X, np.arange(11)[::-1].copy(), np.array([0]), out]
+        launcher.launch("gather", "gather_rows_scaled", (source, target), arguments, threads=out.size)
+        assert_rounded(out, X[::-1].astype(np.float64) * 2.0**-20 + 2.0, roundings=2, scale=2.0)
+
+
+def test_large_integers_reach_double_with_one_rounding(launcher: Launcher) -> None:
+    X = np.array([[2**53 - 1], [-(2**40) - 1], [2**31 + 1]])
+    out = poisoned((3, 1), np.float64, "C")
+    arguments = [3, 1, 3, 3, 1.0, 0.0, X, np.arange(3), np.array([0]), out]
+    launcher.launch("gather", "gather_rows_scaled", (np.int64, np.float64), arguments, threads=3)
+    np.testing.assert_array_equal(out, X)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -115,3 +125,19 @@ def test_the_reference_gives_the_same_bits(launcher: Launcher, target: np.dtype[
     arguments = [50, 33, 50, 20, 1 / 255, -0.1307, X, order, np.array([17]), out]
     launcher.launch("gather", "gather_rows_scaled", (np.uint8, target), arguments, threads=out.size)
     np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize(("source", "target"), [(UINT8, np.float32), (UINT8, np.float16), (np.float32, BFLOAT16)])
+def test_views_between_two_boundaries_give_the_same_bits(launcher: Launcher, source: Any, target: Any) -> None:
+    """A data set, or a batch of it, may begin anywhere: a slice of rows of another one."""
+    X, order, target = samples(50, 32, np.dtype(source)), np.random.default_rng(5).permutation(50), np.dtype(target)
+
+    def gathered(X: HostArray, out: HostArray) -> HostArray:
+        arguments = [50, 32, 50, 20, 1 / 255, -0.1307, X, order, np.array([17]), out]
+        launcher.launch("gather", "gather_rows_scaled", (X.dtype, target), arguments, threads=out.size)
+        return out.view(np.uint8)
+
+    expected = gathered(X, poisoned((20, 32), target, "C"))
+    np.testing.assert_array_equal(gathered(between_boundaries(X), poisoned((20, 32), target, "C")), expected)
+    shifted = between_boundaries(poisoned((20, 32), target, "C"), 3)
+    np.testing.assert_array_equal(gathered(X, shifted), expected)

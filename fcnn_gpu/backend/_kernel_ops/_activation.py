@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..._types import Array
-from ._device import DeviceOps, chunks_of, thread_count, unit_tiles
+from ._device import DeviceOps, chunks_of, tiles, vector_threads
 
 
 class ActivationKernels(DeviceOps):
@@ -16,7 +16,7 @@ class ActivationKernels(DeviceOps):
             "bias_activation",
             (Z.dtype, kind.upper()),
             [n, batch, alpha, b, Z, out],
-            threads=thread_count(Z.size),
+            threads=vector_threads(Z.size, Z.dtype),
         )
 
     def activation_backward(
@@ -33,7 +33,7 @@ class ActivationKernels(DeviceOps):
                 "activation_backward",
                 template,
                 [n, batch, alpha, dA, saved, dZ],
-                threads=thread_count(dA.size),
+                threads=vector_threads(dA.size, dA.dtype),
             )
         else:
             chunk, n_chunks = chunks_of(batch)
@@ -43,7 +43,7 @@ class ActivationKernels(DeviceOps):
                 "activation_backward_bias",
                 template,
                 [n, batch, chunk, n_chunks, alpha, dA, saved, dZ, partial],
-                blocks=unit_tiles(n, n_chunks),
+                blocks=tiles(n, n_chunks, dA.dtype),
             )
             self._sum_chunks(partial, n_chunks, db)
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ..._types import Array
-from ._device import DeviceOps, thread_count
+from ._device import DeviceOps, thread_count, vector_threads, vector_width
 
 
 class BatchKernels(DeviceOps):
@@ -17,12 +17,15 @@ class BatchKernels(DeviceOps):
         n_columns = math.prod(X.shape[1:])
         arrays = [X.reshape(n_samples, n_columns), order, cursor, out.reshape(batch, n_columns)]
         sizes: list[Any] = [n_samples, n_columns, order.size, batch]
+        threads = thread_count(out.size)
+        if n_columns % vector_width(X.dtype, out.dtype) == 0:  # else rows begin between two 16-byte boundaries
+            threads = vector_threads(out.size, X.dtype, out.dtype)
         if X.dtype == out.dtype and scale == 1.0 and shift == 0.0:
-            self._launcher.launch("gather", "gather_rows", (X.dtype,), [*sizes, *arrays], threads=out.size)
+            self._launcher.launch("gather", "gather_rows", (X.dtype,), [*sizes, *arrays], threads=threads)
         else:
             arguments = [*sizes, scale, shift, *arrays]
             template = (X.dtype, out.dtype)
-            self._launcher.launch("gather", "gather_rows_scaled", template, arguments, threads=out.size)
+            self._launcher.launch("gather", "gather_rows_scaled", template, arguments, threads=threads)
 
     def take_next(self, table: Array, position: Array, out: Array) -> None:
         arguments = [table.size, table, position, out]
@@ -43,5 +46,5 @@ class BatchKernels(DeviceOps):
                 rows.reshape(batch, n_columns),
                 out.reshape(n_samples, n_columns),
             ],
-            threads=thread_count(rows.size),
+            threads=vector_threads(rows.size, rows.dtype, out.dtype),
         )

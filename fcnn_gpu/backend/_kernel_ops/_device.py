@@ -19,10 +19,11 @@ _CAPACITIES = (WARP, 128, 512, 1024)
 """How many units of a sample its threads hold at most: eight lanes of a warp up to 32, a warp up to 1024. Wider samples
 are worked on by a whole block each (sample_group.cuh)."""
 
-_SAMPLES_PER_CHUNK = 64
+_SAMPLES_PER_CHUNK = 128
 _CHUNKS = 256
-"""Sums over samples run in chunks of at least 64 samples, at most 256 chunks. Their size depends on the batch alone: a
-sum has the same bits on every device."""
+"""Sums over samples run in chunks of at least 128 samples, four for each of a block's 32 rows of threads and all in
+flight (a batch of 128 needs no second kernel), and in at most 256 chunks. Their size depends on the batch alone: a sum
+has the same bits on every device."""
 
 _ELEMENTS_PER_THREAD = 4
 _SMALL = 2**18
@@ -64,6 +65,9 @@ class Runtime(Protocol):
 
     def to_host(self, x: Array) -> HostArray:
         """A copy of x on the host, in x's order."""
+
+    def copy(self, x: Array, out: Array) -> None:
+        """out ← x, byte by byte, queued: both contiguous in one order, of one dtype and shape."""
 
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""
@@ -142,7 +146,34 @@ class DeviceOps(Ops):
             x = self._runtime.to_device(x)
         elif np.ndim(x):
             x = self._runtime.to_device(np.asarray(x, out.dtype))
-        out[...] = x
+        if isinstance(x, type(out)) and x.dtype == out.dtype and x.shape == out.shape and _lie_alike(x, out):
+            self._launcher.keep(x, out)
+            self._runtime.copy(x, out)
+        else:
+            out[...] = x
+
+    def add(self, x: Array, y: Array, out: Array) -> None:
+        _check_alike("add", x=x, y=y, out=out)
+        threads = vector_threads(out.size, out.dtype)
+        self._launcher.launch("add", "add", (out.dtype,), [out.size, x, y, out], threads=threads)
+
+    def scale(self, x: Array, factor: float, out: Array) -> None:
+        _check_alike("scale", x=x, out=out)
+        threads = vector_threads(out.size, out.dtype)
+        self._launcher.launch("scale", "scale", (out.dtype,), [out.size, factor, x, out], threads=threads)
+
+    def cast(self, x: Array, out: Array, scale: float = 1.0, shift: float = 0.0) -> None:
+        _check_alike("cast", x=x, out=out)
+        if x.dtype == out.dtype and scale == 1.0 and shift == 0.0:
+            self.assign(out, x)
+            return
+        self._launcher.launch(
+            "cast",
+            "cast",
+            (x.dtype, out.dtype),
+            [out.size, scale, shift, x, out],
+            threads=vector_threads(out.size, x.dtype, out.dtype),
+        )
 
     def advance(self, counter: Array, by: int) -> None:
         self._launcher.launch("check_finite", "advance", (), [by, counter], threads=1)
@@ -206,15 +237,28 @@ class DeviceOps(Ops):
         self._launcher.launch(stem, kernel, (*template, group), arguments, threads=threads, blocks=blocks)
 
     def _partial(self, tag: str, out: Array, n_chunks: int) -> Array:
-        """Where the chunks' sums of `out` go: out itself where there is one chunk and nothing to round."""
-        if n_chunks == 1 and accumulator(out.dtype) == out.dtype:
-            return out
-        return self.scratch(tag, out.size * n_chunks, accumulator(out.dtype))
+        """Where the chunks' sums of `out` go: out itself where there is one chunk."""
+        return out if n_chunks == 1 else self.scratch(tag, out.size * n_chunks, out.dtype)
 
     def _sum_chunks(self, partial: Array, n_chunks: int, out: Array) -> None:
         if partial is not out:
-            self._launcher.launch(
-                "sum_chunks", "sum_chunks", (out.dtype,), [out.size, n_chunks, partial, out], threads=out.size
+            arguments = [out.size, n_chunks, partial, out]
+            self._launcher.launch("sum_chunks", "sum_chunks", (out.dtype,), arguments, blocks=-(-out.size // WARP))
+
+
+def _lie_alike(x: Array, y: Array) -> bool:
+    """Whether both arrays lie in memory without gaps and in one order."""
+    return bool((x.flags.c_contiguous and y.flags.c_contiguous) or (x.flags.f_contiguous and y.flags.f_contiguous))
+
+
+def _check_alike(where: str, **arrays: Array) -> None:
+    """ValueError unless the arrays have one shape and lie alike: the kernels go over memory, element by element."""
+    first = next(iter(arrays.values()))
+    for name, array in arrays.items():
+        if array.shape != first.shape or not _lie_alike(first, array):
+            listed = ", ".join(f"{n} {a.shape} with strides {a.strides}" for n, a in arrays.items())
+            raise ValueError(
+                f"{where} expects contiguous arrays of one shape and one memory order, got {listed}: {name} differs."
             )
 
 
@@ -246,11 +290,6 @@ def chunks_of(batch: int) -> tuple[int, int]:
 def tiles(n: int, n_chunks: int, dtype: DType) -> int:
     """Blocks that sum n units of this type over n_chunks chunks of samples (vector_tile.cuh)."""
     return -(-n // (_TILE_LANES * vector_width(dtype))) * n_chunks
-
-
-def unit_tiles(n: int, n_chunks: int) -> int:
-    """Blocks that sum n units, 32 in each, over n_chunks chunks of samples (unit_tile.cuh)."""
-    return -(-n // WARP) * n_chunks
 
 
 def accumulator(dtype: DType) -> DType:

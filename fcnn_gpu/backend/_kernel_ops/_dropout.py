@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..._types import Array
 from .._ops._dropout import dropout_scale, dropout_threshold
-from ._device import DeviceOps, thread_count
+from ._device import DeviceOps, vector_threads
 
 
 class DropoutKernels(DeviceOps):
@@ -23,5 +23,5 @@ class DropoutKernels(DeviceOps):
             "dropout_backward",
             (dA.dtype,),
             [dA.size, dropout_scale(p), dA, mask, out],
-            threads=thread_count(dA.size),
+            threads=vector_threads(dA.size, dA.dtype),
         )

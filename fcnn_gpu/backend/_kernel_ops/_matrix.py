@@ -7,7 +7,7 @@ from typing import Self
 from ..._types import Array
 from .._ops._matrix import check_precision
 from .._tiled_matmul import tiled_matmul
-from ._device import DeviceOps, chunks_of, unit_tiles
+from ._device import DeviceOps, chunks_of, tiles
 
 
 class MatrixKernels(DeviceOps):
@@ -79,12 +79,12 @@ class MatrixKernels(DeviceOps):
     def row_sum(self, X: Array, out: Array) -> None:
         n, batch = X.shape
         chunk, n_chunks = chunks_of(batch)
-        partial = out if n_chunks == 1 else self._partial("partial", out, n_chunks)
+        partial = self._partial("partial", out, n_chunks)
         self._launcher.launch(
             "row_sum",
             "row_sum",
-            (X.dtype, partial.dtype),
+            (X.dtype,),
             [n, batch, chunk, n_chunks, X, partial],
-            blocks=unit_tiles(n, n_chunks),
+            blocks=tiles(n, n_chunks, X.dtype),
         )
         self._sum_chunks(partial, n_chunks, out)

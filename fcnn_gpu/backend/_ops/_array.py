@@ -95,6 +95,18 @@ class ArrayOps:
         """out = factor·x, elementwise; out may be x."""
         self.xp.multiply(x, factor, out=out)
 
+    def cast(self, x: Array, out: Array, scale: float = 1.0, shift: float = 0.0) -> None:
+        """out = scale·x + shift, cast to out's dtype: x of any real dtype.
+
+        x and out have one shape and one memory order. x is cast first; then comes a product and a sum, each rounded, as
+        in `gather_rows`: a sample is the same numbers whichever way it enters the network.
+        """
+        np.copyto(out, x, casting="unsafe")
+        if scale != 1.0:
+            np.multiply(out, scale, out=out)
+        if shift != 0.0:
+            np.add(out, shift, out=out)
+
     def advance(self, counter: Array, by: int) -> None:
         """counter[0] += by, on the device: a replayed graph must not depend on a host number."""
         np.add(counter, by, out=counter)
