@@ -47,8 +47,7 @@ class InputMap:
         if self.leaves(X):
             return X
         mapped = ops.empty(X.shape, self.dtype) if out is None else out[: len(X)]
-        rows, start = ops.asarray(np.arange(len(X))), ops.zeros(1, np.int64)
-        ops.gather_rows(X, rows, start, mapped, self.scale, self.shift)
+        ops.cast(X, mapped, self.scale, self.shift)
         return mapped
 
 
