@@ -2,7 +2,7 @@
 // scale (1 where its pointer is null), multiplied in before dZ is rounded. With e = z − y:
 //     mse: ρ = e²;  mae: ρ = |e|;  huber: ρ = ½e² for |e| ≤ δ, else δ(|e| − ½δ);
 //     binary_cross_entropy: ρ = max(z, 0) − z·y + log(1 + e^−|z|), whose derivative is σ(z) − y.
-// Eight lanes, a warp or a block per sample (sample_group.cuh).
+// A thread, eight lanes, a warp or a block per sample (sample_group.cuh).
 #include "common.cuh"
 #include "loss_scale.cuh"
 #include "sample_group.cuh"

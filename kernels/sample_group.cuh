@@ -1,5 +1,5 @@
-// The threads that work on one sample together: eight lanes of a warp where a sample has few units, a warp, or a whole
-// block where it has many.
+// The threads that work on one sample together: one, eight lanes of a warp, a warp, or a whole block, the more units a
+// sample has.
 //
 // In the (n_units, batch) F-ordered layout a sample is n_units consecutive elements, so neighbouring threads read
 // neighbouring addresses. What has to look at a sample several times holds it in registers between its passes where it
@@ -9,7 +9,12 @@
 #include "common.cuh"
 #include "vector.cuh"
 
-enum SampleGroup { BLOCK_PER_SAMPLE = 0, EIGHT_LANES_PER_SAMPLE = 8, WARP_PER_SAMPLE = 32 };
+enum SampleGroup {
+    BLOCK_PER_SAMPLE = 0,
+    THREAD_PER_SAMPLE = 1,
+    EIGHT_LANES_PER_SAMPLE = 8,
+    WARP_PER_SAMPLE = 32
+};
 
 // The number of the calling thread in its group.
 template <int GROUP> __device__ __forceinline__ int rank_in_group() {

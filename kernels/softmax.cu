@@ -28,9 +28,9 @@ __global__ void softmax_forward(long long n, long long batch, const T* Z /* F (n
                     e[k] = exp(e[k] - largest);
                     sum += e[k];
                 }
-            sum = group_sum<held.group>(sum);
+            const A share = 1 / group_sum<held.group>(sum);
             #pragma unroll
-            for (int k = 0; k < held.slots; ++k) e[k] /= sum;
+            for (int k = 0; k < held.slots; ++k) e[k] *= share;
             held.store(out + j * n, e);
         });
     } else {
@@ -39,11 +39,12 @@ __global__ void softmax_forward(long long n, long long batch, const T* Z /* F (n
             OnlineSoftmax<A> softmax;
             sample.for_each_place([&](auto place) { softmax.add(place.load(Z + j * n)); });
             softmax.combine_over_block();
+            const A share = 1 / softmax.sum;
             sample.for_each_place([&](auto place) {
                 auto z = place.load(Z + j * n);
                 #pragma unroll
                 for (int k = 0; k < place.size; ++k)
-                    z[k] = from_accumulator<T>(exp(to_accumulator(z[k]) - softmax.largest) / softmax.sum);
+                    z[k] = from_accumulator<T>(exp(to_accumulator(z[k]) - softmax.largest) * share);
                 place.store(out + j * n, z);
             });
         });

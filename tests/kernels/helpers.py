@@ -19,7 +19,7 @@ BFLOAT16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
 FLOATS: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float64))
 HALVES: tuple[np.dtype[Any], ...] = (np.dtype(np.float16), BFLOAT16)
 
-GROUPS = (0, 8, 32)
+GROUPS = (0, 1, 8, 32)
 """How many lanes of a warp work on one sample (sample_group.cuh); 0 where a whole block does."""
 
 

@@ -14,10 +14,12 @@ from .._kernels import Launcher
 from .._ops import Ops, SideStream
 
 WARP = 32
-_EIGHT_LANES = 8
-_CAPACITIES = (WARP, 128, 512, 1024)
-"""How many units of a sample its threads hold at most: eight lanes of a warp up to 32, a warp up to 1024. Wider samples
-are worked on by a whole block each (sample_group.cuh)."""
+_HELD_LANES = {WARP: 8, 128: WARP, 512: WARP, 1024: WARP}
+"""How many units of a sample its threads hold in registers at most, and how many lanes of a warp they are. A whole
+block works on a wider sample (sample_group.cuh)."""
+
+_LANES = {4: 1, WARP: 8, 1024: WARP}
+"""The same for kernels that look at each unit once and hold none."""
 
 _SAMPLES_PER_CHUNK = 128
 _CHUNKS = 256
@@ -226,15 +228,18 @@ class DeviceOps(Ops):
     ) -> None:
         """Launch a kernel that gives each sample (column of Z) some lanes of a warp or, where it is wide, a block.
 
-        The last template argument is the number of units that they hold in registers or, if it holds none, of lanes.
+        The last template argument is the number of units that they hold in registers or, if they hold none, of lanes;
+        0 for a block.
         """
         n, batch = Z.shape
         arguments = [n, batch, *(scalars or []), *arrays]
-        capacity = next((c for c in _CAPACITIES if n <= c), 0)
-        lanes = 0 if not capacity else _EIGHT_LANES if capacity == _CAPACITIES[0] else WARP
-        threads, blocks = (batch * lanes, None) if lanes else (None, batch)
-        group = capacity if held else lanes
-        self._launcher.launch(stem, kernel, (*template, group), arguments, threads=threads, blocks=blocks)
+        table = _HELD_LANES if held else _LANES
+        most = next((units for units in table if n <= units), 0)
+        if most:
+            group = most if held else table[most]
+            self._launcher.launch(stem, kernel, (*template, group), arguments, threads=batch * table[most])
+        else:
+            self._launcher.launch(stem, kernel, (*template, 0), arguments, blocks=batch)
 
     def _partial(self, tag: str, out: Array, n_chunks: int) -> Array:
         """Where the chunks' sums of `out` go: out itself where there is one chunk."""
