@@ -48,7 +48,7 @@ __global__ void check_finite(long long n, long long part_size, long long n_parts
             #pragma unroll
             for (int k = 0; k < width; ++k) bare_sum += (g[k] * inverse) * (g[k] * inverse);
             if constexpr (PENALIZED) {
-                visit_segments<width>(finder, i, [&](int k) {
+                visit_segments(finder, Place<width, 1>{i, 0}, [&](int k) {
                     const T whole = penalized(g[k] * inverse, w[k], finder.segment);
                     sum += whole * whole;
                 });

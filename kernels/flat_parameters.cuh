@@ -39,15 +39,20 @@ template <typename A> struct SegmentFinder {
     }
 };
 
-// Calls visit(k) for the n indices from i on, with finder.segment that of index i + k. One search where they lie in one
-// segment.
-template <int n, typename A, typename Visit>
-__device__ __forceinline__ void visit_segments(SegmentFinder<A>& finder, long long i, Visit visit) {
-    finder.seek(i);
-    const bool straddles = i + n > finder.stop;
+// Calls visit(k) for the elements of a place (vector.cuh), with finder.segment that of element k. One search for each
+// vector that lies in one segment.
+template <int WIDTH, int VECTORS, typename A, typename Visit>
+__device__ __forceinline__ void visit_segments(SegmentFinder<A>& finder, Place<WIDTH, VECTORS> place, Visit visit) {
+    bool straddles = false;
     #pragma unroll
-    for (int k = 0; k < n; ++k) {
-        if (k > 0 && straddles) finder.seek(i + k);
+    for (int k = 0; k < WIDTH * VECTORS; ++k) {
+        const long long i = place.index(k);
+        if (k % WIDTH == 0) {
+            finder.seek(i);
+            straddles = i + WIDTH > finder.stop;
+        } else if (straddles) {
+            finder.seek(i);
+        }
         visit(k);
     }
 }
@@ -110,7 +115,7 @@ __device__ __forceinline__ void update_parameters(long long n, long long n_low, 
         Vector<T, size> a = {}, b = {};
         if (first != nullptr) a = place.load(first);
         if (second != nullptr) b = place.load(second);
-        visit_segments<size>(finder, place.first, [&](int k) {
+        visit_segments(finder, place, [&](int k) {
             rule(clipping(g[k], theta[k], finder.segment), theta[k], a[k], b[k], finder.segment.decays);
         });
         place.store(values, theta);
@@ -120,12 +125,12 @@ __device__ __forceinline__ void update_parameters(long long n, long long n_low, 
             Vector<Low, size> rounded;
             #pragma unroll
             for (int k = 0; k < size; ++k) rounded[k] = from_accumulator<Low>(theta[k]);
-            if (place.first + size <= n_low) {
+            if (place.index(size - 1) < n_low) {
                 place.store(low, rounded);
             } else {
                 #pragma unroll
                 for (int k = 0; k < size; ++k)
-                    if (place.first + k < n_low) low[place.first + k] = rounded[k];
+                    if (place.index(k) < n_low) low[place.index(k)] = rounded[k];
             }
         }
     });

@@ -15,7 +15,7 @@ __global__ void penalty(long long n, long long part_size, long long n_parts, lon
         T sum = 0;
         const T* none = nullptr;
         visit_part<1>(part, part_size, n, values, none, [&](long long i, const auto& w, const auto&) {
-            visit_segments<width>(finder, i, [&](int k) {
+            visit_segments(finder, Place<width, 1>{i, 0}, [&](int k) {
                 const Segment<T>& segment = finder.segment;
                 // Where there is no penalty a diverged weight must not make one: 0·∞ is NaN.
                 if (segment.l1 != 0) sum += segment.l1 * fabs(w[k]);
@@ -44,8 +44,7 @@ __global__ void penalized_gradient(long long n, long long n_segments,
     for_each_place<width, 1>(n, is_aligned<width>(gradients, values, out), [&](auto place) {
         auto g = place.load(gradients);
         const auto w = place.load(values);
-        visit_segments<place.size>(finder, place.first,
-                                   [&](int k) { g[k] = penalized(g[k] * inverse, w[k], finder.segment); });
+        visit_segments(finder, place, [&](int k) { g[k] = penalized(g[k] * inverse, w[k], finder.segment); });
         place.store(out, g);
     });
 }
