@@ -61,6 +61,8 @@ def _compile(instances: Sequence[tuple[str, str, tuple[str, ...]]]) -> list[str]
             device.prepare(kernel, kernel.instance(arguments))
         except KernelCompileError as error:
             failures.append(str(error).splitlines()[0])
+        except Exception as error:  # CuPy's own: a line of the report, and the other kernels are compiled all the same
+            failures.append(f"{name}<{', '.join(arguments)}>: {type(error).__name__}: {' '.join(str(error).split())}")
     return failures
 
 

@@ -103,31 +103,30 @@ def test_the_costs_of_a_product_and_of_adam() -> None:
     assert OPERATIONS["adam"].bytes(4, n_parameters=1000) == 28_000  # θ, m, v read and written, g read
 
 
-def test_the_same_operations_in_every_dtype_on_a_device(device_ops: Ops) -> None:
-    """Half precision where the kernels have it; where they have not, the reason names the type."""
-    supported: dict[str, set[str]] = {"float16": set(), "bfloat16": set()}
-    reasons: set[str] = set()
-    for dtype, found in supported.items():
-        for name, operation in OPERATIONS.items():
-            try:
-                operations.prepare(operation, small(operation), dtype, device_ops)
-            except Unsupported as reason:
-                reasons.add(str(reason).partition(" ")[0])
-            else:
-                found.add(name)
-    assert reasons == {"gemm", "Kernel"}  # who says that it has no such type
-    halves = {
-        "gather",
-        *(
-            f"{forward}{kind}{backward}"
-            for kind in ("relu", "gelu")
-            for forward, backward in (("bias_", ""), ("", "_backward"))
-        ),
-        "dropout_forward",
-        "dropout_backward",
-        "softmax_cross_entropy",
-    }
-    assert supported == {"float16": halves, "bfloat16": halves}
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_in_16_bits_on_a_device(device_ops: Ops, name: str, dtype: str) -> None:
+    """Checked against the reference in float64, then called again and again, as a clock would."""
+    work = operations.prepare(OPERATIONS[name], small(OPERATIONS[name]), dtype, device_ops)
+    for _ in range(5):
+        work.call()
+    assert all(np.isfinite(array).all() for array in work.results().values())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_as_a_graph_on_a_device(device_ops: Ops, name: str, dtype: str) -> None:
+    """Calls that are recorded into a graph and launched often: nothing of them may depend on the host."""
+    work = operations.prepare(OPERATIONS[name], small(OPERATIONS[name]), dtype, device_ops)
+
+    def three_calls() -> None:
+        for _ in range(3):
+            work.call()
+
+    graph = device_ops.capture(three_calls)
+    for _ in range(4):
+        graph()
+    assert all(np.isfinite(array).all() for array in work.results().values())
 
 
 def test_what_a_dtype_has_not_is_said_once(ops: Ops) -> None:
@@ -138,9 +137,9 @@ def test_what_a_dtype_has_not_is_said_once(ops: Ops) -> None:
     )
 
 
-def test_tf32_is_not_pretended(device_ops: Ops) -> None:
-    with pytest.raises(Unsupported, match="no switch to TF32 exists yet"):
-        operations.prepare(OPERATIONS["gemm_forward"], SMALL, "tf32", device_ops)
+def test_tf32_is_a_way_to_multiply(device_ops: Ops) -> None:
+    operation = OPERATIONS["gemm_forward"]
+    operations.prepare(operation, small(operation), "tf32", device_ops).call()
     with pytest.raises(Unsupported, match="a way to multiply matrices"):
         operations.prepare(OPERATIONS["adam"], {"n_parameters": 3}, "tf32", device_ops)
 

@@ -83,7 +83,7 @@ def _draw_backward(kind: str) -> Callable[..., Inputs]:
 def _backward(kind: str) -> Callable[[Side, Inputs], Work]:
     def build(side: Side, given: Inputs) -> Work:
         saved, dA = side.samples(given["saved"]), side.samples(given["dA"])
-        dZ, db = side.matrix(*dA.shape), side.ops.empty((dA.shape[0], 1), side.dtype)
+        dZ, db = side.matrix(*dA.shape), side.ops.empty((dA.shape[0], 1), side.wide)
         return Work(
             lambda: side.ops.activation_backward(dA, saved, kind, 0.0, dZ, db),
             lambda: {"dZ": side.host(dZ), "db": side.host(db)},

@@ -17,8 +17,7 @@ def _draw(rng: np.random.Generator, n_classes: int, batch: int) -> Inputs:
 
 def _cross_entropy(side: Side, given: Inputs) -> Work:
     Z, labels = side.samples(given["Z"]), side.ops.asarray(given["labels"])
-    wide = np.float64 if side.dtype == np.float64 else np.float32  # losses of half-precision outputs are float32
-    dZ, losses = side.matrix(*Z.shape), side.ops.empty(Z.shape[1], wide)
+    dZ, losses = side.matrix(*Z.shape), side.ops.empty(Z.shape[1], side.wide)
     return Work(
         lambda: side.ops.softmax_cross_entropy(Z, labels, None, None, 0.0, losses, dZ),
         lambda: {"loss": np.array(side.host(losses).mean()), "dZ": side.host(dZ)},
@@ -69,13 +68,12 @@ def _gather(side: Side, given: Inputs) -> Work:
     n_batches, i = X.shape[0] // batch, 0
 
     def call() -> None:
+        # Other rows each time: the same ones would be read from the cache. The place is set and not moved on, so that
+        # calls recorded into a graph stay within the data however often that is launched.
         nonlocal i
-        if i == n_batches:  # the same rows again and again would be read from the cache
-            ops.fill(cursor, 0)
-            i = 0
-        i += 1
+        ops.fill(cursor, i * batch)
+        i = (i + 1) % n_batches
         ops.gather_rows(X, order, cursor, out)
-        ops.advance(cursor, batch)
 
     return Work(call, lambda: {"X_batch": side.host(out.T)})
 

@@ -78,8 +78,9 @@ def _torch_batch_norm_inference(side: TorchSide, given: Inputs) -> Work:
 def _backward(primitive: str, sample_statistics: bool) -> Any:
     def build(side: Side, given: Inputs) -> Work:
         dY, gamma, x_hat = side.samples(given["dY"]), side.column(given["gamma"]), side.samples(given["x_hat"])
-        inv_std = side.rows(given["inv_std"].reshape(1, -1)) if sample_statistics else side.column(given["inv_std"])
-        dgamma, dbeta = (side.ops.empty((dY.shape[0], 1), side.dtype) for _ in range(2))
+        inv_std = side.column(given["inv_std"])
+        inv_std = inv_std.reshape(1, -1) if sample_statistics else inv_std
+        dgamma, dbeta = (side.ops.empty((dY.shape[0], 1), side.wide) for _ in range(2))
         dX, backward = side.matrix(*dY.shape), getattr(side.ops, primitive)
         return Work(
             lambda: backward(dY, gamma, x_hat, inv_std, dgamma, dbeta, dX),
@@ -104,7 +105,7 @@ def _torch_batch_norm_backward(side: TorchSide, given: Inputs) -> Work:
 def _layer_norm_forward(side: Side, given: Inputs) -> Work:
     X, gamma, beta = side.samples(given["X"]), side.column(given["gamma"]), side.column(given["beta"])
     x_hat, out = side.matrix(*X.shape), side.matrix(*X.shape)
-    inv_std = side.rows(given["inv_std"].reshape(1, -1))
+    inv_std = side.column(given["inv_std"]).reshape(1, -1)
     return Work(
         lambda: side.ops.layer_norm_forward(X, gamma, beta, _EPS, x_hat, inv_std, out),
         lambda: {"out": side.host(out), "inv_std": side.host(inv_std)},

@@ -51,9 +51,14 @@ class Side:
         """x (batch, n), a sample in each row, as the (n, batch) matrix of the same memory."""
         return self.rows(x).T
 
+    @property
+    def wide(self) -> DType:
+        """The dtype of what kernels do not keep in 16 bits: parameters, statistics, losses, sums."""
+        return np.dtype(np.float32) if self.dtype.itemsize == 2 else np.dtype(self.dtype)
+
     def column(self, x: HostArray) -> Array:
-        """x (n,) as (n, 1)."""
-        return self.rows(x.reshape(-1, 1))
+        """x (n,) as (n, 1): a bias, or a parameter or statistic of a normalization."""
+        return self.ops.asarray(np.array(x.reshape(-1, 1), self.wide))
 
     def matrix(self, n: int, batch: int) -> Array:
         return self.ops.matrix(n, batch, self.dtype)

@@ -204,7 +204,7 @@ def time_operation(
 
 def _prepare(operation: Operation, sizes: Sizes, dtype: str, ops: Ops, seed: int) -> tuple[_Entrant, Inputs, float]:
     """Our entrant, the input all others are given, and the deviation from the reference in float64."""
-    _check_supported(operation, dtype, ops)
+    ops = _multiplying(operation, dtype, ops)
     stored = numpy_dtype(dtype)
     given = _rounded(operation.draw(np.random.default_rng(seed), **sizes), stored)
     try:
@@ -227,15 +227,15 @@ def _prepare(operation: Operation, sizes: Sizes, dtype: str, ops: Ops, seed: int
     return ours, given, deviation
 
 
-def _check_supported(operation: Operation, dtype: str, ops: Ops) -> None:
+def _multiplying(operation: Operation, dtype: str, ops: Ops) -> Ops:
+    """The primitives of this precision; Unsupported where the operation does not exist in it."""
     if dtype not in _ON_CPU and not ops.asynchronous:
         raise Unsupported(f"NumPy has fast arithmetic in {' and '.join(_ON_CPU)} only.")
-    if dtype == "tf32":
-        raise Unsupported(
-            "Our products call cuBLAS in full float32; no switch to TF32 exists yet."
-            if operation.family == "gemm"
-            else "TF32 is a way to multiply matrices; this operation has none."
-        )
+    if dtype != "tf32":
+        return ops
+    if operation.family != "gemm":
+        raise Unsupported("TF32 is a way to multiply matrices; this operation has none.")
+    return ops.with_precision("tf32")
 
 
 def _rounded(given: Inputs, dtype: DType) -> Inputs:

@@ -27,8 +27,10 @@ def _ours(update: _Update) -> Callable[[Side, Inputs], Work]:
     def build(side: Side, given: Inputs) -> Work:
         ops, n = side.ops, given["values"].size
         segments = (Segment(0, n, decays=True),)
-        flat = FlatParameters(side.rows(given["values"]), side.rows(given["gradients"]), segments)
-        state = [ops.zeros(n, side.dtype) for _ in range(2)]
+        values, gradients = (ops.asarray(np.array(given[name], side.wide)) for name in ("values", "gradients"))
+        low = ops.zeros(n, side.dtype) if side.dtype.itemsize == 2 else None  # the copy that products read
+        flat = FlatParameters(values, gradients, segments, low)
+        state = [ops.zeros(n, side.wide) for _ in range(2)]
         control = StepControl(
             step=ops.zeros(1, np.int64),
             learning_rate=ops.asarray(np.array([_RATE])),
@@ -47,6 +49,8 @@ def _ours(update: _Update) -> Callable[[Side, Inputs], Work]:
 
 def _torch(name: str, **settings: Any) -> Callable[[TorchSide, Inputs], Work]:
     def build(side: TorchSide, given: Inputs) -> Work:
+        if side.dtype in (side.torch.float16, side.torch.bfloat16):
+            raise NotImplementedError("its optimizers write no 16-bit copy of float32 parameters")
         values = side.torch.nn.Parameter(side.tensor(given["values"]))
         values.grad = side.tensor(given["gradients"])
         optimizer = getattr(side.torch.optim, name)([values], lr=_RATE, **settings)
@@ -88,7 +92,10 @@ def _per_parameter(each: int) -> Callable[..., float]:
 
 
 def _moved(numbers: int) -> Callable[..., float]:
-    return lambda itemsize, n_parameters: float(numbers * itemsize * n_parameters)
+    """Numbers of the parameters' type; in 16 bits that is float32, and the copy is written besides."""
+    return lambda itemsize, n_parameters: float(
+        (numbers * itemsize if itemsize > 2 else numbers * 4 + itemsize) * n_parameters
+    )
 
 
 UPDATES = [
