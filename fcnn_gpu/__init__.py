@@ -51,6 +51,8 @@ from .optimizers import Adagrad as Adagrad
 from .optimizers import Adam as Adam
 from .optimizers import AdamW as AdamW
 from .optimizers import RMSprop as RMSprop
+from .reproducibility import ReproducibilityReport as ReproducibilityReport
+from .reproducibility import verify_reproducible as verify_reproducible
 from .serialization import ModelFileError as ModelFileError
 from .serialization import load as load
 from .training import Trainer as Trainer

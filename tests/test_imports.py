@@ -21,7 +21,7 @@ ROOMS = [
     {"__main__"},
     {"cli"},
     {"bench"},
-    {"doctor", "gradient_check", "estimators"},
+    {"doctor", "gradient_check", "estimators", "reproducibility"},
     {"training"},
     {"_run", "_budget"},
     {"_memory"},

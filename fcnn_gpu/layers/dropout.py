@@ -30,6 +30,12 @@ class Dropout(Layer):
     def __repr__(self) -> str:
         return f"Dropout({self.p:g})"
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """Philox's key: (the model's seed, the layer's number in the model)."""
+        assert self._binding is not None
+        return self._binding.seed, self._index
+
     def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
         if not training:
             return SimpleNamespace()
@@ -39,8 +45,7 @@ class Dropout(Layer):
         if not training or self.p == 0.0:
             return A0
         assert self._binding is not None
-        key = (self._binding.seed, self._index)
-        self.ops.dropout_forward(A0, self.p, key, self._binding.random_step, cache.mask, cache.A)
+        self.ops.dropout_forward(A0, self.p, self.key, self._binding.random_step, cache.mask, cache.A)
         return cache.A
 
     def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
