@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,15 @@ def test_a_schedule_clipping_weights_and_validation(ops: Ops) -> None:
 
     options: dict[str, Any] = {"validation_split": 0.2, "class_weight": "balanced", "shuffle": False}
     assert verify(make, **options)
+
+
+def test_going_on_is_as_if_it_had_never_stopped(ops: Ops) -> None:
+    whole, parts = maker(ops)(), maker(ops)()
+    whole.fit(X, Y, epochs=4, batch_size=32, progress=False)
+    parts.fit(X, Y, epochs=1, batch_size=32, progress=False)
+    parts.fit(X, Y, epochs=3, batch_size=32, progress=False)
+    for name, array in whole.model.named_arrays().items():
+        np.testing.assert_array_equal(ops.to_numpy(parts.model.named_arrays()[name]), ops.to_numpy(array), name)
 
 
 def test_everything_that_training_changes_is_compared() -> None:
@@ -292,3 +302,10 @@ def test_wrong_arguments() -> None:
 
     with pytest.raises(ValueError, match="must build the same network"):
         verify(maker(), reference=narrow)
+
+
+def test_the_example_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "reproducibility.md").read_text(encoding="utf-8")
+    example = page.partition("```python\n")[2].partition("```")[0]
+    exec(compile(example, "docs/reproducibility.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("reproducible on CPU (NumPy ")
