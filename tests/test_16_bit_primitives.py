@@ -162,3 +162,37 @@ def test_a_loss_takes_16_bit_logits(device_ops: Ops, loss: Loss, dtype: np.dtype
     (losses_expected, dZ_expected), (losses_actual, dZ_actual) = results
     np.testing.assert_allclose(losses_actual, losses_expected, rtol=1e-5)
     np.testing.assert_allclose(dZ_actual, dZ_expected, rtol=1.01 * UNIT[dtype.name] + 1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_pytorch_agrees_in_16_bits(device_ops: Ops, name: str) -> None:
+    torch = pytest.importorskip("torch")
+    F, dtype, unit = torch.nn.functional, np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name), UNIT[name]
+    ops, rng = device_ops, np.random.default_rng(0)
+    z, y = rng.normal(size=(64, 40)).astype(dtype), rng.random((64, 40)).astype(dtype)
+    g, b = rng.uniform(0.5, 2.0, (64, 1)).astype(dtype), rng.normal(size=(64, 1)).astype(dtype)
+
+    def tensor(x: HostArray) -> Any:
+        return torch.from_numpy(x.T.astype(np.float32)).to(getattr(torch, name))
+
+    def compare(actual: Array, expected: Any) -> None:
+        exact = expected.detach().float().numpy().T
+        atol = 2 * unit * float(np.abs(exact).max())  # PyTorch rounds in between as well
+        np.testing.assert_allclose(ops.to_numpy(actual).astype(np.float32), exact, rtol=2 * unit, atol=atol)
+
+    Z, out, x_hat = matrix(ops, z, dtype), ops.matrix(64, 40, dtype), ops.matrix(64, 40, dtype)
+    ops.softmax(Z, out)
+    compare(out, F.softmax(tensor(z), dim=1))
+    gamma, beta = ops.asarray(g.astype(np.float32)), ops.asarray(b.astype(np.float32))
+    ops.layer_norm_forward(Z, gamma, beta, 1e-5, x_hat, ops.empty((1, 40), np.float32), out)
+    compare(out, F.layer_norm(tensor(z), (64,), tensor(g)[0], tensor(b)[0], 1e-5))
+    mean, var, inv_std = (ops.asarray(np.zeros((64, 1), np.float32)) for _ in range(3))
+    ops.batch_norm_forward(Z, gamma, beta, 1e-5, 0.1, mean, var, x_hat, inv_std, out)
+    compare(out, F.batch_norm(tensor(z), None, None, tensor(g)[0], tensor(b)[0], True, 0.1, 1e-5))
+    Y, losses = matrix(ops, y.astype(np.float32), np.float32), ops.empty(40, np.float32)
+    theirs = {"mse": F.mse_loss, "huber": F.huber_loss, "binary_cross_entropy": F.binary_cross_entropy_with_logits}
+    for kind, function in theirs.items():
+        logits = tensor(z).requires_grad_()
+        function(logits, tensor(y)).backward()
+        ops.elementwise_loss(Z, Y, kind, 1.0, None, losses, out)
+        compare(out, logits.grad)

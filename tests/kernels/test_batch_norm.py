@@ -91,6 +91,24 @@ def test_a_large_mean_does_not_cancel_in_registers(launcher: Launcher) -> None:
     np.testing.assert_allclose(np.abs(x_hat), 1 / np.sqrt(1 + EPS), rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+def test_what_is_not_finite_shows_in_its_unit_only(launcher: Launcher, dtype: np.dtype[Any]) -> None:
+    for value in (np.nan, np.inf):
+        X = np.random.default_rng(0).normal(size=(40, 9)).astype(dtype).T
+        X[3, 17] = value
+        gamma, beta, *running = parameters(9, dtype)
+        for chunk in (16, 64):
+            _, inv_std = statistics(launcher, X, chunk, [array.copy() for array in running])
+            assert np.isnan(inv_std[3, 0])
+            assert np.isfinite(np.delete(inv_std, 3, axis=0)).all()
+        x_hat, out = poisoned((9, 40), dtype), poisoned((9, 40), dtype)
+        arguments = [9, 40, EPS, MOMENTUM, X, gamma, beta, inv_std, *running, x_hat, out]
+        launcher.launch("batch_norm", "batch_norm_forward_held", (dtype, 2), arguments, blocks=tiles(9, 1, dtype))
+        for written in (inv_std, x_hat, out, *running):
+            assert np.isnan(written[3].astype(float)).all() or written is running[0]
+            assert np.isfinite(np.delete(written, 3, axis=0).astype(float)).all()
+
+
 def launch_pass(launcher: Launcher, kernel: str, X: HostArray, chunk: int, arguments: list[Any]) -> None:
     """Launch an elementwise pass in tiles of `chunk` samples."""
     n, batch = X.shape

@@ -82,6 +82,31 @@ def test_backward(launcher: Launcher, dtype: np.dtype[Any]) -> None:
                 assert_rounded(target, expected, roundings=64, scale=size)
 
 
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("capacity", capacities(64))
+def test_the_ends_of_the_range(launcher: Launcher, capacity: int, dtype: np.dtype[Any]) -> None:
+    X = np.where(np.arange(64) % 2 == 0, 65504.0, -65504.0).astype(dtype).reshape(64, 1)
+    wide = accumulator(dtype)
+    x_hat, inv_std, out = forward(launcher, capacity, X, np.ones((64, 1), wide), np.ones((64, 1), wide))
+    np.testing.assert_allclose(inv_std, 1 / np.abs(X[0, 0].astype(float)), rtol=1e-6)
+    np.testing.assert_allclose(x_hat.astype(float), np.sign(X.astype(float)), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(out.astype(float), 1 + np.sign(X.astype(float)), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("capacity", capacities(64))
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_shows_in_its_sample_only(
+    launcher: Launcher, value: float, capacity: int, dtype: np.dtype[Any]
+) -> None:
+    X = np.random.default_rng(0).normal(size=(5, 64)).astype(dtype).T
+    X[17, 1] = value
+    wide = accumulator(dtype)
+    for written in forward(launcher, capacity, X, np.ones((64, 1), wide), np.ones((64, 1), wide)):
+        assert np.isnan(written[:, 1].astype(float)).all()
+        assert np.isfinite(np.delete(written, 1, axis=1).astype(float)).all()
+
+
 @pytest.mark.parametrize("capacity", capacities(64))
 def test_a_large_mean_does_not_cancel(launcher: Launcher, capacity: int) -> None:
     X = np.where(np.arange(64) % 2 == 0, 1e4 - 1, 1e4 + 1).astype(np.float32).reshape(64, 1)

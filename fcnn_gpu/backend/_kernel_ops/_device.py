@@ -22,10 +22,11 @@ _LANES = {4: 1, WARP: 8, 1024: WARP}
 """The same for kernels that look at each unit once and hold none."""
 
 _SAMPLES_PER_CHUNK = 128
+_ONE_CHUNK = 256
 _CHUNKS = 256
 """Sums over samples run in chunks of at least 128 samples, four for each of a block's 32 rows of threads and all in
-flight (a batch of 128 needs no second kernel), and in at most 256 chunks. Their size depends on the batch alone: a sum
-has the same bits on every device."""
+flight, and in at most 256 chunks. A batch of up to 256 is one chunk: launching a second kernel to add up two costs more
+than their blocks would save. The chunks' size depends on the batch alone: a sum has the same bits on every device."""
 
 _ELEMENTS_PER_THREAD = 4
 _SMALL = 2**18
@@ -288,6 +289,8 @@ def vector_width(*dtypes: DType) -> int:
 
 def chunks_of(batch: int) -> tuple[int, int]:
     """(samples per chunk, chunks) of a sum over the samples."""
+    if batch <= _ONE_CHUNK:
+        return _ONE_CHUNK, 1
     chunk = max(_SAMPLES_PER_CHUNK, -(-batch // _CHUNKS))
     return chunk, max(1, -(-batch // chunk))
 
