@@ -24,6 +24,8 @@ from . import regularizers as regularizers
 from . import schedules as schedules
 from ._diagnosis import DivergenceError as DivergenceError
 from .backend import BackendError as BackendError
+from .backend import autotune_report as autotune_report
+from .backend import set_autotune as set_autotune
 from .backend import set_backend as set_backend
 from .backend import to_numpy as to_numpy
 from .callbacks import Callback as Callback

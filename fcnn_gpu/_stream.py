@@ -128,7 +128,8 @@ class _Feed:
         """End the thread, and wait for the copies that it has queued: their memory may be freed after this."""
         self._stopped = True
         self._to_fill.put(None)
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         for buffer in self._buffers:
             if buffer.copied is not None:
                 self._side.synchronize(buffer.copied)

@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(256, 2)
            Accumulator<T> alpha, const T* __restrict__ A /* ORDER_A leading lda (m, k) */,
            const T* __restrict__ B /* ORDER_B leading ldb (k, n) */,
            const Accumulator<T>* addend /* F leading ldc (m, n), may be null */,
-           const T* __restrict__ bias /* any (m), may be null */, O* C /* F leading ldc (m, n) */) {
+           const Accumulator<T>* __restrict__ bias /* any (m), may be null */, O* C /* F leading ldc (m, n) */) {
     using Acc = Accumulator<T>;
     constexpr int DEPTH = TILE == 64 && sizeof(Acc) == 4 ? 16 : 8;
     constexpr int UNROLL = TILE == 64 ? 4 : 2;  // further, operands read ahead would not fit 128 registers, and spill
@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(256, 2)
                 if (row >= m || column >= n) continue;
                 Acc z = shared[item];
                 if (addend) z += addend[column * ldc + row];
-                if (bias) z += to_accumulator(bias[row]);
+                if (bias) z += bias[row];
                 C[column * ldc + row] = from_accumulator<O>(activate_by_number(activation, z, alpha));
             }
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from tests.cuda_on_cpu import missing_compiler
 
 collect_ignore = [] if importlib.util.find_spec("torch") else ["torch_equivalents.py"]
 """What pytest imports in search of doctests and cannot import without PyTorch, which is optional."""
+
+
+os.environ.setdefault("FCNN_AUTOTUNE", "off")  # which candidate is fastest changes from run to run: tests choose it
 
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell starts what runs in the background so

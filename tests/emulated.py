@@ -190,6 +190,9 @@ class EmulatedRuntime:
     def address(self, x: Array) -> int:
         return int(x.ctypes.data)
 
+    def hardware(self) -> str:
+        return "CPU"
+
     def compute_capability(self) -> int:
         return 75
 

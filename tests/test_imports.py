@@ -140,7 +140,7 @@ def test_the_public_face() -> None:
         ModelCheckpoint ProgressBar SGD Adam AdamW RMSprop Adagrad Loss CrossEntropy BinaryCrossEntropy MSE MAE Huber
         SymmetryWarning DivergenceError ModelFileError BackendError FCNNClassifier FCNNRegressor
     """
-    functions = "load set_backend to_numpy"
+    functions = "load set_backend set_autotune autotune_report to_numpy"
     modules = "activations callbacks datasets initializers layers losses metrics optimizers regularizers schedules"
     names = f"{classes} {functions} {modules}".split()
     missing = [name for name in names if not hasattr(fcnn_gpu, name)]

@@ -1,5 +1,8 @@
 """Where arrays live and arithmetic happens: NumPy on the host, CuPy with our kernels on a CUDA device."""
 
+from ._autotune import Tuned as Tuned
+from ._autotune import autotune_report as autotune_report
+from ._autotune import set_autotune as set_autotune
 from ._ops import Ops as Ops
 from ._ops import quiet_arithmetic as quiet_arithmetic
 from ._select import BackendError as BackendError

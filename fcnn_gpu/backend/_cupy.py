@@ -95,6 +95,10 @@ class CupyRuntime:
     def address(self, x: Array) -> int:
         return int(x.data.ptr)
 
+    def hardware(self) -> str:
+        name: bytes = self.xp.cuda.runtime.getDeviceProperties(self.number)["name"]
+        return name.decode()
+
     def compute_capability(self) -> int:
         return int(self._device.compute_capability)
 

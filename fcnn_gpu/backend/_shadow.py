@@ -242,6 +242,12 @@ class _Runtime:
     def to_device(self, x: Any) -> Shadow:
         return x if isinstance(x, Shadow) else self._meter.like(x)
 
+    def is_recording(self) -> bool:
+        return False
+
+    def address(self, x: Shadow) -> int:
+        return POOL_UNIT  # any that is aligned
+
 
 class _Products:
     """What stands in for cuBLAS: its first call makes the thread's workspaces."""
@@ -259,6 +265,14 @@ class _Products:
                 self._workspaces = [self._meter.array(self._size, np.uint8) for _ in range(2)]
 
     matmul = gemm
+    tf32 = False
+
+
+class _Tuner:
+    """What stands in for the autotuner: nothing can be timed, so the first candidate counts."""
+
+    def choose(self, problem: Any, candidates: Callable[[], Any], *rest: Any) -> str:
+        return str(next(iter(candidates())))
 
 
 def shadow_ops(ops: Ops, meter: Meter) -> Ops:
@@ -272,6 +286,7 @@ def shadow_ops(ops: Ops, meter: Meter) -> Ops:
         launcher = copy.copy(ops._launcher)
         vars(launcher).update(launch=_nothing, keep=_nothing)
         own |= {"_runtime": _Runtime(meter, library, ops.name), "_launcher": launcher}
+        own["_tuner"] = _Tuner()
         own["_products"] = _Products(meter, ops._products.workspace_bytes)
         own["_segment_table"] = functools.lru_cache(maxsize=128)(shadow._make_segment_table)
     vars(shadow).update(own)

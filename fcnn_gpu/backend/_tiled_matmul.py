@@ -32,7 +32,7 @@ def tiled_matmul(
         A: (m, k), with one axis of unit stride.
         B: (k, n), likewise, of A's dtype.
         out: (m, n), likewise, of A's dtype; or, for half-precision A, float32 (a sum that later chunks are added to).
-        bias: m elements of A's dtype.
+        bias: m elements, float64 for float64 and float32 otherwise.
         activation: f, a name or number of the enum in kernels/activation.cuh.
         alpha: f's parameter (leaky ReLU, ELU).
         addend: (m, n) in the order and with the leading dimension of out, float64 for float64 and float32 otherwise.

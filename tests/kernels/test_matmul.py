@@ -32,6 +32,11 @@ def matrix(rows: int, columns: int, dtype: np.dtype[Any], order: str, seed: int)
     return np.asarray(values, order="C" if order == "C" else "F")
 
 
+def summed_in(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type of a bias: what products are added up in."""
+    return F32 if dtype.itemsize == 2 else dtype
+
+
 def assert_product(
     out: HostArray, A: HostArray, B: HostArray, extra: HostArray | float = 0.0, *, relu: bool = False
 ) -> None:
@@ -59,7 +64,7 @@ def test_every_order(
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
 @pytest.mark.parametrize(("m", "n", "k"), [*SHAPES, (7, 9, 0)])
 def test_bias_and_relu(launcher: Launcher, dtype: np.dtype[Any], m: int, n: int, k: int) -> None:
-    A, B, bias = matrix(m, k, dtype, "C", 3), matrix(k, n, dtype, "F", 4), matrix(m, 1, dtype, "C", 5)
+    A, B, bias = matrix(m, k, dtype, "C", 3), matrix(k, n, dtype, "F", 4), matrix(m, 1, summed_in(dtype), "C", 5)
     out = poisoned((m, n), dtype)
     tiled_matmul(launcher, A, B, out, bias=bias, activation="RELU")
     assert_product(out, A, B, bias.astype(np.float64), relu=True)
@@ -88,7 +93,7 @@ ACTIVATIONS: dict[str, Callable[[HostArray, float], HostArray]] = {
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations(launcher: Launcher, name: str, dtype: np.dtype[Any]) -> None:
-    A, B, bias = matrix(20, 9, dtype, "C", 6), matrix(9, 30, dtype, "F", 7), matrix(20, 1, dtype, "C", 8)
+    A, B, bias = matrix(20, 9, dtype, "C", 6), matrix(9, 30, dtype, "F", 7), matrix(20, 1, summed_in(dtype), "C", 8)
     out = poisoned((20, 30), dtype)
     tiled_matmul(launcher, A, B, out, bias=bias, activation=name, alpha=0.25)
     z = A.astype(np.float64) @ B.astype(np.float64) + bias.astype(np.float64)
@@ -116,7 +121,7 @@ def test_nan_goes_through(launcher: Launcher, name: str) -> None:
 def test_chunks_of_the_inner_dimension(launcher: Launcher, dtype: np.dtype[Any], bounds: tuple[int, ...]) -> None:
     """Chunks of a C-ordered A are views with a leading dimension; the sum between calls is not rounded to a half."""
     m, n, k = 70, 33, 100
-    A, B, bias = matrix(m, k, dtype, "C", 9), matrix(k, n, dtype, "F", 10), matrix(m, 1, dtype, "C", 11)
+    A, B, bias = matrix(m, k, dtype, "C", 9), matrix(k, n, dtype, "F", 10), matrix(m, 1, summed_in(dtype), "C", 11)
     out, sum_so_far = poisoned((m, n), dtype), poisoned((m, n), accumulator(dtype))
     for i, (begin, end) in enumerate(itertools.pairwise(bounds)):
         last, addend = end == k, sum_so_far if i else None

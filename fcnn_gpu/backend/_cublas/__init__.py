@@ -9,4 +9,5 @@ from ._errors import CublasError as CublasError
 from ._library import CublasLibrary as CublasLibrary
 from ._library import LibraryError as LibraryError
 from ._library import load_cublas as load_cublas
+from ._lt import MOST_ALGORITHMS as MOST_ALGORITHMS
 from ._products import CublasProducts as CublasProducts

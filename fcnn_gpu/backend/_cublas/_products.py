@@ -8,7 +8,7 @@ from typing import Any
 
 from ..._types import Array
 from ._context import Contexts, Host
-from ._enums import Algorithm, Epilogue
+from ._enums import Algorithm, Epilogue, Status
 from ._errors import CublasError
 from ._library import CublasLibrary
 from ._lt import LtMatmul, LtProblem, alignment
@@ -163,7 +163,8 @@ class CublasProducts:
             matmul = LtMatmul(self._library, context.lt, problem, places[3], places[4])
             context.problems[problem] = matmul
         if not 0 <= choice < len(matmul.algorithms):
-            raise ValueError(f"matmul has {len(matmul.algorithms)} algorithms for this product, got choice={choice}.")
+            about = f"Algorithm {choice + 1} of {len(matmul.algorithms)} was asked for"
+            raise CublasError("cublasLtMatmul", Status.NOT_SUPPORTED, about)
         at_first, at_second, at_out, at_vector, at_matrix = places
         factors = _scalars(how.scale_type, 1.0, 0.0)
         matmul(at_first, at_second, at_out, at_vector, at_matrix, factors, workspace.address, stream, choice)
@@ -212,7 +213,7 @@ def _check_epilogue(
         if not pre_activation.flags.f_contiguous or _leading(pre_activation) % _AUX_MULTIPLE:
             raise CublasError(
                 "cublasLtMatmul",
-                15,
+                Status.NOT_SUPPORTED,
                 f"Z must be F-ordered with a multiple of {_AUX_MULTIPLE} rows, got {pre_activation.shape}",
             )
 

@@ -5,14 +5,13 @@ only decides which kernel runs with which sizes. `make_cupy_ops` gives it CuPy's
 kernels executed on the CPU, so every line here runs on any machine.
 """
 
-from ._activation import ActivationKernels
 from ._batch import BatchKernels
+from ._dense import DenseKernels
 from ._device import Runtime as Runtime
 from ._dropout import DropoutKernels
 from ._fused import FusedKernels
 from ._interchange import InterchangeKernels
 from ._loss import LossKernels
-from ._matrix import MatrixKernels
 from ._normalization import NormalizationKernels
 from ._optimizer import OptimizerKernels
 from ._transfer import TransferKernels
@@ -20,8 +19,7 @@ from ._transfer import TransferKernels
 
 class KernelOps(
     FusedKernels,
-    MatrixKernels,
-    ActivationKernels,
+    DenseKernels,
     DropoutKernels,
     NormalizationKernels,
     LossKernels,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from ..._types import Array, DType, HostArray
+from .._autotune import Autotuner, Candidates, Problem
 from .._cublas import CublasProducts
 from .._kernels import Launcher
 from .._ops import Ops, SideStream
@@ -96,6 +97,9 @@ class Runtime(Protocol):
     def compute_capability(self) -> int:
         """The device's, major·10 + minor."""
 
+    def hardware(self) -> str:
+        """The device's name, as "NVIDIA H100 80GB HBM3": the same on every machine that has one."""
+
     def is_recording(self) -> bool:
         """Whether this thread is within `record`."""
 
@@ -117,15 +121,19 @@ class DeviceOps(Ops):
         runtime: the device's memory.
         launcher: launches kernels on it.
         products: matrix products on it.
+        tuner: chooses among ways of computing the same.
     """
 
-    def __init__(self, runtime: Runtime, launcher: Launcher, products: CublasProducts) -> None:
+    def __init__(
+        self, runtime: Runtime, launcher: Launcher, products: CublasProducts, tuner: Autotuner | None = None
+    ) -> None:
         super().__init__()
         self.name = runtime.name
         self.xp = runtime.xp
         self._runtime = runtime
         self._launcher = launcher
         self._products = products
+        self._tuner = Autotuner(runtime.hardware(), f"cuBLAS {products.version}") if tuner is None else tuner
         self._twin: Self | None = None  # the same device with the other precision of float32 products
 
     def describe(self) -> str:
@@ -214,6 +222,33 @@ class DeviceOps(Ops):
                 graph()
 
         return run
+
+    # Which way of computing the same
+
+    def _choose(
+        self, problem: Problem, candidates: Callable[[], Candidates], trial: Callable[[], tuple[Any, ...]]
+    ) -> str:
+        """The name of the candidate to take; nothing is timed while a graph is being recorded."""
+        if self._runtime.is_recording():
+            return self._tuner.known(problem) or next(iter(candidates()))
+        return self._tuner.choose(problem, candidates, self, trial)
+
+    def _described(self, *arrays: Array | None) -> Iterator[Any]:
+        """What a problem's time depends on of arrays: dtype, shape, strides, and alignment up to a vector's."""
+        for x in arrays:
+            if x is None:
+                yield None
+            else:
+                address = self._runtime.address(x)
+                yield from (x.dtype.name, x.shape, x.strides, min(address & -address, 16))
+
+    def _like(self, x: Array) -> Array:
+        """Uninitialized memory for an array of x's shape and order (it is contiguous) that is aligned as x is."""
+        item = x.dtype.itemsize
+        whole = self.xp.empty(x.size + 256 // item, x.dtype)
+        start = (self._runtime.address(x) - self._runtime.address(whole)) % 256 // item
+        flat = whole[start : start + x.size]
+        return flat.reshape(x.shape) if x.flags.c_contiguous else flat.reshape(x.shape[::-1]).T
 
     # What several kernels share
 

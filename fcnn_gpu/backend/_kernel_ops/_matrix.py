@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Self
+from functools import partial
+from typing import Any, Self
 
 from ..._types import Array
+from .._autotune import Candidates
+from .._cublas import MOST_ALGORITHMS
 from .._ops._matrix import check_precision
 from .._tiled_matmul import tiled_matmul
 from ._device import DeviceOps, chunks_of, tiles
+
+LT_NAMES = ["cublasLt", *(f"cublasLt {n}" for n in range(2, MOST_ALGORITHMS + 1))]
+"""The algorithms that cuBLASLt proposes, best first."""
+
+WITHOUT_TENSOR_CORES = 2**30
+"""Multiplications up to which our tiled product, which has no tensor cores, may be the faster one."""
 
 
 class MatrixKernels(DeviceOps):
@@ -17,42 +26,45 @@ class MatrixKernels(DeviceOps):
         if products is self._products:
             return self
         if self._twin is None:
-            self._twin = type(self)(self._runtime, self._launcher, products)
+            self._twin = type(self)(self._runtime, self._launcher, products, self._tuner)
             self._twin._twin = self
         return self._twin
 
     def gemm(self, A: Array, B: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> None:
-        if A.shape[-1] and out.size:
-            self._launcher.keep(A, B, out)
-            self._products.gemm(A, B, out, alpha, beta)
-        elif beta == 0:  # an empty sum
-            self.fill(out, 0.0)
-        elif beta != 1:
-            self.scale(out, beta, out)
+        if not (A.shape[-1] and out.size):  # an empty sum, or nothing at all
+            if beta == 0:
+                self.fill(out, 0.0)
+            elif beta != 1:
+                self.scale(out, beta, out)
+        elif alpha == 1 and beta == 0 and _contiguous(out):
+            arrays = (A, B, out)
+            problem = ("gemm", self._products.tf32, *self._described(*arrays))
+            way = self._choose(problem, lambda: self._gemm_ways(A, B), lambda: (A, B, self._like(out)))
+            self._run_gemm(way, *arrays)
+        else:
+            self._cublas(A, B, out, alpha, beta)
 
-    def dense_forward(
-        self, W: Array, A0: Array, b: Array | None, kind: str, alpha: float, Z: Array, out: Array
-    ) -> None:
-        self.gemm(W, A0, Z)
-        self.bias_activation(Z, b, kind, alpha, out)
+    def _gemm_ways(self, A: Array, B: Array) -> Candidates:
+        names = ["cublas", *LT_NAMES]
+        if multiplications(A, B) <= WITHOUT_TENSOR_CORES:
+            names.append("tiled")
+        return {name: partial(self._run_gemm, name) for name in names}
 
-    def dense_backward(
-        self,
-        dA: Array,
-        saved: Array,
-        kind: str,
-        alpha: float,
-        W: Array,
-        A0: Array,
-        dZ: Array,
-        dW: Array,
-        db: Array | None = None,
-        dA0: Array | None = None,
-    ) -> None:
-        self.activation_backward(dA, saved, kind, alpha, dZ, db)
-        self.gemm(dZ, A0.T, dW)
-        if dA0 is not None:
-            self.gemm(W.T, dZ, dA0)
+    def _run_gemm(self, way: str, A: Array, B: Array, out: Array) -> None:
+        if way == "cublas":
+            self._cublas(A, B, out)
+        elif way == "tiled":
+            tiled_matmul(self._launcher, A, B, out)
+        else:
+            self._cublaslt(A, B, out, choice=LT_NAMES.index(way))
+
+    def _cublas(self, A: Array, B: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> None:
+        self._launcher.keep(A, B, out)
+        self._products.gemm(A, B, out, alpha, beta)
+
+    def _cublaslt(self, A: Array, B: Array, out: Array, choice: int, **epilogue: Any) -> None:
+        self._launcher.keep(A, B, out, *epilogue.values())
+        self._products.matmul(A, B, out, choice=choice, **epilogue)
 
     def tiled_matmul(
         self,
@@ -88,3 +100,12 @@ class MatrixKernels(DeviceOps):
             blocks=tiles(n, n_chunks, X.dtype),
         )
         self._sum_chunks(partial, n_chunks, out)
+
+
+def multiplications(A: Array, B: Array) -> int:
+    """Of numbers, in A·B."""
+    return int(A.shape[0] * A.shape[1] * B.shape[1])
+
+
+def _contiguous(x: Array) -> bool:
+    return bool(x.flags.c_contiguous or x.flags.f_contiguous)

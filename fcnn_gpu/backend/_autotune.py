@@ -1,0 +1,322 @@
+"""Which of several ways of computing the same is fastest here: timed once per problem, then kept.
+
+A product with a bias and an activation can be one library call or three launches, and which is faster depends on
+shapes, dtypes and device. The candidates of a problem are timed on the device when the problem first comes up, never
+while a graph is being recorded. The choice holds for the process and, if a file is named, for others after it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import statistics
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from .._checks import suggest
+from ._cublas import CublasError
+
+logger = logging.getLogger("fcnn_gpu")
+
+VARIABLE = "FCNN_AUTOTUNE"
+_FORMAT = 1
+_REPEATS = 10  # calls in one graph, so that launching it does not outweigh small kernels
+_SAMPLES = 5
+_LONG = 1e-3  # seconds; of calls that take longer, one to a graph is enough
+
+Candidates = Mapping[str, Callable[..., None]]
+"""Ways of computing the same by name, in the order of preference without timing."""
+Problem = tuple[Any, ...]
+"""What distinguishes one problem from another: strings, integers and tuples of them."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was chosen for one problem, and why.
+
+    `seconds` holds each candidate's time and `dropped` the reason for each that cannot compute this problem. Without
+    times the choice is the first candidate, for the reason in `note`, or comes from a file.
+    """
+
+    device: str
+    problem: Problem
+    choice: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+
+    def __str__(self) -> str:
+        times = ", ".join(f"{name} {1e6 * t:.1f} µs" for name, t in sorted(self.seconds.items(), key=lambda x: x[1]))
+        refused = "".join(f"; {name}: {reason}" for name, reason in self.dropped.items())
+        why = "; ".join(part for part in (self.note, times) if part)
+        return f"{_described(self.problem)} on {self.device}: {self.choice} ({why}{refused})"
+
+
+class Clock(Protocol):
+    """What the tuner needs of the primitives of a device."""
+
+    def capture(self, fn: Callable[[], None]) -> Callable[[], None]:
+        """fn, recorded at its second call."""
+
+    def stopwatch(self) -> Callable[[], float]:
+        """Starts a stopwatch on the device."""
+
+
+_lock = threading.RLock()
+_setting: str | None = None
+_tuners: WeakSet[Autotuner] = WeakSet()
+
+
+def set_autotune(setting: str | os.PathLike[str]) -> None:
+    """Choose how a GPU's matrix products are chosen from now on.
+
+    "on" times the candidates of each new shape and dtype, for the process; the path of a .json file does so as well,
+    and keeps the choices there for later processes; "off" always takes the same first candidate, so that two processes
+    make the same calls: together with a fixed seed that is what makes their results the same bit for bit.
+
+    It goes before the environment variable FCNN_AUTOTUNE, which takes the same values; without either it is "on". What
+    has been chosen so far in this process is forgotten; steps that a running `fit` has captured stay as they are.
+    """
+    global _setting
+    checked = _checked(setting, "set_autotune")
+    with _lock:
+        _setting = checked
+        for tuner in _tuners:
+            tuner.forget()
+
+
+def autotune_report() -> list[Tuned]:
+    """What has been chosen in this process, in order: each problem, the candidates' times and what was refused.
+
+    Print an entry to read it. Empty where autotuning is off or nothing has run on a GPU.
+    """
+    with _lock:
+        return [tuned for tuner in _tuners for tuned in tuner.results()]
+
+
+def autotune_setting() -> str:
+    """ "on", "off" or the path of the file that choices are kept in."""
+    if _setting is not None:
+        return _setting
+    value = os.environ.get(VARIABLE)
+    return _checked(value, f"The environment variable {VARIABLE}") if value else "on"
+
+
+def _checked(setting: object, who: str) -> str:
+    value = os.fspath(setting) if isinstance(setting, os.PathLike) else setting
+    if value in ("on", "off"):
+        return str(value)
+    if not isinstance(value, str) or not value.endswith(".json"):
+        raise ValueError(
+            f'{who} expects "on", "off" or the path of a .json file, got {value!r}. {_hint(value)}'.rstrip()
+        )
+    path = Path(value).expanduser().absolute()
+    if not path.parent.is_dir():
+        raise ValueError(f"{who}: there is no folder {path.parent} to keep {path.name} in. Make it, or choose another.")
+    return str(path)
+
+
+def _hint(value: object) -> str:
+    return suggest(value, ["on", "off"]) if isinstance(value, str) and len(value) < 5 else ""
+
+
+class Autotuner:
+    """The choices for one device.
+
+    Args:
+        device: its name.
+        libraries: those that the candidates call, with their versions. What a file keeps is for these alone, and for
+            this version of fcnn_gpu.
+    """
+
+    def __init__(self, device: str, libraries: str) -> None:
+        from .. import __version__  # the package is not whole yet where this module is imported
+
+        self.device = device
+        self._key = f"{device}, {libraries}, fcnn_gpu {__version__}"
+        self._known: dict[Problem, Tuned] = {}
+        self._from_file: tuple[str, dict[str, str]] | None = None
+        with _lock:
+            _tuners.add(self)
+
+    def forget(self) -> None:
+        """Choose anew, by the present setting."""
+        self._known.clear()
+        self._from_file = None
+
+    def known(self, problem: Problem) -> str | None:
+        """The choice for a problem that has come up before."""
+        found = self._known.get(problem)
+        return None if found is None else found.choice
+
+    def results(self) -> list[Tuned]:
+        """What has been chosen, in order."""
+        return list(self._known.values())
+
+    def choose(
+        self,
+        problem: Problem,
+        candidates: Callable[[], Candidates],
+        clock: Clock,
+        trial: Callable[[], tuple[Any, ...]],
+    ) -> str:
+        """The name of the candidate to take for a problem.
+
+        Args:
+            problem: what is to be computed.
+            candidates: gives them; called only for a problem that is new.
+            clock: the device's primitives, which are not recording.
+            trial: gives arguments for the candidates, whose outputs they may overwrite.
+        """
+        known = self._known.get(problem)
+        if known is not None:
+            return known.choice
+        with _lock:
+            known = self._known.get(problem)
+            if known is None:
+                known = self._decided(problem, candidates(), clock, trial)
+                self._known[problem] = known
+            return known.choice
+
+    def _decided(
+        self, problem: Problem, candidates: Candidates, clock: Clock, trial: Callable[[], tuple[Any, ...]]
+    ) -> Tuned:
+        setting = autotune_setting()
+        first = next(iter(candidates))
+        if setting == "off":
+            return Tuned(self.device, problem, first, note="autotuning is off")
+        if len(candidates) == 1:
+            return Tuned(self.device, problem, first, note="the only candidate")
+        if setting != "on":
+            kept = self._kept(setting).get(_described(problem))
+            if kept is not None and kept in candidates:
+                return Tuned(self.device, problem, kept, note=f"kept in {setting}")
+        try:
+            arguments = trial()
+        except MemoryError:
+            return Tuned(self.device, problem, first, note="not timed: there was no memory for a trial")
+        seconds: dict[str, float] = {}
+        dropped: dict[str, str] = {}
+        for name, run in candidates.items():
+            try:
+                run(*arguments)
+            except CublasError as error:
+                if not error.unsupported or name == first:
+                    raise
+                dropped[name] = str(error)
+            else:
+                seconds[name] = _time(clock, lambda run=run: run(*arguments))  # type: ignore[misc]
+        tuned = Tuned(self.device, problem, min(seconds, key=seconds.__getitem__), seconds, dropped)
+        if setting != "on":
+            self._keep(setting, tuned)
+        return tuned
+
+    # The file
+
+    def _kept(self, path: str) -> dict[str, str]:
+        """The choices for this device and these versions in the file."""
+        if self._from_file is None or self._from_file[0] != path:
+            self._from_file = path, _choices_of(_read(path), self._key)
+        return self._from_file[1]
+
+    def _keep(self, path: str, tuned: Tuned) -> None:
+        """Add a choice to the file, whatever other processes have added to it."""
+        content = _read(path)
+        devices = content.setdefault("devices", {})
+        devices.setdefault(self._key, {})[_described(tuned.problem)] = {
+            "choice": tuned.choice,
+            "microseconds": {name: round(1e6 * t, 3) for name, t in tuned.seconds.items()},
+        }
+        try:
+            _write(path, content)
+        except OSError as error:
+            logger.warning("The choices of autotuning cannot be kept in %s (%s).", path, error.strerror or error)
+        self._from_file = None
+
+
+def _time(clock: Clock, run: Callable[[], None]) -> float:
+    """The median time of a call, of several; `run` has been called before."""
+    once = clock.capture(run)
+    for _ in range(3):  # as it is, recorded, launched again
+        seconds = clock.stopwatch()
+        once()
+        estimate = seconds()
+    if estimate >= _LONG:
+        return _median(clock, once, 3)
+
+    def several() -> None:
+        for _ in range(_REPEATS):
+            run()
+
+    many = clock.capture(several)
+    for _ in range(3):
+        many()
+    return _median(clock, many, _SAMPLES) / _REPEATS
+
+
+def _median(clock: Clock, run: Callable[[], None], n_samples: int) -> float:
+    times = []
+    for _ in range(n_samples):
+        seconds = clock.stopwatch()
+        run()
+        times.append(seconds())
+    return statistics.median(times)
+
+
+def _described(problem: Problem) -> str:
+    return " ".join(_part(part) for part in problem)
+
+
+def _part(part: Any) -> str:
+    return "x".join(map(str, part)) if isinstance(part, tuple) else str(part)
+
+
+def _read(path: str) -> dict[str, Any]:
+    """The file's content; empty where there is none. What cannot be read is reported, and written anew."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {"format": _FORMAT}
+    except (OSError, ValueError) as error:
+        logger.warning(
+            "The autotuning file %s cannot be read (%s): it is ignored and will be written anew.", path, error
+        )
+        return {"format": _FORMAT}
+    if not _well_formed(content):
+        logger.warning("The file %s holds no autotuning choices: it is ignored and will be written anew.", path)
+        return {"format": _FORMAT}
+    return dict(content)
+
+
+def _well_formed(content: Any) -> bool:
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        return False
+    devices = content.get("devices", {})
+    if not isinstance(devices, dict) or not all(isinstance(problems, dict) for problems in devices.values()):
+        return False
+    entries = [entry for problems in devices.values() for entry in problems.values()]
+    return all(isinstance(entry, dict) and isinstance(entry.get("choice"), str) for entry in entries)
+
+
+def _choices_of(content: dict[str, Any], key: str) -> dict[str, str]:
+    return {problem: entry["choice"] for problem, entry in content.get("devices", {}).get(key, {}).items()}
+
+
+def _write(path: str, content: dict[str, Any]) -> None:
+    """Replace the file whole, so that another process never sees half of it."""
+    folder = os.path.dirname(path)
+    descriptor, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1, sort_keys=True)
+            file.write("\n")
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

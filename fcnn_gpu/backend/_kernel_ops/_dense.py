@@ -1,0 +1,123 @@
+"""A fully-connected layer with its activation: which products and passes are one call, and which are several."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from ..._types import Array
+from .._autotune import Candidates
+from .._ops import ELEMENTWISE
+from .._tiled_matmul import tiled_matmul
+from ._activation import ActivationKernels
+from ._matrix import LT_NAMES, WITHOUT_TENSOR_CORES, MatrixKernels, multiplications
+
+_SEPARATE = "separate passes"
+
+
+class DenseKernels(MatrixKernels, ActivationKernels):
+    def dense_forward(
+        self, W: Array, A0: Array, b: Array | None, kind: str, alpha: float, Z: Array, out: Array
+    ) -> None:
+        given = (W, A0, b, kind, alpha, Z, out)
+        if not (A0.size and out.size):
+            self._forward(_SEPARATE, *given)
+            return
+        problem = (
+            "dense_forward",
+            kind,
+            b is not None,
+            out is Z,
+            self._products.tf32,
+            *self._described(W, A0, b, Z, out),
+        )
+
+        def trial() -> tuple[Any, ...]:
+            Z_trial = self._like(Z)
+            return W, A0, b, kind, alpha, Z_trial, Z_trial if out is Z else self._like(out)
+
+        way = self._choose(problem, lambda: self._forward_ways(W, A0, b, kind), trial)
+        self._forward(way, *given)
+
+    def _forward_ways(self, W: Array, A0: Array, b: Array | None, kind: str) -> Candidates:
+        names = [_SEPARATE]
+        if kind in ("relu", "gelu_tanh") or (kind == "identity" and b is not None):
+            names += LT_NAMES
+        if ELEMENTWISE[kind].from_output and multiplications(W, A0) <= WITHOUT_TENSOR_CORES:
+            names.append("tiled")
+        return {name: partial(self._forward, name) for name in names}
+
+    def _forward(
+        self, way: str, W: Array, A0: Array, b: Array | None, kind: str, alpha: float, Z: Array, out: Array
+    ) -> None:
+        if way == _SEPARATE:
+            self.gemm(W, A0, Z)
+            self.bias_activation(Z, b, kind, alpha, out)
+        elif way == "tiled":
+            tiled_matmul(self._launcher, W, A0, out, bias=b, activation=kind.upper(), alpha=alpha)
+        else:
+            kept = None if ELEMENTWISE[kind].from_output else Z
+            choice = LT_NAMES.index(way)
+            self._cublaslt(W, A0, out, choice, bias=self._bias_of(b, out), activation=kind, pre_activation=kept)
+
+    def _bias_of(self, b: Array | None, out: Array) -> Array | None:
+        """b in the output's dtype, as cuBLASLt wants it. Rounding b to 16 bits costs no more than rounding Z does."""
+        if b is None or b.dtype == out.dtype:
+            return b
+        rounded = self.scratch("bias", b.size, out.dtype).reshape(b.shape)
+        self.cast(b, rounded)
+        return rounded
+
+    def dense_backward(
+        self,
+        dA: Array,
+        saved: Array,
+        kind: str,
+        alpha: float,
+        W: Array,
+        A0: Array,
+        dZ: Array,
+        dW: Array,
+        db: Array | None = None,
+        dA0: Array | None = None,
+    ) -> None:
+        given = (dA, saved, kind, alpha, A0, dZ, dW, db)
+        way = _SEPARATE
+        if db is not None and dA.size and dW.size:
+            in_place = dZ is dA
+            arrays = self._described(dA, saved, A0, dZ, dW, db)
+            problem = ("dense_backward", kind, in_place, self._products.tf32, *arrays)
+
+            def trial() -> tuple[Any, ...]:
+                dZ_trial = self._like(dZ)
+                self.fill(dZ_trial, 0.0)
+                dA_trial = dZ_trial if in_place else dA
+                return dA_trial, saved, kind, alpha, A0, dZ_trial, self._like(dW), self._like(db)
+
+            way = self._choose(problem, self._backward_ways, trial)
+        self._backward(way, *given)
+        if dA0 is not None:
+            self.gemm(W.T, dZ, dA0)
+
+    def _backward_ways(self) -> Candidates:
+        return {name: partial(self._backward, name) for name in (_SEPARATE, *LT_NAMES)}
+
+    def _backward(
+        self,
+        way: str,
+        dA: Array,
+        saved: Array,
+        kind: str,
+        alpha: float,
+        A0: Array,
+        dZ: Array,
+        dW: Array,
+        db: Array | None,
+    ) -> None:
+        """dZ, dW and db; dA₀ is a product by itself, whichever way these go."""
+        if way == _SEPARATE:
+            self.activation_backward(dA, saved, kind, alpha, dZ, db)
+            self.gemm(dZ, A0.T, dW)
+        else:
+            self.activation_backward(dA, saved, kind, alpha, dZ, None)
+            self._cublaslt(dZ, A0.T, dW, LT_NAMES.index(way), row_sums=db)
