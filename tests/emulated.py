@@ -194,7 +194,7 @@ class EmulatedRuntime:
         return "CPU"
 
     def compute_capability(self) -> int:
-        return 75
+        return 80
 
     def is_recording(self) -> bool:
         return _recording.graph is not None

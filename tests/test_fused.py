@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from fcnn_gpu._types import Array, HostArray
-from fcnn_gpu.backend._kernels import ArchitectureError
 from fcnn_gpu.backend._ops import Ops, StackLayer
 
 from .cuda_on_cpu import missing_compiler
@@ -139,11 +138,11 @@ def test_obstacles(widths: tuple[int, ...], dtype: Any, message: str | None) -> 
 @needs_compiler
 def test_a_gpu_that_is_too_old_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
     ops = make_emulated_ops()
-
-    def too_old(*arguments: Any) -> None:
-        raise ArchitectureError("fused_mlp<__nv_bfloat16, 64, 16> needs a GPU of architecture sm_80 or later")
-
-    monkeypatch.setattr(ops._launcher, "prepare", too_old)
+    monkeypatch.setattr(ops._runtime, "compute_capability", lambda: 75)
     obstacle = ops.fusion_obstacle((8, 8), ml_dtypes.bfloat16)
-    assert obstacle is not None
-    assert "sm_80 or later" in obstacle
+    assert obstacle == "a single kernel in bfloat16 needs a GPU of architecture sm_80 or later."
+    assert ops.fusion_obstacle((8, 8), np.float16) is None
+
+
+def test_on_numpy_there_is_nothing_to_fuse() -> None:
+    assert "NumPy has no launches to save" in str(Ops().fusion_obstacle((8, 8), np.float32))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import contest, environment, fits, graphs, kernels, products, sanitizer, suite, turning_points
+from . import contest, environment, fits, fused, graphs, kernels, products, sanitizer, suite, turning_points
 from .plan import Part
 
 PARTS: dict[str, Part] = {
@@ -55,6 +55,17 @@ PARTS: dict[str, Part] = {
                 "The same training step queued call by call (eager) and as graphs of so many steps, in turn, from the "
                 "same weights. step: wall time of one of many. host: the share of it that the host needed to queue it; "
                 "where that is nearly 100 %, the host is the limit. device: between two events of the stream.",
+            ),
+        ),
+        Part(
+            "fused",
+            "Small networks in one kernel",
+            25.0,
+            fused.measure,
+            (
+                "The forward pass of a network whose layers have at most 128 units, hidden activations kept for the "
+                "backward pass: all layers in one kernel, and one by one, each in the way that the autotuner found "
+                "fastest. time: of one pass, between two events of the stream around many of them in a CUDA graph.",
             ),
         ),
         Part(

@@ -15,7 +15,18 @@ from fcnn_gpu.bench.results import CaseResult, Ceilings, Crossover
 
 from .goals import targets_table
 from .outcome import Outcome, Report
-from .results import Compilation, Fact, Fit, Goal, KernelTiming, KernelUse, ProductTiming, PytestRun, StepTiming
+from .results import (
+    Compilation,
+    Fact,
+    Fit,
+    FusedTiming,
+    Goal,
+    KernelTiming,
+    KernelUse,
+    ProductTiming,
+    PytestRun,
+    StepTiming,
+)
 
 
 def to_markdown(report: Report) -> str:
@@ -206,6 +217,20 @@ def _step_tables(timings: list[StepTiming]) -> list[Table]:
     return [Table("Eager steps and graphs, float32", columns, rows)]
 
 
+def _fused_tables(timings: list[FusedTiming]) -> list[Table]:
+    columns = [
+        Column("net, batch", True),
+        Column("precision", True),
+        *(Column(name) for name in ("one kernel", "layer by layer", "times as fast")),
+    ]
+    rows = []
+    for timing in timings:
+        fused, separate = statistics.median(timing.fused_seconds), statistics.median(timing.separate_seconds)
+        texts = (show.duration(fused), show.duration(separate), show.times(separate / fused))
+        rows.append(cells(f"{timing.net}, {timing.batch}", timing.precision, *texts))
+    return [Table("One kernel against layer by layer", columns, rows)]
+
+
 def _fit_tables(found: list[Fit]) -> list[Table]:
     columns = [
         Column("data", True),
@@ -234,6 +259,7 @@ _TABLES: dict[type, Callable[[list[Any]], list[Table]]] = {
     PytestRun: _test_runs,
     ProductTiming: _product_tables,
     StepTiming: _step_tables,
+    FusedTiming: _fused_tables,
     Fit: _fit_tables,
     KernelTiming: _kernel_tables,
     Crossover: lambda crossovers: [crossover_table(crossover) for crossover in crossovers],

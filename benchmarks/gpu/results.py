@@ -164,6 +164,19 @@ class StepTiming:
 
 
 @dataclass(frozen=True)
+class FusedTiming:
+    """The forward pass of one network at one batch size, hidden activations kept."""
+
+    net: str
+    batch: int
+    precision: str
+    fused_seconds: list[float]
+    """Of a pass in one kernel, by round, between two events of the stream around many of them in a CUDA graph."""
+    separate_seconds: list[float]
+    """Of the same layers one by one."""
+
+
+@dataclass(frozen=True)
 class Goal:
     """A target, and what a case of the contest makes of it."""
 

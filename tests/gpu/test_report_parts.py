@@ -12,13 +12,34 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.gpu import contest, environment, fits, graphs, kernels, products, sanitizer, suite, turning_points
+from benchmarks.gpu import (
+    contest,
+    environment,
+    fits,
+    fused,
+    graphs,
+    kernels,
+    products,
+    sanitizer,
+    suite,
+    turning_points,
+)
 from benchmarks.gpu.catalogue import PARTS, SANITIZER
 from benchmarks.gpu.goals import targets_table
 from benchmarks.gpu.outcome import Outcome, Report, to_json
 from benchmarks.gpu.page import to_markdown
 from benchmarks.gpu.plan import Plan
-from benchmarks.gpu.results import Compilation, Fact, Fit, Goal, KernelTiming, ProductTiming, PytestRun, StepTiming
+from benchmarks.gpu.results import (
+    Compilation,
+    Fact,
+    Fit,
+    FusedTiming,
+    Goal,
+    KernelTiming,
+    ProductTiming,
+    PytestRun,
+    StepTiming,
+)
 from fcnn_gpu.backend._kernel_source import all_instances
 from fcnn_gpu.backend._kernels import KernelCompileError
 from fcnn_gpu.backend._ops import Ops
@@ -48,7 +69,7 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> Ops:
     monkeypatch.setattr("fcnn_gpu.bench.ceilings._COPIES", {True: (2**14, 2**16), False: (2**14,)})
     monkeypatch.setattr("fcnn_gpu.bench.ceilings._CALLS", 10)
     monkeypatch.setattr(graphs, "_TRIAL_CALLS", 2)
-    for part in (kernels, products, fits, graphs):
+    for part in (kernels, products, fits, fused, graphs):
         monkeypatch.setattr(part, "warm_up", lambda ops, seconds: None)
     return ops
 
@@ -174,6 +195,18 @@ def test_graphs_of_several_steps() -> None:
     for timing in found:
         assert len(timing.seconds) == len(timing.host_seconds) == len(timing.device_seconds) == 3
         assert min(timing.seconds) > 0
+
+
+def test_small_networks_in_one_kernel() -> None:
+    found = list(fused.measure(QUICK, ["float32", "float16"], [(6, 5, 3), (6, 200, 3)], [9, 20]))
+    timings = [t for t in found if isinstance(t, FusedTiming)]
+    assert [(t.net, t.batch, t.precision) for t in timings] == [("6-5-3", 9, "float32"), ("6-5-3", 9, "float16")]
+    for timing in timings:
+        assert len(timing.fused_seconds) == len(timing.separate_seconds) == 3
+        assert min(timing.fused_seconds + timing.separate_seconds) > 0
+    notes = [note for note in found if isinstance(note, str)]
+    assert [note.partition(":")[0] for note in notes] == ["6-200-3 in float32", "6-200-3 in float16"]
+    assert "200 units is too wide" in notes[0]
 
 
 def samples(name: str) -> fits.Samples:
@@ -394,6 +427,7 @@ def whole_report() -> Report:
             outcome("products", CEILINGS, ProductTiming("tf32", "forward", 2, 3, 4, [1e-6], "graph", 1e9, "")),
             outcome("mnist", fit),
             outcome("graphs", *(StepTiming("6-5-3", 8, "float32", n, [1e-5], [9e-6], [1e-5]) for n in (0, 8))),
+            outcome("fused", FusedTiming("6-5-3", 8, "float16", [2e-6], [6e-6])),
             outcome("peers", CEILINGS, goal, wide, failure="not done within 9 s"),
             outcome("kernels", CEILINGS, small, large, "a note"),
             outcome("crossover"),
@@ -428,6 +462,7 @@ def test_the_page_and_the_file() -> None:
         assert f"\n## {part.title}\n" in page
     assert "Against PyTorch and JAX: ended early, not done within 9 s" in page
     assert "graph of 8 steps" in page
+    assert "| 6-5-3, 8 | float16 | 2.00 µs | 6.00 µs | 3.00× |" in page
     assert "x\\|y" in page
     data = json.loads(to_json(report))
     kinds = {result["kind"] for part in data["parts"] for result in part["results"]}

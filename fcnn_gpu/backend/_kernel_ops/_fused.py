@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..._types import Array
-from .._kernels import ArchitectureError
+from .._kernel_source import kernels
 from .._ops import DenseStack, StackLayer
+from .._ops._fused import check_stack
 from ._device import DeviceOps
 
 _STEM = "fused_mlp"
@@ -35,16 +36,18 @@ class FusedKernels(DeviceOps):
         most = self._launcher.constant(_STEM, "MAX_LAYERS")
         if n_layers > most:
             return f"{n_layers} layers are too many for a single kernel; it takes up to {most}."
-        try:
-            self._launcher.prepare(_STEM, _STEM, (dtype, _width(units), _FEW_SAMPLES))
-        except ArchitectureError as error:
-            return str(error)
+        instance = kernels(_STEM)[_STEM].instance((dtype, _width(units), _FEW_SAMPLES))
+        if self._runtime.compute_capability() < instance.first_architecture:
+            return f"a single kernel in {name} needs a GPU of architecture sm_{instance.first_architecture} or later."
         return None
 
     def dense_stack(
         self, layers: Sequence[StackLayer], weights: Array, biases: Array, saved: Array | None = None
     ) -> DenseStack:
-        self._check_stack(layers)
+        check_stack(layers)
+        obstacle = self.fusion_obstacle(DenseStack(tuple(layers), weights, biases).widths, weights.dtype)
+        if obstacle is not None:
+            raise ValueError(f"dense_stack: {obstacle}")
         constant = self._launcher.constant
         table = np.zeros((len(layers), constant(_STEM, "LAYER_FIELDS")), np.int64)
         for i, (row, layer) in enumerate(zip(table, layers, strict=True)):
@@ -71,17 +74,17 @@ class FusedKernels(DeviceOps):
                 f"dense_stack: {who} must be an F-ordered view of {of}, got {x.dtype} with strides {x.strides}, and "
                 f"{of} is {'None' if flat is None else flat.dtype}."
             )
-        address = self._launcher.device.address
+        address = self._runtime.address
         place, rest = divmod(address(x) - address(flat), flat.dtype.itemsize)
         if rest or place < 0 or place + x.size > flat.size:
             raise ValueError(f"dense_stack: {who} does not lie in {of}, the flat buffer of {flat.size} elements.")
         return place
 
     def fused_forward(self, stack: DenseStack, A0: Array, out: Array) -> None:
-        batch, saved = A0.shape[1], stack.saved
+        batch, saved, widths = A0.shape[1], stack.saved, stack.widths
         samples = _FEW_SAMPLES if batch < _MANY else _MANY_SAMPLES
-        width = _width(max(layer.W.shape[0] for layer in stack.layers))
-        sizes = [batch, len(stack.layers), stack.n_in, stack.n_out, stack.weights.size, stack.biases.size]
+        width = _width(max(widths[1:]))
+        sizes = [batch, len(stack.layers), widths[0], widths[-1], stack.weights.size, stack.biases.size]
         table, alphas = stack.table
         self._launcher.launch(
             _STEM,

@@ -45,21 +45,18 @@ class DenseStack:
     table: tuple[Array, ...] = field(default=(), repr=False)
 
     @property
-    def n_in(self) -> int:
-        return self.layers[0].W.shape[1]
-
-    @property
-    def n_out(self) -> int:
-        return self.layers[-1].W.shape[0]
+    def widths(self) -> tuple[int, ...]:
+        """The inputs of the first layer, then the units of each."""
+        return self.layers[0].W.shape[1], *(layer.W.shape[0] for layer in self.layers)
 
 
 class FusedOps(MatrixOps):
     def fusion_obstacle(self, widths: Sequence[int], dtype: Any) -> str | None:
-        """Why `fused_forward` cannot go through Dense layers of these widths, or None if it can.
+        """Why Dense layers of these widths are never one launch here, or None if they may be.
 
         widths: the inputs of the first layer, then the units of each. dtype: that of weights and activations.
         """
-        return None
+        return "NumPy has no launches to save: it goes through the layers one by one."
 
     def dense_stack(
         self, layers: Sequence[StackLayer], weights: Array, biases: Array, saved: Array | None = None
@@ -68,29 +65,11 @@ class FusedOps(MatrixOps):
 
         weights, biases and saved are the flat, contiguous buffers that every W, every b, and every Z and A lie in.
 
-        Raises ValueError where the layers do not follow each other, where an array lies outside its buffer, and with
-        `fusion_obstacle`'s reason.
+        Raises ValueError where the layers do not follow each other, and on a GPU also where an array lies outside its
+        buffer, and with `fusion_obstacle`'s reason.
         """
-        self._check_stack(layers)
+        check_stack(layers)
         return DenseStack(tuple(layers), weights, biases, saved)
-
-    def _check_stack(self, layers: Sequence[StackLayer]) -> None:
-        if not layers:
-            raise ValueError("dense_stack expects at least one layer, got none.")
-        for layer in layers:
-            if layer.kind not in ELEMENTWISE:
-                raise ValueError(f"dense_stack knows no activation {layer.kind!r}. {suggest(layer.kind, ELEMENTWISE)}")
-        for i, (before, layer) in enumerate(itertools.pairwise(layers), start=1):
-            if layer.W.shape[1] != before.W.shape[0]:
-                raise ValueError(
-                    f"dense_stack: W of layer {i} has shape {layer.W.shape}, but layer {i - 1} has "
-                    f"{before.W.shape[0]} units. Each layer takes the outputs of the one before it."
-                )
-        if layers[-1].A is not None:
-            raise ValueError("dense_stack: the last layer's A goes to fused_forward's out; give it A=None.")
-        obstacle = self.fusion_obstacle([layers[0].W.shape[1], *(x.W.shape[0] for x in layers)], layers[0].W.dtype)
-        if obstacle is not None:
-            raise ValueError(f"dense_stack: {obstacle}")
 
     def fused_forward(self, stack: DenseStack, A0: Array, out: Array) -> None:
         """A_l = f_l(W_l·A_(l−1) + b_l) for every layer of the stack; the last A goes to out.
@@ -99,6 +78,9 @@ class FusedOps(MatrixOps):
         GPU this is one launch, in which activations never leave the chip's own memory, but for those that are kept.
         In 16 bits, Z is rounded where it is kept; f takes the sum as it is.
         """
+        self._forward_one_by_one(stack, A0, out)
+
+    def _forward_one_by_one(self, stack: DenseStack, A0: Array, out: Array) -> None:
         A = A0
         batch = A0.shape[1]
         for i, layer in enumerate(stack.layers):
@@ -116,3 +98,20 @@ class FusedOps(MatrixOps):
                 Z = self.scratch("fused Z", n * batch, out.dtype).reshape(batch, n).T
             self.dense_forward(layer.W, A, layer.b, layer.kind, layer.alpha, Z, B)
             A = B
+
+
+def check_stack(layers: Sequence[StackLayer]) -> None:
+    """ValueError unless each layer has a known activation and takes the outputs of the one before it."""
+    if not layers:
+        raise ValueError("dense_stack expects at least one layer, got none.")
+    for layer in layers:
+        if layer.kind not in ELEMENTWISE:
+            raise ValueError(f"dense_stack knows no activation {layer.kind!r}. {suggest(layer.kind, ELEMENTWISE)}")
+    for i, (before, layer) in enumerate(itertools.pairwise(layers), start=1):
+        if layer.W.shape[1] != before.W.shape[0]:
+            raise ValueError(
+                f"dense_stack: W of layer {i} has shape {layer.W.shape}, but layer {i - 1} has "
+                f"{before.W.shape[0]} units. Each layer takes the outputs of the one before it."
+            )
+    if layers[-1].A is not None:
+        raise ValueError("dense_stack: the last layer's A goes to fused_forward's out; give it A=None.")
