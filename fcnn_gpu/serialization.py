@@ -1,7 +1,8 @@
 """Models as files: safetensors, with the architecture in the metadata. Nothing in a file is ever executed.
 
 Weights carry the names and shapes that `torch.nn.Sequential` gives the same network, so its `load_state_dict` takes
-them: a Dense layer with an activation counts as two modules (Linear and the activation), BatchNorm is BatchNorm1d.
+them: a Dense layer with an activation counts as two modules (Linear and the activation), BatchNorm is BatchNorm1d. The
+input's scale and shift are no weights: they stand in the architecture, and PyTorch's network takes X with them applied.
 """
 
 from __future__ import annotations

@@ -149,6 +149,28 @@ def test_features_of_any_layout_stream_without_a_copy_of_all(backend: Ops, layou
     assert_equal(run(streaming(trainer(backend), 16, 1024), (given, y, w), **options), expected)
 
 
+def test_a_file_is_never_copied_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tracemalloc
+
+    monkeypatch.setattr("fcnn_gpu._inputs._CHECKED_AT_ONCE", 2**18)
+    n = 40_000
+    X, y, _ = samples(n, "float64")
+    X.tofile(tmp_path / "X")
+    mapped = np.memmap(tmp_path / "X", "float64", "r", shape=(n, N_IN))
+    n_bytes = X.nbytes
+    del X
+    t = streaming(trainer(Ops(), metrics=()), 1000)
+    t.fit(mapped[:2000], y[:2000], epochs=1, batch_size=500, progress=False)
+    tracemalloc.start()
+    try:
+        t.fit(mapped, y, epochs=2, batch_size=500, shuffle=False, progress=False)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    labels_and_order = 3 * n * 8
+    assert peak - labels_and_order < n_bytes / 2  # float32 alone would be that half
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
 def test_bad_numbers_are_found_before_anything_changes(backend: Ops, bad: float) -> None:
     X, y, _ = samples(50, "float64")
