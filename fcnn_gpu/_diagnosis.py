@@ -31,8 +31,9 @@ class DivergenceError(ArithmeticError):
         self.epoch, self.step, self.fault = epoch, step, fault
 
 
-def find_fault(model: Sequential, loss: Loss, views: BatchViews, losses: Array) -> str:
+def find_fault(model: Sequential, loss: Loss, views: BatchViews, losses: Array, loss_scale: Array | None) -> str:
     """The first place, in the order of computation, where the training pass over this batch is not finite."""
+    scaling = {} if loss_scale is None else {"loss_scale": loss_scale}
     ops = model.ops
 
     def finite(x: Array) -> bool:
@@ -45,7 +46,7 @@ def find_fault(model: Sequential, loss: Loss, views: BatchViews, losses: Array) 
         A = layer.forward(A, cache, True)
         if not finite(A):
             return f"the output of layer {layer.path}, {layer}, is not finite"
-    loss.compute(ops, A, views.targets, views.sample_weight, losses, arrays.output_gradient)
+    loss.compute(ops, A, views.targets, views.sample_weight, losses, arrays.output_gradient, **scaling)
     if not finite(losses):
         return f"the loss {loss.name} is not finite, though all layers' outputs are"
     model.backward_pass(arrays)

@@ -47,10 +47,8 @@ class EvaluationData:
             self._samples = self._stream.on_device(0)
             self._window = min(window, self.n_samples)
         self._losses = ops.empty(batch, model.dtype)
-        self._gradient = ops.empty(batch * model.n_out, model.dtype)
+        self._gradient = ops.empty(batch * model.n_out, model.compute_dtype)
         self._total = ops.zeros(1, np.float64)
-        seen_as_it_is = model.input_map.leaves(self._samples.X)
-        self._inputs = None if seen_as_it_is else ops.empty((batch, model.n_in), model.dtype)
         self._outputs: Array | None = None
 
     def run(self, loss: Loss, read: Callable[[Array], HostArray] | None) -> tuple[float, HostArray | None]:
@@ -92,12 +90,12 @@ class EvaluationData:
         n = len(samples.X)
         for start in range(0, n, self._batch):
             part = slice(start, min(start + self._batch, n))
-            X = model.input_map.apply(ops, samples.X[part], self._inputs)
+            X = samples.X[part]
             batch = len(X)
-            Z = model.forward_pass(X.T, model.batch_arrays(batch, training=False), training=False)
+            Z = model.outputs_of(X)
             weight = None if samples.sample_weight is None else samples.sample_weight[part]
             dZ = self._gradient[: batch * model.n_out].reshape(batch, model.n_out).T
             loss.compute(ops, Z, samples.targets[part], weight, self._losses[:batch], dZ)
             ops.accumulate_sum(self._losses[:batch], self._total)
             if outputs is not None:
-                ops.assign(outputs[part], Z.T)
+                ops.cast(Z.T, outputs[part])

@@ -201,12 +201,11 @@ def _infer(model: Sequential, meter: Meter, batch_size: int) -> Any:
     """Run one batch of inference on shadow arrays; returns what holds them."""
     with meter.kind("batch"):
         X = model.ops.empty((batch_size, model.n_in), model.dtype)
-        buffer = None if model.input_map.leaves(X) else model.ops.empty(X.shape, model.dtype)
     with meter.kind("activations"):
         arrays = model.batch_arrays(batch_size, training=False)
-    Z = model.forward_pass(model.input_map.apply(model.ops, X, buffer).T, arrays, training=False)
+    Z = model.outputs_of(X)
     model.apply_link(Z, model.link)
-    return X, buffer, arrays, Z, model
+    return X, arrays, Z, model
 
 
 def _move(arrays: Sequence[Any], kind: str) -> None:
@@ -234,7 +233,7 @@ def _shadow_model(model: Sequential, meter: Meter) -> Sequential:
     vars(shadow).update(vars(model))
     layers: list[Layer] = copy.deepcopy(model.layers, memo)
     own = {"ops": ops, "layers": layers, "flat": flat, "random_step": random_step, "_binding": binding}
-    workspace = Workspace(ops, model.dtype, layers, model.n_in)
+    workspace = Workspace(ops, model._precision, layers, model.n_in)
     vars(shadow).update(own, _workspace=workspace, _trained_arrays=None)
     return shadow
 
@@ -250,4 +249,11 @@ def _shadow_flat(model: Sequential, meter: Meter, memo: dict[int, Any]) -> FlatP
         memo[id(parameter.initial)] = parameter.initial
         memo[id(parameter.value)] = meter.like(parameter.value, values.block)
         memo[id(parameter.gradient)] = meter.like(parameter.gradient, gradients.block)
-    return dataclasses.replace(flat, values=values, gradients=gradients)
+    low = None
+    if flat.low is not None:
+        with meter.kind("parameters"):
+            low = meter.like(flat.low)
+        for parameter in model.parameters:
+            if parameter.is_weight:
+                memo[id(parameter.compute)] = meter.like(parameter.compute, low.block)
+    return dataclasses.replace(flat, values=values, gradients=gradients, low=low)

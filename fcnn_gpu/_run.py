@@ -56,9 +56,12 @@ class Run:
         trainer, data = self.trainer, self.data
         ops, model = trainer.model.ops, trainer.model
         self._order = epoch_order(data.n_samples, trainer.seed, trainer.epochs_trained, self._shuffle)
+        model.refresh_low_precision()  # a callback may have set weights
         ops.fill(self._step.total, 0.0)
         self._random_step = int(ops.to_numpy(model.random_step)[0])
-        self._first_step = int(ops.to_numpy(trainer.optimizer.control.step)[0])
+        self._first_step = self._n_steps()
+        scaling = trainer.optimizer.control.loss_scaling
+        self._first_skipped = 0 if scaling is None else int(ops.to_numpy(scaling.skipped)[0])
         self._keep_state()
         n_steps, n_done = trainer.steps_per_epoch, 0
         watched, failed_step = not ops.asynchronous, trainer.optimizer.control.failed_step
@@ -119,6 +122,11 @@ class Run:
             record |= {metric.label: metric(targets, predictions) for metric in trainer.metrics}
         if self.validation is not None:
             record |= {f"val_{name}": value for name, value in trainer.evaluate_data(self.validation).items()}
+        scaling = trainer.optimizer.control.loss_scaling
+        if scaling is not None:
+            to_numpy = model.ops.to_numpy
+            record["loss_scale"] = float(to_numpy(scaling.scale)[0])
+            record["skipped_steps"] = int(to_numpy(scaling.skipped)[0]) - self._first_skipped
         record |= {
             "learning_rate": self._learning_rate,
             "seconds": self._seconds,
@@ -150,6 +158,13 @@ class Run:
         self._learning_rate = float(self._rates[-1])
         return differ
 
+    def _n_steps(self) -> int:
+        """Steps so far, those skipped by loss scaling included; the number stands still from a failed one on."""
+        ops, control = self.trainer.model.ops, self.trainer.optimizer.control
+        done = int(ops.to_numpy(control.step)[0])
+        scaling = control.loss_scaling
+        return done if scaling is None else done + int(ops.to_numpy(scaling.skipped)[0])
+
     def _keep_state(self) -> None:
         """Copy the running statistics: a pass that overflows spoils them before its loss shows it."""
         for live, kept in self._state:
@@ -166,14 +181,14 @@ class Run:
         if int(ops.to_numpy(control.failed_step)[0]) < 0:
             self._keep_state()
             return
-        succeeded = int(ops.to_numpy(control.step)[0]) - self._first_step  # `step` stands still from the failed one on
+        succeeded = self._n_steps() - self._first_step
         first = succeeded * data.batch_size
         batch = min(data.batch_size, self._n_seen - first)
         self._restore_state()
         ops.fill(model.random_step, self._random_step + succeeded)
         views = data.views(batch)
         data.gather_at(first, views)
-        fault = find_fault(model, trainer.loss, views, self._step.losses[:batch])
+        fault = find_fault(model, trainer.loss, views, self._step.losses[:batch], control.loss_scale)
         ops.fill(model.random_step, self._random_step + succeeded)
         self._restore_state()
         ops.fill(control.failed_step, -1)

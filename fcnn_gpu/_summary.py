@@ -15,9 +15,9 @@ def print_summary(model: Sequential, batch_size: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = (
-        f"Input A0 {model.n_in}×{batch_size}  ({model.dtype.name}{model.input_map.options()}, {model.ops.describe()})"
-    )
+    computing = f", computing in {model.precision}" if model.precision != model.dtype.name else ""
+    numbers = f"{model.dtype.name}{computing}{model.input_map.options()}"
+    title = f"Input A0 {model.n_in}×{batch_size}  ({numbers}, {model.ops.describe()})"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for name in ("", "layer", "parameters", "output"):
         table.add_column(name, no_wrap=True)

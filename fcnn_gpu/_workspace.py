@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
+from ._precision import Precision
 from ._types import Array
 from .backend._ops import Ops
 from .layers import Layer
@@ -21,17 +20,24 @@ _KEPT_SIZES = 1024
 
 @dataclass
 class BatchArrays:
-    """What a pass over one batch size uses: a cache for each layer and, for training, where ∂L/∂outputs goes."""
+    """What a pass over one batch size uses: a cache for each layer and, for training, where ∂L/∂outputs goes.
+
+    `inputs` (n_in, batch), at inference: where samples are put that are not used where they lie (`Workspace.inputs`).
+    """
 
     batch: int
     caches: list[SimpleNamespace]
     output_gradient: Array | None
+    inputs: Array | None = None
     rest: CapturedRest | None = None
 
 
 @dataclass
 class CapturedRest:
-    """At inference, the pass from the first layer's output to the last one's: what does not depend on where X lies."""
+    """At inference, the pass from `inputs` on: what does not depend on where X lies.
+
+    `inputs` is the workspace's own array for samples, or the first layer's output.
+    """
 
     inputs: Array
     n_changes: int
@@ -65,9 +71,10 @@ class _PerThread(threading.local):
 class _Plan:
     """Hands out views for one batch size, always in the same sequence, from buffers that hold the largest."""
 
-    def __init__(self, ops: Ops, dtype: np.dtype[Any], arrays: _Arrays, widest: int, batch: int) -> None:
+    def __init__(self, ops: Ops, precision: Precision, arrays: _Arrays, widest: int, batch: int) -> None:
         self.batch = batch
-        self._ops, self._dtype, self._arrays, self._widest = ops, dtype, arrays, widest
+        self.statistics_dtype = precision.dtype
+        self._ops, self._dtype, self._arrays, self._widest = ops, precision.compute_dtype, arrays, widest
         self._n_given = 0
 
     def matrix(self, n: int, dtype: Any = None) -> Array:
@@ -75,10 +82,14 @@ class _Plan:
         return flat[: n * self.batch].reshape(self.batch, n).T
 
     def column(self, n: int) -> Array:
-        return self._own(n, self._dtype).reshape(n, 1)
+        return self._own(n, self.statistics_dtype).reshape(n, 1)
 
     def scratch(self, slot: int, n: int) -> Array:
         flat = self._buffer(f"gradient {slot}", self._widest * self._arrays.capacity, self._dtype)
+        return flat[: n * self.batch].reshape(self.batch, n).T
+
+    def inputs(self, n: int) -> Array:
+        flat = self._buffer("inputs", n * self._arrays.capacity, self._dtype)
         return flat[: n * self.batch].reshape(self.batch, n).T
 
     def _own(self, size: int, dtype: Any) -> Array:
@@ -103,8 +114,8 @@ class Workspace:
     inference are each thread's own, so that several threads may predict with one model; training belongs to one thread.
     """
 
-    def __init__(self, ops: Ops, dtype: np.dtype[Any], layers: Sequence[Layer], n_in: int) -> None:
-        self.ops, self.dtype = ops, dtype
+    def __init__(self, ops: Ops, precision: Precision, layers: Sequence[Layer], n_in: int) -> None:
+        self.ops, self._precision = ops, precision
         self._layers = layers
         self._n_in = n_in
         self._widest = max(n_in, *(max(inner.n_in, inner.n_out) for layer in layers for inner in layer.walk()))
@@ -120,7 +131,7 @@ class Workspace:
             held.arrays = _Arrays(capacity=batch)
         if len(held.arrays.views) >= _KEPT_SIZES:
             held.arrays.views.clear()
-        plan = _Plan(self.ops, self.dtype, held.arrays, self._widest, batch)
+        plan = _Plan(self.ops, self._precision, held.arrays, self._widest, batch)
         arrays = BatchArrays(batch, [layer.allocate(plan, training) for layer in self._layers], None)
         if training:
             slot = 0
@@ -129,6 +140,13 @@ class Workspace:
                 slot = layer.allocate_backward(plan, cache, slot)
         held.arrays.views[batch] = arrays
         return arrays
+
+    def inputs(self, arrays: BatchArrays) -> Array:
+        """The (n_in, batch) array of an inference batch that samples may be put into."""
+        if arrays.inputs is None:
+            held = self._held[False].arrays
+            arrays.inputs = _Plan(self.ops, self._precision, held, self._widest, arrays.batch).inputs(self._n_in)
+        return arrays.inputs
 
     @property
     def nbytes(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +13,7 @@ import numpy as np
 
 from ._checks import check_choice, check_integer
 from ._inputs import Features, features
+from ._precision import resolve_precision
 from ._types import Array, HostArray
 from ._workspace import BatchArrays, CapturedRest, Workspace
 from .backend import resolve_backend
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 LINKS = ("identity", "sigmoid", "softmax")
 _INFERENCE_BATCH = 1024
+_logger = logging.getLogger("fcnn_gpu")
 _KNOWN = (__name__.partition(".")[0], "builtins")
 
 
@@ -78,6 +81,11 @@ class Sequential:
     X may be an array of any library. Samples in uint8, float16 and bfloat16 stay so, and are cast when a batch is
     gathered; others become `dtype`. On a GPU, an array that lies on the model's device already (of CuPy, PyTorch, JAX,
     or any other library with DLPack or `__cuda_array_interface__`) is used where it is.
+
+    `precision`, on a GPU, makes products faster: "tf32", "bfloat16" or "float16" (`fcnn_gpu._precision.Precision`).
+    Parameters, gradients, optimizer and results stay in float32; in the last two, activations have 16 bits, and so has
+    a copy of the weights that the optimizer writes along with them. Training in float16 scales the loss so that small
+    gradients do not round to 0. None is `dtype` itself, the only precision that NumPy has.
     """
 
     def __init__(
@@ -90,15 +98,16 @@ class Sequential:
         dtype: Any = "float32",
         input_scale: float = 1.0,
         input_shift: float = 0.0,
+        precision: str | None = None,
     ) -> None:
         self.layers: list[Layer] = resolve_layers(layers, "Sequential")
         self.n_in = check_integer("Sequential(n_in)", n_in, low=1)
         if seed is not None:
             check_integer("Sequential(seed)", seed, low=0)
-        self.dtype = _check_dtype(dtype)
-        self.input_map = InputMap(self.dtype, input_scale, input_shift)
+        self._precision = resolve_precision(precision, _check_dtype(dtype))
+        self.input_map = InputMap(self.compute_dtype, input_scale, input_shift)
         """From samples as they are stored to what the first layer takes."""
-        self.ops = resolve_backend(backend)
+        self.ops = resolve_backend(backend).with_precision(self.precision)
         self.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0]) if seed is None else int(seed)
         self.link: str | None = None
         self.info: dict[str, Any] = {}
@@ -119,14 +128,30 @@ class Sequential:
             for layer in self.walk():
                 layer.n_in = 0  # free again: a failure (an initializer's, no device memory) must not use the layers up
             raise
-        self._workspace = Workspace(self.ops, self.dtype, self.layers, self.n_in)
+        self._workspace = Workspace(self.ops, self._precision, self.layers, self.n_in)
         self._first_learned = first_learned(self.layers)
         self._trained_arrays: BatchArrays | None = None
 
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.layers))
-        options = f"n_in={self.n_in}, backend={self.ops.name!r}, dtype={self.dtype.name!r}{self.input_map.options()}"
-        return f"Sequential([{inner}], {options})"
+        precision = f", precision={self.precision!r}" if self.precision != self.dtype.name else ""
+        options = f"dtype={self.dtype.name!r}{precision}{self.input_map.options()}"
+        return f"Sequential([{inner}], n_in={self.n_in}, backend={self.ops.name!r}, {options})"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of parameters, gradients and results."""
+        return self._precision.dtype
+
+    @property
+    def precision(self) -> str:
+        """What products compute in: "float32", "float64", "tf32", "bfloat16" or "float16"."""
+        return self._precision.name
+
+    @property
+    def compute_dtype(self) -> np.dtype[Any]:
+        """The dtype of activations and of the weights that products read."""
+        return self._precision.compute_dtype
 
     @property
     def input_scale(self) -> float:
@@ -185,6 +210,17 @@ class Sequential:
             raise ValueError("model.restore expects a snapshot of this model; names or shapes of its arrays differ.")
         for name, array in arrays.items():
             self.ops.assign(array, snapshot[name])
+        self.refresh_low_precision()
+
+    def refresh_low_precision(self) -> None:
+        """Round the weights into their 16-bit copies, if there are any.
+
+        An optimizer's step does that by itself. What else may have changed the weights (`layer.W[...] = values`,
+        `restore`) is unknown, so every pass that the user begins (fit, evaluate, predict, forward) begins with this.
+        """
+        low = self.flat.low
+        if low is not None:
+            self.ops.cast(self.flat.values[: low.size], low)
 
     def penalty(self) -> float:
         """Σ over layers of λ₁Σ|w| + λ₂Σw²: what the objective holds beside the data loss."""
@@ -206,6 +242,7 @@ class Sequential:
         The result is a view of the workspace: it lasts until the next pass. With `training`, dropout is active, batch
         norm uses the batch's statistics, and `backward` may follow. All of X is one batch.
         """
+        self.refresh_low_precision()
         checked = features(self.ops, X, self.n_in, self.dtype, "model.forward").whole()
         A0 = self.input_map.apply(self.ops, self.ops.asarray(checked)).T
         if training:
@@ -250,12 +287,31 @@ class Sequential:
             A = layer.forward(A, cache, training)
         return A
 
+    def outputs_of(self, X: Array) -> Array:
+        """Raw outputs (n_outputs, batch) at inference, for stored samples X (batch, n_in) of the device.
+
+        The result may be written to. It is a view of the workspace and lasts until the next pass of this thread.
+        """
+        arrays = self._workspace.batch(len(X), False)
+        if self.ops.asynchronous or not self.input_map.leaves(X):
+            # A copy to one place costs a GPU little, and makes the whole pass one that can be captured.
+            A0 = self._workspace.inputs(arrays)
+            self.ops.cast(X, A0.T, self.input_map.scale, self.input_map.shift)
+        else:
+            A0 = X.T
+        Z = self.forward_pass(A0, arrays, False)
+        return self.ops.copy(Z) if Z is A0 else Z  # dropout alone passes its input through, and links work in place
+
     def _inference_pass(self, A0: Array, arrays: BatchArrays) -> Array:
-        """`forward_pass` at inference. A0 lies elsewhere in each call; what comes after the first layer is captured."""
-        A = self.layers[0].forward(A0, arrays.caches[0], False)
+        """`forward_pass` at inference. What does not depend on where A0 lies is captured.
+
+        That is all of it for the workspace's own inputs, and what comes after the first layer for others.
+        """
+        first = 0 if A0 is arrays.inputs else 1
+        A = A0 if first == 0 else self.layers[0].forward(A0, arrays.caches[0], False)
         rest = arrays.rest
         if rest is None or rest.inputs is not A or rest.n_changes != self.n_changes:
-            layers = list(zip(self.layers, arrays.caches, strict=True))[1:]
+            layers = list(zip(self.layers, arrays.caches, strict=True))[first:]
             outputs = [A]
 
             def run() -> None:
@@ -264,7 +320,8 @@ class Sequential:
                     B = layer.forward(B, cache, False)
                 outputs[0] = B
 
-            known = A is not A0 and self.consists_of_primitives
+            fixed = A is arrays.inputs or A is not A0
+            known = fixed and self.consists_of_primitives
             rest = CapturedRest(A, self.n_changes, self.ops.capture(run) if known else run, outputs)
             if known:
                 arrays.rest = rest
@@ -316,18 +373,16 @@ class Sequential:
         return self._infer(samples, link, min(size, len(samples)))
 
     def _infer(self, samples: Features, link: str | None, size: int) -> HostArray:
+        self.refresh_low_precision()
         outputs = np.empty((len(samples), self.n_out), self.dtype)
         self._trained_arrays = None
-        buffer: Array | None = None
         for start in range(0, len(samples), size):
             X = self.ops.asarray(samples.part(start, min(start + size, len(samples))))
-            if buffer is None and not self.input_map.leaves(X):
-                buffer = self.ops.empty((size, self.n_in), self.dtype)
-            A0 = self.input_map.apply(self.ops, X, buffer).T
-            arrays = self._workspace.batch(A0.shape[1], False)
-            Z = self.forward_pass(A0, arrays, False)
-            if Z is A0:  # dropout alone passes its input through, and the link works in place
-                Z = self.ops.copy(Z)
+            Z = self.outputs_of(X)
+            if self._precision.mixed:  # 16-bit probabilities would have three digits
+                results = self.ops.scratch("results", Z.size, self.dtype).reshape(Z.shape[::-1]).T
+                self.ops.cast(Z, results)
+                Z = results
             self.apply_link(Z, link)
             outputs[start : start + size] = self.ops.to_numpy(Z).T
         return outputs
@@ -384,6 +439,7 @@ class Sequential:
             "n_in": self.n_in,
             "layers": [LAYERS.config(layer) for layer in self.layers],
             "dtype": self.dtype.name,
+            "precision": self.precision,
             "input_scale": self.input_scale,
             "input_shift": self.input_shift,
             "seed": self.seed,
@@ -392,17 +448,29 @@ class Sequential:
 
     @classmethod
     def from_config(cls, config: dict[str, Any], backend: str | Ops | None = None) -> Sequential:
-        """A network of this architecture with fresh initial weights."""
+        """A network of this architecture with fresh initial weights.
+
+        Precision is how a network computes, not what it is: where the backend has only that of the parameters, the
+        network takes that, and a line in the log says so.
+        """
+        ops = resolve_backend(backend)
+        precision = resolve_precision(config.get("precision"), _check_dtype(config["dtype"])).name
+        if precision not in ops.precisions:
+            _logger.warning(
+                "The network was made for %s; on %s it computes in %s.", precision, ops.name, config["dtype"]
+            )
+            precision = config["dtype"]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SymmetryWarning)  # the weights are about to be replaced
             model = cls(
                 [LAYERS.build(layer) for layer in config["layers"]],
                 config["n_in"],
                 seed=config["seed"],
-                backend=backend,
+                backend=ops,
                 dtype=config["dtype"],
                 input_scale=config.get("input_scale", 1.0),
                 input_shift=config.get("input_shift", 0.0),
+                precision=precision,
             )
         if config["link"] is not None:
             model.link = check_choice("The model's link", config["link"], LINKS)
@@ -429,6 +497,7 @@ class Sequential:
             shape, stop = parameter.initial.shape, start + parameter.initial.size
             parameter.value = values[start:stop].reshape(shape[::-1]).T
             parameter.gradient = gradients[start:stop].reshape(shape[::-1]).T
+            parameter.compute = parameter.value
             parameter.initial = np.broadcast_to(np.float64(0), shape)  # the values live in the flat buffer now
             segment = Segment(start, stop, parameter.l1, parameter.l2, parameter.is_weight)
             if segments and _same_treatment(segments[-1], segment):
@@ -436,7 +505,16 @@ class Sequential:
             else:
                 segments.append(segment)
             start = stop
-        return FlatParameters(values, gradients, tuple(segments))
+        flat = FlatParameters(values, gradients, tuple(segments))
+        if self._precision.mixed:
+            flat.low = self.ops.empty(sum(p.value.size for p in parameters if p.is_weight), self.compute_dtype)
+            start = 0
+            for parameter in parameters:
+                if parameter.is_weight:
+                    stop = start + parameter.value.size
+                    parameter.compute = flat.low[start:stop].reshape(parameter.value.shape[::-1]).T
+                    start = stop
+        return flat
 
     def _warn_of_symmetry(self) -> None:
         """SymmetryWarning for a hidden Dense layer whose neurons all start with the same weights."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._checks import check_choice
 from ._types import Array, HostArray
 from .backend import Ops, resolve_backend
 from .layers import Dense, Layer, Residual
@@ -87,8 +88,11 @@ def write_atomically(target: Path, content: bytes) -> None:
             os.close(folder)
 
 
-def load(path: str | os.PathLike[str], backend: str | Ops | None = None) -> Sequential:
-    """The model that `save` wrote, on `backend` (None: the default).
+def load(path: str | os.PathLike[str], backend: str | Ops | None = None, precision: str | None = None) -> Sequential:
+    """The model that `save` wrote, on `backend` (None: the default), computing in `precision`.
+
+    `precision` None is that of the saved model. A backend that lacks it computes in the dtype of the parameters, and a
+    line in the log says so; a precision asked for by name is never replaced.
 
     Raises FileNotFoundError, or `ModelFileError` where the file is damaged or foreign.
     """
@@ -113,6 +117,9 @@ def load(path: str | os.PathLike[str], backend: str | Ops | None = None) -> Sequ
             "save the model anew."
         )
     config, info = _architecture(metadata, source), _info(metadata, source)
+    if precision is not None:
+        check_choice("load(precision)", precision, ops.precisions)
+        config["precision"] = precision
     try:
         _refuse_impossible_size(config, sum(tensor.size for tensor in tensors.values()))
         model = Sequential.from_config(config, ops)

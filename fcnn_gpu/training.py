@@ -17,6 +17,7 @@ from ._run import Run
 from ._stream import StreamedData
 from ._types import Array, HostArray
 from .backend import quiet_arithmetic
+from .backend._ops import LossScaling
 from .callbacks import Callback, ProgressBar, check_callbacks
 from .data import DeviceData, class_weights_to_sample_weights, split_validation
 from .history import History
@@ -67,6 +68,10 @@ class Trainer:
         _refuse_double_link(model, self.loss)
         self.optimizer.bind(model)
         model.link = self.loss.link
+        self._loss_scaling: LossScaling | None = None
+        if model.precision == "float16":
+            self.loss.check_loss_scale()
+            self._loss_scaling = LossScaling.start(model.ops)
 
         self.history = History()
         self.columns: list[str] = []
@@ -130,10 +135,11 @@ class Trainer:
         batch_size = min(batch_size, n_samples)
         self._check_batches(n_samples, batch_size, drop_last)
 
+        self.model.refresh_low_precision()
         window, val_window = self._windows(train, validation, batch_size, limit)
         data = self._training_data(train, batch_size, window)
         held_out = None if validation is None else self._evaluation_data(validation, val_window)
-        with ExitStack() as ends, interruptible() as interrupted, quiet_arithmetic():
+        with ExitStack() as ends, interruptible() as interrupted, quiet_arithmetic(), self._scaled_loss():
             with self._unchanged_on_error():  # a callback may refuse to begin
                 self.n_epochs = epochs
                 self.steps_per_epoch = n_samples // batch_size if drop_last else -(-n_samples // batch_size)
@@ -161,6 +167,16 @@ class Trainer:
         except BaseException:
             vars(self).update(before)
             raise
+
+    @contextmanager
+    def _scaled_loss(self) -> Iterator[None]:
+        """Within, the optimizer takes gradients for scaled ones; in the explicit loop they are the loss's own."""
+        control = self.optimizer.control
+        control.loss_scaling = self._loss_scaling
+        try:
+            yield
+        finally:
+            control.loss_scaling = None
 
     def _epochs(self, run: Run, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> None:
         for epoch in range(1, self.n_epochs + 1):
@@ -249,6 +265,7 @@ class Trainer:
         return EvaluationData(self.model, X, targets, weights, window)
 
     def evaluate_data(self, data: EvaluationData) -> dict[str, float]:
+        self.model.refresh_low_precision()
         loss, predictions = data.run(self.loss, self.metric_inputs if self.metrics else None)
         result = {"loss": loss}
         if predictions is not None:
@@ -348,7 +365,9 @@ class Trainer:
     def _column_names(self, validates: bool) -> list[str]:
         labels = ["loss", *(metric.label for metric in self.metrics)]
         validation = [f"val_{label}" for label in labels] if validates else []
-        return ["epoch", "loss", "penalty", *labels[1:], *validation, "learning_rate", "seconds", "samples_per_second"]
+        scaling = ["loss_scale", "skipped_steps"] if self._loss_scaling is not None else []
+        speed = ["learning_rate", "seconds", "samples_per_second"]
+        return ["epoch", "loss", "penalty", *labels[1:], *validation, *scaling, *speed]
 
     def _check_monitors(self) -> None:
         column = self.optimizer.schedule.monitor

@@ -52,6 +52,18 @@ def queued(work: Callable[[], object]) -> None:
         _recording.graph.append(work)
 
 
+def recorded(fn: Callable[[], None]) -> list[Callable[[], object]]:
+    """What `fn` queues, in order, none of it done."""
+    assert _recording.graph is None
+    graph: list[Callable[[], object]] = []
+    _recording.graph = graph
+    try:
+        fn()
+    finally:
+        _recording.graph = None
+    return graph
+
+
 def forbidden_in_capture(what: str) -> None:
     if _recording.graph is not None:
         raise CaptureFault(f"{what} while a graph was being recorded.")
@@ -200,12 +212,7 @@ class EmulatedRuntime:
         return _recording.graph is not None
 
     def record(self, fn: Callable[[], None]) -> Callable[[], None]:
-        assert _recording.graph is None
-        graph = _recording.graph = []
-        try:
-            fn()
-        finally:
-            _recording.graph = None
+        graph = recorded(fn)
         self.graph_sizes.append(len(graph))
 
         def launch() -> None:

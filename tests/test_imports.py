@@ -31,6 +31,7 @@ ROOMS = [
     {"serialization", "_summary"},
     {"model"},
     {"_workspace"},
+    {"_precision"},
     {"layers"},
     {"optimizers", "regularizers", "losses", "activations", "large_matrix"},
     {"schedules", "initializers", "metrics"},

@@ -248,6 +248,9 @@ class _Runtime:
     def address(self, x: Shadow) -> int:
         return POOL_UNIT  # any that is aligned
 
+    def copy(self, x: Any, out: Any) -> None:
+        """out = x"""
+
 
 class _Products:
     """What stands in for cuBLAS: its first call makes the thread's workspaces."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from .._checks import check_choice, check_integer, check_real
 from ..activations import ACTIVATIONS
+from ..backend._ops import PRECISIONS
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
 from ..optimizers import OPTIMIZERS, Optimizer
 from ..schedules import SCHEDULES
@@ -45,6 +46,7 @@ class TrainOptions:
     backend: str | None
     seed: int
     dtype: str
+    precision: str | None
     out: str | None
     progress: bool
 
@@ -70,6 +72,8 @@ class TrainOptions:
                 raise ValueError("--early-stopping watches the validation loss: add --validation-split 0.1.")
         check_integer("--seed", self.seed, low=0)
         check_choice("--dtype", self.dtype, ("float32", "float64"))
+        if self.precision is not None:
+            check_choice("--precision", self.precision, PRECISIONS)
         if self.task is not None:
             check_choice("--task", self.task, ("classification", "regression"))
 

@@ -112,6 +112,10 @@ def train(
     backend: Annotated[str | None, _option(_backend.HELP, _OUTPUT)] = None,
     seed: Annotated[int, _option("Of the initial weights, dropout and the order of the samples.", _OUTPUT)] = 0,
     dtype: Annotated[str, _option("float32 or float64.", _OUTPUT)] = "float32",
+    precision: Annotated[
+        str | None,
+        _option("On a GPU: tf32, bfloat16 or float16, for faster products. (default: the dtype)", _OUTPUT),
+    ] = None,
     out: Annotated[
         str | None,
         _option("The folder for the model, history.csv, run.json and pictures. (default: nothing is kept)", _OUTPUT),
@@ -161,6 +165,7 @@ def run_training(options: TrainOptions) -> int:
         seed=options.seed,
         backend=ops,
         dtype=options.dtype,
+        precision=options.precision,
     )
     loss = LOSSES.resolve(options.loss(data.task, data.multilabel))
     trainer = Trainer(

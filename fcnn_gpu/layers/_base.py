@@ -26,11 +26,13 @@ class Parameter:
     """Weights may carry penalties and weight decay; biases and normalization parameters do not."""
     value: Array = None
     gradient: Array = None
+    compute: Array = None
+    """What passes read: `value`, or for a weight in 16-bit precision its 16-bit copy."""
 
 
 @dataclass
 class Binding:
-    """What a model gives its layers: the device's primitives, the dtype and the source of random masks."""
+    """What a model gives its layers: the device's primitives, the parameters' dtype and the source of random masks."""
 
     ops: Ops
     dtype: np.dtype[Any]
@@ -45,13 +47,15 @@ class Plan(Protocol):
     """Where a layer's arrays for one batch size come from (model.Workspace)."""
 
     batch: int
+    statistics_dtype: np.dtype[Any]
+    """What sums and statistics are kept in: the parameters' dtype. Activations may have a shorter one."""
 
     def matrix(self, n: int, dtype: Any = None) -> Array:
-        """An (n, batch) F-ordered array of the layer's own."""
+        """An (n, batch) F-ordered array of the layer's own, by default in the dtype of activations."""
         ...
 
     def column(self, n: int) -> Array:
-        """An (n, 1) array of the layer's own."""
+        """An (n, 1) array of the layer's own, in the dtype of statistics."""
         ...
 
     def scratch(self, slot: int, n: int) -> Array:

@@ -82,6 +82,11 @@ class Dense(Layer):
         """∂L/∂b of the last backward pass."""
         return live(self._b, "gradient", self)
 
+    @property
+    def _W_compute(self) -> Array:
+        """What products read: W, or its 16-bit copy."""
+        return live(self._W, "compute", self)
+
     def parameters(self) -> list[Parameter]:
         return [p for p in (self._W, self._b) if p is not None]
 
@@ -98,9 +103,9 @@ class Dense(Layer):
         activation: Activation = self.activation
         b = self.b if self.bias else None
         if activation.is_primitive:  # Z = W A₀ + b, A = f(Z)
-            self.ops.dense_forward(self.W, A0, b, activation.name, activation.slope, cache.Z, cache.A)
+            self.ops.dense_forward(self._W_compute, A0, b, activation.name, activation.slope, cache.Z, cache.A)
         else:
-            self.ops.gemm(self.W, A0, out=cache.Z)  # Z = W A₀
+            self.ops.gemm(self._W_compute, A0, out=cache.Z)  # Z = W A₀
             activation.forward(self.ops, cache.Z, b, cache.A)  # A = f(Z + b)
         return cache.A
 
@@ -111,10 +116,10 @@ class Dense(Layer):
         db = self.db if self.bias else None
         if activation.is_primitive:
             name, slope = activation.name, activation.slope
-            self.ops.dense_backward(dA, saved, name, slope, self.W, cache.A0, dZ, self.dW, db, dA0)
+            self.ops.dense_backward(dA, saved, name, slope, self._W_compute, cache.A0, dZ, self.dW, db, dA0)
             return dA0
         activation.backward(self.ops, dA, saved, dZ, db)  # dZ = dA ⊙ f′; ∂L/∂b = dZ 1
         self.ops.gemm(dZ, cache.A0.T, out=self.dW)  # ∂L/∂W = dZ A₀ᵀ
         if dA0 is not None:
-            self.ops.gemm(self.W.T, dZ, out=dA0)  # ∂L/∂A₀ = Wᵀ dZ
+            self.ops.gemm(self._W_compute.T, dZ, out=dA0)  # ∂L/∂A₀ = Wᵀ dZ
         return dA0

@@ -114,7 +114,8 @@ class LayerNorm(_Normalization):
     """
 
     def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
-        return SimpleNamespace(Y=plan.matrix(self.n_out), x_hat=plan.matrix(self.n_out), inv_std=plan.matrix(1))
+        inv_std = plan.matrix(1, plan.statistics_dtype)
+        return SimpleNamespace(Y=plan.matrix(self.n_out), x_hat=plan.matrix(self.n_out), inv_std=inv_std)
 
     def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
         self.ops.layer_norm_forward(A0, self.gamma, self.beta, self.eps, cache.x_hat, cache.inv_std, cache.Y)

@@ -72,7 +72,7 @@ class Residual(Layer):
         if self.projection is None:
             self.ops.add(A, A0, out=cache.A)  # A = F(A₀) + A₀
         else:
-            self.ops.gemm(self.projection.W, A0, out=cache.A)
+            self.ops.gemm(self.projection._W_compute, A0, out=cache.A)
             self.ops.add(A, cache.A, out=cache.A)  # A = F(A₀) + P A₀
         return cache.A
 
@@ -87,5 +87,5 @@ class Residual(Layer):
         if self.projection is None:
             self.ops.add(dA0, cache.skip, out=dA0)
         else:
-            self.ops.gemm(self.projection.W.T, cache.skip, out=dA0, beta=1.0)
+            self.ops.gemm(self.projection._W_compute.T, cache.skip, out=dA0, beta=1.0)
         return dA0

@@ -8,7 +8,7 @@ from typing import Any, Self
 from ..._types import Array
 from .._autotune import Candidates
 from .._cublas import MOST_ALGORITHMS
-from .._ops._matrix import check_precision
+from .._ops._matrix import PRECISIONS, check_precision
 from .._tiled_matmul import tiled_matmul
 from ._device import DeviceOps, chunks_of, tiles
 
@@ -20,6 +20,8 @@ WITHOUT_TENSOR_CORES = 2**30
 
 
 class MatrixKernels(DeviceOps):
+    precisions = PRECISIONS
+
     def with_precision(self, precision: str | None) -> Self:
         check_precision(precision)
         products = self._products.with_precision(precision)

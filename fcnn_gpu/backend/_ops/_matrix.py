@@ -15,6 +15,9 @@ factors), and 16-bit matrices; the last three add up in float32, on tensor cores
 
 
 class MatrixOps(ActivationOps):
+    precisions: tuple[str, ...] = ("float32", "float64")
+    """What models of this backend may compute in."""
+
     def with_precision(self, precision: str | None) -> Self:
         """The primitives of this device for models of a precision; None is that of the matrices themselves.
 
@@ -24,7 +27,7 @@ class MatrixOps(ActivationOps):
         Raises ValueError for an unknown name, and on NumPy for any but float32 and float64.
         """
         check_precision(precision)
-        if precision not in (None, "float32", "float64"):
+        if precision is not None and precision not in self.precisions:
             raise ValueError(
                 f"precision={precision!r} needs the tensor cores of a GPU, and this is NumPy, whose products are fast "
                 "in float32 and float64 only. Leave precision out, or take backend='cupy' on a CUDA machine."

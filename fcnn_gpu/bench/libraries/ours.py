@@ -27,7 +27,7 @@ class OurNet(Contestant):
 
     A training step here gathers its batch from the data set in the visits' order and checks that loss and gradients
     are finite, as every step of `Trainer` does. The peers are given their batches ready made, and check nothing.
-    On a GPU, `forward` takes host arrays, so inference on data that is there already runs the pass beneath it.
+    On a GPU, `forward` takes host arrays, so inference on data that is there already takes the pass beneath it.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -95,9 +95,8 @@ class OurNet(Contestant):
     def infer(self, n_batches: int) -> None:
         model, inputs, reads = self.model, self._inputs, self._reads
         if self.ops.asynchronous:
-            arrays = model.batch_arrays(self._problem.batch, training=False)
             for _ in range(n_batches):
-                model.forward_pass(inputs[reads.next()].T, arrays, training=False)
+                model.outputs_of(inputs[reads.next()])
         else:
             for _ in range(n_batches):
                 model.forward(inputs[reads.next()])
