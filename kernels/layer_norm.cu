@@ -1,11 +1,11 @@
 // Layer normalization: over the units of each sample.
 //     μ = mean_i x_i, σ² = mean_i (x_i − μ)², x̂ = (x − μ)/√(σ² + ε), out = γ x̂ + β;
-//     dx̂ = γ dY, dX = (dx̂ − mean_i dx̂ − x̂ mean_i(dx̂ x̂))/√(σ² + ε); dγ and dβ from affine_gradient.cu.
+//     dx̂ = γ dY, dX = (dx̂ − mean_i dx̂ − x̂ mean_i(dx̂ x̂))/√(σ² + ε), dγ = Σ_j dy_j x̂_j, dβ = Σ_j dy_j.
 // Source: Ba, Kiros & Hinton (2016), "Layer normalization", eq. 3.
 //
-// Samples of at most CAPACITY units are held in registers: one read. With CAPACITY 0 a block reads a wider one twice. The
-// variance is a second pass over the registers, or that of parts combined (moments.cuh), not mean(x²) − μ², which
-// cancels where the mean is large.
+// Samples of at most CAPACITY units are held in registers: one read, in backward for dγ and dβ as well. A block reads a
+// wider one twice (CAPACITY 0). The variance is a second pass over the registers, or that of parts combined (moments.cuh),
+// not mean(x²) − μ², which cancels where the mean is large.
 #include "common.cuh"
 #include "moments.cuh"
 #include "sample_group.cuh"
@@ -73,66 +73,106 @@ __global__ void layer_norm_forward(long long n, long long batch, Accumulator<T> 
     }
 }
 
-// dX may be dY
-// instances: T in float, double, __half, __nv_bfloat16; CAPACITY in 0, 32, 128, 512, 1024
-// block: at most 256
+// dX, and the sums of dγ and dβ over a chunk of samples, which affine_gradient_sum adds up: a block per chunk, whose warps
+// take a sample after the other and keep their sums in registers to the end. dX may be dY.
+// instances: T in float, __half, __nv_bfloat16; CAPACITY in 128, 512, 1024
+// instances: T in double; CAPACITY in 128, 512
+// block: 256
 template <typename T, int CAPACITY>
+__global__ void layer_norm_backward_held(long long n, long long batch, long long chunk_size, long long n_chunks,
+                                         const T* dY /* F (n, batch) */,
+                                         const Accumulator<T>* __restrict__ gamma /* any (n) */,
+                                         const T* __restrict__ x_hat /* F (n, batch) */,
+                                         const Accumulator<T>* __restrict__ inv_std /* any (batch) */,
+                                         Accumulator<T>* __restrict__ partial_dgamma /* any (n*n_chunks) */,
+                                         Accumulator<T>* __restrict__ partial_dbeta /* any (n*n_chunks) */,
+                                         T* dX /* F (n, batch) */) {
+    using A = Accumulator<T>;
+    constexpr int slots = CAPACITY / 32, n_warps = 8, width = held_width<T, CAPACITY>;
+    __shared__ A of_warp[n_warps][CAPACITY];
+    const int warp = threadIdx.x / 32;
+    const A per_unit = A(1) / static_cast<A>(n);
+
+    const auto with = [&](auto held) {
+        for (long long chunk = blockIdx.x; chunk < n_chunks; chunk += gridDim.x) {
+            const long long end = (chunk + 1) * chunk_size < batch ? (chunk + 1) * chunk_size : batch;
+            Vector<A, slots> dgamma = {}, dbeta = {};
+            for (long long j = chunk * chunk_size + warp; j < end; j += n_warps) {
+                auto d = held.load(dY + j * n);
+                const auto h = held.load(x_hat + j * n), g = held.load(gamma);
+                A sum = 0, product = 0;
+                #pragma unroll
+                for (int k = 0; k < slots; ++k) {
+                    dgamma[k] += d[k] * h[k];
+                    dbeta[k] += d[k];
+                    d[k] *= g[k];
+                    sum += d[k];
+                    product += d[k] * h[k];
+                }
+                const A mean = warp_sum(sum) * per_unit, slope = warp_sum(product) * per_unit, factor = inv_std[j];
+                #pragma unroll
+                for (int k = 0; k < slots; ++k) d[k] = (d[k] - mean - h[k] * slope) * factor;
+                held.store(dX + j * n, d);
+            }
+            const auto store_sum = [&](const Vector<A, slots>& part, A* partial) {
+                #pragma unroll
+                for (int k = 0; k < slots; ++k)
+                    if (held.has(k)) of_warp[warp][held.unit(k)] = part[k];
+                __syncthreads();
+                for (int unit = threadIdx.x; unit < n; unit += blockDim.x) {
+                    A total = of_warp[0][unit];
+                    #pragma unroll
+                    for (int w = 1; w < n_warps; ++w) total += of_warp[w][unit];
+                    partial[chunk * n + unit] = total;
+                }
+                __syncthreads();  // the next sum overwrites of_warp
+            };
+            store_sum(dgamma, partial_dgamma);
+            store_sum(dbeta, partial_dbeta);
+        }
+    };
+    if (samples_are_aligned<width>(n, dY, gamma, x_hat, dX)) with(HeldSample<32, slots, width>{static_cast<int>(n)});
+    else with(HeldSample<32, slots, 1>{static_cast<int>(n)});
+}
+
+// dX of wider samples, a block for each; dγ and dβ are affine_gradient.cu's. dX may be dY.
+// instances: T in float, double, __half, __nv_bfloat16
+template <typename T>
 __global__ void layer_norm_backward(long long n, long long batch, const T* dY /* F (n, batch) */,
                                     const Accumulator<T>* __restrict__ gamma /* any (n) */,
                                     const T* __restrict__ x_hat /* F (n, batch) */,
                                     const Accumulator<T>* __restrict__ inv_std /* any (batch) */,
                                     T* dX /* F (n, batch) */) {
     using A = Accumulator<T>;
+    constexpr int width = vector_width<T>;
     const A per_unit = A(1) / static_cast<A>(n);
-    if constexpr (CAPACITY > 0) {
-        const bool aligned = samples_are_aligned<held_width<T, CAPACITY>>(n, dY, gamma, x_hat, dX);
-        for_each_held_sample<T, CAPACITY>(n, batch, aligned, [&](long long j, auto held) {
-            auto d = held.load(dY + j * n);
-            const auto h = held.load(x_hat + j * n), g = held.load(gamma);
-            A sum = 0, product = 0;
+    const bool aligned = samples_are_aligned<width>(n, dY, gamma, x_hat, dX);
+    for_each_sample<BLOCK_PER_SAMPLE, width>(n, batch, aligned, [&](long long j, auto sample) {
+        A sum = 0, product = 0;
+        sample.for_each_place([&](auto place) {
+            const auto d = place.load(dY + j * n);
+            const auto h = place.load(x_hat + j * n);
+            const auto g = place.load(gamma);
             #pragma unroll
-            for (int k = 0; k < held.slots; ++k) {
-                d[k] *= g[k];
-                sum += d[k];
-                product += d[k] * h[k];
+            for (int k = 0; k < place.size; ++k) {
+                const A scaled = g[k] * to_accumulator(d[k]);
+                sum += scaled;
+                product += scaled * to_accumulator(h[k]);
             }
-            const A mean = group_sum<held.group>(sum) * per_unit;
-            const A slope = group_sum<held.group>(product) * per_unit;
-            const A factor = held.n > 0 ? inv_std[j] : A(0);
+        });
+        const A mean = block_sum(sum) * per_unit;
+        const A slope = block_sum(product) * per_unit;
+        const A factor = inv_std[j];
+        sample.for_each_place([&](auto place) {
+            auto d = place.load(dY + j * n);
+            const auto h = place.load(x_hat + j * n);
+            const auto g = place.load(gamma);
             #pragma unroll
-            for (int k = 0; k < held.slots; ++k) d[k] = (d[k] - mean - h[k] * slope) * factor;
-            held.store(dX + j * n, d);
+            for (int k = 0; k < place.size; ++k) {
+                const A centred = g[k] * to_accumulator(d[k]) - mean;
+                d[k] = from_accumulator<T>((centred - to_accumulator(h[k]) * slope) * factor);
+            }
+            place.store(dX + j * n, d);
         });
-    } else {
-        constexpr int width = vector_width<T>;
-        const bool aligned = samples_are_aligned<width>(n, dY, gamma, x_hat, dX);
-        for_each_sample<BLOCK_PER_SAMPLE, width>(n, batch, aligned, [&](long long j, auto sample) {
-            A sum = 0, product = 0;
-            sample.for_each_place([&](auto place) {
-                const auto d = place.load(dY + j * n);
-                const auto h = place.load(x_hat + j * n);
-                const auto g = place.load(gamma);
-                #pragma unroll
-                for (int k = 0; k < place.size; ++k) {
-                    const A slope_here = g[k] * to_accumulator(d[k]);
-                    sum += slope_here;
-                    product += slope_here * to_accumulator(h[k]);
-                }
-            });
-            const A mean = block_sum(sum) * per_unit;
-            const A slope = block_sum(product) * per_unit;
-            const A factor = inv_std[j];
-            sample.for_each_place([&](auto place) {
-                auto d = place.load(dY + j * n);
-                const auto h = place.load(x_hat + j * n);
-                const auto g = place.load(gamma);
-                #pragma unroll
-                for (int k = 0; k < place.size; ++k) {
-                    const A centred = g[k] * to_accumulator(d[k]) - mean;
-                    d[k] = from_accumulator<T>((centred - to_accumulator(h[k]) * slope) * factor);
-                }
-                place.store(dX + j * n, d);
-            });
-        });
-    }
+    });
 }

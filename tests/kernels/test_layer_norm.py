@@ -61,25 +61,62 @@ def test_any_grid(make_launcher: Callable[..., Launcher], capacity: int, block: 
     check_forward(make_launcher(block=block, max_blocks=max_blocks), capacity, X)
 
 
-@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
-def test_backward(launcher: Launcher, dtype: np.dtype[Any]) -> None:
-    for n, batch in SHAPES:
-        rng = np.random.default_rng(n)
-        dY, x_hat = (rng.normal(size=(batch, n)).astype(dtype).T for _ in range(2))
-        wide = accumulator(dtype)
-        gamma, inv_std = rng.normal(size=(n, 1)).astype(wide), rng.uniform(0.5, 2, size=(1, batch)).astype(wide)
-        d, h, s = gamma.astype(np.float64) * dY.astype(np.float64), x_hat.astype(np.float64), inv_std.astype(np.float64)
-        slope = (d * h).mean(axis=0, keepdims=True)
-        expected = (d - d.mean(axis=0, keepdims=True) - h * slope) * s
+class Backward:
+    """Inputs of the backward pass, and its results by the definition, in float64."""
+
+    def __init__(self, n: int, batch: int, dtype: np.dtype[Any]) -> None:
+        rng, wide = np.random.default_rng(n), accumulator(dtype)
+        self.shape = (n, batch)
+        self.dY, self.x_hat = (rng.normal(size=(batch, n)).astype(dtype).T for _ in range(2))
+        self.gamma = rng.normal(size=(n, 1)).astype(wide)
+        self.inv_std = rng.uniform(0.5, 2, size=(1, batch)).astype(wide)
+        self.dy, self.h, s = (x.astype(np.float64) for x in (self.dY, self.x_hat, self.inv_std))
+        d = self.gamma.astype(np.float64) * self.dy
+        slope = (d * self.h).mean(axis=0, keepdims=True)
+        self.dX = (d - d.mean(axis=0, keepdims=True) - self.h * slope) * s
         size = np.abs(d) + np.abs(d).mean(axis=0, keepdims=True)
-        size = (size + np.abs(h) * np.abs(d * h).mean(axis=0, keepdims=True)) * s
-        for capacity in capacities(n):
-            again = dY.copy(order="F")
-            for target in (poisoned((n, batch), dtype), again):  # and in place
-                arguments = [n, batch, again, gamma, x_hat, inv_std, target]
-                work = held_work(capacity, batch)
-                launcher.launch("layer_norm", "layer_norm_backward", (dtype, capacity), arguments, **work)
-                assert_rounded(target, expected, roundings=64, scale=size)
+        self.size = (size + np.abs(self.h) * np.abs(d * self.h).mean(axis=0, keepdims=True)) * s
+
+    def check_held(self, launcher: Launcher, capacity: int, chunk: int, in_place: bool = False) -> None:
+        (n, batch), dtype = self.shape, self.dY.dtype
+        n_chunks = max(1, -(-batch // chunk))
+        sums = [poisoned((n_chunks, n), self.gamma.dtype, "C") for _ in range(2)]
+        dX = self.dY if in_place else poisoned(self.shape, dtype)
+        arguments = [n, batch, chunk, n_chunks, self.dY, self.gamma, self.x_hat, self.inv_std, *sums, dX]
+        launcher.launch("layer_norm", "layer_norm_backward_held", (dtype, capacity), arguments, blocks=n_chunks)
+        assert_rounded(dX, self.dX, roundings=64, scale=self.size)
+        for c in range(n_chunks):
+            dy, h = (x[:, c * chunk : (c + 1) * chunk] for x in (self.dy, self.h))
+            for actual, terms in zip(sums, (dy * h, dy), strict=True):
+                assert_rounded(actual[c], terms.sum(axis=1), roundings=64, scale=np.abs(terms).sum(axis=1))
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+def test_backward_of_wide_samples(launcher: Launcher, dtype: np.dtype[Any]) -> None:
+    for n, batch in SHAPES:
+        case = Backward(n, batch, dtype)
+        for target in (poisoned((n, batch), dtype), case.dY):  # and in place
+            arguments = [n, batch, case.dY, case.gamma, case.x_hat, case.inv_std, target]
+            launcher.launch("layer_norm", "layer_norm_backward", (dtype,), arguments, blocks=batch)
+            assert_rounded(target, case.dX, roundings=64, scale=case.size)
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("chunk", [1, 16, 100])
+def test_backward_of_held_samples(make_launcher: Callable[..., Launcher], chunk: int, dtype: np.dtype[Any]) -> None:
+    launcher = make_launcher(max_blocks=2)
+    for n, batch in [(1, 1), (2, 0), (2, 3), (16, 9), (33, 40), (200, 18), (512, 2), (1000, 3), (1024, 1)]:
+        for capacity in capacities(n)[1:]:
+            if capacity > 32 and not (dtype == np.float64 and capacity > 512):
+                Backward(n, batch, dtype).check_held(launcher, capacity, chunk)
+                Backward(n, batch, dtype).check_held(launcher, capacity, chunk, in_place=True)
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+def test_backward_of_a_view_between_two_16_byte_boundaries(launcher: Launcher, dtype: np.dtype[Any]) -> None:
+    case = Backward(64, 20, dtype)
+    case.dY = unaligned(case.dY)
+    case.check_held(launcher, 128, 16)
 
 
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..._types import Array
 from ._device import WARP, DeviceOps, accumulator, chunks_of, tiles
 
@@ -13,6 +15,12 @@ _ROWS = 32
 _HELD_PER_THREAD = (2, 4, 8)
 _HELD_SAMPLES = _HELD_PER_THREAD[-1] * _ROWS
 """Batch normalization of so many samples is one kernel, which holds them in registers: X is read once."""
+
+_LAYER_NORM_HELD = {np.dtype(np.float32): (128, 512, 1024), np.dtype(np.float64): (128, 512)}
+"""How many units a warp holds in the backward pass of layer normalization, by the type of its sums."""
+_LAYER_NORM_CHUNK = 16
+_LAYER_NORM_CHUNKS = 256
+"""There a block takes at least 16 samples, and all blocks together leave at most 256 sums."""
 
 _SAMPLES_IN_FLIGHT = 4
 _LARGE = 2**18
@@ -95,8 +103,24 @@ class NormalizationKernels(DeviceOps):
     def layer_norm_backward(
         self, dY: Array, gamma: Array, x_hat: Array, inv_std: Array, dgamma: Array, dbeta: Array, dX: Array
     ) -> None:
-        self._affine_gradient(dY, x_hat, dgamma, dbeta)  # before dX, which may be dY
-        self._per_sample("layer_norm", "layer_norm_backward", (dY.dtype,), dY, [dY, gamma, x_hat, inv_std, dX])
+        n, batch = dY.shape
+        capacity = next((c for c in _LAYER_NORM_HELD[accumulator(dY.dtype)] if n <= c), None)
+        if capacity is None:
+            self._affine_gradient(dY, x_hat, dgamma, dbeta)  # before dX, which may be dY
+            arguments = [n, batch, dY, gamma, x_hat, inv_std, dX]
+            self._launcher.launch("layer_norm", "layer_norm_backward", (dY.dtype,), arguments, blocks=batch)
+            return
+        chunk = max(_LAYER_NORM_CHUNK, -(-batch // _LAYER_NORM_CHUNKS))
+        n_chunks = max(1, -(-batch // chunk))
+        partial = self._partial("partial", dgamma, n_chunks), self._partial("partial2", dbeta, n_chunks)
+        self._launcher.launch(
+            "layer_norm",
+            "layer_norm_backward_held",
+            (dY.dtype, capacity),
+            [n, batch, chunk, n_chunks, dY, gamma, x_hat, inv_std, *partial, dX],
+            blocks=n_chunks,
+        )
+        self._affine_gradient_sum(n_chunks, *partial, dgamma, dbeta)
 
     def _affine_gradient(self, dY: Array, x_hat: Array, dgamma: Array, dbeta: Array) -> None:
         """dγ = Σ_j dY ⊙ x̂ and dβ = Σ_j dY, over the samples."""
@@ -111,13 +135,18 @@ class NormalizationKernels(DeviceOps):
             [n, batch, chunk, n_chunks, dY, x_hat, partial_dgamma, partial_dbeta],
             blocks=tiles(n, n_chunks, dY.dtype),
         )
+        self._affine_gradient_sum(n_chunks, partial_dgamma, partial_dbeta, dgamma, dbeta)
+
+    def _affine_gradient_sum(
+        self, n_chunks: int, partial_dgamma: Array, partial_dbeta: Array, dgamma: Array, dbeta: Array
+    ) -> None:
         if n_chunks > 1:
             self._launcher.launch(
                 "affine_gradient",
                 "affine_gradient_sum",
                 (dgamma.dtype,),
-                [n, n_chunks, partial_dgamma, partial_dbeta, dgamma, dbeta],
-                blocks=-(-n // WARP),
+                [dgamma.size, n_chunks, partial_dgamma, partial_dbeta, dgamma, dbeta],
+                blocks=-(-dgamma.size // WARP),
             )
 
     def _launch_held(self, kernel: str, X: Array, arguments: list[Any]) -> None:
