@@ -14,7 +14,7 @@ import pytest
 
 import fcnn_gpu as fcnn
 from fcnn_gpu.backend import _autotune
-from fcnn_gpu.backend._autotune import Autotuner, autotune_setting
+from fcnn_gpu.backend._autotune import Autotuner, Question, autotune_setting
 from fcnn_gpu.backend._cublas import CublasError
 from fcnn_gpu.backend._ops import Ops
 
@@ -59,11 +59,12 @@ class Trial:
         self.clock = Clock()
         self.calls: dict[str, int] = dict.fromkeys(candidates, 0)
         self.asked = 0
+        self.families: tuple[Any, ...] = ()
         self._candidates = candidates
 
-    def candidates(self) -> dict[str, Callable[..., None]]:
+    def question(self) -> Question:
         self.asked += 1
-        return {name: self._run(name) for name in self._candidates}
+        return Question({name: self._run(name) for name in self._candidates}, self.arguments, self.families)
 
     def _run(self, name: str) -> Callable[..., None]:
         def run(argument: object) -> None:
@@ -80,7 +81,7 @@ class Trial:
         return ("scratch",)
 
     def choose(self, tuner: Autotuner, problem: Any = PROBLEM) -> str:
-        return tuner.choose(problem, self.candidates, self.clock, self.arguments)
+        return tuner.choose(problem, self.question, self.clock)
 
 
 UNSUPPORTED = CublasError("cublasLtMatmul", 15)
@@ -114,6 +115,37 @@ def test_what_the_device_cannot_do_is_dropped_with_its_reason() -> None:
     assert trial.calls["b"] == 1
 
 
+def test_an_argument_that_the_library_refuses_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    tuner, trial = Autotuner("", ""), Trial(a=2e-6, b=CublasError("cublasLtMatmul", 7))
+    with caplog.at_level("WARNING", logger="fcnn_gpu"):
+        assert trial.choose(tuner) == "a"
+    assert f"b is left out for {TEXT}: cublasLtMatmul: CUBLAS_STATUS_INVALID_VALUE" in caplog.text
+
+
+def sized(n: int, **candidates: float | Exception) -> Trial:
+    trial = Trial(**candidates)
+    trial.families = ((("layer",), n),)
+    return trial
+
+
+def test_after_some_sizes_of_a_family_the_nearest_one_decides() -> None:
+    tuner = Autotuner("", "")
+    for n in range(8):
+        times = {"a": 1e-6, "b": 2e-6} if n < 4 else {"a": 2e-6, "b": 1e-6}
+        assert sized(n, **times).choose(tuner, ("layer", n)) == ("a" if n < 4 else "b")
+    small, large, other = sized(-5, a=1.0, b=1.0), sized(99, a=1.0, b=1.0), sized(98, a=1e-6, b=UNSUPPORTED)
+    assert small.choose(tuner, ("layer", -5)) == "a"
+    assert large.choose(tuner, ("layer", 99)) == "b"
+    assert other.choose(tuner, ("layer", 98)) == "a"
+    assert (small.calls, large.calls, other.calls) == ({"a": 1, "b": 0}, {"a": 0, "b": 1}, {"a": 0, "b": 1})
+    notes = [str(tuned) for tuned in tuner.results()[-2:]]
+    assert notes[0] == "layer 99 on : b (not timed: 8 other sizes have been)"
+    assert "and b does not go: cublasLtMatmul: CUBLAS_STATUS_NOT_SUPPORTED" in notes[1]
+    with pytest.raises(CublasError, match="EXECUTION_FAILED"):
+        sized(97, a=1.0, b=CublasError("cublasLtMatmul", 13)).choose(tuner, ("layer", 97))
+    assert sized(97, c=1.0).choose(tuner, ("layer", 97)) == "c"
+
+
 @pytest.mark.parametrize("error", [CublasError("cublasLtMatmul", 13), ValueError("wrong")])
 def test_any_other_failure_is_an_error(error: Exception) -> None:
     with pytest.raises(type(error)):
@@ -126,12 +158,12 @@ def test_the_first_candidate_must_work() -> None:
 
 
 def test_without_memory_for_a_trial_the_first_is_taken() -> None:
-    tuner, trial = Autotuner("", ""), Trial(a=2e-6, b=1e-6)
+    class Large(Trial):
+        def arguments(self) -> tuple[Any, ...]:
+            raise MemoryError("no memory")
 
-    def no_memory() -> tuple[Any, ...]:
-        raise MemoryError("no memory")
-
-    assert tuner.choose(PROBLEM, trial.candidates, trial.clock, no_memory) == "a"
+    tuner, trial = Autotuner("", ""), Large(a=2e-6, b=1e-6)
+    assert trial.choose(tuner) == "a"
     assert "no memory" in str(tuner.results()[0])
 
 
@@ -285,6 +317,18 @@ def test_a_layer_is_tuned_when_it_first_comes_up(device_ops: Ops) -> None:
     } == layer.seconds.keys() | layer.dropped.keys()
     ops.dense_forward(W, A0, b, "relu", 0.0, A, A)
     assert len(fcnn.autotune_report()) == 2
+
+
+def test_batches_of_every_size_are_not_all_timed() -> None:
+    ops: Any = emulated_ops()
+    W, b = ops.matrix(3, 4, np.float32), ops.zeros((3, 1), np.float32)
+    for batch in range(1, 15):
+        A0, A = ops.matrix(4, batch, np.float32), ops.matrix(3, batch, np.float32)
+        ops.dense_forward(W, A0, b, "relu", 0.0, A, A)
+    timed = [tuned.problem[0] for tuned in fcnn.autotune_report() if tuned.seconds]
+    assert timed.count("dense_forward") <= 9  # a matrix of one column has strides of its own
+    assert timed.count("gemm") <= 9
+    assert sum(tuned.problem[0] == "dense_forward" for tuned in fcnn.autotune_report()) == 14
 
 
 def test_nothing_is_timed_while_a_graph_is_recorded() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._cublas import CublasError, CublasProducts
+from fcnn_gpu.backend._cublas import _products as _products_module
 from fcnn_gpu.backend._cublas._lt import alignment
 
 from .cublas_on_cpu import NumpyHost, cublas_on_cpu
@@ -132,6 +133,28 @@ def test_alignment_is_part_of_the_problem(products: CublasProducts) -> None:
     found = {problem.alignments[2] for problem in products._contexts.current().problems}
     assert found == {256, 4, 8, 16}
     assert [alignment(x) for x in (0, 1, 2, 24, 1024)] == [256, 1, 2, 8, 256]
+
+
+def test_descriptors_are_freed(products: CublasProducts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_products_module, "_KEPT_PROBLEMS", 2)
+    made: dict[str, int] = {}
+    library = products._library
+    call = library.call
+
+    def count(name: str, *arguments: Any) -> None:
+        call(name, *arguments)
+        for suffix, step in (("Create", 1), ("Destroy", -1)):
+            if name.endswith(suffix):
+                made[name.removesuffix(suffix)] = made.get(name.removesuffix(suffix), 0) + step
+
+    monkeypatch.setattr(library, "call", count)
+    for n in range(1, 6):
+        products.matmul(np.ones((2, 3)), np.ones((3, n)), np.ones((2, n)))
+    per_problem = {"cublasLtMatmulDesc": 2, "cublasLtMatrixLayout": 6, "cublasLtMatmulPreference": 2}
+    assert {name: n for name, n in made.items() if name in per_problem} == per_problem
+    with pytest.raises(CublasError):
+        refused(products, bias=np.ones(3, np.float32))  # which makes room for itself first
+    assert made["cublasLtMatmulDesc"] == 1
 
 
 def test_relu_of_nan_is_zero_as_in_the_library(products: CublasProducts) -> None:

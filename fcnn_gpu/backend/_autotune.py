@@ -15,12 +15,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakSet
 
 from .._checks import suggest
-from ._cublas import CublasError
+from ._cublas import CublasError, Status
 
 logger = logging.getLogger("fcnn_gpu")
 
@@ -29,11 +30,30 @@ _FORMAT = 1
 _REPEATS = 10  # calls in one graph, so that launching it does not outweigh small kernels
 _SAMPLES = 5
 _LONG = 1e-3  # seconds; of calls that take longer, one to a graph is enough
+_SIZES = 8
+"""Sizes that are timed of problems that differ in the batch alone: enough for training, evaluation and the rest of a
+data set in each. Inference on batches of every size must not stop to time each."""
 
 Candidates = Mapping[str, Callable[..., None]]
 """Ways of computing the same by name, in the order of preference without timing."""
 Problem = tuple[Any, ...]
 """What distinguishes one problem from another: strings, integers and tuples of them."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What there is to choose from.
+
+    Args:
+        candidates: the ways of computing the problem.
+        trial: gives arguments for them, whose outputs they may overwrite.
+        families: (family, size) pairs. Problems of a family differ in their size alone; what is best for one of them
+            is likely to be so for another.
+    """
+
+    candidates: Candidates
+    trial: Callable[[], tuple[Any, ...]]
+    families: tuple[tuple[Problem, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +161,7 @@ class Autotuner:
         self.device = device
         self._key = f"{device}, {libraries}, fcnn_gpu {__version__}"
         self._known: dict[Problem, Tuned] = {}
+        self._timed: dict[Problem, list[tuple[int, str]]] = {}
         self._from_file: tuple[str, dict[str, str]] | None = None
         with _lock:
             _tuners.add(self)
@@ -148,6 +169,7 @@ class Autotuner:
     def forget(self) -> None:
         """Choose anew, by the present setting."""
         self._known.clear()
+        self._timed.clear()
         self._from_file = None
 
     def known(self, problem: Problem) -> str | None:
@@ -159,20 +181,13 @@ class Autotuner:
         """What has been chosen, in order."""
         return list(self._known.values())
 
-    def choose(
-        self,
-        problem: Problem,
-        candidates: Callable[[], Candidates],
-        clock: Clock,
-        trial: Callable[[], tuple[Any, ...]],
-    ) -> str:
+    def choose(self, problem: Problem, question: Callable[[], Question], clock: Clock) -> str:
         """The name of the candidate to take for a problem.
 
         Args:
             problem: what is to be computed.
-            candidates: gives them; called only for a problem that is new.
+            question: gives what there is to choose from; called only for a problem that is new.
             clock: the device's primitives, which are not recording.
-            trial: gives arguments for the candidates, whose outputs they may overwrite.
         """
         known = self._known.get(problem)
         if known is not None:
@@ -180,42 +195,70 @@ class Autotuner:
         with _lock:
             known = self._known.get(problem)
             if known is None:
-                known = self._decided(problem, candidates(), clock, trial)
-                self._known[problem] = known
+                known = self._known[problem] = self._decided(problem, question(), clock)
             return known.choice
 
-    def _decided(
-        self, problem: Problem, candidates: Candidates, clock: Clock, trial: Callable[[], tuple[Any, ...]]
-    ) -> Tuned:
-        setting = autotune_setting()
+    def _decided(self, problem: Problem, question: Question, clock: Clock) -> Tuned:
+        setting, candidates = autotune_setting(), question.candidates
         first = next(iter(candidates))
         if setting == "off":
             return Tuned(self.device, problem, first, note="autotuning is off")
-        if len(candidates) == 1:
-            return Tuned(self.device, problem, first, note="the only candidate")
         if setting != "on":
             kept = self._kept(setting).get(_described(problem))
             if kept is not None and kept in candidates:
                 return Tuned(self.device, problem, kept, note=f"kept in {setting}")
         try:
-            arguments = trial()
+            arguments = question.trial()
         except MemoryError:
             return Tuned(self.device, problem, first, note="not timed: there was no memory for a trial")
+        like = self._nearest(question)
+        if like is not None:
+            return self._as_for(like, problem, candidates, arguments)
+        tuned = self._compared(problem, candidates, arguments, clock)
+        for family, size in question.families:
+            self._timed.setdefault(family, []).append((size, tuned.choice))
+        if setting != "on":
+            self._keep(setting, tuned)
+        return tuned
+
+    def _compared(self, problem: Problem, candidates: Candidates, arguments: tuple[Any, ...], clock: Clock) -> Tuned:
+        """The fastest of the candidates that the device can compute."""
         seconds: dict[str, float] = {}
         dropped: dict[str, str] = {}
+        first = next(iter(candidates))
         for name, run in candidates.items():
             try:
                 run(*arguments)
             except CublasError as error:
-                if not error.unsupported or name == first:
+                if name == first or not _refused(error):
                     raise
+                if not error.unsupported:  # a combination that the documentation allows, or an error of ours
+                    logger.warning("%s is left out for %s: %s", name, _described(problem), error)
                 dropped[name] = str(error)
             else:
-                seconds[name] = _time(clock, lambda run=run: run(*arguments))  # type: ignore[misc]
-        tuned = Tuned(self.device, problem, min(seconds, key=seconds.__getitem__), seconds, dropped)
-        if setting != "on":
-            self._keep(setting, tuned)
-        return tuned
+                seconds[name] = _time(clock, partial(run, *arguments))
+        return Tuned(self.device, problem, min(seconds, key=seconds.__getitem__), seconds, dropped)
+
+    def _nearest(self, question: Question) -> str | None:
+        """The choice for the nearest size of a family of which enough sizes have been timed."""
+        for family, size in question.families:
+            timed = self._timed.get(family, [])
+            if len(timed) >= _SIZES:
+                return min(timed, key=lambda of: abs(of[0] - size))[1]
+        return None
+
+    def _as_for(self, like: str, problem: Problem, candidates: Candidates, arguments: tuple[Any, ...]) -> Tuned:
+        """`like`, which was best for another size, if the device can compute this one so."""
+        choice, note = next(iter(candidates)), f"not timed: {_SIZES} other sizes have been"
+        if like in candidates:
+            try:
+                candidates[like](*arguments)
+                choice = like
+            except CublasError as error:
+                if not _refused(error):
+                    raise
+                note += f", and {like} does not go: {error}"
+        return Tuned(self.device, problem, choice, note=note)
 
     # The file
 
@@ -238,6 +281,11 @@ class Autotuner:
         except OSError as error:
             logger.warning("The choices of autotuning cannot be kept in %s (%s).", path, error.strerror or error)
         self._from_file = None
+
+
+def _refused(error: CublasError) -> bool:
+    """Whether the library refused the call, before anything was queued."""
+    return error.unsupported or error.status == Status.INVALID_VALUE
 
 
 def _time(clock: Clock, run: Callable[[], None]) -> float:

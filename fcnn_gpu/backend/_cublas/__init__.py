@@ -5,6 +5,7 @@ on the current stream with handles and workspaces of ours (_context.py).
 """
 
 from ._context import Host as Host
+from ._enums import Status as Status
 from ._errors import CublasError as CublasError
 from ._library import CublasLibrary as CublasLibrary
 from ._library import LibraryError as LibraryError

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import weakref
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..._types import Array
 from ._enums import MathMode, PointerMode
 from ._library import CublasLibrary
+from ._lt import LtMatmul, LtProblem
 
 _MIB = 2**20
 _STREAMS = 4
@@ -67,7 +68,7 @@ class Context:
     by_stream: dict[int, Workspace] = field(default_factory=dict)
     bound: tuple[int, int] | None = None
     """(stream, workspace) that the handle has been given last."""
-    problems: dict[Any, Any] = field(default_factory=dict)
+    problems: dict[LtProblem, LtMatmul] = field(default_factory=dict)
     """cuBLASLt's descriptors and algorithms by problem (_lt.py). They are written into before each call."""
 
 

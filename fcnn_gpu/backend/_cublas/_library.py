@@ -144,6 +144,8 @@ def load_cublas(cuda_major: int) -> CublasLibrary:
     for name, file in (("cublas", "cuBLAS"), ("cublasLt", "cuBLASLt")):
         try:
             path = pathfinder.load_nvidia_dynamic_lib(name).abs_path
+            if path is None:  # without one, ctypes would take the program itself
+                raise OSError(f"it is loaded already, but nobody knows from where: {name}")
             loaded.append((path, ctypes.CDLL(path)))
         except (pathfinder.DynamicLibNotFoundError, OSError) as error:
             first = str(error).strip().partition("\n")[0]

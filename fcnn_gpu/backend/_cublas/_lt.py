@@ -53,20 +53,33 @@ class LtMatmul:
     def __init__(self, library: CublasLibrary, handle: int, problem: LtProblem, vector: int, matrix: int) -> None:
         self._library = library
         self._matmul = library.function("cublasLtMatmul")
-        self._set = library.function("cublasLtMatmulDescSetAttribute")
         self._handle = handle
         self._pointers = c_void_p(), c_void_p()
-        plan, arithmetic = problem.plan, problem.arithmetic
-        make = library.make
-        self._operation = make("cublasLtMatmulDescCreate", arithmetic.compute, arithmetic.scale)
-        self._describe(problem, vector, matrix)
-        stored_first = (plan.k, plan.m) if plan.transpose_first else (plan.m, plan.k)
-        stored_second = (plan.n, plan.k) if plan.transpose_second else (plan.k, plan.n)
-        layout = "cublasLtMatrixLayoutCreate"
-        self._first = make(layout, problem.factors, *stored_first, plan.ld_first)
-        self._second = make(layout, problem.factors, *stored_second, plan.ld_second)
-        self._out = make(layout, problem.out, plan.m, plan.n, plan.ld_out)
-        self.algorithms = self._ask(problem)
+        self._made: list[tuple[str, int]] = []
+        try:
+            plan, arithmetic = problem.plan, problem.arithmetic
+            self._operation = self._make("MatmulDesc", arithmetic.compute, arithmetic.scale)
+            self._describe(problem, vector, matrix)
+            stored_first = (plan.k, plan.m) if plan.transpose_first else (plan.m, plan.k)
+            stored_second = (plan.n, plan.k) if plan.transpose_second else (plan.k, plan.n)
+            self._first = self._make("MatrixLayout", problem.factors, *stored_first, plan.ld_first)
+            self._second = self._make("MatrixLayout", problem.factors, *stored_second, plan.ld_second)
+            self._out = self._make("MatrixLayout", problem.out, plan.m, plan.n, plan.ld_out)
+            self.algorithms = self._ask(problem)
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self, what: str, *arguments: Any) -> int:
+        made = self._library.make(f"cublasLt{what}Create", *arguments)
+        self._made.append((what, made))
+        return made
+
+    def close(self) -> None:
+        """Free the descriptors. Calls that have been made, and graphs that hold them, need them no longer."""
+        while self._made:
+            what, made = self._made.pop()
+            self._library.call(f"cublasLt{what}Destroy", made)
 
     def _describe(self, problem: LtProblem, vector: int, matrix: int) -> None:
         attribute, plan = DescriptorAttribute, problem.plan
@@ -104,41 +117,39 @@ class LtMatmul:
         """The algorithms that the heuristics propose, best first."""
         library, attribute = self._library, PreferenceAttribute
         of_first, of_second, of_out = problem.alignments[:3]
-        preference = library.make("cublasLtMatmulPreferenceCreate")
-        try:
-            for what, value in (
-                (attribute.MAX_WORKSPACE_BYTES, c_uint64(problem.workspace)),
-                # Sums in parts are added up in float32 and in a fixed order, never in a 16-bit output.
-                (attribute.REDUCTION_SCHEME_MASK, c_uint32(ReductionScheme.NONE | ReductionScheme.COMPUTE_TYPE)),
-                (attribute.MIN_ALIGNMENT_A_BYTES, c_uint32(of_first)),
-                (attribute.MIN_ALIGNMENT_B_BYTES, c_uint32(of_second)),
-                (attribute.MIN_ALIGNMENT_C_BYTES, c_uint32(of_out)),
-                (attribute.MIN_ALIGNMENT_D_BYTES, c_uint32(of_out)),
-            ):
-                library.call(
-                    "cublasLtMatmulPreferenceSetAttribute",
-                    preference,
-                    what,
-                    ctypes.byref(value),
-                    ctypes.sizeof(value),
-                )
-            results = (HeuristicResult * MOST_ALGORITHMS)()
-            returned = c_int(0)
+        preference = self._make("MatmulPreference")
+        for what, value in (
+            (attribute.MAX_WORKSPACE_BYTES, c_uint64(problem.workspace)),
+            # Sums in parts are added up in float32 and in a fixed order, never in a 16-bit output.
+            (attribute.REDUCTION_SCHEME_MASK, c_uint32(ReductionScheme.NONE | ReductionScheme.COMPUTE_TYPE)),
+            (attribute.MIN_ALIGNMENT_A_BYTES, c_uint32(of_first)),
+            (attribute.MIN_ALIGNMENT_B_BYTES, c_uint32(of_second)),
+            (attribute.MIN_ALIGNMENT_C_BYTES, c_uint32(of_out)),
+            (attribute.MIN_ALIGNMENT_D_BYTES, c_uint32(of_out)),
+        ):
             library.call(
-                "cublasLtMatmulAlgoGetHeuristic",
-                self._handle,
-                self._operation,
-                self._first,
-                self._second,
-                self._out,
-                self._out,
+                "cublasLtMatmulPreferenceSetAttribute",
                 preference,
-                MOST_ALGORITHMS,
-                results,
-                ctypes.byref(returned),
+                what,
+                ctypes.byref(value),
+                ctypes.sizeof(value),
             )
-        finally:
-            library.call("cublasLtMatmulPreferenceDestroy", preference)
+        results = (HeuristicResult * MOST_ALGORITHMS)()
+        returned = c_int(0)
+        status = library.function("cublasLtMatmulAlgoGetHeuristic")(
+            self._handle,
+            self._operation,
+            self._first,
+            self._second,
+            self._out,
+            self._out,
+            preference,
+            MOST_ALGORITHMS,
+            results,
+            ctypes.byref(returned),
+        )
+        if status:
+            raise CublasError("cublasLtMatmulAlgoGetHeuristic", status, problem.epilogue.name)
         found = [result for result in results[: returned.value] if result.state == Status.SUCCESS]
         if not found:
             about = f"{problem.epilogue.name}: no algorithm"

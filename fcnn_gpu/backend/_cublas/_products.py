@@ -28,6 +28,9 @@ EPILOGUES = {
 }
 """cuBLASLt's GELU is the one by tanh. Its ReLU of NaN is 0."""
 
+_KEPT_PROBLEMS = 1024
+"""Of one thread: far more than a network's shapes, and a bound for inference on batches of every size."""
+
 _AUX_MULTIPLE = 8
 """What cuBLASLt wants the leading dimension of Z to be a multiple of."""
 
@@ -160,6 +163,8 @@ class CublasProducts:
         )
         matmul = context.problems.get(problem)
         if matmul is None:
+            if len(context.problems) == _KEPT_PROBLEMS:
+                context.problems.pop(next(iter(context.problems))).close()
             matmul = LtMatmul(self._library, context.lt, problem, places[3], places[4])
             context.problems[problem] = matmul
         if not 0 <= choice < len(matmul.algorithms):

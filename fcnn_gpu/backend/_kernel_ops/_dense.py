@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from ..._types import Array
-from .._autotune import Candidates
+from .._autotune import Problem, Question
 from .._ops import ELEMENTWISE
 from .._tiled_matmul import tiled_matmul
 from ._activation import ActivationKernels
@@ -23,29 +23,25 @@ class DenseKernels(MatrixKernels, ActivationKernels):
         if not (A0.size and out.size):
             self._forward(_SEPARATE, *given)
             return
-        problem = (
-            "dense_forward",
-            kind,
-            b is not None,
-            out is Z,
-            self._products.tf32,
-            *self._described(W, A0, b, Z, out),
-        )
+        arrays = self._described(W, A0, b, Z, out)
+        problem = ("dense_forward", kind, b is not None, out is Z, self._products.tf32, *arrays)
+        self._forward(self._choose(problem, partial(self._forward_question, problem, *given)), *given)
 
-        def trial() -> tuple[Any, ...]:
-            Z_trial = self._like(Z)
-            return W, A0, b, kind, alpha, Z_trial, Z_trial if out is Z else self._like(out)
-
-        way = self._choose(problem, lambda: self._forward_ways(W, A0, b, kind), trial)
-        self._forward(way, *given)
-
-    def _forward_ways(self, W: Array, A0: Array, b: Array | None, kind: str) -> Candidates:
+    def _forward_question(
+        self, problem: Problem, W: Array, A0: Array, b: Array | None, kind: str, alpha: float, Z: Array, out: Array
+    ) -> Question:
         names = [_SEPARATE]
         if kind in ("relu", "gelu_tanh") or (kind == "identity" and b is not None):
             names += LT_NAMES
         if ELEMENTWISE[kind].from_output and multiplications(W, A0) <= WITHOUT_TENSOR_CORES:
             names.append("tiled")
-        return {name: partial(self._forward, name) for name in names}
+
+        def trial() -> tuple[Any, ...]:
+            Z_trial = self._like(Z)
+            return W, A0, b, kind, alpha, Z_trial, Z_trial if out is Z else self._like(out)
+
+        family = (*problem[:5], W.dtype.name, W.shape, W.strides, A0.strides)
+        return Question({name: partial(self._forward, name) for name in names}, trial, ((family, A0.shape[1]),))
 
     def _forward(
         self, way: str, W: Array, A0: Array, b: Array | None, kind: str, alpha: float, Z: Array, out: Array
@@ -84,23 +80,34 @@ class DenseKernels(MatrixKernels, ActivationKernels):
         given = (dA, saved, kind, alpha, A0, dZ, dW, db)
         way = _SEPARATE
         if db is not None and dA.size and dW.size:
-            in_place = dZ is dA
             arrays = self._described(dA, saved, A0, dZ, dW, db)
-            problem = ("dense_backward", kind, in_place, self._products.tf32, *arrays)
-
-            def trial() -> tuple[Any, ...]:
-                dZ_trial = self._like(dZ)
-                self.fill(dZ_trial, 0.0)
-                dA_trial = dZ_trial if in_place else dA
-                return dA_trial, saved, kind, alpha, A0, dZ_trial, self._like(dW), self._like(db)
-
-            way = self._choose(problem, self._backward_ways, trial)
+            problem = ("dense_backward", kind, dZ is dA, self._products.tf32, *arrays)
+            way = self._choose(problem, partial(self._backward_question, problem, *given))
         self._backward(way, *given)
         if dA0 is not None:
             self.gemm(W.T, dZ, dA0)
 
-    def _backward_ways(self) -> Candidates:
-        return {name: partial(self._backward, name) for name in (_SEPARATE, *LT_NAMES)}
+    def _backward_question(
+        self,
+        problem: Problem,
+        dA: Array,
+        saved: Array,
+        kind: str,
+        alpha: float,
+        A0: Array,
+        dZ: Array,
+        dW: Array,
+        db: Array,
+    ) -> Question:
+        def trial() -> tuple[Any, ...]:
+            dZ_trial = self._like(dZ)
+            self.fill(dZ_trial, 0.0)
+            dA_trial = dZ_trial if dZ is dA else dA
+            return dA_trial, saved, kind, alpha, A0, dZ_trial, self._like(dW), self._like(db)
+
+        family = (*problem[:4], dA.dtype.name, dW.dtype.name, dW.shape, dW.strides, A0.strides)
+        ways = {name: partial(self._backward, name) for name in (_SEPARATE, *LT_NAMES)}
+        return Question(ways, trial, ((family, dA.shape[1]),))
 
     def _backward(
         self,

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from ..._types import Array, DType, HostArray
-from .._autotune import Autotuner, Candidates, Problem
+from .._autotune import Autotuner, Problem, Question
 from .._cublas import CublasProducts
 from .._kernels import Launcher
 from .._ops import Ops, SideStream
@@ -225,13 +225,11 @@ class DeviceOps(Ops):
 
     # Which way of computing the same
 
-    def _choose(
-        self, problem: Problem, candidates: Callable[[], Candidates], trial: Callable[[], tuple[Any, ...]]
-    ) -> str:
+    def _choose(self, problem: Problem, question: Callable[[], Question]) -> str:
         """The name of the candidate to take; nothing is timed while a graph is being recorded."""
         if self._runtime.is_recording():
-            return self._tuner.known(problem) or next(iter(candidates()))
-        return self._tuner.choose(problem, candidates, self, trial)
+            return self._tuner.known(problem) or next(iter(question().candidates))
+        return self._tuner.choose(problem, question, self)
 
     def _described(self, *arrays: Array | None) -> Iterator[Any]:
         """What a problem's time depends on of arrays: dtype, shape, strides, and alignment up to a vector's."""

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Self
 
 from ..._types import Array
-from .._autotune import Candidates
+from .._autotune import Problem, Question
 from .._cublas import MOST_ALGORITHMS
 from .._ops._matrix import PRECISIONS, check_precision
 from .._tiled_matmul import tiled_matmul
@@ -41,16 +41,19 @@ class MatrixKernels(DeviceOps):
         elif alpha == 1 and beta == 0 and _contiguous(out):
             arrays = (A, B, out)
             problem = ("gemm", self._products.tf32, *self._described(*arrays))
-            way = self._choose(problem, lambda: self._gemm_ways(A, B), lambda: (A, B, self._like(out)))
-            self._run_gemm(way, *arrays)
+            self._run_gemm(self._choose(problem, partial(self._gemm_question, problem, *arrays)), *arrays)
         else:
             self._cublas(A, B, out, alpha, beta)
 
-    def _gemm_ways(self, A: Array, B: Array) -> Candidates:
+    def _gemm_question(self, problem: Problem, A: Array, B: Array, out: Array) -> Question:
         names = ["cublas", *LT_NAMES]
         if multiplications(A, B) <= WITHOUT_TENSOR_CORES:
             names.append("tiled")
-        return {name: partial(self._run_gemm, name) for name in names}
+        kind = (*problem[:2], A.dtype.name, out.dtype.name, A.strides, B.strides, out.strides)
+        # The batch is the last dimension of W·A₀ and Wᵀ·dZ, and the inner one of dZ·A₀ᵀ.
+        families = (((*kind, A.shape), B.shape[1]), ((*kind, out.shape), A.shape[1]))
+        ways = {name: partial(self._run_gemm, name) for name in names}
+        return Question(ways, lambda: (A, B, self._like(out)), families)
 
     def _run_gemm(self, way: str, A: Array, B: Array, out: Array) -> None:
         if way == "cublas":
