@@ -13,9 +13,11 @@ of the host waits for the device but for page-locked memory that is still being 
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +29,10 @@ from .backend._ops import Ops
 from .data import BatchBuffers, BatchViews, InputMap, Samples, Stretch
 
 _N_BUFFERS = 2
+_READERS = 4
+"""Threads that read the rows of a chunk: one alone reads random rows far more slowly than a device takes them."""
+_BYTES_PER_READER = 2**22
+"""What a reader's share must be worth: less is read before another thread has begun."""
 
 
 class _Buffer:
@@ -79,9 +85,15 @@ class ChunkStream:
         finally:
             feed.close()
 
-    def read(self, rows: HostArray, out: Samples) -> None:
+    def read(self, rows: HostArray, out: Samples, readers: Executor) -> None:
         """The samples of these numbers, from the host to the host."""
-        self._X.read(rows, out.X)
+        n_shares = min(_READERS, max(1, out.X.nbytes // _BYTES_PER_READER))
+        places = [len(rows) * i // n_shares for i in range(n_shares + 1)]
+        shares = [slice(start, stop) for start, stop in itertools.pairwise(places)]
+        done = [readers.submit(self._X.read, rows[share], out.X[share]) for share in shares[1:]]
+        self._X.read(rows[shares[0]], out.X[shares[0]])
+        for future in done:
+            future.result()
         self._targets.take(rows, 0, out.targets, "clip")
         if self._sample_weight is not None:
             self._sample_weight.take(rows, 0, out.sample_weight, "clip")
@@ -105,6 +117,7 @@ class _Feed:
         self._to_fill: queue.SimpleQueue[None] = queue.SimpleQueue()
         """One item for each buffer that the thread may fill: the steps on it have been queued."""
         self._filled: queue.SimpleQueue[Stretch | BaseException] = queue.SimpleQueue()
+        self._readers = ThreadPoolExecutor(_READERS - 1, "fcnn_gpu prefetch reader")
         self._thread = threading.Thread(target=self._run, name="fcnn_gpu prefetch", daemon=True)
 
     def start(self) -> None:
@@ -128,8 +141,8 @@ class _Feed:
         """End the thread, and wait for the copies that it has queued: their memory may be freed after this."""
         self._stopped = True
         self._to_fill.put(None)
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._thread.join()
+        self._readers.shutdown()
         for buffer in self._buffers:
             if buffer.copied is not None:
                 self._side.synchronize(buffer.copied)
@@ -152,7 +165,7 @@ class _Feed:
         if buffer.copied is not None:
             side.synchronize(buffer.copied)
         host, device = buffer.host.front(len(rows)), buffer.device.front(len(rows))
-        self._stream.read(rows, host)
+        self._stream.read(rows, host, self._readers)
         side.wait(buffer.free)
         for source, out in zip(host.arrays(), device.arrays(), strict=True):
             side.copy(source, out)

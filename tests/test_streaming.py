@@ -262,6 +262,31 @@ class TestEndings:
         with pytest.raises(KeyboardInterrupt):
             visit()
 
+    def test_several_readers_share_a_chunk(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = samples(100)
+        expected = run(trainer(Ops()), data)
+        monkeypatch.setattr("fcnn_gpu._stream._BYTES_PER_READER", 70)
+        names: set[str] = set()
+        read = Features.read
+
+        def noted(self: Features, rows: HostArray, out: HostArray) -> None:
+            names.add(threading.current_thread().name)
+            read(self, rows, out)
+
+        monkeypatch.setattr(Features, "read", noted)
+        assert_equal(run(streaming(trainer(Ops()), 16), data), expected)
+        assert any("reader" in name for name in names)
+        assert "fcnn_gpu prefetch" in names
+
+        def failing(self: Features, rows: HostArray, out: HostArray) -> None:
+            if "reader" in threading.current_thread().name:
+                raise OSError("the disk is gone")
+            read(self, rows, out)
+
+        monkeypatch.setattr(Features, "read", failing)
+        with pytest.raises(OSError, match="the disk is gone"):
+            run(streaming(trainer(Ops()), 16), data)
+
     def test_divergence_is_named_as_with_resident_data(self, backend: Ops) -> None:
         X, _, _ = samples(100)
         y = np.zeros((100, N_CLASSES))
@@ -335,9 +360,9 @@ class TestSideStream:
         events: list[Any] = []
         read, synchronize = stream.read, LateSideStream.synchronize
 
-        def reading(rows: HostArray, out: Any) -> None:
+        def reading(rows: HostArray, out: Any, readers: Any) -> None:
             events.append([buffer.host.X.ctypes.data for buffer in stream._buffers].index(out.X.ctypes.data))
-            read(rows, out)
+            read(rows, out, readers)
 
         def waiting(self: LateSideStream, mark: Any) -> None:
             events.append([buffer.copied for buffer in stream._buffers].index(mark))
@@ -366,8 +391,8 @@ class TestSideStream:
         stream, _ = self.stream(Ops())
         read, reads = stream.read, threading.Semaphore(0)
 
-        def counted(rows: HostArray, out: Any) -> None:
-            read(rows, out)
+        def counted(rows: HostArray, out: Any, readers: Any) -> None:
+            read(rows, out, readers)
             reads.release()
 
         stream.read = counted  # type: ignore[method-assign]
