@@ -98,6 +98,17 @@ template <typename A> struct Clipping {
     }
 };
 
+// Calls body(place) so that the places of the whole grid make up 0 ... n − 1: like for_each_place, one vector at a time,
+// because the registers are full with the vectors of four arrays.
+template <int WIDTH, typename Body>
+__device__ __forceinline__ void for_each_vector(long long n, bool aligned, Body body) {
+    const long long n_vectors = aligned ? n / WIDTH : 0;
+    #pragma unroll 1
+    for (long long v = first_index(); v < n_vectors; v += index_stride()) body(Place<WIDTH, 1>{v * WIDTH, 0});
+    #pragma unroll 1
+    for (long long i = n_vectors * WIDTH + first_index(); i < n; i += index_stride()) body(Place<1, 1>{i, 0});
+}
+
 // rule(g, θ, first, second, decays) changes one parameter and its state, for every parameter. `first` and `second` are
 // the optimizer's state, null where it has less. low_i ← θ_i, rounded to nearest, for i < n_low, unless Low is T.
 template <typename T, typename Low, typename Rule>
@@ -108,7 +119,7 @@ __device__ __forceinline__ void update_parameters(long long n, long long n_low, 
                                                   Rule rule) {
     constexpr int width = vector_width<T>;
     SegmentFinder<T> finder(segments, n_segments);
-    for_each_place<width, 1>(n, is_aligned<width>(gradients, values, first, second, low), [&](auto place) {
+    for_each_vector<width>(n, is_aligned<width>(gradients, values, first, second, low), [&](auto place) {
         constexpr int size = place.size;
         const auto g = place.load(gradients);
         auto theta = place.load(values);

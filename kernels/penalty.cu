@@ -41,7 +41,7 @@ __global__ void penalized_gradient(long long n, long long n_segments,
     constexpr int width = vector_width<T>;
     const T inverse = inverse_scale<T>(loss_scale);
     SegmentFinder<T> finder(segments, n_segments);
-    for_each_place<width, 1>(n, is_aligned<width>(gradients, values, out), [&](auto place) {
+    for_each_vector<width>(n, is_aligned<width>(gradients, values, out), [&](auto place) {
         auto g = place.load(gradients);
         const auto w = place.load(values);
         visit_segments(finder, place, [&](int k) { g[k] = penalized(g[k] * inverse, w[k], finder.segment); });
