@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ._checks import check_real
-from ._inputs import as_array
+from ._inputs import as_array, on_host
 from ._registry import Registry
 from ._types import Array, DType, HostArray
 from .backend import ops_for
@@ -90,10 +90,12 @@ class Loss:
         ops = ops_for(outputs)
         self.check_outputs(n_outputs)
         dtype = sum_dtype(outputs.dtype)
-        prepared = self.prepare_targets(y, n_outputs, dtype)
+        prepared = self.prepare_targets(on_host(ops, y, f"{self.name}: y"), n_outputs, dtype)
         if len(prepared) != batch:
             raise ValueError(f"{self.name} got {batch} rows of outputs but {len(prepared)} targets.")
-        weights = None if sample_weight is None else check_sample_weight(sample_weight, batch, dtype)
+        weights = None
+        if sample_weight is not None:
+            weights = check_sample_weight(on_host(ops, sample_weight, "sample_weight"), batch, dtype)
         targets = ops.asarray(prepared)
         losses = ops.empty(batch, dtype)
         dZ = ops.matrix(n_outputs, batch, outputs.dtype)

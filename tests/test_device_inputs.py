@@ -100,6 +100,29 @@ def test_what_the_device_can_use_is_used_where_it_is(kind: str, dtype: str) -> N
     assert np.shares_memory(on_host(taken.part(3, 8)), x[3:8])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "float16"])
+def test_memory_that_begins_anywhere_is_used_where_it_is(dtype: str) -> None:
+    """A tensor cut out of another one: aligned to its elements and no further, so no vector of them."""
+    memory = np.zeros(X.size + 1, dtype)
+    x = memory[1:].reshape(X.shape)
+    x[...] = np.abs(20 * X)
+    assert x.ctypes.data % 16
+    ops = emulated_ops()
+    assert np.shares_memory(on_host(features(ops, DlpackTensor(x), N_IN, np.float32, "fit").whole()), memory)
+    assert_equal(run(ops, lambda a: DlpackTensor(x if a is X else a)), run(ops, lambda a: a, x.copy()))
+
+
+def test_a_loss_called_by_itself_takes_targets_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    ops = emulated_ops()
+    monkeypatch.setattr("fcnn_gpu.losses.ops_for", lambda array: ops)  # by the array it would be the host's
+    outputs = RNG.normal(size=(N, N_CLASSES)).astype(np.float32).view(DeviceArray)
+    loss = fcnn.CrossEntropy()
+    expected = ops.to_numpy(loss.forward(outputs, Y, WEIGHTS))
+    np.testing.assert_array_equal(
+        ops.to_numpy(loss.forward(outputs, DlpackTensor(Y), InterfaceArray(WEIGHTS))), expected
+    )
+
+
 def test_booleans_are_bytes_of_the_same_memory() -> None:
     x = X > 0
     taken = features(emulated_ops(), DlpackTensor(x), N_IN, np.float32, "fit")

@@ -20,7 +20,7 @@ from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops, SideStream
 from tests.late_copies import LateSideStream, Overwritten, PageableMemory
 
-from .conftest import emulated_ops
+from .conftest import cuda_ops, emulated_ops
 from .emulated import DeviceArray, on_host
 
 N_IN, N_CLASSES = 5, 3
@@ -403,3 +403,36 @@ class TestSideStream:
             assert not reads.acquire(blocking=False), "and no further"
             next(stretches)
             assert reads.acquire(timeout=30)
+
+
+@pytest.mark.gpu
+class TestOnCuda:
+    """What only a real second stream can show."""
+
+    def test_many_chunks_beside_long_steps(self) -> None:
+        """Copies run while kernels do: a missing event would show in the weights."""
+        rng = np.random.default_rng(0)
+        X = rng.integers(0, 256, size=(65_536, 784)).astype(np.uint8)
+        y = rng.integers(0, 10, len(X))
+        results = []
+        for window in (None, 1024, 4096):
+            layers = [fcnn.Dense(1024, activation="relu"), fcnn.Dense(1024, activation="relu"), fcnn.Dense(10)]
+            model = fcnn.Sequential(layers, n_in=784, seed=0, backend=cuda_ops(), input_scale=1 / 255)
+            t = streaming(fcnn.Trainer(model, metrics=["accuracy"]), window, window)
+            results.append(run(t, (X, y, None), batch_size=256, validation_data=(X[:5000], y[:5000])))
+        assert_equal(results[1], results[0])
+        assert_equal(results[2], results[0])
+
+    def test_host_buffers_are_page_locked(self) -> None:
+        cupy = pytest.importorskip("cupy")
+        runtime = cupy.cuda.runtime
+        buffer = cuda_ops().side_stream().host_buffer((3, 5), np.float32)
+        assert buffer.shape == (3, 5)
+        buffer[...] = 1.0
+        assert runtime.pointerGetAttributes(buffer.ctypes.data).type == runtime.memoryTypeHost
+
+    def test_free_memory_is_what_the_device_has(self) -> None:
+        cupy = pytest.importorskip("cupy")
+        free = cuda_ops().free_memory()
+        assert free is not None
+        assert 0 < free <= cupy.cuda.runtime.memGetInfo()[1]
