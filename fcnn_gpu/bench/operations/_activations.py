@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...backend._ops import ELEMENTWISE
+from ._bytes import moved
 from ._operation import Inputs, Operation, Outputs, Side, TorchSide, Work, largest_deviation
 
 LAYERS = tuple({"n": n, "batch": batch} for n, batch in ((64, 32), (128, 32), (128, 128), (512, 256), (2048, 512)))
@@ -17,15 +18,6 @@ SMALLEST = {"n": 4, "batch": 8}  # enough samples and units for a normalization 
 
 def elements(n: int, batch: int) -> int:
     return n * batch
-
-
-def moved(arrays: int) -> Callable[..., float]:
-    """Bytes of so many (n, batch) arrays, each read or written once."""
-
-    def count(itemsize: int, n: int, batch: int) -> float:
-        return float(arrays * itemsize * n * batch)
-
-    return count
 
 
 def operations(each: int) -> Callable[..., float]:
@@ -83,7 +75,7 @@ def _draw_backward(kind: str) -> Callable[..., Inputs]:
 def _backward(kind: str) -> Callable[[Side, Inputs], Work]:
     def build(side: Side, given: Inputs) -> Work:
         saved, dA = side.samples(given["saved"]), side.samples(given["dA"])
-        dZ, db = side.matrix(*dA.shape), side.ops.empty((dA.shape[0], 1), side.wide)
+        dZ, db = side.matrix(*dA.shape), side.sums(dA.shape[0])
         return Work(
             lambda: side.ops.activation_backward(dA, saved, kind, 0.0, dZ, db),
             lambda: {"dZ": side.host(dZ), "db": side.host(db)},
@@ -126,7 +118,7 @@ def _activation(
             forward,
             {"": torch},
             operations(flops_forward),
-            moved(arrays),
+            moved(arrays, per_unit=1),
             elements,
         ),
         Operation(
@@ -138,7 +130,7 @@ def _activation(
             backward,
             {"": _torch_backward(gradient)},
             operations(flops_backward),
-            moved(3),
+            moved(3, per_unit=1),
             elements,
         ),
     ]
@@ -204,10 +196,6 @@ def _torch_dropout_backward(side: TorchSide, given: Inputs) -> Work:
     return Work(lambda: backward(dA, mask, 1.0 / (1.0 - _P), out=out), lambda: {"dA": side.host(out)})
 
 
-def _dropout_bytes(itemsize: int, n: int, batch: int) -> float:
-    return float((2 * itemsize + 1) * n * batch)
-
-
 DROPOUT = [
     Operation(
         name,
@@ -218,7 +206,7 @@ DROPOUT = [
         ours,
         {"": torch},
         operations(2),
-        _dropout_bytes,
+        moved(2, byte_matrices=1),
         elements,
         deviation=deviation,
     )

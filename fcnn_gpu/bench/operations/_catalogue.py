@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from ._activations import ACTIVATIONS, DROPOUT
-from ._losses import CROSS_ENTROPY, GATHER
+from ._elementwise import ELEMENTWISE_PASSES
+from ._losses import GATHERS, LOSSES
 from ._normalization import NORMALIZATION
 from ._operation import Operation
 from ._products import PRODUCTS
-from ._updates import UPDATES
+from ._updates import CHECKS, UPDATES
 
 OPERATIONS: dict[str, Operation] = {
     operation.name: operation
-    for operation in (GATHER, *PRODUCTS, *ACTIVATIONS, *DROPOUT, *NORMALIZATION, CROSS_ENTROPY, *UPDATES)
+    for operation in (
+        *GATHERS,
+        *PRODUCTS,
+        *ACTIVATIONS,
+        *DROPOUT,
+        *NORMALIZATION,
+        *ELEMENTWISE_PASSES,
+        *LOSSES,
+        *CHECKS,
+        *UPDATES,
+    )
 }
 """By name."""

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ._activations import LAYERS, SMALLEST, elements, moved, operations
+from ._activations import LAYERS, SMALLEST, elements, operations
+from ._bytes import moved
 from ._operation import Inputs, Operation, Side, TorchSide, Work
 
 _EPS = 1e-5
@@ -78,9 +79,8 @@ def _torch_batch_norm_inference(side: TorchSide, given: Inputs) -> Work:
 def _backward(primitive: str, sample_statistics: bool) -> Any:
     def build(side: Side, given: Inputs) -> Work:
         dY, gamma, x_hat = side.samples(given["dY"]), side.column(given["gamma"]), side.samples(given["x_hat"])
-        inv_std = side.column(given["inv_std"])
-        inv_std = inv_std.reshape(1, -1) if sample_statistics else inv_std
-        dgamma, dbeta = (side.ops.empty((dY.shape[0], 1), side.wide) for _ in range(2))
+        inv_std = side.vector(given["inv_std"].reshape(1, -1)) if sample_statistics else side.column(given["inv_std"])
+        dgamma, dbeta = (side.sums(dY.shape[0]) for _ in range(2))
         dX, backward = side.matrix(*dY.shape), getattr(side.ops, primitive)
         return Work(
             lambda: backward(dY, gamma, x_hat, inv_std, dgamma, dbeta, dX),
@@ -105,7 +105,7 @@ def _torch_batch_norm_backward(side: TorchSide, given: Inputs) -> Work:
 def _layer_norm_forward(side: Side, given: Inputs) -> Work:
     X, gamma, beta = side.samples(given["X"]), side.column(given["gamma"]), side.column(given["beta"])
     x_hat, out = side.matrix(*X.shape), side.matrix(*X.shape)
-    inv_std = side.column(given["inv_std"]).reshape(1, -1)
+    inv_std = side.vector(given["inv_std"].reshape(1, -1))
     return Work(
         lambda: side.ops.layer_norm_forward(X, gamma, beta, _EPS, x_hat, inv_std, out),
         lambda: {"out": side.host(out), "inv_std": side.host(inv_std)},
@@ -135,7 +135,8 @@ def _torch_layer_norm_backward(side: TorchSide, given: Inputs) -> Work:
     return Work(call, lambda: dict(zip(("dX", "dgamma", "dbeta"), map(side.host, held), strict=True)))
 
 
-# Forward keeps x̂ for backward: X is read, x̂ and the output are written. Backward reads dY and x̂ and writes dX.
+# Forward keeps x̂ for backward: X is read, x̂ and the output are written. Backward reads dY and x̂ and writes dX. Per
+# unit: γ and β, 1/σ, and the two running statistics, which are read and written, or dγ and dβ. Per sample: 1/σ.
 NORMALIZATION = [
     Operation(
         name,
@@ -146,14 +147,14 @@ NORMALIZATION = [
         ours,
         {"": torch},
         operations(flops),
-        moved(arrays),
+        moved(arrays, per_unit, per_sample),
         elements,
     )
-    for name, axis, ours, torch, flops, arrays in (
-        ("batch_norm_forward", 0, _batch_norm_forward, _torch_batch_norm_forward, 7, 3),
-        ("batch_norm_inference", 0, _batch_norm_inference, _torch_batch_norm_inference, 3, 2),
-        ("batch_norm_backward", 0, _backward("batch_norm_backward", False), _torch_batch_norm_backward, 8, 3),
-        ("layer_norm_forward", 1, _layer_norm_forward, _torch_layer_norm_forward, 7, 3),
-        ("layer_norm_backward", 1, _backward("layer_norm_backward", True), _torch_layer_norm_backward, 12, 3),
+    for name, axis, ours, torch, flops, arrays, per_unit, per_sample in (
+        ("batch_norm_forward", 0, _batch_norm_forward, _torch_batch_norm_forward, 7, 3, 7, 0),
+        ("batch_norm_inference", 0, _batch_norm_inference, _torch_batch_norm_inference, 3, 2, 4, 0),
+        ("batch_norm_backward", 0, _backward("batch_norm_backward", False), _torch_batch_norm_backward, 8, 3, 4, 0),
+        ("layer_norm_forward", 1, _layer_norm_forward, _torch_layer_norm_forward, 7, 3, 2, 1),
+        ("layer_norm_backward", 1, _backward("layer_norm_backward", True), _torch_layer_norm_backward, 12, 3, 3, 1),
     )
 ]

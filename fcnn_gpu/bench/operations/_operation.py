@@ -40,8 +40,12 @@ class Side:
         self.ops, self.dtype = ops, dtype
 
     def rows(self, x: HostArray) -> Array:
-        """A copy of x (a, b) in C order: data sets, flat parameters."""
+        """A copy of x (a, b) in C order: data sets."""
         return self.ops.asarray(np.array(x, self.dtype if x.dtype.kind == "f" else None, order="C"))
+
+    def vector(self, x: HostArray) -> Array:
+        """A copy of x in C order in the type of sums: flat parameters, statistics."""
+        return self.ops.asarray(np.array(x, self.wide, order="C"))
 
     def weights(self, x: HostArray) -> Array:
         """A copy of x (n_out, n_in) in F order, as Dense has it."""
@@ -57,8 +61,12 @@ class Side:
         return np.dtype(np.float32) if self.dtype.itemsize == 2 else np.dtype(self.dtype)
 
     def column(self, x: HostArray) -> Array:
-        """x (n,) as (n, 1): a bias, or a parameter or statistic of a normalization."""
-        return self.ops.asarray(np.array(x.reshape(-1, 1), self.wide))
+        """x (n,) as (n, 1), in the type of sums."""
+        return self.vector(x.reshape(-1, 1))
+
+    def sums(self, n: int) -> Array:
+        """Room for a sum of each unit."""
+        return self.ops.empty((n, 1), self.wide)
 
     def matrix(self, n: int, batch: int) -> Array:
         return self.ops.matrix(n, batch, self.dtype)

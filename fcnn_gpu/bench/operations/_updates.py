@@ -9,6 +9,7 @@ import numpy as np
 
 from ..._types import Array
 from ...backend._ops import FlatParameters, Ops, Segment, StepControl
+from ._bytes import of_parameters
 from ._operation import Inputs, Operation, Side, TorchSide, Work
 
 _SIZES = tuple({"n_parameters": n} for n in (8_970, 101_770, 669_706, 5_824_522))
@@ -23,20 +24,24 @@ def _draw(rng: np.random.Generator, n_parameters: int) -> Inputs:
     return {"values": 0.01 * rng.normal(size=n_parameters), "gradients": rng.normal(size=n_parameters)}
 
 
+def _control(ops: Ops, max_norm: float | None = None) -> StepControl:
+    return StepControl(
+        step=ops.zeros(1, np.int64),
+        learning_rate=ops.asarray(np.array([_RATE])),
+        clip_scale=ops.asarray(np.array([1.0])),
+        failed_step=ops.asarray(np.array([-1])),
+        max_norm=max_norm,
+    )
+
+
 def _ours(update: _Update) -> Callable[[Side, Inputs], Work]:
     def build(side: Side, given: Inputs) -> Work:
         ops, n = side.ops, given["values"].size
         segments = (Segment(0, n, decays=True),)
-        values, gradients = (ops.asarray(np.array(given[name], side.wide)) for name in ("values", "gradients"))
-        low = ops.zeros(n, side.dtype) if side.dtype.itemsize == 2 else None  # the copy that products read
-        flat = FlatParameters(values, gradients, segments, low)
+        low = None if side.dtype == side.wide else ops.empty(n, side.dtype)
+        flat = FlatParameters(side.vector(given["values"]), side.vector(given["gradients"]), segments, low)
         state = [ops.zeros(n, side.wide) for _ in range(2)]
-        control = StepControl(
-            step=ops.zeros(1, np.int64),
-            learning_rate=ops.asarray(np.array([_RATE])),
-            clip_scale=ops.asarray(np.array([1.0])),
-            failed_step=ops.asarray(np.array([-1])),
-        )
+        control = _control(ops)
 
         def call() -> None:
             update(ops, flat, control, state)
@@ -91,13 +96,6 @@ def _per_parameter(each: int) -> Callable[..., float]:
     return lambda n_parameters: float(each * n_parameters)
 
 
-def _moved(numbers: int) -> Callable[..., float]:
-    """Numbers of the parameters' type; in 16 bits that is float32, and the copy is written besides."""
-    return lambda itemsize, n_parameters: float(
-        (numbers * itemsize if itemsize > 2 else numbers * 4 + itemsize) * n_parameters
-    )
-
-
 UPDATES = [
     Operation(
         name,
@@ -108,9 +106,61 @@ UPDATES = [
         _ours(update),
         torch,
         _per_parameter(flops),
-        _moved(numbers),
+        of_parameters(numbers, low=True),
         lambda n_parameters: n_parameters,
         checked_calls=3,
     )
     for name, update, torch, flops, numbers in _UPDATES
 ]
+
+
+# What comes before an update: the penalty, the penalized gradient, and the check of losses and gradients with the norm
+
+_LOSSES = 128
+
+
+def _penalized(side: Side, given: Inputs) -> FlatParameters:
+    segments = (Segment(0, given["values"].size, l2=1e-3),)
+    return FlatParameters(side.vector(given["values"]), side.vector(given["gradients"]), segments)
+
+
+def _penalty(side: Side, given: Inputs) -> Work:
+    flat, total = _penalized(side, given), side.ops.zeros(1, np.float64)
+    return Work(lambda: side.ops.penalty(flat, total), lambda: {"penalty": side.host(total)})
+
+
+def _penalized_gradient(side: Side, given: Inputs) -> Work:
+    flat = _penalized(side, given)
+    out = side.ops.empty(flat.values.shape, side.wide)
+    return Work(lambda: side.ops.penalized_gradient(flat, out), lambda: {"gradient": side.host(out)})
+
+
+def _check_finite(side: Side, given: Inputs) -> Work:
+    ops, flat = side.ops, _penalized(side, given)
+    losses, control = ops.zeros(_LOSSES, side.wide), _control(ops, max_norm=0.5)
+    return Work(
+        lambda: ops.check_finite(losses, flat, control),
+        lambda: {"clip_scale": side.host(control.clip_scale), "failed_step": side.host(control.failed_step)},
+    )
+
+
+CHECKS = [
+    Operation(
+        name,
+        "optimizers",
+        _SIZES,
+        {"n_parameters": 1},
+        _draw,
+        ours,
+        {},
+        _per_parameter(flops),
+        n_bytes,
+        lambda n_parameters: n_parameters,
+    )
+    for name, ours, flops, n_bytes in (
+        ("penalty", _penalty, 2, of_parameters(1)),
+        ("penalized_gradient", _penalized_gradient, 2, of_parameters(3)),
+        ("check_finite", _check_finite, 6, of_parameters(2, losses=_LOSSES)),
+    )
+]
+"""PyTorch has no one call for any of them."""
