@@ -23,6 +23,7 @@ from . import optimizers as optimizers
 from . import regularizers as regularizers
 from . import schedules as schedules
 from ._diagnosis import DivergenceError as DivergenceError
+from ._out_of_memory import OutOfMemoryError as OutOfMemoryError
 from .backend import BackendError as BackendError
 from .backend import autotune_report as autotune_report
 from .backend import set_autotune as set_autotune

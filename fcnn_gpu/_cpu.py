@@ -25,6 +25,7 @@ INSTRUCTION_SETS = (
 """Those that matrix products gain by, under Linux's names."""
 
 _CPU_INFO = Path("/proc/cpuinfo")
+_MEMORY_INFO = Path("/proc/meminfo")
 _CPUS = Path("/sys/devices/system/cpu")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -102,6 +103,16 @@ def cpu_quota() -> int:
     except (OSError, ValueError):
         return 2**31
     return 2**31 if quota == "max" else max(1, math.ceil(int(quota) / int(period)))
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that programs can have without swapping; None where the system does not say."""
+    if not _MEMORY_INFO.is_file():
+        return None
+    lines = _MEMORY_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    found = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    kilobytes = next(found, None)
+    return None if kilobytes is None else 1024 * int(kilobytes)
 
 
 def _info(*names: str) -> str:

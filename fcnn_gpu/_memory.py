@@ -12,6 +12,7 @@ import numpy as np
 
 from ._checks import check_bool, check_integer
 from ._inputs import features
+from ._out_of_memory import human
 from ._step import TrainingStep
 from ._types import DType
 from ._workspace import Workspace
@@ -79,15 +80,6 @@ class MemoryReport:
 
 
 _KINDS = ("parameters", "gradients", "optimizer", "activations", "scratch", "workspace", "batch", "data")
-
-
-def human(n_bytes: float) -> str:
-    """A number of bytes in the unit that people would name it in: 512 B, 1.5 KiB, 2.1 GiB."""
-    units = ("B", "KiB", "MiB", "GiB", "TiB")
-    size, unit = float(n_bytes), 0
-    while abs(size) >= 1024 and unit < len(units) - 1:
-        size, unit = size / 1024, unit + 1
-    return f"{size:,.0f} B" if unit == 0 else f"{size:,.1f} {units[unit]}"
 
 
 def memory_report(

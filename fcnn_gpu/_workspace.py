@@ -131,14 +131,21 @@ class Workspace:
             held.arrays = _Arrays(capacity=batch)
         if len(held.arrays.views) >= _KEPT_SIZES:
             held.arrays.views.clear()
-        plan = _Plan(self.ops, self._precision, held.arrays, self._widest, batch)
-        arrays = BatchArrays(batch, [layer.allocate(plan, training) for layer in self._layers], None)
+        try:
+            arrays = self._allocate(_Plan(self.ops, self._precision, held.arrays, self._widest, batch), training)
+        except BaseException:
+            held.arrays = _Arrays()  # buffers of this size without the rest would be in the way of a smaller batch
+            raise
+        held.arrays.views[batch] = arrays
+        return arrays
+
+    def _allocate(self, plan: _Plan, training: bool) -> BatchArrays:
+        arrays = BatchArrays(plan.batch, [layer.allocate(plan, training) for layer in self._layers], None)
         if training:
             slot = 0
             arrays.output_gradient = plan.scratch(slot, self._layers[-1].n_out)
             for layer, cache in zip(reversed(self._layers), reversed(arrays.caches), strict=True):
                 slot = layer.allocate_backward(plan, cache, slot)
-        held.arrays.views[batch] = arrays
         return arrays
 
     def inputs(self, arrays: BatchArrays) -> Array:
@@ -147,6 +154,11 @@ class Workspace:
             held = self._held[False].arrays
             arrays.inputs = _Plan(self.ops, self._precision, held, self._widest, arrays.batch).inputs(self._n_in)
         return arrays.inputs
+
+    def release(self) -> None:
+        """Let go of the buffers of training and of this thread's inference; the next pass makes new ones."""
+        for held in self._held.values():
+            held.arrays = _Arrays()
 
     @property
     def nbytes(self) -> int:

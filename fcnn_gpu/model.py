@@ -13,6 +13,7 @@ import numpy as np
 
 from ._checks import check_choice, check_integer
 from ._inputs import Features, features
+from ._out_of_memory import explain_building, explain_forward, explain_inference, explains_out_of_memory
 from ._precision import resolve_precision
 from ._types import Array, HostArray
 from ._workspace import BatchArrays, CapturedRest, Workspace
@@ -88,6 +89,7 @@ class Sequential:
     gradients do not round to 0. None is `dtype` itself, the only precision that NumPy has.
     """
 
+    @explains_out_of_memory(explain_building)
     def __init__(
         self,
         layers: Any,
@@ -236,6 +238,7 @@ class Sequential:
 
     # Passes
 
+    @explains_out_of_memory(explain_forward)
     def forward(self, X: Any, training: bool = False) -> Array:
         """Raw outputs (n_samples, n_outputs) for X (n_samples, n_in), on the device.
 
@@ -372,6 +375,7 @@ class Sequential:
         samples = features(self.ops, X, self.n_in, self.dtype, who)
         return self._infer(samples, link, min(size, len(samples)))
 
+    @explains_out_of_memory(explain_inference)
     def _infer(self, samples: Features, link: str | None, size: int) -> HostArray:
         self.refresh_low_precision()
         outputs = np.empty((len(samples), self.n_out), self.dtype)

@@ -316,10 +316,7 @@ class _Comparison:
     def outputs(self, name: str, tolerances: dict[str, float], tolerance: float | None) -> Guarantee:
         """The networks' outputs for the first samples, as far apart as their precision explains."""
         if tolerance is None:
-            tolerance = max(
-                tolerances[getattr(trainer.model, "precision", trainer.model.dtype.name)]
-                for trainer in (self._ours, self._other)
-            )
+            tolerance = max(tolerances[trainer.model.precision] for trainer in (self._ours, self._other))
         a, b = (np.asarray(trainer.model(self._X), np.float64) for trainer in (self._ours, self._other))
         largest = float(np.abs(b).max())
         error = float(np.abs(a - b).max()) / largest if largest else float(np.abs(a).max())

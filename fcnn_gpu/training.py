@@ -13,6 +13,7 @@ from ._checks import check_bool, check_integer, check_real
 from ._evaluation import EVALUATION_BATCH, EvaluationData
 from ._inputs import Features, check_same_length, features, on_host
 from ._interrupt import interruptible
+from ._out_of_memory import explain_evaluation, explain_training, explains_out_of_memory, what_a_step_changes
 from ._run import Run
 from ._stream import StreamedData
 from ._types import Array, HostArray
@@ -81,6 +82,7 @@ class Trainer:
         """Epochs over all calls of `fit`: a second call goes on with new sample orders, not the first's again."""
         self.stop_reason: str | None = None
 
+    @explains_out_of_memory(explain_training, undo=what_a_step_changes)
     def fit(
         self,
         X: Any,
@@ -119,7 +121,8 @@ class Trainer:
 
         Ctrl-C ends the run after the step under way, with the weights as they are and `history.stopped_by` "interrupt";
         pressed twice it raises KeyboardInterrupt. Raises ValueError or TypeError for unusable arguments before anything
-        changes, and `DivergenceError` when a loss or gradient is not finite, with the weights from before that step.
+        changes, `OutOfMemoryError` where memory does not suffice (in the first step, the network is then as it was
+        before), and `DivergenceError` when a loss or gradient is not finite, with the weights from before that step.
         """
         epochs = check_integer("fit(epochs)", epochs, low=1)
         batch_size = check_integer("fit(batch_size)", batch_size, low=1)
@@ -199,6 +202,7 @@ class Trainer:
                 self.history.stopped_by = self.stop_reason
                 return
 
+    @explains_out_of_memory(explain_evaluation)
     def evaluate(
         self, X: Any, y: Any, sample_weight: Any = None, *, memory_limit: int | str | None = None
     ) -> dict[str, float]:

@@ -143,6 +143,7 @@ class EmulatedRuntime:
         self.streams_waited_for: list[int | None] = []
         self.name = f"cupy:{device}"
         self.switches = 0
+        self.released = 0
         self.graph_sizes: list[int] = []
         self.clock = ComputeClock()
         self.free = 2**40
@@ -227,6 +228,9 @@ class EmulatedRuntime:
 
     def free_memory(self) -> int:
         return self.free
+
+    def release_memory(self) -> None:
+        self.released += 1
 
     def stopwatch(self) -> Callable[[], float]:
         forbidden_in_capture("A stopwatch was started")

@@ -30,7 +30,7 @@ ROOMS = [
     {"history"},
     {"serialization", "_summary"},
     {"model"},
-    {"_workspace"},
+    {"_workspace", "_out_of_memory"},
     {"_precision"},
     {"layers"},
     {"optimizers", "regularizers", "losses", "activations", "large_matrix"},

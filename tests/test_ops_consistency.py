@@ -21,6 +21,7 @@ WITHOUT_ARRAYS = {
     "adopt",
     "side_stream",
     "free_memory",
+    "release_memory",
     "describe",
     "synchronize",
     "stopwatch",

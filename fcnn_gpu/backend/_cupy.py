@@ -71,6 +71,10 @@ class CupyRuntime:
             limit = pool.get_limit()
             return min(free, max(0, limit - pool.used_bytes())) if limit else free
 
+    def release_memory(self) -> None:
+        with self._device:
+            self.xp.get_default_memory_pool().free_all_blocks()
+
     def stopwatch(self) -> Callable[[], float]:
         cuda = self.xp.cuda
         stream = cuda.get_current_stream()  # of this device: the caller has activated it

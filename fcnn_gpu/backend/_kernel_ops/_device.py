@@ -82,6 +82,9 @@ class Runtime(Protocol):
     def free_memory(self) -> int:
         """Bytes that new arrays can take."""
 
+    def release_memory(self) -> None:
+        """Give memory that the pool keeps for later back to the device."""
+
     def stopwatch(self) -> Callable[[], float]:
         """Start a stopwatch on the device; what it returns waits for the device and gives the seconds since."""
 

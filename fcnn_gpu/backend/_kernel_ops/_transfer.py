@@ -12,3 +12,7 @@ class TransferKernels(DeviceOps):
 
     def free_memory(self) -> int | None:
         return self._runtime.free_memory()
+
+    def release_memory(self) -> None:
+        super().release_memory()
+        self._runtime.release_memory()

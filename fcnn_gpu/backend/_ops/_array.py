@@ -158,6 +158,10 @@ class ArrayOps:
             buffer = buffers[key] = self.xp.empty(size, dtype)
         return buffer[:size]
 
+    def release_memory(self) -> None:
+        """Let go of this thread's scratch memory, and of what the device's memory pool keeps for later."""
+        self._per_thread.__dict__.clear()
+
     def ones(self, size: int, dtype: DType | type) -> Array:
         """A (1, size) row of ones, cached: sums over samples are products with it (BLAS is the fastest adder)."""
         rows: dict[DType, Array] = self._per_thread.__dict__.setdefault("ones", {})

@@ -1,0 +1,232 @@
+"""Running out of memory: who asked for how much, what is free, what takes it, and what to try."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import traceback
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from ._cpu import available_memory
+
+if TYPE_CHECKING:
+    from ._inputs import Features
+    from ._memory import MemoryReport
+    from .model import Sequential
+    from .training import Trainer
+
+P = ParamSpec("P")
+S = TypeVar("S")
+R = TypeVar("R")
+
+_DEVICE_ERRORS = ("CUDARuntimeError", "CUDADriverError", "CublasError", "CUBLASError")
+"""Errors of CUDA's libraries; those below among them mean that memory ran out, outside of CuPy's pool."""
+_DEVICE_CODES = re.compile("cudaErrorMemoryAllocation|OUT_OF_MEMORY|ALLOC_FAILED")
+_ASKED = re.compile(r"allocat\w* ([\d,]+) bytes")
+
+
+class OutOfMemoryError(MemoryError):
+    """The memory of the device, or of the host, ran out.
+
+    The message says how much was asked for, how much is free, what the network takes, and what to try. What was made on
+    the way has been let go.
+    """
+
+
+def human(n_bytes: float) -> str:
+    """A number of bytes in the unit that people would name it in: 512 B, 1.5 KiB, 2.1 GiB."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    size, unit = float(n_bytes), 0
+    while abs(size) >= 1024 and unit < len(units) - 1:
+        size, unit = size / 1024, unit + 1
+    return f"{size:,.0f} B" if unit == 0 else f"{size:,.1f} {units[unit]}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, NumPy, CuPy or CUDA's libraries means that memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    return type(error).__name__ in _DEVICE_ERRORS and _DEVICE_CODES.search(str(error)) is not None
+
+
+def explains_out_of_memory(
+    explain: Callable[..., str], undo: Callable[[Any], Callable[[], None]] | None = None
+) -> Callable[[Callable[Concatenate[S, P], R]], Callable[Concatenate[S, P], R]]:
+    """A method whose lack of memory becomes an `OutOfMemoryError`.
+
+    Args:
+        explain: its message, from the object, the error and the method's arguments. It is called when the method's own
+            arrays have been let go.
+        undo: called before the method; what it returns is called before `explain`.
+    """
+
+    def decorate(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+        @functools.wraps(method)
+        def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            restore = None if undo is None else undo(self)
+            try:
+                return method(self, *args, **kwargs)
+            except Exception as error:
+                if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
+                    raise
+                cause = error
+            for part in _chain(cause):  # the frames of a traceback hold the arrays that were made in them
+                traceback.clear_frames(part.__traceback__)
+            if restore is not None:
+                restore()
+            raise OutOfMemoryError(explain(self, cause, *args, **kwargs)) from cause
+
+        return call
+
+    return decorate
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        part = pending.pop()
+        if part is not None and id(part) not in seen:
+            seen.add(id(part))
+            yield part
+            pending += [part.__cause__, part.__context__]
+
+
+# The messages, each for one method, from its object, the error and its arguments.
+
+
+def explain_building(model: Sequential, error: BaseException, *args: Any, **options: Any) -> str:
+    """That of building a model."""
+    if not hasattr(model, "ops"):
+        return "Sequential ran out of memory on the host."
+    model.ops.release_memory()
+    n = sum(parameter.initial.size for parameter in model.parameters)
+    size = n * model.dtype.itemsize
+    return (
+        f"{_describe_shortage('Sequential', error, model)} Its {n:,} parameters take {human(size)}, their gradients as "
+        f"much and Adam's moments twice as much; on the host they are drawn in float64 ({human(8 * n)}). Use narrower "
+        "layers, or end what else takes memory."
+    )
+
+
+def explain_forward(model: Sequential, error: BaseException, X: Any, training: bool = False) -> str:
+    """That of one pass."""
+    _release(model)
+    use = _describe_use(model, error, len(X), lambda n: model.memory_report(n, training=training))
+    return f"{_describe_shortage('model.forward', error, model)} {use}"
+
+
+def explain_inference(model: Sequential, error: BaseException, samples: Features, link: str | None, size: int) -> str:
+    """That of inference in batches."""
+    _release(model)
+    use = _describe_use(model, error, size, lambda n: model.memory_report(n, training=False))
+    return f"{_describe_shortage('Inference', error, model)} {use}"
+
+
+def what_a_step_changes(trainer: Trainer) -> Callable[[], None]:
+    """Remembers what a first step that fails on its way would leave changed; the result puts it back."""
+    model, ops, control = trainer.model, trainer.model.ops, trainer.optimizer.control
+    step = int(ops.to_numpy(control.step)[0])
+    state = [array for layer in model.walk() for array in layer.state().values()]
+    kept = [(array, ops.to_numpy(array).copy()) for array in (model.random_step, *state)]
+
+    def restore() -> None:
+        if int(ops.to_numpy(control.step)[0]) == step:
+            for array, before in kept:
+                ops.assign(array, before)
+
+    return restore
+
+
+def explain_training(trainer: Trainer, error: BaseException, X: Any, y: Any, **options: Any) -> str:
+    """That of `fit`."""
+    model = trainer.model
+    _release(model)
+
+    def predict(batch_size: int) -> MemoryReport:
+        parts: dict[str, Any] = {"loss": trainer.loss, "metrics": trainer.metrics, "data": (X, y)}
+        return model.memory_report(batch_size, trainer.optimizer, **parts)
+
+    use = _describe_use(model, error, min(options.get("batch_size", 128), len(X)), predict)
+    return f"{_describe_shortage('Trainer.fit', error, model)} {use}"
+
+
+def explain_evaluation(trainer: Trainer, error: BaseException, *args: Any, **options: Any) -> str:
+    """That of `evaluate`."""
+    _release(trainer.model)
+    shortage = _describe_shortage("Trainer.evaluate", error, trainer.model)
+    return f"{shortage} Use evaluate(memory_limit=), which streams the data from the host, or fewer samples at a time."
+
+
+# What they share
+
+
+def _release(model: Sequential) -> None:
+    """Let go of all that a model computes in and can make anew, and give it back to the device."""
+    model.forget_forward()
+    model._workspace.release()
+    model.ops.release_memory()
+
+
+def _describe_shortage(who: str, error: BaseException, model: Sequential) -> str:
+    """Who ran out of memory, where, how much was asked for, and how much is free now."""
+    on_device = not _is_of_host(error) and model.ops.asynchronous
+    where = model.ops.describe() if on_device else "the host"
+    free = model.ops.free_memory() if on_device else available_memory()
+    asked = _asked(error)
+    amounts = [] if asked is None else [f"{human(asked)} were asked for"]
+    amounts += [] if free is None else [f"{human(free)} are free now"]
+    return f"{who} ran out of memory on {where}{': ' if amounts else ''}{', '.join(amounts)}."
+
+
+def _describe_use(
+    model: Sequential, error: BaseException, batch_size: int, predict: Callable[[int], MemoryReport]
+) -> str:
+    """What batches of this size take, by kind, and what would take less. `predict` gives the report of a batch size."""
+    try:
+        report = predict(batch_size)
+    except Exception:  # a layer of the user's that cannot be predicted: the shortage itself has been told
+        return "Use a smaller batch_size."
+    kinds = ", ".join(f"{kind} {human(n)}" for kind, n in report.by_kind.items() if n)
+    purpose = "Training" if report.training else "Inference"
+    use = f"{purpose} in batches of {report.batch_size:,} takes {human(report.total)}: {kinds}."
+    fixes = [_smaller_batch(model, error, report, predict)]
+    if report.training and model.ops.asynchronous and 20 * report.data > report.total - report.workspace:
+        fixes.append("fit(memory_limit=), which streams the data from the host")
+    if model.ops.asynchronous and model.compute_dtype.itemsize > 2:
+        fixes.append("Sequential(precision='bfloat16'), which halves the activations")
+    elif not model.ops.asynchronous and model.dtype.itemsize > 4:
+        fixes.append("Sequential(dtype='float32')")
+    return f"{use} Use {', or '.join(fixes)}."
+
+
+def _smaller_batch(
+    model: Sequential, error: BaseException, report: MemoryReport, predict: Callable[[int], MemoryReport]
+) -> str:
+    """The largest halved batch size that what is free now has room for."""
+    on_device = not _is_of_host(error) and model.ops.asynchronous
+    free = model.ops.free_memory() if on_device else available_memory()
+    if free is not None:
+        room = free + report.parameters + report.gradients + report.optimizer + report.workspace  # all there already
+        size = report.batch_size // 2
+        while size >= 2:
+            if predict(size).total <= room:
+                return f"batch_size={size}, which has room"
+            size //= 2
+    return "a smaller batch_size"
+
+
+def _is_of_host(error: BaseException) -> bool:
+    """Whether NumPy or Python itself ran out, and not a device."""
+    return isinstance(error, MemoryError) and type(error).__module__.partition(".")[0] in ("numpy", "builtins")
+
+
+def _asked(error: BaseException) -> int | None:
+    """Bytes that were asked for, where the error says so."""
+    shape, dtype = getattr(error, "shape", None), getattr(error, "dtype", None)
+    if shape is not None and dtype is not None:  # NumPy's
+        return math.prod(shape) * dtype.itemsize
+    found = _ASKED.search(str(error))
+    return None if found is None else int(found[1].replace(",", ""))
