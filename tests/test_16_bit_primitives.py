@@ -196,3 +196,25 @@ def test_pytorch_agrees_in_16_bits(device_ops: Ops, name: str) -> None:
         function(logits, tensor(y)).backward()
         ops.elementwise_loss(Z, Y, kind, 1.0, None, losses, out)
         compare(out, logits.grad)
+
+
+LOSSES_OF_ALL_KINDS = [fcnn.CrossEntropy(0.1, [1.0, 2.0, 0.5]), fcnn.MSE(), fcnn.MAE(), fcnn.Huber(0.5)]
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+@pytest.mark.parametrize("loss", [*LOSSES_OF_ALL_KINDS, fcnn.BinaryCrossEntropy()], ids=lambda loss: loss.name)
+def test_every_loss_trains_as_in_float32(device_ops: Ops, loss: Loss, precision: str) -> None:
+    rng = np.random.default_rng(5)
+    X, weight = rng.normal(size=(96, 6)).astype(np.float32), rng.uniform(0.5, 1.5, 96)
+    y = np.stack([X[:, 0] > 0, X[:, 1] > 0, X[:, 2] > X[:, 3]], axis=1).astype(float)
+    targets = y.argmax(axis=1) if loss.link == "softmax" else y
+    curves = []
+    for ops, chosen in [(Ops(), None), (device_ops, precision)]:
+        layers = [fcnn.Dense(16), fcnn.BatchNorm(), fcnn.Activation("relu"), fcnn.Dense(16), fcnn.LayerNorm()]
+        model = fcnn.Sequential([*layers, fcnn.Dense(3)], n_in=6, seed=1, backend=ops, precision=chosen)
+        trainer = fcnn.Trainer(model, loss=loss, optimizer=fcnn.Adam(1e-2))
+        history = trainer.fit(X, targets, epochs=4, batch_size=40, sample_weight=weight, progress=False)
+        curves.append(history["loss"])
+    expected, actual = curves
+    assert expected[-1] < 0.9 * expected[0]
+    np.testing.assert_allclose(actual, expected, rtol={"float16": 0.02, "bfloat16": 0.08}[precision])
