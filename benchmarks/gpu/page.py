@@ -40,7 +40,7 @@ def to_markdown(report: Report) -> str:
 
 def _in_short(report: Report) -> Section:
     text = [
-        f"Made by `{report.command}` at {report.created} (UTC) in {report.seconds:.0f} s. report.json holds every "
+        f"Made by {report.command} at {report.created} (UTC) in {report.seconds:.0f} s. report.json holds every "
         "single time; benchmarks/README.md says how they are measured.",
     ]
     if report.plan.quick:
@@ -85,7 +85,7 @@ def _compilations(found: list[Compilation]) -> list[Table]:
     rows = [
         cells(str(c.n_instances), str(c.n_processes), show.duration(c.seconds), str(len(c.failures))) for c in found
     ]
-    return [Table("Compilation", columns, rows, [failure for c in found for failure in c.failures])]
+    return [Table("Compilation", columns, rows, _at_most([failure for c in found for failure in c.failures]))]
 
 
 def _test_runs(runs: list[PytestRun]) -> list[Table]:
@@ -94,11 +94,16 @@ def _test_runs(runs: list[PytestRun]) -> list[Table]:
     for run in runs:
         rows = [cells(f.file, *_counts(f.passed, f.failed, f.skipped), show.duration(f.seconds)) for f in run.files]
         rows.append(cells("all", *_counts(run.passed, run.failed, run.skipped), show.duration(run.seconds)))
-        below = [f"Exit status {run.exit_status}.", *(f"Failed: {failure}" for failure in run.failures)]
+        below = [f"Exit status {run.exit_status}.", *_at_most([f"Failed: {failure}" for failure in run.failures])]
         below += [f"Skipped: {n} ({reason})" for reason, n in sorted(run.skips.items())]
         below += [line for line in run.last_lines.splitlines() if line.strip()]
         tables.append(Table(run.command, columns, rows, below))
     return tables
+
+
+def _at_most(lines: list[str], n: int = 40) -> list[str]:
+    """The first of them: report.json has all."""
+    return lines if len(lines) <= n else [*lines[:n], f"... and {len(lines) - n} more."]
 
 
 def _counts(*numbers: int) -> list[str]:
