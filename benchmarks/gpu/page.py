@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+from fcnn_gpu.backend import Tuned
 from fcnn_gpu.bench import _numbers as show
 from fcnn_gpu.bench._case_tables import case_section
 from fcnn_gpu.bench._render import markdown_section
@@ -172,7 +173,6 @@ def _product_tables(timings: list[ProductTiming]) -> list[Table]:
     columns = [
         Column("product", True),
         *(Column(name) for name in ("m", "n", "k", "time", "TFLOP/s", "of the ceiling")),
-        Column("chosen", True),
         Column("timed as", True),
     ]
     by_precision: dict[str, list[ProductTiming]] = {}
@@ -191,9 +191,17 @@ def _product_row(timing: ProductTiming) -> list[Cell]:
         show.duration(statistics.median(timing.seconds)),
         show.three_digits(timing.flops_per_second / 1e12),
         show.share(timing.flops_per_second / timing.ceiling_flops_per_second),
-        timing.choice or "—",
         timing.timed_as,
     )
+
+
+def _choices(found: list[Tuned]) -> list[Table]:
+    columns = [Column("layer", True), Column("chosen", True), Column("times", True)]
+    rows = []
+    for tuned in found:
+        problem, _, rest = str(tuned).partition(f" on {tuned.device}: {tuned.choice} (")
+        rows.append(cells(problem, tuned.choice, rest.removesuffix(")") or "—"))
+    return [Table("What the autotuner took for the layers", columns, rows)]
 
 
 def _step_tables(timings: list[StepTiming]) -> list[Table]:
@@ -263,6 +271,7 @@ _TABLES: dict[type, Callable[[list[Any]], list[Table]]] = {
     Compilation: _compilations,
     PytestRun: _test_runs,
     ProductTiming: _product_tables,
+    Tuned: _choices,
     StepTiming: _step_tables,
     FusedTiming: _fused_tables,
     Fit: _fit_tables,

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from fcnn_gpu._types import Array
+from fcnn_gpu.backend import Tuned, autotune_report
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.bench import ceilings
+from fcnn_gpu.bench.libraries import Problem
+from fcnn_gpu.bench.libraries.ours import OurNet
 from fcnn_gpu.bench.nets import Net
 from fcnn_gpu.bench.operations import numpy_dtype
 from fcnn_gpu.bench.results import Ceilings
@@ -29,6 +32,8 @@ CASES = (
     (Net((784, 4096, 4096, 10)), 8192),
 )
 """The nets of the contest; each layer has three products, and layers of the same shape are measured once."""
+TUNED = ("float32", "tf32", "bfloat16")
+"""The precisions of the contest, for which the autotuner's choices are shown."""
 _QUEUED_SECONDS = 0.5
 
 
@@ -69,8 +74,8 @@ class Product:
 
 def measure(
     plan: Plan, precisions: Sequence[str] = PRECISIONS, cases: Sequence[tuple[Net, int]] = CASES, **large: Any
-) -> Iterator[Ceilings | ProductTiming | Fact | str]:
-    """By precision: the ceiling, then every product of every case."""
+) -> Iterator[Ceilings | ProductTiming | Fact | Tuned | str]:
+    """By precision: the ceiling, then every product of every case; then what the autotuner takes for their layers."""
     device = plan.ops()
     warm_up(device, 0.1 if plan.quick else 1.0)
     for precision in precisions:
@@ -92,18 +97,9 @@ def measure(
         for product in products_of(cases):
             timed = time_calls(ops, product.call(ops, precision), *((3, 0.003) if plan.quick else (5, 0.01)))
             m, n, k = product.mnk
-            choice = tuned_choice(ops, product, precision)
-            yield ProductTiming(
-                precision,
-                product.what,
-                m,
-                n,
-                k,
-                timed.seconds,
-                timed.timed_as,
-                ceiling.product_flops_per_second,
-                choice,
-            )
+            rate = ceiling.product_flops_per_second
+            yield ProductTiming(precision, product.what, m, n, k, timed.seconds, timed.timed_as, rate)
+    yield from choices(plan, cases, TUNED)
 
 
 def _sizes(large: dict[str, Any]) -> dict[str, Any]:
@@ -143,6 +139,23 @@ def clocks_under_load(ops: Ops, plan: Plan) -> Iterator[Fact]:
     ops.synchronize()
 
 
-def tuned_choice(ops: Ops, product: Product, precision: str) -> str:
-    """PLACEHOLDER"""
-    return ""
+def choices(plan: Plan, cases: Sequence[tuple[Net, int]], precisions: Sequence[str]) -> Iterator[Tuned | str]:
+    """What the autotuner takes for the layers of these nets, from two training steps and one of inference of each."""
+    seen: set[tuple[Any, ...]] = set()
+    for net, batch in cases:
+        for precision in precisions:
+            problem = Problem(
+                net, batch, plan.backend, seed=plan.seed, precision=None if precision == "float32" else precision
+            )
+            try:
+                ours = OurNet(problem)
+                ours.train(2)
+                ours.infer(1)
+                ours.wait()
+            except (TypeError, ValueError, ImportError) as error:
+                yield f"{net}, batch {batch}, {precision}: {type(error).__name__}: {str(error).splitlines()[0]}"
+                continue
+            for tuned in autotune_report():
+                if tuned.problem not in seen:
+                    seen.add(tuned.problem)
+                    yield tuned

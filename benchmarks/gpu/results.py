@@ -133,8 +133,6 @@ class ProductTiming:
     timed_as: str
     ceiling_flops_per_second: float
     """The best of the large products in this precision, in the same run."""
-    choice: str
-    """What the autotuner took for it, where it says so."""
 
     @property
     def flops(self) -> float:

@@ -136,7 +136,9 @@ class Net:
         """The same layers of one unit each: its step makes the same calls and has next to nothing to compute."""
         return replace(self, widths=(1,) * (len(self.widths) - 1) + (2,))
 
-    def model(self, backend: str | Ops = "numpy", seed: int = 0, dtype: Any = "float32") -> Sequential:
+    def model(
+        self, backend: str | Ops = "numpy", seed: int = 0, dtype: Any = "float32", precision: str | None = None
+    ) -> Sequential:
         """Our model of this net, with its initial weights."""
         layers: list[Layer] = []
         for width in self.hidden:
@@ -146,7 +148,9 @@ class Net:
                 layers.append(Dense(width, activation="relu"))
             if self.dropout:
                 layers.append(Dropout(self.dropout))
-        return Sequential([*layers, Dense(self.n_out)], self.n_in, seed=seed, backend=backend, dtype=dtype)
+        options: dict[str, Any] = {} if precision is None else {"precision": precision}
+        layers.append(Dense(self.n_out))
+        return Sequential(layers, self.n_in, seed=seed, backend=backend, dtype=dtype, **options)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from benchmarks.gpu.results import (
     PytestRun,
     StepTiming,
 )
+from fcnn_gpu.backend import Tuned
 from fcnn_gpu.backend._kernel_source import all_instances
 from fcnn_gpu.backend._kernels import KernelCompileError
 from fcnn_gpu.backend._ops import Ops
@@ -172,6 +173,9 @@ def test_products_of_a_net() -> None:
         mine = [t for t in timings if t.precision == precision]
         assert sorted((t.m, t.n, t.k) for t in mine) == sorted(expected)
         assert all(min(t.seconds) > 0 for t in mine)
+    tuned = [result for result in found if isinstance(result, Tuned)]
+    assert {t.problem[0] for t in tuned} >= {"dense_forward", "dense_backward"}
+    assert len({t.problem for t in tuned}) == len(tuned)
 
 
 @pytest.mark.parametrize("what", ["forward", "weight gradient", "input gradient"])
@@ -185,7 +189,7 @@ def test_a_product_is_the_one_it_says(monkeypatch: pytest.MonkeyPatch, what: str
 
 def test_products_of_a_precision_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Plan, "ops", lambda self: Ops())
-    (note,) = products.measure(QUICK, ["bfloat16"], [(NET, 7)])
+    note = next(products.measure(QUICK, ["bfloat16"], [(NET, 7)]))
     assert "Products in bfloat16: not measured. ValueError" in str(note)
 
 
@@ -406,6 +410,9 @@ def case(precision: str, net: str, batch: int, *peers: Timing) -> CaseResult:
     )
 
 
+TUNED = Tuned("H100", ("dense_forward", "relu", (5, 3)), "tiled", {"tiled": 2e-6, "cuBLASLt": 3e-6}, {"separate": "no"})
+
+
 def whole_report() -> Report:
     graph, eager = Timing("PyTorch", "CUDA graph", [1.5e-3] * 2, 1.0), Timing("PyTorch", "fused", [9e-3] * 2, 1.0)
     jit = Timing("JAX", "jit", [4e-3] * 2, 1.0)
@@ -424,7 +431,7 @@ def whole_report() -> Report:
         [
             outcome("environment", Fact("driver", "580")),
             outcome("tests", Compilation(300, 8, 9.0, []), PytestRun("pytest -m gpu", 0, 9.0, [], [], {"x|y": 2})),
-            outcome("products", CEILINGS, ProductTiming("tf32", "forward", 2, 3, 4, [1e-6], "graph", 1e9, "")),
+            outcome("products", CEILINGS, ProductTiming("tf32", "forward", 2, 3, 4, [1e-6], "graph", 1e9), TUNED),
             outcome("mnist", fit),
             outcome("graphs", *(StepTiming("6-5-3", 8, "float32", n, [1e-5], [9e-6], [1e-5]) for n in (0, 8))),
             outcome("fused", FusedTiming("6-5-3", 8, "float16", [2e-6], [6e-6])),
@@ -464,6 +471,7 @@ def test_the_page_and_the_file() -> None:
     assert "graph of 8 steps" in page
     assert "| 6-5-3, 8 | float16 | 2.00 µs | 6.00 µs | 3.00× |" in page
     assert "x\\|y" in page
+    assert "| dense\\_forward relu 5x3 | tiled | tiled 2.0 µs, cuBLASLt 3.0 µs; separate: no |" in page
     data = json.loads(to_json(report))
     kinds = {result["kind"] for part in data["parts"] for result in part["results"]}
     assert kinds >= {"Fact", "PytestRun", "Compilation", "ProductTiming", "Fit", "StepTiming", "Goal", "Note"}

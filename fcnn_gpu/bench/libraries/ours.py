@@ -33,7 +33,7 @@ class OurNet(Contestant):
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         batch = problem.batch
-        self.model = model = problem.net.model(problem.backend, problem.seed, problem.dtype)
+        self.model = model = problem.net.model(problem.backend, problem.seed, problem.dtype, problem.precision)
         self.ops = ops = model.ops
         self._loss = CrossEntropy()
         self._optimizer = Adam(LEARNING_RATE, BETA1, BETA2, EPS).bind(model)
