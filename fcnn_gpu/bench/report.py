@@ -99,8 +99,6 @@ class Benchmark:
         )
         if self._gpu is None:
             self._note(f"No GPU took part: {fault}")
-        if "nets" in self.sections:
-            self._note("Networks are timed in float32 and float64 alone: fcnn_gpu has no mixed precision yet.")
 
     def run(self, listener: Listener | None = None) -> Report:
         """Measure everything. Whatever ends it early, `report` holds the results until then, whole ones only."""

@@ -280,12 +280,13 @@ def test_a_step_that_stops_updating_is_found_out() -> None:
         net.check()
 
 
-def test_our_net_on_an_emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", [None, "tf32", "bfloat16", "float16"])
+def test_our_net_on_an_emulated_gpu(monkeypatch: pytest.MonkeyPatch, precision: str | None) -> None:
     """The paths for a GPU: batches in its memory, batches that come from the host, the references for the verdict."""
     ops = emulated_ops()
     monkeypatch.setattr("fcnn_gpu.model.resolve_backend", lambda name: ops if name == "cupy" else Ops())
     on_cpu = Problem(Net((6, 5, 3), batch_norm=True), 1024)
-    on_gpu = replace(on_cpu, backend="cupy")
+    on_gpu = replace(on_cpu, backend="cupy", precision=precision)
     expected, net = OurNet(on_cpu), OurContestant(on_gpu)
     expected.train(11)
     for job in ("train", "train from host"):
@@ -295,7 +296,10 @@ def test_our_net_on_an_emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         net.check()
         theirs = net.weights() | {"outputs": net.outputs()}
         ours = expected.weights() | {"outputs": expected.outputs()}
-        assert deviation(theirs, ours, on_cpu.initial_weights(), on_cpu.net).agrees
+        found = deviation(theirs, ours, on_cpu.initial_weights(), on_cpu.net, on_gpu.arithmetic)
+        assert found.agrees, found
+        if precision in ("bfloat16", "float16"):
+            assert found.value > 1e-5, "nothing was rounded"
     read = net.stopwatch()
     assert read is not None
     for name, run in net.jobs().items():

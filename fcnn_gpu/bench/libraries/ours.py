@@ -9,9 +9,9 @@ from functools import partial
 import numpy as np
 
 from ..._step import TrainingStep
-from ..._types import Array, HostArray
+from ..._types import Array, DType, HostArray
 from ...backend import quiet_arithmetic
-from ...backend._ops import Ops
+from ...backend._ops import LossScaling, Ops
 from ...data import DeviceData
 from ...losses import CrossEntropy
 from ...optimizers import Adam
@@ -37,12 +37,15 @@ class OurNet(Contestant):
         self.ops = ops = model.ops
         self._loss = CrossEntropy()
         self._optimizer = Adam(LEARNING_RATE, BETA1, BETA2, EPS).bind(model)
+        if problem.precision == "float16":  # as Trainer does
+            self._optimizer.control.loss_scaling = LossScaling.start(ops)
         self._initial = model.snapshot()
         X, y = problem.data()
+        X = X.astype(model.compute_dtype, copy=False)  # in 16 bits too, as the peers' batches
         self._order = problem.order()
         loss = self._loss
         targets = loss.prepare_targets(y, model.n_out, model.dtype)
-        self._data = DeviceData(ops, X, targets, None, batch)
+        self._data = DeviceData(ops, X, targets, None, batch, model.input_map)
         self._data.start_epoch(self._order)
         self._step = TrainingStep(model, loss, self._optimizer, self._data)
         self._single = self._step.program(batch)
@@ -56,7 +59,7 @@ class OurNet(Contestant):
         self._one_batch: tuple[DeviceData, TrainingStep, Callable[[], None]] | None = None
         if ops.asynchronous:
             self._inputs = [ops.asarray(inputs) for inputs in self._host_inputs]
-            alone = DeviceData(ops, self._host_inputs[0], self._host_targets[0], None, batch)
+            alone = DeviceData(ops, self._host_inputs[0], self._host_targets[0], None, batch, model.input_map)
             alone.start_epoch(np.arange(batch))
             step = TrainingStep(model, loss, self._optimizer, alone)
             self._one_batch = alone, step, step.program(batch)
@@ -121,7 +124,8 @@ class OurNet(Contestant):
             self.ops.to_numpy(self.model.forward(self._host_inputs[self._reads.next()]))
 
     def outputs(self) -> HostArray:
-        return self.ops.to_numpy(self.model.forward(self._host_inputs[0])).copy()
+        outputs = self.ops.to_numpy(self.model.forward(self._host_inputs[0]))
+        return outputs.astype(self.model.dtype)
 
     def weights(self) -> dict[str, HostArray]:
         return weights_of(self.model)
@@ -132,6 +136,15 @@ class OurNet(Contestant):
         for moment in self._optimizer.state.values():
             ops.fill(moment, 0.0)
         ops.fill(control.step, 0)
+        if control.loss_scaling is not None:
+            start, now = LossScaling.start(ops), control.loss_scaling
+            for there, first in (
+                (now.scale, start.scale),
+                (now.good_steps, start.good_steps),
+                (now.skipped, start.skipped),
+                (now.skip, start.skip),
+            ):
+                ops.assign(there, first)
         self._visits.restart()
         self._reads.restart()
 
@@ -153,7 +166,8 @@ class OurContestant(OurNet):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         self._hollow = OurNet(problem.hollow())
-        self._products = {job: matrix_products(self.ops, problem, job) for job in ("train", "infer")}
+        dtype = self.model.compute_dtype
+        self._products = {job: matrix_products(self.ops, problem, job, dtype) for job in ("train", "infer")}
 
     def jobs(self) -> dict[str, Repeat]:
         jobs = super().jobs()
@@ -167,8 +181,12 @@ class OurContestant(OurNet):
         }
 
 
-def matrix_products(ops: Ops, problem: Problem, job: Job) -> list[Callable[[], None]]:
-    """The products of one step, in its order, on arrays in the orders that Dense uses: the floor of everything else."""
+def matrix_products(ops: Ops, problem: Problem, job: Job, dtype: DType | None = None) -> list[Callable[[], None]]:
+    """The products of one step, in its order, on arrays in the orders that Dense uses: the floor of everything else.
+
+    `dtype`: of the activations, None for the problem's. Gradients of weights have the problem's.
+    """
+    dtype = np.dtype(problem.dtype) if dtype is None else dtype
     rng = np.random.default_rng([problem.seed, 3])
 
     def filled(array: Array) -> Array:  # not zeros: memory that was never written shares one page
@@ -177,13 +195,13 @@ def matrix_products(ops: Ops, problem: Problem, job: Job) -> list[Callable[[], N
 
     forward: list[Callable[[], None]] = []
     backward: list[Callable[[], None]] = []
-    A0 = filled(ops.matrix(problem.net.n_in, problem.batch, problem.dtype))
+    A0 = filled(ops.matrix(problem.net.n_in, problem.batch, dtype))
     for i, (n_in, n_out) in enumerate(itertools.pairwise(problem.net.widths)):
-        W = filled(ops.matrix(n_out, n_in, problem.dtype))
-        Z = filled(ops.matrix(n_out, problem.batch, problem.dtype))
+        W = filled(ops.matrix(n_out, n_in, dtype))
+        Z = filled(ops.matrix(n_out, problem.batch, dtype))
         forward.append(partial(ops.gemm, W, A0, out=Z))  # Z = W A₀
         dW = filled(ops.matrix(n_out, n_in, problem.dtype))
-        dA0 = filled(ops.matrix(n_in, problem.batch, problem.dtype))
+        dA0 = filled(ops.matrix(n_in, problem.batch, dtype))
         layer: list[Callable[[], None]] = [partial(ops.gemm, Z, A0.T, out=dW)]  # ∂L/∂W = dZ A₀ᵀ, with Z's memory for dZ
         if i:
             layer.append(partial(ops.gemm, W.T, Z, out=dA0))  # ∂L/∂A₀ = Wᵀ dZ
