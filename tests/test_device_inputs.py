@@ -123,6 +123,24 @@ def test_a_loss_called_by_itself_takes_targets_of_the_device(monkeypatch: pytest
     )
 
 
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "float16", "bfloat16"])
+def test_every_precision_takes_every_dtype(precision: str, dtype: str) -> None:
+    """What 16-bit activations are made from stays as it is: float32 is rounded once, as a batch is gathered."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    x = np.abs(X).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    ops = emulated_ops()
+    if dtype != "bfloat16":  # DLPack of NumPy does not export it, as CuPy's and PyTorch's do
+        expected = run(ops, lambda a: a, x, precision=precision)
+        assert_equal(run(ops, lambda a: DlpackTensor(x if a is x else a), x, precision=precision), expected)
+    else:
+        expected = run(ops, lambda a: a, x, precision=precision)
+        own = run(ops, lambda a: (x if a is x else a).view(DeviceArray), x, precision=precision)
+        assert_equal(own, expected)
+        wide = x.astype(np.float32)
+        assert_equal(run(ops, lambda a: a, wide, precision=precision), expected)
+
+
 def test_booleans_are_bytes_of_the_same_memory() -> None:
     x = X > 0
     taken = features(emulated_ops(), DlpackTensor(x), N_IN, np.float32, "fit")

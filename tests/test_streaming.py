@@ -95,15 +95,39 @@ def test_a_streamed_run_is_a_resident_run(
     assert_equal(run(streaming(trainer(backend), batches * batch), data, **options), expected)
 
 
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float16"])
+def test_every_precision_streams(device_ops: Ops, precision: str, dtype: str) -> None:
+    results = []
+    for window in (None, 32):
+        layers = [fcnn.Dense(8, activation="relu"), fcnn.Dropout(0.2), fcnn.Dense(N_CLASSES)]
+        model = fcnn.Sequential(
+            layers, n_in=N_IN, seed=1, backend=device_ops, input_scale=1 / 255, input_shift=-0.5, precision=precision
+        )
+        t = streaming(fcnn.Trainer(model, metrics=["accuracy"]), window, None if window is None else 1024)
+        data = samples(100, dtype)
+        results.append(
+            run(t, data, validation_data=samples(60, dtype, 1)) | t.evaluate(*data) | {"p": t.predict(data[0])}
+        )
+    assert_equal(*results)
+
+
+class Confidence(fcnn.metrics.Metric):
+    """The mean of the largest probability: no matter of ranks, so outputs go through their link."""
+
+    name = "confidence"
+    greater_is_better = True
+    task = "classification"
+
+    def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
+        return float(y_pred.max(axis=1).mean())
+
+
 @pytest.mark.parametrize("ranks_alone", [True, False])
 @pytest.mark.parametrize("window", [1024, 2048, 3072])
 def test_a_streamed_evaluation_is_a_resident_one(backend: Ops, window: int, ranks_alone: bool) -> None:
     X, y, w = samples(2600, "uint8")
-    metrics: list[Any] = (
-        ["accuracy"]
-        if ranks_alone
-        else ["accuracy", fcnn.metrics.LogLoss() if hasattr(fcnn.metrics, "LogLoss") else "accuracy"][:1]
-    )
+    metrics: list[Any] = ["accuracy"] if ranks_alone else ["accuracy", Confidence()]
     t = trainer(backend, metrics=metrics)
     expected = t.evaluate(X, y, w)
     assert streaming(t, None, window).evaluate(X, y, w) == expected
