@@ -42,6 +42,8 @@ def find_fault(model: Sequential, loss: Loss, views: BatchViews, losses: Array, 
     arrays = model.batch_arrays(views.X.shape[0], training=True)
     ops.advance(model.random_step, 1)
     A = views.X.T
+    if not finite(A):
+        return f"the network's input, {model.input_map}, is not finite, though X is"
     for layer, cache in zip(model.layers, arrays.caches, strict=True):
         A = layer.forward(A, cache, True)
         if not finite(A):

@@ -30,6 +30,10 @@ class InputMap:
         object.__setattr__(self, "scale", scale)
         object.__setattr__(self, "shift", check_real("Sequential(input_shift)", self.shift))
 
+    def __str__(self) -> str:
+        scaled = "X" if self.scale == 1.0 else f"{self.scale:g}·X"
+        return f"{scaled}{'' if self.shift == 0.0 else f' + {self.shift:g}'} in {np.dtype(self.dtype).name}"
+
     def options(self) -> str:
         """The arguments of `Sequential` that differ from its defaults, as text."""
         scale = "" if self.scale == 1.0 else f", input_scale={self.scale:g}"

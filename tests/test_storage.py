@@ -185,3 +185,18 @@ def test_a_scale_may_be_taken_from_an_integer_or_numpy_number() -> None:
     model = network("numpy", input_scale=np.float64(2), input_shift=1)
     assert json.dumps(model.config())
     assert (model.input_scale, model.input_shift) == (2.0, 1.0)
+
+
+def test_an_input_that_overflows_is_named(ops: Ops) -> None:
+    X = np.full((8, N_IN), 1e20, np.float32)
+    trainer = fcnn.Trainer(network(ops, input_scale=1e30, input_shift=1.0))
+    message = r"epoch 1, step 1: the network's input, 1e\+30·X \+ 1 in float32, is not finite, though X is"
+    with np.errstate(over="ignore"), pytest.raises(fcnn.DivergenceError, match=message):
+        trainer.fit(X, Y[:8], progress=False)
+
+
+def test_an_input_beyond_float16_is_named(device_ops: Ops) -> None:
+    X = np.full((8, N_IN), 1e6, np.float32)
+    trainer = fcnn.Trainer(network(device_ops, precision="float16"))
+    with pytest.raises(fcnn.DivergenceError, match="the network's input, X in float16, is not finite, though X is"):
+        trainer.fit(X, Y[:8], progress=False)
