@@ -16,11 +16,13 @@ from ._types import Arithmetic
 MOST_ALGORITHMS = 3
 """How many of the heuristics' proposals, best first, are worth timing."""
 
-_FULLY_ALIGNED = 256
+_FULLY_ALIGNED = 16
+"""Bytes: the longest access of a thread, and what Hopper's copies in bulk ask for. More would let the algorithm, and so the
+last bits of a result, depend on where in memory a batch happens to begin."""
 
 
 def alignment(address: int) -> int:
-    """The largest power of two, up to 256, that divides an address."""
+    """The largest power of two, up to 16, that divides an address."""
     return min(_FULLY_ALIGNED, address & -address) if address else _FULLY_ALIGNED
 
 
