@@ -25,7 +25,7 @@ __global__ void adam(long long n, long long n_low, long long n_segments, double 
                      const long long* __restrict__ failed_step /* any (1) */, const T* __restrict__ gradients /* any (n) */,
                      T* __restrict__ values /* any (n) */, Low* __restrict__ low /* any (n_low), may be null */,
                      T* __restrict__ m /* any (n) */, T* __restrict__ v /* any (n) */) {
-    if (is_idle(failed_step, skip)) return;
+    if (is_idle(failed_step, skip)) n = 0;  // no return: the numbers below are on their way meanwhile
     const double t = static_cast<double>(*step + 1);
     const T remaining1 = -expm1(static_cast<T>(t * log_beta1)), remaining2 = -expm1(static_cast<T>(t * log_beta2));
     const T c = sqrt(static_cast<T>(1 - beta2) / remaining2);

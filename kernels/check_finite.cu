@@ -63,8 +63,8 @@ __global__ void check_finite(long long n, long long part_size, long long n_parts
     }
 
     if (!is_last_block(arrived)) return;
-    double loss = thread_sum(losses != nullptr ? batch : 0, losses), square = thread_sum(n_parts, bare);
-    double whole = PENALIZED ? thread_sum(n_parts, penalized_parts) : 0;
+    double loss = thread_sum(losses != nullptr ? batch : 0, losses), square = thread_sum_of_parts(n_parts, bare);
+    double whole = PENALIZED ? thread_sum_of_parts(n_parts, penalized_parts) : 0;
     loss = block_sum(loss);
     square = block_sum(square);
     whole = PENALIZED ? block_sum(whole) : square;

@@ -176,11 +176,20 @@ __device__ __forceinline__ void visit_part(long long part, long long part_size, 
         visit(i, load_each<width>(X, i, end), Y != nullptr ? load_each<width>(Y, i, end) : Vector<T, width>{});
 }
 
-// Σ x, in double, over what this thread takes of a block that adds up all; block_sum then gives the whole. Past the first
-// cache, which does not hold what other blocks have just written.
-template <typename T> __device__ __forceinline__ double thread_sum(long long n, const T* x) {
+// Σ x, in double, over what this thread takes where one block adds up all; block_sum then gives the whole.
+template <typename T> __device__ __forceinline__ double thread_sum(long long n, const T* __restrict__ x) {
     double sum = 0;
-    #pragma unroll 4
-    for (long long i = threadIdx.x; i < n; i += blockDim.x) sum += static_cast<double>(__ldcg(x + i));
+    const T* none = nullptr;
+    visit_part<4>(0, n, n, x, none, [&](long long, const auto& some, const auto&) {
+        #pragma unroll
+        for (int k = 0; k < vector_width<T>; ++k) sum += static_cast<double>(some[k]);
+    });
+    return sum;
+}
+
+// The same over what other blocks have just written: past the first cache, which does not hold that.
+template <typename T> __device__ __forceinline__ double thread_sum_of_parts(long long n_parts, const T* partial) {
+    double sum = 0;
+    for (long long p = threadIdx.x; p < n_parts; p += blockDim.x) sum += static_cast<double>(__ldcg(partial + p));
     return sum;
 }

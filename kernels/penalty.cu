@@ -26,7 +26,7 @@ __global__ void penalty(long long n, long long part_size, long long n_parts, lon
         if (threadIdx.x == 0) partial[part] = sum;
     }
     if (!is_last_block(arrived)) return;
-    const double sum = block_sum(thread_sum(n_parts, partial));
+    const double sum = block_sum(thread_sum_of_parts(n_parts, partial));
     if (threadIdx.x == 0) *total = sum;
 }
 

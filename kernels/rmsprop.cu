@@ -19,7 +19,7 @@ __global__ void rmsprop(long long n, long long n_low, long long n_segments, doub
                         const T* __restrict__ gradients /* any (n) */, T* __restrict__ values /* any (n) */,
                         Low* __restrict__ low /* any (n_low), may be null */, T* __restrict__ v /* any (n) */,
                         T* __restrict__ velocity /* any (n), may be null */) {
-    if (is_idle(failed_step, skip)) return;
+    if (is_idle(failed_step, skip)) n = 0;  // no return: the numbers below are on their way meanwhile
     const T eta = static_cast<T>(*learning_rate);
     const T keep = static_cast<T>(rho), take = static_cast<T>(1 - rho);
     const bool has_momentum = velocity != nullptr;

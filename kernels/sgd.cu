@@ -19,7 +19,7 @@ __global__ void sgd(long long n, long long n_low, long long n_segments, T moment
                     const long long* __restrict__ failed_step /* any (1) */, const T* __restrict__ gradients /* any (n) */,
                     T* __restrict__ values /* any (n) */, Low* __restrict__ low /* any (n_low), may be null */,
                     T* __restrict__ velocity /* any (n), may be null */) {
-    if (is_idle(failed_step, skip)) return;
+    if (is_idle(failed_step, skip)) n = 0;  // no return: the numbers below are on their way meanwhile
     const T eta = static_cast<T>(*learning_rate);
     const bool has_momentum = velocity != nullptr;
     const Clipping<T> clipping(loss_scale, clip_scale, max_value);

@@ -195,3 +195,11 @@ def test_a_new_scaling_starts_at_its_first_scale(ops: Ops) -> None:
     found = {name: ops.to_numpy(getattr(scaling, name)).tolist() for name in ("scale", "good_steps", "skipped", "skip")}
     assert found == {"scale": [65536.0], "good_steps": [0], "skipped": [0], "skip": [-1]}
     assert scaling.growth_interval == 2000
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "size"), [("float32", "float32", 3), ("float64", "float16", 3), ("float32", "float16", 6)]
+)
+def test_a_copy_that_no_update_can_write_is_refused(dtype: str, low: str, size: int) -> None:
+    with pytest.raises(ValueError, match=f"copy in 16 bits .* got {size} elements of {low} for 5 of {dtype}"):
+        FlatParameters(np.zeros(5, dtype), np.zeros(5, dtype), (), np.zeros(size, low))

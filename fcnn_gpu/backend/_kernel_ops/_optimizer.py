@@ -14,11 +14,13 @@ from .._ops import LARGEST_LOSS_SCALE, SMALLEST_LOSS_SCALE, FlatParameters, Segm
 from ._device import WARP, DeviceOps, vector_threads
 
 _ONE_PART = 16_384
-_ONE_PARTS_BLOCK = 1024
 _PARAMETERS_PER_PART = 4096
 _PARTS = 1024
-"""Sums over up to 16384 parameters are one large block's; others run in parts of at least 4096, at most 1024 parts.
-That depends on the network alone: a sum has the same bits on every device."""
+"""Sums over up to 16384 parameters are one block's; others run in parts of at least 4096, at most 1024 parts. That
+depends on the network alone: a sum has the same bits on every device."""
+
+_SUM_BLOCK = 1024
+"""Threads of a block that sums a part: the one that adds the parts also adds the batch's losses, alone."""
 
 _COUNTERS = 4
 """Counters that the kernel finish_step takes."""
@@ -41,7 +43,7 @@ class OptimizerKernels(DeviceOps):
             (dtype,),
             [n, part, n_parts, *self._segments(flat), flat.values, partial, self._arrived(), total],
             blocks=n_parts,
-            block=_block(n_parts),
+            block=_SUM_BLOCK,
         )
 
     def penalized_gradient(self, flat: FlatParameters, out: Array, loss_scale: Array | None = None) -> None:
@@ -183,7 +185,7 @@ class OptimizerKernels(DeviceOps):
                 total,
             ],
             blocks=n_parts,
-            block=_block(n_parts),
+            block=_SUM_BLOCK,
         )
 
     def _update(
@@ -232,11 +234,6 @@ def _parts(flat: FlatParameters) -> tuple[int, int, int]:
         return n, _ONE_PART, 1
     part = max(_PARAMETERS_PER_PART, -(-n // (_PARTS * WARP)) * WARP)  # every part begins at a whole vector
     return n, part, -(-n // part)
-
-
-def _block(n_parts: int) -> int | None:
-    """Threads of each block of a sum in parts; None for the launcher's number."""
-    return _ONE_PARTS_BLOCK if n_parts == 1 else None
 
 
 def _log(beta: float) -> float:

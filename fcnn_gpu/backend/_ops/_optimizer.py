@@ -49,6 +49,14 @@ class FlatParameters:
     segments: tuple[Segment, ...]
     low: Array | None = None
 
+    def __post_init__(self) -> None:
+        low, dtype = self.low, self.values.dtype
+        if low is not None and (low.dtype.itemsize != 2 or dtype.name != "float32" or low.size > self.values.size):
+            raise ValueError(
+                "FlatParameters.low expects a copy in 16 bits of the first of the float32 values, got "
+                f"{low.size} elements of {low.dtype} for {self.values.size} of {dtype}."
+            )
+
     def blocks(self, decay_matters: bool = False) -> Iterator[tuple[slice, Segment]]:
         """(slice, segment) for stretches of a segment that are short enough to stay in cache.
 
