@@ -38,13 +38,13 @@ __global__ void check_finite(long long n, long long part_size, long long n_parts
                              long long* __restrict__ skip /* any (1), may be null */,
                              double* __restrict__ clip_scale /* any (1), may be null */,
                              double* __restrict__ total /* any (1), may be null */) {
-    constexpr int width = vector_width<T>, unrolled = PENALIZED ? 1 : 4;
+    constexpr int width = vector_width<T>, at_once = PENALIZED ? 1 : 4;
     const T inverse = inverse_scale<T>(loss_scale);
     const T* weights = PENALIZED ? values : nullptr;
     for (long long part = blockIdx.x; part < n_parts; part += gridDim.x) {
         SegmentFinder<T> finder(segments, n_segments);
         T bare_sum = 0, sum = 0;
-        visit_part<unrolled>(part, part_size, n, gradients, weights, [&](long long i, const auto& g, const auto& w) {
+        visit_part<at_once>(part, part_size, n, gradients, weights, [&](long long i, const auto& g, const auto& w) {
             #pragma unroll
             for (int k = 0; k < width; ++k) bare_sum += (g[k] * inverse) * (g[k] * inverse);
             if constexpr (PENALIZED) {

@@ -158,9 +158,10 @@ template <int N, typename T> __device__ __forceinline__ Vector<T, N> load_each(c
     return loaded;
 }
 
-// Calls visit(i, x, y) for the vectors of a part of 0 ... n − 1 that this thread takes: x holds X's elements from i on,
-// y those of Y, and 0 beyond the part's end. y is 0 where Y is null.
-template <int UNROLLED, typename T, typename Visit>
+// Calls visit(i, x, y) for the vectors of a part of 0 ... n − 1 that this thread takes, in rising order: x holds X's
+// elements from i on, y those of Y, and 0 beyond the part's end. y is 0 where Y is null. AT_ONCE vectors are loaded
+// before the first of them is visited.
+template <int AT_ONCE, typename T, typename Visit>
 __device__ __forceinline__ void visit_part(long long part, long long part_size, long long n, const T* __restrict__ X,
                                            const T* __restrict__ Y, Visit visit) {
     constexpr int width = vector_width<T>;
@@ -168,10 +169,22 @@ __device__ __forceinline__ void visit_part(long long part, long long part_size, 
     const long long stride = static_cast<long long>(blockDim.x) * width;
     long long i = begin + threadIdx.x * width;
     if (is_aligned<width>(X + begin) && (Y == nullptr || is_aligned<width>(Y + begin))) {
-        #pragma unroll UNROLLED
-        for (; i + width <= end; i += stride)
+        #pragma unroll 1
+        for (; i + (AT_ONCE - 1) * stride + width <= end; i += AT_ONCE * stride) {
+            Vector<T, width> x[AT_ONCE], y[AT_ONCE] = {};
+            #pragma unroll
+            for (int k = 0; k < AT_ONCE; ++k) {
+                x[k] = load_vector<width>(X + (i + k * stride));
+                if (Y != nullptr) y[k] = load_vector<width>(Y + (i + k * stride));
+            }
+            #pragma unroll
+            for (int k = 0; k < AT_ONCE; ++k) visit(i + k * stride, x[k], y[k]);
+        }
+        #pragma unroll 1
+        for (; AT_ONCE > 1 && i + width <= end; i += stride)
             visit(i, load_vector<width>(X + i), Y != nullptr ? load_vector<width>(Y + i) : Vector<T, width>{});
     }
+    #pragma unroll 1
     for (; i < end; i += stride)
         visit(i, load_each<width>(X, i, end), Y != nullptr ? load_each<width>(Y, i, end) : Vector<T, width>{});
 }
