@@ -6,6 +6,7 @@
 #include "common.cuh"
 #include "flat_parameters.cuh"
 
+// block: at most 512
 // instances: T in float; Low in float, __half, __nv_bfloat16
 // instances: T in double; Low in double
 template <typename T, typename Low>
