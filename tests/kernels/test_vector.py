@@ -12,7 +12,7 @@ import pytest
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend import _nvrtc
 from fcnn_gpu.backend._kernel_ops._device import vector_threads, vector_width
-from fcnn_gpu.backend._kernel_source import C_TYPES, Instance, _with_includes, kernel_folder, parse_kernels
+from fcnn_gpu.backend._kernel_source import C_TYPES, Instance, _with_includes, kernel_folder, parse_kernels, source
 from fcnn_gpu.backend._kernels import Argument
 from tests.cuda_on_cpu import HostDevice, KernelFault, missing_compiler
 
@@ -154,6 +154,39 @@ def test_the_compiler_makes_one_access_of_each_vector(
     assert set(access_bytes(compiled.ptx, "ld")[3:]) == {pair[0].itemsize}
     assert access_bytes(compiled.ptx, "st")[:3] == [store] * 3
     assert set(access_bytes(compiled.ptx, "st")[3:]) == {pair[1].itemsize}
+
+
+# A pass over arrays is compiled for two vectors, for one and for single elements: three vector accesses of each array.
+# A sum over samples holds four samples or one: five.
+KERNELS = [
+    # kernels/<stem>.cu, the instance, 16-byte loads, 16-byte stores
+    ("bias_activation", ("bias_activation", "float", "RELU"), 3 + 3, 6),
+    ("bias_activation", ("bias_activation", "__half", "GELU"), 3 + 6, 6),  # a bias of 32 bytes for each vector
+    ("activation_backward", ("activation_backward", "double", "TANH"), 6, 3),
+    ("activation_backward", ("activation_backward_bias", "float", "RELU"), 10, 5),
+    ("activation_backward", ("activation_backward_bias", "__nv_bfloat16", "RELU"), 10, 5),
+    ("row_sum", ("row_sum", "float"), 5, 0),
+    ("row_sum", ("row_sum", "__half"), 5, 0),
+    ("add", ("add", "__half"), 6, 3),
+    ("scale", ("scale", "double"), 3, 3),
+    ("gather", ("gather_rows", "float"), 3, 3),
+    ("gather", ("gather_rows_scaled", "unsigned char", "__nv_bfloat16"), 0, 3),  # eight bytes of X, sixteen of out
+    ("cast", ("cast", "unsigned char", "__half"), 0, 3),
+    ("store_rows", ("store_rows", "__half", "float"), 0, 3),
+    ("dropout", ("dropout_forward", "float"), 4, 4),
+    ("dropout", ("dropout_forward", "__half"), 2, 2),
+    ("dropout", ("dropout_backward", "__nv_bfloat16"), 3, 3),
+]
+
+
+@pytest.mark.skipif(_nvrtc.missing_nvrtc() is not None, reason=str(_nvrtc.missing_nvrtc()))
+@pytest.mark.parametrize(("stem", "names", "loads", "stores"), KERNELS)
+def test_kernels_move_16_bytes_at_once(stem: str, names: tuple[str, ...], loads: int, stores: int) -> None:
+    """What the CPU cannot show: it gives the right numbers whatever the width of an access."""
+    instance = Instance(names[0], names[1:])
+    ptx = _nvrtc.compile_instances(stem, source(stem), [instance], "sm_90").ptx
+    assert access_bytes(ptx, "ld").count(16) >= loads  # more where the compiler copies code into two branches
+    assert access_bytes(ptx, "st").count(16) == stores
 
 
 def access_bytes(ptx: str, kind: str) -> list[int]:
