@@ -17,8 +17,8 @@ MOST_ALGORITHMS = 3
 """How many of the heuristics' proposals, best first, are worth timing."""
 
 _FULLY_ALIGNED = 16
-"""Bytes: the longest access of a thread, and what Hopper's copies in bulk ask for. More would let the algorithm, and so the
-last bits of a result, depend on where in memory a batch happens to begin."""
+"""Bytes: the longest access of a thread, and what Hopper's copies in bulk ask for. More would let the algorithm, and so
+the last bits of a result, depend on where in memory a batch happens to begin."""
 
 
 def alignment(address: int) -> int:
