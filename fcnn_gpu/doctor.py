@@ -33,7 +33,8 @@ class Report:
         processor: what there is to compute with on the CPU; None where it could not be read.
         blas: the libraries behind NumPy's matrix products, as far as they are known.
 
-    A link that is fine and has a fix all the same could be faster.
+    A link that is fine and has a fix all the same could be faster, on the CPU, or lacks something that training can do
+    without, on the GPU.
     """
 
     cpu: list[Link]
@@ -55,6 +56,11 @@ class Report:
     def slow(self) -> list[Link]:
         """The links of the CPU that work but could be faster; their fixes say how."""
         return [link for link in self.cpu if link.ok and link.fix]
+
+    @property
+    def limited(self) -> list[Link]:
+        """The links of the GPU that lack something which training can do without; their fixes say how to get it."""
+        return [link for link in self.gpu if link.ok and link.fix]
 
     @property
     def verdict(self) -> str:
@@ -112,7 +118,7 @@ def print_report(report: Report) -> None:
     from rich.table import Table
 
     marks = {True: "[green]ok[/]", False: "[bold red]no[/]", None: "[dim]—[/]"}
-    slow = "[bold yellow]slow[/]"
+    slow, part = "[bold yellow]slow[/]", "[bold yellow]part[/]"
     console = Console()
     for title, links in (("CPU", report.cpu), ("GPU", report.gpu)):
         table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE, show_header=False)
@@ -121,7 +127,8 @@ def print_report(report: Report) -> None:
         table.add_column(overflow="fold")
         for link in links:
             fix = f"\n[bold]→ {escape(link.fix)}[/]" if link.fix else ""
-            table.add_row(slow if link in report.slow else marks[link.ok], link.name, escape(link.detail) + fix)
+            mark = slow if link in report.slow else part if link in report.limited else marks[link.ok]
+            table.add_row(mark, link.name, escape(link.detail) + fix)
         console.print(table)
     if report.hint:
         print(report.hint)

@@ -76,6 +76,18 @@ def test_a_machine_without_a_driver(probe: Callable[[list[Link]], None], capsys:
     )
 
 
+def test_a_gpu_that_lacks_something(probe: Callable[[list[Link]], None], capsys: pytest.CaptureFixture[str]) -> None:
+    probe([*FINE, Link("bfloat16", True, "the package ml_dtypes does not load.", "Run: pip install ml_dtypes")])
+    report = examine()
+    assert report.gpu_works
+    assert [link.name for link in report.limited] == ["bfloat16"]
+    assert run(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (i for i, text in enumerate(lines) if text.startswith("  part "))
+    assert "→ Run: pip install ml_dtypes" in lines[line + 1]
+    assert lines[-1] == "Training works on the CPU and on the GPU."
+
+
 def test_json(probe: Callable[[list[Link]], None], capsys: pytest.CaptureFixture[str]) -> None:
     probe(NO_DRIVER)
     assert run(["doctor", "--json", "--device", "1"]) == 0

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -23,15 +25,17 @@ from .cuda_on_cpu import missing_compiler
 
 NAMES = [
     "CuPy package",
+    "kernel cache folder",
     "CuPy import",
     "NVIDIA driver",
     "CUDA device",
     "device memory",
     "CUDA libraries",
     "CUDA headers",
-    "kernel cache folder",
     "kernel",
     "matrix product",
+    "CUDA graph",
+    "bfloat16",
 ]
 
 
@@ -73,9 +77,37 @@ class Device:
         return "90"
 
 
+class Stream:
+    """Queues nothing, but records what is launched between `begin_capture` and `end_capture`."""
+
+    recording: ClassVar[list[Callable[[], None]] | None] = None
+
+    def __init__(self, non_blocking: bool) -> None:
+        assert non_blocking  # the default stream cannot be captured
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        Stream.recording = None
+
+    def begin_capture(self) -> None:
+        Stream.recording = []
+
+    def end_capture(self) -> Any:
+        recorded, Stream.recording = Stream.recording or [], None
+        return SimpleNamespace(launch=lambda stream: [work() for work in recorded])
+
+    def synchronize(self) -> None:
+        pass
+
+
 def fake_kernel(grid: Any, block: Any, arguments: Any) -> None:
     n, out = arguments
-    out[:] = np.arange(n) ** 2 + 1
+    if Stream.recording is None:
+        out[:] = np.arange(n) ** 2 + 1
+    else:
+        Stream.recording.append(lambda: fake_kernel(grid, block, arguments))
 
 
 def fake_cupy() -> Any:
@@ -97,6 +129,7 @@ def fake_cupy() -> Any:
     cuda = SimpleNamespace(
         runtime=runtime,
         Device=Device,
+        Stream=Stream,
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         compiler=SimpleNamespace(CompileException=CompileException),
         device=SimpleNamespace(get_cublas_handle=lambda: 1234),
@@ -180,6 +213,9 @@ def test_all_is_well(cupy: Any) -> None:
     assert details["CUDA device"] == "0 of 1: NVIDIA H100, compute capability 9.0"
     assert details["device memory"] == "60.00 GiB of 80.00 GiB free"
     assert details["CUDA libraries"] == "NVRTC 12.9, cuBLAS 12.9.3"
+    assert details["CUDA graph"] == "recorded, replayed and gave the right numbers"
+    assert details["bfloat16"] == f"ml_dtypes {ml_dtypes.__version__}, compute capability 9.0"
+    assert not any(link.fix for link in links)
     assert failing_link(links) is None
 
 
@@ -192,7 +228,7 @@ def test_no_cupy(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         "CuPy is not installed.",
         "Run: pip install 'fcnn_gpu[cuda12]', or 'fcnn_gpu[cuda13]' for a driver of CUDA 13.",
     )
-    assert [link.ok for link in links[1:]] == [None] * 9
+    assert [link.ok for link in links[1:]] == [None] * (len(NAMES) - 1)
     assert links[1].detail == "not checked: it needs CuPy package first."
 
 
@@ -357,8 +393,102 @@ def test_cache_folder(cupy: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert link.name == "kernel cache folder"
     assert f"{occupied / 'cache'} cannot be written" in link.detail
     assert "CUPY_CACHE_DIR" in link.fix
+    assert "CUPY_CACHE_IN_MEMORY" not in link.fix  # CuPy makes the folder when it is imported, whatever that says
+    monkeypatch.setenv("CUPY_CACHE_IN_MEMORY", "1")
+    assert failed() == link
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path))
+    links = {link.name: link for link in probe_links(0)}
+    assert links["kernel cache folder"].ok
+    assert links["kernel cache folder"].detail.startswith("in memory (CUPY_CACHE_IN_MEMORY=1)")
+    monkeypatch.setenv("CUPY_CACHE_DIR", "")
+    link = failed()
+    assert link.detail == "CUPY_CACHE_DIR is set to nothing, with which CuPy fails."
+    assert link.fix == "Run: unset CUPY_CACHE_DIR"
+
+
+def test_a_cache_folder_on_a_full_disk(cupy: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Full:
+        def __enter__(self) -> Full:
+            return self
+
+        def __exit__(self, *exception: object) -> None:
+            pass
+
+        def write(self, text: bytes) -> None:
+            assert len(text) > 10_000
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: Full())
+    link = failed()
+    assert link.detail == f"{tmp_path / 'cache'} cannot be written (No space left on device)."
+    assert link.fix == "Run: export CUPY_CACHE_DIR=<a folder of yours> (or CUPY_CACHE_IN_MEMORY=1)."
     monkeypatch.setenv("CUPY_CACHE_IN_MEMORY", "1")
     assert failing_link(probe_links(0)) is None
+
+
+def test_a_cache_folder_that_cannot_be_made_stops_cupy_from_being_imported(tmp_path: Path) -> None:
+    """Why the probe looks at the folder first: CuPy itself, where it is installed."""
+    pytest.importorskip("cupy")
+    occupied = tmp_path / "a-file"
+    occupied.write_text("")
+    code = "from fcnn_gpu.backend._probe import probe_links; print([x.name for x in probe_links() if x.ok is False])"
+    environment = os.environ | {"CUPY_CACHE_DIR": str(occupied / "cache")}
+    root = Path(__file__).parents[1]
+    found = {}
+    for name, line in (("probe", code), ("cupy", "import cupy")):
+        command = [sys.executable, "-c", line]
+        found[name] = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, env=environment)
+    assert found["probe"].stdout.strip() == "['kernel cache folder']"
+    assert "NotADirectoryError" in found["cupy"].stderr
+
+
+@pytest.mark.parametrize("code", ["CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "cudaErrorNoKernelImageForDevice"])
+def test_a_kernel_that_the_driver_cannot_load(cupy: Any, code: str) -> None:
+    cupy.RawKernel = raiser(CUDARuntimeError(f"{code}: the provided PTX was compiled with an unsupported toolchain."))
+    link = failed()
+    assert link.name == "kernel"
+    assert link.detail.startswith(f"the driver cannot load what this NVRTC compiles ({code}")
+    assert "Update the driver" in link.fix
+
+
+def test_an_odd_error_of_a_kernel(cupy: Any) -> None:
+    cupy.RawKernel = raiser(CUDARuntimeError("cudaErrorUnknown"))
+    assert failed().detail == "CUDARuntimeError: cudaErrorUnknown."
+
+
+def limited(name: str) -> Link:
+    """A link that lacks something, with all else in order."""
+    links = probe_links(0)
+    assert failing_link(links) is None
+    (found,) = (link for link in links if link.fix)
+    assert (found.name, found.ok) == (name, True)
+    return found
+
+
+def test_graphs_that_cannot_be_recorded(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stream, "begin_capture", raiser(CUDARuntimeError("cudaErrorNotSupported")))
+    link = limited("CUDA graph")
+    assert link.detail == "recording a small graph fails (cudaErrorNotSupported)."
+    assert "fit(..., capture=False)" in link.fix
+    assert resolve_backend("cupy").name == "cupy:0"
+
+
+def test_graphs_that_do_nothing(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stream, "end_capture", lambda self: SimpleNamespace(launch=lambda stream: None))
+    assert limited("CUDA graph").detail == "a small graph gave wrong numbers on device 0."
+
+
+def test_no_bfloat16(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = cupy.cuda.runtime.getDeviceProperties(0)
+    cupy.cuda.runtime.getDeviceProperties = lambda number: {**properties, "major": 7, "minor": 5}
+    link = limited("bfloat16")
+    assert link.detail == "compute capability 7.5 has no tensor cores for it."
+    assert "precision='float16'" in link.fix
+    cupy.cuda.runtime.getDeviceProperties = lambda number: properties
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    link = limited("bfloat16")
+    assert link.detail.startswith("the package ml_dtypes, which has the dtype, does not load (")
+    assert link.fix == "For precision='bfloat16' run: pip install ml_dtypes"
 
 
 def test_the_unforeseen_becomes_a_line_too(cupy: Any) -> None:
@@ -399,7 +529,8 @@ def test_runtime_over_cupy(cupy: Any) -> None:
         assert device.number == 0
     runtime.synchronize()
     assert runtime.activate().synchronized == 1
-    assert not runtime.is_device_array(np.ones(3))
+    assert runtime.is_device_array(np.ones(3))  # the fake has NumPy arrays for its own
+    assert not runtime.is_device_array([1.0])
     assert runtime.is_device_array(SimpleNamespace(__cuda_array_interface__={}))
     x = np.ones((2, 3), order="F")
     assert runtime.to_device(x) is x
@@ -434,7 +565,7 @@ def test_this_machine_says_something_sensible() -> None:
     assert [link.name for link in links] == NAMES
     for link in links:
         assert link.detail
-        assert (link.ok is False) == bool(link.fix)
+        assert link.fix or link.ok is not False
 
 
 WITHOUT_CUPY = """

@@ -112,6 +112,11 @@ class CudaDevice:
                     f"NVRTC cannot compile {instance.expression} of kernels/{kernel.stem}.cu. If headers are missing, "
                     f"run `fcnn-gpu doctor`. The compiler says:\n{error}"
                 ) from error
+            except OSError as error:
+                raise KernelCompileError(
+                    f"{instance.expression} of kernels/{kernel.stem}.cu was compiled, but CuPy cannot keep it in its "
+                    f"kernel cache ({error}). Free disk space there, or run: export CUPY_CACHE_DIR=<another folder>"
+                ) from error
         return self._functions[key]
 
     def _check_architecture(self, kernel: Kernel, instance: Instance) -> None:

@@ -23,6 +23,10 @@ from ._cublas import LibraryError, load_cublas
 
 _WHEELS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy-rocm-4-3", "cupy-rocm-5-0", "cupy-rocm-7-0")
 _TRIAL_BYTES = 2**20
+_TRIAL_CACHE_BYTES = 2**18
+"""More than a compiled kernel: a full disk fails here."""
+_BFLOAT16_CAPABILITY = (8, 0)
+"""Of the first devices that compute in bfloat16."""
 _TRIAL_KERNEL = r"""
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -33,9 +37,19 @@ extern "C" __global__ void fcnn_gpu_probe(int n, int* out) {
 """
 
 
+_NOT_LOADED = ("UNSUPPORTED_PTX_VERSION", "UnsupportedPtxVersion", "NO_BINARY_FOR_GPU", "NoKernelImageForDevice")
+"""How CUDA says that a driver cannot load a kernel."""
+
+
+_WITHOUT_GRAPHS = "Update the driver (https://www.nvidia.com/drivers), or train with trainer.fit(..., capture=False)."
+
+
 @dataclass(frozen=True)
 class Link:
-    """One link of the chain. `ok` is None where an earlier failure made checking it impossible."""
+    """One link of the chain. `ok` is None where an earlier failure made checking it impossible.
+
+    One that is in order and has a fix all the same stands for something that training can do without.
+    """
 
     name: str
     ok: bool | None
@@ -53,6 +67,10 @@ class _Fault(Exception):
     def __init__(self, detail: str, fix: str) -> None:
         super().__init__(detail)
         self.fix = fix
+
+
+class _Limit(_Fault):
+    """Something that is missing and that training on the device can do without."""
 
 
 def probe_links(device: int = 0) -> list[Link]:
@@ -82,7 +100,7 @@ def _checked(name: str, check: Callable[[], str]) -> Link:
     try:
         return Link(name, True, check())
     except _Fault as fault:
-        return Link(name, False, _one_line(fault), fault.fix)
+        return Link(name, isinstance(fault, _Limit), _one_line(fault), fault.fix)
     except Exception as error:  # a link that nobody foresaw still becomes a line of the report
         fix = "Run `fcnn-gpu doctor`, and search for this message in CuPy's installation guide."
         return Link(name, False, f"{type(error).__name__}: {_one_line(error)}.", fix)
@@ -108,15 +126,17 @@ class _Probe:
         cache, kernel = "kernel cache folder", "kernel"
         return [
             (package, (), self.package),
-            (imported, (package,), self.importing),
+            (cache, (package,), self.cache_folder),  # CuPy makes the folder when it is imported, or fails
+            (imported, (package, cache), self.importing),
             (driver, (imported,), self.driver),
             (devices, (driver,), self.device_index),
             (memory, (devices,), self.memory),
             (libraries, (imported,), self.libraries),
             (headers, (imported,), self.headers),
-            (cache, (imported,), self.cache_folder),
-            (kernel, (memory, libraries, headers, cache), self.kernel),
+            (kernel, (memory, libraries, headers), self.kernel),
             ("matrix product", (kernel,), self.product),
+            ("CUDA graph", (kernel,), self.graph),
+            ("bfloat16", (devices,), self.bfloat16),
         ]
 
     @property
@@ -251,24 +271,30 @@ class _Probe:
         )
 
     def cache_folder(self) -> str:
-        if os.environ.get("CUPY_CACHE_IN_MEMORY") == "1":
-            return "in memory (CUPY_CACHE_IN_MEMORY=1): kernels are compiled anew in each process"
-        folder = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
+        setting = os.environ.get("CUPY_CACHE_DIR")
+        if setting == "":
+            raise _Fault("CUPY_CACHE_DIR is set to nothing, with which CuPy fails.", "Run: unset CUPY_CACHE_DIR")
+        folder = Path(setting or Path.home() / ".cupy" / "kernel_cache")
+        in_memory = os.environ.get("CUPY_CACHE_IN_MEMORY") == "1"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
+            if not in_memory:
+                with tempfile.TemporaryFile(dir=folder) as file:
+                    file.write(bytes(_TRIAL_CACHE_BYTES))
         except OSError as error:
+            alone = "" if in_memory or not folder.is_dir() else " (or CUPY_CACHE_IN_MEMORY=1)"
             raise _Fault(
                 f"{folder} cannot be written ({error.strerror or error}).",
-                "Run: export CUPY_CACHE_DIR=<a folder of yours> (or CUPY_CACHE_IN_MEMORY=1).",
+                f"Run: export CUPY_CACHE_DIR=<a folder of yours>{alone}.",
             ) from error
+        if in_memory:
+            return "in memory (CUPY_CACHE_IN_MEMORY=1): kernels are compiled anew in each process"
         return str(folder)
 
     def kernel(self) -> str:
         with self.cupy.cuda.Device(self.device):
             try:
-                function = self.cupy.RawKernel(_TRIAL_KERNEL, "fcnn_gpu_probe", options=("-std=c++17",))
+                function = self._trial_kernel()
                 out = self.cupy.zeros(70, "int32")
                 function((3,), (32,), (np.int32(70), out))
                 answer = self.cupy.asnumpy(out)
@@ -278,12 +304,66 @@ class _Probe:
                 raise _Fault(
                     f"{what} ({_one_line(error)}).", f"Run: {self.extra}, which brings the headers ([ctk])."
                 ) from error
+            except Exception as error:
+                if not any(code in str(error) for code in _NOT_LOADED):
+                    raise
+                raise _Fault(
+                    f"the driver cannot load what this NVRTC compiles ({_one_line(error)}).",
+                    "Update the driver (https://www.nvidia.com/drivers), or install CUDA libraries no newer than it.",
+                ) from error
         if not np.array_equal(answer, np.arange(70) ** 2 + 1):
             raise _Fault(
                 f"a small kernel ran and gave wrong numbers on device {self.device}.",
                 "Check the hardware and driver with: nvidia-smi -q -d ECC",
             )
         return "compiled, ran and gave the right numbers"
+
+    def _trial_kernel(self) -> Any:
+        return self.cupy.RawKernel(_TRIAL_KERNEL, "fcnn_gpu_probe", options=("-std=c++17",))
+
+    def graph(self) -> str:
+        """Record a launch and replay it."""
+        cuda = self.cupy.cuda
+        with cuda.Device(self.device):
+            function, out = self._trial_kernel(), self.cupy.zeros(70, "int32")
+            function((3,), (32,), (np.int32(70), out))  # compiled and loaded before recording, which allows neither
+            out.fill(0)
+            cuda.Device(self.device).synchronize()  # that was on another stream
+            try:
+                stream = cuda.Stream(non_blocking=True)
+                with stream:
+                    stream.begin_capture()
+                    function((3,), (32,), (np.int32(70), out))
+                    graph = stream.end_capture()
+                    graph.launch(stream)
+                    stream.synchronize()
+                answer = self.cupy.asnumpy(out)
+            except Exception as error:
+                raise _Limit(
+                    f"recording a small graph fails ({_one_line(error)}).",
+                    _WITHOUT_GRAPHS,
+                ) from error
+        if not np.array_equal(answer, np.arange(70) ** 2 + 1):
+            raise _Limit(
+                f"a small graph gave wrong numbers on device {self.device}.",
+                _WITHOUT_GRAPHS,
+            )
+        return "recorded, replayed and gave the right numbers"
+
+    def bfloat16(self) -> str:
+        properties = self.cupy.cuda.runtime.getDeviceProperties(self.device)
+        capability = properties["major"], properties["minor"]
+        name = f"compute capability {capability[0]}.{capability[1]}"
+        if capability < _BFLOAT16_CAPABILITY:
+            raise _Limit(f"{name} has no tensor cores for it.", "Use precision='float16' instead of 'bfloat16'.")
+        try:
+            version = importlib.import_module("ml_dtypes").__version__
+        except ImportError as error:
+            raise _Limit(
+                f"the package ml_dtypes, which has the dtype, does not load ({_one_line(error)}).",
+                "For precision='bfloat16' run: pip install ml_dtypes",
+            ) from error
+        return f"ml_dtypes {version}, {name}"
 
     def product(self) -> str:
         with self.cupy.cuda.Device(self.device):

@@ -494,7 +494,7 @@ class CompileException(Exception):
     pass
 
 
-def fake_cupy(broken: bool = False) -> tuple[Any, list[Any]]:
+def fake_cupy(broken: Exception | None = None) -> tuple[Any, list[Any]]:
     log: list[Any] = []
 
     class RawModule:
@@ -502,8 +502,8 @@ def fake_cupy(broken: bool = False) -> tuple[Any, list[Any]]:
             log.append(("compile", options))
 
         def get_function(self, name: str) -> Any:
-            if broken:
-                raise CompileException("cuda_fp16.h: no such file")
+            if broken is not None:
+                raise broken
 
             class Function:
                 max_dynamic_shared_size_bytes = 0
@@ -565,8 +565,16 @@ def test_host_arrays_are_refused_on_a_gpu() -> None:
         )
 
 
+def test_a_kernel_that_cannot_be_kept_says_where_it_was_to_go() -> None:
+    full = OSError(28, "No space left on device", "/home/somebody/.cupy/kernel_cache/tmp")
+    module, _ = fake_cupy(broken=full)
+    with pytest.raises(KernelCompileError, match=r"No space left .*kernel_cache.*export CUPY_CACHE_DIR") as caught:
+        Launcher(CudaDevice(module)).prepare("dropout", "dropout_backward", (np.float32,))
+    assert caught.value.__cause__ is full
+
+
 def test_a_compiler_error_points_to_the_doctor() -> None:
-    module, _ = fake_cupy(broken=True)
+    module, _ = fake_cupy(broken=CompileException("cuda_fp16.h: no such file"))
     with pytest.raises(
         KernelCompileError, match=r"(?s)dropout_backward<float> of kernels/dropout\.cu.*doctor.*cuda_fp16"
     ):
