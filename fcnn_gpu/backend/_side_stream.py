@@ -27,9 +27,16 @@ class CudaSideStream(SideStream):
 
     def host_buffer(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
         n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
-        with self._device:
-            # Not from CuPy's pool, which would keep page-locked memory for good once the run is over.
-            memory = self._cuda.PinnedMemory(n_bytes, self._cuda.runtime.hostAllocPortable)
+        runtime = self._cuda.runtime
+        try:
+            with self._device:
+                # Not from CuPy's pool, which would keep page-locked memory for good once the run is over.
+                memory = self._cuda.PinnedMemory(n_bytes, runtime.hostAllocPortable)
+        except runtime.CUDARuntimeError as error:
+            raise MemoryError(
+                f"{n_bytes:,} bytes of page-locked host memory, which data streams through, cannot be had: {error}. "
+                "Free memory of the host, or pass a smaller memory_limit, which makes the chunks smaller."
+            ) from error
         return np.frombuffer(self._cuda.PinnedMemoryPointer(memory, 0), np.uint8, n_bytes).view(dtype).reshape(shape)
 
     def copy(self, source: HostArray, out: Array) -> None:

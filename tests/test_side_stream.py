@@ -1,0 +1,207 @@
+"""The CUDA side stream and the runtime make CuPy's calls as they are meant: checked on a stand-in for CuPy."""
+
+from __future__ import annotations
+
+import contextlib
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from fcnn_gpu.backend._cupy import CupyRuntime
+from fcnn_gpu.backend._side_stream import CudaSideStream
+
+
+class CudaError(RuntimeError):
+    """Stands for CUDARuntimeError."""
+
+
+class FakeCuda:
+    """What `CudaSideStream` uses of `cupy.cuda`; `calls` has each call that reaches the device, and whether on it."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.on_device = 0
+        self.free = 2**30
+        outer = self
+
+        class Stream:
+            def __init__(self, non_blocking: bool = False) -> None:
+                outer.called("stream", non_blocking)
+                self.ptr = 17
+
+            def wait_event(self, event: Any) -> None:
+                outer.called("wait", self, event)
+
+        class Event:
+            def __init__(self, block: bool = False, disable_timing: bool = False) -> None:
+                assert block, "who waits must not keep a core busy"
+                assert disable_timing
+
+            def record(self, stream: Any) -> None:
+                outer.called("record", self, stream)
+
+            def synchronize(self) -> None:
+                outer.calls.append(("synchronize", self))
+
+        class PinnedMemory:
+            def __init__(self, size: int, flags: int = 0) -> None:
+                outer.called("pinned", size, flags)
+                if size > outer.free:
+                    raise CudaError("cudaErrorMemoryAllocation: out of memory")
+                self.memory = bytearray(size)
+
+        self.Stream, self.Event, self.PinnedMemory = Stream, Event, PinnedMemory
+        self.PinnedMemoryPointer = lambda memory, offset: memoryview(memory.memory)[offset:]
+        self.current = Stream()
+        self.get_current_stream = lambda: self.current
+        self.runtime = SimpleNamespace(
+            hostAllocPortable=1,
+            memcpyHostToDevice=2,
+            memcpyAsync=lambda *arguments: self.called("copy", *arguments),
+            CUDARuntimeError=CudaError,
+        )
+        self.calls.clear()
+
+    def called(self, *call: Any) -> None:
+        assert self.on_device or call == ("stream", False), f"{call[0]} on whatever device is current"
+        self.calls.append(call)
+
+
+class Device:
+    def __init__(self, cuda: FakeCuda) -> None:
+        self._cuda = cuda
+
+    def __enter__(self) -> None:
+        self._cuda.on_device += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._cuda.on_device -= 1
+
+
+@pytest.fixture
+def cuda() -> FakeCuda:
+    return FakeCuda()
+
+
+@pytest.fixture
+def side(cuda: FakeCuda) -> CudaSideStream:
+    stream = CudaSideStream(SimpleNamespace(cuda=cuda), Device(cuda))
+    assert cuda.calls == [("stream", True)], "a stream that does not wait for the default one"
+    cuda.calls.clear()
+    return stream
+
+
+def on_device(array: Any, address: int) -> Any:
+    return SimpleNamespace(nbytes=array.nbytes, flags=array.flags, data=SimpleNamespace(ptr=address))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "int64"])
+def test_a_host_buffer_is_page_locked_memory(cuda: FakeCuda, side: CudaSideStream, dtype: str) -> None:
+    buffer = side.host_buffer((5, 3), dtype)
+    assert buffer.shape == (5, 3)
+    assert buffer.dtype == dtype
+    assert buffer.flags.c_contiguous
+    buffer[...] = 7
+    assert cuda.calls == [("pinned", 15 * np.dtype(dtype).itemsize, 1)]
+
+
+def test_too_little_page_locked_memory_is_named(cuda: FakeCuda, side: CudaSideStream) -> None:
+    cuda.free = 100
+    with pytest.raises(MemoryError, match=r"404 bytes of page-locked host memory.*out of memory.*smaller memory_limit"):
+        side.host_buffer((101,), np.float32)
+
+
+def test_a_copy_names_destination_source_size_direction_and_stream(cuda: FakeCuda, side: CudaSideStream) -> None:
+    source = np.ones((4, 2), np.float32)
+    side.copy(source, on_device(source, 4096))
+    assert cuda.calls == [("copy", 4096, source.ctypes.data, 32, 2, 17)]
+
+
+def test_a_copy_of_another_size_or_order_is_refused(cuda: FakeCuda, side: CudaSideStream) -> None:
+    source = np.ones((4, 2), np.float32)
+    for other in (np.ones((4, 3), np.float32), np.ones((4, 2), np.float64), np.asfortranarray(source)):
+        with pytest.raises(ValueError, match="two C-ordered arrays of one size"):
+            side.copy(source, on_device(other, 4096))
+        with pytest.raises(ValueError, match="two C-ordered arrays of one size"):
+            side.copy(other, on_device(source, 4096))
+    assert cuda.calls == []
+
+
+def test_marks_are_recorded_in_one_stream_and_waited_for_in_the_other(cuda: FakeCuda, side: CudaSideStream) -> None:
+    copied, computed = side.record(), side.record_compute()
+    own = cuda.calls[0][2]
+    assert own is not cuda.current
+    assert cuda.calls == [("record", copied, own), ("record", computed, cuda.current)]
+    cuda.calls.clear()
+    side.wait(computed)
+    side.compute_waits(copied)
+    side.synchronize(copied)
+    assert cuda.calls == [("wait", own, computed), ("wait", cuda.current, copied), ("synchronize", copied)]
+
+
+class FakeArray:
+    """Stands for `cupy.ndarray`."""
+
+    def __init__(self, device: int = 0) -> None:
+        self.device = SimpleNamespace(id=device)
+
+
+class WithDlpack:
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 1
+
+
+class WithInterface:
+    __cuda_array_interface__: ClassVar[dict[str, Any]] = {"version": 3}
+
+
+class Pool:
+    limit, used, kept = 0, 300, 50
+
+    def get_limit(self) -> int:
+        return self.limit
+
+    def used_bytes(self) -> int:
+        return self.used
+
+    def free_bytes(self) -> int:
+        return self.kept
+
+
+@pytest.fixture
+def runtime() -> CupyRuntime:
+    cuda = SimpleNamespace(
+        Device=lambda number: contextlib.nullcontext(),
+        runtime=SimpleNamespace(getDevice=lambda: 0, memGetInfo=lambda: (1000, 4000)),
+    )
+    pool = Pool()
+    library = SimpleNamespace(
+        ndarray=FakeArray,
+        cuda=cuda,
+        from_dlpack=lambda x: FakeArray(1),
+        asarray=lambda x: FakeArray(2),
+        get_default_memory_pool=lambda: pool,
+    )
+    return CupyRuntime(library, 0)
+
+
+def test_an_array_is_adopted_by_the_protocol_that_it_has(runtime: CupyRuntime) -> None:
+    own = FakeArray()
+    assert runtime.adopt(own) == (own, 0)
+    assert runtime.to_device(own) is not own, "as cupy.asarray gives it"
+    assert runtime.adopt(WithDlpack())[1] == 1
+    assert runtime.to_device(WithDlpack()).device.id == 1
+    assert runtime.adopt(WithInterface())[1] == 2
+    assert all(runtime.is_device_array(x) for x in (own, WithDlpack(), WithInterface()))
+    assert not any(runtime.is_device_array(x) for x in (np.ones(2), np.float32(1.0), 1.0, [1.0]))
+
+
+def test_free_memory_counts_what_the_pool_keeps_and_its_limit(runtime: CupyRuntime) -> None:
+    assert runtime.free_memory() == 1050
+    pool = runtime.xp.get_default_memory_pool()
+    pool.limit = 800
+    assert runtime.free_memory() == 500
+    pool.used = 900
+    assert runtime.free_memory() == 0
