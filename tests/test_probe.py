@@ -537,6 +537,20 @@ def test_runtime_over_cupy(cupy: Any) -> None:
     assert runtime.to_host(x).flags.f_contiguous
 
 
+def test_a_copy_on_the_device_is_one_asynchronous_copy_of_memory(cupy: Any) -> None:
+    """A capture may hold it; an assignment of CuPy would compile and launch a kernel. Of nothing, nothing is copied."""
+    log: list[tuple[Any, int]] = []
+
+    def array(nbytes: int, memory: Any = None) -> Any:
+        return SimpleNamespace(size=nbytes // 4, nbytes=nbytes, data=memory)
+
+    target = SimpleNamespace(copy_from_device_async=lambda source, nbytes: log.append((source, nbytes)))
+    runtime = CupyRuntime(cupy, 0)
+    runtime.copy(array(24, "source"), array(24, target))
+    runtime.copy(array(0), array(0))
+    assert log == [("source", 24)]
+
+
 def test_the_stopwatch_reads_two_events_of_the_current_stream(cupy: Any) -> None:
     log: list[str] = []
 
