@@ -66,13 +66,12 @@ class TrainingStep:
         views = data.views(batch)
         A0 = views.X.T
         losses, total, outputs = self.losses[:batch], self.total, self.outputs
+        table = (rates, self._next_rate, control.learning_rate) if scheduled else None
         scaling = {} if control.loss_scale is None else {"loss_scale": control.loss_scale}
 
         def step() -> None:
-            if scheduled:
-                ops.take_next(rates, self._next_rate, control.learning_rate)
-            data.gather(views, part)
-            Z = model.forward_pass(A0, arrays, training=True)
+            data.begin_step(views, part, model.random_step, table)
+            Z = model.forward_pass(A0, arrays, training=True, counted=True)
             loss.compute(ops, Z, views.targets, views.sample_weight, losses, arrays.output_gradient, **scaling)
             if outputs is not None:
                 ops.store_rows(Z.T, data.cursor, outputs)

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from ._inputs import Features
-from ._types import HostArray
+from ._types import Array, HostArray
 from .backend._ops import Ops
-from .data import BatchBuffers, BatchViews, InputMap, Samples, Stretch
+from .data import BatchBuffers, BatchViews, InputMap, Rates, Samples, Stretch
 
 _N_BUFFERS = 2
 _READERS = 4
@@ -223,6 +223,13 @@ class StreamedData:
         gather(chunk.targets, self._rows, self.cursor, views.targets)
         if chunk.sample_weight is not None:
             gather(chunk.sample_weight, self._rows, self.cursor, views.sample_weight)
+
+    def begin_step(self, views: BatchViews, part: int, counter: Array, rates: Rates | None) -> None:
+        """`gather` the batch at `cursor`, add 1 to the counter, and give the step the next of the learning rates."""
+        chunk = self._stream.on_device(part)
+        sources = chunk.X, chunk.targets, chunk.sample_weight
+        scale, shift = self.inputs.scale, self.inputs.shift
+        self.ops.gather_batch(sources, self._rows, self.cursor, views.arrays(), counter, scale, shift, rates)
 
     def gather_at(self, first: int, views: BatchViews) -> None:
         """Copy the batch that begins at position `first` of the visit into `views`, from the host."""

@@ -63,6 +63,14 @@ class BatchViews:
     targets: Array
     sample_weight: Array | None
 
+    def arrays(self) -> tuple[Array, Array, Array | None]:
+        """All three."""
+        return self.X, self.targets, self.sample_weight
+
+
+Rates = tuple[Array, Array, Array]
+"""A table of learning rates, the position of the next one, and where it goes."""
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -168,6 +176,12 @@ class DeviceData:
         gather(self.targets, self.order, self.cursor, views.targets)
         if self.sample_weight is not None:
             gather(self.sample_weight, self.order, self.cursor, views.sample_weight)
+
+    def begin_step(self, views: BatchViews, part: int, counter: Array, rates: Rates | None) -> None:
+        """`gather` the batch at `cursor`, add 1 to the counter, and give the step the next of the learning rates."""
+        sources = self.X, self.targets, self.sample_weight
+        scale, shift = self.inputs.scale, self.inputs.shift
+        self.ops.gather_batch(sources, self.order, self.cursor, views.arrays(), counter, scale, shift, rates)
 
     def gather_at(self, first: int, views: BatchViews) -> None:
         """Copy the batch that begins at position `first` of the epoch into `views`; the cursor is then there."""

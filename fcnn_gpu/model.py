@@ -279,12 +279,16 @@ class Sequential:
         """What the last `forward` left for `backward` is about to be overwritten."""
         self._trained_arrays = None
 
-    def forward_pass(self, A0: Array, arrays: BatchArrays, training: bool) -> Array:
-        """A_L (n_outputs, batch) for A0 (n_in, batch), on checked arrays of the device: what `Trainer` calls."""
+    def forward_pass(self, A0: Array, arrays: BatchArrays, training: bool, counted: bool = False) -> Array:
+        """A_L (n_outputs, batch) for A0 (n_in, batch), on checked arrays of the device: what `Trainer` calls.
+
+        `counted`: the caller has added this training pass to `random_step` already.
+        """
         if not training:
             return self._inference_pass(A0, arrays)
         self.forget_forward()
-        self.ops.advance(self.random_step, 1)
+        if not counted:
+            self.ops.advance(self.random_step, 1)
         A = A0
         for layer, cache in zip(self.layers, arrays.caches, strict=True):
             A = layer.forward(A, cache, training)

@@ -662,6 +662,31 @@ def _rows(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) ->
     return {**outputs, "labels": labels, "stored": stored, "kept": kept}
 
 
+@case("gather_batch")
+def _gather_batch(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    n_samples = batch + 4
+    order, cursor = ops.asarray(rng.permutation(n_samples)), ops.asarray(np.array([2]))
+    counter, position = ops.asarray(np.array([7])), ops.zeros(1, np.int64)
+    table, rate = ops.asarray(rng.normal(size=3)), ops.zeros(1, np.float64)
+    labels, values = ops.asarray(rng.integers(0, 9, n_samples)), ops.asarray(rng.normal(size=(n_samples, 3)), dtype)
+    weights = ops.asarray(rng.random(n_samples), dtype)
+    outputs: Outputs = {}
+    for source, targets, weight, scale, shift, rates in (
+        (np.uint8, labels, None, 1 / 255, -0.5, (table, position, rate)),
+        (dtype, values, weights, 1.0, 0.0, None),
+        (np.float16, labels, weights, 2.0, 0.0, (table, position, rate)),
+    ):
+        X = ops.asarray(rng.integers(0, 256, size=(n_samples, n)), source)
+        out, out_targets = ops.empty((batch, n), dtype), ops.empty((batch, *targets.shape[1:]), targets.dtype)
+        out_weight = None if weight is None else ops.empty(batch, dtype)
+        outs = out, out_targets, out_weight
+        ops.gather_batch((X, targets, weight), order, cursor, outs, counter, scale, shift, rates)
+        name = f"{np.dtype(source)}-"
+        outputs |= {f"{name}X": out, f"{name}targets": out_targets}
+        outputs |= {} if out_weight is None else {f"{name}weights": out_weight}
+    return {**outputs, "counter": counter, "position": position, "rate": rate}
+
+
 @case("count_nonfinite")
 def _nonfinite(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
     X = rng.normal(size=(batch, n)).astype(dtype)

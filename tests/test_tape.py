@@ -21,7 +21,7 @@ from .op_cases import CASES, Case, scaling_arrays
 SHAPES = [(1, 1), (3, 2), (10, 33), (33, 129), (40, 7), (300, 70)]
 
 RETURN = {"empty", "zeros", "matrix", "asarray", "to_numpy", "copy", "fill", "describe", "synchronize", "capture"}
-RETURN |= {"stopwatch", "scratch", "ones"}
+RETURN |= {"stopwatch", "scratch", "ones", "dense_stack"}
 """Primitives that make or move arrays outside of a step, or hand out memory."""
 
 

@@ -36,6 +36,7 @@ READ_AND_WRITTEN = {
 
 WITHOUT_AN_OPERATION = {
     "count_nonfinite": "a data set is checked once",
+    "gather_batch": "the gather that is measured, and a few labels",
     "fused_mlp": "bound by arithmetic: bench_fused_mlp.py",
     "matmul": "bound by arithmetic: the products of cuBLAS are measured",
     "take_next": "one number",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ..._types import Array
 from ._device import DeviceOps, thread_count, vector_threads, vector_width
 
@@ -27,6 +29,52 @@ class BatchKernels(DeviceOps):
             template = (X.dtype, out.dtype)
             self._launcher.launch("gather", "gather_rows_scaled", template, arguments, threads=threads)
 
+    def gather_batch(
+        self,
+        sources: tuple[Array, Array, Array | None],
+        order: Array,
+        cursor: Array,
+        outs: tuple[Array, Array, Array | None],
+        counter: Array,
+        scale: float = 1.0,
+        shift: float = 0.0,
+        rates: tuple[Array, Array, Array] | None = None,
+    ) -> None:
+        X, targets, weights = sources
+        out, out_targets, out_weights = outs
+        n_samples, n_features = X.shape
+        batch = out.shape[0]
+        table, position, rate = (None, None, None) if rates is None else rates
+        words = [_words(x) for x in (targets, weights, out_targets, out_weights)]
+        threads = thread_count(out.size)
+        if n_features % vector_width(X.dtype, out.dtype) == 0:  # else rows begin between two 16-byte boundaries
+            threads = vector_threads(out.size, X.dtype, out.dtype)
+        sizes = [n_samples, n_features, *(0 if x is None else x.shape[1] for x in words[:2])]
+        self._launcher.launch(
+            "gather_batch",
+            "gather_batch",
+            (X.dtype, out.dtype),
+            [
+                *sizes,
+                order.size,
+                0 if table is None else table.size,
+                batch,
+                scale,
+                shift,
+                X,
+                *words[:2],
+                order,
+                cursor,
+                table,
+                out,
+                *words[2:],
+                counter,
+                position,
+                rate,
+            ],
+            threads=max(1, threads),
+        )
+
     def take_next(self, table: Array, position: Array, out: Array) -> None:
         arguments = [table.size, table, position, out]
         self._launcher.launch("take_next", "take_next", (table.dtype,), arguments, threads=1)
@@ -48,3 +96,8 @@ class BatchKernels(DeviceOps):
             ],
             threads=vector_threads(rows.size, rows.dtype, out.dtype),
         )
+
+
+def _words(x: Array | None) -> Array | None:
+    """Rows of 4- or 8-byte elements as rows of 32-bit words."""
+    return None if x is None else x.reshape(len(x), -1).view(np.uint32)

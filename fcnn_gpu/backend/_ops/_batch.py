@@ -31,6 +31,30 @@ class BatchOps(ArrayOps):
         if shift != 0.0:
             np.add(out, shift, out=out)
 
+    def gather_batch(
+        self,
+        sources: tuple[Array, Array, Array | None],
+        order: Array,
+        cursor: Array,
+        outs: tuple[Array, Array, Array | None],
+        counter: Array,
+        scale: float = 1.0,
+        shift: float = 0.0,
+        rates: tuple[Array, Array, Array] | None = None,
+    ) -> None:
+        """All that begins a training step: X, targets and weights of the batch at `cursor`, and what counts steps.
+
+        `sources` and `outs` are (X, targets, weights or None), gathered as by `gather_rows`, X with scale and shift.
+        counter int64 (1,) += 1. `rates` (table, position, rate), all three float64 but for the position: rate takes the
+        table's next number, as by `take_next`.
+        """
+        self.advance(counter, 1)
+        if rates is not None:
+            self.take_next(*rates)
+        for i, (source, out) in enumerate(zip(sources, outs, strict=True)):
+            if source is not None:
+                self.gather_rows(source, order, cursor, out, *((scale, shift) if i == 0 else ()))
+
     @every_step
     def take_next(self, table: Array, position: Array, out: Array) -> None:
         """out[0] = table[position], position ← position + 1; the last number again once the table is at its end.
