@@ -551,6 +551,17 @@ def test_a_copy_on_the_device_is_one_asynchronous_copy_of_memory(cupy: Any) -> N
     assert log == [("source", 24)]
 
 
+def test_what_the_products_ask_of_cupy(cupy: Any) -> None:
+    runtime = CupyRuntime(cupy, 0)
+    cupy.cuda.get_current_stream = lambda: SimpleNamespace(ptr=77)
+    assert runtime.stream_address() == 77
+    assert runtime.compute_capability() == 90
+    assert runtime.hardware() == "NVIDIA H100"
+    memory = runtime.allocate(4096)
+    assert (memory.nbytes, memory.dtype) == (4096, np.uint8)
+    assert runtime.address(SimpleNamespace(data=SimpleNamespace(ptr=512))) == 512
+
+
 def test_the_stopwatch_reads_two_events_of_the_current_stream(cupy: Any) -> None:
     log: list[str] = []
 
