@@ -17,7 +17,6 @@ from fcnn_gpu.bench.operations import OPERATIONS, Operation, Unsupported, Work, 
 from fcnn_gpu.bench.operations._operation import Side
 from fcnn_gpu.bench.results import Ceilings
 
-from .more_operations import MORE
 from .plan import Plan
 from .results import KernelTiming, KernelUse
 from .timing import time_calls, warm_up
@@ -46,9 +45,7 @@ def measure(
     yield ceiling
     empty_launch = launch_seconds(ops)
     yield f"The smallest kernel takes {1e6 * empty_launch:.2f} µs in a graph of many."
-    chosen = [
-        o for o in (*OPERATIONS.values(), *MORE.values()) if o.family != "gemm" and (names is None or o.name in names)
-    ]
+    chosen = [o for o in OPERATIONS.values() if o.family != "gemm" and (names is None or o.name in names)]
     for dtype in dtypes:
         for operation in chosen:
             for size in ("small",) if plan.quick else ("small", "large"):

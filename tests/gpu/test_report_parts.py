@@ -26,7 +26,6 @@ from benchmarks.gpu import (
 )
 from benchmarks.gpu.catalogue import PARTS, SANITIZER
 from benchmarks.gpu.goals import targets_table
-from benchmarks.gpu.more_operations import MORE
 from benchmarks.gpu.outcome import Outcome, Report, to_json
 from benchmarks.gpu.page import to_markdown
 from benchmarks.gpu.plan import Plan
@@ -47,7 +46,7 @@ from fcnn_gpu.backend._kernels import KernelCompileError
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.bench._worker import WorkerError
 from fcnn_gpu.bench.nets import Net
-from fcnn_gpu.bench.operations import OPERATIONS, prepare
+from fcnn_gpu.bench.operations import OPERATIONS
 from fcnn_gpu.bench.results import CaseResult, Ceilings, Crossover, Timing
 from fcnn_gpu.bench.settings import Settings
 from tests.conftest import emulated_ops
@@ -131,27 +130,13 @@ def test_kernels_small_and_large() -> None:
 
 
 def test_every_operation_has_large_sizes() -> None:
-    for operation in (*OPERATIONS.values(), *MORE.values()):
+    for operation in OPERATIONS.values():
         if operation.family == "gemm":
             continue
         sizes = kernels.large_sizes(operation, 4096)
         assert sizes.keys() == operation.sizes[-1].keys()
         given = operation.draw(kernels.Repeating(0), **sizes)
         assert max(array.size for array in given.values()) in range(2048, 8192 + 1), operation.name
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
-@pytest.mark.parametrize("name", MORE)
-def test_an_operation_of_the_report_alone(emulated: Ops, name: str, dtype: str) -> None:
-    """Checked against the reference, then as a graph that is launched again and again."""
-    operation = MORE[name]
-    small = {"n_parameters": 33} if "n_parameters" in operation.smallest else {"n": 6, "batch": 4}
-    for sizes in (small, operation.smallest):
-        work = prepare(operation, sizes, dtype, emulated)
-        graph = emulated.capture(work.call)
-        for _ in range(4):
-            graph()
-        assert all(np.isfinite(array).all() for array in work.results().values())
 
 
 def test_repeated_numbers_are_as_many_as_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
