@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from ._fusion import FusedPass, kept_matrices
 from ._precision import Precision
 from ._types import Array
 from .backend._ops import Ops
@@ -18,11 +19,16 @@ _KEPT_SIZES = 1024
 """
 
 
+_ALIGNED = 128
+"""Elements, 256 bytes or more, between places at which the matrices of one buffer may begin."""
+
+
 @dataclass
 class BatchArrays:
     """What a pass over one batch size uses: a cache for each layer and, for training, where ∂L/∂outputs goes.
 
     `inputs` (n_in, batch), at inference: where samples are put that are not used where they lie (`Workspace.inputs`).
+    `kept`, in training: the one buffer that all matrices of the caches lie in, if a pass may be one launch.
     """
 
     batch: int
@@ -30,6 +36,8 @@ class BatchArrays:
     output_gradient: Array | None
     inputs: Array | None = None
     rest: CapturedRest | None = None
+    kept: Array | None = None
+    fused: FusedPass | None = None
 
 
 @dataclass
@@ -69,15 +77,33 @@ class _PerThread(threading.local):
 
 
 class _Plan:
-    """Hands out views for one batch size, always in the same sequence, from buffers that hold the largest."""
+    """Hands out views for one batch size, always in the same sequence, from buffers that hold the largest.
 
-    def __init__(self, ops: Ops, precision: Precision, arrays: _Arrays, widest: int, batch: int) -> None:
+    `together` are the units of all matrices that will be asked for, if they are to lie in one buffer, `kept`.
+    """
+
+    def __init__(
+        self, ops: Ops, precision: Precision, arrays: _Arrays, widest: int, batch: int, together: Sequence[int] = ()
+    ) -> None:
         self.batch = batch
         self.statistics_dtype = precision.dtype
         self._ops, self._dtype, self._arrays, self._widest = ops, precision.compute_dtype, arrays, widest
         self._n_given = 0
+        self.kept: Array | None = None
+        self._kept_until = 0
+        if together:
+            size = sum(self._stretch(n) for n in together)
+            self.kept = self._buffer(f"kept {size}", size, self._dtype)
+
+    def _stretch(self, n: int) -> int:
+        """Elements of `kept` for a matrix of n units, so that the next one begins where vectors do."""
+        return -(-n * self._arrays.capacity // _ALIGNED) * _ALIGNED
 
     def matrix(self, n: int, dtype: Any = None) -> Array:
+        if self.kept is not None and dtype is None:
+            start = self._kept_until
+            self._kept_until += self._stretch(n)
+            return self.kept[start : start + n * self.batch].reshape(self.batch, n).T
         flat = self._own(n * self._arrays.capacity, self._dtype if dtype is None else dtype)
         return flat[: n * self.batch].reshape(self.batch, n).T
 
@@ -132,15 +158,18 @@ class Workspace:
         if len(held.arrays.views) >= _KEPT_SIZES:
             held.arrays.views.clear()
         try:
-            arrays = self._allocate(_Plan(self.ops, self._precision, held.arrays, self._widest, batch), training)
+            arrays = self._allocate(held.arrays, batch, training)
         except BaseException:
             held.arrays = _Arrays()  # buffers of this size without the rest would be in the way of a smaller batch
             raise
         held.arrays.views[batch] = arrays
         return arrays
 
-    def _allocate(self, plan: _Plan, training: bool) -> BatchArrays:
-        arrays = BatchArrays(plan.batch, [layer.allocate(plan, training) for layer in self._layers], None)
+    def _allocate(self, held: _Arrays, batch: int, training: bool) -> BatchArrays:
+        together = kept_matrices(self.ops, self._layers, self._precision.compute_dtype) if training else ()
+        plan = _Plan(self.ops, self._precision, held, self._widest, batch, together)
+        caches = [layer.allocate(plan, training) for layer in self._layers]
+        arrays = BatchArrays(batch, caches, None, kept=plan.kept)
         if training:
             slot = 0
             arrays.output_gradient = plan.scratch(slot, self._layers[-1].n_out)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ._checks import check_choice, check_integer
+from ._fusion import FusedPass
 from ._inputs import Features, features
 from ._out_of_memory import explain_building, explain_forward, explain_inference, explains_out_of_memory
 from ._precision import resolve_precision
@@ -289,10 +290,25 @@ class Sequential:
         self.forget_forward()
         if not counted:
             self.ops.advance(self.random_step, 1)
-        A = A0
-        for layer, cache in zip(self.layers, arrays.caches, strict=True):
+        return self._pass_from(0, A0, arrays, training)
+
+    def _pass_from(self, first: int, A: Array, arrays: BatchArrays, training: bool) -> Array:
+        """The last layer's A for A, the input of layer `first`."""
+        if first == 0:
+            outputs = self._fused(arrays, training).run(A)
+            if outputs is not None:
+                return outputs
+        for layer, cache in itertools.islice(zip(self.layers, arrays.caches, strict=True), first, None):
             A = layer.forward(A, cache, training)
         return A
+
+    def _fused(self, arrays: BatchArrays, training: bool) -> FusedPass:
+        """All layers as one launch, by their present settings."""
+        if arrays.fused is None or arrays.fused.n_changes != self.n_changes:
+            layers = self.layers if self.consists_of_primitives else ()
+            caches = arrays.caches if layers else ()
+            arrays.fused = FusedPass(self.ops, layers, caches, self.flat, training, arrays.kept, self.n_changes)
+        return arrays.fused
 
     def outputs_of(self, X: Array) -> Array:
         """Raw outputs (n_outputs, batch) at inference, for stored samples X (batch, n_in) of the device.
@@ -318,14 +334,10 @@ class Sequential:
         A = A0 if first == 0 else self.layers[0].forward(A0, arrays.caches[0], False)
         rest = arrays.rest
         if rest is None or rest.inputs is not A or rest.n_changes != self.n_changes:
-            layers = list(zip(self.layers, arrays.caches, strict=True))[first:]
             outputs = [A]
 
             def run() -> None:
-                B = A
-                for layer, cache in layers:
-                    B = layer.forward(B, cache, False)
-                outputs[0] = B
+                outputs[0] = self._pass_from(first, A, arrays, False)
 
             fixed = A is arrays.inputs or A is not A0
             known = fixed and self.consists_of_primitives

@@ -31,6 +31,7 @@ ROOMS = [
     {"serialization", "_summary"},
     {"model"},
     {"_workspace", "_out_of_memory"},
+    {"_fusion"},
     {"_precision"},
     {"layers"},
     {"optimizers", "regularizers", "losses", "activations", "large_matrix"},

@@ -28,6 +28,7 @@ WITHOUT_ARRAYS = {
     "capture",
     "with_precision",
     "fusion_obstacle",
+    "fusion_pays",
 }
 """What has no result to compare."""
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu.backend._ops import FlatParameters, Ops, StepControl, _numpy
+from fcnn_gpu.backend._ops import DenseStack, FlatParameters, Ops, StepControl, _numpy
 from fcnn_gpu.backend._ops._tape import every_step, stop_unless_negative
 from fcnn_gpu.layers import Layer
 
@@ -34,6 +34,8 @@ def _arrays(value: Any) -> Iterator[np.ndarray]:
         yield from (value.step, value.learning_rate, value.clip_scale)
         if value.loss_scaling is not None:
             yield from scaling_arrays(value.loss_scaling).values()
+    elif isinstance(value, DenseStack):
+        yield from (value.weights, *([] if value.saved is None else [value.saved]))
     elif isinstance(value, list | tuple):
         for part in value:
             yield from _arrays(part)

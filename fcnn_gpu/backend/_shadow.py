@@ -19,7 +19,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from .._types import Array
-from ._kernel_ops import KernelOps
+from ._kernel_ops import KernelOps, Runtime
 from ._ops import Ops
 from ._ops._numpy import CACHE_LINE
 
@@ -230,8 +230,9 @@ class _Library:
 class _Runtime:
     """What stands in for the library that owns a device's memory."""
 
-    def __init__(self, meter: Meter, library: _Library, name: str) -> None:
-        self.xp, self.name, self._meter = library, name, meter
+    def __init__(self, meter: Meter, library: _Library, real: Runtime) -> None:
+        self.xp, self.name, self._meter = library, real.name, meter
+        self.compute_capability = real.compute_capability
 
     def is_current(self) -> bool:
         return True
@@ -288,7 +289,7 @@ def shadow_ops(ops: Ops, meter: Meter) -> Ops:
     if isinstance(ops, KernelOps):
         launcher = copy.copy(ops._launcher)
         vars(launcher).update(launch=_nothing, keep=_nothing)
-        own |= {"_runtime": _Runtime(meter, library, ops.name), "_launcher": launcher}
+        own |= {"_runtime": _Runtime(meter, library, ops._runtime), "_launcher": launcher}
         own["_tuner"] = _Tuner()
         own["_products"] = _Products(meter, ops._products.workspace_bytes)
         own["_segment_table"] = functools.lru_cache(maxsize=128)(shadow._make_segment_table)

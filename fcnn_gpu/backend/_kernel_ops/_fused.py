@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..._types import Array
+from .._autotune import Question
 from .._kernel_source import kernels
 from .._ops import DenseStack, StackLayer
 from .._ops._fused import check_stack
@@ -17,6 +18,8 @@ _STEM = "fused_mlp"
 _DTYPES = ("float32", "float16", "bfloat16")
 _WIDTHS = (64, 128)
 """What the kernel is compiled for: it takes layers of at most so many units."""
+
+_ONE_BY_ONE, _ONE_KERNEL = "layer by layer", "one kernel"
 
 _FEW_SAMPLES = 16
 _MANY_SAMPLES = 32
@@ -66,19 +69,32 @@ class FusedKernels(DeviceOps):
         return DenseStack(tuple(layers), weights, biases, saved, (self.asarray(table), self.asarray(alphas)))
 
     def _place(self, who: str, x: Array | None, of: str, flat: Array | None) -> int:
-        """Where in `flat` x begins, in elements; −1 for None."""
-        if x is None:
+        """Where in `flat` x begins, in elements; −1 if there is no such array."""
+        if x is None or flat is None:
             return -1
-        if flat is None or x.dtype != flat.dtype or not x.flags.f_contiguous:
+        if x.dtype != flat.dtype or not x.flags.f_contiguous:
             raise ValueError(
-                f"dense_stack: {who} must be an F-ordered view of {of}, got {x.dtype} with strides {x.strides}, and "
-                f"{of} is {'None' if flat is None else flat.dtype}."
+                f"dense_stack: {who} must be an F-ordered view of {of}, which holds {flat.dtype}; got {x.dtype} with "
+                f"strides {x.strides}."
             )
         address = self._runtime.address
         place, rest = divmod(address(x) - address(flat), flat.dtype.itemsize)
         if rest or place < 0 or place + x.size > flat.size:
             raise ValueError(f"dense_stack: {who} does not lie in {of}, the flat buffer of {flat.size} elements.")
         return place
+
+    def fusion_pays(self, stack: DenseStack, A0: Array, out: Array) -> bool:
+        if not A0.size:
+            return False
+        kinds = "-".join(layer.kind for layer in stack.layers)
+        has_bias = tuple(int(layer.b is not None) for layer in stack.layers)
+        family = ("fused_forward", stack.widths, kinds, has_bias, stack.saved is not None, self._products.tf32)
+        ways: dict[str, Callable[..., None]] = {
+            _ONE_BY_ONE: self._forward_one_by_one,  # what is taken where nothing is timed
+            _ONE_KERNEL: self.fused_forward,
+        }
+        question = Question(ways, lambda: (stack, A0, out), (((*family, A0.dtype.name), A0.shape[1]),))
+        return self._choose((*family, *self._described(A0, out)), lambda: question) == _ONE_KERNEL
 
     def fused_forward(self, stack: DenseStack, A0: Array, out: Array) -> None:
         batch, saved, widths = A0.shape[1], stack.saved, stack.widths

@@ -15,11 +15,11 @@ from ._matrix import MatrixOps
 
 @dataclass(frozen=True)
 class StackLayer:
-    """One layer of a stack: A = f(W·A₀ + b), and what is kept of it.
+    """One layer of a stack: A = f(W·A₀ + b), and where its results go.
 
-    W (n_out, n_in) F-ordered, b (n_out, 1) or None. Z and A (n_out, batch) F-ordered, or None where nobody needs
-    them. The backward pass needs A where f′ is computed from it (`ELEMENTWISE[kind].from_output`), else Z, and A as the
-    next layer's input. The last layer's A goes to the pass's own output and is None here.
+    W (n_out, n_in) F-ordered, b (n_out, 1) or None. Z and A (n_out, batch) F-ordered, or None for scratch memory. The
+    backward pass needs A where f′ is computed from it (`ELEMENTWISE[kind].from_output`), else Z, and A as the next
+    layer's input. The last layer's A goes to the pass's own output and is None here.
     """
 
     W: Array
@@ -34,8 +34,8 @@ class StackLayer:
 class DenseStack:
     """Layers that `fused_forward` goes through at once; `Ops.dense_stack` makes it.
 
-    `weights` and `biases` are the flat buffers that the layers' W and b are views of, `saved` the one of Z and A, or
-    None where nothing is kept. `table` is what the device needs to know of the layers.
+    `weights` and `biases` are the flat buffers that the layers' W and b are views of, `saved` the one of Z and A. Where
+    `saved` is None, Z and A need not be left by a pass. `table` is what the device needs to know of the layers.
     """
 
     layers: tuple[StackLayer, ...]
@@ -64,6 +64,7 @@ class FusedOps(MatrixOps):
         """Layers made ready for `fused_forward`: once for each set of arrays.
 
         weights, biases and saved are the flat, contiguous buffers that every W, every b, and every Z and A lie in.
+        saved is None where nobody reads Z and A after a pass: at inference.
 
         Raises ValueError where the layers do not follow each other, and on a GPU also where an array lies outside its
         buffer, and with `fusion_obstacle`'s reason.
@@ -71,12 +72,19 @@ class FusedOps(MatrixOps):
         check_stack(layers)
         return DenseStack(tuple(layers), weights, biases, saved)
 
+    def fusion_pays(self, stack: DenseStack, A0: Array, out: Array) -> bool:
+        """Whether `fused_forward` was timed to be faster than the layers one by one, for these sizes on this device.
+
+        The first call times them, and overwrites what is kept of the layers, and out. Without autotuning: no.
+        """
+        return False
+
     def fused_forward(self, stack: DenseStack, A0: Array, out: Array) -> None:
         """A_l = f_l(W_l·A_(l−1) + b_l) for every layer of the stack; the last A goes to out.
 
-        A0 (n_in, batch) and out (n_out, batch) F-ordered. Z and A of the layers are written where they are kept. On a
-        GPU this is one launch, in which activations never leave the chip's own memory, but for those that are kept.
-        In 16 bits, Z is rounded where it is kept; f takes the sum as it is.
+        A0 (n_in, batch) and out (n_out, batch) F-ordered. With `stack.saved`, Z and A of the layers are left where they
+        have a place. On a GPU this is one launch, in which no other activations leave the chip's own memory. In 16
+        bits, Z is rounded where it is left; f takes the sum as it is.
         """
         self._forward_one_by_one(stack, A0, out)
 
