@@ -77,7 +77,11 @@ class TrainingStep:
                 ops.store_rows(Z.T, data.cursor, outputs)
             model.backward_pass(arrays)
             ops.check_finite(losses, model.flat, control, total)
-            optimizer.apply([(data.cursor, batch)])
+            if optimizer.has_own_step:
+                optimizer.step()
+                ops.advance(data.cursor, batch)
+            else:
+                optimizer.apply([(data.cursor, batch)])
 
         def steps() -> None:
             for _ in range(n_steps):

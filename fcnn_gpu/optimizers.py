@@ -129,6 +129,11 @@ class Optimizer:
         ops.finish_step(control, counters)
 
     @property
+    def has_own_step(self) -> bool:
+        """Whether `step` is not this package's: then training calls it, instead of its faster half `apply`."""
+        return type(self).step is not Optimizer.step or "step" in vars(self)
+
+    @property
     def control(self) -> StepControl:
         """Step number, learning rate, clip scale and failure flag, in arrays of the device."""
         return self._require()[2]
