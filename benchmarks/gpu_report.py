@@ -1,6 +1,6 @@
 """Everything about this machine's CUDA device in one command: tests, kernels, products, PyTorch and JAX beside it.
 
-    python benchmarks/gpu_report.py                     # all of it, in less than 8 minutes on an H100
+    python benchmarks/gpu_report.py                     # all of it, in at most 8 minutes
     python benchmarks/gpu_report.py --quick             # few and short rounds: to see that all works
     python benchmarks/gpu_report.py --only tests peers  # these parts, each with up to 9 minutes
     python benchmarks/gpu_report.py --sanitizer         # NVIDIA's compute-sanitizer over the kernel tests instead

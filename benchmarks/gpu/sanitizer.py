@@ -33,8 +33,9 @@ def find() -> str | None:
 
 
 def command(tool: str, program: str = "compute-sanitizer") -> list[str]:
-    """What runs before pytest. Processes that pytest starts (compilers) are not watched."""
-    return [program, "--tool", tool, "--error-exitcode", str(_FAILED), "--print-limit", "20"]
+    """What runs before pytest. All processes are watched: a Python may be a program that starts another."""
+    limits = ["--error-exitcode", str(_FAILED), "--print-limit", "20"]
+    return [program, "--tool", tool, "--target-processes", "all", *limits]
 
 
 def measure(plan: Plan) -> Iterator[PytestRun | str]:
