@@ -213,6 +213,7 @@ __global__ void batch_norm_chunks(long long n, long long batch, long long chunk_
 
 // The mean of all chunks first, then the deviations from it: a block per 32 units, its warps share out the chunks.
 // instances: A in float, double
+// block: at most 512
 template <typename A>
 __global__ void batch_norm_statistics(long long n, long long batch, long long chunk_size, long long n_chunks, A eps,
                                       A momentum, const A* __restrict__ chunk_mean /* any (n*n_chunks) */,

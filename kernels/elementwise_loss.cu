@@ -33,6 +33,7 @@ __device__ inline A loss_of_element(A z, A y, A delta, A& slope) {
 }
 
 // instances: T in float, double, __half, __nv_bfloat16; KIND in enum ElementwiseLoss; GROUP in enum SampleGroup
+// block: at most 512
 template <typename T, ElementwiseLoss KIND, SampleGroup GROUP>
 __global__ void elementwise_loss(long long n, long long batch, Accumulator<T> delta,
                                  const T* __restrict__ Z /* F (n, batch) */,
