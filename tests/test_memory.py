@@ -105,9 +105,10 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def network(run: dict[str, Any], ops: Ops) -> fcnn.Sequential:
+def network(run: dict[str, Any], ops: Ops, precision: str | None = None) -> fcnn.Sequential:
     layers = [*map(make, run["specs"]), fcnn.Dense(run["n_out"])]
-    return fcnn.Sequential(layers, n_in=run["n_in"], seed=0, dtype=run["dtype"], backend=ops)
+    options = {"dtype": run["dtype"], "precision": precision}
+    return fcnn.Sequential(layers, n_in=run["n_in"], seed=0, backend=ops, **options)
 
 
 class AtTheEnd(fcnn.Callback):
@@ -169,12 +170,12 @@ def test_training_on_numpy(run: dict[str, Any]) -> None:
 
 
 @needs_compiler
-@settings(THOROUGH, max_examples=40)
-@given(runs())
-def test_training_on_the_emulated_device(run: dict[str, Any]) -> None:
+@settings(THOROUGH, max_examples=50)
+@given(runs(), st.sampled_from([None, None, "tf32", "bfloat16", "float16"]))
+def test_training_on_the_emulated_device(run: dict[str, Any], precision: str | None) -> None:
     ops, counter = fresh_emulated_ops()
     workspace = counter.nbytes
-    model = network(run, ops)
+    model = network(run, ops, None if run["dtype"] == "float64" else precision)
     before = counter.n_allocations
     report = predicted(model, run)
     assert counter.n_allocations == before
@@ -309,6 +310,20 @@ def test_more_of_everything_takes_more() -> None:
     assert total(64) < total(64, data=100) < total(64, data=100, metrics=["accuracy"])
     single, double = small().memory_report(64), small(dtype="float64").memory_report(64)
     assert double.gradients - 64 == 2 * (single.gradients - 64)
+
+
+@needs_compiler
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_16_bits_halve_the_activations_and_copy_the_weights(precision: str) -> None:
+    ops, _ = fresh_emulated_ops()
+    layers = [fcnn.Dense(512, activation="relu"), fcnn.Dense(512, activation="gelu"), fcnn.Dense(512)]
+    whole = fcnn.Sequential(layers, n_in=512, backend=ops).memory_report(1024)
+    layers = [fcnn.Dense(512, activation="relu"), fcnn.Dense(512, activation="gelu"), fcnn.Dense(512)]
+    half = fcnn.Sequential(layers, n_in=512, backend=ops, precision=precision).memory_report(1024)
+    assert half.activations == whole.activations / 2
+    assert half.parameters == whole.parameters + 2 * 3 * 512 * 512  # the weights, not the biases
+    assert half.gradients == whole.gradients
+    assert 0 <= half.optimizer - whole.optimizer <= 4 * 512  # the loss scale
 
 
 def test_a_data_set_may_be_named_by_its_arrays() -> None:
