@@ -77,7 +77,8 @@ PARTS: dict[str, Part] = {
                 "Every library and variant runs in a process of its own, all on the same device, one at a time and in "
                 "turn, after its weights and outputs have been compared with ours after five steps. The data is on the "
                 "device. A ratio is formed within each round, the peer's time over ours: above 1 we are faster. Times "
-                "are wall times of many steps until the device is done.",
+                "are wall times of many steps until the device is done. Libraries are built side by side: their first "
+                "steps (cold) take longer than they would alone.",
             ),
         ),
         Part(

@@ -148,13 +148,15 @@ def _every_timing(cases: list[CaseResult]) -> Table:
     """Medians and quartiles of every variant, for those who check the summary."""
     has_transfers = any(timing.transfer_seconds for case in cases for timing in case.timings)
     has_events = any(timing.device_seconds for case in cases for timing in case.timings)
-    columns = [Column(name, True) for name in ("device", "job", "net, batch", "library")]
+    several_types = len({case.dtype for case in cases}) > 1
+    types = ["dtype"] if several_types else []
+    columns = [Column(name, True) for name in ("device", "job", *types, "net, batch", "library")]
     columns += [Column(name) for name in ("median", "quartiles")]
     columns += [Column("device events")] if has_events else []
     columns += [Column("with transfers")] if has_transfers else []
     columns += [Column(name) for name in ("cold", f"{OURS} is faster by", "deviation", "limit")]
     rows = [
-        _timing_row(case, timing, has_events, has_transfers)
+        _timing_row(case, timing, several_types, has_events, has_transfers)
         for group in groups(cases)
         for case in group
         for timing in case.timings
@@ -162,9 +164,10 @@ def _every_timing(cases: list[CaseResult]) -> Table:
     return Table("Every timing", columns, rows, files_only=True)
 
 
-def _timing_row(case: CaseResult, timing: Timing, has_events: bool, has_transfers: bool) -> list[Cell]:
+def _timing_row(case: CaseResult, timing: Timing, has_types: bool, has_events: bool, has_transfers: bool) -> list[Cell]:
     warm = timing.warm
-    row = [case.device, case.job, case_name(case), timing.label, show.duration(warm.median)]
+    types = [case.dtype] if has_types else []
+    row = [case.device, case.job, *types, case_name(case), timing.label, show.duration(warm.median)]
     row.append(f"{show.duration(warm.low)} – {show.duration(warm.high)}")
     row += [_median(timing.device_seconds)] if has_events else []
     row += [_median(timing.transfer_seconds)] if has_transfers else []

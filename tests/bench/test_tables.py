@@ -149,6 +149,13 @@ def test_every_timing_has_its_deviation() -> None:
     assert found[2][3:] == ["350 ms", "1.40× (1.39–1.41)", "4.6e-06", "1.0e-04"]
 
 
+def test_timings_in_several_number_types_name_theirs() -> None:
+    wide, tensor = sample_report.case(), dataclasses.replace(sample_report.case(), dtype="bfloat16")
+    table = tables(only(wide, tensor))["Every timing"]
+    assert [column.name for column in table.columns[:4]] == ["device", "job", "dtype", "net, batch"]
+    assert {cells[2].text for cells in table.rows} == {"float32", "bfloat16"}
+
+
 def test_operations() -> None:
     table = tables(sample_report.report())[f"Operations, {CPU}"]
     [gather] = [cells for cells in table.rows if cells[0].text == "gather"]
