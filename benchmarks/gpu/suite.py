@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from fcnn_gpu.backend._kernel_source import all_instances, kernels
-from fcnn_gpu.backend._kernels import CudaDevice, KernelCompileError
+from fcnn_gpu.backend._kernels import ArchitectureError, CudaDevice, KernelCompileError
 
 from .environment import ROOT
 from .plan import Plan
@@ -42,28 +42,32 @@ def measure(plan: Plan) -> Iterator[Compilation | PytestRun]:
 
 
 def compile_all(n_processes: int | None = None) -> Compilation:
-    """Every declared instance through `CudaDevice.prepare`, as its first launch would."""
+    """Every instance that this device may have through `CudaDevice.prepare`, as its first launch would."""
     instances = [(stem, instance.kernel, instance.arguments) for stem, instance in all_instances()]
     n = n_processes or max(1, min(_MOST_PROCESSES, os.cpu_count() or 1))
     start = time.perf_counter()
     # Spawned: a process that has touched CUDA must not be forked.
     with ProcessPoolExecutor(n, mp_context=get_context("spawn")) as pool:
-        failures = [failure for found in pool.map(_compile, [instances[i::n] for i in range(n)]) for failure in found]
-    return Compilation(len(instances), n, time.perf_counter() - start, failures)
+        found = list(pool.map(_compile, [instances[i::n] for i in range(n)]))
+    failures = [failure for _, some in found for failure in some]
+    return Compilation(sum(count for count, _ in found), n, time.perf_counter() - start, failures)
 
 
-def _compile(instances: Sequence[tuple[str, str, tuple[str, ...]]]) -> list[str]:
+def _compile(instances: Sequence[tuple[str, str, tuple[str, ...]]]) -> tuple[int, list[str]]:
+    """How many of them are for this device, and the first lines of the errors."""
     device = CudaDevice()
-    failures = []
+    n_compiled, failures = len(instances), []
     for stem, name, arguments in instances:
         kernel = kernels(stem)[name]
         try:
             device.prepare(kernel, kernel.instance(arguments))
+        except ArchitectureError:
+            n_compiled -= 1
         except KernelCompileError as error:
             failures.append(str(error).splitlines()[0])
         except Exception as error:  # CuPy's own: a line of the report, and the other kernels are compiled all the same
             failures.append(f"{name}<{', '.join(arguments)}>: {type(error).__name__}: {' '.join(str(error).split())}")
-    return failures
+    return n_compiled, failures
 
 
 def run_tests(
