@@ -36,10 +36,15 @@ class Counter:
             weakref.finalize(root, self._alive.pop, id(root))
 
     @property
-    def nbytes(self) -> int:
-        """Bytes that are alive now, in the units of CuPy's memory pool."""
-        gc.collect()
+    def held(self) -> int:
+        """Bytes that have not been given back yet, in the units of CuPy's memory pool; some may be garbage."""
         return sum(self._alive.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are alive now."""
+        gc.collect()
+        return self.held
 
 
 class _CountingLibrary:

@@ -155,7 +155,7 @@ def assert_predicts(report: MemoryReport, used: int) -> None:
     assert abs(total - used) <= LARGEST_ERROR * used + SLACK, f"{used:,} bytes used\n{report}"
 
 
-@settings(THOROUGH, max_examples=60)
+@settings(THOROUGH, max_examples=30)
 @given(runs())
 def test_training_on_numpy(run: dict[str, Any]) -> None:
     with counted_numpy_memory() as nbytes:
@@ -170,7 +170,7 @@ def test_training_on_numpy(run: dict[str, Any]) -> None:
 
 
 @needs_compiler
-@settings(THOROUGH, max_examples=50)
+@settings(THOROUGH, max_examples=30)
 @given(runs(), st.sampled_from([None, None, "tf32", "bfloat16", "float16"]))
 def test_training_on_the_emulated_device(run: dict[str, Any], precision: str | None) -> None:
     ops, counter = fresh_emulated_ops()
@@ -188,7 +188,7 @@ FIRST: dict[str, Any] = {"kind": "dense", "n_out": 9, "activation": "elu"}
 """A layer that keeps its last batch, so that it is still there after inference."""
 
 
-@settings(THOROUGH, max_examples=25)
+@settings(THOROUGH, max_examples=12)
 @given(runs())
 def test_inference_on_numpy(run: dict[str, Any]) -> None:
     run = run | {"specs": [FIRST, *run["specs"]]}
@@ -203,7 +203,7 @@ def test_inference_on_numpy(run: dict[str, Any]) -> None:
 
 
 @needs_compiler
-@settings(THOROUGH, max_examples=25)
+@settings(THOROUGH, max_examples=12)
 @given(runs())
 def test_inference_on_the_emulated_device(run: dict[str, Any]) -> None:
     run = run | {"specs": [FIRST, *run["specs"]]}

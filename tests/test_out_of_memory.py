@@ -50,7 +50,7 @@ class Device:
     def _limited(self, function: Any) -> Any:
         def call(shape: Any, dtype: Any) -> Any:
             size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            if self.counter.nbytes + size > self.limit:
+            if self.counter.held + size > self.limit and self.counter.nbytes + size > self.limit:
                 raise PoolIsEmpty(size)
             return function(shape, dtype)
 
