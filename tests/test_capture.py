@@ -100,6 +100,31 @@ def test_without_capture_nothing_is_recorded() -> None:
     assert ops._runtime.graph_sizes == []  # type: ignore[attr-defined]
 
 
+def test_the_host_does_not_wait_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads of the device and waits for it are as many in an epoch of 45 steps as in one of 3."""
+    emulated_ops()
+    monkeypatch.setattr("fcnn_gpu._run._TICK_SECONDS", 1e9)  # progress ticks are the exception
+
+    def waits(n: int) -> int:
+        ops = make_emulated_ops()
+        runtime, counted = ops._runtime, list[str]()
+        for name in ("to_host", "synchronize", "to_device"):
+            original = getattr(runtime, name)
+
+            def call(*args: Any, name: str = name, original: Any = original) -> Any:
+                if name != "to_device" or not ops._runtime.is_device_array(args[0]):  # a copy from the host waits, too
+                    counted.append(name)
+                return original(*args)
+
+            monkeypatch.setattr(runtime, name, call)
+        X, y = data(n)
+        trainer = fcnn.Trainer(network(ops), optimizer=fcnn.Adam(fcnn.schedules.Cosine(0.01), clip_norm=1.0))
+        trainer.fit(X, y, epochs=2, batch_size=16, progress=False)
+        return len(counted)
+
+    assert waits(16 * 45) == waits(16 * 3) > 0
+
+
 def test_a_changed_setting_reaches_the_next_step(device_ops: Ops) -> None:
     class Change(Callback):
         def on_epoch_begin(self, trainer: fcnn.Trainer, epoch: int) -> None:
