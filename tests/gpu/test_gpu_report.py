@@ -163,3 +163,10 @@ def test_the_folder_is_no_part_of_the_command() -> None:
 def test_parts_can_be_sent_to_another_process() -> None:
     for part in PARTS.values():
         assert getattr(sys.modules[part.measure.__module__], part.measure.__name__) is part.measure
+
+
+def test_the_methods_page_lists_every_part() -> None:
+    page = (gpu_report.ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    section = page.partition("## A GPU in one command")[2].partition("How the numbers are made")[0]
+    rows = [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("| `")]
+    assert [row.strip("`") for row in rows] == list(PARTS)
