@@ -7,19 +7,21 @@ import itertools
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._checks import check_choice, check_integer
+from ._flat import make_flat
 from ._fusion import FusedPass
 from ._inputs import Features, features
 from ._out_of_memory import explain_building, explain_forward, explain_inference, explains_out_of_memory
 from ._precision import resolve_precision
+from ._symmetry import warn_of_symmetry
 from ._types import Array, HostArray
 from ._workspace import BatchArrays, CapturedRest, Workspace
 from .backend import resolve_backend
-from .backend._ops import FlatParameters, Ops, Segment
+from .backend._ops import Ops
 from .data import InputMap
 from .initializers import SymmetryWarning
 from .layers import (
@@ -30,7 +32,6 @@ from .layers import (
     Dense,
     Layer,
     Parameter,
-    Residual,
     backward_layers,
     build_layers,
     first_learned,
@@ -120,13 +121,14 @@ class Sequential:
         seeds = np.random.SeedSequence(self.seed).spawn(len(self.layers))
         try:
             self.n_out = build_layers(self.layers, self.n_in, seeds, "")
-            self._warn_of_symmetry()
+            warn_of_symmetry(self.layers)
             self.random_step: Array = self.ops.zeros(1, "int64")
             self._binding = Binding(self.ops, self.dtype, self.seed % 2**64, self.random_step)
             index = itertools.count()
             for layer in self.layers:
                 layer.bind(self._binding, index)
-            self.flat = self._make_flat()
+            self.flat = make_flat(self.parameters, self.ops, self._precision)
+            self.refresh_low_precision()
         except BaseException:
             for layer in self.walk():
                 layer.n_in = 0  # free again: a failure (an initializer's, no device memory) must not use the layers up
@@ -502,54 +504,6 @@ class Sequential:
         random_step = int(self.ops.to_numpy(self.random_step)[0])
         return _rebuild, (self.config(), self.ops.name, arrays, random_step, copy.deepcopy(self.info))
 
-    # Building
-
-    def _make_flat(self) -> FlatParameters:
-        """One buffer for all values and one for all gradients, weights first; parameters become views of them."""
-        parameters = sorted(self.parameters, key=lambda p: not p.is_weight)
-        size = sum(p.initial.size for p in parameters)
-        host = np.concatenate([p.initial.T.reshape(-1) for p in parameters] or [np.zeros(0)]).astype(self.dtype)
-        values, gradients = self.ops.empty(size, self.dtype), self.ops.zeros(size, self.dtype)
-        self.ops.assign(values, host)
-        segments: list[Segment] = []
-        start = 0
-        for parameter in parameters:
-            shape, stop = parameter.initial.shape, start + parameter.initial.size
-            parameter.value = values[start:stop].reshape(shape[::-1]).T
-            parameter.gradient = gradients[start:stop].reshape(shape[::-1]).T
-            parameter.compute = parameter.value
-            parameter.initial = np.broadcast_to(np.float64(0), shape)  # the values live in the flat buffer now
-            segment = Segment(start, stop, parameter.l1, parameter.l2, parameter.is_weight)
-            if segments and _same_treatment(segments[-1], segment):
-                segments[-1] = Segment(segments[-1].start, stop, segment.l1, segment.l2, segment.decays)
-            else:
-                segments.append(segment)
-            start = stop
-        flat = FlatParameters(values, gradients, tuple(segments))
-        if self._precision.mixed:
-            flat.low = self.ops.empty(sum(p.value.size for p in parameters if p.is_weight), self.compute_dtype)
-            start = 0
-            for parameter in parameters:
-                if parameter.is_weight:
-                    stop = start + parameter.value.size
-                    parameter.compute = flat.low[start:stop].reshape(parameter.value.shape[::-1]).T
-                    start = stop
-        return flat
-
-    def _warn_of_symmetry(self) -> None:
-        """SymmetryWarning for a hidden Dense layer whose neurons all start with the same weights."""
-        for layer in _hidden_layers(self.layers):
-            weights = cast(Parameter, layer._W).initial
-            if layer.n_out > 1 and (weights == weights[0]).all():
-                warnings.warn(
-                    f"All {layer.n_out} neurons of hidden layer {layer.path}, {layer}, start with the same weights "
-                    f"({layer.init.name}). They compute the same output, and as far as the layers behind treat equal "
-                    "outputs equally they get the same gradient: they stay equal and learn one feature between them. "
-                    "Use init='he_normal' or 'xavier_uniform'.",
-                    SymmetryWarning,
-                    stacklevel=3,
-                )
-
     def check_batch(self, batch: int) -> None:
         """A ValueError if no training pass over a batch of this size is possible."""
         if batch == 1 and any(isinstance(layer, BatchNorm) for layer in self.walk()):
@@ -583,21 +537,6 @@ def _refuse_reuse(layers: list[Layer]) -> None:
         seen.append(layer)
 
 
-def _hidden_layers(layers: Sequence[Layer]) -> Iterator[Dense]:
-    """The Dense layers between whose neurons nothing but their weights makes a difference.
-
-    The last one of a network is none of them, because each of its neurons has a target of its own; nor is the last one
-    of a residual block or a projection, whose neurons are told apart by the input that is added to them.
-    """
-    dense = [i for i, layer in enumerate(layers) if isinstance(layer, Dense | Residual)]
-    for i in dense:
-        layer = layers[i]
-        if isinstance(layer, Residual):
-            yield from _hidden_layers(layer.block)
-        elif isinstance(layer, Dense) and i != dense[-1]:
-            yield layer
-
-
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
     message = f"Sequential(dtype) is 'float32' or 'float64', got {dtype!r}."
     try:
@@ -607,7 +546,3 @@ def _check_dtype(dtype: Any) -> np.dtype[Any]:
     if resolved is None or resolved not in (np.float32, np.float64):
         raise ValueError(message)
     return resolved
-
-
-def _same_treatment(a: Segment, b: Segment) -> bool:
-    return (a.l1, a.l2, a.decays) == (b.l1, b.l2, b.decays)

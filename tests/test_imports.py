@@ -31,7 +31,7 @@ ROOMS = [
     {"serialization", "_summary"},
     {"model"},
     {"_workspace", "_out_of_memory"},
-    {"_fusion"},
+    {"_fusion", "_flat", "_symmetry"},
     {"_precision"},
     {"layers"},
     {"optimizers", "regularizers", "losses", "activations", "large_matrix"},
