@@ -100,4 +100,4 @@ class BatchKernels(DeviceOps):
 
 def _words(x: Array | None) -> Array | None:
     """Rows of 4- or 8-byte elements as rows of 32-bit words."""
-    return None if x is None else x.reshape(len(x), -1).view(np.uint32)
+    return None if x is None else x.reshape(len(x), math.prod(x.shape[1:])).view(np.uint32)
