@@ -461,7 +461,7 @@ class Sequential:
             "n_in": self.n_in,
             "layers": [LAYERS.config(layer) for layer in self.layers],
             "dtype": self.dtype.name,
-            "precision": self.precision,
+            "precision": None if self.precision == self.dtype.name else self.precision,
             "input_scale": self.input_scale,
             "input_shift": self.input_shift,
             "seed": self.seed,

@@ -16,7 +16,7 @@ def test_prints_a_row_per_instance(capsys: pytest.CaptureFixture[str]) -> None:
         "sum_chunks.cu, sm_80",
         "sum_chunks.cu, sm_90",
         "sum_chunks<float>",
-        "sum_chunks<__nv_bfloat16>",
+        "sum_chunks<double>",
         "registers",
     ):
         assert line in printed

@@ -39,6 +39,7 @@ def plan_gemm(A: Array, B: Array, out: Array) -> GemmPlan:
     (a slice of rows or columns). out has the dtype of A and B, or is float32 for 16-bit A and B. Raises ValueError for
     other layouts and for shapes that do not fit, TypeError for dtypes that do not.
 
+    >>> import numpy as np
     >>> W, A0, Z = np.empty((50, 100)), np.empty((32, 100)).T, np.empty((32, 50)).T
     >>> plan_gemm(W, A0, Z)
     GemmPlan(swapped=False, transpose_first=True, transpose_second=False, m=50, n=32, k=100, ld_first=100, ...)
