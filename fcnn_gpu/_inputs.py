@@ -90,7 +90,7 @@ def features(ops: Ops, X: Any, n_in: int | None, dtype: Any, who: str) -> Featur
     Raises TypeError for what is not numeric (complex, text, objects, sparse matrices) or lies where the model cannot
     read it, and ValueError for wrong shapes and another device. What lies on the device must be finite, too.
     """
-    adopted = ops.adopt(X, f"{who}: X")
+    adopted = None if type(X) is np.ndarray else ops.adopt(X, f"{who}: X")
     on_device = adopted is not None
     array: Array = adopted if on_device else as_array(X, f"{who}: X")
     _check_matrix(array, n_in, who)
@@ -132,6 +132,8 @@ def _check_matrix(array: Array, n_in: int | None, who: str) -> None:
 
 
 def _storage_dtype(given: Any, dtype: Any) -> Any:
+    if given == dtype:
+        return given  # before names are looked at, which takes longer
     if given.kind == "b":
         return np.dtype(np.uint8)
     return given.newbyteorder("=") if given.name in _STORED_AS_GIVEN else np.dtype(dtype)

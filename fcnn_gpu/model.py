@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 LINKS = ("identity", "sigmoid", "softmax")
 _INFERENCE_BATCH = 1024
+_COPIED = 2**15
+"""Bytes of samples that are copied in less time than the calls of a first layer take: a captured pass has none of them.
+"""
 _logger = logging.getLogger("fcnn_gpu")
 _KNOWN = (__name__.partition(".")[0], "builtins")
 
@@ -250,12 +253,14 @@ class Sequential:
         """
         self.refresh_low_precision()
         checked = features(self.ops, X, self.n_in, self.dtype, "model.forward").whole()
-        A0 = self.input_map.apply(self.ops, self.ops.asarray(checked)).T
-        if training:
-            self.check_batch(A0.shape[1])
-        arrays = self._workspace.batch(A0.shape[1], training)
+        X = self.ops.asarray(checked)
+        if not training:
+            self._trained_arrays = None
+            return self.outputs_of(X).T
+        A0 = self.input_map.apply(self.ops, X).T
+        arrays = self.batch_arrays(len(X), training)
         Z = self.forward_pass(A0, arrays, training)
-        self._trained_arrays = arrays if training else None
+        self._trained_arrays = arrays
         return Z.T
 
     def backward(self, output_gradient: Array, input_gradient: bool = False) -> Array | None:
@@ -318,8 +323,8 @@ class Sequential:
         The result may be written to. It is a view of the workspace and lasts until the next pass of this thread.
         """
         arrays = self._workspace.batch(len(X), False)
-        if self.ops.asynchronous or not self.input_map.leaves(X):
-            # A copy to one place costs a GPU little, and makes the whole pass one that can be captured.
+        if self.ops.asynchronous or X.nbytes <= _COPIED or not self.input_map.leaves(X):
+            # A copy to one place makes the whole pass one that can be captured.
             A0 = self._workspace.inputs(arrays)
             self.ops.cast(X, A0.T, self.input_map.scale, self.input_map.shift)
         else:
