@@ -527,14 +527,22 @@ def test_runtime_over_cupy(cupy: Any) -> None:
     assert not CupyRuntime(cupy, 0).is_current()
     with runtime.activate() as device:
         assert device.number == 0
-    runtime.synchronize()
-    assert runtime.activate().synchronized == 1
     assert runtime.is_device_array(np.ones(3))  # the fake has NumPy arrays for its own
     assert not runtime.is_device_array([1.0])
     assert runtime.is_device_array(SimpleNamespace(__cuda_array_interface__={}))
     x = np.ones((2, 3), order="F")
     assert runtime.to_device(x) is x
     assert runtime.to_host(x).flags.f_contiguous
+
+
+def test_synchronizing_waits_for_the_current_stream_alone(cupy: Any) -> None:
+    """CUDA breaks off the graph that another thread is recording when anyone waits for the whole device."""
+    waits: list[int] = []
+    cupy.cuda.get_current_stream = lambda: SimpleNamespace(synchronize=lambda: waits.append(1))
+    runtime = CupyRuntime(cupy, 0)
+    runtime.synchronize()
+    assert waits == [1]
+    assert runtime.activate().synchronized == 0
 
 
 def test_a_copy_on_the_device_is_one_asynchronous_copy_of_memory(cupy: Any) -> None:

@@ -59,7 +59,9 @@ class CupyRuntime:
             out.data.copy_from_device_async(x.data, out.nbytes)
 
     def synchronize(self) -> None:
-        self._device.synchronize()
+        # Not the device: waiting for all its streams breaks off a graph that another thread is recording on one.
+        with self._device:
+            self.xp.cuda.get_current_stream().synchronize()
 
     def side_stream(self) -> CudaSideStream:
         return CudaSideStream(self.xp, self._device)

@@ -74,7 +74,7 @@ class Runtime(Protocol):
         """out ← x, byte by byte, queued: both contiguous in one order, of one dtype and shape."""
 
     def synchronize(self) -> None:
-        """Wait until the device has done what it was given."""
+        """Wait until the device has done what the current stream was given."""
 
     def side_stream(self) -> SideStream:
         """A new stream for copies to the device."""
