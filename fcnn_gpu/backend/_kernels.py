@@ -101,7 +101,7 @@ class CudaDevice:
             if instance.first_architecture:
                 self._check_architecture(kernel, instance)
             module = self._cupy.RawModule(
-                code=source(kernel.stem),
+                code=_in_ascii(source(kernel.stem)),
                 options=COMPILE_OPTIONS,
                 name_expressions=(instance.expression,),
             )
@@ -141,6 +141,15 @@ class CudaDevice:
             function.max_dynamic_shared_size_bytes = shared
         values = tuple(np.uint64(0) if a.value is None else a.value for a in arguments)
         function((grid,), (block,), values, shared_mem=shared)
+
+
+def _in_ascii(text: str) -> str:
+    """The comments' other characters by their numbers: CuPy writes the text to a file in whatever the locale encodes.
+
+    >>> _in_ascii("β ← 1")
+    '\\\\u03b2 \\\\u2190 1'
+    """
+    return text.encode("ascii", "backslashreplace").decode("ascii")
 
 
 @dataclasses.dataclass(frozen=True)
