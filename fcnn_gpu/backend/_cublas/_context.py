@@ -109,7 +109,7 @@ class Contexts:
         context, stream = self.current(), self._host.stream_address()
         workspace = self._workspace(context, stream)
         bound = (stream, workspace.address)
-        if context.bound != bound:
+        if context.bound != bound or self._host.is_recording():  # its stream may be new at an old address
             context.bound = None
             self._library.call("cublasSetStream_v2", context.blas, stream)  # puts cuBLAS's own workspace in place again
             self._library.call("cublasSetWorkspace_v2", context.blas, workspace.address, workspace.size)
