@@ -216,16 +216,11 @@ class StreamedData:
         """The front of the batch buffers, for a batch of this many samples."""
         return self._batch.views(batch)
 
-    def gather(self, views: BatchViews, part: int = 0) -> None:
-        """Copy the samples at `cursor` of the chunk in buffer `part` into `views`."""
-        chunk, gather = self._stream.on_device(part), self.ops.gather_rows
-        gather(chunk.X, self._rows, self.cursor, views.X, self.inputs.scale, self.inputs.shift)
-        gather(chunk.targets, self._rows, self.cursor, views.targets)
-        if chunk.sample_weight is not None:
-            gather(chunk.sample_weight, self._rows, self.cursor, views.sample_weight)
-
     def begin_step(self, views: BatchViews, part: int, counter: Array, rates: Rates | None) -> None:
-        """`gather` the batch at `cursor`, add 1 to the counter, and give the step the next of the learning rates."""
+        """What begins a step: the batch at `cursor` of the chunk in buffer `part` is copied into `views`.
+
+        1 is added to the counter, and the step gets the next of the learning rates.
+        """
         chunk = self._stream.on_device(part)
         sources = chunk.X, chunk.targets, chunk.sample_weight
         scale, shift = self.inputs.scale, self.inputs.shift

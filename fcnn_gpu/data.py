@@ -43,14 +43,14 @@ class InputMap:
         """Whether stored samples X are seen as they are."""
         return X.dtype == self.dtype and self.scale == 1.0 and self.shift == 0.0
 
-    def apply(self, ops: Ops, X: Array, out: Array | None = None) -> Array:
+    def apply(self, ops: Ops, X: Array) -> Array:
         """scale·X + shift (batch, n_in) of stored samples of the device.
 
-        X itself where nothing is to be done, otherwise the front of `out`, or new memory.
+        X itself where nothing is to be done, otherwise new memory.
         """
         if self.leaves(X):
             return X
-        mapped = ops.empty(X.shape, self.dtype) if out is None else out[: len(X)]
+        mapped = ops.empty(X.shape, self.dtype)
         ops.cast(X, mapped, self.scale, self.shift)
         return mapped
 
@@ -169,7 +169,7 @@ class DeviceData:
         """The front of the batch buffers, for a batch of this many samples."""
         return self._batch.views(batch)
 
-    def gather(self, views: BatchViews, part: int = 0) -> None:
+    def gather(self, views: BatchViews) -> None:
         """Copy the samples at `cursor` into `views`. The cursor stays: the step advances it when it is done."""
         gather = self.ops.gather_rows
         gather(self.X, self.order, self.cursor, views.X, self.inputs.scale, self.inputs.shift)

@@ -630,17 +630,6 @@ _register_updates()
 # Batches
 
 
-@case("take_next")
-def _take_next(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
-    table, position = ops.asarray(rng.normal(size=n), dtype), ops.zeros(1, np.int64)
-    taken = []
-    for _ in range(min(n, 3) + 2):  # beyond the end of a short table
-        out = ops.empty(1, dtype)
-        ops.take_next(table, position, out)
-        taken.append(ops.to_numpy(out))
-    return {"taken": np.concatenate(taken), "position": position}
-
-
 @case("gather_rows")
 @case("store_rows")
 def _rows(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:

@@ -39,7 +39,6 @@ WITHOUT_AN_OPERATION = {
     "gather_batch": "the gather that is measured, and a few labels",
     "fused_mlp": "bound by arithmetic: bench_fused_mlp.py",
     "matmul": "bound by arithmetic: the products of cuBLAS are measured",
-    "take_next": "one number",
 }
 
 

@@ -1,4 +1,4 @@
-"""gather_batch.cu: what a training step takes from the data set, as gather.cu and take_next.cu give it one by one."""
+"""gather_batch.cu: what a training step takes from the data set, and what counts steps."""
 
 from __future__ import annotations
 

@@ -75,10 +75,6 @@ class BatchKernels(DeviceOps):
             threads=max(1, threads),
         )
 
-    def take_next(self, table: Array, position: Array, out: Array) -> None:
-        arguments = [table.size, table, position, out]
-        self._launcher.launch("take_next", "take_next", (table.dtype,), arguments, threads=1)
-
     def store_rows(self, rows: Array, cursor: Array, out: Array) -> None:
         batch, n_samples = rows.shape[0], out.shape[0]
         n_columns = math.prod(out.shape[1:])

@@ -45,22 +45,19 @@ class BatchOps(ArrayOps):
         """All that begins a training step: X, targets and weights of the batch at `cursor`, and what counts steps.
 
         `sources` and `outs` are (X, targets, weights or None), gathered as by `gather_rows`, X with scale and shift.
-        counter int64 (1,) += 1. `rates` (table, position, rate), all three float64 but for the position: rate takes the
-        table's next number, as by `take_next`.
+        counter int64 (1,) += 1. `rates` (table, position, rate), all three float64 but for the position, int64 (1,):
+        rate takes the table's next number, the last again once it is at its end.
         """
         self.advance(counter, 1)
         if rates is not None:
-            self.take_next(*rates)
+            self._take_next(*rates)
         for i, (source, out) in enumerate(zip(sources, outs, strict=True)):
             if source is not None:
                 self.gather_rows(source, order, cursor, out, *((scale, shift) if i == 0 else ()))
 
     @every_step
-    def take_next(self, table: Array, position: Array, out: Array) -> None:
-        """out[0] = table[position], position ← position + 1; the last number again once the table is at its end.
-
-        table (n,) and out (1,) of one floating dtype, n of at least 1; position int64 (1,).
-        """
+    def _take_next(self, table: Array, position: Array, out: Array) -> None:
+        """out[0] = table[position], position ← position + 1; the last number again once the table is at its end."""
         i = int(position[0])
         out[0] = table[min(i, table.size - 1)]
         position[0] = i + 1
