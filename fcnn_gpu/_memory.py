@@ -13,11 +13,11 @@ import numpy as np
 from ._checks import check_bool, check_integer
 from ._inputs import features
 from ._out_of_memory import human
-from ._step import TrainingStep
+from ._step import TrainingStep, copies_of_state
 from ._types import DType
 from ._workspace import Workspace
 from .backend import quiet_arithmetic
-from .backend._ops import FlatParameters
+from .backend._ops import FlatParameters, LossScaling
 from .backend._shadow import Meter, shadow_ops
 from .data import DeviceData
 from .layers import Layer
@@ -38,7 +38,8 @@ class MemoryReport:
         device: what the model is bound to.
         batch_size: samples in a batch.
         training: whether training was asked about, or inference.
-        parameters: weights, biases, normalization parameters and running statistics, and their 16-bit copies.
+        parameters: weights, biases, normalization parameters and running statistics, and their 16-bit copies; in
+            training the statistics twice, since a step that diverges is taken back.
         gradients: one number for each parameter.
         optimizer: moments and velocities, and the step's few numbers.
         activations: what the layers keep of a batch, and the gradients of activations.
@@ -170,6 +171,8 @@ class _Training:
         optimizer, loss = self.optimizer, self.loss
         with meter.kind("optimizer"):
             optimizer.bind(model)
+            if model.precision == "float16":
+                optimizer.control.loss_scaling = LossScaling.start(model.ops)
         with meter.kind("data"):
             data = self.data.on(model, meter, batch_size)
         views = data.views(data.batch_size)
@@ -179,14 +182,17 @@ class _Training:
             if not isinstance(optimizer.schedule, Constant):
                 step.set_learning_rates(np.zeros(-(-data.n_samples // data.batch_size)))
         _move((step.outputs,), "data")
+        with meter.kind("parameters"):
+            kept = copies_of_state(model)
         with meter.kind("activations"):
             model.batch_arrays(data.batch_size, training=True)
         step.program(data.batch_size)()
+        model.ops.penalty(model.flat, model.ops.zeros(1, np.float64))  # for the epoch's line of the history
         if step.outputs is not None and not (loss.link == "softmax" and all(m.reads_ranks_alone for m in self.metrics)):
             model.apply_link(step.outputs.T, loss.link)  # as Trainer.metric_inputs does
         if not self.counts_data:
             _move((data.X, data.targets, data.sample_weight, data.order, step.outputs), "not asked about")
-        return step
+        return step, kept
 
 
 def _infer(model: Sequential, meter: Meter, batch_size: int) -> Any:

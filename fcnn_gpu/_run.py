@@ -10,7 +10,7 @@ import numpy as np
 
 from ._diagnosis import DivergenceError, find_fault
 from ._evaluation import EvaluationData
-from ._step import TrainingStep
+from ._step import TrainingStep, copies_of_state
 from ._stream import StreamedData
 from ._types import HostArray
 from .callbacks import Callback
@@ -39,9 +39,8 @@ class Run:
         self._targets_host = targets_host
         self._shuffle = shuffle
         model = trainer.model
-        ops = model.ops
         self._n_seen = trainer.steps_per_epoch * data.batch_size if drop_last else data.n_samples
-        self._state = [(array, ops.copy(array)) for layer in model.walk() for array in layer.state().values()]
+        self._state = copies_of_state(model)
         keep_outputs = bool(trainer.metrics)
         self._step = TrainingStep(model, trainer.loss, trainer.optimizer, data, keep_outputs, capture)
         self._programs: dict[tuple[int, int, bool, int], Callable[[], None]] = {}

@@ -14,6 +14,11 @@ from .model import Sequential, consists_of_primitives
 from .optimizers import Optimizer
 
 
+def copies_of_state(model: Sequential) -> list[tuple[Array, Array]]:
+    """Each array of running statistics beside a copy of it: what a run goes back to from a step that diverged."""
+    return [(array, model.ops.copy(array)) for layer in model.walk() for array in layer.state().values()]
+
+
 class TrainingStep:
     """gather → forward → loss → backward → check → update, over one data set, and what the steps accumulate.
 

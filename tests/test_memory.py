@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
@@ -31,7 +31,9 @@ from tests.cuda_on_cpu import missing_compiler
 
 LARGEST_ERROR = 0.02
 SLACK = 3072
-"""Bytes of NumPy's own small arrays (operands of recorded calls), or of a pool's last unit."""
+"""Bytes of NumPy's own small arrays (operands of recorded calls)."""
+DEVICE_SLACK = 1024
+"""Bytes of a pool's last units: less than the arrays of a running statistic in a network of two layers."""
 
 needs_compiler = pytest.mark.skipif(missing_compiler() is not None, reason=str(missing_compiler()))
 
@@ -121,6 +123,11 @@ class AtTheEnd(fcnn.Callback):
         self.found = self.read()
 
 
+def samples_of(run: dict[str, Any]) -> HostArray:
+    """Samples that differ: a feature with a variance of 0 would be multiplied by 300 in batch norm."""
+    return np.random.default_rng(1).standard_normal((run["n_samples"], run["n_in"])).astype(run["dtype"])
+
+
 def used_by_training(model: fcnn.Sequential, run: dict[str, Any], read: Callable[[], int], X: HostArray) -> int:
     """Bytes in use at the end of an epoch."""
     rng = np.random.default_rng(0)
@@ -132,7 +139,11 @@ def used_by_training(model: fcnn.Sequential, run: dict[str, Any], read: Callable
     weight = np.ones(n, model.dtype) if run["weighted"] else None
     end = AtTheEnd(read)
     options: dict[str, Any] = {"sample_weight": weight, "callbacks": [end], "progress": False}
-    trainer.fit(X, y, epochs=1, batch_size=run["batch_size"], **options)
+    try:
+        trainer.fit(X, y, epochs=1, batch_size=run["batch_size"], **options)
+    except fcnn.DivergenceError:
+        assume(model.precision != "float16")  # batch norm over two samples outgrows 16 bits in some networks
+        raise
     return end.found
 
 
@@ -149,10 +160,10 @@ def predicted(model: fcnn.Sequential, run: dict[str, Any]) -> MemoryReport:
     return model.memory_report(run["batch_size"], run["optimizer"], **options)
 
 
-def assert_predicts(report: MemoryReport, used: int) -> None:
+def assert_predicts(report: MemoryReport, used: int, slack: int = SLACK) -> None:
     """`used` is without what cuBLAS works in, which is larger than all else in a small network."""
     total = report.total - report.workspace
-    assert abs(total - used) <= LARGEST_ERROR * used + SLACK, f"{used:,} bytes used\n{report}"
+    assert abs(total - used) <= LARGEST_ERROR * used + slack, f"{used:,} bytes used\n{report}"
 
 
 @settings(THOROUGH, max_examples=30)
@@ -164,7 +175,7 @@ def test_training_on_numpy(run: dict[str, Any]) -> None:
         before = nbytes()
         predicted(model, run)
         assert nbytes() - before < SLACK, "a prediction left memory behind"
-        X = np.ones((run["n_samples"], run["n_in"]), model.dtype)
+        X = samples_of(run)
         used = used_by_training(model, run, nbytes, X)
     assert_predicts(report, used)
 
@@ -179,8 +190,8 @@ def test_training_on_the_emulated_device(run: dict[str, Any], precision: str | N
     before = counter.n_allocations
     report = predicted(model, run)
     assert counter.n_allocations == before
-    X = np.ones((run["n_samples"], run["n_in"]), model.dtype)
-    assert_predicts(report, used_by_training(model, run, lambda: counter.nbytes - workspace, X))
+    X = samples_of(run)
+    assert_predicts(report, used_by_training(model, run, lambda: counter.nbytes - workspace, X), DEVICE_SLACK)
     assert 0 <= workspace - report.workspace <= 2 * 512  # the emulation aligns them by hand
 
 
@@ -247,7 +258,7 @@ def test_training_on_a_gpu(optimizer: str, width: int, batch_size: int) -> None:
     before = pool.used_bytes()
     model = network(run, ops)
     report = predicted(model, run)
-    X = np.ones((run["n_samples"], run["n_in"]), model.dtype)
+    X = samples_of(run)
     used = used_by_training(model, run, lambda: gc.collect() or pool.used_bytes() - before, X)
     assert_predicts(report, used)
 
@@ -263,7 +274,7 @@ def test_every_kind_is_what_the_arrays_of_a_model_hold() -> None:
     aligned = 64  # NumPy's arrays begin on a cache line
     n = model.n_parameters
     assert report.gradients == 4 * n + aligned
-    assert report.parameters == 4 * n + aligned + 2 * (4 * 20 + aligned) + 8 + aligned
+    assert report.parameters == 4 * n + aligned + 4 * (4 * 20 + aligned) + 8 + aligned  # statistics and copies of them
     assert report.optimizer == 2 * (4 * n + aligned) + 4 * (8 + aligned)
     model.batch_arrays(64, training=True)
     n_buffers = len(model._workspace._held[True].arrays.buffers)
