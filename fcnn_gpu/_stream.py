@@ -14,8 +14,6 @@ of the host waits for the device but for page-locked memory that is still being 
 from __future__ import annotations
 
 import itertools
-import queue
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ._inputs import Features
+from ._read_ahead import ReadAhead
 from ._types import Array, HostArray
 from .backend._ops import Ops
 from .data import BatchBuffers, BatchViews, InputMap, Rates, Samples, Stretch
@@ -78,12 +77,40 @@ class ChunkStream:
         A chunk lasts until the next one is asked for. An error while reading is raised from the iteration. Whatever
         ends the visit, its thread has ended and its copies are done when it is left.
         """
-        feed = _Feed(self, order)
-        feed.start()
+        readers = ThreadPoolExecutor(_READERS - 1, "fcnn_gpu prefetch reader")
+
+        def fill(first: int, part: int) -> Stretch:
+            rows = order[first : first + self.window]
+            self._fill(self._buffers[part], rows, readers)
+            return Stretch(part, first, len(rows))
+
         try:
-            yield feed.stretches()
+            with ReadAhead(range(0, len(order), self.window), fill, _N_BUFFERS) as stretches:
+                yield self._in_turn(stretches)
         finally:
-            feed.close()
+            readers.shutdown()
+            for buffer in self._buffers:
+                if buffer.copied is not None:
+                    self._side.synchronize(buffer.copied)
+
+    def _in_turn(self, stretches: Iterator[Stretch]) -> Iterator[Stretch]:
+        """Each chunk to be computed on in this thread's compute stream, until the next one is asked for."""
+        for stretch in stretches:
+            buffer = self._buffers[stretch.part]
+            self._side.compute_waits(buffer.copied)
+            yield stretch
+            buffer.free = self._side.record_compute()
+
+    def _fill(self, buffer: _Buffer, rows: HostArray, readers: Executor) -> None:
+        side = self._side
+        if buffer.copied is not None:
+            side.synchronize(buffer.copied)
+        host, device = buffer.host.front(len(rows)), buffer.device.front(len(rows))
+        self.read(rows, host, readers)
+        side.wait(buffer.free)
+        for source, out in zip(host.arrays(), device.arrays(), strict=True):
+            side.copy(source, out)
+        buffer.copied = side.record()
 
     def read(self, rows: HostArray, out: Samples, readers: Executor) -> None:
         """The samples of these numbers, from the host to the host."""
@@ -104,72 +131,6 @@ class ChunkStream:
         out = Samples(np.empty((len(rows), self._X.n_features), self._X.dtype), self._targets[rows], weight)
         self._X.read(rows, out.X)
         return out
-
-
-class _Feed:
-    """One visit of a `ChunkStream`: the thread that keeps its buffers filled, and what it hands over."""
-
-    def __init__(self, stream: ChunkStream, order: HostArray) -> None:
-        self._stream, self._order = stream, order
-        self._side, self._buffers = stream._side, stream._buffers
-        self._starts = range(0, len(order), stream.window)
-        self._stopped = False
-        self._to_fill: queue.SimpleQueue[None] = queue.SimpleQueue()
-        """One item for each buffer that the thread may fill: the steps on it have been queued."""
-        self._filled: queue.SimpleQueue[Stretch | BaseException] = queue.SimpleQueue()
-        self._readers = ThreadPoolExecutor(_READERS - 1, "fcnn_gpu prefetch reader")
-        self._thread = threading.Thread(target=self._run, name="fcnn_gpu prefetch", daemon=True)
-
-    def start(self) -> None:
-        for _ in self._buffers:
-            self._to_fill.put(None)
-        self._thread.start()
-
-    def stretches(self) -> Iterator[Stretch]:
-        """The chunks in order: to be computed on in this thread's compute stream, until the next one is asked for."""
-        for _ in self._starts:
-            stretch = self._filled.get()
-            if isinstance(stretch, BaseException):
-                raise stretch
-            buffer = self._buffers[stretch.part]
-            self._side.compute_waits(buffer.copied)
-            yield stretch
-            buffer.free = self._side.record_compute()
-            self._to_fill.put(None)
-
-    def close(self) -> None:
-        """End the thread, and wait for the copies that it has queued: their memory may be freed after this."""
-        self._stopped = True
-        self._to_fill.put(None)
-        self._thread.join()
-        self._readers.shutdown()
-        for buffer in self._buffers:
-            if buffer.copied is not None:
-                self._side.synchronize(buffer.copied)
-
-    def _run(self) -> None:
-        try:
-            for k, first in enumerate(self._starts):
-                self._to_fill.get()
-                if self._stopped:
-                    return
-                part = k % len(self._buffers)
-                rows = self._order[first : first + self._stream.window]
-                self._fill(self._buffers[part], rows)
-                self._filled.put(Stretch(part, first, len(rows)))
-        except BaseException as error:
-            self._filled.put(error)
-
-    def _fill(self, buffer: _Buffer, rows: HostArray) -> None:
-        side = self._side
-        if buffer.copied is not None:
-            side.synchronize(buffer.copied)
-        host, device = buffer.host.front(len(rows)), buffer.device.front(len(rows))
-        self._stream.read(rows, host, self._readers)
-        side.wait(buffer.free)
-        for source, out in zip(host.arrays(), device.arrays(), strict=True):
-            side.copy(source, out)
-        buffer.copied = side.record()
 
 
 class StreamedData:

@@ -42,7 +42,8 @@ ROOMS = [
     {"_inputs"},
     {"backend"},
     {"_registry", "_blas"},
-    {"_checks", "_types", "_cpu"},
+    {"_files"},
+    {"_checks", "_types", "_cpu", "_read_ahead"},
 ]
 """From the top of the house to the bottom; what stands together in a row does not import its neighbours."""
 

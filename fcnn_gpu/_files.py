@@ -1,0 +1,178 @@
+"""Numbers in files, read and written where they lie: never mapped, so that only the caller's buffers are resident.
+
+A memory map brings pages of the file into the process as they are touched, and the process seems to need all of them.
+Reading at a position leaves them in the operating system's cache, which gives them up when memory is wanted.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import threading
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ._types import HostArray
+
+
+class StorageError(OSError):
+    """A file of numbers cannot be read or written; the message names the file, the fault and what to try."""
+
+
+class NumberFile:
+    """A file of numbers: `read` and `write` at a byte position, from any thread.
+
+    Args:
+        path: the file. Mode "r" and "r+" expect it to be there, "x" makes it and expects it not to be.
+        mode: "r" to read, "r+" and "x" to read and write.
+
+    Raises `StorageError` where it cannot be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], mode: Literal["r", "r+", "x"] = "r") -> None:
+        self.path = Path(path)
+        flags = {"r": os.O_RDONLY, "r+": os.O_RDWR, "x": os.O_RDWR | os.O_CREAT | os.O_EXCL}[mode]
+        self._lock = threading.Lock()
+        self._closed = True  # for __del__, if the next line fails
+        try:
+            self._descriptor = os.open(
+                self.path, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0), 0o666
+            )
+        except OSError as error:
+            raise StorageError(error.errno, f"{self.path} cannot be opened: {error.strerror}.") from error
+        self._closed = False
+
+    @property
+    def nbytes(self) -> int:
+        """The file's size now."""
+        return os.fstat(self._descriptor).st_size
+
+    def read(self, position: int, out: HostArray) -> None:
+        """out, contiguous in either order, = the bytes from `position` on. `StorageError` if the file ends before."""
+        view = _bytes_of(out)
+        done = 0
+        while done < len(view):
+            try:
+                n = self._read_some(position + done, view[done:])
+            except OSError as error:
+                raise StorageError(
+                    error.errno,
+                    f"{self.path} cannot be read at byte {position + done:,}: {error.strerror}. "
+                    "Is its disk still there and sound?",
+                ) from error
+            if n == 0:
+                raise StorageError(
+                    errno.EIO,
+                    f"{self.path} ends at byte {self.nbytes:,}, but {len(view):,} bytes from byte {position:,} on are "
+                    "needed. Something has cut it short: restore it, or write it anew.",
+                )
+            done += n
+
+    def write(self, position: int, values: HostArray) -> None:
+        """The bytes from `position` on = values, contiguous in either order. `StorageError` if the disk is full."""
+        view = _bytes_of(values)
+        done = 0
+        while done < len(view):
+            try:
+                done += self._write_some(position + done, view[done:])
+            except OSError as error:
+                raise self._not_written(error, len(view)) from error
+
+    def reserve(self, nbytes: int) -> None:
+        """Make the file `nbytes` long, with room for all of them on the disk: a full disk is found now, not later.
+
+        New bytes are 0.
+        """
+        try:
+            if nbytes > self.nbytes and hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._descriptor, 0, nbytes)
+            os.truncate(self._descriptor, nbytes)
+        except OSError as error:
+            raise self._not_written(error, nbytes) from error
+
+    def sync(self) -> None:
+        """Return when all that was written is on the disk, whatever happens to the machine."""
+        try:
+            getattr(os, "fdatasync", os.fsync)(self._descriptor)
+        except OSError as error:
+            raise self._not_written(error, self.nbytes) from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if not self._closed:
+            self._closed = True
+            os.close(self._descriptor)
+
+    def __enter__(self) -> NumberFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _read_some(self, position: int, view: memoryview) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._descriptor, [view], position)
+        with self._lock:
+            os.lseek(self._descriptor, position, os.SEEK_SET)
+            content = os.read(self._descriptor, min(len(view), 2**24))
+            view[: len(content)] = content
+            return len(content)
+
+    def _write_some(self, position: int, view: memoryview) -> int:
+        if hasattr(os, "pwrite"):
+            return os.pwrite(self._descriptor, view, position)
+        with self._lock:
+            os.lseek(self._descriptor, position, os.SEEK_SET)
+            return os.write(self._descriptor, view)
+
+    def _not_written(self, error: OSError, nbytes: int) -> StorageError:
+        hint = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = f" {nbytes:,} bytes were to be written. Free room there, or choose a folder on another disk."
+        return StorageError(error.errno, f"{self.path} cannot be written: {error.strerror}.{hint}")
+
+
+def place_in_file(array: Any) -> tuple[Path, int] | None:
+    """The file that an array is mapped from and the position of its first element; None for any other array.
+
+    Also None for a map that keeps what is written to itself (mode "c"): the file does not have its numbers.
+    """
+    mapped = _map_of(array)
+    if mapped is None or mapped.filename is None:
+        return None
+    # A view of a map keeps the whole map's offset, so its place follows from the addresses.
+    return Path(mapped.filename), mapped.offset + _address(array) - _address(mapped)
+
+
+def let_go_of_pages(array: Any) -> None:
+    """Give the pages of a mapped array back to the system, which reads them anew where they are touched again."""
+    mapped = _map_of(array)
+    if mapped is not None and hasattr(mmap.mmap, "madvise"):
+        mapped.base.madvise(mmap.MADV_DONTNEED)
+
+
+def _map_of(array: Any) -> Any:
+    """The `np.memmap` that an array is a view of, if what is in it is what is in its file."""
+    found = array if isinstance(array, np.ndarray) else None
+    while found is not None and not (isinstance(found, np.memmap) and isinstance(found.base, mmap.mmap)):
+        found = getattr(found, "base", None)
+    return None if found is None or found.mode == "c" else found
+
+
+def _address(array: HostArray) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def _bytes_of(array: HostArray) -> memoryview:
+    """The memory of a contiguous array as bytes; ValueError for any other: a copy of it would be read into."""
+    flat = array if array.flags.c_contiguous else array.T
+    if not flat.flags.c_contiguous:
+        raise ValueError(f"A file is read and written through contiguous arrays; this one has strides {array.strides}.")
+    raw: Any = flat.reshape(-1).view(np.uint8)
+    return memoryview(raw)
