@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ._inputs import Features
 from ._memory import MemoryReport
 from ._types import HostArray
 
-_UNITS = {"B": 1, **{f"{p}{i}B": (1024 if i else 1000) ** e for e, p in enumerate("KMGT", 1) for i in ("", "i")}}
 _LARGEST_CHUNK = 128 * 2**20
 """Bytes of a chunk at which a longer one no longer pays: copying takes milliseconds, starting to copy microseconds."""
 _SMALL_SHARE = 1 / 16
 """Data that takes no more of what is free stays, whatever the model takes."""
 _SHARE_OF_FREE = 0.9
 """Of the memory that is free, what data may take: a pool of blocks is never full, and graphs need some as well."""
-
-
-def check_bytes(who: str, value: Any) -> int | None:
-    """A number of bytes: an integer, or text with a unit; None stays.
-
-    >>> check_bytes("fit(memory_limit)", "1.5 GiB")
-    1610612736
-    """
-    if value is None:
-        return None
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([A-Za-z]+)\s*", value)
-        unit = {name.lower(): size for name, size in _UNITS.items()}.get(match[2].lower()) if match else None
-        if match is None or unit is None:
-            raise ValueError(f"{who} expects a number of bytes or text like '4 GiB' or '500 MB', got {value!r}.")
-        value = int(float(match[1]) * unit)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(
-            f"{who} expects a number of bytes or text like '4 GiB', got {value!r} ({type(value).__name__})."
-        )
-    if value < 1:
-        raise ValueError(f"{who} expects at least one byte, got {value}.")
-    return value
 
 
 @dataclass(frozen=True)

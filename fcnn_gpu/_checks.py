@@ -5,8 +5,11 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import re
 from collections.abc import Iterable
 from typing import Any
+
+_UNITS = {"B": 1, **{f"{p}{i}B": (1024 if i else 1000) ** e for e, p in enumerate("KMGT", 1) for i in ("", "i")}}
 
 
 def suggest(name: object, known: Iterable[str]) -> str:
@@ -86,3 +89,26 @@ def _interval(low: float, high: float, low_open: bool, high_open: bool) -> str:
     if math.isinf(low):
         return f"{'less than' if high_open else 'of at most'} {high:g}"
     return f"in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
+
+
+def check_bytes(who: str, value: Any) -> int | None:
+    """A number of bytes: an integer, or text with a unit; None stays.
+
+    >>> check_bytes("fit(memory_limit)", "1.5 GiB")
+    1610612736
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([A-Za-z]+)\s*", value)
+        unit = {name.lower(): size for name, size in _UNITS.items()}.get(match[2].lower()) if match else None
+        if match is None or unit is None:
+            raise ValueError(f"{who} expects a number of bytes or text like '4 GiB' or '500 MB', got {value!r}.")
+        value = int(float(match[1]) * unit)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(
+            f"{who} expects a number of bytes or text like '4 GiB', got {value!r} ({type(value).__name__})."
+        )
+    if value < 1:
+        raise ValueError(f"{who} expects at least one byte, got {value}.")
+    return value

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ._budget import DataSet, Need, check_bytes, plan
-from ._checks import check_bool, check_integer, check_real
+from ._budget import DataSet, Need, plan
+from ._checks import check_bool, check_bytes, check_integer, check_real
 from ._evaluation import EVALUATION_BATCH, EvaluationData
 from ._inputs import Features, check_same_length, features, on_host
 from ._interrupt import interruptible

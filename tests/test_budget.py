@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._budget import DataSet, Need, check_bytes, choose_windows, plan, smallest
+from fcnn_gpu._budget import DataSet, Need, choose_windows, plan, smallest
+from fcnn_gpu._checks import check_bytes
 from fcnn_gpu._inputs import features
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.training import Trainer
