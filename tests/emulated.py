@@ -265,9 +265,21 @@ class QueueingDevice(HostDevice):
         self._clock.kernel_ran(arrays)
 
 
+class NotedProducts(CublasProducts):
+    """Products by `gemm`, of whose matrices the clock hears, as it does of the kernels'."""
+
+    clock: ComputeClock
+
+    def gemm(self, A: Array, B: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> None:
+        super().gemm(A, B, out, alpha, beta)
+        queued(partial(self.clock.kernel_ran, [A, B, out]))
+
+
 def make_emulated_ops(device: int = 0, **launcher_options: Any) -> CupyOps:
     """`CupyOps` whose device is this CPU."""
     runtime = EmulatedRuntime(device)
     kernels = QueueingDevice(runtime.clock)
     kernels.array_type = DeviceArray  # a host array in a launch is an error, as on a GPU
-    return CupyOps(runtime, Launcher(kernels, **launcher_options), CublasProducts(cublas_on_cpu(queued), runtime))
+    products = NotedProducts(cublas_on_cpu(queued), runtime)
+    products.clock = runtime.clock
+    return CupyOps(runtime, Launcher(kernels, **launcher_options), products)

@@ -3,7 +3,8 @@
 A copy lies in the queue until somebody waits for a mark behind it, so that who computes on a buffer without waiting, or
 writes into page-locked memory that is still to be copied, gets wrong numbers. The other way round, `ComputeClock`
 counts the kernels that have run and knows which of them used the memory that copies go to: a copy over memory that the
-compute stream has used since the mark that the side stream waited for raises `Overwritten`.
+compute stream has used since the mark that the side stream waited for raises `Overwritten`. So does a copy back of what
+the compute stream may not have computed yet.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fcnn_gpu.backend._ops import SideStream
 
 
 class Overwritten(Exception):
-    """A copy may begin before the computation on its destination is done."""
+    """A copy may begin before the computation on its memory of the device is done."""
 
 
 class PageableMemory(Exception):
@@ -35,10 +36,10 @@ class ComputeClock:
         self.now = 0
         self._last_use: dict[tuple[int, int], int] = {}
 
-    def watch(self, memory: HostArray) -> tuple[int, int]:
-        """From now on uses of this memory are noted; its bounds."""
+    def watch(self, memory: HostArray, last_use: int = 0) -> tuple[int, int]:
+        """From now on uses of this memory are noted; its bounds. `last_use`: of memory that was not watched before."""
         bounds = np.lib.array_utils.byte_bounds(memory)
-        self._last_use.setdefault(bounds, 0)
+        self._last_use.setdefault(bounds, last_use)
         return bounds
 
     def forget(self, watched: Iterable[tuple[int, int]]) -> None:
@@ -103,6 +104,23 @@ class LateSideStream(SideStream):
                 raise Overwritten("The compute stream may still be reading what a copy goes over.")
             self._queue.append(partial(np.copyto, destination, source))
             self.log.append("copy")
+
+    def copy_back(self, source: Any, out: HostArray) -> None:
+        assert source.shape == out.shape
+        assert source.dtype == out.dtype
+        memory = self._plain(source)
+        assert memory.flags.c_contiguous
+        assert out.flags.c_contiguous
+        with self._lock:
+            if not any(np.may_share_memory(out, buffer) for buffer in self._page_locked):
+                raise PageableMemory("A copy on the side stream into pageable memory.")
+            # Whatever has run may have computed it, as long as nobody has watched.
+            self._watched.add(self._clock.watch(memory, self._clock.now))
+            if self._clock.last_use(memory) > self._waited:
+                raise Overwritten("The compute stream may not have computed yet what a copy takes back.")
+            out.reshape(-1).view(np.uint8)[:] = 0xFF  # until the copy is done it may hold anything
+            self._queue.append(partial(np.copyto, out, memory))
+            self.log.append("copy back")
 
     def record(self) -> _Mark:
         mark = _Mark()

@@ -1,4 +1,5 @@
-"""The CUDA side stream and the runtime make CuPy's calls as they are meant: checked on a stand-in for CuPy."""
+"""The CUDA side stream and the runtime make CuPy's calls as they are meant, checked on a stand-in for CuPy; copies
+there and back beside computation, on each device."""
 
 from __future__ import annotations
 
@@ -9,8 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from fcnn_gpu._types import Array
 from fcnn_gpu.backend._cupy import CupyRuntime
+from fcnn_gpu.backend._ops import Ops, SideStream
 from fcnn_gpu.backend._side_stream import CudaSideStream
+from tests.conftest import emulated_ops
+from tests.late_copies import Overwritten, PageableMemory
 
 
 class CudaError(RuntimeError):
@@ -59,6 +64,7 @@ class FakeCuda:
         self.runtime = SimpleNamespace(
             hostAllocPortable=1,
             memcpyHostToDevice=2,
+            memcpyDeviceToHost=3,
             memcpyAsync=lambda *arguments: self.called("copy", *arguments),
             CUDARuntimeError=CudaError,
         )
@@ -119,6 +125,12 @@ def test_a_copy_names_destination_source_size_direction_and_stream(cuda: FakeCud
     assert cuda.calls == [("copy", 4096, source.ctypes.data, 32, 2, 17)]
 
 
+def test_a_copy_back_goes_the_other_way(cuda: FakeCuda, side: CudaSideStream) -> None:
+    out = np.ones((4, 2), np.float32)
+    side.copy_back(on_device(out, 4096), out)
+    assert cuda.calls == [("copy", out.ctypes.data, 4096, 32, 3, 17)]
+
+
 def test_a_copy_of_another_size_or_order_is_refused(cuda: FakeCuda, side: CudaSideStream) -> None:
     source = np.ones((4, 2), np.float32)
     for other in (np.ones((4, 3), np.float32), np.ones((4, 2), np.float64), np.asfortranarray(source)):
@@ -126,6 +138,8 @@ def test_a_copy_of_another_size_or_order_is_refused(cuda: FakeCuda, side: CudaSi
             side.copy(source, on_device(other, 4096))
         with pytest.raises(ValueError, match="two C-ordered arrays of one size"):
             side.copy(other, on_device(source, 4096))
+        with pytest.raises(ValueError, match="from the device expects two C-ordered arrays of one size"):
+            side.copy_back(on_device(other, 4096), source)
     assert cuda.calls == []
 
 
@@ -139,6 +153,74 @@ def test_marks_are_recorded_in_one_stream_and_waited_for_in_the_other(cuda: Fake
     side.compute_waits(copied)
     side.synchronize(copied)
     assert cuda.calls == [("wait", own, computed), ("wait", cuda.current, copied), ("synchronize", copied)]
+
+
+class TestOnADevice:
+    """The emulated stream copies as late as the marks allow, and finds copies that begin too early."""
+
+    @pytest.fixture
+    def device(self, device_ops: Ops) -> tuple[Ops, SideStream]:
+        return device_ops, device_ops.side_stream()
+
+    def product(self, ops: Ops) -> Array:
+        """1·1ᵀ·3, computed in the compute stream."""
+        out = ops.empty((4, 5), np.float32)
+        ops.gemm(ops.asarray(np.full((4, 3), 1.0, np.float32)), ops.asarray(np.ones((3, 5), np.float32)), out)
+        return out
+
+    def test_there_and_back(self, device: tuple[Ops, SideStream]) -> None:
+        ops, side = device
+        there, back = side.host_buffer((4, 5), np.float32), side.host_buffer((4, 5), np.float32)
+        there[...] = np.arange(20, dtype=np.float32).reshape(4, 5)
+        memory = ops.empty((4, 5), np.float32)
+        side.wait(side.record_compute())
+        side.copy(there, memory)
+        side.copy_back(memory, back)
+        side.synchronize(side.record())
+        np.testing.assert_array_equal(back, there)
+
+    def test_what_was_computed_comes_back_though_it_is_overwritten_later(self, device: tuple[Ops, SideStream]) -> None:
+        ops, side = device
+        out, back = self.product(ops), side.host_buffer((4, 5), np.float32)
+        side.wait(side.record_compute())
+        side.copy_back(out, back)
+        copied = side.record()
+        side.compute_waits(copied)
+        ops.fill(out, 7.0)
+        side.synchronize(copied)
+        np.testing.assert_array_equal(back, 3.0)
+
+
+class TestMistakesShow:
+    """In the emulation."""
+
+    def test_a_copy_back_of_what_may_not_be_computed_yet(self) -> None:
+        ops = emulated_ops()
+        side = ops.side_stream()
+        out, back = TestOnADevice().product(ops), side.host_buffer((4, 5), np.float32)
+        with pytest.raises(Overwritten, match="not have computed yet"):
+            side.copy_back(out, back)
+        side.wait(side.record_compute())
+        side.copy_back(out, back)
+        ops.gemm(ops.asarray(np.ones((4, 3), np.float32)), ops.asarray(np.ones((3, 5), np.float32)), out)
+        with pytest.raises(Overwritten, match="not have computed yet"):
+            side.copy_back(out, back)
+
+    def test_reading_or_overwriting_without_a_wait(self) -> None:
+        ops = emulated_ops()
+        side = ops.side_stream()
+        out, back = TestOnADevice().product(ops), side.host_buffer((4, 5), np.float32)
+        side.wait(side.record_compute())
+        side.copy_back(out, back)
+        assert not (back == 3.0).any(), "not copied yet"
+        ops.fill(out, 7.0)
+        side.synchronize(side.record())
+        np.testing.assert_array_equal(back, 7.0)
+
+    def test_a_copy_back_into_pageable_memory(self) -> None:
+        ops = emulated_ops()
+        with pytest.raises(PageableMemory, match="into pageable"):
+            ops.side_stream().copy_back(ops.zeros((2, 2), np.float32), np.empty((2, 2), np.float32))
 
 
 class FakeArray:

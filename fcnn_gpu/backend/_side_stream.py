@@ -1,4 +1,4 @@
-"""A CUDA stream of its own for copies from page-locked memory, through CuPy."""
+"""A CUDA stream of its own for copies from and to page-locked memory, through CuPy."""
 
 from __future__ import annotations
 
@@ -40,16 +40,18 @@ class CudaSideStream(SideStream):
         return np.frombuffer(self._cuda.PinnedMemoryPointer(memory, 0), np.uint8, n_bytes).view(dtype).reshape(shape)
 
     def copy(self, source: HostArray, out: Array) -> None:
-        if source.nbytes != out.nbytes or not (source.flags.c_contiguous and out.flags.c_contiguous):
-            raise ValueError(
-                f"A copy to the device expects two C-ordered arrays of one size, got {source.nbytes} and {out.nbytes} "
-                "bytes."
-            )
-        runtime = self._cuda.runtime
+        _check_alike("to", source, out)
+        kind = self._cuda.runtime.memcpyHostToDevice
+        self._queue(out.data.ptr, source.ctypes.data, source.nbytes, kind)
+
+    def copy_back(self, source: Array, out: HostArray) -> None:
+        _check_alike("from", source, out)
+        kind = self._cuda.runtime.memcpyDeviceToHost
+        self._queue(out.ctypes.data, source.data.ptr, source.nbytes, kind)
+
+    def _queue(self, destination: int, source: int, n_bytes: int, kind: int) -> None:
         with self._device:
-            runtime.memcpyAsync(
-                out.data.ptr, source.ctypes.data, source.nbytes, runtime.memcpyHostToDevice, self._stream.ptr
-            )
+            self._cuda.runtime.memcpyAsync(destination, source, n_bytes, kind, self._stream.ptr)
 
     def record(self) -> Mark:
         with self._device:
@@ -74,3 +76,11 @@ class CudaSideStream(SideStream):
 
     def synchronize(self, mark: Mark) -> None:
         mark.synchronize()
+
+
+def _check_alike(direction: str, source: Any, out: Any) -> None:
+    if source.nbytes != out.nbytes or not (source.flags.c_contiguous and out.flags.c_contiguous):
+        raise ValueError(
+            f"A copy {direction} the device expects two C-ordered arrays of one size, got {source.nbytes} and "
+            f"{out.nbytes} bytes."
+        )

@@ -77,7 +77,7 @@ class Runtime(Protocol):
         """Wait until the device has done what the current stream was given."""
 
     def side_stream(self) -> SideStream:
-        """A new stream for copies to the device."""
+        """A new stream for copies to and from the device."""
 
     def free_memory(self) -> int:
         """Bytes that new arrays can take."""

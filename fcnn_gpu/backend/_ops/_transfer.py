@@ -1,4 +1,4 @@
-"""A second stream for copies to the device beside its work, and how much memory is free there."""
+"""A second stream for copies to and from the device beside its work, and how much memory is free there."""
 
 from __future__ import annotations
 
@@ -13,19 +13,29 @@ Mark = Any
 
 
 class SideStream:
-    """Copies from the host to the device in a stream of their own. On NumPy: copies.
+    """Copies between the host and the device in a stream of their own. On NumPy: copies.
 
     Two streams know nothing of each other's work. A mark is a place in one of them, and what is queued after a wait for
     it begins when the work before it is done. `record_compute` and `compute_waits` speak of the stream that the calling
-    thread's primitives go to; everything else may be called from any thread.
+    thread's primitives go to; everything else may be called from any thread. A stream does one copy after the other:
+    copies there and back go on at a time where each direction has a stream of its own.
     """
 
     def host_buffer(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
-        """Host memory to copy from: page-locked on CUDA, because a copy from any other memory waits for it to end."""
+        """Host memory to copy from or to: page-locked on CUDA, where a copy of any other memory is waited for."""
         return np.empty(shape, dtype)
 
     def copy(self, source: HostArray, out: Any) -> None:
         """out ← source, a host buffer that must not change before the copy is done; both C-ordered, alike in dtype."""
+        np.copyto(out, source)
+
+    def copy_back(self, source: Any, out: HostArray) -> None:
+        """out ← source, from the device into a host buffer; both C-ordered, alike in dtype.
+
+        The copy waits for what computes source where a mark of `record_compute` behind that has been waited for. What
+        overwrites source must wait for a mark of `record` behind the copy (`compute_waits`), and who reads out likewise
+        (`synchronize`).
+        """
         np.copyto(out, source)
 
     def record(self) -> Mark:
@@ -48,7 +58,7 @@ class SideStream:
 
 class TransferOps(ArrayOps):
     def side_stream(self) -> SideStream:
-        """A new stream for copies to this device."""
+        """A new stream for copies to and from this device."""
         return SideStream()
 
     def free_memory(self) -> int | None:
