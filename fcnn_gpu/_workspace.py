@@ -12,7 +12,7 @@ from ._fusion import FusedPass, kept_matrices
 from ._precision import Precision
 from ._types import Array
 from .backend._ops import Ops
-from .layers import Layer
+from .layers import BatchPart, Layer
 
 _KEPT_SIZES = 1024
 """Batch sizes whose views and captured passes are kept, some 30 KiB each: all that inference in its usual batches has.
@@ -27,12 +27,15 @@ _ALIGNED = 128
 class BatchArrays:
     """What a pass over one batch size uses: a cache for each layer and, for training, where ∂L/∂outputs goes.
 
+    `part`: of which effective batch the samples are a part. Whoever begins a pass over a later part sets its `first`.
+
     `inputs` (n_in, batch), at inference: where samples are put that are not used where they lie (`Workspace.inputs`).
     `kept`, in training: the one buffer that all matrices of the caches lie in, if a pass may be one launch.
     """
 
     batch: int
     caches: list[SimpleNamespace]
+    part: BatchPart
     output_gradient: Array | None
     inputs: Array | None = None
     rest: CapturedRest | None = None
@@ -55,11 +58,15 @@ class CapturedRest:
 
 @dataclass
 class _Arrays:
-    """The flat buffers of training or of inference, for batches of up to `capacity`, and the views cut from them."""
+    """The flat buffers of training or of inference, and the views cut from them, by batch size and whole batch.
+
+    They are for batches of up to `capacity` samples, parts of whole batches of up to `whole`.
+    """
 
     capacity: int = 0
+    whole: int = 0
     buffers: dict[str, Array] = field(default_factory=dict)
-    views: dict[int, BatchArrays] = field(default_factory=dict)
+    views: dict[tuple[int, int], BatchArrays] = field(default_factory=dict)
 
 
 class _Shared:
@@ -83,9 +90,17 @@ class _Plan:
     """
 
     def __init__(
-        self, ops: Ops, precision: Precision, arrays: _Arrays, widest: int, batch: int, together: Sequence[int] = ()
+        self,
+        ops: Ops,
+        precision: Precision,
+        arrays: _Arrays,
+        widest: int,
+        batch: int,
+        whole: int,
+        together: Sequence[int] = (),
     ) -> None:
         self.batch = batch
+        self.part = BatchPart(whole)
         self.statistics_dtype = precision.dtype
         self._ops, self._dtype, self._arrays, self._widest = ops, precision.compute_dtype, arrays, widest
         self._n_given = 0
@@ -106,6 +121,10 @@ class _Plan:
             return self.kept[start : start + n * self.batch].reshape(self.batch, n).T
         flat = self._own(n * self._arrays.capacity, self._dtype if dtype is None else dtype)
         return flat[: n * self.batch].reshape(self.batch, n).T
+
+    def whole_matrix(self, n: int, dtype: Any = None) -> Array:
+        flat = self._own(n * self._arrays.whole, self._dtype if dtype is None else dtype)
+        return flat[: n * self.part.whole].reshape(self.part.whole, n).T
 
     def column(self, n: int) -> Array:
         return self._own(n, self.statistics_dtype).reshape(n, 1)
@@ -147,29 +166,30 @@ class Workspace:
         self._widest = max(n_in, *(max(inner.n_in, inner.n_out) for layer in layers for inner in layer.walk()))
         self._held: dict[bool, _Shared | _PerThread] = {True: _Shared(), False: _PerThread()}
 
-    def batch(self, batch: int, training: bool) -> BatchArrays:
-        """The arrays for a batch of this size."""
+    def batch(self, batch: int, training: bool, whole: int | None = None) -> BatchArrays:
+        """The arrays for a batch of this size, or for parts of this size of a `whole` batch."""
         held = self._held[training]
-        found = held.arrays.views.get(batch)
+        whole = batch if whole is None else whole
+        found = held.arrays.views.get((batch, whole))
         if found is not None:
             return found
-        if batch > held.arrays.capacity:
-            held.arrays = _Arrays(capacity=batch)
+        if batch > held.arrays.capacity or whole > held.arrays.whole:
+            held.arrays = _Arrays(max(batch, held.arrays.capacity), max(whole, held.arrays.whole))
         if len(held.arrays.views) >= _KEPT_SIZES:
             held.arrays.views.clear()
         try:
-            arrays = self._allocate(held.arrays, batch, training)
+            arrays = self._allocate(held.arrays, batch, training, whole)
         except BaseException:
             held.arrays = _Arrays()  # buffers of this size without the rest would be in the way of a smaller batch
             raise
-        held.arrays.views[batch] = arrays
+        held.arrays.views[batch, whole] = arrays
         return arrays
 
-    def _allocate(self, held: _Arrays, batch: int, training: bool) -> BatchArrays:
+    def _allocate(self, held: _Arrays, batch: int, training: bool, whole: int) -> BatchArrays:
         together = kept_matrices(self.ops, self._layers, self._precision.compute_dtype) if training else ()
-        plan = _Plan(self.ops, self._precision, held, self._widest, batch, together)
+        plan = _Plan(self.ops, self._precision, held, self._widest, batch, whole, together)
         caches = [layer.allocate(plan, training) for layer in self._layers]
-        arrays = BatchArrays(batch, caches, None, kept=plan.kept)
+        arrays = BatchArrays(batch, caches, plan.part, None, kept=plan.kept)
         if training:
             slot = 0
             arrays.output_gradient = plan.scratch(slot, self._layers[-1].n_out)
@@ -181,7 +201,8 @@ class Workspace:
         """The (n_in, batch) array of an inference batch that samples may be put into."""
         if arrays.inputs is None:
             held = self._held[False].arrays
-            arrays.inputs = _Plan(self.ops, self._precision, held, self._widest, arrays.batch).inputs(self._n_in)
+            plan = _Plan(self.ops, self._precision, held, self._widest, arrays.batch, arrays.batch)
+            arrays.inputs = plan.inputs(self._n_in)
         return arrays.inputs
 
     def release(self) -> None:

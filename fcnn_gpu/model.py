@@ -359,11 +359,11 @@ class Sequential:
         first = 0 if input_gradient else self._first_learned
         return backward_layers(self.layers, arrays.caches, arrays.output_gradient, first, input_gradient)
 
-    def batch_arrays(self, batch: int, training: bool) -> BatchArrays:
-        """The preallocated arrays for a batch size: what `Trainer` computes in."""
+    def batch_arrays(self, batch: int, training: bool, whole: int | None = None) -> BatchArrays:
+        """The preallocated arrays for a batch size, or for parts of a `whole` batch: what `Trainer` computes in."""
         if training:
             self.check_batch(batch)
-        return self._workspace.batch(batch, training)
+        return self._workspace.batch(batch, training, whole)
 
     # Use
 

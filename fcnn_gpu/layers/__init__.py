@@ -6,6 +6,7 @@ that it is given.
 """
 
 from ._base import LAYERS as LAYERS
+from ._base import BatchPart as BatchPart
 from ._base import Binding as Binding
 from ._base import Layer as Layer
 from ._base import Parameter as Parameter

@@ -28,6 +28,20 @@ class Parameter:
     gradient: Array = None
     compute: Array = None
     """What passes read: `value`, or for a weight in 16-bit precision its 16-bit copy."""
+    accumulates: bool = False
+    """Whether backward passes over later parts of a batch add to `gradient`; otherwise each overwrites it."""
+
+
+@dataclass
+class BatchPart:
+    """Which samples of the effective batch a training pass is over: those from number `first` on.
+
+    A step may go through its batch in several parts (micro-batches), one pass forward and backward each; `whole` is the
+    size of the whole batch. One object belongs to the arrays of a batch size, and `first` changes from pass to pass.
+    """
+
+    whole: int
+    first: int = 0
 
 
 @dataclass
@@ -47,11 +61,17 @@ class Plan(Protocol):
     """Where a layer's arrays for one batch size come from (model.Workspace)."""
 
     batch: int
+    part: BatchPart
+    """Of which effective batch the samples are a part, and which. Layers that need to know keep it in their cache."""
     statistics_dtype: np.dtype[Any]
     """What sums and statistics are kept in: the parameters' dtype. Activations may have a shorter one."""
 
     def matrix(self, n: int, dtype: Any = None) -> Array:
         """An (n, batch) F-ordered array of the layer's own, by default in the dtype of activations."""
+        ...
+
+    def whole_matrix(self, n: int, dtype: Any = None) -> Array:
+        """An (n, part.whole) F-ordered array of the layer's own, for what it keeps of all parts of a batch."""
         ...
 
     def column(self, n: int) -> Array:
