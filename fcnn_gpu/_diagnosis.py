@@ -9,9 +9,7 @@ import numpy as np
 from ._types import Array
 
 if TYPE_CHECKING:
-    from .data import BatchViews
-    from .losses import Loss
-    from .model import Sequential
+    from ._step import Pass, TrainingStep
 
 
 class DivergenceError(ArithmeticError):
@@ -31,29 +29,39 @@ class DivergenceError(ArithmeticError):
         self.epoch, self.step, self.fault = epoch, step, fault
 
 
-def find_fault(model: Sequential, loss: Loss, views: BatchViews, losses: Array, loss_scale: Array | None) -> str:
-    """The first place, in the order of computation, where the training pass over this batch is not finite."""
-    scaling = {} if loss_scale is None else {"loss_scale": loss_scale}
-    ops = model.ops
+def find_fault(step: TrainingStep, batch: int, first: int) -> str:
+    """The first place, in the order of computation, where a step over the batch at position `first` is not finite."""
+    model, passes = step.model, step.passes(batch)
+    model.ops.advance(model.random_step, 1)
+    step.begin(passes)
+    for one in passes:
+        step.data.gather_at(first + one.first, one.views)
+        fault = _fault_of_pass(step, one)
+        if fault is not None:
+            return fault
+    return "the sum of the losses or the norm of the gradient overflows, though each number in it is finite"
+
+
+def _fault_of_pass(step: TrainingStep, one: Pass) -> str | None:
+    model, ops = step.model, step.model.ops
 
     def finite(x: Array) -> bool:
         return bool(np.isfinite(ops.to_numpy(x)).all())
 
-    arrays = model.batch_arrays(views.X.shape[0], training=True)
-    ops.advance(model.random_step, 1)
-    A = views.X.T
+    A = one.views.X.T
     if not finite(A):
         return f"the network's input, {model.input_map}, is not finite, though X is"
-    for layer, cache in zip(model.layers, arrays.caches, strict=True):
+    one.arrays.part.first = one.first
+    for layer, cache in zip(model.layers, one.arrays.caches, strict=True):
         A = layer.forward(A, cache, True)
         if not finite(A):
             return f"the output of layer {layer.path}, {layer}, is not finite"
-    loss.compute(ops, A, views.targets, views.sample_weight, losses, arrays.output_gradient, **scaling)
-    if not finite(losses):
-        return f"the loss {loss.name} is not finite, though all layers' outputs are"
-    model.backward_pass(arrays)
+    step.compute_loss(one, A)
+    if not finite(one.losses):
+        return f"the loss {step.loss.name} is not finite, though all layers' outputs are"
+    step.backward(one)
     for layer in reversed(list(model.walk())):
         for parameter in layer.parameters():
             if not finite(parameter.gradient):
                 return f"the gradient of {parameter.name} in layer {layer.path}, {layer}, is not finite"
-    return "the sum of the losses or the norm of the gradient overflows, though each number in it is finite"
+    return None

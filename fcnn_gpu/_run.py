@@ -34,6 +34,7 @@ class Run:
         shuffle: bool,
         drop_last: bool,
         capture: bool,
+        micro_batch_size: int | None = None,
     ) -> None:
         self.trainer, self.data, self.validation = trainer, data, validation
         self._targets_host = targets_host
@@ -42,7 +43,7 @@ class Run:
         self._n_seen = trainer.steps_per_epoch * data.batch_size if drop_last else data.n_samples
         self._state = copies_of_state(model)
         keep_outputs = bool(trainer.metrics)
-        self._step = TrainingStep(model, trainer.loss, trainer.optimizer, data, keep_outputs, capture)
+        self._step = TrainingStep(model, trainer.loss, trainer.optimizer, data, keep_outputs, capture, micro_batch_size)
         self._programs: dict[tuple[int, int, bool, int], Callable[[], None]] = {}
         self._rates = np.full(trainer.steps_per_epoch, np.nan)
         self._learning_rate = float("nan")
@@ -93,7 +94,8 @@ class Run:
     ) -> Iterator[tuple[Callable[[], None], int, Stretch | None]]:
         """The programs of an epoch in order, each with the number of its steps and the stretch that it ends, if any."""
         size = self.data.batch_size
-        at_once = min(self.trainer.model.ops.steps_per_capture, self.data.window // size)
+        n_parts = -(-size // self._step.micro_batch_size)
+        at_once = max(1, min(self.trainer.model.ops.steps_per_capture // n_parts, self.data.window // size))
         for stretch in stretches:
             n_full, left_over = divmod(stretch.n, size)
             n_calls, n_single = divmod(n_full, at_once)
@@ -185,9 +187,7 @@ class Run:
         batch = min(data.batch_size, self._n_seen - first)
         self._restore_state()
         ops.fill(model.random_step, self._random_step + succeeded)
-        views = data.views(batch)
-        data.gather_at(first, views)
-        fault = find_fault(model, trainer.loss, views, self._step.losses[:batch], control.loss_scale)
+        fault = find_fault(self._step, batch, first)
         ops.fill(model.random_step, self._random_step + succeeded)
         self._restore_state()
         ops.fill(control.failed_step, -1)

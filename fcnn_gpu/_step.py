@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
+from ._micro_batches import GradientSums, parts_of
 from ._stream import StreamedData
 from ._types import Array, HostArray
-from .data import DeviceData
+from ._workspace import BatchArrays
+from .data import BatchViews, DeviceData
 from .losses import Loss
 from .model import Sequential, consists_of_primitives
 from .optimizers import Optimizer
@@ -19,8 +22,28 @@ def copies_of_state(model: Sequential) -> list[tuple[Array, Array]]:
     return [(array, model.ops.copy(array)) for layer in model.walk() for array in layer.state().values()]
 
 
+@dataclass(frozen=True)
+class Pass:
+    """One pass of a step, forward and backward: over the samples of its batch from `first` on, those of `views`."""
+
+    first: int
+    views: BatchViews
+    arrays: BatchArrays
+    losses: Array
+    share: float
+    """Of the batch's samples: what the gradient of the mean over the part counts in that over the batch."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is the batch's last."""
+        return self.first + len(self.losses) == self.arrays.part.whole
+
+
 class TrainingStep:
     """gather → forward → loss → backward → check → update, over one data set, and what the steps accumulate.
+
+    With `micro_batch_size`, a step goes through its batch in parts of at most so many samples, forward and backward
+    each; then it checks and updates once, with the gradient of the whole batch.
 
     `losses` (batch_size,) holds the last batch's, `total` float64 (1,) their sum since it was last set to zero, and
     `outputs` (data.window, n_outputs), with `keep_outputs`, the raw outputs of the samples that are on the device, in
@@ -36,8 +59,15 @@ class TrainingStep:
         data: DeviceData | StreamedData,
         keep_outputs: bool = False,
         capture: bool = True,
+        micro_batch_size: int | None = None,
     ) -> None:
         ops = model.ops
+        self.micro_batch_size = data.batch_size if micro_batch_size is None else min(micro_batch_size, data.batch_size)
+        self.is_updating = False
+        """Whether the step under way has come to what changes parameters and the optimizer's state."""
+        self._sums: GradientSums | None = None
+        self._scales: dict[float, Array] = {}
+        self._scalable = loss.takes_loss_scale
         self.model, self.loss, self.optimizer, self.data = model, loss, optimizer, data
         self.losses = ops.empty(data.batch_size, model.dtype)
         self.total = ops.zeros(1, np.float64)
@@ -67,26 +97,32 @@ class TrainingStep:
             raise RuntimeError("A scheduled program needs set_learning_rates(...) before it.")
         model, loss, optimizer, data = self.model, self.loss, self.optimizer, self.data
         ops, control = model.ops, optimizer.control
-        arrays = model.batch_arrays(batch, training=True)
-        views = data.views(batch)
-        A0 = views.X.T
         losses, total, outputs = self.losses[:batch], self.total, self.outputs
         table = (rates, self._next_rate, control.learning_rate) if scheduled else None
-        scaling = {} if control.loss_scale is None else {"loss_scale": control.loss_scale}
+        passes = self.passes(batch)
 
         def step() -> None:
-            data.begin_step(views, part, model.random_step, table)
-            Z = model.forward_pass(A0, arrays, training=True, counted=True)
-            loss.compute(ops, Z, views.targets, views.sample_weight, losses, arrays.output_gradient, **scaling)
-            if outputs is not None:
-                ops.store_rows(Z.T, data.cursor, outputs)
-            model.backward_pass(arrays)
+            self.is_updating = False
+            self.begin(passes)
+            for one in passes:
+                if one.first == 0:
+                    data.begin_step(one.views, part, model.random_step, table)
+                else:
+                    data.begin_step(one.views, part, None, None, one.first)
+                one.arrays.part.first = one.first
+                Z = model.forward_pass(one.views.X.T, one.arrays, training=True, counted=True)
+                self.compute_loss(one, Z)
+                if outputs is not None:
+                    ops.store_rows(Z.T, data.cursor, outputs[one.first :])
+                self.backward(one)
+            self.is_updating = True
             ops.check_finite(losses, model.flat, control, total)
             if optimizer.has_own_step:
                 optimizer.step()
                 ops.advance(data.cursor, batch)
             else:
                 optimizer.apply([(data.cursor, batch)])
+            self.is_updating = False
 
         def steps() -> None:
             for _ in range(n_steps):
@@ -98,9 +134,45 @@ class TrainingStep:
             nonlocal replay, n_changes
             n_now = model.n_changes + loss.n_changes
             if n_now != n_changes:
+                self._sums = GradientSums(model) if len(passes) > 1 else self._sums
                 known = self._capture and model.consists_of_primitives and consists_of_primitives(loss, optimizer)
                 replay, n_changes = ops.capture(steps) if known else steps, n_now
             model.forget_forward()
             replay()
 
         return run
+
+    def passes(self, batch: int) -> list[Pass]:
+        """The passes of a step over a batch of this size, in order."""
+        made = []
+        for first, n in parts_of(batch, self.micro_batch_size):
+            arrays = self.model.batch_arrays(n, True, batch)
+            made.append(Pass(first, self.data.views(n), arrays, self.losses[first : first + n], n / batch))
+        return made
+
+    def begin(self, passes: list[Pass]) -> None:
+        """What comes before the passes of a step: the factors of their losses' gradients."""
+        if len(passes) == 1:
+            return
+        ops, loss_scale = self.model.ops, self.optimizer.control.loss_scale
+        for share in sorted({one.share for one in passes}):
+            if share not in self._scales:
+                self._scales[share] = ops.empty(1, np.float64)
+                ops.fill(self._scales[share], share)
+            if loss_scale is not None:
+                ops.scale(loss_scale, share, self._scales[share])
+
+    def compute_loss(self, one: Pass, Z: Array) -> None:
+        """The losses of the part's samples, and ∂L/∂Z of the mean over the whole batch, for its outputs Z."""
+        loss, ops, arrays, views = self.loss, self.model.ops, one.arrays, one.views
+        scale = self.optimizer.control.loss_scale if one.share == 1.0 else self._scales[one.share]
+        given = {} if scale is None or not self._scalable else {"loss_scale": scale}
+        loss.compute(ops, Z, views.targets, views.sample_weight, one.losses, arrays.output_gradient, **given)
+        if one.share != 1.0 and not given:
+            ops.scale(arrays.output_gradient, one.share, arrays.output_gradient)
+
+    def backward(self, one: Pass) -> None:
+        """The backward pass over a part, whose gradients are added to those of the parts before it."""
+        self.model.backward_pass(one.arrays)
+        if one.share != 1.0 and self._sums is not None:
+            self._sums.add(one.first == 0, one.ends)

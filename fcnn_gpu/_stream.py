@@ -159,7 +159,7 @@ class StreamedData:
         self._rows = ops.asarray(np.arange(window))
         self.cursor = ops.zeros(1, np.int64)
         self._order = np.zeros(0, np.int64)
-        self._batch = BatchBuffers(ops, self._stream.on_device(0), self.batch_size, inputs.dtype)
+        self._batch = BatchBuffers(ops, self._stream.on_device(0), inputs.dtype)
 
     @contextmanager
     def visit(self, order: HostArray, n: int) -> Iterator[Iterator[Stretch]]:
@@ -177,15 +177,23 @@ class StreamedData:
         """The front of the batch buffers, for a batch of this many samples."""
         return self._batch.views(batch)
 
-    def begin_step(self, views: BatchViews, part: int, counter: Array, rates: Rates | None) -> None:
-        """What begins a step: the batch at `cursor` of the chunk in buffer `part` is copied into `views`.
+    def release_batch(self) -> None:
+        """Let go of the batch buffers."""
+        self._batch.release()
 
-        1 is added to the counter, and the step gets the next of the learning rates.
+    def begin_step(
+        self, views: BatchViews, part: int, counter: Array | None, rates: Rates | None, first: int = 0
+    ) -> None:
+        """Copy the samples from `first` on of the batch at `cursor` of the chunk in buffer `part` into `views`.
+
+        And what begins a step: 1 is added to the counter, and the step gets the next of the learning rates; each is
+        left out where None.
         """
         chunk = self._stream.on_device(part)
         sources = chunk.X, chunk.targets, chunk.sample_weight
         scale, shift = self.inputs.scale, self.inputs.shift
-        self.ops.gather_batch(sources, self._rows, self.cursor, views.arrays(), counter, scale, shift, rates)
+        rows = self._rows[first:] if first else self._rows
+        self.ops.gather_batch(sources, rows, self.cursor, views.arrays(), counter, scale, shift, rates)
 
     def gather_at(self, first: int, views: BatchViews) -> None:
         """Copy the batch that begins at position `first` of the visit into `views`, from the host."""

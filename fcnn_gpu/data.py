@@ -99,18 +99,32 @@ class Samples:
 
 
 class BatchBuffers:
-    """Where a batch of at most `batch_size` of these samples is gathered to, its inputs in `dtype`."""
+    """Where batches of these samples are gathered to, their inputs in `dtype`: made for the largest asked for."""
 
-    def __init__(self, ops: Ops, samples: Samples, batch_size: int, dtype: DType) -> None:
-        X, targets, weight = samples.X, samples.targets, samples.sample_weight
-        self._X = ops.empty((batch_size, X.shape[1]), dtype)
-        self._targets = ops.empty((batch_size, *targets.shape[1:]), targets.dtype)
-        self._weight = None if weight is None else ops.empty(batch_size, weight.dtype)
+    def __init__(self, ops: Ops, samples: Samples, dtype: DType) -> None:
+        self._ops, self._samples, self._dtype = ops, samples, dtype
+        self._made: BatchViews | None = None
 
     def views(self, batch: int) -> BatchViews:
         """The front of each buffer."""
-        weight = None if self._weight is None else self._weight[:batch]
-        return BatchViews(self._X[:batch], self._targets[:batch], weight)
+        if self._made is None or len(self._made.X) < batch:
+            self._made = None
+            self._made = self._make(batch)
+        made = self._made
+        weight = None if made.sample_weight is None else made.sample_weight[:batch]
+        return BatchViews(made.X[:batch], made.targets[:batch], weight)
+
+    def _make(self, batch: int) -> BatchViews:
+        ops, targets, weight = self._ops, self._samples.targets, self._samples.sample_weight
+        return BatchViews(
+            ops.empty((batch, self._samples.X.shape[1]), self._dtype),
+            ops.empty((batch, *targets.shape[1:]), targets.dtype),
+            None if weight is None else ops.empty(batch, weight.dtype),
+        )
+
+    def release(self) -> None:
+        """Let go of the buffers; the next views are of new ones."""
+        self._made = None
 
 
 class DeviceData:
@@ -142,9 +156,7 @@ class DeviceData:
         self.batch_size = min(batch_size, self.n_samples)
         self.order = ops.zeros(self.n_samples, np.int64)
         self.cursor = ops.zeros(1, np.int64)
-        self._batch = BatchBuffers(
-            ops, Samples(self.X, self.targets, self.sample_weight), self.batch_size, self.inputs.dtype
-        )
+        self._batch = BatchBuffers(ops, Samples(self.X, self.targets, self.sample_weight), self.inputs.dtype)
 
     @property
     def window(self) -> int:
@@ -169,6 +181,10 @@ class DeviceData:
         """The front of the batch buffers, for a batch of this many samples."""
         return self._batch.views(batch)
 
+    def release_batch(self) -> None:
+        """Let go of the batch buffers."""
+        self._batch.release()
+
     def gather(self, views: BatchViews) -> None:
         """Copy the samples at `cursor` into `views`. The cursor stays: the step advances it when it is done."""
         gather = self.ops.gather_rows
@@ -177,11 +193,17 @@ class DeviceData:
         if self.sample_weight is not None:
             gather(self.sample_weight, self.order, self.cursor, views.sample_weight)
 
-    def begin_step(self, views: BatchViews, part: int, counter: Array, rates: Rates | None) -> None:
-        """`gather` the batch at `cursor`, add 1 to the counter, and give the step the next of the learning rates."""
+    def begin_step(
+        self, views: BatchViews, part: int, counter: Array | None, rates: Rates | None, first: int = 0
+    ) -> None:
+        """`gather` the samples from `first` on of the batch at `cursor`, and what begins a step.
+
+        That is to add 1 to the counter and to give the step the next of the learning rates, unless they are None.
+        """
         sources = self.X, self.targets, self.sample_weight
         scale, shift = self.inputs.scale, self.inputs.shift
-        self.ops.gather_batch(sources, self.order, self.cursor, views.arrays(), counter, scale, shift, rates)
+        order = self.order[first:] if first else self.order
+        self.ops.gather_batch(sources, order, self.cursor, views.arrays(), counter, scale, shift, rates)
 
     def gather_at(self, first: int, views: BatchViews) -> None:
         """Copy the batch that begins at position `first` of the epoch into `views`; the cursor is then there."""

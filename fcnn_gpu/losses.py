@@ -72,10 +72,15 @@ class Loss:
         """
         raise NotImplementedError(f"{type(self).__name__} must define compute(...).")
 
+    @property
+    def takes_loss_scale(self) -> bool:
+        """Whether `compute` has a parameter `loss_scale`."""
+        parameters = inspect.signature(self.compute).parameters.values()
+        return any(p.name == "loss_scale" or p.kind is p.VAR_KEYWORD for p in parameters)
+
     def check_loss_scale(self) -> None:
         """TypeError if `compute` takes no `loss_scale`, without which no loss can be trained in float16."""
-        parameters = inspect.signature(self.compute).parameters.values()
-        if not any(p.name == "loss_scale" or p.kind is p.VAR_KEYWORD for p in parameters):
+        if not self.takes_loss_scale:
             raise TypeError(
                 f"precision='float16' needs a loss whose gradient can be scaled: {type(self).__name__}.compute has no "
                 "parameter loss_scale. Add loss_scale=None behind dZ and multiply dZ by its value where it is given, "

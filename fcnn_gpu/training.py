@@ -13,6 +13,7 @@ from ._checks import check_bool, check_bytes, check_integer, check_real
 from ._evaluation import EVALUATION_BATCH, EvaluationData
 from ._inputs import Features, check_same_length, features, on_host
 from ._interrupt import interruptible
+from ._micro_batches import why_whole
 from ._out_of_memory import explain_evaluation, explain_training, explains_out_of_memory, what_a_step_changes
 from ._run import Run
 from ._stream import StreamedData
@@ -90,6 +91,7 @@ class Trainer:
         *,
         epochs: int = 10,
         batch_size: int = 128,
+        micro_batch_size: int | None = None,
         validation_data: Any = None,
         validation_split: float = 0.0,
         sample_weight: Any = None,
@@ -104,6 +106,9 @@ class Trainer:
         """Train for `epochs` passes over X (n_samples, n_in) and y; returns the `History` (also `trainer.history`).
 
         Args:
+            micro_batch_size: compute on at most so many samples at a time, which takes less memory. Gradients are
+                summed over the parts of each batch and update the weights once: the result is that of whole batches up
+                to rounding, dropout masks included. Batch normalization needs whole batches. None: whole batches.
             validation_data: (X, y) or (X, y, sample_weight), evaluated after each epoch.
             validation_split: instead, this share of the samples, drawn by the seed (class by class for integer labels).
             sample_weight: (n_samples,) weights w_j of the samples' losses.
@@ -126,6 +131,8 @@ class Trainer:
         """
         epochs = check_integer("fit(epochs)", epochs, low=1)
         batch_size = check_integer("fit(batch_size)", batch_size, low=1)
+        if micro_batch_size is not None:
+            micro_batch_size = check_integer("fit(micro_batch_size)", micro_batch_size, low=1)
         flags = {"shuffle": shuffle, "drop_last": drop_last, "progress": progress, "capture": capture}
         for name, flag in flags.items():
             check_bool(f"fit({name})", flag)
@@ -137,6 +144,7 @@ class Trainer:
         n_samples = len(train[0])
         batch_size = min(batch_size, n_samples)
         self._check_batches(n_samples, batch_size, drop_last)
+        self._check_split(batch_size, micro_batch_size)
 
         self.model.refresh_low_precision()
         window, val_window = self._windows(train, validation, batch_size, limit)
@@ -150,7 +158,7 @@ class Trainer:
                 self._check_monitors()
                 self.stop_reason = None
                 self.history = history = History()
-                run = Run(self, data, train[1], held_out, shuffle, drop_last, capture)
+                run = Run(self, data, train[1], held_out, shuffle, drop_last, capture, micro_batch_size)
                 for observer in observers:
                     observer.on_train_begin(self)
                     ends.callback(observer.on_train_end, self, history)
@@ -365,6 +373,14 @@ class Trainer:
         sizes = [batch_size, *([left_over] if left_over and not drop_last else [])]
         for size in sorted(sizes):
             self.model.check_batch(size)
+
+    def _check_split(self, batch_size: int, micro_batch_size: int | None) -> None:
+        reason = why_whole(self.model)
+        if micro_batch_size is not None and micro_batch_size < batch_size and reason is not None:
+            raise ValueError(
+                f"fit(micro_batch_size={micro_batch_size}) would change the result of batches of {batch_size}: "
+                f"{reason}. Leave micro_batch_size out, use batch_size={micro_batch_size}, or LayerNorm in its place."
+            )
 
     def _column_names(self, validates: bool) -> list[str]:
         labels = ["loss", *(metric.label for metric in self.metrics)]

@@ -5,7 +5,8 @@
 //
 // draw[i] is 16 bits of word i/4 of np.random.Philox(key=[key0, key1], counter=[0, step, 0, 0]).random_raw(): bits
 // 16k to 16k + 15 with k = i mod 4. i is the position in memory, so a mask depends on the array's size and on nothing
-// else. A block of Philox gives 16 draws.
+// else. A block of Philox gives 16 draws. Where the array is a part of a larger one that begins with draw
+// 16·first_block + n_skipped, the draws are those that its elements have there.
 //
 // Grid: forward one thread per 16 elements, backward one per one or two vectors (vector.cuh). Forward, a thread draws for
 // 16 neighbouring elements, but in each access the warp's threads move neighbouring vectors: they pass each other the
@@ -49,7 +50,7 @@ __device__ __forceinline__ void drop_vectors(long long begin, Accumulator<T> sca
     }
 }
 
-// The same, one element at a time and only those below n.
+// The same, one element at a time and only those from 0 to n − 1.
 template <typename T, typename Draw>
 __device__ __forceinline__ void drop_elements(long long begin, long long n, Accumulator<T> scale, const T* A, T* out,
                                               unsigned char* mask, Draw draw) {
@@ -57,7 +58,7 @@ __device__ __forceinline__ void drop_elements(long long begin, long long n, Accu
     #pragma unroll 1
     for (int i = threadIdx.x % 32; i < 32 * DRAWS; i += 32) {
         const bool kept = __shfl_sync(full_warp, outcomes, i / DRAWS) >> (i % DRAWS) & 1;
-        if (begin + i < n) {
+        if (begin + i >= 0 && begin + i < n) {
             mask[begin + i] = kept;
             out[begin + i] = dropped(A[begin + i], kept, scale);
         }
@@ -67,7 +68,7 @@ __device__ __forceinline__ void drop_elements(long long begin, long long n, Accu
 // instances: T in float, double, __half, __nv_bfloat16
 // block: at most 512
 template <typename T>
-__global__ void dropout_forward(long long n, unsigned long long key0, unsigned long long key1, unsigned int threshold,
+__global__ void dropout_forward(long long n, long long first_block, int n_skipped, unsigned long long key0, unsigned long long key1, unsigned int threshold,
                                 Accumulator<T> scale, const long long* __restrict__ step /* any (1) */,
                                 const T* A /* any (n) */, T* out /* any (n) */,
                                 unsigned char* __restrict__ mask /* any (n) */) {
@@ -76,19 +77,21 @@ __global__ void dropout_forward(long long n, unsigned long long key0, unsigned l
     const unsigned long long stream = static_cast<unsigned long long>(*step);
     const int lane = threadIdx.x % 32;
     // The warp's first block of Philox: the same for all its lanes, so that none leaves the loop before the others.
-    for (long long first = first_index() - lane; first * DRAWS < n; first += index_stride()) {
+    for (long long first = first_index() - lane; first * DRAWS < n_skipped + n; first += index_stride()) {
+        const long long begin = first * DRAWS - n_skipped;
         const auto draw = [&] {
-            const Philox4x64 words = numpy_philox(key0, key1, stream, static_cast<unsigned long long>(first + lane));
+            const auto block = static_cast<unsigned long long>(first_block + first + lane);
+            const Philox4x64 words = numpy_philox(key0, key1, stream, block);
             unsigned outcomes = 0;
             #pragma unroll
             for (int j = 0; j < DRAWS; ++j)
                 outcomes |= static_cast<unsigned>((words.word[j / 4] >> (16 * (j % 4)) & 0xFFFFu) >= threshold) << j;
             return outcomes;
         };
-        if (aligned && (first + 32) * DRAWS <= n)
-            drop_vectors(first * DRAWS, scale, A, out, mask, draw);
+        if (aligned && begin >= 0 && begin % width == 0 && begin + 32 * DRAWS <= n)
+            drop_vectors(begin, scale, A, out, mask, draw);
         else
-            drop_elements(first * DRAWS, n, scale, A, out, mask, draw);
+            drop_elements(begin, n, scale, A, out, mask, draw);
     }
 }
 

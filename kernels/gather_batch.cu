@@ -33,11 +33,11 @@ __global__ void gather_batch(long long n_samples, long long n_features, long lon
                              T* __restrict__ out /* C (batch, n_features) */,
                              unsigned int* __restrict__ out_targets /* C (batch, n_target_words) */,
                              unsigned int* __restrict__ out_weights /* C (batch, n_weight_words), may be null */,
-                             long long* __restrict__ counter /* any (1) */,
+                             long long* __restrict__ counter /* any (1), may be null */,
                              long long* __restrict__ position /* any (1), may be null */,
                              double* __restrict__ rate /* any (1), may be null */) {
     if (first_index() == 0) {
-        *counter += 1;
+        if (counter != nullptr) *counter += 1;
         if (rates != nullptr && n_rates > 0) {
             const long long i = *position;
             *rate = rates[i < 0 ? 0 : i < n_rates ? i : n_rates - 1];

@@ -217,8 +217,11 @@ def _register_dense(kind: str) -> None:
         dW, alone = ops.matrix(n, 7, dtype), ops.matrix(n, 7, dtype)
         db = ops.empty((n, 1), dtype)
         ops.dense_backward(dA, saved, kind, 0.3, W, A0, dZ, alone)
+        sums, db_again = normal(ops, rng, dtype, n, 7), ops.empty((n, 1), dtype)
+        ops.dense_backward(dA, saved, kind, 0.3, W, A0, dZ, sums, db_again, dA0, add_to_dW=True)
         ops.dense_backward(dA, saved, kind, 0.3, W, A0, dA, dW, db, dA0)
-        return {"dZ": dZ, "dA0": dA0, "dW": dW, "alone": alone, "db": db, "in_place": dA}
+        made = {"dZ": dZ, "dA0": dA0, "dW": dW, "alone": alone, "db": db, "in_place": dA}
+        return {**made, "sums": sums, "db_again": db_again}
 
 
 for _kind in ELEMENTWISE:
@@ -338,7 +341,9 @@ def _dropout(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int)
     mask, step = ops.matrix(n, batch, np.uint8), ops.asarray(np.array([9]))
     ops.dropout_forward(A, 0.4, (2**63 + 5, 17), step, mask, out)
     ops.dropout_backward(A, 0.4, mask, back)
-    return {"out": out, "mask": mask, "back": back}
+    later, later_mask = ops.matrix(n, batch, dtype), ops.matrix(n, batch, np.uint8)
+    ops.dropout_forward(A, 0.4, (2**63 + 5, 17), step, later_mask, later, 8187 + 3 * n)
+    return {"out": out, "mask": mask, "back": back, "later": later, "later_mask": later_mask}
 
 
 # Normalization

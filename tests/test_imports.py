@@ -29,6 +29,7 @@ ROOMS = [
     {"callbacks"},
     {"history"},
     {"serialization", "_summary"},
+    {"_micro_batches"},
     {"model"},
     {"_workspace", "_out_of_memory"},
     {"_fusion", "_flat", "_symmetry"},

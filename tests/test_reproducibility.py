@@ -250,8 +250,10 @@ def test_another_seed() -> None:
 
 
 class OtherMasks(Ops):
-    def _draw_mask(self, threshold: int, key: tuple[int, int], step: HostArray, keep: HostArray) -> None:
-        super()._draw_mask(threshold, (key[0] + 1, key[1]), step, keep)
+    def _draw_mask(
+        self, threshold: int, key: tuple[int, int], step: HostArray, keep: HostArray, first_draw: int
+    ) -> None:
+        super()._draw_mask(threshold, (key[0] + 1, key[1]), step, keep, first_draw)
 
 
 class OtherOrder(Ops):

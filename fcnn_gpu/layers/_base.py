@@ -90,6 +90,8 @@ class Layer:
     """
 
     name: ClassVar[str]
+    mixes_samples: ClassVar[bool] = False
+    """Whether in training a sample's output depends on the others of its batch, so that no batch can be split."""
     n_in: int = 0
     n_out: int = 0
     _path: str = ""
@@ -131,6 +133,18 @@ class Layer:
     def parameters(self) -> list[Parameter]:
         """The layer's own learned arrays."""
         return []
+
+    def accumulated(self) -> list[Parameter]:
+        """Those of `parameters` whose gradients `backward` adds to where `adds_gradients` says so.
+
+        A step over parts of a batch keeps the sums of all other gradients itself: each pass may overwrite them.
+        """
+        return []
+
+    @staticmethod
+    def adds_gradients(parameter: Parameter | None, part: BatchPart) -> bool:
+        """Whether a backward pass over this part adds to the parameter's gradient what it would write otherwise."""
+        return parameter is not None and parameter.accumulates and part.first > 0
 
     def state(self) -> dict[str, Array]:
         """Arrays that are not learned by gradient but belong to the trained layer."""

@@ -90,9 +90,13 @@ class Dense(Layer):
     def parameters(self) -> list[Parameter]:
         return [p for p in (self._W, self._b) if p is not None]
 
+    def accumulated(self) -> list[Parameter]:
+        return [] if self._W is None else [self._W]
+
     def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
         Z = plan.matrix(self.n_out)
-        return SimpleNamespace(A0=None, Z=Z, A=Z if self.activation.from_output else plan.matrix(self.n_out), dA0=None)
+        A = Z if self.activation.from_output else plan.matrix(self.n_out)
+        return SimpleNamespace(A0=None, Z=Z, A=A, dA0=None, part=plan.part)
 
     def allocate_backward(self, plan: Plan, cache: SimpleNamespace, slot: int) -> int:
         cache.dA0 = plan.scratch(1 - slot, self.n_in)
@@ -114,12 +118,13 @@ class Dense(Layer):
         dZ, dA0 = dA, cache.dA0 if needs_input_gradient else None
         saved = cache.A if activation.from_output else cache.Z
         db = self.db if self.bias else None
+        add = self.adds_gradients(self._W, cache.part)
         if activation.is_primitive:
             name, slope = activation.name, activation.slope
-            self.ops.dense_backward(dA, saved, name, slope, self._W_compute, cache.A0, dZ, self.dW, db, dA0)
+            self.ops.dense_backward(dA, saved, name, slope, self._W_compute, cache.A0, dZ, self.dW, db, dA0, add)
             return dA0
         activation.backward(self.ops, dA, saved, dZ, db)  # dZ = dA ⊙ f′; ∂L/∂b = dZ 1
-        self.ops.gemm(dZ, cache.A0.T, out=self.dW)  # ∂L/∂W = dZ A₀ᵀ
+        self.ops.gemm(dZ, cache.A0.T, out=self.dW, beta=1.0 if add else 0.0)  # ∂L/∂W = dZ A₀ᵀ
         if dA0 is not None:
             self.ops.gemm(self._W_compute.T, dZ, out=dA0)  # ∂L/∂A₀ = Wᵀ dZ
         return dA0

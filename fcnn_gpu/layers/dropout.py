@@ -39,13 +39,15 @@ class Dropout(Layer):
     def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
         if not training:
             return SimpleNamespace()
-        return SimpleNamespace(mask=plan.matrix(self.n_out, np.uint8), A=plan.matrix(self.n_out))
+        return SimpleNamespace(mask=plan.matrix(self.n_out, np.uint8), A=plan.matrix(self.n_out), part=plan.part)
 
     def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
         if not training or self.p == 0.0:
             return A0
         assert self._binding is not None
-        self.ops.dropout_forward(A0, self.p, self.key, self._binding.random_step, cache.mask, cache.A)
+        first_draw = cache.part.first * self.n_out  # a sample's mask does not depend on the parts of the batch
+        step = self._binding.random_step
+        self.ops.dropout_forward(A0, self.p, self.key, step, cache.mask, cache.A, first_draw)
         return cache.A
 
     def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:

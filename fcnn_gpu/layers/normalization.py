@@ -66,6 +66,7 @@ class BatchNorm(_Normalization):
     least two samples. Source: Ioffe & Szegedy (2015), algorithms 1 and 2, with PyTorch's momentum.
     """
 
+    mixes_samples = True
     momentum: float = 0.1
     running_mean: Array = field(init=False, default=None, repr=False)
     running_var: Array = field(init=False, default=None, repr=False)

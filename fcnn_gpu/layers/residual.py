@@ -57,7 +57,7 @@ class Residual(Layer):
 
     def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
         caches = [layer.allocate(plan, training) for layer in self.block]
-        return SimpleNamespace(A0=None, A=plan.matrix(self.n_out), caches=caches, skip=None)
+        return SimpleNamespace(A0=None, A=plan.matrix(self.n_out), caches=caches, skip=None, part=plan.part)
 
     def allocate_backward(self, plan: Plan, cache: SimpleNamespace, slot: int) -> int:
         cache.skip = plan.matrix(self.n_out)
@@ -79,7 +79,9 @@ class Residual(Layer):
     def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
         self.ops.assign(cache.skip, dA)
         if self.projection is not None:
-            self.ops.gemm(cache.skip, cache.A0.T, out=self.projection.dW)  # ∂L/∂P = dA A₀ᵀ
+            add = self.adds_gradients(self.projection._W, cache.part)
+            P_gradient = self.projection.dW  # ∂L/∂P = dA A₀ᵀ
+            self.ops.gemm(cache.skip, cache.A0.T, out=P_gradient, beta=1.0 if add else 0.0)
         first = 0 if needs_input_gradient else self._first_learned
         dA0 = backward_layers(self.block, cache.caches, dA, first, needs_input_gradient)
         if dA0 is None:

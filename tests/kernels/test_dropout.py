@@ -29,11 +29,15 @@ def expected_mask(n: int, key: tuple[int, int], step: int, threshold: int) -> Ho
     return (draws >= threshold).astype(np.uint8)
 
 
-def forward(launcher: Launcher, A: HostArray, step: int, threshold: int) -> tuple[HostArray, HostArray]:
+def forward(
+    launcher: Launcher, A: HostArray, step: int, threshold: int, first_draw: int = 0
+) -> tuple[HostArray, HostArray]:
     out, mask = poisoned(A.shape, A.dtype), poisoned(A.shape, np.uint8)
     scale = 1 / (1 - threshold / 65536)
-    arguments = [A.size, *KEY, threshold, scale, np.array([step]), A, out, mask]
-    launcher.launch("dropout", "dropout_forward", (A.dtype,), arguments, threads=-(-A.size // 16))
+    block, skipped = divmod(first_draw, 16)
+    arguments = [A.size, block, skipped, *KEY, threshold, scale, np.array([step]), A, out, mask]
+    threads = -(-(A.size + skipped) // 16) if A.size else 0
+    launcher.launch("dropout", "dropout_forward", (A.dtype,), arguments, threads=threads)
     return out, mask
 
 
@@ -57,6 +61,20 @@ def test_any_grid_gives_the_same_mask(make_launcher: Callable[..., Launcher], bl
     np.testing.assert_array_equal(out, 2 * expected.astype(np.float32))
 
 
+@pytest.mark.parametrize("dtype", [*FLOATS, HALVES[0]], ids=str)
+@pytest.mark.parametrize("first", [1, 4, 8, 15, 16, 17, 513, 1024, 3000])
+def test_a_part_of_an_array_has_the_draws_that_it_has_in_the_whole(
+    make_launcher: Callable[..., Launcher], dtype: np.dtype[Any], first: int
+) -> None:
+    A = np.random.default_rng(first).normal(size=5000).astype(dtype)
+    launcher = make_launcher(max_blocks=2)
+    whole, whole_mask = forward(launcher, A, 3, 20_000)
+    for n in (1, 31, 600, 5000 - first):
+        out, mask = forward(launcher, A[first : first + n].copy(), 3, 20_000, first)
+        np.testing.assert_array_equal(mask, whole_mask[first : first + n])
+        np.testing.assert_array_equal(out, whole[first : first + n])
+
+
 @given(step=st.integers(0, 2**62), threshold=st.integers(0, 65535), n=st.integers(1, 200))
 @settings(max_examples=50, deadline=None)
 def test_any_step_and_threshold(launcher: Launcher, step: int, threshold: int, n: int) -> None:
@@ -75,7 +93,7 @@ def test_keeps_the_stated_share(launcher: Launcher) -> None:
 def test_in_place_and_nothing_hides_a_diverged_unit(launcher: Launcher) -> None:
     A = np.full(64, np.inf, np.float32)
     mask = poisoned(64, np.uint8)
-    arguments = [64, *KEY, 32768, 2.0, np.array([1]), A, A, mask]
+    arguments = [64, 0, 0, *KEY, 32768, 2.0, np.array([1]), A, A, mask]
     launcher.launch("dropout", "dropout_forward", (A.dtype,), arguments, threads=4)
     np.testing.assert_array_equal(A, np.where(mask, np.inf, np.nan))
 

@@ -35,7 +35,7 @@ class BatchKernels(DeviceOps):
         order: Array,
         cursor: Array,
         outs: tuple[Array, Array, Array | None],
-        counter: Array,
+        counter: Array | None,
         scale: float = 1.0,
         shift: float = 0.0,
         rates: tuple[Array, Array, Array] | None = None,

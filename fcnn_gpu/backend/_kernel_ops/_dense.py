@@ -76,9 +76,16 @@ class DenseKernels(MatrixKernels, ActivationKernels):
         dW: Array,
         db: Array | None = None,
         dA0: Array | None = None,
+        add_to_dW: bool = False,
     ) -> None:
         given = (dA, saved, kind, alpha, A0, dZ, dW, db)
         way = _SEPARATE
+        if add_to_dW:
+            self.activation_backward(dA, saved, kind, alpha, dZ, db)
+            self.gemm(dZ, A0.T, dW, beta=1.0)
+            if dA0 is not None:
+                self.gemm(W.T, dZ, dA0)
+            return
         if db is not None and dA.size and dW.size:
             arrays = self._described(dA, saved, A0, dZ, dW, db)
             problem = ("dense_backward", kind, dZ is dA, self._products.tf32, *arrays)

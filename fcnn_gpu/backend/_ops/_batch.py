@@ -37,18 +37,19 @@ class BatchOps(ArrayOps):
         order: Array,
         cursor: Array,
         outs: tuple[Array, Array, Array | None],
-        counter: Array,
+        counter: Array | None,
         scale: float = 1.0,
         shift: float = 0.0,
         rates: tuple[Array, Array, Array] | None = None,
     ) -> None:
-        """All that begins a training step: X, targets and weights of the batch at `cursor`, and what counts steps.
+        """All that begins a training pass: X, targets and weights of the batch at `cursor`, and what counts steps.
 
         `sources` and `outs` are (X, targets, weights or None), gathered as by `gather_rows`, X with scale and shift.
-        counter int64 (1,) += 1. `rates` (table, position, rate), all three float64 but for the position, int64 (1,):
-        rate takes the table's next number, the last again once it is at its end.
+        counter int64 (1,) += 1, unless it is None. `rates` (table, position, rate), all three float64 but for the
+        position, int64 (1,): rate takes the table's next number, the last again once it is at its end.
         """
-        self.advance(counter, 1)
+        if counter is not None:
+            self.advance(counter, 1)
         if rates is not None:
             self._take_next(*rates)
         for i, (source, out) in enumerate(zip(sources, outs, strict=True)):

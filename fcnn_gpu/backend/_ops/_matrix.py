@@ -14,6 +14,12 @@ PRECISIONS = ("float32", "float64", "tf32", "bfloat16", "float16")
 factors), and 16-bit matrices; the last three add up in float32, on tensor cores."""
 
 
+_ADDED_AT_ONCE = 2**19
+"""Elements of a product that is added to a matrix, block by block: in smaller blocks the products are slower, and in
+larger ones, which leave the cache, the additions. 4096 × 4096 with 128 samples: 18 ms, in one block 16, without the
+addition 12."""
+
+
 class MatrixOps(ActivationOps):
     precisions: tuple[str, ...] = ("float32", "float64")
     """What models of this backend may compute in."""
@@ -43,12 +49,12 @@ class MatrixOps(ActivationOps):
         layer are gemm(W, A0, Z), gemm(dZ, A0ᵀ, dW), gemm(Wᵀ, dZ, dA0).
         """
         if beta:
-            order = "C" if out.flags.c_contiguous else "F"
-            product = self.scratch("gemm", out.size, out.dtype).reshape(out.shape, order=order)
-            self.gemm(A, B, product, alpha)
             if beta != 1:
                 np.multiply(out, beta, out=out)
-            np.add(out, product, out=out)
+            if out.flags.c_contiguous:
+                self._add_product(A, B, out, alpha)
+            else:
+                self._add_product(B.T, A.T, out.T, alpha)
             return
         if out.flags.c_contiguous:
             np.dot(A, B, out=out)  # of two matrices the same as np.matmul, which takes 0.4 µs longer to begin
@@ -56,6 +62,17 @@ class MatrixOps(ActivationOps):
             np.dot(B.T, A.T, out=out.T)
         if alpha != 1:
             np.multiply(out, alpha, out=out)
+
+    def _add_product(self, A: Array, B: Array, out: Array, alpha: float) -> None:
+        """out += α·A·B, out C-ordered: some of its rows at a time, so that the product needs little memory."""
+        n_rows, n_columns = out.shape
+        rows = max(1, min(n_rows, _ADDED_AT_ONCE // max(1, n_columns)))
+        product = self.scratch("gemm", rows * n_columns, out.dtype).reshape(rows, n_columns)
+        for start in range(0, n_rows, rows):
+            stop = min(start + rows, n_rows)
+            part = product[: stop - start]
+            self.gemm(A[start:stop], B, part, alpha)
+            np.add(out[start:stop], part, out=out[start:stop])
 
     def dense_forward(
         self, W: Array, A0: Array, b: Array | None, kind: str, alpha: float, Z: Array, out: Array
@@ -81,14 +98,16 @@ class MatrixOps(ActivationOps):
         dW: Array,
         db: Array | None = None,
         dA0: Array | None = None,
+        add_to_dW: bool = False,
     ) -> None:
         """dZ = dA ⊙ f′, dW = dZ·A₀ᵀ, db = dZ·1, dA₀ = Wᵀ·dZ: the gradients of `dense_forward`.
 
         dA, saved and dZ (n_out, batch) F-ordered; saved is what the forward pass left in out where `from_output`, else
-        Z. dZ may be dA. db (n_out, 1) and dA0 (n_in, batch) may be None, and are then not computed.
+        Z. dZ may be dA. db (n_out, 1) and dA0 (n_in, batch) may be None, and are then not computed. With `add_to_dW`
+        it is dW += dZ·A₀ᵀ, without a second matrix of that size.
         """
         self.activation_backward(dA, saved, kind, alpha, dZ, db)
-        self.gemm(dZ, A0.T, dW)
+        self.gemm(dZ, A0.T, dW, beta=1.0 if add_to_dW else 0.0)
         if dA0 is not None:
             self.gemm(W.T, dZ, dA0)
 
