@@ -6,12 +6,14 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ._inputs import Features
 from ._memory import MemoryReport
-from ._types import HostArray
+from ._supply import ArraySupply, SourceSupply
 
 _LARGEST_CHUNK = 128 * 2**20
 """Bytes of a chunk at which a longer one no longer pays: copying takes milliseconds, starting to copy microseconds."""
+HOST_CHUNK = 16 * 2**20
+"""The same where nothing is copied to a device: longer chunks only wait longer for the first one."""
+_UNLIMITED = 2**62
 _SMALL_SHARE = 1 / 16
 """Data that takes no more of what is free stays, whatever the model takes."""
 _SHARE_OF_FREE = 0.9
@@ -53,6 +55,9 @@ class DataSet:
         sample: bytes of one sample: features, targets and weight.
         kept: bytes that each sample on the device takes beside itself: its place in the order, its outputs.
         on_device: bytes of a sample that are on the device already. Such a data set does not stream.
+        streams: whether it must stream.
+        host: bytes that reading it takes on the host beside the chunks.
+        largest: bytes of the longest chunks worth having.
     """
 
     n: int
@@ -60,14 +65,41 @@ class DataSet:
     sample: int
     kept: int
     on_device: int = 0
+    streams: bool = False
+    host: int = 0
+    largest: int = _LARGEST_CHUNK
 
     @classmethod
-    def of(cls, X: Features, targets: HostArray, sample_weight: HostArray | None, batch: int, kept: int) -> DataSet:
-        """The data set of these arrays."""
-        features, n = X.n_features * X.dtype.itemsize, len(X)
-        others = [targets] if sample_weight is None else [targets, sample_weight]
+    def of(
+        cls,
+        samples: ArraySupply | SourceSupply,
+        batch: int,
+        order: int,
+        outputs: int,
+        on_host: bool = False,
+        shuffle: bool = False,
+    ) -> DataSet:
+        """The data set of these samples.
+
+        Args:
+            samples: of arrays, or of a source, which always streams.
+            batch: samples of a batch.
+            order: bytes of a sample's place in the order.
+            outputs: bytes of a sample's outputs where metrics are computed, else 0.
+            on_host: whether the device is the host. Chunks are shorter then, and maps that exceed its memory stream.
+            shuffle: whether a source is read through its shuffle buffer.
+        """
+        n, largest = len(samples), HOST_CHUNK if on_host else _LARGEST_CHUNK
+        if isinstance(samples, SourceSupply):
+            reading = samples.host_bytes(shuffle) + (n * (outputs + samples.target_bytes) if outputs else 0)
+            kept = order + outputs
+            return cls(n, min(batch, n), samples.sample_bytes, kept, 0, streams=True, host=reading, largest=largest)
+        X, targets, weight = samples.X, samples.targets, samples.sample_weight
+        features = X.n_features * X.dtype.itemsize
+        others = [targets] if weight is None else [targets, weight]
         sample = features + sum(array.nbytes for array in others) // n
-        return cls(n, min(batch, n), sample, kept, features if X.on_device else 0)
+        there, streams = features if X.on_device else 0, on_host and X.exceeds_memory
+        return cls(n, min(batch, n), sample, order + outputs, there, streams, largest=largest)
 
     @property
     def resident(self) -> int:
@@ -80,26 +112,31 @@ class DataSet:
 
     def window(self, n_bytes: int) -> int:
         """Samples of the largest chunks worth having that stream in this memory: at least a batch, whole batches."""
-        most = min(n_bytes // (2 * self.sample + self.kept), _LARGEST_CHUNK // self.sample, self.n + self.batch - 1)
+        most = min(n_bytes // (2 * self.sample + self.kept), self.largest // self.sample, self.n + self.batch - 1)
         return max(1, most // self.batch) * self.batch
 
 
-def choose_windows(sets: Sequence[DataSet], room: int) -> list[int | None] | None:
+def choose_windows(sets: Sequence[DataSet], room: int, host_room: int | None = None) -> list[int | None] | None:
     """For each data set the samples of a chunk, or None where all of it stays on the device, within `room` bytes.
 
-    As little as possible streams. None instead of a list: not even the smallest chunks of all have room.
+    As little as possible streams. None instead of a list: not even the smallest chunks of all have room. The host's
+    part of the chunks and what reading takes there fit into `host_room`; None: host and device are the same memory.
     """
     choices = [
         streams
         for streams in itertools.product((False, True), repeat=len(sets))
-        if not any(data.on_device for data, streamed in zip(sets, streams, strict=True) if streamed)
+        if not any(data.on_device if streamed else data.streams for data, streamed in zip(sets, streams, strict=True))
     ]
 
     def volume(streams: tuple[bool, ...]) -> int:
         return sum(data.n * data.sample for data, streamed in zip(sets, streams, strict=True) if streamed)
 
     for streams in sorted(choices, key=volume):
-        spare = room - smallest(sets, streams)
+        reading = sum(data.host for data, streamed in zip(sets, streams, strict=True) if streamed)
+        spare = room - smallest(sets, streams) - (reading if host_room is None else 0)
+        if host_room is not None and any(streams):
+            on_host = sum(2 * data.batch * data.sample for data, s in zip(sets, streams, strict=True) if s)
+            spare = min(spare, host_room - reading - on_host)
         if spare >= 0:
             share = spare // max(1, sum(streams))
             return [
@@ -117,7 +154,12 @@ def smallest(sets: Sequence[DataSet], streams: Sequence[bool]) -> int:
 
 
 def plan(
-    sets: Sequence[DataSet], limit: int | None, free: int | None, need: Callable[[], Need], who: str
+    sets: Sequence[DataSet],
+    limit: int | None,
+    free: int | None,
+    need: Callable[[], Need],
+    who: str,
+    host_free: int | None = None,
 ) -> list[int | None]:
     """`choose_windows` for the memory that is allowed.
 
@@ -127,24 +169,37 @@ def plan(
         free: bytes that are free on the device, or None where that is not asked about, on the host.
         need: called where it matters, because working it out takes milliseconds.
         who: for errors, whose limit it is.
+        host_free: bytes that are free on the host, where that is another memory and known.
 
     Raises ValueError where the model alone, or with the smallest chunks, takes more than `limit`.
     """
     resident: list[int | None] = [None] * len(sets)
     if limit is None:
-        if free is None or sum(data.resident for data in sets) <= _SMALL_SHARE * free:
+        if not any(data.streams for data in sets) and (
+            free is None or sum(data.resident for data in sets) <= _SMALL_SHARE * free
+        ):
             return resident
+        if free is None:
+            return choose_windows(sets, _UNLIMITED) or resident
         model = need()
-        chosen = choose_windows(sets, int(_SHARE_OF_FREE * free) - (model.total - model.held))
+        room = int(_SHARE_OF_FREE * free) - (model.total - model.held)
+        chosen = choose_windows(sets, room, _UNLIMITED if host_free is None else host_free)
         # An estimate is no reason to refuse: the smallest chunks may do, and the device says if they do not.
         return [None if data.on_device else data.batch for data in sets] if chosen is None else chosen
     model = need()
-    chosen = choose_windows(sets, limit - model.total)
+    chosen = choose_windows(sets, limit - model.total, None if free is None else limit)
     if chosen is None:
-        least = smallest(sets, [not data.on_device for data in sets])
+        streams = [not data.on_device for data in sets]
+        least = smallest(sets, streams)
+        reading = sum(data.host for data in sets)
+        if free is None:
+            needed = model.total + least + reading
+        else:
+            needed = max(model.total + least, reading + sum(2 * data.batch * data.sample for data in sets))
+        beside = f", reading it {reading:,} on the host (smaller with a smaller shuffle_buffer)" if reading else ""
         raise ValueError(
             f"{who} allows {limit:,} bytes, but the model alone takes {model.total:,} in such batches ({model}), and "
-            f"the data at least {least:,} where it streams batch by batch. Allow {model.total + least:,} bytes, or use "
+            f"the data at least {least:,} where it streams batch by batch{beside}. Allow {needed:,} bytes, or use "
             "a smaller batch_size; model.memory_report(batch_size) predicts what that takes."
         )
     return chosen

@@ -12,6 +12,26 @@ from typing import Any
 _UNITS = {"B": 1, **{f"{p}{i}B": (1024 if i else 1000) ** e for e, p in enumerate("KMGT", 1) for i in ("", "i")}}
 
 
+class RowError(ValueError):
+    """One sample cannot be used; "{row}" in the text stands for where it is.
+
+    >>> error = RowError("X holds nan ({row}).", 3)
+    >>> str(error), error.at("train.csv, line 5")
+    ('X holds nan (row 3).', 'X holds nan (train.csv, line 5).')
+    """
+
+    def __init__(self, text: str, row: int) -> None:
+        super().__init__(text, row)
+        self.text, self.row = text, row
+
+    def __str__(self) -> str:
+        return self.at(f"row {self.row}")
+
+    def at(self, place: str) -> str:
+        """The message with another name for the row."""
+        return self.text.replace("{row}", place)
+
+
 def suggest(name: object, known: Iterable[str]) -> str:
     """The sentence that follows "unknown ...": the nearest known name, if one is near, then all of them.
 

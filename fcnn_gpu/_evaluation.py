@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from ._inputs import Features
 from ._stream import ChunkStream
+from ._supply import ArraySupply, SourceSupply
 from ._types import Array, HostArray
 from .data import Samples, Stretch
 from .losses import Loss
@@ -20,30 +20,27 @@ EVALUATION_BATCH = 1024
 class EvaluationData:
     """A data set that is evaluated whole, in order, at inference: on the device or, with a `window`, streamed to it.
 
-    X is an array, or `Features` of the host where it streams. `window` samples are on the device at a time.
+    `window` samples are on the device at a time; a source always streams.
     """
 
-    def __init__(
-        self,
-        model: Sequential,
-        X: Array | Features,
-        targets: HostArray,
-        sample_weight: HostArray | None,
-        window: int | None = None,
-    ) -> None:
+    def __init__(self, model: Sequential, samples: ArraySupply | SourceSupply, window: int | None = None) -> None:
         ops = model.ops
         self._model = model
-        self.targets_host = targets
-        self.n_samples = len(X)
+        self.targets_host = samples.targets if isinstance(samples, ArraySupply) else None
+        """All targets; those of a source are here after a `run` that reads outputs."""
+        self._keeps_targets = self.targets_host is None
+        self.n_samples = len(samples)
         batch = min(EVALUATION_BATCH, self.n_samples)
         self._batch = batch
         self._stream: ChunkStream | None = None
-        if window is None:
-            weight = None if sample_weight is None else ops.asarray(sample_weight)
-            self._samples = Samples(ops.asarray(X), ops.asarray(targets), weight)
+        self._supply = samples
+        if window is None and isinstance(samples, ArraySupply):
+            weight = None if samples.sample_weight is None else ops.asarray(samples.sample_weight)
+            self._samples = Samples(ops.asarray(samples.X.whole()), ops.asarray(samples.targets), weight)
             self._window = self.n_samples
         else:
-            self._stream = ChunkStream(ops, X, targets, sample_weight, window)
+            window = batch if window is None else window
+            self._stream = ChunkStream(ops, samples, window)
             self._samples = self._stream.on_device(0)
             self._window = min(window, self.n_samples)
         self._losses = ops.empty(batch, model.dtype)
@@ -74,14 +71,21 @@ class EvaluationData:
                         if whole is None:
                             whole = np.empty((self.n_samples, part.shape[1]), part.dtype)
                         whole[stretch.first : stretch.first + stretch.n] = part
+                        if self._keeps_targets:
+                            self._keep(self._stream.on_host(stretch.part).targets[: stretch.n], stretch)
         return float(ops.to_numpy(self._total)[0]) / self.n_samples, whole
+
+    def _keep(self, targets: HostArray, stretch: Stretch) -> None:
+        if self.targets_host is None:
+            self.targets_host = np.empty((self.n_samples, *targets.shape[1:]), targets.dtype)
+        self.targets_host[stretch.first : stretch.first + stretch.n] = targets
 
     @contextmanager
     def _visit(self) -> Iterator[Iterator[Stretch]]:
         if self._stream is None:
             yield iter([Stretch(0, 0, self.n_samples)])
         else:
-            with self._stream.visit(np.arange(self.n_samples)) as stretches:
+            with self._stream.visit(self._supply.order(0, 0, False), self.n_samples) as stretches:
                 yield stretches
 
     def _evaluate(self, samples: Samples, loss: Loss, outputs: Array | None) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ._checks import RowError
+from ._cpu import available_memory
+from ._files import place_in_file
 from ._types import Array, HostArray
 from .backend._interchange import library_of
 from .backend._ops import Ops
@@ -32,6 +35,14 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.array) if self._index is None else len(self._index)
+
+    @property
+    def exceeds_memory(self) -> bool:
+        """Whether X is mapped from a file and is more than half of the memory that is free."""
+        if self.on_device or place_in_file(self.array) is None:
+            return False
+        free = available_memory()
+        return free is not None and self.nbytes > free / 2
 
     @property
     def nbytes(self) -> int:
@@ -81,7 +92,7 @@ class Features:
         return Features(ops, picked, self.dtype, self._who, True)
 
     def _checked(self, rows: HostArray, first: int) -> HostArray:
-        return _converted(rows, self.dtype, self._who, first, self._index)
+        return converted(rows, self.dtype, self._who, first, self._index)
 
 
 def features(ops: Ops, X: Any, n_in: int | None, dtype: Any, who: str) -> Features:
@@ -94,7 +105,7 @@ def features(ops: Ops, X: Any, n_in: int | None, dtype: Any, who: str) -> Featur
     on_device = adopted is not None
     array: Array = adopted if on_device else as_array(X, f"{who}: X")
     _check_matrix(array, n_in, who)
-    stored = _storage_dtype(array.dtype, dtype)
+    stored = storage_dtype(array.dtype, dtype)
     if on_device:
         array = _ready(ops, array, stored, who)
     return Features(ops, array, stored, who, on_device)
@@ -108,7 +119,7 @@ def check_features(X: Any, n_in: int | None, dtype: Any, who: str) -> HostArray:
     """
     array = as_array(X, f"{who}: X")
     _check_matrix(array, n_in, who)
-    return _converted(array, np.dtype(dtype), who)
+    return converted(array, np.dtype(dtype), who)
 
 
 def _check_matrix(array: Array, n_in: int | None, who: str) -> None:
@@ -131,7 +142,7 @@ def _check_matrix(array: Array, n_in: int | None, who: str) -> None:
         raise ValueError(f"{who} expects X of shape (n_samples, {n_in}), got {array.shape}.{hint}")
 
 
-def _storage_dtype(given: Any, dtype: Any) -> Any:
+def storage_dtype(given: Any, dtype: Any) -> Any:
     if given == dtype:
         return given  # before names are looked at, which takes longer
     if given.kind == "b":
@@ -139,7 +150,7 @@ def _storage_dtype(given: Any, dtype: Any) -> Any:
     return given.newbyteorder("=") if given.name in _STORED_AS_GIVEN else np.dtype(dtype)
 
 
-def _converted(array: HostArray, dtype: Any, who: str, first: int = 0, index: HostArray | None = None) -> HostArray:
+def converted(array: HostArray, dtype: Any, who: str, first: int = 0, index: HostArray | None = None) -> HostArray:
     """`array`, samples from number `first` on (of `index`), C-contiguous and of `dtype`, all numbers finite."""
     if array.dtype.kind == "b" and dtype == np.uint8:
         array = array.view(np.uint8)
@@ -159,11 +170,12 @@ def _converted(array: HostArray, dtype: Any, who: str, first: int = 0, index: Ho
 
 def _refuse(value: Any, row: int, column: int, dtype: Any, who: str) -> None:
     if np.isfinite(value):
-        raise ValueError(
-            f"{who}: X holds {value:g} (row {row}, column {column}), outside the range of {np.dtype(dtype).name}. "
-            "Scale the features, for example with sklearn.preprocessing.StandardScaler."
+        raise RowError(
+            f"{who}: X holds {value:g} ({{row}}, column {column}), outside the range of {np.dtype(dtype).name}. "
+            "Scale the features, for example with sklearn.preprocessing.StandardScaler.",
+            row,
         )
-    raise ValueError(f"{who}: X holds {value} (first in row {row}, column {column}). Remove or impute such values.")
+    raise RowError(f"{who}: X holds {value} (first in {{row}}, column {column}). Remove or impute such values.", row)
 
 
 def _ready(ops: Ops, array: Array, dtype: Any, who: str) -> Array:

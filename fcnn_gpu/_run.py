@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ._step import TrainingStep, copies_of_state
 from ._stream import StreamedData
 from ._types import HostArray
 from .callbacks import Callback
-from .data import DeviceData, Stretch, epoch_order
+from .data import DeviceData, Stretch
 
 if TYPE_CHECKING:
     from .training import Trainer
@@ -29,7 +29,7 @@ class Run:
         self,
         trainer: Trainer,
         data: DeviceData | StreamedData,
-        targets_host: HostArray,
+        targets_host: HostArray | None,
         validation: EvaluationData | None,
         shuffle: bool,
         drop_last: bool,
@@ -48,14 +48,16 @@ class Run:
         self._rates = np.full(trainer.steps_per_epoch, np.nan)
         self._learning_rate = float("nan")
         self._seconds = 0.0
-        self._order = np.zeros(0, np.int64)
+        self._order: Any = None
         self._predictions: HostArray | None = None
+        self._visited_targets: HostArray | None = None
+        """The targets of the epoch in the order of the visits, where nobody holds all of them."""
 
     def epoch(self, epoch: int, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> bool:
         """One pass over the data; False if it was interrupted before its end."""
         trainer, data = self.trainer, self.data
         ops, model = trainer.model.ops, trainer.model
-        self._order = epoch_order(data.n_samples, trainer.seed, trainer.epochs_trained, self._shuffle)
+        self._order = data.order_of(trainer.seed, trainer.epochs_trained, self._shuffle)
         model.refresh_low_precision()  # a callback may have set weights
         ops.fill(self._step.total, 0.0)
         self._random_step = int(ops.to_numpy(model.random_step)[0])
@@ -119,7 +121,11 @@ class Run:
             predictions = self._predictions
             if predictions is None:
                 predictions = trainer.metric_inputs(self._step.outputs[: self._n_seen])
-            targets = self._targets_host[self._order[: self._n_seen]]
+            if self._targets_host is None:
+                assert self._visited_targets is not None
+                targets = self._visited_targets
+            else:
+                targets = self._targets_host[self._order[: self._n_seen]]
             record |= {metric.label: metric(targets, predictions) for metric in trainer.metrics}
         if self.validation is not None:
             record |= {f"val_{name}": value for name, value in trainer.evaluate_data(self.validation).items()}
@@ -137,11 +143,18 @@ class Run:
 
     def _keep_predictions(self, stretch: Stretch) -> None:
         """Bring what the metrics need of a stretch to the host where the next one takes its place on the device."""
-        if self._step.outputs is None or self.data.window >= self._n_seen:
+        if self._step.outputs is None:
+            return
+        part = slice(stretch.first, stretch.first + stretch.n)
+        targets = self.data.targets_of(stretch) if self._targets_host is None else None
+        if targets is not None:
+            if self._visited_targets is None:
+                self._visited_targets = np.empty((self._n_seen, *targets.shape[1:]), targets.dtype)
+            self._visited_targets[part] = targets
+        if self.data.window >= self._n_seen:
             return
         if self._predictions is None:
             self._predictions = np.empty((self._n_seen, self.trainer.model.n_out), self._step.outputs.dtype)
-        part = slice(stretch.first, stretch.first + stretch.n)
         self._predictions[part] = self.trainer.metric_inputs(self._step.outputs[: stretch.n])
 
     def _set_learning_rates(self, epoch: int) -> bool:

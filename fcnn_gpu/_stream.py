@@ -13,25 +13,19 @@ of the host waits for the device but for page-locked memory that is still being 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from ._inputs import Features
 from ._read_ahead import ReadAhead
+from ._supply import Fill, Supply
 from ._types import Array, HostArray
 from .backend._ops import Ops
 from .data import BatchBuffers, BatchViews, InputMap, Rates, Samples, Stretch
 
 _N_BUFFERS = 2
-_READERS = 4
-"""Threads that read the rows of a chunk: one alone reads random rows far more slowly than a device takes them."""
-_BYTES_PER_READER = 2**22
-"""What a reader's share must be worth: less is read before another thread has begun."""
 
 
 class _Buffer:
@@ -46,49 +40,48 @@ class _Buffer:
 
 
 class ChunkStream:
-    """Samples, targets and weights of the host in chunks of `window` samples on the device, in any order of visits."""
+    """The samples of a supply in chunks of `window` samples on the device, in any order of visits."""
 
-    def __init__(self, ops: Ops, X: Features, targets: HostArray, sample_weight: HostArray | None, window: int) -> None:
+    def __init__(self, ops: Ops, supply: Supply, window: int) -> None:
         self.window = window
-        self._X, self._targets, self._sample_weight = X, targets, sample_weight
+        self.supply = supply
         self._side = side = ops.side_stream()
-
-        def samples(make: Any) -> Samples:
-            weight = None if sample_weight is None else make((window,), sample_weight.dtype)
-            return Samples(
-                make((window, X.n_features), X.dtype), make((window, *targets.shape[1:]), targets.dtype), weight
-            )
-
-        device = [samples(ops.empty) for _ in range(_N_BUFFERS)]
+        host = [supply.empty(window, side.host_buffer) for _ in range(_N_BUFFERS)]
+        device = [supply.empty(window, ops.empty) for _ in range(_N_BUFFERS)] if side.copies else host
         allocated = side.record_compute()  # the memory may have been freed with work on it still under way
-        self._buffers = [_Buffer(samples(side.host_buffer), arrays, allocated) for arrays in device]
+        self._buffers = [_Buffer(*arrays, allocated) for arrays in zip(host, device, strict=True)]
 
     def __len__(self) -> int:
-        return len(self._X)
+        return len(self.supply)
 
     def on_device(self, part: int) -> Samples:
         """The device memory of chunks number part, part + 2, ...: always the same arrays."""
         return self._buffers[part].device
 
+    def on_host(self, part: int) -> Samples:
+        """The same samples on the host, until the chunk after them is asked for."""
+        return self._buffers[part].host
+
     @contextmanager
-    def visit(self, order: HostArray) -> Iterator[Iterator[Stretch]]:
-        """Chunk by chunk the samples of these numbers, on the device when the compute stream comes to it.
+    def visit(self, order: Any, n: int) -> Iterator[Iterator[Stretch]]:
+        """Chunk by chunk the first n samples of an order, on the device when the compute stream comes to it.
 
         A chunk lasts until the next one is asked for. An error while reading is raised from the iteration. Whatever
         ends the visit, its thread has ended and its copies are done when it is left.
         """
-        readers = ThreadPoolExecutor(_READERS - 1, "fcnn_gpu prefetch reader")
 
-        def fill(first: int, part: int) -> Stretch:
-            rows = order[first : first + self.window]
-            self._fill(self._buffers[part], rows, readers)
-            return Stretch(part, first, len(rows))
+        def load(first: int, part: int) -> Stretch:
+            stretch = Stretch(part, first, min(self.window, n - first))
+            self._fill(self._buffers[part], stretch.n, fill)
+            return stretch
 
         try:
-            with ReadAhead(range(0, len(order), self.window), fill, _N_BUFFERS) as stretches:
+            with (
+                self.supply.reading(order, n) as fill,
+                ReadAhead(range(0, n, self.window), load, _N_BUFFERS) as stretches,
+            ):
                 yield self._in_turn(stretches)
         finally:
-            readers.shutdown()
             for buffer in self._buffers:
                 if buffer.copied is not None:
                     self._side.synchronize(buffer.copied)
@@ -101,36 +94,17 @@ class ChunkStream:
             yield stretch
             buffer.free = self._side.record_compute()
 
-    def _fill(self, buffer: _Buffer, rows: HostArray, readers: Executor) -> None:
+    def _fill(self, buffer: _Buffer, n: int, fill: Fill) -> None:
         side = self._side
         if buffer.copied is not None:
             side.synchronize(buffer.copied)
-        host, device = buffer.host.front(len(rows)), buffer.device.front(len(rows))
-        self.read(rows, host, readers)
-        side.wait(buffer.free)
-        for source, out in zip(host.arrays(), device.arrays(), strict=True):
-            side.copy(source, out)
-        buffer.copied = side.record()
-
-    def read(self, rows: HostArray, out: Samples, readers: Executor) -> None:
-        """The samples of these numbers, from the host to the host."""
-        n_shares = min(_READERS, max(1, out.X.nbytes // _BYTES_PER_READER))
-        places = [len(rows) * i // n_shares for i in range(n_shares + 1)]
-        shares = [slice(start, stop) for start, stop in itertools.pairwise(places)]
-        done = [readers.submit(self._X.read, rows[share], out.X[share]) for share in shares[1:]]
-        self._X.read(rows[shares[0]], out.X[shares[0]])
-        for future in done:
-            future.result()
-        self._targets.take(rows, 0, out.targets, "clip")
-        if self._sample_weight is not None:
-            self._sample_weight.take(rows, 0, out.sample_weight, "clip")
-
-    def picked(self, rows: HostArray) -> Samples:
-        """The samples of these numbers in host memory of their own."""
-        weight = None if self._sample_weight is None else self._sample_weight[rows]
-        out = Samples(np.empty((len(rows), self._X.n_features), self._X.dtype), self._targets[rows], weight)
-        self._X.read(rows, out.X)
-        return out
+        host, device = buffer.host.front(n), buffer.device.front(n)
+        fill(host)
+        if side.copies:
+            side.wait(buffer.free)
+            for source, out in zip(host.arrays(), device.arrays(), strict=True):
+                side.copy(source, out)
+            buffer.copied = side.record()
 
 
 class StreamedData:
@@ -141,32 +115,32 @@ class StreamedData:
 
     n_parts = _N_BUFFERS
 
-    def __init__(
-        self,
-        ops: Ops,
-        X: Features,
-        targets: HostArray,
-        sample_weight: HostArray | None,
-        batch_size: int,
-        window: int,
-        inputs: InputMap,
-    ) -> None:
+    def __init__(self, ops: Ops, supply: Supply, batch_size: int, window: int, inputs: InputMap) -> None:
         self.ops, self.inputs = ops, inputs
-        self.n_samples = len(X)
+        self.n_samples = len(supply)
         self.batch_size = min(batch_size, self.n_samples)
         self.window = window
-        self._stream = ChunkStream(ops, X, targets, sample_weight, window)
+        self._supply = supply
+        self._stream = ChunkStream(ops, supply, window)
         self._rows = ops.asarray(np.arange(window))
         self.cursor = ops.zeros(1, np.int64)
-        self._order = np.zeros(0, np.int64)
+        self._order: Any = None
         self._batch = BatchBuffers(ops, self._stream.on_device(0), inputs.dtype)
 
+    def order_of(self, seed: int, epoch: int, shuffle: bool) -> Any:
+        """The order of an epoch, for `visit`."""
+        return self._supply.order(seed, epoch, shuffle)
+
     @contextmanager
-    def visit(self, order: HostArray, n: int) -> Iterator[Iterator[Stretch]]:
+    def visit(self, order: Any, n: int) -> Iterator[Iterator[Stretch]]:
         """The first n samples in this order, chunk by chunk: see `ChunkStream.visit`."""
         self._order = order
-        with self._stream.visit(order[:n]) as stretches:
+        with self._stream.visit(order, n) as stretches:
             yield self._from_their_beginning(stretches)
+
+    def targets_of(self, stretch: Stretch) -> HostArray | None:
+        """The targets of a stretch on the host, until the next one is asked for."""
+        return self._stream.on_host(stretch.part).targets[: stretch.n]
 
     def _from_their_beginning(self, stretches: Iterator[Stretch]) -> Iterator[Stretch]:
         for stretch in stretches:
@@ -198,7 +172,7 @@ class StreamedData:
     def gather_at(self, first: int, views: BatchViews) -> None:
         """Copy the batch that begins at position `first` of the visit into `views`, from the host."""
         ops = self.ops
-        picked = self._stream.picked(self._order[first : first + len(views.X)])
+        picked = self._supply.picked(self._order, first, len(views.X))
         ops.assign(views.X, self.inputs.apply(ops, ops.asarray(picked.X)))
         ops.assign(views.targets, picked.targets)
         if picked.sample_weight is not None:

@@ -93,6 +93,11 @@ class Samples:
         """The first n samples."""
         return Samples(self.X[:n], self.targets[:n], None if self.sample_weight is None else self.sample_weight[:n])
 
+    def between(self, start: int, stop: int) -> Samples:
+        """Samples `start` up to `stop`."""
+        weight = self.sample_weight
+        return Samples(self.X[start:stop], self.targets[start:stop], None if weight is None else weight[start:stop])
+
     def arrays(self) -> list[Array]:
         """The two or three arrays."""
         return [self.X, self.targets, *([] if self.sample_weight is None else [self.sample_weight])]
@@ -163,6 +168,10 @@ class DeviceData:
         """The most samples that are on the device at a time: all."""
         return self.n_samples
 
+    def order_of(self, seed: int, epoch: int, shuffle: bool) -> HostArray:
+        """The order of an epoch, for `visit`."""
+        return epoch_order(self.n_samples, seed, epoch, shuffle)
+
     def start_epoch(self, order: HostArray) -> None:
         """Visit the samples in this order (int64, a permutation) from its beginning."""
         self.ops.assign(self.order, order)
@@ -210,6 +219,10 @@ class DeviceData:
         self.ops.fill(self.cursor, first)
         self.gather(views)
 
+    def targets_of(self, stretch: Stretch) -> HostArray | None:
+        """The targets of a stretch on the host; None: they are those of the order."""
+        return None
+
 
 def epoch_order(n_samples: int, seed: int, epoch: int, shuffle: bool) -> HostArray:
     """The order of the samples in an epoch: a function of seed and epoch alone, the same on every backend."""
@@ -250,14 +263,22 @@ def split_validation(n_samples: int, share: float, targets: HostArray, seed: int
 def class_weights_to_sample_weights(
     class_weight: str | Mapping[Any, float], labels: HostArray, n_classes: int
 ) -> HostArray:
-    """w_j = v_{y_j} as float64; "balanced" is v_c = n/(n_classes_present · n_c), as in scikit-learn."""
+    """w_j = v_{y_j} as float64, by `weights_of_classes` of these labels."""
+    return weights_of_classes(class_weight, np.bincount(labels, minlength=n_classes))[labels]
+
+
+def weights_of_classes(class_weight: str | Mapping[Any, float], counts: HostArray) -> HostArray:
+    """A weight v_c for each class as float64, from the samples n_c that each has.
+
+    "balanced" is v_c = n/(n_classes_present · n_c), as in scikit-learn.
+    """
+    n_classes = len(counts)
     weights = np.ones(n_classes)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(f"class_weight is 'balanced' or a dict of label: weight, got {class_weight!r}.")
-        counts = np.bincount(labels, minlength=n_classes)
         present = counts > 0
-        weights[present] = len(labels) / (present.sum() * counts[present])
+        weights[present] = counts.sum() / (present.sum() * counts[present])
     elif isinstance(class_weight, Mapping):
         for label, weight in class_weight.items():
             if isinstance(label, bool) or not isinstance(label, int | np.integer) or not 0 <= label < n_classes:
@@ -265,4 +286,4 @@ def class_weights_to_sample_weights(
             weights[label] = check_real(f"class_weight of class {label}", weight, low=0.0)
     else:
         raise TypeError(f"class_weight is 'balanced' or a dict of label: weight, got {type(class_weight).__name__}.")
-    return weights[labels]
+    return weights

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ._checks import check_real
+from ._checks import RowError, check_real
 from ._inputs import as_array, on_host
 from ._registry import Registry
 from ._types import Array, DType, HostArray
@@ -313,7 +313,7 @@ def target_array(y: Any, who: str) -> HostArray:
         raise ValueError(f"{who} expects targets of shape (n_samples,) or (n_samples, n_outputs), got {array.shape}.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         row = int(np.argwhere(~np.isfinite(array))[0][0])
-        raise ValueError(f"{who}: the targets hold NaN or infinity (first in row {row}). Remove or impute them.")
+        raise RowError(f"{who}: the targets hold NaN or infinity (first in {{row}}). Remove or impute them.", row)
     return array
 
 
@@ -322,15 +322,17 @@ def check_labels(labels: HostArray, n_classes: int, who: str) -> HostArray:
     if labels.dtype.kind == "f":
         bad = np.flatnonzero(labels != np.floor(labels))
         if bad.size:
-            raise ValueError(
-                f"{who} expects integer labels, got {labels[bad[0]]:g} in row {bad[0]}. "
-                "For real-valued targets use 'mse', 'mae' or 'huber'."
+            raise RowError(
+                f"{who} expects integer labels, got {labels[bad[0]]:g} in {{row}}. "
+                "For real-valued targets use 'mse', 'mae' or 'huber'.",
+                int(bad[0]),
             )
     bad = np.flatnonzero((labels < 0) | (labels >= n_classes))  # before the cast, which wraps what is too large
     if bad.size:
-        raise ValueError(
-            f"{who} with {n_classes} outputs expects labels 0 ... {n_classes - 1}, got {labels[bad[0]]} in row "
-            f"{bad[0]}. Give the last layer one output per class, and number the classes from 0."
+        raise RowError(
+            f"{who} with {n_classes} outputs expects labels 0 ... {n_classes - 1}, got {labels[bad[0]]} in {{row}}. "
+            "Give the last layer one output per class, and number the classes from 0.",
+            int(bad[0]),
         )
     return labels.astype(np.int64)
 
@@ -346,21 +348,29 @@ def check_target_matrix(targets: HostArray, n_outputs: int, dtype: Any, who: str
 
 def check_sample_weight(weight: Any, n_samples: int, dtype: Any) -> HostArray:
     """Per-sample weights (n_samples,) of `dtype`: finite, at least 0, not all 0."""
+    weights = finite_weights(weight, n_samples, dtype)
+    if n_samples and not weights.any():
+        if not as_array(weight, "sample_weight").any():
+            raise ValueError("sample_weight is 0 for every sample: there is nothing to learn from.")
+        raise ValueError(
+            f"sample_weight rounds to 0 in {np.dtype(dtype).name} for every sample. Divide it by its mean."
+        )
+    return weights
+
+
+def finite_weights(weight: Any, n_samples: int, dtype: Any) -> HostArray:
+    """Weights (n_samples,) of `dtype`, finite and at least 0: those of all samples, or of some."""
     array = as_array(weight, "sample_weight")
     if array.dtype.kind not in "biuf":
         raise TypeError(f"sample_weight expects numbers, got {array.dtype} values.")
     if array.shape != (n_samples,):
         raise ValueError(f"sample_weight expects shape ({n_samples},), one weight per sample, got {array.shape}.")
-    if not np.isfinite(array).all() or (array < 0).any():
-        raise ValueError("sample_weight expects finite weights of at least 0.")
-    if n_samples and not array.any():
-        raise ValueError("sample_weight is 0 for every sample: there is nothing to learn from.")
-    weights = _in_range(array, dtype, "sample_weight holds", "Divide the weights by their mean.")
-    if n_samples and not weights.any():
-        raise ValueError(
-            f"sample_weight rounds to 0 in {np.dtype(dtype).name} for every sample. Divide it by its mean."
+    bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if bad.size:
+        raise RowError(
+            f"sample_weight expects finite weights of at least 0, got {array[bad[0]]:g} in {{row}}.", int(bad[0])
         )
-    return weights
+    return _in_range(array, dtype, "sample_weight holds", "Divide the weights by their mean.")
 
 
 def _in_range(array: HostArray, dtype: Any, holds: str, remedy: str) -> HostArray:
@@ -369,7 +379,8 @@ def _in_range(array: HostArray, dtype: Any, holds: str, remedy: str) -> HostArra
         converted = np.ascontiguousarray(array, dtype)
     if array.dtype.kind == "f" and not np.isfinite(converted).all():
         index = np.argwhere(~np.isfinite(converted))[0]
-        raise ValueError(
-            f"{holds} {array[tuple(index)]:g} (row {index[0]}), outside the range of {np.dtype(dtype).name}. {remedy}"
+        raise RowError(
+            f"{holds} {array[tuple(index)]:g} ({{row}}), outside the range of {np.dtype(dtype).name}. {remedy}",
+            int(index[0]),
         )
     return converted

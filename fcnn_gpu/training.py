@@ -10,21 +10,24 @@ import numpy as np
 
 from ._budget import DataSet, Need, plan
 from ._checks import check_bool, check_bytes, check_integer, check_real
+from ._cpu import available_memory
 from ._evaluation import EVALUATION_BATCH, EvaluationData
-from ._inputs import Features, check_same_length, features, on_host
+from ._intake import DataSupply, Intake
 from ._interrupt import interruptible
 from ._micro_batches import why_whole
 from ._out_of_memory import explain_evaluation, explain_training, explains_out_of_memory, what_a_step_changes
 from ._run import Run
 from ._stream import StreamedData
+from ._supply import ArraySupply, TargetSummary
 from ._types import Array, HostArray
 from .backend import quiet_arithmetic
 from .backend._ops import LossScaling
 from .callbacks import Callback, ProgressBar, check_callbacks
-from .data import DeviceData, class_weights_to_sample_weights, split_validation
+from .data import DeviceData
+from .datasets import BlockSource
 from .history import History
 from .layers import Activation, Dense
-from .losses import LOSSES, Loss, check_sample_weight
+from .losses import LOSSES, Loss
 from .metrics import METRICS, Metric
 from .model import Sequential
 from .optimizers import OPTIMIZERS, Optimizer
@@ -87,7 +90,7 @@ class Trainer:
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         epochs: int = 10,
         batch_size: int = 128,
@@ -102,14 +105,16 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         capture: bool = True,
         memory_limit: int | str | None = None,
+        shuffle_buffer: int | None = None,
     ) -> History:
         """Train for `epochs` passes over X (n_samples, n_in) and y; returns the `History` (also `trainer.history`).
 
         Args:
+            X: an array, or a `datasets.BlockSource`, which is read block by block and usually has its own targets.
             micro_batch_size: compute on at most so many samples at a time, which takes less memory. Gradients are
                 summed over the parts of each batch and update the weights once: the result is that of whole batches up
                 to rounding, dropout masks included. Batch normalization needs whole batches. None: whole batches.
-            validation_data: (X, y) or (X, y, sample_weight), evaluated after each epoch.
+            validation_data: (X, y) or (X, y, sample_weight) or a source, evaluated after each epoch.
             validation_split: instead, this share of the samples, drawn by the seed (class by class for integer labels).
             sample_weight: (n_samples,) weights w_j of the samples' losses.
             class_weight: for integer labels, {label: weight} or "balanced"; multiplies `sample_weight` in training, and
@@ -122,7 +127,9 @@ class Trainer:
 
             memory_limit: bytes, or text like "4 GiB", that model and data may take on the device. Data that does not
                 fit stays on the host, or in its memory-mapped file, and streams through the device in chunks, with the
-                same results, bit by bit. None: what is free on a GPU; on a CPU nothing streams.
+                same results, bit by bit. None: what is free on a GPU; on a CPU nothing streams but memory maps of more
+                than half of the memory that is free. For a source it also bounds what reading takes on the host.
+            shuffle_buffer: for a source, samples that are held to be visited in random order. (default: 64 MiB of X)
 
         Ctrl-C ends the run after the step under way, with the weights as they are and `history.stopped_by` "interrupt";
         pressed twice it raises KeyboardInterrupt. Raises ValueError or TypeError for unusable arguments before anything
@@ -138,16 +145,16 @@ class Trainer:
             check_bool(f"fit({name})", flag)
         limit = check_bytes("fit(memory_limit)", memory_limit)
         observers = [*check_callbacks(callbacks), *([ProgressBar()] if progress else [])]
-        train, validation = self._prepare(X, y, validation_data, validation_split, sample_weight, class_weight)
-        for samples in (train, *([] if validation is None else [validation])):
-            self._check_metrics(samples[1])
-        n_samples = len(train[0])
+        train, validation = self._prepare(
+            X, y, validation_data, validation_split, sample_weight, class_weight, shuffle_buffer
+        )
+        n_samples = len(train)
         batch_size = min(batch_size, n_samples)
         self._check_batches(n_samples, batch_size, drop_last)
         self._check_split(batch_size, micro_batch_size)
 
         self.model.refresh_low_precision()
-        window, val_window = self._windows(train, validation, batch_size, limit)
+        window, val_window = self._windows(train, validation, batch_size, limit, shuffle)
         data = self._training_data(train, batch_size, window)
         held_out = None if validation is None else self._evaluation_data(validation, val_window)
         with ExitStack() as ends, interruptible() as interrupted, quiet_arithmetic(), self._scaled_loss():
@@ -158,7 +165,8 @@ class Trainer:
                 self._check_monitors()
                 self.stop_reason = None
                 self.history = history = History()
-                run = Run(self, data, train[1], held_out, shuffle, drop_last, capture, micro_batch_size)
+                targets = train.targets if isinstance(train, ArraySupply) else None
+                run = Run(self, data, targets, held_out, shuffle, drop_last, capture, micro_batch_size)
                 for observer in observers:
                     observer.on_train_begin(self)
                     ends.callback(observer.on_train_end, self, history)
@@ -212,10 +220,11 @@ class Trainer:
 
     @explains_out_of_memory(explain_evaluation)
     def evaluate(
-        self, X: Any, y: Any, sample_weight: Any = None, *, memory_limit: int | str | None = None
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, memory_limit: int | str | None = None
     ) -> dict[str, float]:
         """Data loss and metrics on X, y at inference (dropout off, running statistics): {"loss": ..., metric: ...}.
 
+        X may be a `datasets.BlockSource`, which has its own targets and streams.
         With `memory_limit`, as in `fit`, data that does not fit streams through the device.
         """
         limit = check_bytes("evaluate(memory_limit)", memory_limit)
@@ -240,17 +249,24 @@ class Trainer:
         return P
 
     def _windows(
-        self, train: _Samples | None, held_out: _Samples | None, batch_size: int, limit: int | None
+        self,
+        train: DataSupply | None,
+        held_out: DataSupply | None,
+        batch_size: int,
+        limit: int | None,
+        shuffle: bool = False,
     ) -> tuple[int | None, int | None]:
         """Samples of a chunk of each of the two data sets; None for one that stays on the device, or is not there."""
         model = self.model
         outputs = model.n_out * model.dtype.itemsize if self.metrics else 0
         order = np.dtype(np.int64).itemsize
+        free = model.ops.free_memory()
+        on_host = free is None
         sets: list[DataSet] = []
         if train is not None:
-            sets.append(DataSet.of(*train, batch_size, order + outputs))
+            sets.append(DataSet.of(train, batch_size, order, outputs, on_host, shuffle))
         if held_out is not None:
-            sets.append(DataSet.of(*held_out, EVALUATION_BATCH, outputs))
+            sets.append(DataSet.of(held_out, EVALUATION_BATCH, 0, outputs, on_host))
 
         def need() -> Need:
             training = None if train is None else model.memory_report(batch_size, self.optimizer, loss=self.loss)
@@ -258,30 +274,30 @@ class Trainer:
             return Need.of(training, inference)
 
         who = "fit(memory_limit)" if train is not None else "evaluate(memory_limit)"
-        windows = iter(plan(sets, limit, model.ops.free_memory(), need, who))
+        host_free = None if free is None else available_memory()
+        windows = iter(plan(sets, limit, free, need, who, host_free))
         return (None if train is None else next(windows)), (None if held_out is None else next(windows))
 
-    def _training_data(self, samples: _Samples, batch_size: int, window: int | None) -> DeviceData | StreamedData:
-        X, targets, weights = samples
+    def _training_data(self, samples: DataSupply, batch_size: int, window: int | None) -> DeviceData | StreamedData:
         ops, inputs = self.model.ops, self.model.input_map
-        if window is None:
-            return DeviceData(ops, X.whole(), targets, weights, batch_size, inputs)
-        X.check()
-        return StreamedData(ops, X, targets, weights, batch_size, window, inputs)
+        if isinstance(samples, ArraySupply):
+            if window is None:
+                return DeviceData(ops, samples.X.whole(), samples.targets, samples.sample_weight, batch_size, inputs)
+            samples.X.check()
+        return StreamedData(ops, samples, batch_size, batch_size if window is None else window, inputs)
 
-    def _evaluation_data(self, samples: _Samples, window: int | None) -> EvaluationData:
-        X, targets, weights = samples
-        if window is None:
-            return EvaluationData(self.model, X.whole(), targets, weights)
-        X.check()
-        return EvaluationData(self.model, X, targets, weights, window)
+    def _evaluation_data(self, samples: DataSupply, window: int | None) -> EvaluationData:
+        if isinstance(samples, ArraySupply) and window is not None:
+            samples.X.check()
+        return EvaluationData(self.model, samples, window)
 
     def evaluate_data(self, data: EvaluationData) -> dict[str, float]:
         self.model.refresh_low_precision()
         loss, predictions = data.run(self.loss, self.metric_inputs if self.metrics else None)
         result = {"loss": loss}
-        if predictions is not None:
-            result |= {metric.label: metric(data.targets_host, predictions) for metric in self.metrics}
+        targets = data.targets_host
+        if predictions is not None and targets is not None:
+            result |= {metric.label: metric(targets, predictions) for metric in self.metrics}
         return result
 
     def metric_inputs(self, outputs: Array) -> HostArray:
@@ -303,55 +319,54 @@ class Trainer:
         validation_split: float,
         sample_weight: Any,
         class_weight: Any,
-    ) -> tuple[_Samples, _Samples | None]:
+        shuffle_buffer: int | None = None,
+    ) -> tuple[DataSupply, DataSupply | None]:
         share = check_real("fit(validation_split)", validation_split, low=0.0, high=1.0, high_open=True)
-        samples = self._prepare_samples(X, y, sample_weight, "fit")
-        validation: _Samples | None = None
+        if shuffle_buffer is not None:
+            check_integer("fit(shuffle_buffer)", shuffle_buffer, low=1)
+            if not isinstance(X, BlockSource):
+                raise TypeError(
+                    "fit(shuffle_buffer) is for a data set that is read block by block; an array is visited in a "
+                    "random order of all samples. datasets.open_arrays(X, y) makes blocks of it."
+                )
+        samples = self._prepare_samples(X, y, sample_weight, "fit", shuffle_buffer)
+        validation: DataSupply | None = None
         if validation_data is not None:
             if share:
                 raise ValueError("fit takes validation_data or validation_split, not both.")
+            if isinstance(validation_data, BlockSource):
+                validation_data = (validation_data, None)
             if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
-                raise TypeError("fit(validation_data) expects (X, y) or (X, y, sample_weight).")
+                raise TypeError("fit(validation_data) expects (X, y) or (X, y, sample_weight), or a data source.")
             X_val, y_val, *weight = validation_data
             validation = self._prepare_samples(X_val, y_val, weight[0] if weight else None, "validation_data")
         elif share:
-            labels = self._integer_labels(samples[1])
-            indices = split_validation(len(samples[0]), share, samples[1] if labels is None else labels, self.seed)
-            samples, validation = (_take(samples, part) for part in indices)
-        if class_weight is not None:  # of the training samples alone: validation measures the task as it is
-            samples = self._weigh_classes(samples, class_weight)
-        return samples, validation
+            samples, validation = self._intake.split(samples, share)
+        summary = self._try_metrics(samples)
+        if validation is not None:
+            self._try_metrics(validation)
+        if class_weight is None:
+            return samples, validation
+        # Of the training samples alone: validation measures the task as it is.
+        return self._intake.weigh_classes(samples, class_weight, summary), validation
 
-    def _prepare_samples(self, X: Any, y: Any, sample_weight: Any, who: str) -> _Samples:
-        model = self.model
-        samples = features(model.ops, X, model.n_in, model.dtype, who)
-        targets = self.loss.prepare_targets(on_host(model.ops, y, f"{who}: y"), model.n_out, model.dtype)
-        check_same_length(samples, targets, who)
-        weights = None
-        if sample_weight is not None:
-            given = on_host(model.ops, sample_weight, "sample_weight")
-            weights = check_sample_weight(given, len(samples), model.dtype)
-        return samples, targets, weights
-
-    def _weigh_classes(self, samples: _Samples, class_weight: Any) -> _Samples:
-        X, targets, weights = samples
-        labels = self._integer_labels(targets)
-        if labels is None:
-            raise ValueError(
-                f"class_weight needs integer labels and a cross-entropy; here the loss is {self.loss.name!r} and the "
-                f"targets have shape {targets.shape}. Use sample_weight instead."
-            )
-        n_classes = max(self.model.n_out, 2)
-        by_class = class_weights_to_sample_weights(class_weight, labels, n_classes)
-        product = by_class if weights is None else weights * by_class
-        return X, targets, check_sample_weight(product, len(X), self.model.dtype)
-
-    def _integer_labels(self, targets: HostArray) -> HostArray | None:
-        """One class number per sample (n,), where the targets of a cross-entropy are that; otherwise None."""
-        labels = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
-        if self.loss.link == "identity" or labels.ndim != 1 or (labels != np.floor(labels)).any():
+    def _try_metrics(self, samples: DataSupply) -> TargetSummary | None:
+        """See that the metrics fit the targets; those of a source are all read and checked, and summed up."""
+        if isinstance(samples, ArraySupply):
+            self._check_metrics(samples.targets)
             return None
-        return labels.astype(np.int64)
+        summary = samples.survey_targets()
+        self._check_metrics(summary.some)
+        return summary
+
+    def _prepare_samples(
+        self, X: Any, y: Any, sample_weight: Any, who: str, shuffle_buffer: int | None = None
+    ) -> DataSupply:
+        return self._intake.prepare(X, y, sample_weight, who, shuffle_buffer)
+
+    @property
+    def _intake(self) -> Intake:
+        return Intake(self.model, self.loss, self.seed)
 
     def _check_metrics(self, targets: HostArray) -> None:
         """Compute each metric once on made-up predictions: one that does not fit raises now, not after an epoch."""
@@ -396,14 +411,6 @@ class Trainer:
                 f"The learning rate's schedule monitors {column!r}, which this run does not record. "
                 f"Its columns: {', '.join(self.columns)}."
             )
-
-
-_Samples = tuple[Features, HostArray, HostArray | None]
-
-
-def _take(samples: _Samples, part: HostArray) -> _Samples:
-    X, targets, weight = samples
-    return X.take(part), targets[part], None if weight is None else weight[part]
 
 
 def _refuse_double_link(model: Sequential, loss: Loss) -> None:

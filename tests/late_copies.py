@@ -72,6 +72,8 @@ class _Mark:
 class LateSideStream(SideStream):
     """See the module. `log` has what happened, in order."""
 
+    copies = True
+
     def __init__(self, clock: ComputeClock, plain: Callable[[Any], HostArray]) -> None:
         self._clock, self._plain = clock, plain
         self._lock = threading.RLock()

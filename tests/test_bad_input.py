@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import fcnn_gpu as fcnn
+from fcnn_gpu._checks import RowError
 
 N, N_IN = 12, 4
 X = np.random.default_rng(0).normal(size=(N, N_IN)).astype(np.float32)
@@ -130,7 +131,7 @@ class Setup:
         before = self.state()
         with pytest.raises(error, match=message) as caught:
             call()
-        assert type(caught.value) in (ValueError, TypeError)
+        assert type(caught.value) in (ValueError, TypeError, RowError)
         assert re.search(r"[.?)]$", str(caught.value)), "a sentence ends"
         after = self.state()
         assert before.keys() == after.keys()

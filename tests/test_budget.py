@@ -14,6 +14,7 @@ import fcnn_gpu as fcnn
 from fcnn_gpu._budget import DataSet, Need, choose_windows, plan, smallest
 from fcnn_gpu._checks import check_bytes
 from fcnn_gpu._inputs import features
+from fcnn_gpu._supply import ArraySupply
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.training import Trainer
 
@@ -57,8 +58,9 @@ def test_types_that_are_refused(given: Any) -> None:
 def test_the_bytes_of_a_data_set() -> None:
     X, y, w = np.zeros((100, 7), np.uint8), np.zeros(100, np.int64), np.zeros(100, np.float32)
     taken = features(Ops(), X, 7, np.float32, "fit")
-    assert DataSet.of(taken, y, w, 32, kept=10) == DataSet(100, 32, 7 + 8 + 4, 10)
-    assert DataSet.of(taken, np.zeros((100, 3)), None, 512, kept=0) == DataSet(100, 100, 7 + 24, 0)
+    assert DataSet.of(ArraySupply(taken, y, w), 32, order=8, outputs=2) == DataSet(100, 32, 7 + 8 + 4, 10)
+    no_weight = ArraySupply(taken, np.zeros((100, 3)), None)
+    assert DataSet.of(no_weight, 512, order=0, outputs=0) == DataSet(100, 100, 7 + 24, 0)
     data = DataSet(100, 32, 19, 10)
     assert data.resident == 2900
     assert data.streamed(32) == 32 * 48

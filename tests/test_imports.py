@@ -15,7 +15,7 @@ import fcnn_gpu
 PACKAGE = Path(fcnn_gpu.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
-HEAVY = ("cupy", "matplotlib", "torch", "sklearn", "scipy", "pandas", "rich", "typer", "safetensors")
+HEAVY = ("cupy", "matplotlib", "torch", "sklearn", "scipy", "pandas", "rich", "typer", "safetensors", "pyarrow")
 
 ROOMS = [
     {"__main__"},
@@ -23,7 +23,7 @@ ROOMS = [
     {"bench"},
     {"doctor", "gradient_check", "estimators", "reproducibility"},
     {"training"},
-    {"_run", "_budget"},
+    {"_run", "_budget", "_intake"},
     {"_memory"},
     {"_step", "_evaluation", "_interrupt", "_diagnosis", "_plots"},
     {"callbacks"},
@@ -38,6 +38,7 @@ ROOMS = [
     {"optimizers", "regularizers", "losses", "activations", "large_matrix"},
     {"schedules", "initializers", "metrics"},
     {"_stream"},
+    {"_supply"},
     {"data"},
     {"datasets"},
     {"_inputs"},

@@ -14,6 +14,7 @@ import pytest
 import fcnn_gpu as fcnn
 from fcnn_gpu._evaluation import EvaluationData
 from fcnn_gpu._inputs import features
+from fcnn_gpu._supply import ArraySupply
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.data import DeviceData, InputMap
 
@@ -60,11 +61,11 @@ def test_a_model_with_a_scale_is_one_without_on_scaled_data(
 def test_samples_stay_as_they_are_on_the_device(ops: Ops, source: str) -> None:
     X = PIXELS.astype(source)
     model = network(ops, input_scale=1 / 255)
-    taken = features(ops, X, N_IN, model.dtype, "fit").whole()
-    data = DeviceData(ops, taken, Y, None, 16, model.input_map)
+    taken = features(ops, X, N_IN, model.dtype, "fit")
+    data = DeviceData(ops, taken.whole(), Y, None, 16, model.input_map)
     assert data.X.dtype == source
     assert data.views(16).X.dtype == np.float32
-    assert EvaluationData(model, taken, Y, None)._samples.X.dtype == source
+    assert EvaluationData(model, ArraySupply(taken, Y, None))._samples.X.dtype == source
 
 
 @pytest.mark.parametrize(

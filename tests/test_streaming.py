@@ -16,6 +16,7 @@ import fcnn_gpu as fcnn
 from fcnn_gpu._diagnosis import DivergenceError
 from fcnn_gpu._inputs import Features, features
 from fcnn_gpu._stream import ChunkStream
+from fcnn_gpu._supply import ArraySupply
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops, SideStream
 from tests.late_copies import LateSideStream, Overwritten, PageableMemory
@@ -289,7 +290,7 @@ class TestEndings:
     def test_several_readers_share_a_chunk(self, monkeypatch: pytest.MonkeyPatch) -> None:
         data = samples(100)
         expected = run(trainer(Ops()), data)
-        monkeypatch.setattr("fcnn_gpu._stream._BYTES_PER_READER", 70)
+        monkeypatch.setattr("fcnn_gpu._supply._BYTES_PER_READER", 70)
         names: set[str] = set()
         read = Features.read
 
@@ -338,13 +339,13 @@ class TestSideStream:
 
     def stream(self, ops: Ops, n: int = 100, window: int = 16) -> tuple[ChunkStream, HostArray]:
         X, y, w = samples(n)
-        return ChunkStream(ops, features(ops, X, N_IN, np.float32, "fit"), y, w, window), X
+        return ChunkStream(ops, ArraySupply(features(ops, X, N_IN, np.float32, "fit"), y, w), window), X
 
     def visited(self, ops: Any, stream: ChunkStream, n: int = 100) -> HostArray:
         """What kernels read of the chunks, in order."""
         order, parts = np.random.default_rng(2).permutation(n), []
         rows, start = ops.asarray(np.arange(stream.window)), ops.zeros(1, np.int64)
-        with stream.visit(order) as stretches:
+        with stream.visit(order, n) as stretches:
             for stretch in stretches:
                 out = ops.empty((stretch.n, N_IN), np.float32)
                 for _ in range(3):
@@ -382,7 +383,8 @@ class TestSideStream:
     def test_page_locked_memory_is_read_into_when_it_has_been_copied(self, monkeypatch: pytest.MonkeyPatch) -> None:
         stream, _ = self.stream(emulated_ops(), n=112)
         events: list[Any] = []
-        read, synchronize = stream.read, LateSideStream.synchronize
+        supply: Any = stream.supply
+        read, synchronize = supply.read, LateSideStream.synchronize
 
         def reading(rows: HostArray, out: Any, readers: Any) -> None:
             events.append([buffer.host.X.ctypes.data for buffer in stream._buffers].index(out.X.ctypes.data))
@@ -392,7 +394,7 @@ class TestSideStream:
             events.append([buffer.copied for buffer in stream._buffers].index(mark))
             synchronize(self, mark)
 
-        stream.read = reading  # type: ignore[method-assign]
+        supply.read = reading
         monkeypatch.setattr(LateSideStream, "synchronize", waiting)
         self.visited(emulated_ops(), stream, 112)
         first, again, end = [0, 1], [0, 0, 1, 1, 0, 0, 1, 1, 0, 0], [0, 1]
@@ -406,21 +408,22 @@ class TestSideStream:
     def test_an_interrupted_visit_leaves_no_copy_behind(self) -> None:
         ops = emulated_ops()
         stream, X = self.stream(ops)
-        with stream.visit(np.arange(100)) as stretches:
+        with stream.visit(np.arange(100), 100) as stretches:
             next(stretches)
         assert stream._side.n_pending == 0  # type: ignore[attr-defined]
         np.testing.assert_array_equal(self.visited(ops, stream), X)
 
     def test_the_thread_reads_ahead(self) -> None:
         stream, _ = self.stream(Ops())
-        read, reads = stream.read, threading.Semaphore(0)
+        supply: Any = stream.supply
+        read, reads = supply.read, threading.Semaphore(0)
 
         def counted(rows: HostArray, out: Any, readers: Any) -> None:
             read(rows, out, readers)
             reads.release()
 
-        stream.read = counted  # type: ignore[method-assign]
-        with stream.visit(np.arange(100)) as stretches:
+        supply.read = counted
+        with stream.visit(np.arange(100), 100) as stretches:
             next(stretches)
             for _ in range(2):
                 assert reads.acquire(timeout=30), "both buffers are filled while the first is computed on"

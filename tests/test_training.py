@@ -12,6 +12,8 @@ import pytest
 import fcnn_gpu as fcnn
 from fcnn_gpu import _run
 from fcnn_gpu._evaluation import EvaluationData
+from fcnn_gpu._inputs import features
+from fcnn_gpu._supply import ArraySupply
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.callbacks import Callback
 from fcnn_gpu.data import epoch_order, split_validation
@@ -363,7 +365,8 @@ def test_metrics_are_tried_on_few_samples_before_a_run() -> None:
 
 def test_an_evaluation_without_metrics_keeps_no_outputs() -> None:
     model = fcnn.Sequential([fcnn.Dense(2)], n_in=1, seed=0, backend="numpy")
-    data = EvaluationData(model, np.ones((3, 1), "float32"), np.zeros(3, np.int64), None)
+    X = features(model.ops, np.ones((3, 1), "float32"), 1, model.dtype, "evaluate")
+    data = EvaluationData(model, ArraySupply(X, np.zeros(3, np.int64), None))
     loss, outputs = data.run(fcnn.CrossEntropy(), None)
     assert outputs is None
     again, outputs = data.run(fcnn.CrossEntropy(), model.ops.to_numpy)

@@ -18,6 +18,7 @@ import pytest
 
 import fcnn_gpu as fcnn
 from fcnn_gpu import _run
+from fcnn_gpu._supply import ArraySupply
 from fcnn_gpu.callbacks import Callback
 from fcnn_gpu.data import epoch_order
 
@@ -291,5 +292,5 @@ def test_a_split_of_binary_targets_keeps_the_share_of_the_positives(seed: int) -
     model = fcnn.Sequential([fcnn.Dense(1)], n_in=2, seed=seed, backend="numpy")
     trainer = fcnn.Trainer(model, loss="binary_cross_entropy")
     _, validation = trainer._prepare(X, y, None, 0.1, None, None)
-    assert validation is not None
-    assert validation[1].sum() == 2
+    assert isinstance(validation, ArraySupply)
+    assert validation.targets.sum() == 2

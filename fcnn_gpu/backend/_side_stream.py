@@ -19,6 +19,8 @@ class CudaSideStream(SideStream):
         device: its `Device` that the stream belongs to.
     """
 
+    copies = True
+
     def __init__(self, cupy: Any, device: Any) -> None:
         self._cuda = cupy.cuda
         self._device = device

@@ -9,4 +9,8 @@ from ._download import DownloadError as DownloadError
 from ._files import DataFileError as DataFileError
 from ._idx import read_idx as read_idx
 from ._idx import write_idx as write_idx
+from ._rows import open_arrays as open_arrays
+from ._rows import open_npy as open_npy
+from ._rows import open_raw as open_raw
+from ._source import BlockSource as BlockSource
 from ._user_files import read_features as read_features

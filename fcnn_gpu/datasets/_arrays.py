@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from .._types import HostArray
+from .._types import DType, HostArray
 from ._files import DataFileError, StrPath, existing_file, read_up_to
 
 _NPY_MAGIC = b"\x93NUMPY"
@@ -63,7 +63,11 @@ def read_npz(path: StrPath) -> dict[str, HostArray]:
     return arrays
 
 
-def _read_array(stream: IO[bytes], path: StrPath, member: str) -> HostArray:
+def read_npy_header(stream: IO[bytes], path: StrPath, member: str) -> tuple[tuple[int, ...], bool, DType]:
+    """(shape, whether in Fortran order, dtype) of the array that begins here; the stream is then at its first byte.
+
+    DataFileError, with `member` before the fault, for anything but an array of real numbers or text.
+    """
     magic = bytes(read_up_to(stream, 8))
     if magic[:6] != _NPY_MAGIC or len(magic) < 8:
         raise DataFileError(path, f"{member}not a .npy array: it starts with {magic!r} instead of {_NPY_MAGIC!r}.")
@@ -88,6 +92,12 @@ def _read_array(stream: IO[bytes], path: StrPath, member: str) -> HostArray:
     promise = f"shape {shape} of {dtype}"
     if min(shape, default=0) < 0 or math.prod(size for size in shape if size) * dtype.itemsize > _MAX_BYTES:
         raise DataFileError(path, f"{member}the header promises {promise}, which no memory can hold.")
+    return shape, fortran_order, dtype
+
+
+def _read_array(stream: IO[bytes], path: StrPath, member: str) -> HostArray:
+    shape, fortran_order, dtype = read_npy_header(stream, path, member)
+    promise = f"shape {shape} of {dtype}"
     n_bytes = math.prod(shape) * dtype.itemsize
     content = read_up_to(stream, n_bytes)
     if len(content) < n_bytes:

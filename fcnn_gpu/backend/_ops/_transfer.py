@@ -21,6 +21,9 @@ class SideStream:
     copies there and back go on at a time where each direction has a stream of its own.
     """
 
+    copies = False
+    """Whether the device has memory of its own. On the host, what has been read is where it is computed on."""
+
     def host_buffer(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
         """Host memory to copy from or to: page-locked on CUDA, where a copy of any other memory is waited for."""
         return np.empty(shape, dtype)

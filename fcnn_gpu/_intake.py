@@ -1,0 +1,95 @@
+"""What users pass as samples, checked and made ready for the network and its loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._inputs import check_same_length, features, on_host
+from ._supply import ArraySupply, SourceSupply, TargetRules, TargetSummary
+from ._types import HostArray
+from .data import split_validation, weights_of_classes
+from .datasets import BlockSource
+from .datasets._rows import with_arrays
+from .datasets._source import Part
+from .losses import Loss, check_sample_weight, finite_weights
+from .model import Sequential
+
+DataSupply = ArraySupply | SourceSupply
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Takes samples in for a network and a loss; `seed` draws what is held out."""
+
+    model: Sequential
+    loss: Loss
+    seed: int
+
+    def prepare(self, X: Any, y: Any, sample_weight: Any, who: str, shuffle_buffer: int | None = None) -> DataSupply:
+        """X, y and weights checked; ValueError or TypeError for what the network cannot be trained or evaluated on."""
+        model = self.model
+        if isinstance(X, BlockSource):
+            source = with_arrays(X, y, sample_weight, who)
+            return SourceSupply(source, model.n_in, model.dtype, self.rules(), who, shuffle_buffer)
+        if y is None:
+            raise TypeError(f"{who} expects X and y; only a data source has targets of its own.")
+        samples = features(model.ops, X, model.n_in, model.dtype, who)
+        targets = self.loss.prepare_targets(on_host(model.ops, y, f"{who}: y"), model.n_out, model.dtype)
+        check_same_length(samples, targets, who)
+        weights = None
+        if sample_weight is not None:
+            given = on_host(model.ops, sample_weight, "sample_weight")
+            weights = check_sample_weight(given, len(samples), model.dtype)
+        return ArraySupply(samples, targets, weights)
+
+    def split(self, samples: DataSupply, share: float) -> tuple[DataSupply, DataSupply]:
+        """The samples to train on and those to validate on, drawn by the seed."""
+        if isinstance(samples, SourceSupply):
+            training, held_out = (Part(samples.source, share, self.seed, out) for out in (False, True))
+            return samples.of(training), samples.of(held_out)
+        labels = self._integer_labels(samples.targets)
+        rows = split_validation(len(samples), share, samples.targets if labels is None else labels, self.seed)
+        return samples.part(rows[0]), samples.part(rows[1])
+
+    def weigh_classes(self, samples: DataSupply, class_weight: Any, summary: TargetSummary | None) -> DataSupply:
+        """The same samples with weights by class as well; `summary` is that of a source's targets."""
+        if isinstance(samples, SourceSupply):
+            assert summary is not None
+            samples.class_weights = self._class_weights(class_weight, summary.counts, summary.some.shape)
+            return samples
+        labels, weights = self._integer_labels(samples.targets), samples.sample_weight
+        counts = None if labels is None else np.bincount(labels)
+        by_class = self._class_weights(class_weight, counts, samples.targets.shape)[labels]
+        product = by_class if weights is None else weights * by_class
+        return dataclasses.replace(samples, sample_weight=check_sample_weight(product, len(samples), self.model.dtype))
+
+    def _class_weights(self, class_weight: Any, counts: HostArray | None, shape: tuple[int, ...]) -> HostArray:
+        """The weight of each class, of which there are `counts` samples; `shape` is that of the targets."""
+        if counts is None:
+            raise ValueError(
+                f"class_weight needs integer labels and a cross-entropy; here the loss is {self.loss.name!r} and the "
+                f"targets have shape {shape}. Use sample_weight instead."
+            )
+        n_classes = max(self.model.n_out, 2)
+        return weights_of_classes(class_weight, np.pad(counts, (0, n_classes - len(counts))))
+
+    def rules(self) -> TargetRules:
+        """How the loss takes what a source reads."""
+        n_out, dtype = self.model.n_out, self.model.dtype
+        return TargetRules(
+            lambda y: self.loss.prepare_targets(y, n_out, dtype),
+            lambda weights, n: finite_weights(weights, n, dtype),
+            self._integer_labels,
+            dtype,
+        )
+
+    def _integer_labels(self, targets: HostArray) -> HostArray | None:
+        """One class number per sample (n,), where the targets of a cross-entropy are that; otherwise None."""
+        labels = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
+        if self.loss.link == "identity" or labels.ndim != 1 or (labels != np.floor(labels)).any():
+            return None
+        return labels.astype(np.int64)
