@@ -23,6 +23,7 @@ from . import optimizers as optimizers
 from . import regularizers as regularizers
 from . import schedules as schedules
 from ._diagnosis import DivergenceError as DivergenceError
+from ._files import StorageError as StorageError
 from ._out_of_memory import OutOfMemoryError as OutOfMemoryError
 from .backend import BackendError as BackendError
 from .backend import autotune_report as autotune_report
@@ -54,6 +55,7 @@ from .optimizers import Adagrad as Adagrad
 from .optimizers import Adam as Adam
 from .optimizers import AdamW as AdamW
 from .optimizers import RMSprop as RMSprop
+from .placement import Storage as Storage
 from .reproducibility import ReproducibilityReport as ReproducibilityReport
 from .reproducibility import verify_reproducible as verify_reproducible
 from .serialization import ModelFileError as ModelFileError

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ._types import Array
+from .placement import is_finite
 
 if TYPE_CHECKING:
     from ._step import Pass, TrainingStep
@@ -46,7 +45,7 @@ def _fault_of_pass(step: TrainingStep, one: Pass) -> str | None:
     model, ops = step.model, step.model.ops
 
     def finite(x: Array) -> bool:
-        return bool(np.isfinite(ops.to_numpy(x)).all())
+        return is_finite(ops, x)
 
     A = one.views.X.T
     if not finite(A):
@@ -62,6 +61,6 @@ def _fault_of_pass(step: TrainingStep, one: Pass) -> str | None:
     step.backward(one)
     for layer in reversed(list(model.walk())):
         for parameter in layer.parameters():
-            if not finite(parameter.gradient):
+            if not is_finite(ops, parameter.gradient):
                 return f"the gradient of {parameter.name} in layer {layer.path}, {layer}, is not finite"
     return None

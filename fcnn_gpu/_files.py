@@ -100,6 +100,10 @@ class NumberFile:
         except OSError as error:
             raise self._not_written(error, self.nbytes) from error
 
+    def is_at(self, path: str | os.PathLike[str]) -> bool:
+        """Whether this very file lies at `path`, and not another that has taken its place."""
+        return os.path.samestat(os.stat(path), os.fstat(self._descriptor))
+
     def close(self) -> None:
         """Let go of the file."""
         if not self._closed:

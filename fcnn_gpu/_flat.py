@@ -14,9 +14,10 @@ from .layers import Parameter
 def make_flat(parameters: Sequence[Parameter], ops: Ops, precision: Precision) -> FlatParameters:
     """One buffer for all values and one for all gradients, weights first; parameters become views of them.
 
-    In 16-bit precision the weights have a copy, which holds nothing of use until they are rounded into it.
+    Weights on the host or on disk are not among them. In 16-bit precision the weights have a copy, which holds nothing
+    of use until they are rounded into it.
     """
-    ordered = sorted(parameters, key=lambda p: not p.is_weight)
+    ordered = sorted((p for p in parameters if p.stored is None), key=lambda p: not p.is_weight)
     size = sum(p.initial.size for p in ordered)
     host = np.concatenate([p.initial.T.reshape(-1) for p in ordered] or [np.zeros(0)]).astype(precision.dtype)
     values, gradients = ops.empty(size, precision.dtype), ops.zeros(size, precision.dtype)

@@ -76,7 +76,8 @@ def _let_accumulate(layer: Layer, known: bool) -> None:
 
 def _overwritten(model: Sequential) -> Iterator[tuple[int, int]]:
     """Stretches (start, stop) of the flat gradients of parameters whose layers do not add to them."""
-    ordered = sorted(model.parameters, key=lambda p: not p.is_weight)  # as in the flat buffer
+    resident = [parameter for parameter in model.parameters if parameter.stored is None]
+    ordered = sorted(resident, key=lambda p: not p.is_weight)  # as in the flat buffer
     places = [0]
     for parameter in ordered:
         places.append(places[-1] + parameter.value.size)

@@ -16,6 +16,9 @@ from ._checks import suggest
 
 T = TypeVar("T")
 
+OMITTED_IF_DEFAULT = {"omitted if default": True}
+"""Metadata of a dataclass field that `config` leaves out where it has its default: older releases do not know it."""
+
 _families: list[Registry[Any]] = []
 
 
@@ -78,7 +81,7 @@ class Registry(Generic[T]):
                 f"Decorate the class with its family's register(name), for example @LAYERS.register('my_layer')."
             )
         fields = dataclasses.fields(member) if dataclasses.is_dataclass(member) else ()
-        plain = {f.name: _plain(getattr(member, f.name)) for f in fields if f.init}
+        plain = {f.name: _plain(getattr(member, f.name)) for f in fields if f.init and not _omitted(member, f)}
         return {"name": member.name} | plain  # type: ignore[attr-defined]
 
     def build(self, config: dict[str, Any]) -> T:
@@ -87,6 +90,10 @@ class Registry(Generic[T]):
         if "name" not in arguments:
             raise ValueError(f'The configuration of {_with_article(self.family)} needs a "name", got {config!r}.')
         return self[arguments.pop("name")](**arguments)
+
+
+def _omitted(member: Any, field: dataclasses.Field[Any]) -> bool:
+    return "omitted if default" in field.metadata and getattr(member, field.name) == field.default
 
 
 def _with_article(noun: str) -> str:

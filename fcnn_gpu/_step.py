@@ -116,7 +116,7 @@ class TrainingStep:
                     ops.store_rows(Z.T, data.cursor, outputs[one.first :])
                 self.backward(one)
             self.is_updating = True
-            ops.check_finite(losses, model.flat, control, total)
+            model.check_finite(losses, control, total)
             if optimizer.has_own_step:
                 optimizer.step()
                 ops.advance(data.cursor, batch)

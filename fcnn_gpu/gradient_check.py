@@ -45,9 +45,10 @@ from ._inputs import check_features
 from ._types import Array, HostArray
 from .backend import to_numpy
 from .backend._ops import Ops
-from .layers import Layer
+from .layers import Layer, Parameter
 from .losses import LOSSES, Loss
 from .model import Sequential
+from .placement import assign_array
 from .regularizers import REGULARIZERS, Regularizer
 
 TOLERANCE = 1e-6
@@ -196,7 +197,7 @@ def check_layer(
     rng = np.random.default_rng([seed, 0x1A7E6])
     for parameter in model.parameters:
         initial = model.ops.to_numpy(parameter.value)
-        model.ops.assign(parameter.value, initial + 0.2 * rng.standard_normal(initial.shape))
+        assign_array(model.ops, parameter.value, initial + 0.2 * rng.standard_normal(initial.shape))
     X = rng.standard_normal((batch, n_in))
     return _check_model(model, _Projection(rng.standard_normal((batch, model.n_out))), X, None, None, options)
 
@@ -286,7 +287,8 @@ def _check_model(
         objective(base)
         dX = model.backward(ops.asarray(loss.backward()), input_gradient=True)
         dX = np.array(ops.to_numpy(dX))
-        ops.assign(flat.gradients, model.objective_gradient())
+        ops.penalized_gradient(flat, flat.gradients)
+        found = {id(p): _objective_gradient(ops, p) for p in model.parameters}
         rng = np.random.default_rng(options.seed)
         checks = []
         for layer in model.walk():
@@ -295,18 +297,26 @@ def _check_model(
                 theta = np.array(ops.to_numpy(live))
 
                 def at_parameter(values: HostArray, live: Array = live) -> float:
-                    ops.assign(live, values)
+                    assign_array(ops, live, values)
                     return objective(base)
 
-                gradient = np.array(ops.to_numpy(parameter.gradient))
-                checks.append(_check_array(name, theta, gradient, at_parameter, options, rng))
-                ops.assign(live, theta)
+                checks.append(_check_array(name, theta, found[id(parameter)], at_parameter, options, rng))
+                assign_array(ops, live, theta)
         checks.append(_check_array("X", base, dX, objective, options, rng))
     finally:
         model.restore(snapshot)
         ops.assign(flat.gradients, gradients)
         ops.assign(model.random_step, random_step)
     return GradientReport(tuple(checks), options.tolerance)
+
+
+def _objective_gradient(ops: Ops, parameter: Parameter) -> HostArray:
+    """∂J/∂θ: what is in the flat gradients, with penalties already, or that of a weight which is not there."""
+    gradient = np.array(ops.to_numpy(parameter.gradient))
+    if parameter.stored is None:
+        return gradient
+    theta = np.asarray(parameter.value)
+    return gradient + 2.0 * parameter.l2 * theta + parameter.l1 * np.sign(theta)
 
 
 def _check_array(

@@ -6,6 +6,7 @@ n_in and n_out are a layer's inputs and outputs (fan-in and fan-out); a weight m
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,70 +30,91 @@ class Initializer:
     def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(rng, n_out, n_in).")
 
+    def blocks(self, rng: np.random.Generator, n_out: int, n_in: int, rows: int) -> Iterator[HostArray] | None:
+        """The same matrix, bit for bit, `rows` rows at a time; None where it can only be made as a whole."""
+        return None
+
+
+class ElementwiseInitializer(Initializer):
+    """Draws each weight by itself, one after another: row by row it draws the same numbers as all at once."""
+
+    def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
+        return self._draw(rng, (n_out, n_in), n_out, n_in)
+
+    def blocks(self, rng: np.random.Generator, n_out: int, n_in: int, rows: int) -> Iterator[HostArray] | None:
+        if type(self).__call__ is not ElementwiseInitializer.__call__:  # a subclass of the user's draws otherwise
+            return None
+        starts = range(0, n_out, rows)
+        return (self._draw(rng, (min(rows, n_out - start), n_in), n_out, n_in) for start in starts)
+
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
+        """The next rows, `shape`, of a matrix (n_out, n_in)."""
+        raise NotImplementedError(f"{type(self).__name__} must define _draw(rng, shape, n_out, n_in).")
+
 
 INITIALIZERS: Registry[Initializer] = Registry("initializer", Initializer)
 
 
-def _uniform(rng: np.random.Generator, limit: float, n_out: int, n_in: int) -> HostArray:
-    return rng.uniform(-limit, limit, (n_out, n_in))
+def _uniform(rng: np.random.Generator, limit: float, shape: tuple[int, int]) -> HostArray:
+    return rng.uniform(-limit, limit, shape)
 
 
-def _normal(rng: np.random.Generator, std: float, n_out: int, n_in: int) -> HostArray:
-    return rng.standard_normal((n_out, n_in)) * std
+def _normal(rng: np.random.Generator, std: float, shape: tuple[int, int]) -> HostArray:
+    return rng.standard_normal(shape) * std
 
 
 @INITIALIZERS.register("xavier_uniform")
 @dataclass(frozen=True)
-class XavierUniform(Initializer):
+class XavierUniform(ElementwiseInitializer):
     """U(−a, a), a = √(6/(n_in + n_out)): variance 2/(n_in + n_out) (Glorot & Bengio 2010, eq. 16)."""
 
-    def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
-        return _uniform(rng, math.sqrt(6.0 / (n_in + n_out)), n_out, n_in)
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
+        return _uniform(rng, math.sqrt(6.0 / (n_in + n_out)), shape)
 
 
 @INITIALIZERS.register("xavier_normal")
 @dataclass(frozen=True)
-class XavierNormal(Initializer):
+class XavierNormal(ElementwiseInitializer):
     """N(0, σ²), σ = √(2/(n_in + n_out)) (Glorot & Bengio 2010)."""
 
-    def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
-        return _normal(rng, math.sqrt(2.0 / (n_in + n_out)), n_out, n_in)
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
+        return _normal(rng, math.sqrt(2.0 / (n_in + n_out)), shape)
 
 
 @INITIALIZERS.register("he_normal")
 @dataclass(frozen=True)
-class HeNormal(Initializer):
+class HeNormal(ElementwiseInitializer):
     """N(0, σ²), σ = √(2/n_in) (He et al. 2015, eq. 10)."""
 
-    def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
-        return _normal(rng, math.sqrt(2.0 / n_in), n_out, n_in)
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
+        return _normal(rng, math.sqrt(2.0 / n_in), shape)
 
 
 @INITIALIZERS.register("he_uniform")
 @dataclass(frozen=True)
-class HeUniform(Initializer):
+class HeUniform(ElementwiseInitializer):
     """U(−a, a), a = √(6/n_in): variance 2/n_in (He et al. 2015)."""
 
-    def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
-        return _uniform(rng, math.sqrt(6.0 / n_in), n_out, n_in)
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
+        return _uniform(rng, math.sqrt(6.0 / n_in), shape)
 
 
 @INITIALIZERS.register("lecun_normal")
 @dataclass(frozen=True)
-class LeCunNormal(Initializer):
+class LeCunNormal(ElementwiseInitializer):
     """N(0, σ²), σ = √(1/n_in) (LeCun et al. 1998, "Efficient BackProp", eq. 16)."""
 
-    def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
-        return _normal(rng, math.sqrt(1.0 / n_in), n_out, n_in)
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
+        return _normal(rng, math.sqrt(1.0 / n_in), shape)
 
 
 @INITIALIZERS.register("lecun_uniform")
 @dataclass(frozen=True)
-class LeCunUniform(Initializer):
+class LeCunUniform(ElementwiseInitializer):
     """U(−a, a), a = √(3/n_in): variance 1/n_in."""
 
-    def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
-        return _uniform(rng, math.sqrt(3.0 / n_in), n_out, n_in)
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
+        return _uniform(rng, math.sqrt(3.0 / n_in), shape)
 
 
 @INITIALIZERS.register("orthogonal")
@@ -117,7 +139,7 @@ class Orthogonal(Initializer):
 
 @INITIALIZERS.register("normal")
 @dataclass(frozen=True)
-class Normal(Initializer):
+class Normal(ElementwiseInitializer):
     """N(0, std²), whatever the layer's size. With std = 0.01 a deep network's signal dies out: for comparison."""
 
     std: float = 0.01
@@ -125,13 +147,13 @@ class Normal(Initializer):
     def __post_init__(self) -> None:
         check_real("Normal(std)", self.std, low=0.0)
 
-    def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
-        return _normal(rng, self.std, n_out, n_in)
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
+        return _normal(rng, self.std, shape)
 
 
 @INITIALIZERS.register("constant")
 @dataclass(frozen=True)
-class Constant(Initializer):
+class Constant(ElementwiseInitializer):
     """Every weight is `value`. In a hidden layer that means `SymmetryWarning`."""
 
     value: float = 0.0
@@ -139,14 +161,48 @@ class Constant(Initializer):
     def __post_init__(self) -> None:
         check_real("Constant(value)", self.value)
 
-    def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
-        return np.full((n_out, n_in), float(self.value))
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
+        return np.full(shape, float(self.value))
 
 
 @INITIALIZERS.register("zeros")
 @dataclass(frozen=True)
-class Zeros(Initializer):
+class Zeros(ElementwiseInitializer):
     """Every weight is 0. In a hidden layer that means `SymmetryWarning`."""
 
-    def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
-        return np.zeros((n_out, n_in))
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
+        return np.zeros(shape)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A layer's initial weights (n_out, n_in) yet to be drawn: the same numbers whole or in blocks of rows."""
+
+    who: str
+    initializer: Initializer
+    seed: np.random.SeedSequence
+    n_out: int
+    n_in: int
+
+    def whole(self) -> HostArray:
+        """All of them, float64. ValueError where the initializer gives another shape, NaN or infinity."""
+        weights = np.asarray(self.initializer(np.random.default_rng(self.seed), self.n_out, self.n_in), np.float64)
+        self._check(weights, self.n_out)
+        return weights
+
+    def blocks(self, rows: int) -> Iterator[HostArray] | None:
+        """`rows` rows at a time, in order; None where the initializer cannot."""
+        drawn = self.initializer.blocks(np.random.default_rng(self.seed), self.n_out, self.n_in, rows)
+        return None if drawn is None else self._checked(drawn, rows)
+
+    def _checked(self, drawn: Iterator[HostArray], rows: int) -> Iterator[HostArray]:
+        for start, block in zip(range(0, self.n_out, rows), drawn, strict=True):
+            self._check(block, min(rows, self.n_out - start))
+            yield block
+
+    def _check(self, weights: HostArray, n_rows: int) -> None:
+        if weights.shape != (n_rows, self.n_in) or not np.isfinite(weights).all():
+            raise ValueError(
+                f"The initializer of {self.who} must give finite weights of shape ({n_rows}, {self.n_in}), "
+                f"got shape {weights.shape}."
+            )

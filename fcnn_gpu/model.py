@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._checks import check_choice, check_integer
+from ._checks import check_bytes, check_choice, check_integer
 from ._flat import make_flat
 from ._fusion import FusedPass
 from ._inputs import Features, features
@@ -21,7 +23,7 @@ from ._symmetry import warn_of_symmetry
 from ._types import Array, HostArray
 from ._workspace import BatchArrays, CapturedRest, Workspace
 from .backend import resolve_backend
-from .backend._ops import Ops
+from .backend._ops import Ops, StepControl
 from .data import InputMap
 from .initializers import SymmetryWarning
 from .layers import (
@@ -36,6 +38,15 @@ from .layers import (
     build_layers,
     first_learned,
     resolve_layers,
+)
+from .placement import (
+    OpenedFolder,
+    Placement,
+    Storage,
+    StoredWeights,
+    assign_array,
+    copy_array,
+    resolve_storage,
 )
 
 if TYPE_CHECKING:
@@ -106,7 +117,11 @@ class Sequential:
         input_scale: float = 1.0,
         input_shift: float = 0.0,
         precision: str | None = None,
+        memory_limit: int | str | None = None,
+        storage: str | os.PathLike[str] | Storage | None = None,
+        _opened: OpenedFolder | None = None,
     ) -> None:
+        limit, kept_in = check_bytes("Sequential(memory_limit)", memory_limit), resolve_storage(storage)
         self.layers: list[Layer] = resolve_layers(layers, "Sequential")
         self.n_in = check_integer("Sequential(n_in)", n_in, low=1)
         if seed is not None:
@@ -122,23 +137,45 @@ class Sequential:
 
         _refuse_reuse(list(self.walk()))
         seeds = np.random.SeedSequence(self.seed).spawn(len(self.layers))
+        self.stored: StoredWeights | None = None
+        """The weights that are not on the device."""
         try:
             self.n_out = build_layers(self.layers, self.n_in, seeds, "")
             warn_of_symmetry(self.layers)
+            placement = Placement(list(self.walk()), self.ops, self._precision, limit, kept_in, _opened)
             self.random_step: Array = self.ops.zeros(1, "int64")
             self._binding = Binding(self.ops, self.dtype, self.seed % 2**64, self.random_step)
             index = itertools.count()
             for layer in self.layers:
                 layer.bind(self._binding, index)
+            self.stored = placement.store()
             self.flat = make_flat(self.parameters, self.ops, self._precision)
             self.refresh_low_precision()
+            if self.stored is not None:
+                self._keep_stored(self.stored, _opened)
         except BaseException:
             for layer in self.walk():
                 layer.n_in = 0  # free again: a failure (an initializer's, no device memory) must not use the layers up
+            if self.stored is not None:
+                self.stored.discard()
             raise
         self._workspace = Workspace(self.ops, self._precision, self.layers, self.n_in)
         self._first_learned = first_learned(self.layers)
         self._trained_arrays: BatchArrays | None = None
+
+    def _keep_stored(self, stored: StoredWeights, opened: OpenedFolder | None) -> None:
+        """Commit stored weights together with what the network has in memory, which an opened folder has as well."""
+        stored.belong_to(self)
+        if opened is None:
+            stored.commit()
+            return
+        arrays, data = opened.record.arrays, opened.record.data
+        self.ops.assign(self.flat.values, arrays["flat"])
+        for name, array in self.statistics().items():
+            self.ops.assign(array, arrays[f"state {name}"])
+        self.ops.fill(self.random_step, data["random_step"])
+        self.info = data["info"]
+        self.refresh_low_precision()
 
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.layers))
@@ -181,7 +218,7 @@ class Sequential:
     @property
     def n_parameters(self) -> int:
         """How many numbers are learned."""
-        return self.flat.values.size
+        return int(self.flat.values.size) + (0 if self.stored is None else self.stored.size)
 
     def walk(self) -> Iterator[Layer]:
         """All layers, those inside residual layers included."""
@@ -196,6 +233,8 @@ class Sequential:
     @property
     def consists_of_primitives(self) -> bool:
         """Whether all that a pass does are calls of primitives, so that it can be captured and replayed."""
+        if self.stored is not None:  # whose tiles come and go in threads of their own
+            return False
         layers = list(self.walk())
         return consists_of_primitives(self, self.ops, *layers, *(getattr(x, "activation", None) for x in layers))
 
@@ -207,17 +246,22 @@ class Sequential:
             arrays |= {f"{layer.path}.{name}": value for name, value in layer.state().items()}
         return arrays
 
+    def statistics(self) -> dict[str, Array]:
+        """Live views of the running statistics alone."""
+        return {f"{layer.path}.{name}": value for layer in self.walk() for name, value in layer.state().items()}
+
     def snapshot(self) -> dict[str, Array]:
-        """Copies of `named_arrays`, on the device."""
-        return {name: self.ops.copy(array) for name, array in self.named_arrays().items()}
+        """Copies of `named_arrays`, each where the array itself lies."""
+        return {name: copy_array(self.ops, array) for name, array in self.named_arrays().items()}
 
     def restore(self, snapshot: dict[str, Array]) -> None:
         """Put a `snapshot` of this model, or of one of the same architecture, back. ValueError for any other."""
         arrays = self.named_arrays()
         if {name: array.shape for name, array in arrays.items()} != {n: a.shape for n, a in snapshot.items()}:
             raise ValueError("model.restore expects a snapshot of this model; names or shapes of its arrays differ.")
-        for name, array in arrays.items():
-            self.ops.assign(array, snapshot[name])
+        with nullcontext() if self.stored is None else self.stored.as_one():
+            for name, array in arrays.items():
+                assign_array(self.ops, array, snapshot[name])
         self.refresh_low_precision()
 
     def refresh_low_precision(self) -> None:
@@ -234,10 +278,20 @@ class Sequential:
         """Σ over layers of λ₁Σ|w| + λ₂Σw²: what the objective holds beside the data loss."""
         total = self.ops.zeros(1, "float64")
         self.ops.penalty(self.flat, total)
-        return float(self.ops.to_numpy(total)[0])
+        resident = float(self.ops.to_numpy(total)[0])
+        return resident if self.stored is None else resident + self.stored.penalty()
 
     def objective_gradient(self) -> Array:
-        """The flat gradient of data loss plus penalties after the last `backward`; `flat.gradients` has the data's."""
+        """The flat gradient of data loss plus penalties after the last `backward`; `flat.gradients` has the data's.
+
+        TypeError where weights are on the host or on disk: there is no such array then; `layer.dW` is read in parts.
+        """
+        if self.stored is not None:
+            raise TypeError(
+                f"The gradient of this network is not one array, because {len(self.stored.weights)} of its layers have "
+                "their weights on the host or on disk. Read layer.dW[rows], the data's gradient, and add the "
+                "penalties' 2·l2·layer.W[rows] + l1·sign(layer.W[rows])."
+            )
         gradient = self.ops.empty(self.flat.gradients.size, self.dtype)
         self.ops.penalized_gradient(self.flat, gradient)
         return gradient
@@ -295,9 +349,12 @@ class Sequential:
         if not training:
             return self._inference_pass(A0, arrays)
         self.forget_forward()
+        if self.stored is not None and arrays.part.first == 0:
+            self.stored.begin_step(counted)
         if not counted:
             self.ops.advance(self.random_step, 1)
-        return self._pass_from(0, A0, arrays, training)
+        with self._whole_steps():
+            return self._pass_from(0, A0, arrays, training)
 
     def _pass_from(self, first: int, A: Array, arrays: BatchArrays, training: bool) -> Array:
         """The last layer's A for A, the input of layer `first`."""
@@ -357,7 +414,19 @@ class Sequential:
     def backward_pass(self, arrays: BatchArrays, input_gradient: bool = False) -> Array | None:
         """The chain rule from `arrays.output_gradient`, which it overwrites, through all layers."""
         first = 0 if input_gradient else self._first_learned
-        return backward_layers(self.layers, arrays.caches, arrays.output_gradient, first, input_gradient)
+        with self._whole_steps():
+            return backward_layers(self.layers, arrays.caches, arrays.output_gradient, first, input_gradient)
+
+    def _whole_steps(self) -> AbstractContextManager[None]:
+        """Within, an error leaves a network with weights on disk as it was before the training step."""
+        return nullcontext() if self.stored is None else self.stored.undoing()
+
+    def check_finite(self, losses: Array, control: StepControl, total: Array) -> None:
+        """`ops.check_finite` over all gradients, those of stored weights included."""
+        self.ops.check_finite(losses, self.flat, control, total)
+        if self.stored is not None:
+            with self._whole_steps():
+                self.stored.check_finite(self.flat, control)
 
     def batch_arrays(self, batch: int, training: bool, whole: int | None = None) -> BatchArrays:
         """The preallocated arrays for a batch size, or for parts of a `whole` batch: what `Trainer` computes in."""
@@ -474,7 +543,14 @@ class Sequential:
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], backend: str | Ops | None = None) -> Sequential:
+    def from_config(
+        cls,
+        config: dict[str, Any],
+        backend: str | Ops | None = None,
+        memory_limit: int | str | None = None,
+        storage: str | os.PathLike[str] | Storage | None = None,
+        _opened: OpenedFolder | None = None,
+    ) -> Sequential:
         """A network of this architecture with fresh initial weights.
 
         Precision is how a network computes, not what it is: where the backend has only that of the parameters, the
@@ -498,6 +574,9 @@ class Sequential:
                 input_scale=config.get("input_scale", 1.0),
                 input_shift=config.get("input_shift", 0.0),
                 precision=precision,
+                memory_limit=memory_limit,
+                storage=storage,
+                _opened=_opened,
             )
         if config["link"] is not None:
             model.link = check_choice("The model's link", config["link"], LINKS)

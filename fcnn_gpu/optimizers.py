@@ -35,6 +35,24 @@ class HasParameters(Protocol):
     def ops(self) -> Ops: ...
     @property
     def flat(self) -> FlatParameters: ...
+    @property
+    def stored(self) -> StoredUpdates | None: ...
+
+
+class StoredUpdates(Protocol):
+    """The parameters that lie on the host or on disk, not in `flat` (placement.StoredWeights)."""
+
+    def bind(self, optimizer: Any) -> None:
+        """Make moments for them."""
+
+    def state_of(self, optimizer: Any) -> dict[str, Any]:
+        """These moments, by name."""
+
+    def clip(self, flat: FlatParameters, control: StepControl) -> None:
+        """`ops.gradient_clip` over all parameters."""
+
+    def apply(self, optimizer: Any, flat: FlatParameters, counters: Sequence[tuple[Array, int]]) -> None:
+        """Update all parameters, and `ops.finish_step`."""
 
 
 @dataclass
@@ -99,6 +117,12 @@ class Optimizer:
         ops.fill(control.failed_step, -1)
         state = {name: ops.zeros(flat.values.size, flat.values.dtype) for name in self._state_names()}
         self._bound = (model, flat, control, state)
+        if model.stored is not None:
+            try:
+                model.stored.bind(self)
+            except BaseException:
+                self._bound = None
+                raise
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,12 +143,19 @@ class Optimizer:
     def step(self) -> None:
         """Change the bound model's parameters once, by the gradients that its last `backward` left."""
         ops, flat, control, _ = self._require()
-        ops.gradient_clip(flat, control)
+        stored = self._stored
+        if stored is None:
+            ops.gradient_clip(flat, control)
+        else:
+            stored.clip(flat, control)
         self.apply()
 
     def apply(self, counters: Sequence[tuple[Array, int]] = ()) -> None:
         """`step` after `ops.check_finite`, which has clipped already; and counter[0] += by for each (counter, by)."""
         ops, flat, control, state = self._require()
+        if self._stored is not None:
+            self._stored.apply(self, flat, counters)
+            return
         self._update(ops, flat, control, state)
         ops.finish_step(control, counters)
 
@@ -143,6 +174,12 @@ class Optimizer:
         """The moments and velocities, flat, in the order of the model's parameters."""
         return self._require()[3]
 
+    @property
+    def whole_state(self) -> dict[str, Array]:
+        """`state`, and the moments of weights on the host or on disk by name: "0.W.m", as matrices like the weights."""
+        state = self._require()[3]
+        return state if self._stored is None else state | self._stored.state_of(self)
+
     def set_learning_rate(self, value: float) -> None:
         """Put η into the device's array, where the next step reads it."""
         ops, _, control, _ = self._require()
@@ -153,6 +190,11 @@ class Optimizer:
             raise RuntimeError(f"{type(self).__name__} is not bound to a model: call optimizer.bind(model) first.")
         model, flat, control, state = self._bound
         return model.ops, flat, control, state
+
+    @property
+    def _stored(self) -> StoredUpdates | None:
+        """The bound model's parameters that are not in `flat`."""
+        return None if self._bound is None else self._bound[0].stored
 
     def _check(self) -> None:
         """Check the fields of the subclass."""

@@ -228,7 +228,7 @@ def _outcome(trainer: Trainer) -> dict[str, HostArray]:
     """Everything that training has changed, by name, on the host."""
     model, optimizer = trainer.model, trainer.optimizer
     arrays = dict(model.named_arrays())
-    arrays |= {f"optimizer {name}": array for name, array in optimizer.state.items()}
+    arrays |= {f"optimizer {name}": array for name, array in optimizer.whole_state.items()}
     arrays |= {f"optimizer {name}": array for name, array in _device_arrays(optimizer.control)}
     arrays["random_step"] = model.random_step
     found = {name: model.ops.to_numpy(array).copy() for name, array in arrays.items()}

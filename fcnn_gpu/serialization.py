@@ -21,6 +21,7 @@ from ._checks import check_choice
 from ._types import Array, HostArray
 from .backend import Ops, resolve_backend
 from .layers import Dense, Layer, Residual
+from .placement import Storage, open_folder
 
 if TYPE_CHECKING:
     from .model import Sequential
@@ -88,19 +89,34 @@ def write_atomically(target: Path, content: bytes) -> None:
             os.close(folder)
 
 
-def load(path: str | os.PathLike[str], backend: str | Ops | None = None, precision: str | None = None) -> Sequential:
+def load(
+    path: str | os.PathLike[str],
+    backend: str | Ops | None = None,
+    precision: str | None = None,
+    *,
+    memory_limit: int | str | None = None,
+    storage: str | os.PathLike[str] | Storage | None = None,
+) -> Sequential:
     """The model that `save` wrote, on `backend` (None: the default), computing in `precision`.
 
     `precision` None is that of the saved model. A backend that lacks it computes in the dtype of the parameters, and a
-    line in the log says so; a precision asked for by name is never replaced.
+    line in the log says so; a precision asked for by name is never replaced. `memory_limit` and `storage` are those of
+    `Sequential`: weights that do not fit stream from the file to the host or to disk.
 
-    Raises FileNotFoundError, or `ModelFileError` where the file is damaged or foreign.
+    Where `path` is the folder of a network whose weights lie on disk (`Sequential(storage=)`), that network is opened
+    as it was after its last whole training step, and training goes on in its files. An optimizer of the same kind and
+    settings (learning rate and clipping aside) then goes on with the moments and the step number that it left there.
+
+    Raises FileNotFoundError, `ModelFileError` where the file is damaged or foreign, and `StorageError` where a folder
+    is damaged, or in use by another process.
     """
     from safetensors import SafetensorError, safe_open
 
     from .model import Sequential
 
     source = Path(path)
+    if source.is_dir():
+        return _open(source, backend, precision, memory_limit, storage)
     if not source.is_file():
         raise FileNotFoundError(f"There is no model file {source}.")
     ops = resolve_backend(backend)
@@ -122,12 +138,36 @@ def load(path: str | os.PathLike[str], backend: str | Ops | None = None, precisi
         config["precision"] = precision
     try:
         _refuse_impossible_size(config, sum(tensor.size for tensor in tensors.values()))
-        model = Sequential.from_config(config, ops)
+        model = Sequential.from_config(config, ops, memory_limit, storage)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise ModelFileError(f"{source} describes an architecture that cannot be built: {error}") from error
     _load_state(model, tensors, source)
     model.info = info
     return model
+
+
+def _open(folder: Path, backend: str | Ops | None, precision: str | None, limit: Any, storage: Any) -> Sequential:
+    """The network of a folder, at its last whole step."""
+    from .model import Sequential
+
+    durable = isinstance(storage, Storage) and storage.durable
+    if storage is not None and not (isinstance(storage, Storage) and storage.folder is None):
+        raise ValueError(
+            f"load({str(folder)!r}) opens a network in its own folder; storage= names another. Leave it out. To train "
+            "a copy, copy the folder first."
+        )
+    ops = resolve_backend(backend)
+    if precision is not None:
+        check_choice("load(precision)", precision, ops.precisions)
+    opened = open_folder(folder)
+    try:
+        config = dict(opened.record.data["config"])
+        if precision is not None:
+            config["precision"] = precision
+        return Sequential.from_config(config, ops, limit, Storage(None, durable), opened)
+    except BaseException:
+        opened.lock.release()
+        raise
 
 
 def _refuse_impossible_size(config: dict[str, Any], n_stored: int) -> None:

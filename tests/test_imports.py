@@ -31,6 +31,7 @@ ROOMS = [
     {"serialization", "_summary"},
     {"_micro_batches"},
     {"model"},
+    {"placement"},
     {"_workspace", "_out_of_memory"},
     {"_fusion", "_flat", "_symmetry"},
     {"_precision"},

@@ -18,6 +18,7 @@ import numpy as np
 from .._types import HostArray
 from ..layers import Dense
 from ..model import Sequential
+from ..placement import assign_array
 
 _CONSTANT = 1e-6
 """A feature whose spread is this small beside its mean holds only float32's rounding: it is centred, not scaled."""
@@ -83,5 +84,5 @@ def _double(model: Sequential, array: HostArray) -> HostArray:
 
 
 def _assign(model: Sequential, layer: Dense, W: HostArray, b: HostArray) -> None:
-    model.ops.assign(layer.W, W.astype(model.dtype))
+    assign_array(model.ops, layer.W, W.astype(model.dtype))
     model.ops.assign(layer.b, b.astype(model.dtype))

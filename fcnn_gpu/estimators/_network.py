@@ -25,6 +25,7 @@ from ..losses import Loss
 from ..metrics import Metric
 from ..model import Sequential
 from ..optimizers import Optimizer
+from ..placement import assign_array
 from ..schedules import Schedule
 from ..training import Trainer
 
@@ -187,7 +188,7 @@ class Network:
         to_numpy = model.ops.to_numpy
         return _HostState(
             arrays={name: to_numpy(array).copy() for name, array in model.named_arrays().items()},
-            optimizer={name: to_numpy(array).copy() for name, array in optimizer.state.items()},
+            optimizer={name: to_numpy(array).copy() for name, array in optimizer.whole_state.items()},
             step=int(to_numpy(optimizer.control.step)[0]),
             random_step=int(to_numpy(model.random_step)[0]),
             epochs_trained=trainer.epochs_trained,
@@ -208,9 +209,9 @@ def _load(trainer: Trainer, state: _HostState) -> None:
     model, optimizer = trainer.model, trainer.optimizer
     ops = model.ops
     for name, array in model.named_arrays().items():
-        ops.assign(array, state.arrays[name])
-    for name, array in optimizer.state.items():
-        ops.assign(array, state.optimizer[name])
+        assign_array(ops, array, state.arrays[name])
+    for name, array in optimizer.whole_state.items():
+        assign_array(ops, array, state.optimizer[name])
     ops.fill(optimizer.control.step, state.step)
     ops.fill(model.random_step, state.random_step)
     trainer.epochs_trained = state.epochs_trained

@@ -12,6 +12,7 @@ import numpy as np
 from .._registry import Registry
 from .._types import Array, HostArray
 from ..backend._ops import Ops
+from ..initializers import Draw
 
 
 @dataclass
@@ -30,6 +31,28 @@ class Parameter:
     """What passes read: `value`, or for a weight in 16-bit precision its 16-bit copy."""
     accumulates: bool = False
     """Whether backward passes over later parts of a batch add to `gradient`; otherwise each overwrites it."""
+    draw: Draw | None = None
+    """Initial values that have yet to be drawn; `initial` is then zeros without memory, for their shape."""
+    stored: StoredProducts | None = None
+    """For a weight on the host or on disk what computes with it. It is not in the flat buffers; `value` and `gradient`
+    are matrices that come into memory as they are read, and there is no `compute`."""
+
+
+class StoredProducts(Protocol):
+    """The products of a weight W that is not on the device (placement.StoredWeight)."""
+
+    def forward(self, A0: Array, Z: Array) -> None:
+        """Z = W·A₀"""
+
+    def backward(self, dZ: Array, dA0: Array) -> None:
+        """dA₀ = Wᵀ·dZ"""
+
+    def keep_factors(self, dZ: Array, A0: Array, part: BatchPart) -> None:
+        """∂L/∂W = dZ·A₀ᵀ, computed when it is needed, over all parts of a batch.
+
+        dZ (n_out, part.whole) is that of all parts so far, A0 (n_in, batch) the input of this part. Both must stay as
+        they are until the step is over, but A0 where `part` is not the whole batch: then it is copied.
+        """
 
 
 @dataclass

@@ -8,11 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import check_bool, check_integer, check_real
+from .._checks import check_bool, check_choice, check_integer, check_real
+from .._registry import OMITTED_IF_DEFAULT
 from .._types import Array
 from ..activations import ACTIVATIONS, Activation
-from ..initializers import INITIALIZERS, Initializer
+from ..initializers import INITIALIZERS, Draw
 from ._base import LAYERS, Layer, Parameter, Plan, live
+
+PLACEMENTS = ("auto", "device", "host", "disk")
+_DRAWN_AT_ONCE = 2**22
+"""Weights up to which they are drawn when the layer is built: more of them may not have room there."""
 
 
 @LAYERS.register("dense")
@@ -25,6 +30,9 @@ class Dense(Layer):
     `activation`: a name, an `Activation` or None for the identity. `init`: a name or an `Initializer`; None takes the
     one that fits the activation (Xavier for sigmoid, tanh, softmax and none; He for the ReLU family; LeCun for SELU).
     `l1`, `l2`: λ₁Σ|w| + λ₂Σw² over W is added to the objective.
+    `placement`: where W and its moments lie: on the "device"; on the "host" or on "disk", from where they pass through
+    the device in tiles of rows, and `W` and `dW` come into memory as they are read; or "auto", on the device where they
+    have room (`Sequential(memory_limit=, storage=)`).
     """
 
     n_out: int = field()  # without this, the base class's 0 would be the default
@@ -33,6 +41,7 @@ class Dense(Layer):
     bias: bool = True
     l1: float = 0.0
     l2: float = 0.0
+    placement: str = field(default="auto", metadata=OMITTED_IF_DEFAULT)
     _W: Parameter | None = field(init=False, default=None, repr=False)
     _b: Parameter | None = field(init=False, default=None, repr=False)
 
@@ -43,28 +52,38 @@ class Dense(Layer):
         check_bool("Dense(bias)", self.bias)
         self.l1 = check_real("Dense(l1)", self.l1, low=0.0)
         self.l2 = check_real("Dense(l2)", self.l2, low=0.0)
+        check_choice("Dense(placement)", self.placement, PLACEMENTS)
 
     def __repr__(self) -> str:
         activation: Activation = self.activation
         parts = [f"{self.n_in or '?'} → {self.n_out}"]
         if activation.name != "identity":
             parts.append(activation.name)
+        if self.placement != "auto":
+            parts.append(f"placement={self.placement!r}")
         return f"Dense({', '.join(parts)})"
 
     def _build(self, n_in: int, seed: np.random.SeedSequence) -> None:
-        initializer: Initializer = self.init
-        weights = np.asarray(initializer(np.random.default_rng(seed), self.n_out, n_in), np.float64)
-        if weights.shape != (self.n_out, n_in) or not np.isfinite(weights).all():
-            raise ValueError(
-                f"The initializer of {self} must give finite weights of shape ({self.n_out}, {n_in}), "
-                f"got shape {weights.shape}."
-            )
-        self._W = Parameter("W", weights, l1=self.l1, l2=self.l2, is_weight=True)
+        draw = Draw(str(self), self.init, seed, self.n_out, n_in)
+        shape = self.n_out, n_in
+        later = self.placement in ("host", "disk") or self.n_out * n_in > _DRAWN_AT_ONCE
+        weights = np.broadcast_to(np.float64(0), shape) if later else draw.whole()
+        options: dict[str, Any] = {"l1": self.l1, "l2": self.l2, "is_weight": True}
+        self._W = Parameter("W", weights, draw=draw if later else None, **options)
         self._b = Parameter("b", np.zeros((self.n_out, 1))) if self.bias else None
 
     @property
+    def weights(self) -> Parameter:
+        """W as a parameter of a layer that has been built."""
+        assert self._W is not None, f"{self} has not been built"
+        return self._W
+
+    @property
     def W(self) -> Array:
-        """The weights, (n_out, n_in): a live view, so `layer.W[...] = values` sets them."""
+        """The weights, (n_out, n_in): a live view, so `layer.W[...] = values` sets them.
+
+        Weights on the host or on disk are a `StoredMatrix`, which reads and writes what is asked for.
+        """
         return live(self._W, "value", self)
 
     @property
@@ -100,13 +119,22 @@ class Dense(Layer):
 
     def allocate_backward(self, plan: Plan, cache: SimpleNamespace, slot: int) -> int:
         cache.dA0 = plan.scratch(1 - slot, self.n_in)
+        if self.weights.stored is not None:  # a factor of ∂L/∂W, of all parts of a batch, which outlasts this pass
+            cache.dZ = plan.whole_matrix(self.n_out)
         return 1 - slot
 
     def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
         cache.A0 = A0
         activation: Activation = self.activation
         b = self.b if self.bias else None
-        if activation.is_primitive:  # Z = W A₀ + b, A = f(Z)
+        stored = self.weights.stored
+        if stored is not None:
+            stored.forward(A0, cache.Z)  # Z = W A₀
+            if activation.is_primitive:  # A = f(Z + b)
+                self.ops.bias_activation(cache.Z, b, activation.name, activation.slope, cache.A)
+            else:
+                activation.forward(self.ops, cache.Z, b, cache.A)
+        elif activation.is_primitive:  # Z = W A₀ + b, A = f(Z)
             self.ops.dense_forward(self._W_compute, A0, b, activation.name, activation.slope, cache.Z, cache.A)
         else:
             self.ops.gemm(self._W_compute, A0, out=cache.Z)  # Z = W A₀
@@ -118,6 +146,17 @@ class Dense(Layer):
         dZ, dA0 = dA, cache.dA0 if needs_input_gradient else None
         saved = cache.A if activation.from_output else cache.Z
         db = self.db if self.bias else None
+        stored = self.weights.stored
+        if stored is not None:
+            dZ = cache.dZ[:, cache.part.first : cache.part.first + dA.shape[1]]
+            if activation.is_primitive:  # dZ = dA ⊙ f′; ∂L/∂b = dZ 1
+                self.ops.activation_backward(dA, saved, activation.name, activation.slope, dZ, db)
+            else:
+                activation.backward(self.ops, dA, saved, dZ, db)
+            stored.keep_factors(cache.dZ, cache.A0, cache.part)  # ∂L/∂W = dZ A₀ᵀ
+            if dA0 is not None:
+                stored.backward(dZ, dA0)  # ∂L/∂A₀ = Wᵀ dZ
+            return dA0
         add = self.adds_gradients(self._W, cache.part)
         if activation.is_primitive:
             name, slope = activation.name, activation.slope

@@ -44,7 +44,7 @@ class Residual(Layer):
         self.n_out = n_out
         self._first_learned = first_learned(self.block)
         if n_out != n_in:
-            self.projection = Dense(n_out, init=self.init, bias=False)
+            self.projection = Dense(n_out, init=self.init, bias=False, placement="device")
             self.projection.build(n_in, last, f"{self._path}.projection")
 
     def bind(self, binding: Binding, index: Iterator[int]) -> None:

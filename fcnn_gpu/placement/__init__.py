@@ -1,0 +1,14 @@
+"""Weights that do not fit on the device: on the host or on disk, streaming through in row tiles."""
+
+from ._build import Placement as Placement
+from ._folder import OpenedFolder as OpenedFolder
+from ._folder import Storage as Storage
+from ._folder import open_folder as open_folder
+from ._folder import resolve_storage as resolve_storage
+from ._matrix import LazyMatrix as LazyMatrix
+from ._matrix import StoredMatrix as StoredMatrix
+from ._matrix import assign_array as assign_array
+from ._matrix import copy_array as copy_array
+from ._matrix import is_finite as is_finite
+from ._network import StoredWeights as StoredWeights
+from ._weight import FactoredGradient as FactoredGradient

@@ -1,0 +1,524 @@
+"""Weights and moments in files of a folder: two generations of each, and a record that says which ones count.
+
+A step reads one generation of every file and writes the other; then a record is written beside the old one and renamed
+over it, which is the one moment in which the network passes from the old step to the new. The record also holds all
+that the network has in memory, so that the folder is one whole network of one step whenever the process ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import secrets
+import shutil
+import tempfile
+import weakref
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._checks import check_bool
+from .._files import NumberFile, StorageError
+from .._types import DType, HostArray
+from ._lock import FolderLock
+from ._store import BLOCK_BYTES, blocks_of_rows
+
+RECORD = "network.state"
+_FORMAT = "fcnn_gpu network in a folder"
+_FILES = "*.generation[01].npy"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where a network keeps weights that lie on disk: `Sequential(storage=Storage(folder, durable=True))`.
+
+    Args:
+        folder: made if it is not there; it stays when the program ends, and `fcnn.load(folder)` opens it. None: a
+            temporary folder (of the system's, see Python's `tempfile`) that goes with the network.
+        durable: wait in every step until the disk has it all. Without that, a step is whole whatever happens to the
+            process (it crashes, is killed, the disk is full), and after a loss of power the folder may have to be given
+            up; with it, a step is whole after that as well, and takes as long as the disk takes to write it.
+    """
+
+    folder: str | os.PathLike[str] | None = None
+    durable: bool = False
+
+    def __post_init__(self) -> None:
+        if self.folder is not None and not isinstance(self.folder, str | os.PathLike):
+            raise TypeError(f"Storage(folder) expects a path or None, got {self.folder!r}.")
+        check_bool("Storage(durable)", self.durable)
+
+
+def resolve_storage(storage: Any) -> Storage:
+    """A `Storage` from what `Sequential(storage=)` takes: one, a path, or None."""
+    if isinstance(storage, Storage):
+        return storage
+    if storage is not None and not isinstance(storage, str | os.PathLike):
+        raise TypeError(f"Sequential(storage) expects a folder, an fcnn_gpu.Storage or None, got {storage!r}.")
+    return Storage(storage)
+
+
+class FileRows:
+    """A matrix in two .npy files, of which one counts (`generation`); see `FolderStore`."""
+
+    place = "disk"
+
+    def __init__(self, store: FolderStore, name: str, shape: tuple[int, int], dtype: DType, generation: int) -> None:
+        self.store, self.name = store, name
+        self.shape, self.dtype, self.generation = shape, dtype, generation
+        self.paths = [store.folder / f"{name}.generation{i}.npy" for i in range(2)]
+        self._header = _npy_header(shape, dtype)
+        self._row = shape[1] * dtype.itemsize
+        self._files: list[NumberFile] = []
+        self.written = False
+        """Whether the other generation has been written and counts with the next commit."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of each of the two files."""
+        return len(self._header) + self.shape[0] * self._row
+
+    def create(self) -> None:
+        """Make both files, full of zeros, with room on the disk for all that will be written."""
+        for path in self.paths:
+            file = NumberFile(path, "x")
+            self._files.append(file)
+            self._lay_out(file)
+
+    def open(self) -> None:
+        """Open files that are there already. `StorageError` where the one that counts is cut short or another matrix.
+
+        The other one will be written anew, and need not be sound.
+        """
+        path, other = self.paths[self.generation], self.paths[1 - self.generation]
+        if not other.exists() or other.stat().st_size != self.nbytes:
+            other.unlink(missing_ok=True)
+            with NumberFile(other, "x") as file:
+                self._lay_out(file)
+        self._files = [NumberFile(path, "r+") for path in self.paths]
+        self.check()
+        found = np.empty(len(self._header), np.uint8)
+        self._files[self.generation].read(0, found)
+        if found.tobytes() != self._header:
+            raise StorageError(
+                None, f"{path} is not the .npy file of {self.shape} {self.dtype} that it was. Restore the folder."
+            )
+        self._files[1 - self.generation].write(0, np.frombuffer(self._header, np.uint8))
+
+    def _lay_out(self, file: NumberFile) -> None:
+        """Zeros, with room on the disk for all that will be written."""
+        file.reserve(self.nbytes)
+        file.write(0, np.frombuffer(self._header, np.uint8))
+
+    def check(self) -> None:
+        """`StorageError` where one of the files has been removed, replaced or cut short since it was opened."""
+        for path, file in zip(self.paths, self._files, strict=True):
+            try:
+                there = os.stat(path)
+            except OSError as error:
+                raise StorageError(
+                    error.errno, f"{path} has gone: {error.strerror}. It is a part of the network; restore it."
+                ) from error
+            if there.st_size != self.nbytes:
+                raise StorageError(
+                    None,
+                    f"{path} has {there.st_size:,} bytes and should have {self.nbytes:,}: something has cut it short "
+                    "or written to it. Restore the folder from a copy.",
+                )
+            if not file.is_at(path):
+                raise StorageError(None, f"{path} has been replaced by another file while it was in use.")
+
+    def view(self, start: int, stop: int) -> HostArray | None:
+        return None
+
+    def read(self, start: int, out: HostArray) -> None:
+        self._files[self.generation].read(len(self._header) + start * self._row, out)
+
+    def write(self, start: int, values: HostArray) -> None:
+        self._files[self.generation].write(len(self._header) + start * self._row, values)
+
+    def write_next(self, start: int, values: HostArray) -> None:
+        self._files[1 - self.generation].write(len(self._header) + start * self._row, values)
+        self.written = True
+
+    def replace(self, blocks: Iterable[tuple[int, HostArray]]) -> None:
+        try:
+            for start, values in blocks:
+                self.write_next(start, values)
+            self.store.commit_alone()
+        except BaseException:
+            self.written = False
+            raise
+
+    def copy(self) -> FileRows:
+        rows = FileRows(self.store, f"{self.name}.copy{secrets.token_hex(4)}", self.shape, self.dtype, 0)
+        rows.paths = rows.paths[:1]
+        try:
+            rows.create()
+            buffer = np.empty((max(1, BLOCK_BYTES // self._row), self.shape[1]), self.dtype)
+            for part in blocks_of_rows(self.shape, self.dtype):
+                block = buffer[: part.stop - part.start]
+                self.read(part.start, block)
+                rows.write(part.start, block)
+        except BaseException:
+            rows.delete()
+            raise
+        weakref.finalize(rows, _delete, rows._files, rows.paths)
+        return rows
+
+    def sync(self, generation: int) -> None:
+        """Return when this generation is on the disk, whatever happens to the machine."""
+        self._files[generation].sync()
+
+    def clear(self) -> None:
+        """Make both generations zeros anew."""
+        for file in self._files:
+            file.reserve(len(self._header))
+            file.reserve(self.nbytes)
+
+    def delete(self) -> None:
+        """Close and remove the files."""
+        _delete(self._files, self.paths)
+
+
+def _delete(files: Sequence[NumberFile], paths: Sequence[Path]) -> None:
+    for file in files:
+        file.close()
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _npy_header(shape: tuple[int, int], dtype: DType) -> bytes:
+    text = io.BytesIO()
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(text, described)
+    return text.getvalue()
+
+
+@dataclass
+class Record:
+    """What of a network is in memory, as a commit writes it: arrays by name, and plain JSON data."""
+
+    arrays: dict[str, HostArray] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def pack(self) -> list[HostArray]:
+        """The file's content in parts: a line of JSON, then the arrays."""
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
+        crc = 0
+        for array in arrays.values():
+            crc = zlib.crc32(array.reshape(-1).view(np.uint8).data, crc)
+        described = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
+        head = {"format": _FORMAT, "version": 1, "arrays": described, "data": self.data}
+        text = json.dumps(head).encode()
+        crc = zlib.crc32(text, crc)
+        parts = [np.frombuffer(b"%08x " % crc + text + b"\n", np.uint8)]
+        return parts + [array.reshape(-1).view(np.uint8) for array in arrays.values()]
+
+    @classmethod
+    def unpack(cls, path: Path) -> Record:
+        """The record of a file. `StorageError` where it is damaged."""
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise StorageError(error.errno, f"{path} cannot be read: {error.strerror}.") from error
+        line, _, rest = content.partition(b"\n")
+        crc, _, text = line.partition(b" ")
+        damaged = StorageError(
+            None, f"{path} is damaged: its content does not have its checksum. Restore the folder from a copy."
+        )
+        try:
+            if int(crc, 16) != zlib.crc32(text, zlib.crc32(rest)):
+                raise damaged
+            head = json.loads(text)
+            if head["format"] != _FORMAT or head["version"] != 1:
+                raise StorageError(
+                    None, f"{path} was written by another version of fcnn_gpu. Open it with that one or a newer one."
+                )
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged from error
+        arrays, at = {}, 0
+        for name, dtype, shape in head["arrays"]:
+            array = np.empty(shape, dtype)
+            array.reshape(-1).view(np.uint8)[:] = np.frombuffer(rest, np.uint8, array.nbytes, at)
+            arrays[name], at = array, at + array.nbytes
+        return cls(arrays, head["data"])
+
+
+class FolderStore:
+    """The folder of one network.
+
+    Args:
+        storage: which folder. A named one must not hold a network yet, unless `opened`.
+        opened: take over the network that lies there, which this process has locked (`open_folder`).
+    """
+
+    place = "disk"
+
+    def __init__(self, storage: Storage, opened: OpenedFolder | None = None) -> None:
+        self.durable = storage.durable
+        self._rows: dict[str, FileRows] = {}
+        self._record: Any = None
+        self._together = False
+        self.opened = opened
+        if opened is not None:
+            self.folder, self._lock = opened.folder, opened.lock
+        elif storage.folder is None:
+            self.folder = Path(tempfile.mkdtemp(prefix="fcnn_gpu-"))
+            self._lock = FolderLock(self.folder)
+            weakref.finalize(self, _remove_folder, self.folder, self._lock, os.getpid())
+        else:
+            self.folder = Path(storage.folder)
+            self._lock = _claim(self.folder)
+        self.temporary = storage.folder is None and opened is None
+        self.committed = opened is not None
+
+    def on_commit(self, record: Any) -> None:
+        """`record()` gives the `Record` of what the network has in memory."""
+        self._record = record
+
+    def weight(self, name: str, shape: tuple[int, int], dtype: DType) -> FileRows:
+        """The files of the weights of that name: new ones, or those of the opened folder."""
+        return self._file(name, shape, dtype)
+
+    def moments(self, names: Iterable[str], shapes: dict[str, tuple[int, int]], dtype: DType) -> dict[str, FileRows]:
+        """The files of an optimizer's arrays, all zeros unless they are those of the opened folder."""
+        names = list(names)
+        found: dict[str, FileRows] = {}
+        try:
+            for name in names:
+                found[name] = self._file(name, shapes[name], dtype)
+        except BaseException:
+            for name, rows in found.items():
+                rows.delete()
+                self._rows.pop(name, None)
+            raise
+        return found
+
+    def _file(self, name: str, shape: tuple[int, int], dtype: DType) -> FileRows:
+        known = self.opened.generations.get(name) if self.opened is not None else None
+        rows = FileRows(self, name, shape, dtype, 0 if known is None else known)
+        try:
+            if known is None:
+                _delete([], rows.paths)  # left over from a process that ended before they counted
+                rows.create()
+            else:
+                rows.open()
+        except BaseException:
+            if known is None:
+                rows.delete()
+            raise
+        self._rows[name] = rows
+        return rows
+
+    def forget(self, names: Iterable[str]) -> list[FileRows]:
+        """These files do not belong to the network any more from the next commit on; they can be deleted after it."""
+        names = list(names)
+        if self.opened is not None:
+            for name in names:
+                self.opened.generations.pop(name, None)
+        return [self._rows.pop(name) for name in names if name in self._rows]
+
+    def check(self) -> None:
+        """`StorageError` where a file has been removed, replaced or cut short."""
+        for rows in self._rows.values():
+            rows.check()
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Within, `commit_alone` waits for the end; after an error nothing counts."""
+        self._together = True
+        try:
+            yield
+        except BaseException:
+            self.abandon()
+            raise
+        finally:
+            self._together = False
+        self.commit_alone()
+
+    def commit_alone(self) -> None:
+        """`commit` outside of a training step; nothing before the network is whole for the first time."""
+        if self._together:
+            return
+        if self.committed and self._record is not None:
+            self.commit()
+        else:
+            for rows in self._rows.values():
+                if rows.written:
+                    rows.generation, rows.written = 1 - rows.generation, False
+
+    def commit(self) -> None:
+        """What has been written since the last commit counts, and so does what the network has in memory now.
+
+        An error leaves all as it was.
+        """
+        record: Record = self._record()
+        flipped = [rows for rows in self._rows.values() if rows.written]
+        if self.durable:
+            for rows in flipped or (() if self.committed else self._rows.values()):
+                rows.sync(1 - rows.generation if rows.written else rows.generation)
+        generations = {name: rows.generation ^ int(rows.written) for name, rows in self._rows.items()}
+        token = secrets.token_hex(8)
+        sizes = {name: rows.nbytes for name, rows in self._rows.items()}
+        if self.opened is not None:  # moments that no optimizer has taken up yet
+            for name, generation in self.opened.generations.items():
+                if name not in generations:
+                    generations[name], sizes[name] = generation, self.opened.record.data["sizes"][name]
+        record.data |= {"generations": generations, "sizes": sizes, "commit": token}
+        self.check()
+        committed = False
+        try:
+            _write_record(self.folder, record, self.durable)
+            committed = True
+        except BaseException:
+            # An interrupt may arrive after the rename: then the step is done.
+            with contextlib.suppress(StorageError):
+                committed = self.committed and Record.unpack(self.folder / RECORD).data.get("commit") == token
+            raise
+        finally:
+            if committed:
+                self.last_commit, self.committed = token, True
+                for rows in flipped:
+                    rows.generation = 1 - rows.generation
+            for rows in self._rows.values():
+                rows.written = False
+
+    last_commit = ""
+    """Which commit was the last, for who must know whether one that was interrupted took place."""
+
+    def abandon(self) -> None:
+        """Forget what has been written since the last commit."""
+        for rows in self._rows.values():
+            rows.written = False
+
+    def close(self) -> None:
+        """Close all files and let other processes have the folder; a temporary folder is removed."""
+        for rows in self._rows.values():
+            for file in rows._files:
+                file.close()
+        self._lock.release()
+        if self.temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Remove what a network that could not be built has made."""
+        if self.opened is None:
+            for rows in self._rows.values():
+                rows.delete()
+        self.close()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files."""
+        return sum(len(rows.paths) * rows.nbytes for rows in self._rows.values())
+
+
+def _write_record(folder: Path, record: Record, durable: bool) -> None:
+    temporary = folder / f".{RECORD}.{secrets.token_hex(8)}.part"
+    try:
+        with NumberFile(temporary, "x") as file:
+            at = 0
+            for part in record.pack():
+                file.write(at, part)
+                at += part.size
+            if durable:
+                file.sync()
+        try:
+            os.replace(temporary, folder / RECORD)
+        except OSError as error:
+            raise StorageError(
+                error.errno, f"{folder / RECORD} cannot be replaced by that of a new step: {error.strerror}."
+            ) from error
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    if durable and os.name == "posix":  # the rename itself is on the disk once the folder is
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _claim(folder: Path) -> FolderLock:
+    """Make the folder, or take an empty one. FileExistsError where a network lies there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(error.errno, f"The folder {folder} cannot be made: {error.strerror}.") from error
+    lock = FolderLock(folder)
+    if (folder / RECORD).exists():
+        lock.release()
+        raise FileExistsError(
+            f"{folder} holds a network already. Open it with fcnn_gpu.load({str(folder)!r}), or choose another folder."
+        )
+    for path in _leftovers(folder):
+        path.unlink()
+    return lock
+
+
+def _leftovers(folder: Path) -> Iterator[Path]:
+    """Files of a network whose building was cut short, and of steps and snapshots."""
+    yield from folder.glob(_FILES)
+    yield from folder.glob(f".{RECORD}.*.part")
+
+
+def _remove_folder(folder: Path, lock: FolderLock, owner: int) -> None:
+    lock.release()
+    if os.getpid() == owner:  # and not a process that was forked from it
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class OpenedFolder:
+    """A folder that holds a network, locked, and the record of its last whole step."""
+
+    folder: Path
+    lock: FolderLock
+    record: Record
+
+    @property
+    def generations(self) -> dict[str, int]:
+        """Which generation counts, by the name of the matrix."""
+        found: dict[str, int] = self.record.data["generations"]
+        return found
+
+    def check(self) -> None:
+        """`StorageError` where a file that counts is missing or has another size than it had."""
+        for name, generation in self.generations.items():
+            path, size = self.folder / f"{name}.generation{generation}.npy", self.record.data["sizes"][name]
+            found = path.stat().st_size if path.exists() else None
+            if found != size:
+                what = "is missing" if found is None else f"has {found:,} bytes and should have {size:,}"
+                raise StorageError(
+                    None, f"{path} {what}: something has removed it or cut it short. Restore the folder from a copy."
+                )
+
+
+def open_folder(folder: Path) -> OpenedFolder:
+    """Lock a folder and read its record. Files that belong to no whole step are removed."""
+    lock = FolderLock(folder)
+    try:
+        if not (folder / RECORD).exists():
+            raise FileNotFoundError(
+                f"There is no model file {folder}, nor a whole network in that folder: it has no {RECORD}. If a "
+                "network was being built there, that was cut short: build it anew."
+            )
+        opened = OpenedFolder(folder, lock, Record.unpack(folder / RECORD))
+        opened.check()
+        known = {f"{name}.generation{i}.npy" for name in opened.generations for i in range(2)}
+        for path in _leftovers(folder):
+            if path.name not in known:
+                path.unlink(missing_ok=True)
+    except BaseException:
+        lock.release()
+        raise
+    return opened

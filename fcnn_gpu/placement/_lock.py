@@ -1,0 +1,59 @@
+"""One process at a time for a folder: a lock that the system lets go of when the process ends, however it ends."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .._files import StorageError
+
+
+class FolderLock:
+    """The file `lock` of a folder, locked until `release`. `StorageError` where another network holds it."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "lock"
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        except OSError as error:
+            raise StorageError(error.errno, f"{path} cannot be opened: {error.strerror}.") from error
+        if not _try_to_lock(self._descriptor):
+            holder = os.read(self._descriptor, 100).decode(errors="replace").strip()
+            os.close(self._descriptor)
+            self._descriptor = -1
+            raise StorageError(
+                None,
+                f"The network in {folder} is in use{f' by {holder}' if holder else ''}. Two cannot train it at a time: "
+                "end the other, let go of its model, or choose another folder.",
+            )
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, f"process {os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            self.release()
+
+
+def _try_to_lock(descriptor: int) -> bool:
+    """Whether the lock could be had."""
+    try:
+        import fcntl
+    except ImportError:
+        import msvcrt
+
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return False
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

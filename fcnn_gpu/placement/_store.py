@@ -1,0 +1,115 @@
+"""Where the rows of stored weights lie: an interface, and the host's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from .._types import DType, HostArray
+
+BLOCK_BYTES = 2**24
+"""Bytes of a block of rows where a matrix is gone through on the host: large enough to read at full speed."""
+
+
+def blocks_of_rows(shape: tuple[int, int], dtype: DType) -> Iterator[slice]:
+    """Blocks of rows that cover a matrix in order."""
+    rows = rows_of_block(shape, dtype)
+    for start in range(0, shape[0], rows):
+        yield slice(start, min(start + rows, shape[0]))
+
+
+def rows_of_block(shape: tuple[int, int], dtype: DType) -> int:
+    """The rows of one block."""
+    return max(1, BLOCK_BYTES // max(1, shape[1] * dtype.itemsize))
+
+
+class Rows(Protocol):
+    """A matrix (n, m) outside of the device: rows are read and written, contiguous in both places."""
+
+    shape: tuple[int, int]
+    dtype: DType
+    place: str
+    """"the host" or "disk", for messages."""
+
+    def view(self, start: int, stop: int) -> HostArray | None:
+        """Rows in host memory where they lie; None where they must be read."""
+
+    def read(self, start: int, out: HostArray) -> None:
+        """out (k, m) = rows `start` on."""
+
+    def write(self, start: int, values: HostArray) -> None:
+        """Rows `start` on = values (k, m), at once and in place."""
+
+    def write_next(self, start: int, values: HostArray) -> None:
+        """The same, within a step: on disk they count once the step is committed."""
+
+    def replace(self, blocks: Iterable[tuple[int, HostArray]]) -> None:
+        """Write all rows, given as (first row, values); on disk they count all together or not at all."""
+
+    def copy(self) -> Rows:
+        """A copy in the same place."""
+
+
+class HostRows:
+    """Rows in the memory of the host.
+
+    Args:
+        array: (n, m), C-ordered; it is not copied.
+        make: makes such memory for copies: page-locked where a device copies from it.
+    """
+
+    place = "the host"
+
+    def __init__(self, array: HostArray, make: Callable[[tuple[int, ...], Any], HostArray]) -> None:
+        self._array, self._make = array, make
+        self.shape, self.dtype = (int(array.shape[0]), int(array.shape[1])), array.dtype
+
+    def view(self, start: int, stop: int) -> HostArray | None:
+        return self._array[start:stop]
+
+    def read(self, start: int, out: HostArray) -> None:
+        np.copyto(out, self._array[start : start + len(out)])
+
+    def write(self, start: int, values: HostArray) -> None:
+        target = self._array[start : start + len(values)]
+        if target.ctypes.data != values.ctypes.data:  # an update in place has written already
+            np.copyto(target, values)
+
+    write_next = write
+
+    def replace(self, blocks: Iterable[tuple[int, HostArray]]) -> None:
+        for start, values in blocks:
+            self.write(start, values)
+
+    def copy(self) -> HostRows:
+        array = self._make(self.shape, self.dtype)
+        np.copyto(array, self._array)
+        return HostRows(array, self._make)
+
+
+class HostStore:
+    """Keeps stored weights and their moments in the host's memory. Updates are in place."""
+
+    place = "host"
+    folder = None
+
+    def __init__(self, make: Callable[[tuple[int, ...], Any], HostArray]) -> None:
+        self._make = make
+
+    def weight(self, name: str, shape: tuple[int, int], dtype: DType) -> HostRows:
+        """Memory for the weights of that name."""
+        return HostRows(self._make(shape, dtype), self._make)
+
+    def moments(self, names: Iterable[str], shapes: dict[str, tuple[int, int]], dtype: DType) -> dict[str, HostRows]:
+        """Zeros for an optimizer's arrays."""
+        found = {}
+        for name in names:
+            rows = HostRows(self._make(shapes[name], dtype), self._make)
+            for block in blocks_of_rows(rows.shape, dtype):
+                view = rows.view(block.start, block.stop)
+                assert view is not None
+                view[...] = 0
+            found[name] = rows
+        return found
