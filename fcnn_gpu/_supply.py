@@ -208,8 +208,8 @@ class SourceSupply:
         return int(np.prod(self._like.shape[1:], dtype=int)) * self._like.itemsize
 
     def host_bytes(self, shuffle: bool) -> int:
-        """Bytes that reading takes on the host beside the chunks: the shuffle buffer and a block."""
-        largest = int(self.source.block_sizes.max()) * self.source.n_features
+        """Bytes that reading takes on the host beside the chunks: the shuffle buffer and a piece of a block."""
+        largest = self.source.piece_size * self.source.n_features
         block = largest * (self.source.dtype.itemsize + (0 if self.source.dtype == self.dtype else self.dtype.itemsize))
         return block + (self.shuffle_buffer * (self.sample_bytes + 8) if shuffle else 0)
 

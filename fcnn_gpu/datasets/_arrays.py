@@ -16,7 +16,7 @@ from ._files import DataFileError, StrPath, existing_file, read_up_to
 
 _NPY_MAGIC = b"\x93NUMPY"
 _MAX_BYTES = 2**63 - 1
-_ZIP_FAULTS = (  # what zipfile raises on damaged archives; ValueError is a name that cannot be decoded
+ZIP_FAULTS = (  # what zipfile raises on damaged archives; ValueError is a name that cannot be decoded
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
@@ -58,7 +58,7 @@ def read_npz(path: StrPath) -> dict[str, HostArray]:
                     arrays[member.removesuffix(".npy")] = _read_array(stream, path, f"{member}: ")
     except DataFileError:
         raise
-    except _ZIP_FAULTS as error:
+    except ZIP_FAULTS as error:
         raise DataFileError(path, f"not a whole .npz file ({error}). Was it cut off or damaged?") from error
     return arrays
 

@@ -7,6 +7,7 @@ fault: a large file is read fast, a bad one is explained exactly.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import math
 from collections.abc import Sequence
@@ -126,47 +127,58 @@ def read_csv(path: StrPath, *, header: bool | None = None) -> Table:
         DataFileError: empty, not UTF-8 text, no data rows, rows of different widths, bad quotes, unnamed columns.
     """
     path = existing_file(path, "a CSV file")
-    text = _decode(path)
-    delimiter = _find_delimiter(path, text)
+    text = decode(path, path.read_bytes())
+    table = split_header(without_header(path, text, find_delimiter(path, text)), header)
+    if not table.lines:
+        raise DataFileError(path, "has a header but no data rows.")
+    return table
+
+
+def without_header(path: Path, text: str, delimiter: str, first_line: int = 1) -> Table:
+    """The rows of a text that begins with line `first_line` of a file, all of them data, and all of equal width."""
     if '"' in text:
-        lines, line_numbers = _unquote(path, text, delimiter)
+        lines, line_numbers = _unquote(path, text, delimiter, first_line)
         delimiter = _UNIT_SEPARATOR
     else:
-        numbered = [(i, line) for i, line in enumerate(text.split("\n"), start=1) if line.strip()]
+        numbered = [(i, line) for i, line in enumerate(text.split("\n"), start=first_line) if line.strip()]
         lines, line_numbers = [line for _, line in numbered], [i for i, _ in numbered]
-    if not lines:
-        raise DataFileError(path, "holds only blank lines; expected a CSV file with data.")
-    n_columns = lines[0].count(delimiter) + 1
+    n_columns = lines[0].count(delimiter) + 1 if lines else 0
     for line, number in zip(lines, line_numbers, strict=True):
         if line.count(delimiter) + 1 != n_columns:
             raise DataFileError(
                 path,
                 f"line {number} has {line.count(delimiter) + 1} columns, but line {line_numbers[0]} has {n_columns}.",
             )
-    first = [cell.strip() for cell in lines[0].split(delimiter)]
+    return Table(path, None, n_columns, lines, line_numbers, delimiter)
+
+
+def split_header(table: Table, header: bool | None) -> Table:
+    """A table whose first line may be a header (None: it is one if none of its cells is a number) without it."""
+    path = table.path
+    if not table.lines:
+        raise DataFileError(path, "holds only blank lines; expected a CSV file with data.")
+    first = [cell.strip() for cell in table.lines[0].split(table.delimiter)]
     if header is None:
         header = not any(_is_number(cell) for cell in first)
     if not header:
-        return Table(path, None, n_columns, lines, line_numbers, delimiter)
+        return table
     if "" in first:
         raise DataFileError(
             path,
-            f"line {line_numbers[0]}: column {first.index('') + 1} has no name in the header. Is it a row index? Write "
-            "the file without it (pandas: index=False).",
+            f"line {table.line_numbers[0]}: column {first.index('') + 1} has no name in the header. Is it a row index? "
+            "Write the file without it (pandas: index=False).",
         )
-    if len(lines) == 1:
-        raise DataFileError(path, "has a header but no data rows.")
-    return Table(path, tuple(first), n_columns, lines[1:], line_numbers[1:], delimiter)
+    return dataclasses.replace(table, names=tuple(first), lines=table.lines[1:], line_numbers=table.line_numbers[1:])
 
 
-def _decode(path: Path) -> str:
-    content = path.read_bytes()
+def decode(path: Path, content: bytes, first_line: int = 1) -> str:
+    """The text in these bytes, of which the first is the beginning of line `first_line`."""
     if b"\0" in content:
         raise DataFileError(path, "is not a CSV file: it holds binary data (or UTF-16 text; save it as UTF-8).")
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig" if first_line == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = content.count(b"\n", 0, error.start) + first_line
         raise DataFileError(
             path, f"line {line}: byte 0x{content[error.start]:02x} is not UTF-8 text. Save the file as UTF-8."
         ) from error
@@ -175,7 +187,7 @@ def _decode(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def _find_delimiter(path: Path, text: str) -> str:
+def find_delimiter(path: Path, text: str) -> str:
     """The delimiter that splits the first two rows into the same number of cells; a comma if none does."""
     if path.suffix.lower() == ".tsv":
         return "\t"
@@ -193,7 +205,7 @@ def _width(row: str, delimiter: str) -> int:
     return len(next(csv.reader([row], delimiter=delimiter), [""]))
 
 
-def _unquote(path: Path, text: str, delimiter: str) -> tuple[list[str], list[int]]:
+def _unquote(path: Path, text: str, delimiter: str, first_line: int) -> tuple[list[str], list[int]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     lines: list[str] = []
     numbers: list[int] = []
@@ -202,11 +214,12 @@ def _unquote(path: Path, text: str, delimiter: str) -> tuple[list[str], list[int
             if not row or (len(row) == 1 and not row[0].strip()):
                 continue
             if any("\n" in cell for cell in row):
-                raise DataFileError(path, f"line {reader.line_num}: a quoted cell runs over a line break.")
+                line = reader.line_num + first_line - 1
+                raise DataFileError(path, f"line {line}: a quoted cell runs over a line break.")
             lines.append(_UNIT_SEPARATOR.join(row))
-            numbers.append(reader.line_num)
+            numbers.append(reader.line_num + first_line - 1)
     except csv.Error as error:
-        raise DataFileError(path, f"line {reader.line_num}: bad quotes ({error}).") from error
+        raise DataFileError(path, f"line {reader.line_num + first_line - 1}: bad quotes ({error}).") from error
     return lines, numbers
 
 

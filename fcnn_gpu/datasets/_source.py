@@ -32,6 +32,7 @@ class BlockSource(ABC):
             shuffled; the more, the fewer places are read from.
         has_targets: whether `read` gives targets.
         has_weights: whether `read` gives weights w_j of the samples' losses.
+        piece_size: samples that `read` gives at a time at most, by which memory is planned. (default: a whole block)
 
     >>> class Squares(BlockSource):
     ...     def __init__(self):
@@ -52,6 +53,7 @@ class BlockSource(ABC):
         *,
         has_targets: bool = True,
         has_weights: bool = False,
+        piece_size: int | None = None,
     ) -> None:
         who = type(self).__name__
         self.n_features = check_integer(f"{who}(n_features)", n_features, low=1)
@@ -64,6 +66,11 @@ class BlockSource(ABC):
         self.block_sizes: HostArray = sizes.astype(np.int64)
         self.starts: HostArray = np.concatenate([[0], np.cumsum(self.block_sizes)])
         """The number of each block's first sample, and at last that of all samples."""
+        self.piece_size = int(sizes.max()) if piece_size is None else check_integer(f"{who}(piece_size)", piece_size)
+        self.class_names: tuple[str, ...] | None = None
+        """What labels 0, 1, ... are called, where the files say that."""
+        self.feature_names: tuple[str, ...] | None = None
+        """The columns' names, where the files have them."""
         if self.dtype.kind not in "biuf" and self.dtype.name != "bfloat16":
             raise TypeError(f"{who} expects X to hold real numbers, got {self.dtype} values.")
 
@@ -143,7 +150,9 @@ class Joined(BlockSource):
             np.concatenate([part.block_sizes for part in parts]),
             has_targets=first.has_targets,
             has_weights=first.has_weights,
+            piece_size=max(part.piece_size for part in parts),
         )
+        self.class_names, self.feature_names = first.class_names, first.feature_names
         self._parts = list(parts)
         self._first_blocks = np.cumsum([0, *(len(part.block_sizes) for part in parts)])
         self._first_samples = np.cumsum([0, *(len(part) for part in parts)])
@@ -184,7 +193,9 @@ class Beside(BlockSource):
             source.block_sizes,
             has_targets=source.has_targets or targets is not None,
             has_weights=source.has_weights or weights is not None,
+            piece_size=source.piece_size,
         )
+        self.class_names, self.feature_names = source.class_names, source.feature_names
         self._source, self._targets, self._weights = source, targets, weights
         self._all_given = targets is not None and (weights is not None or not source.has_weights)
 
@@ -242,7 +253,9 @@ class Part(BlockSource):
             sizes[self._blocks],
             has_targets=source.has_targets,
             has_weights=source.has_weights,
+            piece_size=2 * source.piece_size,  # what is read, and what is chosen of it
         )
+        self.class_names, self.feature_names = source.class_names, source.feature_names
         self._source, self._seed, self._held_out, self._taken = source, seed, held_out, taken
 
     def read(self, block: int) -> Iterator[Piece]:

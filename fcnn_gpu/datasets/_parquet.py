@@ -1,0 +1,194 @@
+"""Data sets in Parquet files, read by row groups through pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .._types import DType, HostArray
+from ._files import DataFileError
+from ._rows import BLOCK_BYTES, Paths, Unchanged, matching
+from ._source import BlockSource, Piece, join
+
+
+def open_parquet(
+    paths: Paths,
+    target: str | Sequence[str] | None,
+    features: Sequence[str] | None = None,
+    sample_weight: str | None = None,
+) -> BlockSource:
+    """A data set in Parquet files; each row group is a block. Needs pyarrow: `pip install 'fcnn_gpu[parquet]'`.
+
+    Args:
+        paths: a file, a list of files, or a pattern such as "train-*.parquet", in the order of the names.
+        target: the column with the targets, or several; None: there is none.
+        features: the columns with the features, in this order: numbers, or fixed-size lists of numbers. (default: all
+            others, in the file's order)
+        sample_weight: the column with the weights of the samples' losses.
+
+    Raises:
+        ImportError: pyarrow is not installed.
+        FileNotFoundError: a file is not there.
+        DataFileError: a file is no Parquet file, lacks a column, or a column holds something other than numbers.
+            While reading: nulls, with their row.
+        ValueError: the files do not fit together.
+    """
+    parquet = _pyarrow_parquet()
+    targets = [] if target is None else [target] if isinstance(target, str) else list(target)
+    chosen = None if features is None else list(features)
+    files = matching(paths, "a Parquet file")
+    return join([ParquetFile(parquet, path, targets, chosen, sample_weight, isinstance(target, str)) for path in files])
+
+
+def _pyarrow_parquet() -> ModuleType:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(
+            "Parquet files are read by pyarrow, which is not installed. Install it: pip install 'fcnn_gpu[parquet]'"
+        ) from error
+    return pyarrow.parquet
+
+
+class ParquetFile(BlockSource):
+    """The row groups of one file, each decoded piece by piece."""
+
+    def __init__(
+        self,
+        parquet: ModuleType,
+        path: Path,
+        targets: list[str],
+        features: list[str] | None,
+        weight: str | None,
+        one_target: bool,
+    ) -> None:
+        self._parquet, self._path, self._unchanged = parquet, path, Unchanged(path)
+        self._metadata: Any = None
+        with self._open() as file:
+            self._metadata, schema = file.metadata, file.schema_arrow
+        beside = [*targets, *([] if weight is None else [weight])]
+        self._features = [name for name in schema.names if name not in beside] if features is None else features
+        self._targets, self._weight, self._one_target = targets, weight, one_target
+        for name in beside:
+            if _Column.of(schema, name, path).width is not None:
+                raise DataFileError(path, f"column {name!r} holds lists; targets and weights are single numbers.")
+        columns = [_Column.of(schema, name, path) for name in self._features]
+        if not columns:
+            raise DataFileError(path, "has no column left for the features.")
+        groups = [self._metadata.row_group(i).num_rows for i in range(self._metadata.num_row_groups)]
+        self._groups = [i for i, n in enumerate(groups) if n]
+        if not self._groups:
+            raise DataFileError(path, "has no rows.")
+        n_features = sum(1 if column.width is None else column.width for column in columns)
+        dtype = np.result_type(*(column.dtype for column in columns))
+        self._piece = max(1, BLOCK_BYTES // (n_features * dtype.itemsize))
+        sizes = [groups[i] for i in self._groups]
+        super().__init__(
+            n_features,
+            dtype,
+            sizes,
+            has_targets=bool(targets),
+            has_weights=weight is not None,
+            piece_size=min(self._piece, max(sizes)),
+        )
+        self.feature_names = tuple(self._features)
+
+    def read(self, block: int) -> Iterator[Piece]:
+        for row, batch in self._batches(block, [*self._features, *self._beside]):
+            X = np.empty((batch.num_rows, self.n_features), self.dtype)
+            at = 0
+            for name in self._features:
+                values = self._numbers(batch, name, row)
+                width = 1 if values.ndim == 1 else values.shape[1]
+                X[:, at : at + width] = values.reshape(batch.num_rows, width)
+                at += width
+            yield X, *self._targets_and_weights(batch, row)
+
+    def read_targets(self, block: int) -> Iterator[tuple[HostArray | None, HostArray | None]]:
+        for row, batch in self._batches(block, self._beside):
+            yield self._targets_and_weights(batch, row)
+
+    def place(self, sample: int) -> str:
+        return f"{self._path}, row {sample}"
+
+    @property
+    def _beside(self) -> list[str]:
+        return list(dict.fromkeys([*self._targets, *([] if self._weight is None else [self._weight])]))
+
+    def _open(self) -> Any:
+        import pyarrow
+
+        try:
+            # Without read-ahead of its own and with a small buffer, a row group is not in memory as a whole.
+            return self._parquet.ParquetFile(self._path, metadata=self._metadata, buffer_size=2**16, pre_buffer=False)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataFileError(self._path, f"is not a whole Parquet file ({error}). Was it cut off?") from error
+
+    def _batches(self, block: int, columns: list[str]) -> Iterator[tuple[int, Any]]:
+        """The number of the first row, and the record batch, one after the other."""
+        import pyarrow
+
+        self._unchanged.check()
+        row = int(self.starts[block])
+        columns = list(dict.fromkeys(columns))
+        with self._open() as file:
+            try:
+                for batch in file.iter_batches(self._piece, row_groups=[self._groups[block]], columns=columns):
+                    yield row, batch
+                    row += batch.num_rows
+            except pyarrow.ArrowException as error:
+                place = f"row group {self._groups[block]} (from row {row} on)"
+                raise DataFileError(self._path, f"{place} cannot be read: {error}.") from error
+            except OSError as error:
+                raise DataFileError(self._path, f"cannot be read from row {row} on: {error}.") from error
+
+    def _targets_and_weights(self, batch: Any, row: int) -> tuple[HostArray | None, HostArray | None]:
+        targets = [self._numbers(batch, name, row) for name in self._targets]
+        whole = None if not targets else targets[0] if self._one_target else np.stack(targets, axis=1)
+        return whole, None if self._weight is None else self._numbers(batch, self._weight, row)
+
+    def _numbers(self, batch: Any, name: str, row: int) -> HostArray:
+        """A column (n,), or (n, width) of lists; DataFileError for nulls."""
+        column = batch.column(name)
+        lists = hasattr(column.type, "list_size")
+        values = column.flatten() if lists and not column.null_count else column
+        if values.null_count:
+            missing = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
+            bad = row + missing // (column.type.list_size if lists and values is not column else 1)
+            raise DataFileError(
+                self._path, f"row {bad}, column {name!r}: missing value (null). Fill or remove the row first."
+            )
+        numbers: HostArray = values.to_numpy(zero_copy_only=False)
+        return numbers.reshape(batch.num_rows, -1) if lists else numbers
+
+
+class _Column:
+    """What a column holds: numbers of a dtype, or lists of `width` of them."""
+
+    def __init__(self, dtype: DType, width: int | None) -> None:
+        self.dtype, self.width = dtype, width
+
+    @classmethod
+    def of(cls, schema: Any, name: str, path: Path) -> _Column:
+        import pyarrow
+
+        count = schema.names.count(name)
+        if count != 1:
+            shown = ", ".join(schema.names[:20]) + (", ..." if len(schema.names) > 20 else "")
+            fault = "does not exist" if not count else "occurs more than once"
+            raise DataFileError(path, f"column {name!r} {fault}. Columns: {shown}.")
+        kind, width = schema.field(name).type, None
+        if pyarrow.types.is_fixed_size_list(kind):
+            kind, width = kind.value_type, kind.list_size
+        types = pyarrow.types
+        if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
+            raise DataFileError(
+                path,
+                f"column {name!r} holds {schema.field(name).type} values; expected numbers or lists of one length."
+                " Encode them as numbers first, or name the columns to use: features=[...].",
+            )
+        return cls(np.dtype(kind.to_pandas_dtype()), width)
