@@ -31,7 +31,8 @@ class EvaluationData:
         self._keeps_targets = self.targets_host is None
         self.n_samples = len(samples)
         batch = min(EVALUATION_BATCH, self.n_samples)
-        self._batch = batch
+        self.batch = batch
+        """Samples that are computed on at a time: as many, or fewer."""
         self._stream: ChunkStream | None = None
         self._supply = samples
         if window is None and isinstance(samples, ArraySupply):
@@ -92,8 +93,8 @@ class EvaluationData:
         """Add the losses of these samples to the total, batch by batch."""
         model, ops = self._model, self._model.ops
         n = len(samples.X)
-        for start in range(0, n, self._batch):
-            part = slice(start, min(start + self._batch, n))
+        for start in range(0, n, self.batch):
+            part = slice(start, min(start + self.batch, n))
             X = samples.X[part]
             batch = len(X)
             Z = model.outputs_of(X)

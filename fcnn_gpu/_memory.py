@@ -12,6 +12,7 @@ import numpy as np
 
 from ._checks import check_bool, check_integer
 from ._inputs import features
+from ._micro_batches import check_split
 from ._out_of_memory import human
 from ._step import TrainingStep, copies_of_state
 from ._types import DType
@@ -47,6 +48,7 @@ class MemoryReport:
         workspace: what cuBLAS works in.
         batch: the batch itself, its targets and losses.
         data: the data set, where one was named, and the order of its samples.
+        micro_batch_size: at most so many samples of a batch are computed on at a time; None: all of them.
 
     A CUDA context with its compiled kernels takes some hundred megabytes more, which no library can predict.
     """
@@ -62,6 +64,7 @@ class MemoryReport:
     workspace: int
     batch: int
     data: int
+    micro_batch_size: int | None = None
 
     @property
     def by_kind(self) -> dict[str, int]:
@@ -76,7 +79,8 @@ class MemoryReport:
     def __str__(self) -> str:
         purpose = "Training" if self.training else "Inference"
         rows = [(name.replace("_", " "), n) for name, n in self.by_kind.items() if n] + [("total", self.total)]
-        title = f"{purpose} in batches of {self.batch_size:,} on {self.device}"
+        parts = "" if self.micro_batch_size is None else f", {self.micro_batch_size:,} samples at a time,"
+        title = f"{purpose} in batches of {self.batch_size:,}{parts} on {self.device}"
         return "\n".join([title, *(f"  {name:<12}{human(n):>12}{n:>20,} bytes" for name, n in rows)])
 
 
@@ -92,10 +96,14 @@ def memory_report(
     loss: str | Loss | None = None,
     data: Any = None,
     metrics: Sequence[str | Metric] = (),
+    micro_batch_size: int | None = None,
 ) -> MemoryReport:
     """The bytes that `model` takes in batches of this size; nothing is allocated. See `Sequential.memory_report`."""
     batch_size = check_integer("memory_report(batch_size)", batch_size, low=1)
     check_bool("memory_report(training)", training)
+    if micro_batch_size is not None:
+        micro_batch_size = check_integer("memory_report(micro_batch_size)", micro_batch_size, low=1)
+        check_split(model, batch_size, micro_batch_size, "memory_report")
     if isinstance(metrics, str | Metric) or not isinstance(metrics, Sequence):
         raise TypeError(f"memory_report(metrics) expects a list, got {metrics!r}.")
     meter = Meter(on_device=model.ops.asynchronous)
@@ -109,13 +117,14 @@ def memory_report(
                 [METRICS.resolve(metric) for metric in metrics],
                 _data_set(model, chosen, batch_size if data is None else data),
                 data is not None,
+                micro_batch_size,
             )
             held = run.step(_shadow_model(model, meter), meter, batch_size)
         else:
             held = _infer(_shadow_model(model, meter), meter, batch_size)
     sizes = {kind: meter.bytes(kind) for kind in _KINDS}
     del held  # alive until here: what it holds is what is counted
-    return MemoryReport(model.ops.describe(), batch_size, training, **sizes)
+    return MemoryReport(model.ops.describe(), batch_size, training, **sizes, micro_batch_size=micro_batch_size)
 
 
 def _loss(model: Sequential, loss: str | Loss | None) -> Loss:
@@ -165,6 +174,7 @@ class _Training:
     metrics: list[Metric]
     data: _DataSet
     counts_data: bool
+    micro_batch_size: int | None = None
 
     def step(self, model: Sequential, meter: Meter, batch_size: int) -> Any:
         """Run one step on a shadow model; returns what holds its arrays."""
@@ -175,17 +185,21 @@ class _Training:
                 optimizer.control.loss_scaling = LossScaling.start(model.ops)
         with meter.kind("data"):
             data = self.data.on(model, meter, batch_size)
-        views = data.views(data.batch_size)
+        size = data.batch_size if self.micro_batch_size is None else min(self.micro_batch_size, data.batch_size)
+        with meter.kind("data"):
+            views = data.views(size)
         _move((views.X, views.targets, views.sample_weight), "batch")
         with meter.kind("batch"):
-            step = TrainingStep(model, loss, optimizer, data, keep_outputs=bool(self.metrics))
+            step = TrainingStep(
+                model, loss, optimizer, data, bool(self.metrics), micro_batch_size=self.micro_batch_size
+            )
             if not isinstance(optimizer.schedule, Constant):
                 step.set_learning_rates(np.zeros(-(-data.n_samples // data.batch_size)))
         _move((step.outputs,), "data")
         with meter.kind("parameters"):
             kept = copies_of_state(model)
         with meter.kind("activations"):
-            model.batch_arrays(data.batch_size, training=True)
+            model.batch_arrays(size, True, data.batch_size)
         step.program(data.batch_size)()
         model.ops.penalty(model.flat, model.ops.zeros(1, np.float64))  # for the epoch's line of the history
         if step.outputs is not None and not (loss.link == "softmax" and all(m.reads_ranks_alone for m in self.metrics)):

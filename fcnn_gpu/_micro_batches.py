@@ -26,6 +26,16 @@ def why_whole(model: Sequential) -> str | None:
     return None
 
 
+def check_split(model: Sequential, batch: int, size: int | None, who: str) -> None:
+    """ValueError if to compute on `size` samples of a batch at a time would change the result."""
+    reason = why_whole(model)
+    if size is not None and size < batch and reason is not None:
+        raise ValueError(
+            f"{who}(micro_batch_size={size}) would change the result of batches of {batch}: {reason}. "
+            f"Leave micro_batch_size out, use batch_size={size}, or LayerNorm in its place."
+        )
+
+
 class GradientSums:
     """Sums of gradients over the parts of a batch, in `model.flat.gradients` after the last of them.
 

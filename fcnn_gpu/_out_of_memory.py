@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import math
 import re
 import traceback
@@ -72,8 +73,7 @@ def explains_out_of_memory(
                 if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
                     raise
                 cause = error
-            for part in _chain(cause):  # the frames of a traceback hold the arrays that were made in them
-                traceback.clear_frames(part.__traceback__)
+            forget_frames(cause)
             if restore is not None:
                 restore()
             raise OutOfMemoryError(explain(self, cause, *args, **kwargs)) from cause
@@ -81,6 +81,12 @@ def explains_out_of_memory(
         return call
 
     return decorate
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let go of what the frames of an error's traceback hold: the arrays that were made in them."""
+    for part in _chain(error):
+        traceback.clear_frames(part.__traceback__)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -113,14 +119,14 @@ def explain_building(model: Sequential, error: BaseException, *args: Any, **opti
 
 def explain_forward(model: Sequential, error: BaseException, X: Any, training: bool = False) -> str:
     """That of one pass."""
-    _release(model)
+    release(model)
     use = _describe_use(model, error, len(X), lambda n: model.memory_report(n, training=training))
     return f"{_describe_shortage('model.forward', error, model)} {use}"
 
 
 def explain_inference(model: Sequential, error: BaseException, samples: Features, link: str | None, size: int) -> str:
     """That of inference in batches."""
-    _release(model)
+    release(model)
     use = _describe_use(model, error, size, lambda n: model.memory_report(n, training=False))
     return f"{_describe_shortage('Inference', error, model)} {use}"
 
@@ -140,34 +146,56 @@ def what_a_step_changes(trainer: Trainer) -> Callable[[], None]:
     return restore
 
 
+def release(model: Sequential) -> None:
+    """Let go of all that a model computes in and can make anew, and give it back to the device."""
+    model.forget_forward()
+    model._workspace.release()
+    gc.collect()
+    model.ops.release_memory()
+
+
+def release_inference(model: Sequential) -> None:
+    """The same of what this thread predicts and evaluates in."""
+    model._workspace.release_inference()
+    gc.collect()
+    model.ops.release_memory()
+
+
 def explain_training(trainer: Trainer, error: BaseException, X: Any, y: Any, **options: Any) -> str:
     """That of `fit`."""
     model = trainer.model
-    _release(model)
+    release(model)
 
-    def predict(batch_size: int) -> MemoryReport:
+    from ._micro_batches import why_whole
+
+    batch, reason, tried = (
+        min(options.get("batch_size", 128), len(X)),
+        why_whole(model),
+        trainer.history.micro_batch_size,
+    )
+
+    def predict(size: int) -> MemoryReport:
         parts: dict[str, Any] = {"loss": trainer.loss, "metrics": trainer.metrics, "data": (X, y)}
-        return model.memory_report(batch_size, trainer.optimizer, **parts)
+        if reason is not None:
+            return model.memory_report(size, trainer.optimizer, **parts)
+        return model.memory_report(batch, trainer.optimizer, **parts, micro_batch_size=None if size == batch else size)
 
-    use = _describe_use(model, error, min(options.get("batch_size", 128), len(X)), predict)
-    return f"{_describe_shortage('Trainer.fit', error, model)} {use}"
+    argument = "batch_size" if reason is not None else "micro_batch_size"
+    use = _describe_use(model, error, batch, predict, argument)
+    parts = "" if reason is None else f" Smaller parts of a batch would change the result: {reason}."
+    if reason is None and tried is not None:
+        parts = f" It has not gone on in micro-batches of {tried} either."
+    return f"{_describe_shortage('Trainer.fit', error, model)}{parts} {use}"
 
 
 def explain_evaluation(trainer: Trainer, error: BaseException, *args: Any, **options: Any) -> str:
     """That of `evaluate`."""
-    _release(trainer.model)
+    release(trainer.model)
     shortage = _describe_shortage("Trainer.evaluate", error, trainer.model)
     return f"{shortage} Use evaluate(memory_limit=), which streams the data from the host, or fewer samples at a time."
 
 
 # What they share
-
-
-def _release(model: Sequential) -> None:
-    """Let go of all that a model computes in and can make anew, and give it back to the device."""
-    model.forget_forward()
-    model._workspace.release()
-    model.ops.release_memory()
 
 
 def _describe_shortage(who: str, error: BaseException, model: Sequential) -> str:
@@ -182,17 +210,24 @@ def _describe_shortage(who: str, error: BaseException, model: Sequential) -> str
 
 
 def _describe_use(
-    model: Sequential, error: BaseException, batch_size: int, predict: Callable[[int], MemoryReport]
+    model: Sequential,
+    error: BaseException,
+    batch_size: int,
+    predict: Callable[[int], MemoryReport],
+    argument: str = "batch_size",
 ) -> str:
-    """What batches of this size take, by kind, and what would take less. `predict` gives the report of a batch size."""
+    """What batches of this size take, by kind, and what would take less.
+
+    `predict` gives the report of a value of `argument`, which is the batch size or takes its place.
+    """
     try:
         report = predict(batch_size)
     except Exception:  # a layer of the user's that cannot be predicted: the shortage itself has been told
-        return "Use a smaller batch_size."
+        return f"Use a smaller {argument}."
     kinds = ", ".join(f"{kind} {human(n)}" for kind, n in report.by_kind.items() if n)
     purpose = "Training" if report.training else "Inference"
     use = f"{purpose} in batches of {report.batch_size:,} takes {human(report.total)}: {kinds}."
-    fixes = [_smaller_batch(model, error, report, predict)]
+    fixes = [_smaller_batch(model, error, report, predict, argument)]
     if report.training and model.ops.asynchronous and 20 * report.data > report.total - report.workspace:
         fixes.append("fit(memory_limit=), which streams the data from the host")
     if model.ops.asynchronous and model.compute_dtype.itemsize > 2:
@@ -203,9 +238,13 @@ def _describe_use(
 
 
 def _smaller_batch(
-    model: Sequential, error: BaseException, report: MemoryReport, predict: Callable[[int], MemoryReport]
+    model: Sequential,
+    error: BaseException,
+    report: MemoryReport,
+    predict: Callable[[int], MemoryReport],
+    argument: str,
 ) -> str:
-    """The largest halved batch size that what is free now has room for."""
+    """The largest halved value of `argument` that what is free now has room for."""
     on_device = not _is_of_host(error) and model.ops.asynchronous
     free = model.ops.free_memory() if on_device else available_memory()
     if free is not None:
@@ -213,9 +252,9 @@ def _smaller_batch(
         size = report.batch_size // 2
         while size >= 2:
             if predict(size).total <= room:
-                return f"batch_size={size}, which has room"
+                return f"{argument}={size}, which has room"
             size //= 2
-    return "a smaller batch_size"
+    return f"a smaller {argument}"
 
 
 def _is_of_host(error: BaseException) -> bool:

@@ -22,6 +22,11 @@ def copies_of_state(model: Sequential) -> list[tuple[Array, Array]]:
     return [(array, model.ops.copy(array)) for layer in model.walk() for array in layer.state().values()]
 
 
+BETWEEN_STEPS, COMPUTING, UPDATING, REPLAYING = range(4)
+"""Phases of a program: no step is under way; one that has changed nothing but counters and what can be computed anew;
+one that may have changed parameters; and a replay, of which it is not known."""
+
+
 @dataclass(frozen=True)
 class Pass:
     """One pass of a step, forward and backward: over the samples of its batch from `first` on, those of `views`."""
@@ -63,8 +68,10 @@ class TrainingStep:
     ) -> None:
         ops = model.ops
         self.micro_batch_size = data.batch_size if micro_batch_size is None else min(micro_batch_size, data.batch_size)
-        self.is_updating = False
-        """Whether the step under way has come to what changes parameters and the optimizer's state."""
+        self.phase = BETWEEN_STEPS
+        """Where an error has come from, if one has."""
+        self.between_steps: Callable[[], None] | None = None
+        """Called between the steps of a program that makes them one by one, and not by a replay."""
         self._sums: GradientSums | None = None
         self._scales: dict[float, Array] = {}
         self._scalable = loss.takes_loss_scale
@@ -102,7 +109,7 @@ class TrainingStep:
         passes = self.passes(batch)
 
         def step() -> None:
-            self.is_updating = False
+            self.phase = COMPUTING
             self.begin(passes)
             for one in passes:
                 if one.first == 0:
@@ -115,17 +122,19 @@ class TrainingStep:
                 if outputs is not None:
                     ops.store_rows(Z.T, data.cursor, outputs[one.first :])
                 self.backward(one)
-            self.is_updating = True
+            self.phase = UPDATING
             model.check_finite(losses, control, total)
             if optimizer.has_own_step:
                 optimizer.step()
                 ops.advance(data.cursor, batch)
             else:
                 optimizer.apply([(data.cursor, batch)])
-            self.is_updating = False
+            self.phase = BETWEEN_STEPS
 
         def steps() -> None:
-            for _ in range(n_steps):
+            for i in range(n_steps):
+                if i and self.between_steps is not None:
+                    self.between_steps()
                 step()
 
         replay, n_changes = steps, -1
@@ -135,12 +144,46 @@ class TrainingStep:
             n_now = model.n_changes + loss.n_changes
             if n_now != n_changes:
                 self._sums = GradientSums(model) if len(passes) > 1 else self._sums
-                known = self._capture and model.consists_of_primitives and consists_of_primitives(loss, optimizer)
-                replay, n_changes = ops.capture(steps) if known else steps, n_now
+                replay, n_changes = ops.capture(steps) if self.is_captured else steps, n_now
             model.forget_forward()
+            self.phase = REPLAYING
             replay()
+            self.phase = BETWEEN_STEPS
 
         return run
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether a program's later calls replay its steps."""
+        return self._capture and self.model.consists_of_primitives and consists_of_primitives(self.loss, self.optimizer)
+
+    def rewind(self, n_taken: int) -> None:
+        """The next step takes number `n_taken` of the rates of `set_learning_rates`."""
+        self.model.ops.fill(self._next_rate, n_taken)
+
+    def reserve_update(self) -> None:
+        """Make what checking and updating need beside the parameters, and change nothing.
+
+        From then on a step that finds no memory has failed before it has changed parameters or sums. Optimizers that a
+        user has written are left alone, and so are weights that are not on the device.
+        """
+        optimizer, ops = self.optimizer, self.model.ops
+        if optimizer.has_own_step or not consists_of_primitives(optimizer) or self.model.stored is not None:
+            return
+        control = optimizer.control
+        before = ops.copy(control.failed_step)
+        ops.fill(control.failed_step, 0)  # a failed step changes nothing
+        try:
+            ops.check_finite(self.losses, self.model.flat, control)
+            optimizer.apply()
+        finally:
+            ops.assign(control.failed_step, before)
+
+    def release(self, micro_batch_size: int) -> None:
+        """Let go of what passes over larger parts were made of; programs made from now on take parts of this size."""
+        self.micro_batch_size = micro_batch_size
+        self._sums, self._scales, self.phase = None, {}, BETWEEN_STEPS
+        self.data.release_batch()
 
     def passes(self, batch: int) -> list[Pass]:
         """The passes of a step over a batch of this size, in order."""

@@ -210,6 +210,10 @@ class Workspace:
         for held in self._held.values():
             held.arrays = _Arrays()
 
+    def release_inference(self) -> None:
+        """Let go of the buffers of this thread's inference."""
+        self._held[False].arrays = _Arrays()
+
     @property
     def nbytes(self) -> int:
         """Bytes that the buffers of training, and of inference in this thread, hold now."""

@@ -27,6 +27,8 @@ class History:
     stopped_by: str = "epochs"
     best_epoch: int | None = None
     """The epoch whose weights the model holds, if a callback restored an earlier epoch's."""
+    micro_batch_size: int | None = None
+    """At most so many samples of a batch were computed on at a time at the run's end; None: whole batches."""
 
     @property
     def columns(self) -> list[str]:

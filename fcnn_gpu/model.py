@@ -511,6 +511,7 @@ class Sequential:
         loss: str | Loss | None = None,
         data: Any = None,
         metrics: Sequence[str | Metric] = (),
+        micro_batch_size: int | None = None,
     ) -> MemoryReport:
         """The bytes that training, or inference, takes in batches of this size, by kind. Nothing is allocated.
 
@@ -524,10 +525,12 @@ class Sequential:
             loss: a name or an instance; None takes the loss that the model was trained with, or one that fits.
             data: count a data set as well: (X, y), (X, y, sample_weight), or a number of samples.
             metrics: those of the training run: for them the outputs of an epoch are kept.
+            micro_batch_size: that of `fit`: at most so many samples of a batch are computed on at a time.
         """
         from ._memory import memory_report
 
-        return memory_report(self, batch_size, optimizer, training, loss=loss, data=data, metrics=metrics)
+        options: dict[str, Any] = {"data": data, "metrics": metrics, "micro_batch_size": micro_batch_size}
+        return memory_report(self, batch_size, optimizer, training, loss=loss, **options)
 
     def config(self) -> dict[str, Any]:
         """The architecture as plain data, the inverse of `from_config`."""

@@ -14,7 +14,7 @@ from ._cpu import available_memory
 from ._evaluation import EVALUATION_BATCH, EvaluationData
 from ._intake import DataSupply, Intake
 from ._interrupt import interruptible
-from ._micro_batches import why_whole
+from ._micro_batches import check_split
 from ._out_of_memory import explain_evaluation, explain_training, explains_out_of_memory, what_a_step_changes
 from ._run import Run
 from ._stream import StreamedData
@@ -151,10 +151,10 @@ class Trainer:
         n_samples = len(train)
         batch_size = min(batch_size, n_samples)
         self._check_batches(n_samples, batch_size, drop_last)
-        self._check_split(batch_size, micro_batch_size)
+        check_split(self.model, batch_size, micro_batch_size, "fit")
 
         self.model.refresh_low_precision()
-        window, val_window = self._windows(train, validation, batch_size, limit, shuffle)
+        window, val_window = self._windows(train, validation, batch_size, limit, shuffle, micro_batch_size)
         data = self._training_data(train, batch_size, window)
         held_out = None if validation is None else self._evaluation_data(validation, val_window)
         with ExitStack() as ends, interruptible() as interrupted, quiet_arithmetic(), self._scaled_loss():
@@ -255,6 +255,7 @@ class Trainer:
         batch_size: int,
         limit: int | None,
         shuffle: bool = False,
+        micro_batch_size: int | None = None,
     ) -> tuple[int | None, int | None]:
         """Samples of a chunk of each of the two data sets; None for one that stays on the device, or is not there."""
         model = self.model
@@ -269,7 +270,11 @@ class Trainer:
             sets.append(DataSet.of(held_out, EVALUATION_BATCH, 0, outputs, on_host))
 
         def need() -> Need:
-            training = None if train is None else model.memory_report(batch_size, self.optimizer, loss=self.loss)
+            training = None
+            if train is not None:
+                training = model.memory_report(
+                    batch_size, self.optimizer, loss=self.loss, micro_batch_size=micro_batch_size
+                )
             inference = None if held_out is None else model.memory_report(sets[-1].batch, training=False)
             return Need.of(training, inference)
 
@@ -388,14 +393,6 @@ class Trainer:
         sizes = [batch_size, *([left_over] if left_over and not drop_last else [])]
         for size in sorted(sizes):
             self.model.check_batch(size)
-
-    def _check_split(self, batch_size: int, micro_batch_size: int | None) -> None:
-        reason = why_whole(self.model)
-        if micro_batch_size is not None and micro_batch_size < batch_size and reason is not None:
-            raise ValueError(
-                f"fit(micro_batch_size={micro_batch_size}) would change the result of batches of {batch_size}: "
-                f"{reason}. Leave micro_batch_size out, use batch_size={micro_batch_size}, or LayerNorm in its place."
-            )
 
     def _column_names(self, validates: bool) -> list[str]:
         labels = ["loss", *(metric.label for metric in self.metrics)]

@@ -93,8 +93,11 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
     batch_size, n_samples = draw(st.integers(2, 200)), draw(st.integers(2, 300))
     if leaves_single_sample(n_samples, batch_size):
         n_samples += 1
+    specs = draw(st.lists(layer(), min_size=1, max_size=4))
+    kinds = {inner["kind"] for spec in specs for inner in (spec, *spec.get("block", ()))}
     return {
-        "specs": draw(st.lists(layer(), min_size=1, max_size=4)),
+        "specs": specs,
+        "micro": None if "batch_norm" in kinds else draw(st.none() | st.integers(1, batch_size)),
         "n_in": draw(widths),
         "n_out": draw(st.integers(2, 60)),
         "batch_size": batch_size,
@@ -139,6 +142,7 @@ def used_by_training(model: fcnn.Sequential, run: dict[str, Any], read: Callable
     weight = np.ones(n, model.dtype) if run["weighted"] else None
     end = AtTheEnd(read)
     options: dict[str, Any] = {"sample_weight": weight, "callbacks": [end], "progress": False}
+    options["micro_batch_size"] = run.get("micro")
     try:
         trainer.fit(X, y, epochs=1, batch_size=run["batch_size"], **options)
     except fcnn.DivergenceError:
@@ -157,6 +161,7 @@ def data_of(run: dict[str, Any]) -> tuple[HostArray, ...]:
 
 def predicted(model: fcnn.Sequential, run: dict[str, Any]) -> MemoryReport:
     options = {"loss": run["loss"], "data": data_of(run), "metrics": run["metrics"]}
+    options["micro_batch_size"] = run.get("micro")
     return model.memory_report(run["batch_size"], run["optimizer"], **options)
 
 

@@ -413,7 +413,13 @@ class OptimizerOps(ArrayOps):
     def _update_blocks(
         self, flat: FlatParameters, control: StepControl, decay_matters: bool = False
     ) -> Iterator[tuple[slice, Segment, Array, Array, Array]]:
-        """(slice, segment, θ, g, scratch) for each block, g penalized and clipped; nothing once a step has failed."""
+        """(slice, segment, θ, g, scratch) for each block, g penalized and clipped; nothing once a step has failed.
+
+        All memory is made before the first block, so that an update is made whole or not at all.
+        """
+        changes_g = control.loss_scaling is not None or control.max_norm is not None or control.max_value is not None
+        for tag in ("t", "g") if changes_g or flat.penalized else ("t",):
+            self.scratch(tag, BLOCK, flat.values.dtype)
         if stop_unless_negative(control.failed_step):
             return
         inverse = self._inverse_scale(flat, control.loss_scale)
