@@ -28,11 +28,17 @@ class Need:
     held: int
 
     @classmethod
-    def of(cls, training: MemoryReport | None, inference: MemoryReport | None) -> Need:
-        """That of a run which trains, evaluates, or does one after the other with the same parameters and scratch."""
+    def of(cls, training: MemoryReport | None, inference: MemoryReport | None, shared: bool = False) -> Need:
+        """That of a run which trains, evaluates, or does one after the other with the same parameters and scratch.
+
+        `shared`: evaluation takes the memory of training's activations.
+        """
         reports = [report for report in (training, inference) if report is not None]
         by_kind = {kind: max(report.by_kind[kind] for report in reports) for kind in reports[0].by_kind}
         for kind in ("activations", "batch"):  # each has its own
+            if shared and training is not None and kind == "activations":
+                by_kind[kind] = training.activations
+                continue
             by_kind[kind] = sum(report.by_kind[kind] for report in reports)
         return cls(by_kind, sum(by_kind[kind] for kind in ("parameters", "gradients", "optimizer")))
 

@@ -47,15 +47,14 @@ def _fault_of_pass(step: TrainingStep, one: Pass) -> str | None:
     def finite(x: Array) -> bool:
         return is_finite(ops, x)
 
-    A = one.views.X.T
-    if not finite(A):
+    A0 = Z = one.views.X.T
+    if not finite(A0):
         return f"the network's input, {model.input_map}, is not finite, though X is"
     one.arrays.part.first = one.first
-    for layer, cache in zip(model.layers, one.arrays.caches, strict=True):
-        A = layer.forward(A, cache, True)
-        if not finite(A):
+    for layer, Z in model.each_output(A0, one.arrays):
+        if not finite(Z):
             return f"the output of layer {layer.path}, {layer}, is not finite"
-    step.compute_loss(one, A)
+    step.compute_loss(one, Z)
     if not finite(one.losses):
         return f"the loss {step.loss.name} is not finite, though all layers' outputs are"
     step.backward(one)

@@ -93,8 +93,9 @@ class EvaluationData:
         """Add the losses of these samples to the total, batch by batch."""
         model, ops = self._model, self._model.ops
         n = len(samples.X)
-        for start in range(0, n, self.batch):
-            part = slice(start, min(start + self.batch, n))
+        size = model.inference_batch(self.batch)
+        for start in range(0, n, size):
+            part = slice(start, min(start + size, n))
             X = samples.X[part]
             batch = len(X)
             Z = model.outputs_of(X)

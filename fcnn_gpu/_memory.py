@@ -16,7 +16,6 @@ from ._micro_batches import check_split
 from ._out_of_memory import human
 from ._step import TrainingStep, copies_of_state
 from ._types import DType
-from ._workspace import Workspace
 from .backend import quiet_arithmetic
 from .backend._ops import FlatParameters, LossScaling
 from .backend._shadow import Meter, shadow_ops
@@ -24,7 +23,7 @@ from .data import DeviceData
 from .layers import Layer
 from .losses import LOSSES, Loss
 from .metrics import METRICS, Metric
-from .model import Sequential
+from .model import Sequential, check_recompute
 from .optimizers import OPTIMIZERS, Optimizer
 from .schedules import Constant
 
@@ -97,6 +96,7 @@ def memory_report(
     data: Any = None,
     metrics: Sequence[str | Metric] = (),
     micro_batch_size: int | None = None,
+    recompute: bool | int | None = None,
 ) -> MemoryReport:
     """The bytes that `model` takes in batches of this size; nothing is allocated. See `Sequential.memory_report`."""
     batch_size = check_integer("memory_report(batch_size)", batch_size, low=1)
@@ -106,6 +106,8 @@ def memory_report(
         check_split(model, batch_size, micro_batch_size, "memory_report")
     if isinstance(metrics, str | Metric) or not isinstance(metrics, Sequence):
         raise TypeError(f"memory_report(metrics) expects a list, got {metrics!r}.")
+    if recompute is not None:
+        recompute = check_recompute("memory_report(recompute)", recompute)
     meter = Meter(on_device=model.ops.asynchronous)
     with quiet_arithmetic():
         if training:
@@ -119,7 +121,7 @@ def memory_report(
                 data is not None,
                 micro_batch_size,
             )
-            held = run.step(_shadow_model(model, meter), meter, batch_size)
+            held = run.step(_shadow_model(model, meter, recompute), meter, batch_size)
         else:
             held = _infer(_shadow_model(model, meter), meter, batch_size)
     sizes = {kind: meter.bytes(kind) for kind in _KINDS}
@@ -227,7 +229,7 @@ def _move(arrays: Sequence[Any], kind: str) -> None:
             array.block.kind = kind
 
 
-def _shadow_model(model: Sequential, meter: Meter) -> Sequential:
+def _shadow_model(model: Sequential, meter: Meter, recompute: bool | int | None = None) -> Sequential:
     """`model` on shadow arrays: the same layers, bound to shadows of its parameters and running statistics."""
     ops = shadow_ops(model.ops, meter)
     memo: dict[int, Any] = {}
@@ -245,7 +247,7 @@ def _shadow_model(model: Sequential, meter: Meter) -> Sequential:
     vars(shadow).update(vars(model))
     layers: list[Layer] = copy.deepcopy(model.layers, memo)
     own = {"ops": ops, "layers": layers, "flat": flat, "random_step": random_step, "_binding": binding}
-    workspace = Workspace(ops, model._precision, layers, model.n_in)
+    workspace = model.make_workspace(ops, layers, recompute)
     vars(shadow).update(own, _workspace=workspace, _trained_arrays=None)
     return shadow
 

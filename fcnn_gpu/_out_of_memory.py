@@ -228,6 +228,10 @@ def _describe_use(
     purpose = "Training" if report.training else "Inference"
     use = f"{purpose} in batches of {report.batch_size:,} takes {human(report.total)}: {kinds}."
     fixes = [_smaller_batch(model, error, report, predict, argument)]
+    if report.training and model.recompute is False:
+        saved = report.activations - _recomputed(model, report).activations
+        if 10 * saved > report.total - report.workspace:
+            fixes.append(f"Sequential(recompute=True), which takes {human(saved)} less")
     if report.training and model.ops.asynchronous and 20 * report.data > report.total - report.workspace:
         fixes.append("fit(memory_limit=), which streams the data from the host")
     if model.ops.asynchronous and model.compute_dtype.itemsize > 2:
@@ -235,6 +239,12 @@ def _describe_use(
     elif not model.ops.asynchronous and model.dtype.itemsize > 4:
         fixes.append("Sequential(dtype='float32')")
     return f"{use} Use {', or '.join(fixes)}."
+
+
+def _recomputed(model: Sequential, report: MemoryReport) -> MemoryReport:
+    """What training in such batches takes where layers are run again in the backward pass."""
+    size = report.micro_batch_size
+    return model.memory_report(report.batch_size, "sgd", loss="mse", micro_batch_size=size, recompute=True)
 
 
 def _smaller_batch(

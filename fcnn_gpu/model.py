@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._checks import check_bytes, check_choice, check_integer
+from ._checks import check_bool, check_bytes, check_choice, check_integer
 from ._flat import make_flat
 from ._fusion import FusedPass
 from ._inputs import Features, features
@@ -103,6 +103,13 @@ class Sequential:
     Parameters, gradients, optimizer and results stay in float32; in the last two, activations have 16 bits, and so has
     a copy of the weights that the optimizer writes along with them. Training in float16 scales the loss so that small
     gradients do not round to 0. None is `dtype` itself, the only precision that NumPy has.
+
+    `recompute=k`, for deep networks: training keeps the output of every k-th layer alone and runs the others again in
+    the backward pass, segment by segment. The results are the same bits, for a third more arithmetic; True takes the k
+    that needs the least memory, about the square root of the number of layers. Layers that users have written are run
+    once, and all that they keep is kept. `share_workspace`: evaluation and prediction in the thread that trains take
+    the memory of training's activations, in batches that have room there; `backward` must then follow its `forward`
+    without inference in between.
     """
 
     @explains_out_of_memory(explain_building)
@@ -119,8 +126,12 @@ class Sequential:
         precision: str | None = None,
         memory_limit: int | str | None = None,
         storage: str | os.PathLike[str] | Storage | None = None,
+        recompute: bool | int = False,
+        share_workspace: bool = False,
         _opened: OpenedFolder | None = None,
     ) -> None:
+        self._recompute = check_recompute("Sequential(recompute)", recompute)
+        self._shares_workspace = check_bool("Sequential(share_workspace)", share_workspace)
         limit, kept_in = check_bytes("Sequential(memory_limit)", memory_limit), resolve_storage(storage)
         self.layers: list[Layer] = resolve_layers(layers, "Sequential")
         self.n_in = check_integer("Sequential(n_in)", n_in, low=1)
@@ -159,9 +170,25 @@ class Sequential:
             if self.stored is not None:
                 self.stored.discard()
             raise
-        self._workspace = Workspace(self.ops, self._precision, self.layers, self.n_in)
+        self._workspace = self.make_workspace(self.ops, self.layers)
         self._first_learned = first_learned(self.layers)
         self._trained_arrays: BatchArrays | None = None
+
+    def make_workspace(self, ops: Ops, layers: Sequence[Layer], recompute: bool | int | None = None) -> Workspace:
+        """Arrays to compute in for layers like this network's, and its way of recomputation unless another is given."""
+        may_repeat = [_may_repeat(layer) for layer in self.layers]
+        every = self._recompute if recompute is None else recompute
+        return Workspace(ops, self._precision, layers, self.n_in, every, self._shares_workspace, may_repeat)
+
+    @property
+    def recompute(self) -> bool | int:
+        """Whether training keeps all outputs (False), that of every so many layers, or as few as pays (True)."""
+        return self._recompute
+
+    @property
+    def share_workspace(self) -> bool:
+        """Whether inference in the thread that trains takes the memory of training's activations."""
+        return self._shares_workspace
 
     def _keep_stored(self, stored: StoredWeights, opened: OpenedFolder | None) -> None:
         """Commit stored weights together with what the network has in memory, which an opened folder has as well."""
@@ -353,8 +380,23 @@ class Sequential:
             self.stored.begin_step(counted)
         if not counted:
             self.ops.advance(self.random_step, 1)
+        Z = A0
         with self._whole_steps():
-            return self._pass_from(0, A0, arrays, training)
+            if arrays.segmented is None:
+                return self._pass_from(0, A0, arrays, training)
+            for _, A in arrays.segmented.forward(A0):
+                Z = A
+        return Z
+
+    def each_output(self, A0: Array, arrays: BatchArrays) -> Iterator[tuple[Layer, Array]]:
+        """`forward_pass` in training, counted already, layer by layer: each with its output."""
+        if arrays.segmented is not None:
+            yield from arrays.segmented.forward(A0)
+            return
+        A = A0
+        for layer, cache in zip(self.layers, arrays.caches, strict=True):
+            A = layer.forward(A, cache, True)
+            yield layer, A
 
     def _pass_from(self, first: int, A: Array, arrays: BatchArrays, training: bool) -> Array:
         """The last layer's A for A, the input of layer `first`."""
@@ -380,6 +422,10 @@ class Sequential:
         The result may be written to. It is a view of the workspace and lasts until the next pass of this thread.
         """
         arrays = self._workspace.batch(len(X), False)
+        if arrays.is_shared:  # what the last training pass has left for the backward pass is overwritten
+            self.forget_forward()
+            if self.stored is not None:
+                self.stored.forget_gradients()
         if self.ops.asynchronous or X.nbytes <= _COPIED or not self.input_map.leaves(X):
             # A copy to one place makes the whole pass one that can be captured.
             A0 = self._workspace.inputs(arrays)
@@ -415,6 +461,8 @@ class Sequential:
         """The chain rule from `arrays.output_gradient`, which it overwrites, through all layers."""
         first = 0 if input_gradient else self._first_learned
         with self._whole_steps():
+            if arrays.segmented is not None:
+                return arrays.segmented.backward(arrays.output_gradient, first, input_gradient)
             return backward_layers(self.layers, arrays.caches, arrays.output_gradient, first, input_gradient)
 
     def _whole_steps(self) -> AbstractContextManager[None]:
@@ -427,6 +475,10 @@ class Sequential:
         if self.stored is not None:
             with self._whole_steps():
                 self.stored.check_finite(self.flat, control)
+
+    def inference_batch(self, batch: int) -> int:
+        """The largest batch up to this size that inference goes through at once: with `share_workspace` what fits."""
+        return self._workspace.inference_batch(batch)
 
     def batch_arrays(self, batch: int, training: bool, whole: int | None = None) -> BatchArrays:
         """The preallocated arrays for a batch size, or for parts of a `whole` batch: what `Trainer` computes in."""
@@ -472,6 +524,7 @@ class Sequential:
         self.refresh_low_precision()
         outputs = np.empty((len(samples), self.n_out), self.dtype)
         self._trained_arrays = None
+        size = self.inference_batch(size)
         for start in range(0, len(samples), size):
             X = self.ops.asarray(samples.part(start, min(start + size, len(samples))))
             Z = self.outputs_of(X)
@@ -512,6 +565,7 @@ class Sequential:
         data: Any = None,
         metrics: Sequence[str | Metric] = (),
         micro_batch_size: int | None = None,
+        recompute: bool | int | None = None,
     ) -> MemoryReport:
         """The bytes that training, or inference, takes in batches of this size, by kind. Nothing is allocated.
 
@@ -526,10 +580,12 @@ class Sequential:
             data: count a data set as well: (X, y), (X, y, sample_weight), or a number of samples.
             metrics: those of the training run: for them the outputs of an epoch are kept.
             micro_batch_size: that of `fit`: at most so many samples of a batch are computed on at a time.
+            recompute: another than the network's own, as in `Sequential`.
         """
         from ._memory import memory_report
 
         options: dict[str, Any] = {"data": data, "metrics": metrics, "micro_batch_size": micro_batch_size}
+        options["recompute"] = recompute
         return memory_report(self, batch_size, optimizer, training, loss=loss, **options)
 
     def config(self) -> dict[str, Any]:
@@ -543,6 +599,8 @@ class Sequential:
             "input_shift": self.input_shift,
             "seed": self.seed,
             "link": self.link,
+            "recompute": self.recompute,
+            "share_workspace": self.share_workspace,
         }
 
     @classmethod
@@ -577,6 +635,8 @@ class Sequential:
                 input_scale=config.get("input_scale", 1.0),
                 input_shift=config.get("input_shift", 0.0),
                 precision=precision,
+                recompute=config.get("recompute", False),
+                share_workspace=config.get("share_workspace", False),
                 memory_limit=memory_limit,
                 storage=storage,
                 _opened=_opened,
@@ -598,6 +658,22 @@ class Sequential:
                 "Batch normalization cannot train on a batch of one sample: its variance is 0. "
                 "Use a batch_size that does not leave one sample over, or drop_last=True."
             )
+
+
+def _may_repeat(layer: Layer) -> bool:
+    """Whether a second pass through the layer gives what the first has given, and changes nothing else.
+
+    Not known of layers and activations that a user has written; and weights that are not on the device would be read
+    twice.
+    """
+    inner = list(layer.walk())
+    stored = any(parameter.stored is not None for part in inner for parameter in part.parameters())
+    return not stored and consists_of_primitives(*inner, *(getattr(part, "activation", None) for part in inner))
+
+
+def check_recompute(who: str, value: Any) -> bool | int:
+    """Whether to recompute, or every how many layers to keep one."""
+    return value if isinstance(value, bool) else check_integer(who, value, low=1)
 
 
 def _rebuild(

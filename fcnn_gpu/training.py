@@ -276,7 +276,7 @@ class Trainer:
                     batch_size, self.optimizer, loss=self.loss, micro_batch_size=micro_batch_size
                 )
             inference = None if held_out is None else model.memory_report(sets[-1].batch, training=False)
-            return Need.of(training, inference)
+            return Need.of(training, inference, model.share_workspace)
 
         who = "fit(memory_limit)" if train is not None else "evaluate(memory_limit)"
         host_free = None if free is None else available_memory()

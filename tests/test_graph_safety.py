@@ -82,16 +82,25 @@ def _spied(product: Callable[..., None], calls: list[Any]) -> Callable[..., None
     return call
 
 
-def _assert_fixed(backend: Ops, layers: list[Any], n_in: int, loss: Any, targets: Any, optimizer: Any) -> None:
+def _assert_fixed(
+    backend: Ops,
+    layers: list[Any],
+    n_in: int,
+    loss: Any,
+    targets: Any,
+    optimizer: Any,
+    micro_batch_size: int | None = None,
+    recompute: int = False,
+) -> None:
     ops = backend
-    model = fcnn.Sequential(layers, n_in=n_in, seed=0, backend=ops)
+    model = fcnn.Sequential(layers, n_in=n_in, seed=0, backend=ops, recompute=recompute)
     optimizer = optimizer.bind(model)
     rng = np.random.default_rng(1)
     X = rng.normal(size=(N, n_in)).astype(np.float32)
     prepared = loss.prepare_targets(targets, model.n_out, model.dtype)
     weights = rng.uniform(0.5, 2.0, N).astype(np.float32)
     data = DeviceData(ops, X, prepared, weights, BATCH)
-    training = TrainingStep(model, loss, optimizer, data, keep_outputs=True, capture=False)
+    training = TrainingStep(model, loss, optimizer, data, True, False, micro_batch_size)
     training.set_learning_rates(np.linspace(1e-3, 1e-4, N // BATCH))
     step = training.program(BATCH, scheduled=True)
     data.start_epoch(epoch_order(N, 0, 0, True))
@@ -144,6 +153,21 @@ def test_every_optimizer(written_ops: Ops, name: str, clip: dict[str, float]) ->
     layers = [fcnn.Dense(9, l1=1e-4), fcnn.Dropout(0.3), fcnn.Dense(3, l2=1e-3)]
     optimizer = fcnn.optimizers.OPTIMIZERS[name](**clip)
     _assert_fixed(written_ops, layers, 5, fcnn.losses.CrossEntropy(), _labels(3), optimizer)
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 4])
+@pytest.mark.parametrize("recompute", [False, 2])
+def test_batches_in_parts(written_ops: Ops, micro_batch_size: int, recompute: int) -> None:
+    residual = fcnn.Residual([fcnn.Dense(4, activation="gelu"), fcnn.Dense(6)])
+    layers = [fcnn.Dense(7, activation="tanh"), fcnn.Dropout(0.3), fcnn.LayerNorm(), residual, fcnn.Dense(3, l2=1e-3)]
+    loss, optimizer = fcnn.losses.CrossEntropy(), fcnn.Adam(clip_norm=0.1)
+    _assert_fixed(written_ops, layers, 5, loss, _labels(3), optimizer, micro_batch_size, recompute)
+
+
+@pytest.mark.parametrize("recompute", [1, 2])
+def test_running_statistics_beside_recomputation(written_ops: Ops, recompute: int) -> None:
+    layers = [fcnn.Dense(7), fcnn.BatchNorm(), fcnn.Activation("relu"), fcnn.Dropout(0.1), fcnn.Dense(3)]
+    _assert_fixed(written_ops, layers, 5, fcnn.losses.CrossEntropy(), _labels(3), fcnn.SGD(), None, recompute)
 
 
 def test_a_host_value_baked_into_a_call_is_found() -> None:

@@ -33,6 +33,8 @@ ROOMS = [
     {"model"},
     {"placement"},
     {"_workspace", "_out_of_memory"},
+    {"_arena"},
+    {"_recompute"},
     {"_fusion", "_flat", "_symmetry"},
     {"_precision"},
     {"layers"},

@@ -95,8 +95,10 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
         n_samples += 1
     specs = draw(st.lists(layer(), min_size=1, max_size=4))
     kinds = {inner["kind"] for spec in specs for inner in (spec, *spec.get("block", ()))}
+    less = {"recompute": draw(st.sampled_from([True, 1, 2])), "share_workspace": draw(st.booleans())}
     return {
         "specs": specs,
+        "less": draw(st.sampled_from([{}, less])),
         "micro": None if "batch_norm" in kinds else draw(st.none() | st.integers(1, batch_size)),
         "n_in": draw(widths),
         "n_out": draw(st.integers(2, 60)),
@@ -112,7 +114,7 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
 
 def network(run: dict[str, Any], ops: Ops, precision: str | None = None) -> fcnn.Sequential:
     layers = [*map(make, run["specs"]), fcnn.Dense(run["n_out"])]
-    options = {"dtype": run["dtype"], "precision": precision}
+    options = {"dtype": run["dtype"], "precision": precision, **run.get("less", {})}
     return fcnn.Sequential(layers, n_in=run["n_in"], seed=0, backend=ops, **options)
 
 

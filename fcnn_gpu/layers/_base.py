@@ -65,6 +65,8 @@ class BatchPart:
 
     whole: int
     first: int = 0
+    again: bool = False
+    """Whether the pass repeats one over the same samples, whose running statistics have moved already."""
 
 
 @dataclass

@@ -87,7 +87,7 @@ class BatchNorm(_Normalization):
     def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
         cache = SimpleNamespace(Y=plan.matrix(self.n_out))
         if training:
-            cache.x_hat, cache.inv_std = plan.matrix(self.n_out), plan.column(self.n_out)
+            cache.x_hat, cache.inv_std, cache.part = plan.matrix(self.n_out), plan.column(self.n_out), plan.part
         return cache
 
     def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
@@ -95,8 +95,9 @@ class BatchNorm(_Normalization):
         if not training:
             self.ops.batch_norm_inference(A0, self.gamma, self.beta, self.eps, *running, cache.Y)
             return cache.Y
+        momentum = 0.0 if cache.part.again else self.momentum
         self.ops.batch_norm_forward(
-            A0, self.gamma, self.beta, self.eps, self.momentum, *running, cache.x_hat, cache.inv_std, cache.Y
+            A0, self.gamma, self.beta, self.eps, momentum, *running, cache.x_hat, cache.inv_std, cache.Y
         )
         return cache.Y
 

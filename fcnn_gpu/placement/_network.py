@@ -144,6 +144,11 @@ class StoredWeights:
             before = to_numpy(model.random_step).copy()
             self._before.append((model.random_step, before - 1 if counted else before))
 
+    def forget_gradients(self) -> None:
+        """What gradients would be computed from is about to be overwritten."""
+        for weight in self.weights:
+            weight.forget_factors()
+
     @contextmanager
     def undoing(self) -> Iterator[None]:
         """Within, an error undoes what the training pass has changed in a network on disk."""
