@@ -36,6 +36,11 @@ from .callbacks import ModelCheckpoint as ModelCheckpoint
 from .callbacks import ProgressBar as ProgressBar
 from .history import History as History
 from .initializers import SymmetryWarning as SymmetryWarning
+from .large_matrix import MatmulPlan as MatmulPlan
+from .large_matrix import MatmulReport as MatmulReport
+from .large_matrix import Rates as Rates
+from .large_matrix import chunked_matmul as chunked_matmul
+from .large_matrix import plan_chunked_matmul as plan_chunked_matmul
 from .layers import Activation as Activation
 from .layers import BatchNorm as BatchNorm
 from .layers import Dense as Dense

@@ -78,6 +78,10 @@ class DeviceArray(np.ndarray[Any, Any]):
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         raise TypeError(f"np.{func.__name__} was called on a device array: launch a kernel instead.")
 
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {**self.view(np.ndarray).__array_interface__, "version": 3, "stream": None}
+
     def __float__(self) -> float:
         raise TypeError("A device array was turned into a float: that waits for the device.")
 

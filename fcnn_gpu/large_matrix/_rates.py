@@ -1,0 +1,183 @@
+"""How fast this machine multiplies and moves numbers: what a plan weighs against each other."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._checks import check_real
+from .._files import NumberFile
+from .._types import DType
+from ..backend._ops import Ops
+from ._host_product import accumulate_product
+
+SAMPLE = 2**25
+"""Bytes that a rate of moving is measured with."""
+_SMALLEST_SIDE, _LARGEST_SIDE = 256, 4096
+"""Of the square products that are timed."""
+_LONG = 0.06
+"""Seconds that one of them should not take."""
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What `chunked_matmul` and its plan may count on.
+
+    Attributes:
+        arithmetic: FLOP/s of a large product (a multiplication and an addition are two).
+        read: bytes/s from files into host memory.
+        write: bytes/s from host memory into files.
+        copy: bytes/s from host memory to host memory.
+        to_device: bytes/s from page-locked host memory to the device; infinite on the CPU.
+        from_device: bytes/s back.
+
+    Raises ValueError for a rate that is not greater than 0.
+
+    >>> Rates(arithmetic=5e13, to_device=2.5e10, from_device=2.5e10).read
+    2000000000.0
+    """
+
+    arithmetic: float
+    read: float = 2e9
+    write: float = 1e9
+    copy: float = 1e10
+    to_device: float = math.inf
+    from_device: float = math.inf
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not (isinstance(value, float) and math.isinf(value) and value > 0):
+                value = check_real(f"Rates({field.name})", value, low=0.0, low_open=True)
+            object.__setattr__(self, field.name, value)
+
+
+def measure_rates(ops: Ops, dtype: DType, read_from: list[Path], write_to: Path | None) -> Rates:
+    """The rates of this device and these files; each is measured once per process, in some hundredths of a second.
+
+    Files are read at places spread over them, so that it shows whether they lie in the system's cache. Writing is
+    measured in a temporary file beside the one to be written.
+    """
+    with _lock:
+        to_device, from_device = _bus(ops) if ops.asynchronous else (math.inf, math.inf)
+        reads = [rate for path in read_from if (rate := _reading(*_identity(path))) is not None]
+        written = None if write_to is None else _writing(str(write_to.resolve().parent))
+        default = Rates(1.0)
+        return Rates(
+            arithmetic=_arithmetic(ops, np.dtype(dtype).name),
+            read=min(reads, default=default.read),
+            write=default.write if written is None else written,
+            copy=_copying(),
+            to_device=to_device,
+            from_device=from_device,
+        )
+
+
+@functools.cache
+def _arithmetic(ops: Ops, dtype: str) -> float:
+    """FLOP/s of square products, each twice as wide as the one before, until they are large or take long."""
+    side, best = _SMALLEST_SIDE, 0.0
+    while True:
+        if ops.asynchronous:
+            A, B, out = (ops.zeros((side, side), dtype) for _ in range(3))
+            multiply = functools.partial(ops.gemm, A, B, out, 1.0, 1.0)
+        else:
+            A, B, out = (np.zeros((side, side), dtype) for _ in range(3))
+            multiply = functools.partial(accumulate_product, A, B, out, 1.0)
+        multiply()
+        seconds = _seconds(ops, multiply, 3)
+        best = max(best, 2.0 * side**3 / seconds)
+        if side >= _LARGEST_SIDE or 8 * seconds > _LONG:
+            return best
+        side *= 2
+
+
+def _seconds(ops: Ops, work: Callable[[], object], n: int) -> float:
+    """The shortest of n."""
+    times = []
+    for _ in range(n):
+        ops.synchronize()
+        start = time.perf_counter()
+        work()
+        ops.synchronize()
+        times.append(time.perf_counter() - start)
+    return max(1e-9, min(times))
+
+
+@functools.cache
+def _copying() -> float:
+    source = np.ones(SAMPLE, np.uint8)
+    out = np.ones(SAMPLE, np.uint8)
+    start = time.perf_counter()
+    np.copyto(out, source)
+    return SAMPLE / max(1e-9, time.perf_counter() - start)
+
+
+@functools.cache
+def _bus(ops: Ops) -> tuple[float, float]:
+    side = ops.side_stream()
+    host, device = side.host_buffer((SAMPLE,), np.uint8), ops.empty(SAMPLE, np.uint8)
+    host.fill(0)
+    rates = []
+    for copy in (functools.partial(side.copy, host, device), functools.partial(side.copy_back, device, host)):
+        seconds = math.inf
+        for _ in range(2):
+            side.wait(side.record_compute())
+            start = time.perf_counter()
+            copy()
+            side.synchronize(side.record())
+            seconds = min(seconds, time.perf_counter() - start)
+        rates.append(SAMPLE / max(1e-9, seconds))
+    return rates[0], rates[1]
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    """A file as it is now: one that was written anew is measured anew."""
+    with contextlib.suppress(OSError):
+        status = path.stat()
+        return str(path), status.st_mtime_ns, status.st_size
+    return str(path), 0, 0
+
+
+@functools.lru_cache(maxsize=64)
+def _reading(path: str, _changed: int, size: int, seconds: float = 0.1) -> float | None:
+    """Bytes/s from eight places of a file; None where there is too little of it to tell."""
+    piece = min(SAMPLE // 8, size // 8)
+    if piece < 4096:
+        return None
+    out = np.empty(piece, np.uint8)
+    out.fill(0)
+    done, start = 0, time.perf_counter()
+    with NumberFile(path) as file:
+        for i in range(8):
+            file.read(i * (size // 8), out)
+            done += piece
+            if time.perf_counter() - start > seconds:
+                break
+    return done / max(1e-9, time.perf_counter() - start)
+
+
+@functools.lru_cache(maxsize=64)
+def _writing(folder: str) -> float | None:
+    """Bytes/s into a new file of a folder; None where none can be made there."""
+    values: Any = np.zeros(SAMPLE // 8, np.uint8)
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            start, done = time.perf_counter(), 0
+            while done < SAMPLE and time.perf_counter() - start < 0.1:
+                done += os.write(file.fileno(), values)
+            return done / max(1e-9, time.perf_counter() - start)
+    except OSError:
+        return None
