@@ -103,6 +103,7 @@ class DeviceEngine:
             stream.synchronize(stream.record())
         self._ops.synchronize()
         self._buffers, self._page_locked, self._ones, self._bias = ([], [], []), {}, None, None
+        del self._there, self._back  # an error on its way may hold this engine
 
     def load(self, load: Load, step: Step) -> None:
         which = "AB".index(load.operand)
