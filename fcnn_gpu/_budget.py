@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ._memory import MemoryReport
-from ._supply import ArraySupply, SourceSupply
+from ._scores import add_up
+from ._supply import N_READERS, ArraySupply, SourceSupply
+from .metrics import Metric
 
 _LARGEST_CHUNK = 128 * 2**20
 """Bytes of a chunk at which a longer one no longer pays: copying takes milliseconds, starting to copy microseconds."""
@@ -84,6 +86,7 @@ class DataSet:
         outputs: int,
         on_host: bool = False,
         shuffle: bool = False,
+        metrics: Sequence[Metric] = (),
     ) -> DataSet:
         """The data set of these samples.
 
@@ -94,10 +97,12 @@ class DataSet:
             outputs: bytes of a sample's outputs where metrics are computed, else 0.
             on_host: whether the device is the host. Chunks are shorter then, and maps that exceed its memory stream.
             shuffle: whether a source is read through its shuffle buffer.
+            metrics: for some of them outputs and targets of a source are kept.
         """
         n, largest = len(samples), HOST_CHUNK if on_host else _LARGEST_CHUNK
         if isinstance(samples, SourceSupply):
-            reading = samples.host_bytes(shuffle) + (n * (outputs + samples.target_bytes) if outputs else 0)
+            held = 0 if add_up(metrics, samples.like) else n * (outputs + samples.target_bytes)
+            reading = samples.host_bytes(shuffle) + held
             kept = order + outputs
             return cls(n, min(batch, n), samples.sample_bytes, kept, 0, streams=True, host=reading, largest=largest)
         X, targets, weight = samples.X, samples.targets, samples.sample_weight
@@ -105,7 +110,8 @@ class DataSet:
         others = [targets] if weight is None else [targets, weight]
         sample = features + sum(array.nbytes for array in others) // n
         there, streams = features if X.on_device else 0, on_host and X.exceeds_memory
-        return cls(n, min(batch, n), sample, order + outputs, there, streams, largest=largest)
+        pages = X.pages_in_memory(shuffle, N_READERS) if on_host else 0
+        return cls(n, min(batch, n), sample, order + outputs, there, streams, pages, largest)
 
     @property
     def resident(self) -> int:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from ._scores import Scores
 from ._stream import ChunkStream
 from ._supply import ArraySupply, SourceSupply
 from ._types import Array, HostArray
@@ -27,8 +28,7 @@ class EvaluationData:
         ops = model.ops
         self._model = model
         self.targets_host = samples.targets if isinstance(samples, ArraySupply) else None
-        """All targets; those of a source are here after a `run` that reads outputs."""
-        self._keeps_targets = self.targets_host is None
+        """All targets, or None for a source."""
         self.n_samples = len(samples)
         batch = min(EVALUATION_BATCH, self.n_samples)
         self.batch = batch
@@ -49,11 +49,13 @@ class EvaluationData:
         self._total = ops.zeros(1, np.float64)
         self._outputs: Array | None = None
 
-    def run(self, loss: Loss, read: Callable[[Array], HostArray] | None) -> tuple[float, HostArray | None]:
+    def run(
+        self, loss: Loss, read: Callable[[Array], HostArray] | None, scores: Scores | None = None
+    ) -> tuple[float, HostArray | None]:
         """(mean data loss, what `read` makes of the raw outputs (n, n_outputs) of the device, for all samples).
 
         `read` is given the outputs of as many samples as are on the device at a time, which it may overwrite. None:
-        nobody needs them.
+        nobody needs them. What a data set that streams makes goes to `scores`, with the targets, and not to the caller.
         """
         model, ops = self._model, self._model.ops
         ops.fill(self._total, 0.0)
@@ -68,18 +70,14 @@ class EvaluationData:
                     part = read(self._outputs[: stretch.n])
                     if self._stream is None:
                         whole = part
-                    else:  # the next chunk's outputs take the place of these
-                        if whole is None:
-                            whole = np.empty((self.n_samples, part.shape[1]), part.dtype)
-                        whole[stretch.first : stretch.first + stretch.n] = part
-                        if self._keeps_targets:
-                            self._keep(self._stream.on_host(stretch.part).targets[: stretch.n], stretch)
+                    elif scores is not None:  # the next chunk's outputs take the place of these
+                        scores.add(stretch.first, self._stream.on_host(stretch.part).targets[: stretch.n], part)
         return float(ops.to_numpy(self._total)[0]) / self.n_samples, whole
 
-    def _keep(self, targets: HostArray, stretch: Stretch) -> None:
-        if self.targets_host is None:
-            self.targets_host = np.empty((self.n_samples, *targets.shape[1:]), targets.dtype)
-        self.targets_host[stretch.first : stretch.first + stretch.n] = targets
+    @property
+    def streams(self) -> bool:
+        """Whether only some of the samples are on the device at a time."""
+        return self._stream is not None
 
     @contextmanager
     def _visit(self) -> Iterator[Iterator[Stretch]]:

@@ -13,6 +13,7 @@ from ._diagnosis import DivergenceError, find_fault
 from ._evaluation import EvaluationData
 from ._micro_batches import why_whole
 from ._out_of_memory import forget_frames, is_out_of_memory, release, release_inference
+from ._scores import Scores
 from ._step import REPLAYING, UPDATING, TrainingStep, copies_of_state
 from ._stream import StreamedData
 from ._types import HostArray
@@ -63,9 +64,8 @@ class Run:
         self._learning_rate = float("nan")
         self._seconds = 0.0
         self._order: Any = None
-        self._predictions: HostArray | None = None
-        self._visited_targets: HostArray | None = None
-        """The targets of the epoch in the order of the visits, where nobody holds all of them."""
+        self._scores = Scores(trainer.metrics, self._n_seen)
+        """The metrics of an epoch over data that streams."""
 
     def epoch(self, epoch: int, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> bool:
         """One pass over the data; False if it was interrupted before its end."""
@@ -99,7 +99,7 @@ class Run:
                             raise
                         self._take_steps(key, first, epoch, error)
                 if stretch is not None:
-                    self._keep_predictions(stretch)
+                    self._score(stretch)
                 if watched and (failed_step[0] >= 0 or self._state):
                     self._check_health(epoch)
                 if interrupted():
@@ -272,15 +272,11 @@ class Run:
         model = trainer.model
         loss = float(model.ops.to_numpy(self._step.total)[0]) / self._n_seen
         record: dict[str, float] = {"epoch": epoch, "loss": loss, "penalty": self._penalty()}
-        if self._step.outputs is not None:
-            predictions = self._predictions
-            if predictions is None:
-                predictions = trainer.metric_inputs(self._step.outputs[: self._n_seen])
-            if self._targets_host is None:
-                assert self._visited_targets is not None
-                targets = self._visited_targets
-            else:
-                targets = self._targets_host[self._order[: self._n_seen]]
+        if self._step.outputs is not None and isinstance(self.data, StreamedData):
+            record |= self._scores.values()
+        elif self._step.outputs is not None and self._targets_host is not None:
+            predictions = trainer.metric_inputs(self._step.outputs[: self._n_seen])
+            targets = self._targets_host[self._order[: self._n_seen]]
             record |= {metric.label: metric(targets, predictions) for metric in trainer.metrics}
         if self.validation is not None:
             record |= {f"val_{name}": value for name, value in self._evaluate(self.validation).items()}
@@ -296,21 +292,11 @@ class Run:
         }
         return record
 
-    def _keep_predictions(self, stretch: Stretch) -> None:
-        """Bring what the metrics need of a stretch to the host where the next one takes its place on the device."""
-        if self._step.outputs is None:
-            return
-        part = slice(stretch.first, stretch.first + stretch.n)
-        targets = self.data.targets_of(stretch) if self._targets_host is None else None
-        if targets is not None:
-            if self._visited_targets is None:
-                self._visited_targets = np.empty((self._n_seen, *targets.shape[1:]), targets.dtype)
-            self._visited_targets[part] = targets
-        if self.data.window >= self._n_seen:
-            return
-        if self._predictions is None:
-            self._predictions = np.empty((self._n_seen, self.trainer.model.n_out), self._step.outputs.dtype)
-        self._predictions[part] = self.trainer.metric_inputs(self._step.outputs[: stretch.n])
+    def _score(self, stretch: Stretch) -> None:
+        """Give the metrics what they need of a stretch where the next one takes its place on the device."""
+        targets = self.data.targets_of(stretch)
+        if self._step.outputs is not None and targets is not None:
+            self._scores.add(stretch.first, targets, self.trainer.metric_inputs(self._step.outputs[: stretch.n]))
 
     def _set_learning_rates(self, epoch: int) -> bool:
         """Put the epoch's learning rates on the device; whether they differ, so that each step must take its own.

@@ -13,14 +13,17 @@ import numpy as np
 
 from ._checks import RowError
 from ._inputs import Features, converted, storage_dtype
+from ._read_ahead import ReadAhead
 from ._types import DType, HostArray
 from .data import Samples, epoch_order
 from .datasets import BlockSource
 
-_READERS = 4
+N_READERS = 4
 """Threads that read the rows of a chunk: one alone reads random rows far more slowly than a device takes them."""
 _BYTES_PER_READER = 2**22
 """What a reader's share must be worth: less is read before another thread has begun."""
+_PREDICTED_BYTES = 4 * 2**20
+"""X that is read at a time for predictions."""
 _TRIAL_SAMPLES = 1000
 """Targets that are kept to try metrics on."""
 
@@ -73,7 +76,7 @@ class ArraySupply:
     @contextmanager
     def reading(self, order: HostArray, n: int) -> Iterator[Fill]:
         """The samples of the first n numbers in `order`, each chunk read by several threads if it is large."""
-        readers = ThreadPoolExecutor(_READERS - 1, "fcnn_gpu prefetch reader")
+        readers = ThreadPoolExecutor(N_READERS - 1, "fcnn_gpu prefetch reader")
         at = 0
 
         def fill(out: Samples) -> None:
@@ -89,7 +92,7 @@ class ArraySupply:
 
     def read(self, rows: HostArray, out: Samples, readers: Executor) -> None:
         """out = the samples of these numbers."""
-        n_shares = min(_READERS, max(1, out.X.nbytes // _BYTES_PER_READER))
+        n_shares = min(N_READERS, max(1, out.X.nbytes // _BYTES_PER_READER))
         places = [len(rows) * i // n_shares for i in range(n_shares + 1)]
         shares = [slice(start, stop) for start, stop in itertools.pairwise(places)]
         done = [readers.submit(self.X.read, rows[share], out.X[share]) for share in shares[1:]]
@@ -187,7 +190,7 @@ class SourceSupply:
         return SourceSupply(source, source.n_features, self.dtype, self._rules, self.who, size)
 
     @property
-    def _like(self) -> HostArray:
+    def like(self) -> HostArray:
         """No targets, of the shape and dtype of all."""
         assert self._first is not None
         return self._first
@@ -205,7 +208,7 @@ class SourceSupply:
     @property
     def target_bytes(self) -> int:
         """Bytes of one sample's targets."""
-        return int(np.prod(self._like.shape[1:], dtype=int)) * self._like.itemsize
+        return int(np.prod(self.like.shape[1:], dtype=int)) * self.like.itemsize
 
     def host_bytes(self, shuffle: bool) -> int:
         """Bytes that reading takes on the host beside the chunks: the shuffle buffer and a piece of a block."""
@@ -217,7 +220,7 @@ class SourceSupply:
         """Arrays for n samples."""
         return Samples(
             make((n, self.source.n_features), self.dtype),
-            make((n, *self._like.shape[1:]), self._like.dtype),
+            make((n, *self.like.shape[1:]), self.like.dtype),
             make((n,), self._rules.weight_dtype) if self.has_weights else None,
         )
 
@@ -356,6 +359,46 @@ class SourceSupply:
         except ValueError as error:
             last = first + max(0, len(given) - 1)
             raise ValueError(f"{error} ({self.source.place(first)} ... {last - first} rows on)") from error
+
+
+class SourceFeatures:
+    """X of a source in the order of its files, for predictions."""
+
+    def __init__(self, source: BlockSource, n_in: int, dtype: Any, who: str) -> None:
+        check_width(source, n_in, who)
+        self._source, self._who = source, who
+        self.dtype = np.dtype(storage_dtype(source.dtype, np.dtype(dtype)))
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def batches(self, size: int) -> Generator[tuple[int, HostArray]]:
+        """All samples, `size` at a time, while a thread reads the next few MiB: the number of the first, and X."""
+        sample_bytes = self._source.n_features * self.dtype.itemsize
+        window = max(1, _PREDICTED_BYTES // (sample_bytes * size)) * size
+        window = min(window, len(self))
+        buffers = [np.empty((window, self._source.n_features), self.dtype) for _ in range(2)]
+
+        def load(first: int, slot: int) -> tuple[int, HostArray]:
+            X = buffers[slot][: min(window, len(self) - first)]
+            stream.fill(Samples(X, X, None))
+            return first, X
+
+        with closing(self._pieces()) as pieces:
+            stream = _Stream(pieces)
+            with ReadAhead(range(0, len(self), window), load) as windows:
+                for first, X in windows:
+                    for start in range(0, len(X), size):
+                        yield first + start, X[start : start + size]
+
+    def _pieces(self) -> Generator[Samples]:
+        for block in range(len(self._source.block_sizes)):
+            at = int(self._source.starts[block])
+            for X, _, _ in self._source.read(block):
+                stored = stored_features(X, self._source, self.dtype, at, self._who)
+                yield Samples(stored, stored, None)
+                at += len(stored)
+            check_block_length(self._source, block, at, self._who)
 
 
 class _Stream:

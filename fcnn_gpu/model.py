@@ -8,7 +8,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +19,14 @@ from ._fusion import FusedPass
 from ._inputs import Features, features
 from ._out_of_memory import explain_building, explain_forward, explain_inference, explains_out_of_memory
 from ._precision import resolve_precision
+from ._supply import SourceFeatures
 from ._symmetry import warn_of_symmetry
 from ._types import Array, HostArray
 from ._workspace import BatchArrays, CapturedRest, Workspace
 from .backend import resolve_backend
 from .backend._ops import Ops, StepControl
 from .data import InputMap
+from .datasets import BlockSource
 from .initializers import SymmetryWarning
 from .layers import (
     LAYERS,
@@ -489,7 +491,10 @@ class Sequential:
     # Use
 
     def __call__(self, X: Any, batch_size: int | None = None) -> HostArray:
-        """Raw outputs (logits) on the host, (n_samples, n_outputs), computed in batches of `batch_size` (1024)."""
+        """Raw outputs (logits) on the host, (n_samples, n_outputs), computed in batches of `batch_size` (1024).
+
+        X is an array of any library, or a `datasets.BlockSource`, of which a few MiB are in memory at a time.
+        """
         return self.infer(X, None, batch_size, "model")
 
     def predict(self, X: Any, batch_size: int | None = None) -> HostArray:
@@ -516,24 +521,28 @@ class Sequential:
     def infer(self, X: Any, link: str | None, batch_size: int | None = None, who: str = "model.infer") -> HostArray:
         """Outputs through a link of the caller's choice ("identity", "sigmoid", "softmax"), or None for raw ones."""
         size = _INFERENCE_BATCH if batch_size is None else check_integer("batch_size", batch_size, low=1)
-        samples = features(self.ops, X, self.n_in, self.dtype, who)
+        samples: Features | SourceFeatures
+        if isinstance(X, BlockSource):
+            samples = SourceFeatures(X, self.n_in, self.dtype, who)
+        else:
+            samples = features(self.ops, X, self.n_in, self.dtype, who)
         return self._infer(samples, link, min(size, len(samples)))
 
     @explains_out_of_memory(explain_inference)
-    def _infer(self, samples: Features, link: str | None, size: int) -> HostArray:
+    def _infer(self, samples: Features | SourceFeatures, link: str | None, size: int) -> HostArray:
         self.refresh_low_precision()
         outputs = np.empty((len(samples), self.n_out), self.dtype)
         self._trained_arrays = None
         size = self.inference_batch(size)
-        for start in range(0, len(samples), size):
-            X = self.ops.asarray(samples.part(start, min(start + size, len(samples))))
-            Z = self.outputs_of(X)
-            if self._precision.mixed:  # 16-bit probabilities would have three digits
-                results = self.ops.scratch("results", Z.size, self.dtype).reshape(Z.shape[::-1]).T
-                self.ops.cast(Z, results)
-                Z = results
-            self.apply_link(Z, link)
-            outputs[start : start + size] = self.ops.to_numpy(Z).T
+        with closing(samples.batches(size)) as batches:
+            for start, batch in batches:
+                Z = self.outputs_of(self.ops.asarray(batch))
+                if self._precision.mixed:  # 16-bit probabilities would have three digits
+                    results = self.ops.scratch("results", Z.size, self.dtype).reshape(Z.shape[::-1]).T
+                    self.ops.cast(Z, results)
+                    Z = results
+                self.apply_link(Z, link)
+                outputs[start : start + size] = self.ops.to_numpy(Z).T
         return outputs
 
     def apply_link(self, Z: Array, link: str | None) -> None:

@@ -17,6 +17,7 @@ from ._interrupt import interruptible
 from ._micro_batches import check_split
 from ._out_of_memory import explain_evaluation, explain_training, explains_out_of_memory, what_a_step_changes
 from ._run import Run
+from ._scores import Scores
 from ._stream import StreamedData
 from ._supply import ArraySupply, TargetSummary
 from ._types import Array, HostArray
@@ -265,9 +266,9 @@ class Trainer:
         on_host = free is None
         sets: list[DataSet] = []
         if train is not None:
-            sets.append(DataSet.of(train, batch_size, order, outputs, on_host, shuffle))
+            sets.append(DataSet.of(train, batch_size, order, outputs, on_host, shuffle, self.metrics))
         if held_out is not None:
-            sets.append(DataSet.of(held_out, EVALUATION_BATCH, 0, outputs, on_host))
+            sets.append(DataSet.of(held_out, EVALUATION_BATCH, 0, outputs, on_host, False, self.metrics))
 
         def need() -> Need:
             training = None
@@ -298,9 +299,12 @@ class Trainer:
 
     def evaluate_data(self, data: EvaluationData) -> dict[str, float]:
         self.model.refresh_low_precision()
-        loss, predictions = data.run(self.loss, self.metric_inputs if self.metrics else None)
-        result = {"loss": loss}
         targets = data.targets_host
+        scores = Scores(self.metrics, data.n_samples) if self.metrics and data.streams else None
+        loss, predictions = data.run(self.loss, self.metric_inputs if self.metrics else None, scores)
+        if scores is not None:
+            return {"loss": loss} | scores.values()
+        result = {"loss": loss}
         if predictions is not None and targets is not None:
             result |= {metric.label: metric(targets, predictions) for metric in self.metrics}
         return result

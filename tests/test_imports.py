@@ -39,7 +39,7 @@ ROOMS = [
     {"_precision"},
     {"layers"},
     {"large_matrix"},
-    {"optimizers", "regularizers", "losses", "activations"},
+    {"optimizers", "regularizers", "losses", "activations", "_scores"},
     {"schedules", "initializers", "metrics"},
     {"_stream"},
     {"_supply"},

@@ -399,3 +399,64 @@ def test_arrays_of_any_layout(layout: str, tmp_path: Path) -> None:
     source = open_arrays(given, y, block_size=7)
     np.testing.assert_array_equal(np.concatenate([x for x, _, _ in whole(source)]), X)
     assert_equal(run(trainer(Ops()), source), run(trainer(Ops()), open_arrays(X, y, block_size=7)))
+
+
+class TestPrediction:
+    @pytest.mark.parametrize("dtype", ["float32", "uint8", "float64"])
+    @pytest.mark.parametrize("size", [None, 7, 1000])
+    def test_predictions_come_in_order(
+        self, backend: Ops, dtype: str, size: int | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("fcnn_gpu._supply._PREDICTED_BYTES", 500)
+        X, y, _ = samples(150, dtype)
+        source, t = Recorded(X, y, None, cut(150, 9), piece=11), trainer(backend)
+        for predict in (t.model, t.model.predict, t.predict, t.predict_proba, t.model.predict_classes):
+            np.testing.assert_array_equal(predict(source, size), predict(X, size))
+
+    def test_what_is_wrong_is_said(self) -> None:
+        X, y, _ = samples(150)
+        model = trainer(Ops()).model
+        with pytest.raises(ValueError, match=r"model.predict expects samples of 5 features, got RowSource: 150"):
+            model.predict(open_arrays(X[:, 1:], y))
+        X[70, 1] = np.nan
+        with pytest.raises(ValueError, match=r"model.predict: X holds nan \(first in row 70, column 1\)"):
+            model.predict(open_arrays(X, y, block_size=20))
+
+    def test_a_source_without_targets(self) -> None:
+        X, _, _ = samples(150)
+        model = trainer(Ops()).model
+        np.testing.assert_array_equal(model.predict(open_arrays(X, block_size=20)), model.predict(X))
+
+
+@pytest.mark.parametrize(
+    ("loss", "metrics", "n_out"),
+    [
+        ("cross_entropy", ["accuracy", "top_2_accuracy"], 3),
+        ("cross_entropy", ["accuracy", "f1"], 3),
+        ("binary_cross_entropy", ["accuracy"], 1),
+        ("binary_cross_entropy", ["accuracy"], 3),
+        ("mse", ["mse", "r2", "mae"], 3),
+    ],
+)
+def test_metrics_are_those_of_all_samples_at_once(loss: str, metrics: list[str], n_out: int) -> None:
+    X, y, _ = samples(1200)
+    if loss == "binary_cross_entropy":
+        y = np.eye(3)[y] if n_out == 3 else (y > 0).astype(float)
+        if n_out == 3:
+            y[1100:, 0] = 1  # several labels, but not at the beginning
+    elif loss == "mse":
+        y = np.random.default_rng(0).normal(size=(1200, 3))
+
+    def new() -> fcnn.Trainer:
+        model = fcnn.Sequential([fcnn.Dense(n_out)], n_in=N_IN, seed=0, backend="numpy", input_scale=1 / 255)
+        return streaming(fcnn.Trainer(model, loss=loss, metrics=metrics), 160, 1024)
+
+    source = open_arrays(X, y, block_size=30)
+    expected, actual = new(), new()
+    actual.fit(source, shuffle=False, validation_data=source, progress=False, epochs=2, batch_size=32)
+    streaming(expected, None, None).fit(
+        X, y, shuffle=False, validation_data=(X, y), progress=False, epochs=2, batch_size=32
+    )
+    for name in actual.columns:
+        if name not in ("seconds", "samples_per_second"):
+            assert actual.history[name] == expected.history[name], name
