@@ -25,6 +25,7 @@ from .losses import LOSSES, Loss
 from .metrics import METRICS, Metric
 from .model import Sequential, check_recompute
 from .optimizers import OPTIMIZERS, Optimizer
+from .placement import shadow_stored
 from .schedules import Constant
 
 _LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse"}
@@ -48,6 +49,9 @@ class MemoryReport:
         batch: the batch itself, its targets and losses.
         data: the data set, where one was named, and the order of its samples.
         micro_batch_size: at most so many samples of a batch are computed on at a time; None: all of them.
+        tiles: the buffers that weights on the host or on disk pass through.
+        host: beside a GPU, what such weights, their moments and their tiles take of the host's memory.
+        disk: bytes of the files of weights on disk, both generations of each.
 
     A CUDA context with its compiled kernels takes some hundred megabytes more, which no library can predict.
     """
@@ -64,6 +68,9 @@ class MemoryReport:
     batch: int
     data: int
     micro_batch_size: int | None = None
+    tiles: int = 0
+    host: int = 0
+    disk: int = 0
 
     @property
     def by_kind(self) -> dict[str, int]:
@@ -72,18 +79,19 @@ class MemoryReport:
 
     @property
     def total(self) -> int:
-        """The sum of all kinds."""
+        """The sum of all kinds: what is taken on the device."""
         return sum(self.by_kind.values())
 
     def __str__(self) -> str:
         purpose = "Training" if self.training else "Inference"
         rows = [(name.replace("_", " "), n) for name, n in self.by_kind.items() if n] + [("total", self.total)]
+        rows += [(place, n) for place, n in (("on the host", self.host), ("on disk", self.disk)) if n]
         parts = "" if self.micro_batch_size is None else f", {self.micro_batch_size:,} samples at a time,"
         title = f"{purpose} in batches of {self.batch_size:,}{parts} on {self.device}"
         return "\n".join([title, *(f"  {name:<12}{human(n):>12}{n:>20,} bytes" for name, n in rows)])
 
 
-_KINDS = ("parameters", "gradients", "optimizer", "activations", "scratch", "workspace", "batch", "data")
+_KINDS = ("parameters", "gradients", "optimizer", "tiles", "activations", "scratch", "workspace", "batch", "data")
 
 
 def memory_report(
@@ -124,7 +132,7 @@ def memory_report(
             held = run.step(_shadow_model(model, meter, recompute), meter, batch_size)
         else:
             held = _infer(_shadow_model(model, meter), meter, batch_size)
-    sizes = {kind: meter.bytes(kind) for kind in _KINDS}
+    sizes = {kind: meter.bytes(kind) for kind in (*_KINDS, "host", "disk")}
     del held  # alive until here: what it holds is what is counted
     return MemoryReport(model.ops.describe(), batch_size, training, **sizes, micro_batch_size=micro_batch_size)
 
@@ -203,12 +211,21 @@ class _Training:
         with meter.kind("activations"):
             model.batch_arrays(size, True, data.batch_size)
         step.program(data.batch_size)()
+        undo = _copies_for_undoing(model, optimizer, meter)
         model.ops.penalty(model.flat, model.ops.zeros(1, np.float64))  # for the epoch's line of the history
         if step.outputs is not None and not (loss.link == "softmax" and all(m.reads_ranks_alone for m in self.metrics)):
             model.apply_link(step.outputs.T, loss.link)  # as Trainer.metric_inputs does
         if not self.counts_data:
             _move((data.X, data.targets, data.sample_weight, data.order, step.outputs), "not asked about")
-        return step, kept
+        return step, kept, undo
+
+
+def _copies_for_undoing(model: Sequential, optimizer: Optimizer, meter: Meter) -> list[Any]:
+    """With weights on disk, a step can be undone: copies of all that it changes in memory."""
+    if model.stored is None or model.stored.store.place != "disk":
+        return []
+    with meter.kind("host" if model.ops.asynchronous else "scratch"):
+        return [meter.like(array) for array in (model.flat.values, *optimizer.state.values())]
 
 
 def _infer(model: Sequential, meter: Meter, batch_size: int) -> Any:
@@ -243,12 +260,13 @@ def _shadow_model(model: Sequential, meter: Meter, recompute: bool | int | None 
         for layer in model.walk():
             for array in layer.state().values():
                 memo[id(array)] = meter.like(array)
+    stored = None if model.stored is None else shadow_stored(model.stored, ops, meter, memo)
     shadow = object.__new__(Sequential)
     vars(shadow).update(vars(model))
     layers: list[Layer] = copy.deepcopy(model.layers, memo)
     own = {"ops": ops, "layers": layers, "flat": flat, "random_step": random_step, "_binding": binding}
     workspace = model.make_workspace(ops, layers, recompute)
-    vars(shadow).update(own, _workspace=workspace, _trained_arrays=None)
+    vars(shadow).update(own, _workspace=workspace, _trained_arrays=None, stored=stored)
     return shadow
 
 
@@ -261,6 +279,8 @@ def _shadow_flat(model: Sequential, meter: Meter, memo: dict[int, Any]) -> FlatP
         gradients = meter.like(flat.gradients)
     for parameter in model.parameters:
         memo[id(parameter.initial)] = parameter.initial
+        if parameter.stored is not None:
+            continue
         memo[id(parameter.value)] = meter.like(parameter.value, values.block)
         memo[id(parameter.gradient)] = meter.like(parameter.gradient, gradients.block)
     low = None
@@ -268,6 +288,6 @@ def _shadow_flat(model: Sequential, meter: Meter, memo: dict[int, Any]) -> FlatP
         with meter.kind("parameters"):
             low = meter.like(flat.low)
         for parameter in model.parameters:
-            if parameter.is_weight:
+            if parameter.is_weight and parameter.stored is None:
                 memo[id(parameter.compute)] = meter.like(parameter.compute, low.block)
     return dataclasses.replace(flat, values=values, gradients=gradients, low=low)

@@ -314,6 +314,9 @@ def _shadow_class(base: Any) -> type[Ops]:
                 x = self._meter.like(x)
             return self.xp.ascontiguousarray(x, dtype)
 
+        def to_numpy(self, x: Array) -> Any:
+            return np.broadcast_to(np.asarray(x.block.value, x.dtype), x.shape) if isinstance(x, Shadow) else x
+
         def synchronize(self) -> None:
             pass
 

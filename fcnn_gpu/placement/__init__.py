@@ -11,4 +11,5 @@ from ._matrix import assign_array as assign_array
 from ._matrix import copy_array as copy_array
 from ._matrix import is_finite as is_finite
 from ._network import StoredWeights as StoredWeights
+from ._shadow import shadow_stored as shadow_stored
 from ._weight import FactoredGradient as FactoredGradient

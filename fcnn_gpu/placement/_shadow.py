@@ -1,0 +1,97 @@
+"""Stored weights on arrays without memory: what their tiles, and they themselves, would take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from .._types import Array, DType, HostArray
+from ..backend._ops import Ops
+from ..backend._shadow import Meter
+from ._folder import FileRows
+from ._network import StoredWeights
+from ._store import HostStore, Rows
+from ._tiles import READING, UPDATING, Arrived, Compute, Tiles
+from ._weight import StoredWeight
+
+
+def shadow_stored(stored: StoredWeights, ops: Ops, meter: Meter, memo: dict[int, Any]) -> StoredWeights:
+    """`stored` on shadow arrays; `memo` maps what layers hold of it to what their shadows shall hold.
+
+    What lies on the host beside a device is of the kind "host", files are of the kind "disk".
+    """
+    tiles = _ShadowTiles(ops, meter)
+    store: Any = _ShadowFolder(meter) if stored.store.place == "disk" else HostStore(tiles.host_array)
+    weights = []
+    for weight in stored.weights:
+        with meter.kind("parameters"):
+            rows = store.weight(weight.name, weight.shape, weight.dtype)
+        options = weight.tile_rows, weight.compute_dtype, weight.l1, weight.l2
+        shadow = StoredWeight(ops, tiles, weight.name, rows, *options)
+        memo |= {id(weight): shadow, id(weight.matrix): shadow.matrix, id(weight.gradient): shadow.gradient}
+        weights.append(shadow)
+    return StoredWeights(ops, store, tiles, weights)
+
+
+class _ShadowTiles(Tiles):
+    """Passes over tiles that make the buffers of real ones, and move nothing."""
+
+    def __init__(self, ops: Ops, meter: Meter) -> None:
+        self._ops, self._meter = ops, meter
+        self._buffers = {}
+        self._side = None
+
+    def host_array(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
+        if not self._ops.asynchronous:  # the host is the device
+            return self._ops.empty(shape, dtype)
+        with self._meter.kind("host"):
+            return self._ops.empty(shape, dtype)
+
+    @contextmanager
+    def reading(self, matrices: Sequence[Rows], tiles: Sequence[slice]) -> Iterator[Arrived]:
+        yield self._pass(matrices, tiles, READING)
+
+    def update(self, matrices: Sequence[Rows], tiles: Sequence[slice], compute: Compute) -> None:
+        for tile, arrays in self._pass(matrices, tiles, UPDATING):
+            compute(tile, arrays)
+
+    def _pass(self, matrices: Sequence[Rows], tiles: Sequence[slice], n_slots: int) -> Arrived:
+        in_place = not self._ops.asynchronous and matrices[0].view(0, 0) is not None
+        for i, tile in enumerate(tiles):
+            if in_place:
+                yield tile, [matrix.view(tile.start, tile.stop) for matrix in matrices]
+            else:
+                yield tile, [self._slot(matrix, tile, i % n_slots, j) for j, matrix in enumerate(matrices)]
+
+    def _slot(self, matrix: Rows, tile: slice, slot: int, i: int) -> Array:
+        shape = tile.stop - tile.start, matrix.shape[1]
+        if self._ops.asynchronous and matrix.view(0, 0) is None:  # from the file to page-locked memory first
+            with self._meter.kind("host"):
+                self.buffer("host", slot, i, shape, matrix.dtype)
+        with self._meter.kind("tiles"):
+            return self.buffer("device", slot, i, shape, matrix.dtype)
+
+
+class _ShadowFolder:
+    """Files that nobody makes."""
+
+    place = "disk"
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    def weight(self, name: str, shape: tuple[int, int], dtype: DType) -> _ShadowFile:
+        return _ShadowFile(self._meter, shape, dtype)
+
+    def moments(self, names: Iterable[str], shapes: dict[str, tuple[int, int]], dtype: DType) -> dict[str, _ShadowFile]:
+        return {name: _ShadowFile(self._meter, shapes[name], dtype) for name in names}
+
+
+class _ShadowFile(FileRows):
+    """Two generations of a matrix, counted."""
+
+    def __init__(self, meter: Meter, shape: tuple[int, int], dtype: DType) -> None:
+        self.shape, self.dtype = shape, dtype
+        with meter.kind("disk"):
+            self._generations = [meter.array(shape, dtype, aligned=False) for _ in range(2)]
