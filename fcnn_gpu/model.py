@@ -135,6 +135,7 @@ class Sequential:
         self._recompute = check_recompute("Sequential(recompute)", recompute)
         self._shares_workspace = check_bool("Sequential(share_workspace)", share_workspace)
         limit, kept_in = check_bytes("Sequential(memory_limit)", memory_limit), resolve_storage(storage)
+        self._memory_limit = limit
         self.layers: list[Layer] = resolve_layers(layers, "Sequential")
         self.n_in = check_integer("Sequential(n_in)", n_in, low=1)
         if seed is not None:
@@ -654,8 +655,26 @@ class Sequential:
             model.link = check_choice("The model's link", config["link"], LINKS)
         return model
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Sequential:
+        """A network of its own, weights on the host or on disk in the same place: on disk in a temporary folder."""
+        if self.stored is None:
+            model = _rebuild(*self.__reduce__()[1])
+        else:
+            model = type(self).from_config(self.config(), self.ops, self._memory_limit)
+            model.restore(self.named_arrays())
+            model.ops.assign(model.random_step, self.ops.to_numpy(self.random_step))
+            model.info = copy.deepcopy(self.info)
+        memo[id(self)] = model
+        return model
+
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy or a pickle is rebuilt from its parts: copied one by one, the views would leave the flat buffer."""
+        if self.stored is not None and self.stored.store.place == "disk":
+            raise TypeError(
+                "A network with weights on disk cannot be pickled: all of them would have to be in memory. Write it "
+                "with model.save(path) and read it with fcnn_gpu.load(path, memory_limit=...), or copy it with "
+                "copy.deepcopy."
+            )
         arrays = {name: self.ops.to_numpy(array).copy() for name, array in self.named_arrays().items()}
         random_step = int(self.ops.to_numpy(self.random_step)[0])
         return _rebuild, (self.config(), self.ops.name, arrays, random_step, copy.deepcopy(self.info))

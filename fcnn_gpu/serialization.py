@@ -10,18 +10,19 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._checks import check_choice
+from ._tensor_file import checksum, large_tensors, write_tensors
 from ._types import Array, HostArray
 from .backend import Ops, resolve_backend
 from .layers import Dense, Layer, Residual
-from .placement import Storage, open_folder
+from .placement import LazyMatrix, Storage, assign_array, open_folder
 
 if TYPE_CHECKING:
     from .model import Sequential
@@ -46,15 +47,19 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     from safetensors.numpy import save as serialize
 
     target = Path(path)
-    tensors = {name: np.ascontiguousarray(array) for name, array in torch_state(model).items()}
+    tensors = torch_state(model)
     metadata = {
         "format": FORMAT,
         "format_version": SCALED_VERSION if model.input_map.options() else VERSION,
         "architecture": json.dumps(model.config()),
         "info": _info_text(model.info),
     }
-    metadata["crc32"] = _checksum(metadata, tensors)
-    write_atomically(target, serialize(tensors, metadata))
+    if any(isinstance(tensor, LazyMatrix) for tensor in tensors.values()):
+        replace_atomically(target, lambda path: write_tensors(path, tensors, metadata))
+        return
+    arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    metadata["crc32"] = checksum(metadata, arrays)
+    write_atomically(target, serialize(arrays, metadata))
 
 
 def _info_text(info: dict[str, Any]) -> str:
@@ -69,14 +74,23 @@ def _info_text(info: dict[str, Any]) -> str:
 
 def write_atomically(target: Path, content: bytes) -> None:
     """Replace `target` by `content` so that a reader, or a crash, sees all of the old or all of the new."""
+
+    def write(path: Path) -> None:
+        with open(path, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    replace_atomically(target, write)
+
+
+def replace_atomically(target: Path, write: Callable[[Path], None]) -> None:
+    """Replace `target` by the file that `write(path)` makes beside it, and has on the disk when it returns."""
     if not target.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {target.parent} to write {target.name} into. Create it first.")
     temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}.part"
     try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        write(temporary)
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -124,10 +138,14 @@ def load(
         with safe_open(source, framework="numpy") as file:
             metadata = file.metadata() or {}
             _check_origin(metadata, source)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            large = large_tensors(source)
+            tensors: dict[str, HostArray | LazyMatrix] = {
+                name: large[name] if name in large else file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118 (no mapping)
+            }
     except (SafetensorError, TypeError, AttributeError) as error:  # the latter two: a dtype that NumPy does not have
         raise ModelFileError(f"{source} is damaged or no safetensors file: {error}.") from error
-    if metadata.get("crc32") != _checksum(metadata, tensors):
+    if metadata.get("crc32") != checksum(metadata, tensors):
         raise ModelFileError(
             f"{source} is damaged: its content does not have the checksum that was saved with it. Restore a copy, or "
             "save the model anew."
@@ -193,16 +211,6 @@ def _refuse_impossible_size(config: dict[str, Any], n_stored: int) -> None:
         raise ValueError(f"its layers have {needed:,} parameters, but the file holds {n_stored:,} numbers.")
 
 
-def _checksum(metadata: dict[str, str], tensors: dict[str, HostArray]) -> str:
-    """CRC-32 of everything that a model is made from: a flipped bit in a weight would make a model that merely errs."""
-    crc = 0
-    for text in (metadata.get("architecture", ""), metadata.get("info", ""), *sorted(tensors)):
-        crc = zlib.crc32(text.encode(), crc)
-    for name in sorted(tensors):
-        crc = zlib.crc32(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8).data, crc)
-    return f"{crc:08x}"
-
-
 def _check_origin(metadata: dict[str, str], source: Path) -> None:
     if metadata.get("format") != FORMAT:
         raise ModelFileError(
@@ -236,9 +244,15 @@ def _info(metadata: dict[str, str], source: Path) -> dict[str, Any]:
     return info
 
 
-def torch_state(model: Sequential) -> dict[str, HostArray]:
-    """Every parameter and running statistic under the name and in the shape that torch.nn.Sequential uses."""
-    return {name: model.ops.to_numpy(array).reshape(shape) for name, array, shape in _torch_arrays(model.layers)}
+def torch_state(model: Sequential) -> dict[str, Any]:
+    """Every parameter and running statistic under the name and in the shape that torch.nn.Sequential uses.
+
+    Weights on the host or on disk are not brought into memory.
+    """
+    return {
+        name: array if isinstance(array, LazyMatrix) else model.ops.to_numpy(array).reshape(shape)
+        for name, array, shape in _torch_arrays(model.layers)
+    }
 
 
 def _torch_arrays(layers: Sequence[Layer], prefix: str = "") -> list[tuple[str, Array, tuple[int, ...]]]:
@@ -260,7 +274,7 @@ def _torch_arrays(layers: Sequence[Layer], prefix: str = "") -> list[tuple[str, 
     return found
 
 
-def _load_state(model: Sequential, tensors: dict[str, HostArray], source: Path) -> None:
+def _load_state(model: Sequential, tensors: Mapping[str, HostArray | LazyMatrix], source: Path) -> None:
     expected = _torch_arrays(model.layers)
     missing = [name for name, _, _ in expected if name not in tensors]
     extra = sorted(set(tensors) - {name for name, _, _ in expected})
@@ -274,5 +288,8 @@ def _load_state(model: Sequential, tensors: dict[str, HostArray], source: Path) 
                 f"{source}: {name} is {tensors[name].dtype} {tensors[name].shape}, "
                 f"its architecture says {model.dtype.name} {shape}."
             )
-    for name, array, _ in expected:
-        model.ops.assign(array, tensors[name].reshape(array.shape))
+    with nullcontext() if model.stored is None else model.stored.as_one():
+        for name, array, _ in expected:
+            tensor = tensors[name]
+            values = tensor if isinstance(tensor, LazyMatrix) else tensor.reshape(array.shape)
+            assign_array(model.ops, array, values)

@@ -31,6 +31,7 @@ ROOMS = [
     {"serialization", "_summary"},
     {"_micro_batches"},
     {"model"},
+    {"_tensor_file"},
     {"placement"},
     {"_workspace", "_out_of_memory"},
     {"_arena"},

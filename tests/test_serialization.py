@@ -16,6 +16,7 @@ import safetensors.numpy
 
 import fcnn_gpu as fcnn
 from fcnn_gpu import serialization
+from fcnn_gpu._tensor_file import checksum
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.layers import LAYERS
 
@@ -233,7 +234,7 @@ def rewritten(path: Path, arrays: Any = None, metadata: Any = None) -> Path:
         return {name: value for name, value in (base | (changes or {})).items() if value is not None}
 
     tensors, entries = changed(tensors, arrays), changed(entries, metadata)
-    entries["crc32"] = serialization._checksum(entries, tensors)
+    entries["crc32"] = checksum(entries, tensors)
     safetensors.numpy.save_file(tensors, path, entries)
     return path
 

@@ -12,4 +12,6 @@ from ._matrix import copy_array as copy_array
 from ._matrix import is_finite as is_finite
 from ._network import StoredWeights as StoredWeights
 from ._shadow import shadow_stored as shadow_stored
+from ._store import BLOCK_BYTES as BLOCK_BYTES
+from ._store import blocks_of_rows as blocks_of_rows
 from ._weight import FactoredGradient as FactoredGradient

@@ -182,6 +182,8 @@ def _places(key: Any, shape: tuple[int, int]) -> tuple[HostArray, HostArray]:
 
 def _by_row(rows: HostArray) -> Iterator[tuple[int, HostArray]]:
     """(row, the places in `rows` that name it), in the rows' order."""
+    if not rows.size:
+        return
     order = np.argsort(rows, kind="stable")
     found, starts = np.unique(rows[order], return_index=True)
     for row, where in zip(found.tolist(), np.split(order, starts[1:]), strict=True):

@@ -62,7 +62,7 @@ class StoredWeights:
         self._tiles = tiles
         self._total = ops.zeros(1, "float64")
         self._moments: dict[str, Rows] = {}
-        self._model: Callable[[], Resident | None] = lambda: None
+        self._model: Resident | None = None
         self._optimizer: Callable[[], Any] = lambda: None
         self._before: list[tuple[Array, HostArray]] = []
 
@@ -73,7 +73,7 @@ class StoredWeights:
 
     def belong_to(self, model: Resident) -> None:
         """Commit together with what this network has in memory."""
-        self._model = weakref.ref(model)
+        self._model = model
         if isinstance(self.store, FolderStore):
             self.store.on_commit(self._record)
 
@@ -137,7 +137,7 @@ class StoredWeights:
         """A training pass begins: the last gradient is gone, and what the pass changes is remembered."""
         for weight in self.weights:
             weight.forget_factors()
-        model = self._model()
+        model = self._model
         if model is not None and isinstance(self.store, FolderStore):
             to_numpy = self.ops.to_numpy
             self._before = [(array, to_numpy(array).copy()) for array in model.statistics().values()]
@@ -300,12 +300,12 @@ class StoredWeights:
 
     def _record(self) -> Record:
         """What the network has in memory, for a commit."""
-        model, optimizer, to_numpy = self._model(), self._optimizer(), self.ops.to_numpy
-        assert model is not None, "a network that is gone does not train"
+        model, optimizer, to_numpy = self._model, self._optimizer(), self.ops.to_numpy
+        assert model is not None, "belong_to comes first"
         record = Record({"flat": to_numpy(model.flat.values)})
         record.arrays |= {f"state {name}": to_numpy(array) for name, array in model.statistics().items()}
         record.data = {
-            "config": model.config(),
+            "config": None if getattr(self.store, "temporary", False) else model.config(),
             "info": model.info,
             "stored": {weight.name: weight.tile_rows for weight in self.weights},
             "random_step": int(self._number(model.random_step)),
