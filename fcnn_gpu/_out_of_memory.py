@@ -150,6 +150,8 @@ def release(model: Sequential) -> None:
     """Let go of all that a model computes in and can make anew, and give it back to the device."""
     model.forget_forward()
     model._workspace.release()
+    if model.stored is not None:
+        model.stored.release()
     gc.collect()
     model.ops.release_memory()
 

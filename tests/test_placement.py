@@ -175,3 +175,33 @@ def test_batches_in_parts_keep_the_factors_of_the_whole(place: str) -> None:
     parts = fit(network(), fcnn.Adam(0.01), micro_batch_size=6)
     for name, expected in outcome(whole).items():
         np.testing.assert_allclose(outcome(parts)[name], expected, rtol=1e-8, atol=1e-11, err_msg=name)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
+def test_running_out_of_memory_goes_on_in_smaller_parts(
+    place: str, at: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A tile of the forward or backward pass for which there is no room: the step is undone, and made in halves."""
+
+    def network() -> fcnn.Sequential:
+        layers = [fcnn.Dense(9, activation="relu", placement=place), fcnn.Dense(7, placement=place), fcnn.Dense(3)]
+        return fcnn.Sequential(layers, N_IN, seed=1, backend="numpy", dtype="float64")
+
+    expected = outcome(fit(network(), fcnn.Adam(0.01), epochs=2))
+    model = network()
+    assert model.stored is not None
+    tiles, calls = model.stored._tiles, []
+    reading = tiles.reading
+
+    def short(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4 + at:
+            raise MemoryError("no room for a tile")
+        return reading(*args)
+
+    monkeypatch.setattr(tiles, "reading", short)
+    trainer = fit(model, fcnn.Adam(0.01), epochs=2)
+    assert trainer.history.micro_batch_size == 8
+    for name, found in outcome(trainer).items():
+        np.testing.assert_allclose(found, expected[name], rtol=1e-8, atol=1e-11, err_msg=name)

@@ -281,8 +281,10 @@ class StoredWeights:
         return sum(weight.penalty(self._total) for weight in self.weights)
 
     def release(self) -> None:
-        """Let go of the buffers that tiles pass through."""
+        """Let go of the buffers that tiles pass through, and of the last gradient's factors."""
         self._tiles.release()
+        for weight in self.weights:
+            weight.release()
 
     def commit(self) -> None:
         """On disk, what the network has in memory counts as its last step."""

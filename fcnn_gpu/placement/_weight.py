@@ -70,6 +70,10 @@ class StoredWeight:
         """A new step begins: the last one's gradient is gone."""
         self.factors = None
 
+    def release(self) -> None:
+        """Let go of what can be made anew."""
+        self.factors = self._inputs = None
+
     def keep_factors(self, dZ: Array, A0: Array, part: BatchPart) -> None:
         """∂L/∂W = dZ·A₀ᵀ, to be computed when it is needed; see `layers.StoredProducts`."""
         batch = A0.shape[1]
