@@ -205,3 +205,27 @@ def test_running_out_of_memory_goes_on_in_smaller_parts(
     assert trainer.history.micro_batch_size == 8
     for name, found in outcome(trainer).items():
         np.testing.assert_allclose(found, expected[name], rtol=1e-8, atol=1e-11, err_msg=name)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("recompute", [1, 2, True])
+def test_layers_around_stored_weights_are_run_again(place: str, recompute: Any) -> None:
+    """The input of stored weights is a factor of their gradient, and outlasts the second run of what computed it."""
+
+    def network(**options: Any) -> fcnn.Sequential:
+        layers = [
+            fcnn.Dense(9, activation="relu"),
+            fcnn.Dropout(0.3),
+            fcnn.Dense(7, activation="tanh", placement=place),
+            fcnn.BatchNorm(),
+            fcnn.Dense(8, activation="relu"),
+            fcnn.Dense(5, placement=place),
+            fcnn.Dense(3),
+        ]
+        return fcnn.Sequential(layers, N_IN, seed=1, backend="numpy", **options)
+
+    expected = outcome(fit(network(), fcnn.Adam(0.01), batch_size=17, drop_last=True))
+    found = outcome(fit(network(recompute=recompute), fcnn.Adam(0.01), batch_size=17, drop_last=True))
+    assert_equal(found, expected)
+    shared = outcome(fit(network(share_workspace=True), fcnn.Adam(0.01), batch_size=17, drop_last=True))
+    assert_equal(shared, expected)
