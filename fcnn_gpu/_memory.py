@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ._checks import check_bool, check_integer
+from ._evaluation import EVALUATION_BATCH
 from ._inputs import features
 from ._micro_batches import check_split
 from ._out_of_memory import human
@@ -105,6 +106,7 @@ def memory_report(
     metrics: Sequence[str | Metric] = (),
     micro_batch_size: int | None = None,
     recompute: bool | int | None = None,
+    validation: int | None = None,
 ) -> MemoryReport:
     """The bytes that `model` takes in batches of this size; nothing is allocated. See `Sequential.memory_report`."""
     batch_size = check_integer("memory_report(batch_size)", batch_size, low=1)
@@ -114,6 +116,8 @@ def memory_report(
         check_split(model, batch_size, micro_batch_size, "memory_report")
     if isinstance(metrics, str | Metric) or not isinstance(metrics, Sequence):
         raise TypeError(f"memory_report(metrics) expects a list, got {metrics!r}.")
+    if validation is not None:
+        validation = check_integer("memory_report(validation)", validation, low=1)
     if recompute is not None:
         recompute = check_recompute("memory_report(recompute)", recompute)
     meter = Meter(on_device=model.ops.asynchronous)
@@ -128,6 +132,7 @@ def memory_report(
                 _data_set(model, chosen, batch_size if data is None else data),
                 data is not None,
                 micro_batch_size,
+                validation,
             )
             held = run.step(_shadow_model(model, meter, recompute), meter, batch_size)
         else:
@@ -157,11 +162,15 @@ class _DataSet:
 
     def on(self, model: Sequential, meter: Meter, batch_size: int) -> DeviceData:
         """Shadows of it on the device."""
+        return DeviceData(model.ops, *self.arrays(model, meter), batch_size, model.input_map)
+
+    def arrays(self, model: Sequential, meter: Meter) -> tuple[Any, Any, Any]:
+        """Shadows of features, targets and weights or None."""
         n = self.n_samples
         X: Any = meter.array((n, model.n_in), self.stored)
         targets: Any = meter.array(n, np.int64) if self.labels else meter.array((n, model.n_out), model.dtype)
         weight: Any = meter.array(n, model.dtype) if self.weighted else None
-        return DeviceData(model.ops, X, targets, weight, batch_size, model.input_map)
+        return X, targets, weight
 
 
 def _data_set(model: Sequential, loss: Loss, data: Any) -> _DataSet:
@@ -185,6 +194,7 @@ class _Training:
     data: _DataSet
     counts_data: bool
     micro_batch_size: int | None = None
+    validation: int | None = None
 
     def step(self, model: Sequential, meter: Meter, batch_size: int) -> Any:
         """Run one step on a shadow model; returns what holds its arrays."""
@@ -217,7 +227,26 @@ class _Training:
             model.apply_link(step.outputs.T, loss.link)  # as Trainer.metric_inputs does
         if not self.counts_data:
             _move((data.X, data.targets, data.sample_weight, data.order, step.outputs), "not asked about")
-        return step, kept, undo
+        return step, kept, undo, None if self.validation is None else self._evaluate(model, meter, self.validation)
+
+    def _evaluate(self, model: Sequential, meter: Meter, n_samples: int) -> Any:
+        """Evaluate so many samples as `EvaluationData` does; returns what holds its arrays."""
+        ops, batch = model.ops, min(EVALUATION_BATCH, n_samples)
+        with meter.kind("data"):
+            samples = replace(self.data, n_samples=n_samples, weighted=False).arrays(model, meter)
+            outputs = ops.empty((n_samples, model.n_out), model.dtype) if self.metrics else None
+        with meter.kind("batch"):
+            losses, gradient = ops.empty(batch, model.dtype), ops.empty(batch * model.n_out, model.compute_dtype)
+            total = ops.zeros(1, np.float64)
+        size = model.inference_batch(batch)
+        with meter.kind("activations"):
+            model.batch_arrays(size, training=False)
+        X, targets, _ = samples
+        Z = model.outputs_of(X[:size])
+        dZ = gradient[: size * model.n_out].reshape(size, model.n_out).T
+        self.loss.compute(ops, Z, targets[:size], None, losses[:size], dZ)
+        ops.accumulate_sum(losses[:size], total)
+        return samples, outputs, losses, gradient, total
 
 
 def _copies_for_undoing(model: Sequential, optimizer: Optimizer, meter: Meter) -> list[Any]:

@@ -53,6 +53,9 @@ class Run:
         self._state = copies_of_state(model)
         keep_outputs = bool(trainer.metrics)
         self._step = TrainingStep(model, trainer.loss, trainer.optimizer, data, keep_outputs, capture, micro_batch_size)
+        if self._step.micro_batch_size < data.batch_size:
+            trainer.history.micro_batch_size = self._step.micro_batch_size
+            model.release_training(self._step.micro_batch_size)
         self._programs: dict[_Key, Callable[[], None]] = {}
         self._ready: dict[_Key, Callable[[], None]] = {}
         """Programs that have been called, and need no precautions any more."""

@@ -365,6 +365,11 @@ class Workspace:
         for held in self._held.values():
             held.arrays = _Arrays()
 
+    def release_training(self, batch: int) -> None:
+        """Let go of the buffers of training if they are for more samples than `batch`."""
+        if self._held[True].arrays.capacity > batch:
+            self._held[True].arrays = _Arrays()
+
     def release_inference(self) -> None:
         """Let go of the buffers of this thread's inference."""
         self._held[False].arrays = _Arrays()

@@ -479,6 +479,11 @@ class Sequential:
             with self._whole_steps():
                 self.stored.check_finite(self.flat, control)
 
+    def release_training(self, batch: int) -> None:
+        """Let go of arrays of training for more samples than `batch` at a time, if there are any."""
+        self.forget_forward()
+        self._workspace.release_training(batch)
+
     def inference_batch(self, batch: int) -> int:
         """The largest batch up to this size that inference goes through at once: with `share_workspace` what fits."""
         return self._workspace.inference_batch(batch)
@@ -576,6 +581,7 @@ class Sequential:
         metrics: Sequence[str | Metric] = (),
         micro_batch_size: int | None = None,
         recompute: bool | int | None = None,
+        validation: int | None = None,
     ) -> MemoryReport:
         """The bytes that training, or inference, takes in batches of this size, by kind. Nothing is allocated.
 
@@ -591,11 +597,12 @@ class Sequential:
             metrics: those of the training run: for them the outputs of an epoch are kept.
             micro_batch_size: that of `fit`: at most so many samples of a batch are computed on at a time.
             recompute: another than the network's own, as in `Sequential`.
+            validation: count what it takes to evaluate so many samples of validation data after an epoch as well.
         """
         from ._memory import memory_report
 
         options: dict[str, Any] = {"data": data, "metrics": metrics, "micro_batch_size": micro_batch_size}
-        options["recompute"] = recompute
+        options |= {"recompute": recompute, "validation": validation}
         return memory_report(self, batch_size, optimizer, training, loss=loss, **options)
 
     def config(self) -> dict[str, Any]:

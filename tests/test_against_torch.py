@@ -190,6 +190,30 @@ def test_l2_is_torch_s_weight_decay_over_two() -> None:
         assert_same_network(model, module, f"after step {step}")
 
 
+def test_gradient_accumulation() -> None:
+    """`fit(micro_batch_size=5)` against PyTorch's loop: losses of parts as shares of the batch's, one step for all."""
+    model = penalized_network()
+    module = equivalents.to_torch(model)
+    optimizer = fcnn.AdamW(0.01, weight_decay=0.1, clip_norm=0.5)
+    reference = equivalents.to_torch_optimizer(optimizer, module)
+    rng = np.random.default_rng(2)
+    X, y, w = rng.standard_normal((40, 6)), labels(rng, 40), rng.uniform(0.2, 2.0, 40)
+    fit: dict[str, Any] = {"epochs": 1, "batch_size": 12, "shuffle": False, "progress": False, "sample_weight": w}
+    fcnn.Trainer(model, "cross_entropy", optimizer).fit(X, y, micro_batch_size=5, **fit)
+    for start in range(0, 40, 12):
+        batch = np.arange(start, min(start + 12, 40))
+        reference.zero_grad()
+        for part in np.split(batch, range(5, len(batch), 5)):
+            each = torch.nn.functional.cross_entropy(
+                module(torch.tensor(X[part])), torch.tensor(y[part]), reduction="none"
+            )
+            ((each * torch.tensor(w[part])).sum() / len(batch)).backward()
+        equivalents.penalty(model, module).backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 0.5)
+        reference.step()
+    assert_same_network(model, module, "after an epoch")
+
+
 # Losses, activations, layers
 
 

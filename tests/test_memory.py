@@ -98,6 +98,7 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
     less = {"recompute": draw(st.sampled_from([True, 1, 2])), "share_workspace": draw(st.booleans())}
     return {
         "specs": specs,
+        "n_validation": draw(st.none() | st.integers(1, 300)),
         "less": draw(st.sampled_from([{}, less])),
         "micro": None if "batch_norm" in kinds else draw(st.none() | st.integers(1, batch_size)),
         "n_in": draw(widths),
@@ -145,6 +146,9 @@ def used_by_training(model: fcnn.Sequential, run: dict[str, Any], read: Callable
     end = AtTheEnd(read)
     options: dict[str, Any] = {"sample_weight": weight, "callbacks": [end], "progress": False}
     options["micro_batch_size"] = run.get("micro")
+    if run.get("n_validation"):
+        rows = np.arange(run["n_validation"]) % n
+        options["validation_data"] = X[rows], y[rows]
     try:
         trainer.fit(X, y, epochs=1, batch_size=run["batch_size"], **options)
     except fcnn.DivergenceError:
@@ -163,7 +167,7 @@ def data_of(run: dict[str, Any]) -> tuple[HostArray, ...]:
 
 def predicted(model: fcnn.Sequential, run: dict[str, Any]) -> MemoryReport:
     options = {"loss": run["loss"], "data": data_of(run), "metrics": run["metrics"]}
-    options["micro_batch_size"] = run.get("micro")
+    options |= {"micro_batch_size": run.get("micro"), "validation": run.get("n_validation")}
     return model.memory_report(run["batch_size"], run["optimizer"], **options)
 
 

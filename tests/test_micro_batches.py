@@ -266,3 +266,19 @@ def test_float16_scales_the_loss_alike() -> None:
     assert_alike(*runs, rtol=2e-2, atol=1e-2)
     assert runs[0][1]["loss_scale"] == runs[1][1]["loss_scale"]
     assert runs[0][1]["skipped_steps"] == runs[1][1]["skipped_steps"]
+
+
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("emulated", marks=needs_compiler)])
+def test_weights_have_no_second_gradient(backend: str) -> None:
+    layers = [fcnn.Dense(2048), fcnn.Dropout(0.1), fcnn.LayerNorm(), fcnn.Residual([fcnn.Dense(1024)]), fcnn.Dense(10)]
+    ops = Ops() if backend == "numpy" else emulated_ops()
+    model = fcnn.Sequential(layers, n_in=2048, seed=0, backend=ops)
+    whole, parts = model.memory_report(64), model.memory_report(64, micro_batch_size=8)
+    assert parts.micro_batch_size == 8
+    assert "64, 8 samples at a time, on" in str(parts)
+    assert parts.activations < whole.activations / 7.5
+    assert parts.gradients == whole.gradients
+    assert parts.scratch - whole.scratch < 4 * 2**19 + 4 * 30_000  # a block of a product, and small gradients
+    assert parts.gradients > 4 * 2**20 * 4
+    with pytest.raises(ValueError, match=r"memory_report\(micro_batch_size=8\) would change"):
+        fcnn.Sequential([fcnn.BatchNorm()], n_in=3, backend="numpy").memory_report(64, micro_batch_size=8)

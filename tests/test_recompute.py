@@ -193,6 +193,7 @@ def test_evaluation_makes_no_memory_of_its_own(recompute: bool) -> None:
     trained = sum(x.nbytes for x in model._workspace._held[True].arrays.buffers.values())
     model.predict(X)
     assert model._workspace.nbytes == trained
+    assert model.memory_report(64, validation=500).activations == model.memory_report(64).activations
     assert model.inference_batch(1024) >= 64
     apart = network(kinds, Ops())
     apart.restore(model.snapshot())
