@@ -36,10 +36,10 @@ class ComputeClock:
         self.now = 0
         self._last_use: dict[tuple[int, int], int] = {}
 
-    def watch(self, memory: HostArray, last_use: int = 0) -> tuple[int, int]:
-        """From now on uses of this memory are noted; its bounds. `last_use`: of memory that was not watched before."""
+    def watch(self, memory: HostArray) -> tuple[int, int]:
+        """From now on uses of this memory are noted; its bounds."""
         bounds = np.lib.array_utils.byte_bounds(memory)
-        self._last_use.setdefault(bounds, last_use)
+        self._last_use.setdefault(bounds, 0)
         return bounds
 
     def forget(self, watched: Iterable[tuple[int, int]]) -> None:
@@ -48,7 +48,7 @@ class ComputeClock:
 
     def last_use(self, memory: HostArray) -> int:
         start, stop = np.lib.array_utils.byte_bounds(memory)
-        return max(used for (first, last), used in self._last_use.items() if first < stop and start < last)
+        return max(used for (first, last), used in list(self._last_use.items()) if first < stop and start < last)
 
     def kernel_ran(self, arrays: Iterable[HostArray]) -> None:
         self.now += 1
@@ -56,7 +56,7 @@ class ComputeClock:
             for array in arrays:
                 if array.size:
                     start, stop = np.lib.array_utils.byte_bounds(array)
-                    for first, last in self._last_use:
+                    for first, last in list(self._last_use):  # other threads add to it
                         if first < stop and start < last:
                             self._last_use[first, last] = self.now
 
@@ -116,9 +116,9 @@ class LateSideStream(SideStream):
         with self._lock:
             if not any(np.may_share_memory(out, buffer) for buffer in self._page_locked):
                 raise PageableMemory("A copy on the side stream into pageable memory.")
-            # Whatever has run may have computed it, as long as nobody has watched.
-            self._watched.add(self._clock.watch(memory, self._clock.now))
-            if self._clock.last_use(memory) > self._waited:
+            self._watched.add(self._clock.watch(memory))
+            # Of memory that nobody has watched before it is not known when it was computed: some wait there must be.
+            if self._waited < 0 or self._clock.last_use(memory) > self._waited:
                 raise Overwritten("The compute stream may not have computed yet what a copy takes back.")
             out.reshape(-1).view(np.uint8)[:] = 0xFF  # until the copy is done it may hold anything
             self._queue.append(partial(np.copyto, out, memory))

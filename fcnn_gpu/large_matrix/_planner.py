@@ -33,6 +33,9 @@ _CALL_SECONDS = {False: 2e-5, True: 6e-5}
 """What each product costs beside its arithmetic: on a device some copies, marks and launches."""
 _EDGE = {False: 24.0, True: 64.0}
 """A product of tiles t₁ × t₂ × t₃ takes 1 + edge·(1/t₁ + 1/t₂ + 1/t₃) times as long as its part of a large one."""
+_NEW_MEMORY = 2e9
+"""Bytes/s at which the system hands out memory that has not been touched, or locks its pages: a buffer that is larger
+than it has to be takes time as well."""
 _READING_AHEAD = {False: (2, 1), True: (3, 2, 1)}
 
 
@@ -274,6 +277,12 @@ def _estimate(
     if problem.cores:  # copies take a core from the products
         seconds = seconds + (read + write) / problem.cores
     seconds = seconds + 0.01 * (read + write)
+    item_a, item_b, item_out = (layout.dtype.itemsize for layout in problem.operands().values())
+    if on_device:
+        n_a, n_b = np.minimum(n_a, 2), np.minimum(n_b, 2)
+    touched = 1.0 * n_a * tm * tk * item_a + 1.0 * n_b * tk * tn * item_b
+    touched = touched + n_out * (min(BAND, problem.out.nbytes) if on_device else 1.0 * tm * tn * item_out)
+    seconds = seconds + touched / _NEW_MEMORY
     return {
         "read": read,
         "write": write,
