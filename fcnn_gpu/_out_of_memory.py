@@ -112,7 +112,8 @@ def explain_building(model: Sequential, error: BaseException, *args: Any, **opti
     size = n * model.dtype.itemsize
     return (
         f"{_describe_shortage('Sequential', error, model)} Its {n:,} parameters take {human(size)}, their gradients as "
-        f"much and Adam's moments twice as much; on the host they are drawn in float64 ({human(8 * n)}). Use narrower "
+        f"much and Adam's moments twice as much; on the host they are drawn in float64 ({human(8 * n)}). Use "
+        "Sequential(memory_limit=...), which keeps the largest layers' weights on the host or on disk, or narrower "
         "layers, or end what else takes memory."
     )
 

@@ -126,6 +126,8 @@ class TrainingStep:
             model.check_finite(losses, control, total)
             if optimizer.has_own_step:
                 optimizer.step()
+                if model.stored is not None:
+                    model.stored.check_applied(optimizer)
                 ops.advance(data.cursor, batch)
             else:
                 optimizer.apply([(data.cursor, batch)])

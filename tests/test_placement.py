@@ -229,3 +229,35 @@ def test_layers_around_stored_weights_are_run_again(place: str, recompute: Any) 
     assert_equal(found, expected)
     shared = outcome(fit(network(share_workspace=True), fcnn.Adam(0.01), batch_size=17, drop_last=True))
     assert_equal(shared, expected)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_optimizers_own_step_must_not_leave_stored_weights_out(place: str) -> None:
+    class Twice(fcnn.SGD):
+        """Two updates by one gradient."""
+
+        def step(self) -> None:
+            super().step()
+            super().step()
+
+    class Alone(fcnn.SGD):
+        def step(self) -> None:
+            ops, flat, control, _ = self._require()
+            ops.sgd_update(flat, control, 0.0, False, None)
+
+    expected = outcome(fit(cases.network(chunked(6), chunked(6)), Twice(0.01), epochs=1))
+    found = outcome(fit(stored_network(place, 6), Twice(0.01), epochs=1))
+    np.testing.assert_allclose(found.pop("history penalty"), expected.pop("history penalty"), rtol=1e-6)
+    assert_equal(found, expected)
+    with pytest.raises(RuntimeError, match=r"Alone\.step has not updated.*super\(\)\.step"):
+        fit(stored_network(place, 6), Alone(0.01))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_data_streams_beside_stored_weights(place: str) -> None:
+    model = stored_network(place, 5)
+    need = model.memory_report(16, "adam").total
+    found = outcome(fit(model, fcnn.Adam(0.01), memory_limit=need + 6_000))
+    assert_equal(found, outcome(fit(stored_network(place, 5), fcnn.Adam(0.01))))
+    with pytest.raises(ValueError, match="the model alone takes"):
+        fit(stored_network(place, 5), fcnn.Adam(0.01), memory_limit=need // 2)

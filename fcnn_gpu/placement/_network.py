@@ -65,6 +65,7 @@ class StoredWeights:
         self._model: Resident | None = None
         self._optimizer: Callable[[], Any] = lambda: None
         self._before: list[tuple[Array, HostArray]] = []
+        self._applied = False
 
     @property
     def size(self) -> int:
@@ -137,6 +138,7 @@ class StoredWeights:
         """A training pass begins: the last gradient is gone, and what the pass changes is remembered."""
         for weight in self.weights:
             weight.forget_factors()
+        self._applied = False
         model = self._model
         if model is not None and isinstance(self.store, FolderStore):
             to_numpy = self.ops.to_numpy
@@ -222,6 +224,7 @@ class StoredWeights:
         """
         ops, control, state = self.ops, optimizer.control, optimizer.state
         moments = self.moments_of(optimizer)
+        self._applied = True
         before = self._changing(flat, control, state) if isinstance(self.store, FolderStore) else []
         committed = getattr(self.store, "last_commit", "")
         try:
@@ -240,6 +243,14 @@ class StoredWeights:
                 for array, values in before:
                     ops.assign(array, values)
             raise
+
+    def check_applied(self, optimizer: Any) -> None:
+        """RuntimeError where an optimizer's own `step` has left stored weights out."""
+        if not self._applied:
+            raise RuntimeError(
+                f"{type(optimizer).__name__}.step has not updated the weights on {self.store.place}: they are not in "
+                "model.flat. Let it call super().step(), or define _update alone, which is called with every tile."
+            )
 
     def _update(self, optimizer: Updates, weight: StoredWeight, control: StepControl, moments: dict[str, Rows]) -> None:
         names = optimizer._state_names()

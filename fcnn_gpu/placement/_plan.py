@@ -16,6 +16,8 @@ _SHARE_OF_FREE = 0.9
 """Of the memory that is free, what parameters may take: activations need some as well."""
 _COPIES = 4
 """Of every resident parameter: value, gradient, and Adam's two moments."""
+_COPIES_TO_UNDO = 3
+"""With weights on disk a step can be undone: copies of values and moments, on the host."""
 _MOMENTS = 2
 _TILE_BYTES = 2**25
 """Bytes of a tile at which a larger one no longer pays: it is read in milliseconds, begun in microseconds."""
@@ -76,6 +78,7 @@ def plan_placement(
     """
     item = precision.dtype.itemsize
     one = _COPIES * item + (precision.compute_dtype.itemsize if precision.mixed else 0)
+    undone = 0 if ops.asynchronous or any(w.placement == "host" for w in weights) else _COPIES_TO_UNDO * item
     away = [w.placement in ("host", "disk") for w in weights] if forced is None else list(forced)
     room = limit
     if room is None and one * (n_others + sum(w.size for w in weights)) > SMALL:
@@ -84,12 +87,13 @@ def plan_placement(
     if room is not None and forced is None:
         movable = sorted((i for i, w in enumerate(weights) if w.placement == "auto"), key=lambda i: -weights[i].size)
         for i in movable:
-            if _resident(weights, away, n_others, one) + _tiles_at_least(weights, away, precision) <= room:
+            each = one + (undone if any(away) else 0)
+            if _resident(weights, away, n_others, each) + _tiles_at_least(weights, away, precision) <= room:
                 break
             away[i] = True
     if not any(away):
         return Plan(("device",) * len(weights), 0)
-    resident = _resident(weights, away, n_others, one)
+    resident = _resident(weights, away, n_others, one + undone)
     least = resident + _tiles_at_least(weights, away, precision)
     if limit is not None and least > limit:
         raise ValueError(
