@@ -6,10 +6,13 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ._memory import MemoryReport
 from ._scores import add_up
 from ._supply import N_READERS, ArraySupply, SourceSupply
 from .metrics import Metric
+from .model import Sequential
 
 _LARGEST_CHUNK = 128 * 2**20
 """Bytes of a chunk at which a longer one no longer pays: copying takes milliseconds, starting to copy microseconds."""
@@ -126,6 +129,16 @@ class DataSet:
         """Samples of the largest chunks worth having that stream in this memory: at least a batch, whole batches."""
         most = min(n_bytes // (2 * self.sample + self.kept), self.largest // self.sample, self.n + self.batch - 1)
         return max(1, most // self.batch) * self.batch
+
+
+def bytes_of_stream(samples: SourceSupply, model: Sequential, batch: int, metrics: Sequence[Metric]) -> tuple[int, int]:
+    """What training on a source takes for its samples where no limit is set: (on the device, on the host)."""
+    on_host = model.ops.free_memory() is None
+    outputs = model.n_out * model.dtype.itemsize if metrics else 0
+    data = DataSet.of(samples, batch, np.dtype(np.int64).itemsize, outputs, on_host, True, metrics)
+    window = data.window(_UNLIMITED)
+    on_device, chunks = data.streamed(window), 2 * window * data.sample
+    return (on_device + data.host, 0) if on_host else (on_device, chunks + data.host)
 
 
 def choose_windows(sets: Sequence[DataSet], room: int, host_room: int | None = None) -> list[int | None] | None:

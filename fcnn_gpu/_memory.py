@@ -21,6 +21,7 @@ from .backend import quiet_arithmetic
 from .backend._ops import FlatParameters, LossScaling
 from .backend._shadow import Meter, shadow_ops
 from .data import DeviceData
+from .datasets import BlockSource
 from .layers import Layer
 from .losses import LOSSES, Loss
 from .metrics import METRICS, Metric
@@ -120,11 +121,16 @@ def memory_report(
         validation = check_integer("memory_report(validation)", validation, low=1)
     if recompute is not None:
         recompute = check_recompute("memory_report(recompute)", recompute)
+    source: Any = None
     meter = Meter(on_device=model.ops.asynchronous)
     with quiet_arithmetic():
         if training:
             model.check_batch(batch_size)
             chosen = _loss(model, loss)
+            if isinstance(data, BlockSource):
+                from ._intake import Intake
+
+                source, data = Intake(model, chosen, 0).prepare(data, None, None, "memory_report(data)"), None
             run = _Training(
                 copy.copy(OPTIMIZERS.resolve(optimizer)),
                 chosen,
@@ -139,6 +145,11 @@ def memory_report(
             held = _infer(_shadow_model(model, meter), meter, batch_size)
     sizes = {kind: meter.bytes(kind) for kind in (*_KINDS, "host", "disk")}
     del held  # alive until here: what it holds is what is counted
+    if source is not None:
+        from ._budget import bytes_of_stream
+
+        on_device, on_host = bytes_of_stream(source, model, batch_size, run.metrics)
+        sizes["data"], sizes["host"] = sizes["data"] + on_device, sizes["host"] + on_host
     return MemoryReport(model.ops.describe(), batch_size, training, **sizes, micro_batch_size=micro_batch_size)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from ._cpu import available_memory
+from .datasets import BlockSource
 
 if TYPE_CHECKING:
     from ._inputs import Features
@@ -164,7 +165,7 @@ def release_inference(model: Sequential) -> None:
     model.ops.release_memory()
 
 
-def explain_training(trainer: Trainer, error: BaseException, X: Any, y: Any, **options: Any) -> str:
+def explain_training(trainer: Trainer, error: BaseException, X: Any, y: Any = None, **options: Any) -> str:
     """That of `fit`."""
     model = trainer.model
     release(model)
@@ -178,7 +179,9 @@ def explain_training(trainer: Trainer, error: BaseException, X: Any, y: Any, **o
     )
 
     def predict(size: int) -> MemoryReport:
-        parts: dict[str, Any] = {"loss": trainer.loss, "metrics": trainer.metrics, "data": (X, y)}
+        parts: dict[str, Any] = {"loss": trainer.loss, "metrics": trainer.metrics}
+        if not isinstance(X, BlockSource):  # which streams
+            parts["data"] = (X, y)
         if reason is not None:
             return model.memory_report(size, trainer.optimizer, **parts)
         return model.memory_report(batch, trainer.optimizer, **parts, micro_batch_size=None if size == batch else size)

@@ -593,7 +593,8 @@ class Sequential:
             optimizer: a name or an instance; moments and velocities are its.
             training: False for inference, which keeps no gradients of activations and has no optimizer.
             loss: a name or an instance; None takes the loss that the model was trained with, or one that fits.
-            data: count a data set as well: (X, y), (X, y, sample_weight), or a number of samples.
+            data: count a data set as well: (X, y), (X, y, sample_weight), a number of samples, or a
+                `datasets.BlockSource`, of which chunks and the shuffle buffer count.
             metrics: those of the training run: for them the outputs of an epoch are kept.
             micro_batch_size: that of `fit`: at most so many samples of a batch are computed on at a time.
             recompute: another than the network's own, as in `Sequential`.

@@ -384,6 +384,54 @@ def test_a_failing_read_reaches_the_caller(backend: Ops) -> None:
     assert t.history.stopped_by == "epochs"
 
 
+def test_running_out_of_memory_while_reading(backend: Ops) -> None:
+    class Large(Recorded):
+        def read(self, block: int) -> Iterator[Piece]:
+            if block == 6:
+                raise MemoryError
+            return super().read(block)
+
+    X, y, _ = samples(100)
+    with pytest.raises(fcnn.OutOfMemoryError, match="fit ran out of memory on the host"):
+        run(streaming(trainer(backend), 16), Large(X, y, None, np.full(10, 10)))
+
+
+@pytest.mark.parametrize("micro_batch_size", [3, 8])
+def test_batches_in_parts(backend: Ops, micro_batch_size: int) -> None:
+    X, y, w = samples(100)
+    source = open_arrays(X, y, w, block_size=9)
+    order, results = source.order(1, 0, 30), []
+    for data in ((source,), (X[order], y[order], w[order])):
+        model = fcnn.Sequential([fcnn.Dense(6), fcnn.Dropout(0.2), fcnn.Dense(3)], n_in=N_IN, seed=1, backend=backend)
+        t = streaming(fcnn.Trainer(model, metrics=["accuracy"]), 32 if len(data) == 1 else None)
+        options: dict[str, Any] = {"shuffle_buffer": 30} if len(data) == 1 else {"shuffle": False}
+        results.append(run(t, *data, batch_size=16, micro_batch_size=micro_batch_size, **options))
+    assert_equal(*results)
+
+
+def test_a_map_that_exceeds_the_memory_streams_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fcnn_gpu._stream import StreamedData
+
+    X, y, w = samples(90)
+    X.tofile(tmp_path / "X")
+    mapped = np.memmap(tmp_path / "X", X.dtype, "r", shape=X.shape)
+    expected = run(trainer(Ops()), X, y, w, validation_data=(X, y))
+    kinds: list[type] = []
+    make = fcnn.Trainer._training_data
+
+    def noted(self: fcnn.Trainer, *args: Any) -> Any:
+        data = make(self, *args)
+        kinds.append(type(data))
+        return data
+
+    monkeypatch.setattr(fcnn.Trainer, "_training_data", noted)
+    run(trainer(Ops()), mapped, y, w)
+    monkeypatch.setattr("fcnn_gpu._inputs.available_memory", lambda: 2 * X.nbytes - 1)
+    assert_equal(run(trainer(Ops()), mapped, y, w, validation_data=(mapped, y)), expected)
+    run(trainer(Ops()), X, y, w)
+    assert [kind is StreamedData for kind in kinds] == [False, True, False]
+
+
 @pytest.mark.parametrize("layout", ["C", "F", "memmap", "big-endian memmap", "images"])
 def test_arrays_of_any_layout(layout: str, tmp_path: Path) -> None:
     X, y, _ = samples(90)
@@ -460,3 +508,17 @@ def test_metrics_are_those_of_all_samples_at_once(loss: str, metrics: list[str],
     for name in actual.columns:
         if name not in ("seconds", "samples_per_second"):
             assert actual.history[name] == expected.history[name], name
+
+
+def test_the_memory_report_counts_what_streams(backend: Ops) -> None:
+    X, y, w = samples(300)
+    source = open_arrays(X, y, w, block_size=20)
+    model = trainer(backend).model
+    without, report = model.memory_report(8), model.memory_report(8, data=source, metrics=["accuracy"])
+    window = 304  # all in one chunk, in whole batches
+    sample, output = N_IN * 4 + 8 + 4, N_CLASSES * 4
+    chunks, reading = 2 * window * sample, 300 * (sample + 8) + 20 * N_IN * 4
+    on_device = chunks + window * (8 + output)
+    added = report.data - without.data, report.host - without.host
+    assert added == ((on_device, chunks + reading) if backend.asynchronous else (on_device + reading, 0))
+    trainer(backend).fit(source, batch_size=8, epochs=1, memory_limit=report.total + report.host, progress=False)
