@@ -100,6 +100,7 @@ class Run:
                     except Exception as error:
                         if not is_out_of_memory(error):
                             raise
+                        program = None  # which holds what is about to be let go
                         self._take_steps(key, first, epoch, error)
                 if stretch is not None:
                     self._score(stretch)

@@ -221,9 +221,11 @@ def test_sizes_that_are_none(size: Any) -> None:
         trainer.fit(X, y, micro_batch_size=size, progress=False)
 
 
-def test_the_step_that_diverged_is_named() -> None:
+@pytest.mark.parametrize("recompute", [False, 1])
+def test_the_step_that_diverged_is_named(recompute: bool | int) -> None:
     X, y = data_for(24)
-    model = fcnn.Sequential([fcnn.Dense(4, activation="relu"), fcnn.Dense(3)], n_in=7, seed=0, backend="numpy")
+    layers = [fcnn.Dense(4, activation="relu"), fcnn.Dense(3)]
+    model = fcnn.Sequential(layers, n_in=7, seed=0, backend="numpy", recompute=recompute)
     trainer = fcnn.Trainer(model, optimizer=fcnn.SGD(0.01))
     X = X.astype(np.float32)
     X[13] = 3e38  # in the second batch of ten, the second part of four
@@ -236,6 +238,7 @@ def test_the_step_that_diverged_is_named() -> None:
     for name, x in model.named_arrays().items():
         np.testing.assert_array_equal(x, once.named_arrays()[name])  # the weights from before that step
     assert int(model.random_step[0]) == 1
+    assert trainer.history.micro_batch_size == 4
 
 
 def test_a_network_can_be_used_as_ever_afterwards() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.backend._ops import _numpy as primitives
 from tests.counted import fresh_emulated_ops
+from tests.limited import needs_limits, run_limited
 from tests.test_out_of_memory import Device, PoolIsEmpty
 
 from .cuda_on_cpu import missing_compiler
@@ -295,3 +297,59 @@ def test_errors_of_callbacks_are_theirs() -> None:
     with pytest.raises(fcnn.OutOfMemoryError):
         fit(trainer, callbacks=[Greedy()])
     assert int(trainer.optimizer.control.step[0]) == 6
+
+
+def test_what_would_take_less_is_told_with_numbers() -> None:
+    ops, allocator = numpy_device()
+    layers = [layer for _ in range(12) for layer in (fcnn.Dense(UNITS), fcnn.BatchNorm())]
+    trainer = build(ops, [*layers, fcnn.Dense(3)])
+    begun = allocator.n_calls
+    allocator.refuses = lambda number, size: number > begun and samples_of(size) == 64
+    with pytest.raises(
+        fcnn.OutOfMemoryError, match=r"Use batch_size=\d+, .* or Sequential\(recompute=True\), which takes"
+    ):
+        fit(trainer, batch_size=64)
+
+
+LIMITED = """
+import json, logging, resource, sys
+import numpy as np, fcnn_gpu as fcnn
+logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)s")
+options, beside = json.loads(sys.argv[2]), int(sys.argv[3])
+layers = [*(fcnn.Dense(128, activation="gelu") for _ in range(16)), fcnn.Dense(10)]
+model = fcnn.Sequential(layers, n_in=128, seed=0, backend="numpy", **options.get("model", {}))
+X = np.random.default_rng(0).normal(size=(8192, 128)).astype("float32")
+trainer = fcnn.Trainer(model, "cross_entropy", fcnn.SGD(0.01))
+model.predict(X[:8])
+trainer.fit(X[:64], np.arange(64) % 10, epochs=1, batch_size=8, progress=False)  # what is made once and for all
+if beside:
+    with open("/proc/self/status", encoding="ascii") as status:
+        used = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
+    resource.setrlimit(resource.RLIMIT_DATA, (used + beside, used + beside))
+history = trainer.fit(X, np.arange(8192) % 10, epochs=1, batch_size=8192, progress=False, **options.get("fit", {}))
+norm = float(np.abs(model.flat.values).sum())
+result = {"micro": history.micro_batch_size, "loss": history["loss"][-1], "norm": norm}
+"""
+ROOM = 85 * 2**20
+"""Of the 150 MiB that a training step on the whole batch takes."""
+
+
+@needs_limits
+def test_in_a_process_with_a_limit() -> None:
+    """The system refuses memory; parts, and recomputation in them, go through where whole batches do not."""
+
+    def run(options: dict[str, Any], beside: int = ROOM) -> Any:
+        return run_limited(LIMITED, json.dumps(options), beside)
+
+    whole, halved = run({}, 0), run({})
+    asked, again = run({"fit": {"micro_batch_size": 1024}}), run({"model": {"recompute": True}})
+    assert whole.result["micro"] is None
+    assert halved.result["micro"] in (1024, 2048, 4096)
+    assert halved.stdout.count("Memory ran out in epoch 1, step 1: training goes on in micro-batches of ") == 1
+    assert asked.result["micro"] == 1024
+    assert again.result["micro"] is None
+    assert "ran out" not in asked.stdout + again.stdout
+    for other in (halved, asked, again):
+        assert other.result["loss"] == pytest.approx(whole.result["loss"], rel=1e-5)
+        assert other.result["norm"] == pytest.approx(whole.result["norm"], rel=1e-5)
+        assert other.peak < whole.peak - 40 * 2**20
