@@ -109,6 +109,7 @@ class NumberFile:
         if not self._closed:
             self._closed = True
             os.close(self._descriptor)
+            self._descriptor = -1  # the number may soon be that of another file
 
     def __enter__(self) -> NumberFile:
         return self

@@ -558,6 +558,14 @@ class Sequential:
         elif link == "sigmoid":
             self.ops.bias_activation(Z, None, "sigmoid", 0.0, Z)
 
+    def close(self) -> None:
+        """Let go of the folder that holds weights on disk, so that it can be opened again; a temporary one is removed.
+
+        The end of the process does the same. The network cannot be used any more. Without weights on disk: nothing.
+        """
+        if self.stored is not None:
+            self.stored.close()
+
     def save(self, path: Any) -> None:
         """Write architecture and weights to one safetensors file, safely: the old file stays until the new is whole."""
         from .serialization import save

@@ -35,6 +35,19 @@ class ComputeClock:
     def __init__(self) -> None:
         self.now = 0
         self._last_use: dict[tuple[int, int], int] = {}
+        self._lock = threading.Lock()
+        self._page_locked: list[weakref.ref[HostArray]] = []
+
+    def lock_pages(self, memory: HostArray) -> None:
+        """From now on all streams may copy from and to this memory of the host."""
+        with self._lock:
+            self._page_locked = [known for known in self._page_locked if known() is not None]
+            self._page_locked.append(weakref.ref(memory))
+
+    def is_page_locked(self, memory: HostArray) -> bool:
+        with self._lock:
+            alive = [known() for known in self._page_locked]
+        return any(known is not None and np.may_share_memory(memory, known) for known in alive)
 
     def watch(self, memory: HostArray) -> tuple[int, int]:
         """From now on uses of this memory are noted; its bounds."""
@@ -79,7 +92,6 @@ class LateSideStream(SideStream):
         self._lock = threading.RLock()
         self._queue: list[Callable[[], None]] = []
         self._waited = -1
-        self._page_locked: list[HostArray] = []
         self._watched: set[tuple[int, int]] = set()
         weakref.finalize(self, clock.forget, self._watched)
         self.log: list[str] = []
@@ -91,7 +103,7 @@ class LateSideStream(SideStream):
     def host_buffer(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
         buffer: HostArray = np.empty(shape, dtype)
         buffer.reshape(-1).view(np.uint8)[:] = 0xFF
-        self._page_locked.append(buffer)
+        self._clock.lock_pages(buffer)
         return buffer
 
     def copy(self, source: HostArray, out: Any) -> None:
@@ -99,7 +111,7 @@ class LateSideStream(SideStream):
         assert source.dtype == out.dtype
         destination = self._plain(out)
         with self._lock:
-            if not any(np.may_share_memory(source, buffer) for buffer in self._page_locked):
+            if not self._clock.is_page_locked(source):
                 raise PageableMemory("A copy on the side stream from pageable memory.")
             self._watched.add(self._clock.watch(destination))
             if self._clock.last_use(destination) > self._waited:
@@ -114,7 +126,7 @@ class LateSideStream(SideStream):
         assert memory.flags.c_contiguous
         assert out.flags.c_contiguous
         with self._lock:
-            if not any(np.may_share_memory(out, buffer) for buffer in self._page_locked):
+            if not self._clock.is_page_locked(out):
                 raise PageableMemory("A copy on the side stream into pageable memory.")
             self._watched.add(self._clock.watch(memory))
             # Of memory that nobody has watched before it is not known when it was computed: some wait there must be.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -261,3 +262,32 @@ def test_data_streams_beside_stored_weights(place: str) -> None:
     assert_equal(found, outcome(fit(stored_network(place, 5), fcnn.Adam(0.01))))
     with pytest.raises(ValueError, match="the model alone takes"):
         fit(stored_network(place, 5), fcnn.Adam(0.01), memory_limit=need // 2)
+
+
+def test_threads_predict_with_one_network() -> None:
+    model = stored_network("disk", 3)
+    inputs = [X.astype("float32") + i for i in range(4)]
+    expected = [model.predict(x) for x in inputs]
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(5):
+            for a, b in zip(threads.map(model.predict, inputs), expected, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_within_residual_blocks(place: str) -> None:
+    def network(dense: Any) -> fcnn.Sequential:
+        layers = [fcnn.Residual([dense(30, activation="relu"), fcnn.LayerNorm(), dense(12)]), fcnn.Dense(3)]
+        return fcnn.Sequential(layers, N_IN, seed=4, backend="numpy")
+
+    expected = fit(network(chunked(7)), fcnn.Adam(0.01))
+    model = network(lambda n_out, **options: fcnn.Dense(n_out, placement=place, **options))
+    cases.set_tiles(model, 7)
+    assert set(model.named_arrays()) >= {"0.block.0.W", "0.projection.W"}
+    assert_equal(outcome(fit(model, fcnn.Adam(0.01))), outcome(expected))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_checker_takes_a_layer_with_stored_weights(place: str) -> None:
+    layer = fcnn.Dense(3, activation="gelu", l1=0.1, l2=0.1, placement=place)
+    assert fcnn.gradient_check.check_layer(layer, n_in=4).passed

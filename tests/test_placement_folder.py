@@ -21,7 +21,6 @@ import pytest
 import fcnn_gpu as fcnn
 from fcnn_gpu import StorageError
 from fcnn_gpu._files import NumberFile
-from fcnn_gpu.placement import _folder
 
 from . import placement_cases as cases
 from .placement_cases import X, Y, assert_equal, fit, outcome, stored_network
@@ -44,10 +43,7 @@ def arrays(model: fcnn.Sequential) -> dict[str, Any]:
 
 def let_go(model: fcnn.Sequential) -> None:
     """Close the folder, as the end of the process does."""
-    assert isinstance(model.stored, fcnn.placement.StoredWeights)
-    store = model.stored.store
-    assert isinstance(store, _folder.FolderStore)
-    store.close()
+    model.close()
 
 
 def test_a_folder_holds_the_network_after_every_step(tmp_path: Path) -> None:
@@ -125,6 +121,15 @@ def test_a_network_that_nobody_trains_keeps_its_moments(tmp_path: Path) -> None:
     layer = again.layers[0]
     assert (np.asarray(layer.W) == 0.5).all()
     assert fcnn.Adam(0.01).bind(again).control.step[0] == 8
+
+
+def test_a_closed_network_says_so(tmp_path: Path) -> None:
+    model = in_folder(tmp_path)
+    model.close()
+    model.close()
+    with pytest.raises(StorageError, match="cannot be read"):
+        model.predict(X32)
+    fcnn.Sequential([fcnn.Dense(3)], 4, backend="numpy").close()  # nothing to close
 
 
 def test_a_folder_with_a_network_is_not_overwritten(tmp_path: Path) -> None:
@@ -351,7 +356,7 @@ def test_a_kill_at_any_moment_leaves_one_whole_step(tmp_path: Path) -> None:
     code = _TRAINS.format(root=str(Path(__file__).parents[1]), folder=str(tmp_path))
     draw = random.Random(0)
     seen: list[tuple[int, dict[str, Any]]] = []
-    for _ in range(8):
+    for _ in range(6):
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "trains\n"

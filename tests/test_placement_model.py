@@ -366,8 +366,7 @@ def test_wrong_settings(tmp_path: Path) -> None:
 def test_a_folder_is_trained_with_another_limit(tmp_path: Path) -> None:
     model = stored_network("disk", 16, storage=tmp_path)
     fcnn.Adam(0.01).bind(model)
-    assert model.stored is not None
-    model.stored.store.close()  # type: ignore[union-attr]
+    model.close()
     again = fcnn.load(tmp_path, backend="numpy", memory_limit=10_000)
     assert again.stored is not None
     assert max(weight.tile_rows for weight in again.stored.weights) < 16

@@ -37,7 +37,7 @@ def weights(model: fcnn.Sequential) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("name", ["momentum", "adamw", "rmsprop momentum", "adagrad", "clipped"])
+@pytest.mark.parametrize("name", ["momentum", "adamw", "adagrad"])
 def test_training_is_that_of_weights_on_the_device(device_ops: Ops, name: str, place: str) -> None:
     plain = fit(cases.network(fcnn.Dense, fcnn.Dense, backend=device_ops), OPTIMIZERS[name](), epochs=2)
     found = fit(stored_network(place, 7, backend=device_ops), OPTIMIZERS[name](), epochs=2)
@@ -48,7 +48,7 @@ def test_training_is_that_of_weights_on_the_device(device_ops: Ops, name: str, p
     np.testing.assert_allclose(found.history["penalty"], plain.history["penalty"], rtol=1e-4)
 
 
-@pytest.mark.parametrize("rows", [1, 4, 33])
+@pytest.mark.parametrize("rows", [2, 33])
 def test_the_host_and_the_disk_give_the_same_bits(device_ops: Ops, rows: int) -> None:
     a, b = (
         weights(fit(stored_network(place, rows, backend=device_ops), fcnn.Adam(0.01), epochs=2).model)
@@ -103,7 +103,7 @@ def test_clipping_by_norm(device_ops: Ops) -> None:
 def test_a_folder_of_one_device_is_opened_on_another(device_ops: Ops, tmp_path: Path) -> None:
     trainer = fit(stored_network("disk", 5, backend=device_ops, storage=tmp_path), fcnn.Adam(0.01), epochs=1)
     expected = weights(trainer.model)
-    trainer.model.stored.store.close()  # type: ignore[union-attr]
+    trainer.model.close()
     again = fcnn.load(tmp_path, backend="numpy")
     assert_equal(weights(again), expected)
     fit(again, fcnn.Adam(0.01), epochs=1)

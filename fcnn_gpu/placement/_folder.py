@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import secrets
 import shutil
 import tempfile
 import weakref
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +25,9 @@ from .._checks import check_bool
 from .._files import NumberFile, StorageError
 from .._types import DType, HostArray
 from ._lock import FolderLock
+from ._record import RECORD, Record, write_record
 from ._store import BLOCK_BYTES, blocks_of_rows
 
-RECORD = "network.state"
-_FORMAT = "fcnn_gpu network in a folder"
 _FILES = "*.generation[01].npy"
 
 
@@ -107,7 +104,7 @@ class FileRows:
         self._files[self.generation].read(0, found)
         if found.tobytes() != self._header:
             raise StorageError(
-                None, f"{path} is not the .npy file of {self.shape} {self.dtype} that it was. Restore the folder."
+                f"{path} is not the .npy file of {self.shape} {self.dtype} that it was. Restore the folder."
             )
         self._files[1 - self.generation].write(0, np.frombuffer(self._header, np.uint8))
 
@@ -127,12 +124,11 @@ class FileRows:
                 ) from error
             if there.st_size != self.nbytes:
                 raise StorageError(
-                    None,
                     f"{path} has {there.st_size:,} bytes and should have {self.nbytes:,}: something has cut it short "
                     "or written to it. Restore the folder from a copy.",
                 )
             if not file.is_at(path):
-                raise StorageError(None, f"{path} has been replaced by another file while it was in use.")
+                raise StorageError(f"{path} has been replaced by another file while it was in use.")
 
     def view(self, start: int, stop: int) -> HostArray | None:
         return None
@@ -199,56 +195,6 @@ def _npy_header(shape: tuple[int, int], dtype: DType) -> bytes:
     described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(text, described)
     return text.getvalue()
-
-
-@dataclass
-class Record:
-    """What of a network is in memory, as a commit writes it: arrays by name, and plain JSON data."""
-
-    arrays: dict[str, HostArray] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-
-    def pack(self) -> list[HostArray]:
-        """The file's content in parts: a line of JSON, then the arrays."""
-        arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
-        crc = 0
-        for array in arrays.values():
-            crc = zlib.crc32(array.reshape(-1).view(np.uint8).data, crc)
-        described = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
-        head = {"format": _FORMAT, "version": 1, "arrays": described, "data": self.data}
-        text = json.dumps(head).encode()
-        crc = zlib.crc32(text, crc)
-        parts = [np.frombuffer(b"%08x " % crc + text + b"\n", np.uint8)]
-        return parts + [array.reshape(-1).view(np.uint8) for array in arrays.values()]
-
-    @classmethod
-    def unpack(cls, path: Path) -> Record:
-        """The record of a file. `StorageError` where it is damaged."""
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise StorageError(error.errno, f"{path} cannot be read: {error.strerror}.") from error
-        line, _, rest = content.partition(b"\n")
-        crc, _, text = line.partition(b" ")
-        damaged = StorageError(
-            None, f"{path} is damaged: its content does not have its checksum. Restore the folder from a copy."
-        )
-        try:
-            if int(crc, 16) != zlib.crc32(text, zlib.crc32(rest)):
-                raise damaged
-            head = json.loads(text)
-            if head["format"] != _FORMAT or head["version"] != 1:
-                raise StorageError(
-                    None, f"{path} was written by another version of fcnn_gpu. Open it with that one or a newer one."
-                )
-        except (ValueError, KeyError, TypeError) as error:
-            raise damaged from error
-        arrays, at = {}, 0
-        for name, dtype, shape in head["arrays"]:
-            array = np.empty(shape, dtype)
-            array.reshape(-1).view(np.uint8)[:] = np.frombuffer(rest, np.uint8, array.nbytes, at)
-            arrays[name], at = array, at + array.nbytes
-        return cls(arrays, head["data"])
 
 
 class FolderStore:
@@ -375,7 +321,7 @@ class FolderStore:
         self.check()
         committed = False
         try:
-            _write_record(self.folder, record, self.durable)
+            write_record(self.folder, record, self.durable)
             committed = True
         except BaseException:
             # An interrupt may arrive after the rename: then the step is done.
@@ -418,34 +364,6 @@ class FolderStore:
     def nbytes(self) -> int:
         """Bytes of all files."""
         return sum(len(rows.paths) * rows.nbytes for rows in self._rows.values())
-
-
-def _write_record(folder: Path, record: Record, durable: bool) -> None:
-    temporary = folder / f".{RECORD}.{secrets.token_hex(8)}.part"
-    try:
-        with NumberFile(temporary, "x") as file:
-            at = 0
-            for part in record.pack():
-                file.write(at, part)
-                at += part.size
-            if durable:
-                file.sync()
-        try:
-            os.replace(temporary, folder / RECORD)
-        except OSError as error:
-            raise StorageError(
-                error.errno, f"{folder / RECORD} cannot be replaced by that of a new step: {error.strerror}."
-            ) from error
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    if durable and os.name == "posix":  # the rename itself is on the disk once the folder is
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _claim(folder: Path) -> FolderLock:
@@ -499,7 +417,7 @@ class OpenedFolder:
             if found != size:
                 what = "is missing" if found is None else f"has {found:,} bytes and should have {size:,}"
                 raise StorageError(
-                    None, f"{path} {what}: something has removed it or cut it short. Restore the folder from a copy."
+                    f"{path} {what}: something has removed it or cut it short. Restore the folder from a copy."
                 )
 
 

@@ -22,9 +22,8 @@ class FolderLock:
             os.close(self._descriptor)
             self._descriptor = -1
             raise StorageError(
-                None,
                 f"The network in {folder} is in use{f' by {holder}' if holder else ''}. Two cannot train it at a time: "
-                "end the other, let go of its model, or choose another folder.",
+                "end the other, call its model.close(), or choose another folder.",
             )
         os.ftruncate(self._descriptor, 0)
         os.write(self._descriptor, f"process {os.getpid()}\n".encode())

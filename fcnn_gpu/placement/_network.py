@@ -15,8 +15,9 @@ import numpy as np
 
 from .._types import Array, HostArray
 from ..backend._ops import SMALLEST_LOSS_SCALE, FlatParameters, Ops, Segment, StepControl
-from ._folder import FolderStore, Record
+from ._folder import FolderStore
 from ._matrix import StoredMatrix
+from ._record import Record
 from ._store import HostStore, Rows
 from ._tiles import Tiles
 from ._weight import StoredWeight
@@ -301,6 +302,11 @@ class StoredWeights:
         """On disk, what the network has in memory counts as its last step."""
         if isinstance(self.store, FolderStore):
             self.store.commit()
+
+    def close(self) -> None:
+        """Let go of the folder, if there is one."""
+        if isinstance(self.store, FolderStore):
+            self.store.close()
 
     def discard(self) -> None:
         """Remove what a network that could not be built has put elsewhere."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,15 +24,17 @@ Compute = Callable[[slice, list[Array]], None]
 class Tiles:
     """Passes over row tiles of matrices that lie on the host or on disk.
 
-    The buffers stay from pass to pass. On a device, a tile goes through page-locked memory of the host and a stream of
-    its own; weights on the host lie in such memory already. On NumPy a tile is computed on where it was read to, and
-    one of the host where it lies.
+    The buffers stay from pass to pass; threads take turns at them. On a device, a tile goes through page-locked memory
+    of the host and a stream of its own; weights on the host lie in such memory already. On NumPy a tile is computed on
+    where it was read to, and one of the host where it lies.
     """
 
     def __init__(self, ops: Ops) -> None:
         self._ops = ops
         self._buffers: dict[tuple[str, int, int], Array] = {}
+        self._turn = threading.Lock()
         self._side = ops.side_stream() if ops.asynchronous else None
+        self._back = ops.side_stream() if ops.asynchronous else None  # both directions at a time
 
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
         """Memory of the host that tiles can be copied from and to."""
@@ -43,9 +46,10 @@ class Tiles:
         if self._in_place(matrices):
             yield ((tile, _views(matrices, tile)) for tile in tiles)
             return
-        passing = _Pass(self, matrices, READING)
-        with ReadAhead(tiles, passing.load, READING) as loaded:
-            yield passing.arrived(loaded)
+        with self._turn:
+            passing = _Pass(self, matrices, READING)
+            with ReadAhead(tiles, passing.load, READING) as loaded:
+                yield passing.arrived(loaded)
 
     def update(self, matrices: Sequence[Rows], tiles: Sequence[slice], compute: Compute) -> None:
         """compute(rows, that tile of each matrix) for all tiles in order; what it leaves in them is written back."""
@@ -53,14 +57,15 @@ class Tiles:
             for tile in tiles:
                 compute(tile, _views(matrices, tile))
             return
-        passing = _Pass(self, matrices, UPDATING)
         writer = ThreadPoolExecutor(1, "fcnn_gpu write behind")
         try:
-            with ReadAhead(tiles, passing.load, UPDATING) as loaded:
-                for i, (tile, arrays) in enumerate(passing.arrived(loaded)):
-                    compute(tile, arrays)
-                    passing.write_back(i % UPDATING, tile, writer)
-                passing.finish()
+            with self._turn:
+                passing = _Pass(self, matrices, UPDATING)
+                with ReadAhead(tiles, passing.load, UPDATING) as loaded:
+                    for i, (tile, arrays) in enumerate(passing.arrived(loaded)):
+                        compute(tile, arrays)
+                        passing.write_back(i % UPDATING, tile, writer)
+                    passing.finish()
         finally:
             writer.shutdown(wait=True, cancel_futures=True)
 
@@ -82,7 +87,8 @@ class Tiles:
 
     def release(self) -> None:
         """Let go of the buffers; the next pass makes new ones."""
-        self._buffers.clear()
+        with self._turn:
+            self._buffers.clear()
 
 
 def _views(matrices: Sequence[Rows], tile: slice) -> list[Array]:
@@ -94,7 +100,7 @@ class _Pass:
 
     def __init__(self, tiles: Tiles, matrices: Sequence[Rows], n_slots: int) -> None:
         self._tiles, self._matrices, self._n_slots = tiles, matrices, n_slots
-        self._side = tiles._side
+        self._side, self._back = tiles._side, tiles._back
         self._used: list[Any] = [None] * n_slots
         self._copied: list[Any] = [None] * n_slots
         self._written: list[Future[None] | None] = [None] * n_slots
@@ -139,16 +145,16 @@ class _Pass:
 
     def write_back(self, slot: int, tile: slice, writer: ThreadPoolExecutor) -> None:
         """Write what has been computed in a slot, in the thread that writes behind."""
-        host, mark, side = self._host[slot], None, self._side
-        if side is not None:
-            side.wait(side.record_compute())
+        host, mark, back = self._host[slot], None, self._back
+        if back is not None:
+            back.wait(back.record_compute())
             for i, target in enumerate(host):
-                side.copy_back(self._tiles.buffer("device", slot, i, target.shape, target.dtype), target)
-            mark = side.record()
+                back.copy_back(self._tiles.buffer("device", slot, i, target.shape, target.dtype), target)
+            mark = back.record()
 
         def write() -> None:
-            if side is not None:
-                side.synchronize(mark)
+            if back is not None:
+                back.synchronize(mark)
             for matrix, values in zip(self._matrices, host, strict=True):
                 matrix.write_next(tile.start, values)
 
