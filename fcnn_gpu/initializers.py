@@ -178,7 +178,8 @@ class Zeros(ElementwiseInitializer):
 class Draw:
     """A layer's initial weights (n_out, n_in) yet to be drawn: the same numbers whole or in blocks of rows."""
 
-    who: str
+    who: object
+    """Whose weights they are, for messages."""
     initializer: Initializer
     seed: np.random.SeedSequence
     n_out: int

@@ -311,8 +311,9 @@ def test_files_of_another_network_are_refused(tmp_path: Path) -> None:
 # Ctrl-C and kills
 
 _TRAINS = """
-import sys, numpy as np, fcnn_gpu as fcnn
+import sys
 sys.path.insert(0, {root!r})
+import numpy as np, fcnn_gpu as fcnn
 from tests.placement_cases import X, Y
 model = fcnn.load({folder!r}, backend="numpy")
 trainer = fcnn.Trainer(model, optimizer=fcnn.Adam(0.01))

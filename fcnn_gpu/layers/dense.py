@@ -64,12 +64,10 @@ class Dense(Layer):
         return f"Dense({', '.join(parts)})"
 
     def _build(self, n_in: int, seed: np.random.SeedSequence) -> None:
-        draw = Draw(str(self), self.init, seed, self.n_out, n_in)
-        shape = self.n_out, n_in
+        draw = Draw(self, self.init, seed, self.n_out, n_in)
         later = self.placement in ("host", "disk") or self.n_out * n_in > _DRAWN_AT_ONCE
-        weights = np.broadcast_to(np.float64(0), shape) if later else draw.whole()
-        options: dict[str, Any] = {"l1": self.l1, "l2": self.l2, "is_weight": True}
-        self._W = Parameter("W", weights, draw=draw if later else None, **options)
+        weights = np.broadcast_to(np.float64(0), (self.n_out, n_in)) if later else draw.whole()
+        self._W = Parameter("W", weights, self.l1, self.l2, is_weight=True, draw=draw if later else None)
         self._b = Parameter("b", np.zeros((self.n_out, 1))) if self.bias else None
 
     @property

@@ -15,7 +15,7 @@ from ..initializers import Draw
 from ..layers import Dense, Layer, Parameter
 from ._folder import FolderStore, OpenedFolder, Storage
 from ._network import StoredWeights
-from ._plan import Plan, Weights, plan_placement, tile_rows
+from ._plan import Plan, Weights, is_small, plan_placement, tile_rows
 from ._store import HostStore, Rows, rows_of_block
 from ._tiles import Tiles
 from ._weight import StoredWeight
@@ -45,7 +45,9 @@ class Placement:
         storage: Storage,
         opened: OpenedFolder | None = None,
     ) -> None:
-        self._limit = limit
+        self._limit, self.plan = limit, Plan((), 0)
+        if opened is None and limit is None and storage.folder is None and _stay_anyway(layers, precision):
+            return
         self._dense = [layer for layer in layers if isinstance(layer, Dense)]
         self._ops, self._precision, self._storage, self._opened = ops, precision, storage, opened
         weights = [Weights(layer.placement, layer.n_out, layer.n_in) for layer in self._dense]
@@ -55,7 +57,7 @@ class Placement:
             stored = set(opened.record.data["stored"])
             forced = [f"{layer.path}.W" in stored for layer in self._dense]
         n_others = n_all - sum(w.size for w in weights)
-        self.plan: Plan = plan_placement(weights, n_others, ops, precision, limit, forced)
+        self.plan = plan_placement(weights, n_others, ops, precision, limit, forced)
         if storage.folder is not None and "disk" not in self.plan.places:
             raise ValueError(
                 f"Sequential(storage={str(storage.folder)!r}) is for weights on disk, and all of this network's stay "
@@ -108,6 +110,17 @@ class Placement:
         parameter.accumulates = True
         parameter.initial, parameter.draw = np.broadcast_to(np.float64(0), shape), None
         return weight
+
+
+def _stay_anyway(layers: Sequence[Layer], precision: Precision) -> bool:
+    """Whether all weights stay on the device whatever is free there: a small network does not pay for a plan."""
+    size = 0
+    for layer in layers:
+        if isinstance(layer, Dense) and (layer.placement in ("host", "disk") or layer.weights.draw is not None):
+            return False
+        for parameter in layer.parameters():
+            size += parameter.initial.size
+    return is_small(size, precision)
 
 
 def _draw_into(rows: Rows, parameter: Parameter) -> None:

@@ -107,6 +107,11 @@ def plan_placement(
     return Plan(tuple(where if moved else "device" for moved in away), tile)
 
 
+def is_small(size: int, precision: Precision) -> bool:
+    """Whether so many parameters, with gradients and moments, stay where they are without a question."""
+    return (_COPIES * precision.dtype.itemsize + precision.compute_dtype.itemsize) * size <= SMALL
+
+
 def tile_rows(tile_bytes: int, n_out: int, n_in: int, itemsize: int) -> int:
     """Rows of a tile: at least one, and a multiple of 64 where there is room for that."""
     rows = max(1, tile_bytes // (n_in * itemsize))
