@@ -430,6 +430,24 @@ def test_an_interrupt_right_after_the_commit_counts_the_step(tmp_path: Path, mon
     assert_equal(arrays(opened(tmp_path)), {n: expected[n] for n in trainer.model.named_arrays()})
 
 
+def test_a_restored_snapshot_counts_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = fit(in_folder(tmp_path), fcnn.Adam(0.01), epochs=1)
+    model, snapshot = trainer.model, trainer.model.snapshot()
+    one_step(trainer)
+    expected = arrays(model)
+    with failing_write(monkeypatch, 10**9) as calls:
+        model.restore(snapshot)
+    assert (arrays(model)["0.W"] != expected["0.W"]).any()
+    one_step(trainer)
+    expected = arrays(model)
+    for at in (0, 1, len(calls) - 1):
+        with failing_write(monkeypatch, at), pytest.raises(StorageError):
+            model.restore(snapshot)
+        assert_equal(arrays(model), expected)
+    let_go(model)
+    assert_equal(arrays(opened(tmp_path)), expected)
+
+
 def test_durable_steps_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
     real = NumberFile.sync

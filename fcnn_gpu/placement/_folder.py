@@ -254,6 +254,9 @@ class FolderStore:
             if known is None:
                 _delete([], rows.paths)  # left over from a process that ended before they counted
                 rows.create()
+                if self.durable:
+                    for generation in range(2):
+                        rows.sync(generation)
             else:
                 rows.open()
         except BaseException:
@@ -305,22 +308,12 @@ class FolderStore:
 
         An error leaves all as it was.
         """
-        record: Record = self._record()
-        flipped = [rows for rows in self._rows.values() if rows.written]
-        if self.durable:
-            for rows in flipped or (() if self.committed else self._rows.values()):
-                rows.sync(1 - rows.generation if rows.written else rows.generation)
-        generations = {name: rows.generation ^ int(rows.written) for name, rows in self._rows.items()}
-        token = secrets.token_hex(8)
-        sizes = {name: rows.nbytes for name, rows in self._rows.items()}
-        if self.opened is not None:  # moments that no optimizer has taken up yet
-            for name, generation in self.opened.generations.items():
-                if name not in generations:
-                    generations[name], sizes[name] = generation, self.opened.record.data["sizes"][name]
-        record.data |= {"generations": generations, "sizes": sizes, "commit": token}
-        self.check()
-        committed = False
+        committed, token = False, secrets.token_hex(8)
         try:
+            record: Record = self._record()
+            record.data |= self._contents() | {"commit": token}
+            self._sync()
+            self.check()
             write_record(self.folder, record, self.durable)
             committed = True
         except BaseException:
@@ -331,10 +324,25 @@ class FolderStore:
         finally:
             if committed:
                 self.last_commit, self.committed = token, True
-                for rows in flipped:
-                    rows.generation = 1 - rows.generation
-            for rows in self._rows.values():
-                rows.written = False
+                for rows in self._rows.values():
+                    rows.generation ^= int(rows.written)
+            self.abandon()
+
+    def _contents(self) -> dict[str, Any]:
+        """Which generation of each file will count, and its size."""
+        generations = {name: rows.generation ^ int(rows.written) for name, rows in self._rows.items()}
+        sizes = {name: rows.nbytes for name, rows in self._rows.items()}
+        if self.opened is not None:  # moments that no optimizer has taken up yet
+            for name, generation in self.opened.generations.items():
+                if name not in generations:
+                    generations[name], sizes[name] = generation, self.opened.record.data["sizes"][name]
+        return {"generations": generations, "sizes": sizes}
+
+    def _sync(self) -> None:
+        """Wait, if steps are durable, until what will count is on the disk."""
+        for rows in self._rows.values() if self.durable else ():
+            if rows.written or not self.committed:
+                rows.sync(rows.generation ^ int(rows.written))
 
     last_commit = ""
     """Which commit was the last, for who must know whether one that was interrupted took place."""

@@ -8,7 +8,7 @@ import logging
 import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -176,7 +176,7 @@ class StoredWeights:
         for weight in self.weights:
             bound = weight.gradient_bound(self._total) * inverse
             if not bound < largest:
-                squares = sum(weight.gradient_square(rows, self._total) for rows in weight.cut())
+                squares = sum(weight.gradient_square(rows, self._total, inverse) for rows in weight.cut())
                 sound = sound and math.isfinite(squares)
         if not sound:
             step = self._number(control.step)
@@ -207,7 +207,7 @@ class StoredWeights:
         if not (weight.l1 or weight.l2):
             inverse = 1.0 if control.loss_scale is None else 1.0 / self._number(control.loss_scale)
             for rows in weight.cut():
-                yield weight.gradient_square(rows, self._total) * inverse**2
+                yield weight.gradient_square(rows, self._total, inverse)
             return
         with self._tiles.reading([weight.rows], weight.cut()) as tiles:
             for rows, (W,) in tiles:
@@ -313,9 +313,23 @@ class StoredWeights:
         if isinstance(self.store, FolderStore):
             self.store.discard()
 
-    def as_one(self) -> AbstractContextManager[None]:
-        """Within, weights that are assigned as a whole count on disk all together, at the end, or not at all."""
-        return self.store.together() if isinstance(self.store, FolderStore) else nullcontext()
+    @contextmanager
+    def as_one(self) -> Iterator[None]:
+        """Within, what is assigned to a network on disk counts together, at the end, or not at all: in memory, too."""
+        model, store = self._model, self.store
+        if not isinstance(store, FolderStore) or model is None:
+            yield
+            return
+        arrays, to_numpy = [model.flat.values, *model.statistics().values()], self.ops.to_numpy
+        before, committed = [(array, to_numpy(array).copy()) for array in arrays], store.last_commit
+        try:
+            with store.together():
+                yield
+        except BaseException:
+            if store.last_commit == committed:
+                for array, values in before:
+                    self.ops.assign(array, values)
+            raise
 
     def _record(self) -> Record:
         """What the network has in memory, for a commit."""

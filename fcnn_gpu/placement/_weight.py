@@ -124,9 +124,12 @@ class StoredWeight:
         """An upper bound of ‖∂L/∂W‖, by Cauchy and Schwarz: ‖dZ‖·‖A₀‖. NaN or ∞ bound nothing."""
         return math.prod(math.sqrt(self._square(x, total)) for x in self._require_factors())
 
-    def gradient_square(self, rows: slice, total: Array) -> float:
-        """‖∂L/∂W[rows]‖², each block of it summed in the weights' dtype."""
-        return self._square(self.gradient_tile(rows), total)
+    def gradient_square(self, rows: slice, total: Array, inverse: float = 1.0) -> float:
+        """‖inverse·∂L/∂W[rows]‖², each block of it summed in the weights' dtype; `inverse`: of the loss scale."""
+        tile = self.gradient_tile(rows)
+        if inverse != 1.0:
+            self.ops.scale(tile, inverse, tile)
+        return self._square(tile, total)
 
     def _square(self, x: Array, total: Array) -> float:
         flat = (x if x.flags.c_contiguous else x.T).reshape(-1)
