@@ -15,7 +15,7 @@ from tests.limited import Finished, needs_limits, run_limited
 MB, MIB = 10**6, 2**20
 THREADS = 2 * MIB
 """For the stacks of two threads and what Python keeps of a run."""
-HARD_LIMIT = 300 * MIB
+HARD_LIMIT = 250 * MIB
 """What a process that has imported the package and used BLAS may have allocated, most of it reserved and untouched."""
 
 pytestmark = needs_limits
@@ -73,19 +73,20 @@ def run(folder: Path, limit: int, order: str, shape: tuple[int, int, int], hard_
         shutil.rmtree(folder)
 
 
-def check(folder: Path, limit: int, order: str, shape: tuple[int, int, int]) -> None:
-    """The peak is at most the budget above that of a process that multiplies something small."""
+def check(folder: Path, limit: int, order: str, shape: tuple[int, int, int]) -> tuple[int, int]:
+    """(the peak of a process that multiplies something small, that of one with this product)"""
     base = run(folder, limit, order, (0, 0, 0), 0).peak
     done = run(folder, limit, order, shape, HARD_LIMIT + limit).result
-    print(f"peak {done['peak']:,}, base {base:,}, budget {limit:,}\n{done['table']}")
+    print(f"peak {done['peak']:,}, base {base:,}, memory_limit {limit:,}\n{done['table']}")
     assert done["used"] <= limit
-    assert done["peak"] <= base + limit + THREADS
     assert done["worst"] <= 1e-6 * shape[2] ** 0.5, "of sums whose terms are up to 1/4"
+    return base, done["peak"]
 
 
 @pytest.mark.parametrize(("order", "shape"), [("C", (4000, 4000, 4000)), ("F", (500, 500, 32_000))], ids=["C", "F"])
 def test_operands_of_sixteen_times_the_budget(tmp_path: Path, order: str, shape: tuple[int, int, int]) -> None:
-    check(tmp_path / "files", 8 * MB, order, shape)
+    base, peak = check(tmp_path / "files", 8 * MB, order, shape)
+    assert peak <= base + 8 * MB + THREADS
 
 
 @pytest.mark.large
@@ -93,4 +94,6 @@ def test_operands_of_sixteen_times_the_budget(tmp_path: Path, order: str, shape:
     ("order", "shape"), [("C", (31_623, 31_623, 31_623)), ("F", (4000, 4000, 250_000))], ids=["C", "F"]
 )
 def test_8_gigabytes_of_operands_under_512_megabytes(tmp_path: Path, order: str, shape: tuple[int, int, int]) -> None:
-    check(tmp_path / "files", 512 * MB, order, shape)
+    """All of the process: the interpreter, NumPy, SciPy and BLAS's workspace are in the 512 MB."""
+    _, peak = check(tmp_path / "files", 420 * MB, order, shape)
+    assert peak <= 512 * MB

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import contest, environment, fits, fused, graphs, kernels, products, sanitizer, suite, turning_points
+from . import contest, environment, fits, fused, graphs, kernels, large, products, sanitizer, suite, turning_points
 from .plan import Part
 
 PARTS: dict[str, Part] = {
@@ -66,6 +66,19 @@ PARTS: dict[str, Part] = {
                 "The forward pass of a network whose layers have at most 128 units, hidden activations kept for the "
                 "backward pass: all layers in one kernel, and one by one, each in the way that the autotuner found "
                 "fastest. time: of one pass, between two events of the stream around many of them in a CUDA graph.",
+            ),
+        ),
+        Part(
+            "large",
+            "Products larger than the device's memory",
+            60.0,
+            large.measure,
+            (
+                "fcnn.chunked_matmul of matrices that lie in pageable host memory, the result as well, within so many "
+                "bytes of the device. time: wall time of a call, buffers and page-locked memory made anew in each. "
+                "arithmetic, transfer: what each alone would take at its ceiling, measured in the same run: a large "
+                "product on the device, and copies from and to page-locked memory. share: the longer of the two over "
+                "the time.",
             ),
         ),
         Part(

@@ -12,10 +12,12 @@ from fcnn_gpu.bench.results import Timing
 
 from . import contest, fits
 from .outcome import Outcome
-from .results import Fit, Goal, KernelTiming, PytestRun
+from .results import Fit, Goal, KernelTiming, LargeProduct, PytestRun
 
 COPY_SHARE_WANTED = 0.85
 """Of the measured copy bandwidth, for the passes over arrays several times as large as the caches."""
+LARGE_SHARE_WANTED = 0.85
+"""Of the slower of the two ceilings, for products of operands in host memory."""
 EAGER = ("foreach", "fused")
 """PyTorch's variants that are neither compiled nor captured."""
 
@@ -25,7 +27,8 @@ Row = tuple[str, str, str, str]
 def targets_table(outcomes: list[Outcome]) -> Table:
     """What is wanted, what was reached, and whether that is enough; "not measured" where nothing was."""
     columns = [Column("target", True), Column("wanted"), Column("reached", True), Column("", True)]
-    rows = [cells(*row) for row in (*_tests(outcomes), *_contests(outcomes), *_fits(outcomes), *_kernels(outcomes))]
+    measured = (_tests, _contests, _fits, _kernels, _large)
+    rows = [cells(*row) for rows_of in measured for row in rows_of(outcomes)]
     return Table("Targets", columns, rows)
 
 
@@ -123,3 +126,15 @@ def _kernels(outcomes: list[Outcome]) -> Iterator[Row]:
         worst = min(behind, key=lambda timing: timing.share)
         reached += f"; the least {show.share(worst.share)} ({worst.operation}, {worst.dtype})"
     yield title, wanted, reached, _met(not behind)
+
+
+def _large(outcomes: list[Outcome]) -> Iterator[Row]:
+    title = "products of matrices in host memory: share of the slower ceiling"
+    wanted = f"≥ {show.share(LARGE_SHARE_WANTED)}"
+    found = [product for product in _results(outcomes, LargeProduct) if isinstance(product, LargeProduct)]
+    if not found:
+        yield title, wanted, "—", "not measured"
+        return
+    least = min(found, key=lambda product: product.share)
+    reached = f"the least {show.share(least.share)} ({least.precision}, {least.m:,} × {least.n:,} × {least.k:,})"
+    yield title, wanted, reached, _met(least.share >= LARGE_SHARE_WANTED)

@@ -24,6 +24,7 @@ from .results import (
     Goal,
     KernelTiming,
     KernelUse,
+    LargeProduct,
     ProductTiming,
     PytestRun,
     StepTiming,
@@ -244,6 +245,31 @@ def _fused_tables(timings: list[FusedTiming]) -> list[Table]:
     return [Table("One kernel against layer by layer", columns, rows)]
 
 
+def _large_tables(found: list[LargeProduct]) -> list[Table]:
+    columns = [
+        Column("precision", True),
+        *(Column(name) for name in ("m × n × k", "of the device", "tile", "in", "out", "time", "predicted")),
+        *(Column(name) for name in ("arithmetic", "transfer", "share")),
+    ]
+    rows = [
+        cells(
+            x.precision,
+            f"{x.m:,} × {x.n:,} × {x.k:,}",
+            f"{x.memory_limit / 1e9:g} GB",
+            " × ".join(f"{size:,}" for size in x.tile),
+            f"{x.bytes_in / 1e9:.1f} GB",
+            f"{x.bytes_out / 1e9:.1f} GB",
+            show.duration(statistics.median(x.seconds)),
+            show.duration(x.predicted_seconds),
+            show.duration(x.arithmetic_seconds),
+            show.duration(x.transfer_seconds),
+            show.share(x.share),
+        )
+        for x in found
+    ]
+    return [Table("Products in chunks", columns, rows)]
+
+
 def _fit_tables(found: list[Fit]) -> list[Table]:
     columns = [
         Column("data", True),
@@ -274,6 +300,7 @@ _TABLES: dict[type, Callable[[list[Any]], list[Table]]] = {
     Tuned: _choices,
     StepTiming: _step_tables,
     FusedTiming: _fused_tables,
+    LargeProduct: _large_tables,
     Fit: _fit_tables,
     KernelTiming: _kernel_tables,
     Crossover: lambda crossovers: [crossover_table(crossover) for crossover in crossovers],

@@ -175,6 +175,49 @@ class FusedTiming:
 
 
 @dataclass(frozen=True)
+class LargeProduct:
+    """One product in chunks of operands that lie in host memory, and so does the result."""
+
+    precision: str
+    m: int
+    n: int
+    k: int
+    memory_limit: int
+    """Bytes that it may take of the device."""
+    tile: list[int]
+    """Rows of the result, its columns, and of the inner dimension, of one product on the device."""
+    bytes_in: int
+    bytes_out: int
+    predicted_seconds: float
+    seconds: list[float]
+    """Of the whole call, by round."""
+    ceiling_flops_per_second: float
+    """Of a large product of arrays on the device, in the same run."""
+    to_device: float
+    """Bytes/s of a copy from page-locked memory, in the same run."""
+    from_device: float
+
+    @property
+    def flops(self) -> float:
+        """2mnk."""
+        return 2.0 * self.m * self.n * self.k
+
+    @property
+    def arithmetic_seconds(self) -> float:
+        return self.flops / self.ceiling_flops_per_second
+
+    @property
+    def transfer_seconds(self) -> float:
+        """The larger of both directions, which go on at a time."""
+        return max(self.bytes_in / self.to_device, self.bytes_out / self.from_device)
+
+    @property
+    def share(self) -> float:
+        """Of the slower of the two ceilings."""
+        return max(self.arithmetic_seconds, self.transfer_seconds) / statistics.median(self.seconds)
+
+
+@dataclass(frozen=True)
 class Goal:
     """A target, and what a case of the contest makes of it."""
 

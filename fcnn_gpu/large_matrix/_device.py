@@ -28,10 +28,9 @@ from ._host import Epilogue
 from ._placement import Matrix, block_view, scratch_bytes
 from ._plan import MatmulPlan, ones_bytes
 from ._planner import ALIGN, page_locked_buffers
+from ._rates import copying_threads
 from ._schedule import Load, Step
 
-_HELPERS = 3
-"""Threads beside the reading or writing one: one alone copies in memory more slowly than a bus does."""
 _BYTES_PER_HELPER = 2**21
 """What a share must be worth: less is copied before another thread has begun."""
 
@@ -63,7 +62,8 @@ class DeviceEngine:
         self._page_locked: dict[str, list[_PageLocked]] = {}
         self._loads = {"A": 0, "B": 0}
         self._scratch: dict[str, HostArray] = {}
-        self._helpers = ThreadPoolExecutor(2 * _HELPERS, "fcnn_gpu copying")
+        self._n_threads = copying_threads()
+        self._helpers = ThreadPoolExecutor(2 * self._n_threads, "fcnn_gpu copying")
         self._ones: Array | None = None
         self._bias: Array | None = None
 
@@ -128,7 +128,7 @@ class DeviceEngine:
         move: Any = matrix.write if write else matrix.read
         by_column = matrix.layout.block_order == "F"
         lines = host.shape[1 if by_column else 0]
-        n_shares = 1 if len(scratch) else max(1, min(_HELPERS + 1, lines, host.nbytes // _BYTES_PER_HELPER))
+        n_shares = 1 if len(scratch) else max(1, min(self._n_threads, lines, host.nbytes // _BYTES_PER_HELPER))
         shares: list[Any] = []
         for i in range(n_shares):
             part = slice(lines * i // n_shares, lines * (i + 1) // n_shares)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fcnn_gpu as fcnn
 from benchmarks.gpu import (
     contest,
     environment,
@@ -19,6 +20,7 @@ from benchmarks.gpu import (
     fused,
     graphs,
     kernels,
+    large,
     products,
     sanitizer,
     suite,
@@ -36,6 +38,7 @@ from benchmarks.gpu.results import (
     FusedTiming,
     Goal,
     KernelTiming,
+    LargeProduct,
     ProductTiming,
     PytestRun,
     StepTiming,
@@ -70,7 +73,7 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> Ops:
     monkeypatch.setattr("fcnn_gpu.bench.ceilings._COPIES", {True: (2**14, 2**16), False: (2**14,)})
     monkeypatch.setattr("fcnn_gpu.bench.ceilings._CALLS", 10)
     monkeypatch.setattr(graphs, "_TRIAL_CALLS", 2)
-    for part in (kernels, products, fits, fused, graphs):
+    for part in (kernels, products, fits, fused, graphs, large):
         monkeypatch.setattr(part, "warm_up", lambda ops, seconds: None)
     return ops
 
@@ -199,6 +202,26 @@ def test_graphs_of_several_steps() -> None:
     for timing in found:
         assert len(timing.seconds) == len(timing.host_seconds) == len(timing.device_seconds) == 3
         assert min(timing.seconds) > 0
+
+
+def test_products_larger_than_the_device() -> None:
+    cases = [("float32", (320, 240, 400), 800_000), ("bfloat16", (160, 80, 160), 400_000)]
+    found = list(large.measure(QUICK, cases, ceiling_side=16))
+    assert [(x.precision, x.m, x.n, x.k, x.memory_limit) for x in found if isinstance(x, LargeProduct)] == [
+        ("float32", 40, 30, 50, 100_000),
+        ("bfloat16", 20, 10, 20, 50_000),
+    ]
+    for product in found:
+        assert isinstance(product, LargeProduct)
+        assert product.bytes_in >= (product.m + product.n) * product.k * (2 if product.precision == "bfloat16" else 4)
+        assert product.bytes_out == product.m * product.n * 4
+        assert product.share > 0
+
+
+def test_a_wrong_product_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcnn, "chunked_matmul", lambda A, B, out, **options: out)
+    found = list(large.measure(QUICK, [("float32", (80, 80, 80), 800_000)], ceiling_side=16))
+    assert "float32, 10 × 10 × 10: wrong, element" in str(found[0])
 
 
 def test_small_networks_in_one_kernel() -> None:
@@ -439,6 +462,7 @@ def whole_report() -> Report:
             outcome("mnist", fit),
             outcome("graphs", *(StepTiming("6-5-3", 8, "float32", n, [1e-5], [9e-6], [1e-5]) for n in (0, 8))),
             outcome("fused", FusedTiming("6-5-3", 8, "float16", [2e-6], [6e-6])),
+            outcome("large", LargeProduct("float32", 5, 4, 3, 10**9, [5, 4, 3], 9, 8, 0.1, [0.2], 1e3, 100.0, 200.0)),
             outcome("peers", CEILINGS, goal, wide, failure="not done within 9 s"),
             outcome("kernels", CEILINGS, small, large, "a note"),
             outcome("crossover"),
@@ -459,6 +483,8 @@ def test_targets() -> None:
     assert rows["784-4096-4096-10, 8192, tf32: share of a large product's FLOP/s"][1:] == ["100%", "met"]
     assert rows["full MNIST, 784-128-10, 10 epochs"][-1] == "met"
     assert rows["passes over large arrays: share of the copy bandwidth"][1].startswith("0 of 1; the least 77%")
+    product = rows["products of matrices in host memory: share of the slower ceiling"]
+    assert product == ["≥ 85%", "the least 60% (float32, 5 × 4 × 3)", "not met"]
 
 
 def test_targets_of_nothing() -> None:
