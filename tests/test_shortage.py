@@ -243,7 +243,7 @@ def test_nothing_suffices() -> None:
     trainer = build(ops)
     before, begun = state(trainer), allocator.n_calls
     allocator.refuses = lambda number, size: number > begun and 1 <= samples_of(size) <= 16
-    with pytest.raises(fcnn.OutOfMemoryError, match=r"Trainer\.fit ran out of memory on the host.* micro-batches of 1"):
+    with pytest.raises(fcnn.OutOfMemoryError, match=r"Trainer\.fit ran out of memory on the host.* micro-batches of 1 .* Use micro_batch_size="):
         fit(trainer)
     for name, array in state(trainer).items():
         np.testing.assert_array_equal(array, before[name])
@@ -353,3 +353,54 @@ def test_in_a_process_with_a_limit() -> None:
         assert other.result["loss"] == pytest.approx(whole.result["loss"], rel=1e-5)
         assert other.result["norm"] == pytest.approx(whole.result["norm"], rel=1e-5)
         assert other.peak < whole.peak - 40 * 2**20
+
+
+def failing_at(ops: Any, name: str, number: int) -> None:
+    """The primitive of this name finds no memory in its call of this number."""
+    primitive, calls = getattr(ops, name), [0]
+
+    def call(*args: Any, **options: Any) -> None:
+        calls[0] += 1
+        if calls[0] == number:
+            raise PoolIsEmpty(7)
+        primitive(*args, **options)
+
+    vars(ops)[name] = call
+
+
+@needs_compiler
+@pytest.mark.parametrize("number", [3, 11])
+def test_in_the_middle_of_steps_that_are_one_program(number: int) -> None:
+    """Of eight steps that a device makes at once, those before the shortage count, and the others are made."""
+    expected = fit(build(fresh_emulated_ops()[0]), batch_size=4)
+    ops: Any = fresh_emulated_ops()[0]
+    failing_at(ops, "dropout_forward", number)
+    found = fit(build(ops), batch_size=4)
+    assert found[1].micro_batch_size == 2
+    assert_as_ever(found, expected)
+
+
+@needs_compiler
+@pytest.mark.parametrize("make", DEVICES)
+def test_what_cannot_go_on_is_as_after_the_step_before(make: Callable[[], tuple[Any, Allocator]]) -> None:
+    """Weights, statistics and counters of two steps, and nothing of the third, which found no memory."""
+
+    def network() -> list[Any]:
+        return [fcnn.Dense(8), fcnn.BatchNorm(), fcnn.Dropout(0.3), fcnn.Dense(3)]
+
+    def run(trainer: fcnn.Trainer, n_samples: int) -> None:
+        options: dict[str, Any] = {"epochs": 1, "batch_size": 4, "shuffle": False, "progress": False}
+        trainer.fit(X[:n_samples], Y[:n_samples], **options)
+
+    def made() -> fcnn.Trainer:
+        model = fcnn.Sequential(network(), n_in=17, seed=3, backend=make()[0], dtype="float64")
+        return fcnn.Trainer(model, "cross_entropy", fcnn.Adam(0.01))
+
+    expected, trainer = made(), made()
+    run(expected, 8)
+    failing_at(trainer.model.ops, "dropout_forward", 3)
+    with pytest.raises(fcnn.OutOfMemoryError):
+        run(trainer, 90)
+    before = state(expected)
+    for name, array in state(trainer).items():
+        np.testing.assert_array_equal(array, before[name], err_msg=name)
