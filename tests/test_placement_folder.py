@@ -143,6 +143,14 @@ def test_two_cannot_have_one_folder(tmp_path: Path) -> None:
     model = in_folder(tmp_path)
     with pytest.raises(StorageError, match=f"in use by process {os.getpid()}"):
         fcnn.load(tmp_path)
+    code = f"""
+    import fcnn_gpu as fcnn
+    try:
+        fcnn.load({str(tmp_path)!r})
+    except fcnn.StorageError as error:
+        print(error)
+    """
+    assert f"in use by process {os.getpid()}" in run(code)
     let_go(model)
     fcnn.load(tmp_path)
 
@@ -229,6 +237,36 @@ def test_a_full_disk_leaves_the_network_at_the_old_step(tmp_path: Path, monkeypa
     after = training_state(trainer)
     let_go(trainer.model)
     assert_equal(arrays(opened(tmp_path)), {n: after[n] for n in trainer.model.named_arrays()})
+
+
+def test_a_disk_that_cannot_be_read_leaves_the_network_at_the_old_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever in the step it happens: forward, backward, in the passes for the norm, in the update."""
+    trainer = fit(in_folder(tmp_path), fcnn.Adam(0.01, clip_norm=0.1), epochs=1)
+    real = NumberFile._read_some
+    calls: list[int] = []
+    fails_at = 10**9
+
+    def read(self: NumberFile, position: int, view: memoryview) -> int:
+        calls.append(1)
+        if len(calls) > fails_at:
+            raise OSError(5, "Input/output error")
+        return real(self, position, view)
+
+    monkeypatch.setattr(NumberFile, "_read_some", read)
+    one_step(trainer)
+    n_reads = len(calls)
+    assert n_reads > 50
+    for share in (0.0, 0.1, 0.3, 0.4, 0.5, 0.6, 0.8, 0.95):
+        before = training_state(trainer)
+        calls.clear()
+        fails_at = int(share * (n_reads - 11))  # the penalty is computed after the step, for the history
+        with pytest.raises(StorageError, match=r"generation\d\.npy cannot be read.*still there and sound"):
+            one_step(trainer)
+        fails_at = 10**9
+        assert_equal(training_state(trainer), before)
+    one_step(trainer)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_FSIZE")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
 from fcnn_gpu._precision import resolve_precision
@@ -306,8 +309,6 @@ def test_a_limit_that_is_too_small_names_the_smallest_that_works() -> None:
     layers = [fcnn.Dense(50), fcnn.Dense(400, placement="device"), fcnn.Dense(60)]
     with pytest.raises(ValueError, match=r"Allow ([\d,]+) bytes") as raised:
         placements(1000, *layers)
-    import re
-
     found = re.search(r"Allow ([\d,]+) bytes", str(raised.value))
     assert found is not None
     least = int(found[1].replace(",", ""))
@@ -323,6 +324,51 @@ def test_parameters_and_tiles_keep_to_the_limit(limit: int) -> None:
     assert report.parameters + report.gradients + report.optimizer + report.tiles <= 4 * limit + 2000
     if model.stored is not None:
         assert report.disk == 2 * 3 * 64 * 50 * 4
+
+
+@given(
+    st.integers(1, 3000),
+    st.lists(st.tuples(st.sampled_from(["auto", "device", "disk"]), st.integers(1, 300)), min_size=1, max_size=5),
+    st.integers(1, 2 * 10**7),
+    st.sampled_from(["float32", "float64"]),
+)
+def test_any_network_within_any_limit(n_in: int, layers: list[tuple[str, int]], limit: int, dtype: str) -> None:
+    """The plan keeps to the limit, tiles cover every row once, and a refusal names the smallest limit that works."""
+    widths = [n_in, *(n for _, n in layers)]
+    weights = [_plan.Weights(place, n, m) for (place, n), m in zip(layers, widths, strict=False)]
+    ops, precision = Ops(), resolve_precision(None, np.dtype(dtype))
+    others = sum(n for _, n in layers)
+
+    def plan(allowed: int) -> _plan.Plan:
+        return _plan.plan_placement(weights, others, ops, precision, allowed)
+
+    try:
+        chosen = plan(limit)
+    except ValueError as error:
+        found = re.search(r"Allow ([\d,]+) bytes", str(error))
+        assert found is not None
+        least = int(found[1].replace(",", ""))
+        assert least > limit
+        limit, chosen = least, plan(least)
+        with pytest.raises(ValueError, match="Allow"):
+            plan(least - 1)
+    item = precision.dtype.itemsize
+    taken = 4 * item * others
+    for weight, where in zip(weights, chosen.places, strict=True):
+        assert where == weight.placement or weight.placement == "auto"
+        if where == "device":
+            taken += 4 * item * weight.size
+    tiles = [0]
+    for weight, where in zip(weights, chosen.places, strict=True):
+        if where != "device":
+            rows = _plan.tile_rows(chosen.tile_bytes, weight.n_out, weight.n_in, item)
+            assert 1 <= rows <= weight.n_out
+            covered = [
+                i for start in range(0, weight.n_out, rows) for i in range(start, min(start + rows, weight.n_out))
+            ]
+            assert covered == list(range(weight.n_out))
+            tiles.append(10 * rows * weight.n_in * item)  # three slots of weights and two moments, and a gradient
+    assert taken + max(tiles) <= limit
 
 
 def test_what_is_free_is_not_asked_for_small_networks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,29 +79,36 @@ def plan_placement(
     item = precision.dtype.itemsize
     one = _COPIES * item + (precision.compute_dtype.itemsize if precision.mixed else 0)
     undone = 0 if ops.asynchronous or any(w.placement == "host" for w in weights) else _COPIES_TO_UNDO * item
+    undone = 0 if ops.asynchronous or any(w.placement == "host" for w in weights) else _COPIES_TO_UNDO * item
     away = [w.placement in ("host", "disk") for w in weights] if forced is None else list(forced)
     room = limit
     if room is None and one * (n_others + sum(w.size for w in weights)) > SMALL:
         free = ops.free_memory() if ops.asynchronous else free_on_host()
         room = None if free is None else int(_SHARE_OF_FREE * free)
+
+    def resident(moved: Sequence[bool]) -> int:
+        size = n_others + sum(w.size for w, elsewhere in zip(weights, moved, strict=True) if not elsewhere)
+        return size * (one + (undone if any(moved) else 0))
+
+    def least(moved: Sequence[bool]) -> int:
+        return resident(moved) + _tiles_at_least(weights, moved, precision)
+
+    options = [away]
     if room is not None and forced is None:
-        movable = sorted((i for i, w in enumerate(weights) if w.placement == "auto"), key=lambda i: -weights[i].size)
-        for i in movable:
-            each = one + (undone if any(away) else 0)
-            if _resident(weights, away, n_others, each) + _tiles_at_least(weights, away, precision) <= room:
-                break
-            away[i] = True
-    if not any(away):
-        return Plan(("device",) * len(weights), 0)
-    resident = _resident(weights, away, n_others, one + undone)
-    least = resident + _tiles_at_least(weights, away, precision)
-    if limit is not None and least > limit:
+        for i in sorted((i for i, w in enumerate(weights) if w.placement == "auto"), key=lambda i: -weights[i].size):
+            options.append([moved or i == j for j, moved in enumerate(options[-1])])
+    smallest = min(options, key=least)
+    away = next((moved for moved in options if room is None or least(moved) <= room), smallest)
+    if limit is not None and least(away) > limit:
+        stays = resident(smallest)
         raise ValueError(
             f"Sequential(memory_limit) allows {limit:,} bytes, and the parameters that stay on the device take "
-            f"{resident:,} with gradients and two moments, single rows of the others {least - resident:,} on their way "
-            f"through. Allow {least:,} bytes, or give more layers placement='auto'."
+            f"{stays:,} with gradients and two moments, single rows of the others {least(smallest) - stays:,} on their "
+            f"way through. Allow {least(smallest):,} bytes, or give more layers placement='auto'."
         )
-    spare = _TILE_BYTES * _tile_copies(precision) if room is None else max(0, room - resident)
+    if not any(away):
+        return Plan(("device",) * len(weights), 0)
+    spare = _TILE_BYTES * _tile_copies(precision) if room is None else max(0, room - resident(away))
     tile = min(_TILE_BYTES, int(spare / _tile_copies(precision)))
     where = "disk" if forced is not None else _elsewhere(weights, away, ops, item, free_on_host)
     return Plan(tuple(where if moved else "device" for moved in away), tile)
@@ -124,10 +131,6 @@ def _tile_copies(precision: Precision) -> float:
     """How often a tile's bytes are on the device at most: weights and moments of each slot, gradient, 16-bit copy."""
     low = precision.compute_dtype.itemsize / precision.dtype.itemsize if precision.mixed else 0.0
     return UPDATING * (1 + _MOMENTS) + 1 + low
-
-
-def _resident(weights: Sequence[Weights], away: Sequence[bool], n_others: int, one: int) -> int:
-    return one * (n_others + sum(w.size for w, moved in zip(weights, away, strict=True) if not moved))
 
 
 def _tiles_at_least(weights: Sequence[Weights], away: Sequence[bool], precision: Precision) -> int:
