@@ -10,7 +10,7 @@ import pytest
 
 from .limited import needs_limits, run_limited
 
-N_IN = 256
+N_IN = 1024
 MB = 10**6
 
 CODE = """
@@ -20,14 +20,14 @@ import fcnn_gpu as fcnn
 
 path, limit, way, shuffle_buffer = sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]) or None
 layers = [fcnn.Dense(8, activation="relu"), fcnn.Dense(10)]
-model = fcnn.Sequential(layers, n_in=256, seed=0, backend="numpy", input_scale=1 / 255)
+model = fcnn.Sequential(layers, n_in=1024, seed=0, backend="numpy", input_scale=1 / 255)
 trainer = fcnn.Trainer(model, metrics=["accuracy"])
 X, y = np.load(path + "/X.npy", mmap_mode="r"), np.load(path + "/y.npy", mmap_mode="r")
 if way == "memory map":
     data, options = (X, y), {}
 else:
     data, options = (fcnn.datasets.open_npy(path + "/X.npy", path + "/y.npy"),), {"shuffle_buffer": shuffle_buffer}
-trainer.fit(*data, epochs=1, batch_size=1024, progress=False, memory_limit=limit, **options)
+trainer.fit(*data, epochs=1, batch_size=256, progress=False, memory_limit=limit, **options)
 result = {"trained": trainer.history["accuracy"][-1]}
 result["evaluated"] = trainer.evaluate(*data, memory_limit=limit)["accuracy"]
 result["predicted"] = float((model.predict_classes(data[0]) == y).mean())
@@ -36,7 +36,7 @@ result["predicted"] = float((model.predict_classes(data[0]) == y).mean())
 BASE = """
 import numpy as np
 import fcnn_gpu as fcnn
-result = fcnn.Sequential([fcnn.Dense(8)], n_in=256, backend="numpy").predict(np.ones((1, 256))).tolist()
+result = fcnn.Sequential([fcnn.Dense(8)], n_in=1024, backend="numpy").predict(np.ones((1, 1024))).tolist()
 """
 
 
@@ -45,7 +45,7 @@ def write(folder: Path, n: int) -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, n)
     X = np.lib.format.open_memmap(folder / "X.npy", "w+", np.float32, (n, N_IN))
-    some = rng.integers(0, 100, (10_000, N_IN)).astype(np.float32)
+    some = rng.integers(0, 100, (2000, N_IN)).astype(np.float32)
     for first in range(0, n, len(some)):
         part = slice(first, min(first + len(some), n))
         X[part] = some[: part.stop - first]
@@ -65,7 +65,7 @@ def check(folder: Path, n: int, way: str, limit: int, shuffle_buffer: int, peak:
 @pytest.mark.parametrize("way", ["memory map", "source"])
 def test_an_epoch_over_a_file_takes_a_tenth_of_it(way: str, tmp_path: Path) -> None:
     base = run_limited(BASE).peak
-    check(tmp_path, 400 * MB // (4 * N_IN), way, 28, 4000, base + 40 * MB)
+    check(tmp_path, 400 * MB // (4 * N_IN), way, 28, 1500, base + 40 * MB)
 
 
 @pytest.mark.large

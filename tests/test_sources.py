@@ -22,7 +22,7 @@ from fcnn_gpu.datasets._source import Piece
 
 from .test_streaming import N_CLASSES, N_IN, assert_equal, samples, streaming, trainer
 
-SMALL = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SMALL = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class Recorded(BlockSource):
@@ -126,7 +126,7 @@ class TestOrder:
 
 @SMALL
 @given(
-    n=st.integers(2, 90),
+    n=st.integers(2, 70),
     n_blocks=st.integers(1, 12),
     piece=st.integers(1, 40),
     buffer=st.integers(1, 100),
