@@ -221,7 +221,8 @@ def plan(
             needed = model.total + least + reading
         else:
             needed = max(model.total + least, reading + sum(2 * data.batch * data.sample for data in sets))
-        beside = f", reading it {reading:,} on the host (smaller with a smaller shuffle_buffer)" if reading else ""
+        hint = " (of a data source less with a smaller shuffle_buffer)" if any(data.streams for data in sets) else ""
+        beside = f", reading it {reading:,} on the host{hint}" if reading else ""
         raise ValueError(
             f"{who} allows {limit:,} bytes, but the model alone takes {model.total:,} in such batches ({model}), and "
             f"the data at least {least:,} where it streams batch by batch{beside}. Allow {needed:,} bytes, or use "

@@ -155,6 +155,35 @@ def place_in_file(array: Any) -> tuple[Path, int] | None:
     return Path(mapped.filename), mapped.offset + _address(array) - _address(mapped)
 
 
+class MappedFile:
+    """The file behind a mapped array, which must stay as long as it was: to touch what is missing ends the process."""
+
+    def __init__(self, array: Any) -> None:
+        mapped = _map_of(array)
+        self._path, self._end = Path(mapped.filename), mapped.offset + mapped.size * mapped.itemsize
+        status = os.stat(self._path)
+        self._file = status.st_dev, status.st_ino
+
+    def check(self) -> None:
+        """`StorageError` if it has been cut short. A file that is deleted or replaced is kept by its map."""
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return
+        if (status.st_dev, status.st_ino) == self._file and status.st_size < self._end:
+            raise StorageError(
+                errno.EIO,
+                f"{self._path}, which is mapped, has been cut short to {status.st_size:,} bytes of {self._end:,}. "
+                "Restore it, or write it anew and map it again.",
+            )
+
+    @classmethod
+    def of(cls, array: Any) -> MappedFile | None:
+        """That of an array, or None for one that is not mapped, or whose file has gone by now."""
+        found = place_in_file(array)
+        return cls(array) if found is not None and found[0].exists() else None
+
+
 def let_go_of_pages(array: Any) -> None:
     """Give the pages of a mapped array back to the system, which reads them anew where they are touched again."""
     mapped = _map_of(array)

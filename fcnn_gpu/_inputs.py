@@ -10,7 +10,7 @@ import numpy as np
 
 from ._checks import RowError
 from ._cpu import available_memory
-from ._files import let_go_of_pages, place_in_file
+from ._files import MappedFile, let_go_of_pages, place_in_file
 from ._types import Array, HostArray
 from .backend._interchange import library_of
 from .backend._ops import Ops
@@ -40,6 +40,7 @@ class Features:
         self.array, self.dtype, self.on_device = array, np.dtype(dtype), on_device
         self.n_features = array.shape[1]
         self._mapped = not on_device and place_in_file(array) is not None
+        self._file = MappedFile.of(array) if self._mapped else None
         self._row_bytes = self.n_features * array.dtype.itemsize
 
     def __len__(self) -> int:
@@ -71,6 +72,8 @@ class Features:
         """
         if self.on_device:
             return self.array
+        if self._file is not None:
+            self._file.check()
         return self._checked(self.array if self._index is None else self.array[self._index], 0)
 
     def part(self, start: int, stop: int) -> Array:
@@ -79,6 +82,8 @@ class Features:
             return self.array[start:stop]
         if self._mapped:
             let_go_of_pages(self.array)
+        if self._file is not None:
+            self._file.check()
         rows: Any = slice(start, stop) if self._index is None else self._index[start:stop]
         return self._checked(self.array[rows], start)
 
@@ -106,6 +111,8 @@ class Features:
         A touched page brings its neighbours with it. Rows in order share them; each for itself, small rows would take
         ten times as long.
         """
+        if self._file is not None:
+            self._file.check()
         order = np.argsort(rows, kind="stable")
         dense = rows[order[-1]] - rows[order[0]] < 2 * len(rows)
         at_once = max(_MAPPED_AT_ONCE, _MAPPED_BYTES // self._row_bytes) if dense else _MAPPED_AT_ONCE

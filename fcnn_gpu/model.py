@@ -336,6 +336,8 @@ class Sequential:
         norm uses the batch's statistics, and `backward` may follow. All of X is one batch.
         """
         self.refresh_low_precision()
+        if isinstance(X, BlockSource):
+            raise TypeError(f"model.forward takes one batch, an array; model(X) and predict go through {X!r}.")
         checked = features(self.ops, X, self.n_in, self.dtype, "model.forward").whole()
         X = self.ops.asarray(checked)
         if not training:

@@ -73,3 +73,40 @@ def test_an_epoch_over_a_file_takes_a_tenth_of_it(way: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("way", ["memory map", "source"])
 def test_an_epoch_over_ten_gigabytes_takes_one(way: str, tmp_path: Path) -> None:
     check(tmp_path, 10_000 * MB // (4 * N_IN), way, 600, 0, 1000 * MB)
+
+
+CUT_SHORT = """
+import os, sys
+import numpy as np
+import fcnn_gpu as fcnn
+
+path = sys.argv[2]
+X, y = np.load(path + "/X.npy", mmap_mode="r"), np.load(path + "/y.npy")
+trainer = fcnn.Trainer(fcnn.Sequential([fcnn.Dense(10)], n_in=1024, seed=0, backend="numpy"))
+
+class Meddling(fcnn.Callback):
+    def on_epoch_end(self, trainer, record):
+        os.truncate(path + "/X.npy", 100_000)
+
+result = []
+for call in (
+    lambda: trainer.fit(X, y, epochs=3, progress=False, memory_limit="30 MB", callbacks=[Meddling()]),
+    lambda: trainer.evaluate(X, y, memory_limit="40 MB"),
+    lambda: trainer.predict(X),
+):
+    try:
+        call()
+    except OSError as error:
+        result.append(str(error))
+result.append(len(trainer.history))
+"""
+
+
+@needs_limits
+def test_a_map_whose_file_is_cut_short_is_named_and_does_not_end_the_process(tmp_path: Path) -> None:
+    write(tmp_path, 12_000)
+    *messages, n_epochs = run_limited(CUT_SHORT, tmp_path).result
+    assert n_epochs == 1
+    assert len(messages) == 3
+    for message in messages:
+        assert f"{tmp_path / 'X.npy'}, which is mapped, has been cut short to 100,000 bytes" in message

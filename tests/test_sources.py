@@ -470,6 +470,11 @@ class TestPrediction:
         with pytest.raises(ValueError, match=r"model.predict: X holds nan \(first in row 70, column 1\)"):
             model.predict(open_arrays(X, y, block_size=20))
 
+    def test_a_single_pass_takes_an_array(self) -> None:
+        X, _, _ = samples(150)
+        with pytest.raises(TypeError, match=r"model.forward takes one batch, an array; .* RowSource: 150 samples"):
+            trainer(Ops()).model.forward(open_arrays(X))
+
     def test_a_source_without_targets(self) -> None:
         X, _, _ = samples(150)
         model = trainer(Ops()).model
