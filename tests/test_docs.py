@@ -321,8 +321,11 @@ DOCTESTED = [page for page in PAGES if any(">>>" in block for block in code_bloc
 
 
 @pytest.mark.parametrize("page", DOCTESTED, ids=page_id)
-def test_worked_examples_give_the_numbers_on_the_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worked_examples_give_the_numbers_on_the_page(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FCNN_BACKEND", "numpy")
+    monkeypatch.chdir(tmp_path)  # examples may write files
     blocks = [block for block in code_blocks(page, "python") if ">>>" in block]
     test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page_id(page), str(page), 0)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)

@@ -243,7 +243,10 @@ def test_nothing_suffices() -> None:
     trainer = build(ops)
     before, begun = state(trainer), allocator.n_calls
     allocator.refuses = lambda number, size: number > begun and 1 <= samples_of(size) <= 16
-    with pytest.raises(fcnn.OutOfMemoryError, match=r"Trainer\.fit ran out of memory on the host.* micro-batches of 1 .* Use micro_batch_size="):
+    with pytest.raises(
+        fcnn.OutOfMemoryError,
+        match=r"Trainer\.fit ran out of memory on the host.* micro-batches of 1 .* Use micro_batch_size=",
+    ):
         fit(trainer)
     for name, array in state(trainer).items():
         np.testing.assert_array_equal(array, before[name])
