@@ -37,7 +37,8 @@ class Storage:
 
     Args:
         folder: made if it is not there; it stays when the program ends, and `fcnn.load(folder)` opens it. None: a
-            temporary folder (of the system's, see Python's `tempfile`) that goes with the network.
+            temporary folder (the system's, see Python's `tempfile`) that goes with the network. Some systems keep that
+            one in memory (tmpfs): name a folder on a disk there.
         durable: wait in every step until the disk has it all. Without that, a step is whole whatever happens to the
             process (it crashes, is killed, the disk is full), and after a loss of power the folder may have to be given
             up; with it, a step is whole after that as well, and takes as long as the disk takes to write it.
