@@ -19,7 +19,7 @@ import numpy as np
 import fcnn_gpu as fcnn
 
 path, limit, way, shuffle_buffer = sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]) or None
-layers = [fcnn.Dense(8, activation="relu"), fcnn.Dense(10)]
+layers = [fcnn.Dense(10)]
 model = fcnn.Sequential(layers, n_in=1024, seed=0, backend="numpy", input_scale=1 / 255)
 trainer = fcnn.Trainer(model, metrics=["accuracy"])
 X, y = np.load(path + "/X.npy", mmap_mode="r"), np.load(path + "/y.npy", mmap_mode="r")
