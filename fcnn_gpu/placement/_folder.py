@@ -173,12 +173,6 @@ class FileRows:
         """Return when this generation is on the disk, whatever happens to the machine."""
         self._files[generation].sync()
 
-    def clear(self) -> None:
-        """Make both generations zeros anew."""
-        for file in self._files:
-            file.reserve(len(self._header))
-            file.reserve(self.nbytes)
-
     def delete(self) -> None:
         """Close and remove the files."""
         _delete(self._files, self.paths)
@@ -368,11 +362,6 @@ class FolderStore:
             for rows in self._rows.values():
                 rows.delete()
         self.close()
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all files."""
-        return sum(len(rows.paths) * rows.nbytes for rows in self._rows.values())
 
 
 def _claim(folder: Path) -> FolderLock:

@@ -93,7 +93,6 @@ class HostStore:
     """Keeps stored weights and their moments in the host's memory. Updates are in place."""
 
     place = "host"
-    folder = None
 
     def __init__(self, make: Callable[[tuple[int, ...], Any], HostArray]) -> None:
         self._make = make
