@@ -81,6 +81,28 @@ class NumberFile:
             except OSError as error:
                 raise self._not_written(error, len(view)) from error
 
+    def read_lines(self, position: int, step: int, out: HostArray) -> None:
+        """Row i of out, C-ordered, = the bytes from position + i·step on: many short stretches, each by one call."""
+        self._each_line(getattr(os, "preadv", None), self.read, position, step, out)
+
+    def write_lines(self, position: int, step: int, values: HostArray) -> None:
+        """The bytes from position + i·step on = row i of values, C-ordered."""
+        self._each_line(getattr(os, "pwritev", None), self.write, position, step, values)
+
+    def _each_line(self, move: Any, carefully: Any, position: int, step: int, lines: HostArray) -> None:
+        """By `move`; what it does not do wholly, `carefully` does, or says why not."""
+        view = _bytes_of(lines)
+        length = len(view) // max(1, len(lines))
+        for start in range(0, len(view), max(1, length)):
+            part = view[start : start + length]
+            try:
+                done = 0 if move is None else move(self._descriptor, [part], position)
+            except OSError:
+                done = 0
+            if done != length:
+                carefully(position, np.frombuffer(part, np.uint8))
+            position += step
+
     def reserve(self, nbytes: int) -> None:
         """Make the file `nbytes` long, with room for all of them on the disk: a full disk is found now, not later.
 

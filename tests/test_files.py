@@ -129,3 +129,19 @@ def test_pages_that_are_let_go_of_keep_their_numbers(tmp_path: Path) -> None:
     let_go_of_pages(shared[1:])
     assert (shared == 7.0).all()
     let_go_of_pages(np.zeros(3))
+
+
+def test_lines_that_lie_apart(tmp_path: Path) -> None:
+    rows = np.arange(12, dtype=np.float32).reshape(3, 4)
+    with NumberFile(tmp_path / "numbers", "x") as file:
+        file.reserve(100)
+        file.write_lines(4, 32, rows)
+        found = np.zeros_like(rows)
+        file.read_lines(4, 32, found)
+        np.testing.assert_array_equal(found, rows)
+        whole = np.zeros(25, np.float32)
+        file.read(0, whole)
+        np.testing.assert_array_equal(whole[1:].reshape(3, 8)[:, :4], rows)
+        assert not whole[1:].reshape(3, 8)[:, 4:].any()
+        with pytest.raises(StorageError, match="numbers ends at byte 100"):
+            file.read_lines(40, 32, found)

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +45,31 @@ def backends() -> list[Any]:
     return [pytest.param(lambda: "numpy", id="numpy"), pytest.param(emulated_ops, id="emulated")]
 
 
+def before_each(monkeypatch: pytest.MonkeyPatch, method: str, act: Callable[[int], None], file: str) -> None:
+    """act(number of the call) before each call of NumberFile's read or write, of whatever form, for this file."""
+    count = [0]
+
+    def patched(real: Any) -> Any:
+        def call(self: NumberFile, *arguments: Any) -> None:
+            if self.path.name == file:
+                count[0] += 1
+                act(count[0])
+            real(self, *arguments)
+
+        return call
+
+    for name in (method, f"{method}_lines"):
+        monkeypatch.setattr(NumberFile, name, patched(getattr(NumberFile, name)))
+
+
 def failing_after(monkeypatch: pytest.MonkeyPatch, method: str, file: str, n: int, error: BaseException) -> None:
     """From the n-th call on for this file, NumberFile's method raises."""
-    real, count = getattr(NumberFile, method), [0]
 
-    def fail(self: NumberFile, position: int, values: Any) -> None:
-        if self.path.name == file:
-            count[0] += 1
-            if count[0] > n:
-                raise error
-        real(self, position, values)
+    def fail(number: int) -> None:
+        if number > n:
+            raise error
 
-    monkeypatch.setattr(NumberFile, method, fail)
+    before_each(monkeypatch, method, fail, file)
 
 
 def test_a_file_that_is_too_short_before_it_begins(files: tuple[Any, Any, Any], tmp_path: Path) -> None:
@@ -94,20 +108,14 @@ def test_a_file_that_is_cut_short_meanwhile(
     files: tuple[Any, Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Any
 ) -> None:
     A, B, out = files
-    real, count = NumberFile.write, [0]
-
-    def cut(self: NumberFile, position: int, values: Any) -> None:
-        count[0] += 1
-        if count[0] == 3:
-            os.truncate(tmp_path / "A.npy", 200)
-        real(self, position, values)
-
-    monkeypatch.setattr(NumberFile, "write", cut)
+    before_each(
+        monkeypatch, "write", lambda number: os.truncate(tmp_path / "A.npy", 200) if number == 2 else None, "out.npy"
+    )
     with pytest.raises(StorageError, match=r"A\.npy ends at byte 200.*chunked_matmul had written") as found:
         fcnn.chunked_matmul(A, B, out, **OPTIONS | {"backend": backend()})
     assert "out.npy) is partly new" in str(found.value)
     assert no_threads_are_left()
-    monkeypatch.setattr(NumberFile, "write", real)
+    monkeypatch.undo()
     np.save(tmp_path / "A.npy", np.ones((120, 100), np.float32))
     fcnn.chunked_matmul(np.load(tmp_path / "A.npy", mmap_mode="r"), B, out, **OPTIONS | {"backend": backend()})
     assert (out == 100.0).all()
@@ -161,7 +169,7 @@ def test_a_disk_without_room_for_a_new_file_is_found_before_anything_is_computed
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    monkeypatch.setattr(NumberFile, "read", full)  # would be called to compute
+    monkeypatch.setattr(NumberFile, "read_lines", full)  # would be called to compute
     with pytest.raises(StorageError, match=r"new\.npy cannot be written: No space left on device\. 38,528 bytes"):
         fcnn.chunked_matmul(A, B, tmp_path / "new.npy", **OPTIONS)
     assert not (tmp_path / "new.npy").exists()

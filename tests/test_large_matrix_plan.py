@@ -191,7 +191,7 @@ def test_tiles_that_hide_the_transfer_are_as_large_as_the_bound_says() -> None:
 
 
 def test_chunks_are_contiguous_where_that_is_possible() -> None:
-    plan = make_plan(square(8192), replace(RATES, read=2e10, write=1e10), 2**27)
+    plan = make_plan(square(8192), replace(RATES, read=2e10, write=1e10), 2**29)
     tm, tn, tk = plan.tile
     assert tk == 8192 or tn == 8192, "whole rows of A, or of B"
     assert plan.problem.A.pieces(tm, 8192) == 1

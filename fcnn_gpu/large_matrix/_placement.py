@@ -121,41 +121,40 @@ class Matrix:
         if self._file is None:
             np.copyto(out, self.array[rows, columns])
             return
-        for position, step, part in self._stretches(rows, columns, out):
-            if step == part.itemsize or len(part) == 1:
-                self._file.read(position, part)
-            else:
-                for start, low, stretch, picked in _spans(position, step, part, scratch):
-                    self._file.read(start, stretch)
-                    np.copyto(part[low : low + len(picked)], picked)
+        position, between, step, lines = self._lines(rows, columns, out)
+        if step == lines.itemsize or lines.shape[1] == 1:
+            self._file.read_lines(position, between, lines)
+            return
+        for i, line in enumerate(lines):
+            for start, low, stretch, picked in _spans(position + i * between, step, line, scratch):
+                self._file.read(start, stretch)
+                np.copyto(line[low : low + len(picked)], picked)
 
     def write(self, rows: slice, columns: slice, values: HostArray, scratch: HostArray | None = None) -> None:
         """The block ← values, which is contiguous, or a slice of rows (C) or columns (F), in `block_order`."""
         if self._file is None:
             np.copyto(self.array[rows, columns], values)
             return
-        for position, step, part in self._stretches(rows, columns, values):
-            if step == part.itemsize or len(part) == 1:
-                self._file.write(position, part)
-            else:
-                for start, low, stretch, picked in _spans(position, step, part, scratch):
-                    self._file.read(start, stretch)  # what lies between the numbers stays as it is
-                    np.copyto(picked, part[low : low + len(picked)])
-                    self._file.write(start, stretch)
-
-    def _stretches(self, rows: slice, columns: slice, block: HostArray) -> Iterator[tuple[int, int, HostArray]]:
-        """(position in the file, bytes from one number to the next, the numbers of the block that lie so)."""
-        between_rows, between_columns = self.array.strides
-        position = self._position + rows.start * between_rows + columns.start * between_columns
-        outer, inner, lines = between_rows, between_columns, block
-        if self.layout.block_order == "F":
-            outer, inner, lines = inner, outer, block.T
-        n_lines, length = lines.shape
-        if inner == lines.itemsize and lines.flags.c_contiguous and (n_lines == 1 or outer == length * inner):
-            yield position, inner, lines.reshape(-1)
+        position, between, step, lines = self._lines(rows, columns, values)
+        if step == lines.itemsize or lines.shape[1] == 1:
+            self._file.write_lines(position, between, lines)
             return
-        for i in range(n_lines):
-            yield position + i * outer, inner, lines[i]
+        for i, line in enumerate(lines):
+            for start, low, stretch, picked in _spans(position + i * between, step, line, scratch):
+                self._file.read(start, stretch)  # what lies between the numbers stays as it is
+                np.copyto(picked, line[low : low + len(picked)])
+                self._file.write(start, stretch)
+
+    def _lines(self, rows: slice, columns: slice, block: HostArray) -> tuple[int, int, int, HostArray]:
+        """(where a block begins in the file, bytes from line to line and from number to number, the block's lines)"""
+        by_row, by_column = self.array.strides
+        position = self._position + rows.start * by_row + columns.start * by_column
+        between, step, lines = by_row, by_column, block
+        if self.layout.block_order == "F":
+            between, step, lines = step, between, block.T
+        if step == lines.itemsize and between == lines.shape[1] * step:
+            lines = lines.reshape(1, -1)  # one stretch of the file
+        return position, between, step, lines
 
     def _bounds(self) -> tuple[int, int]:
         """The first byte of the file and the one after the last that hold its numbers."""

@@ -27,12 +27,13 @@ LARGEST_CHUNK = 2**27
 BAND = 2**24
 """Bytes of a finished tile that come back from a device at a time."""
 
-_PIECE_SECONDS = {"file": 4e-6, "host": 2e-7, "device": 0.0}
+_PIECE_SECONDS = {"file": 3e-6, "host": 2e-7, "device": 0.0}
 """What each contiguous stretch of a block costs beside its bytes."""
 _CALL_SECONDS = {False: 2e-5, True: 6e-5}
 """What each product costs beside its arithmetic: on a device some copies, marks and launches."""
-_EDGE = {False: 24.0, True: 64.0}
-"""A product of tiles t₁ × t₂ × t₃ takes 1 + edge·(1/t₁ + 1/t₂ + 1/t₃) times as long as its part of a large one."""
+_EDGES = {False: (28.0, 64.0, 24.0), True: (64.0, 64.0, 64.0)}
+"""A product of tiles t₁ × t₂ × t₃ takes 1 + Σ edge/t times as long as its part of a large one: t₁ and t₂ along the rows
+and the columns of a C-ordered out (of an F-ordered one, the other way round), t₃ along the inner dimension."""
 _NEW_MEMORY = 2e9
 """Bytes/s at which the system hands out memory that has not been touched, or locks its pages: a buffer that is larger
 than it has to be takes time as well."""
@@ -245,10 +246,10 @@ def _estimate(
     on_device = problem.on_device
     wide_m, wide_n, wide_k = -(-m // tm), -(-n // tn), -(-k // tk)
     steps = 1.0 * wide_m * wide_n * wide_k
-    step_seconds = (
-        2.0 * m * n * k / rates.arithmetic * (1 + _EDGE[on_device] * (1 / tm + 1 / tn + 1 / tk)) / steps
-        + _CALL_SECONDS[on_device]
-    )
+    along, across, deep = _EDGES[on_device]
+    by_row, by_column = (along, across) if problem.out.block_order == "F" else (across, along)
+    longer = 1 + by_row / tm + by_column / tn + deep / tk
+    step_seconds = 2.0 * m * n * k / rates.arithmetic * longer / steps + _CALL_SECONDS[on_device]
     one_chunk = steps == 1.0  # in floating point: the product of the three may be beyond 64 bits
     loads_a = np.where(one_chunk, 1.0, 1.0 * wide_m * wide_k * (1 if keep == "A" else wide_n)) * problem.A.streams
     loads_b = np.where(one_chunk, 1.0, 1.0 * wide_n * wide_k * (1 if keep == "B" else wide_m)) * problem.B.streams
