@@ -28,8 +28,10 @@ SAMPLE = 2**25
 """Bytes that a rate of moving is measured with."""
 _SMALLEST_SIDE, _LARGEST_SIDE = 256, 4096
 """Of the square products that are timed."""
-_LONG = 0.06
-"""Seconds that one of them should not take."""
+_TELLING_SIDE = 1024
+"""Smaller ones say little: on a busy machine BLAS's threads wait longer for each other than they compute."""
+_LONG, _TOO_LONG = 0.06, 0.8
+"""Seconds that one of them should not take, and that even a smaller one must not."""
 _lock = threading.Lock()
 
 
@@ -101,7 +103,7 @@ def _arithmetic(ops: Ops, dtype: str) -> float:
         multiply()
         seconds = _seconds(ops, multiply, 3)
         best = max(best, 2.0 * side**3 / seconds)
-        if side >= _LARGEST_SIDE or 8 * seconds > _LONG:
+        if side >= _LARGEST_SIDE or 8 * seconds > (_LONG if side >= _TELLING_SIDE else _TOO_LONG):
             return best
         side *= 2
 

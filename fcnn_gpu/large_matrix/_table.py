@@ -85,7 +85,8 @@ def _cut(plan: MatmulPlan) -> list[str]:
 
 def _predicted(plan: MatmulPlan) -> list[str]:
     costs, rates = plan.costs, plan.rates
-    about = f"{plan.flops / 1e9:,.1f} GFLOP at {_flops(rates.arithmetic)}"
+    amount = f"{plan.flops / 1e9:,.1f} GFLOP" if plan.flops >= 1e9 else f"{plan.flops / 1e6:,.3g} MFLOP"
+    about = f"{amount} at {_flops(rates.arithmetic)}"
     rows = [("arithmetic", _seconds(costs.arithmetic_seconds), about)]
     moved_in = costs.moved[0] + costs.moved[1]
     if moved_in:
