@@ -212,7 +212,8 @@ class Workspace:
         recompute: keep the output of every so many layers and run the others again in the backward pass; True: of as
             many as take the least memory; False: keep all.
         share: inference of the thread that trains takes the buffers of training, in batches that have room there.
-        may_repeat: for each layer, whether to run it twice gives the same as once.
+        may_repeat: for each layer, whether to run it twice gives the same as once; asked for where one of the others
+            is set.
     """
 
     def __init__(

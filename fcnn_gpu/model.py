@@ -179,8 +179,9 @@ class Sequential:
 
     def make_workspace(self, ops: Ops, layers: Sequence[Layer], recompute: bool | int | None = None) -> Workspace:
         """Arrays to compute in for layers like this network's, and its way of recomputation unless another is given."""
-        may_repeat = [_may_repeat(layer) for layer in self.layers]
         every = self._recompute if recompute is None else recompute
+        asks = every is not False or self._shares_workspace
+        may_repeat = [_may_repeat(layer) for layer in self.layers] if asks else ()
         return Workspace(ops, self._precision, layers, self.n_in, every, self._shares_workspace, may_repeat)
 
     @property

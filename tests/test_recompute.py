@@ -229,3 +229,17 @@ def test_other_threads_predict_in_memory_of_their_own() -> None:
     model.backward(np.ones_like(out))
     reference.backward(np.ones_like(reference.forward(X, training=True)))
     np.testing.assert_array_equal(model.flat.gradients, reference.flat.gradients)
+
+
+def test_networks_that_do_not_recompute_are_not_asked_whether_they_could(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[fcnn.Layer] = []
+
+    def may_repeat(layer: fcnn.Layer) -> bool:
+        asked.append(layer)
+        return True
+
+    monkeypatch.setattr("fcnn_gpu.model._may_repeat", may_repeat)
+    fcnn.Sequential([fcnn.Dense(4), fcnn.Dense(2)], 3, backend="numpy")
+    assert not asked
+    fcnn.Sequential([fcnn.Dense(4), fcnn.Dense(2)], 3, backend="numpy", recompute=True)
+    assert len(asked) == 2
