@@ -127,7 +127,7 @@ def test_a_closed_network_says_so(tmp_path: Path) -> None:
     model = in_folder(tmp_path)
     model.close()
     model.close()
-    with pytest.raises(StorageError, match="cannot be read"):
+    with pytest.raises(StorageError, match=r"has been closed\. Open it with fcnn_gpu\.load\("):
         model.predict(X32)
     fcnn.Sequential([fcnn.Dense(3)], 4, backend="numpy").close()  # nothing to close
 

@@ -2,9 +2,7 @@
 
 from ._build import Placement as Placement
 from ._folder import OpenedFolder as OpenedFolder
-from ._folder import Storage as Storage
 from ._folder import open_folder as open_folder
-from ._folder import resolve_storage as resolve_storage
 from ._matrix import LazyMatrix as LazyMatrix
 from ._matrix import StoredMatrix as StoredMatrix
 from ._matrix import assign_array as assign_array
@@ -12,6 +10,8 @@ from ._matrix import copy_array as copy_array
 from ._matrix import is_finite as is_finite
 from ._network import StoredWeights as StoredWeights
 from ._shadow import shadow_stored as shadow_stored
+from ._storage import Storage as Storage
+from ._storage import resolve_storage as resolve_storage
 from ._store import BLOCK_BYTES as BLOCK_BYTES
 from ._store import blocks_of_rows as blocks_of_rows
 from ._weight import FactoredGradient as FactoredGradient

@@ -13,9 +13,10 @@ from .._precision import Precision
 from ..backend._ops import Ops
 from ..initializers import Draw
 from ..layers import Dense, Layer, Parameter
-from ._folder import FolderStore, OpenedFolder, Storage
+from ._folder import FolderStore, OpenedFolder
 from ._network import StoredWeights
 from ._plan import Plan, Weights, is_small, plan_placement, tile_rows
+from ._storage import Storage
 from ._store import HostStore, Rows, rows_of_block
 from ._tiles import Tiles
 from ._weight import StoredWeight

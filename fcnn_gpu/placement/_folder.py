@@ -21,45 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import check_bool
 from .._files import NumberFile, StorageError
 from .._types import DType, HostArray
 from ._lock import FolderLock
 from ._record import RECORD, Record, write_record
+from ._storage import Storage
 from ._store import BLOCK_BYTES, blocks_of_rows
 
 _FILES = "*.generation[01].npy"
-
-
-@dataclass(frozen=True)
-class Storage:
-    """Where a network keeps weights that lie on disk: `Sequential(storage=Storage(folder, durable=True))`.
-
-    Args:
-        folder: made if it is not there; it stays when the program ends, and `fcnn.load(folder)` opens it. None: a
-            temporary folder (the system's, see Python's `tempfile`) that goes with the network. Some systems keep that
-            one in memory (tmpfs): name a folder on a disk there.
-        durable: wait in every step until the disk has it all. Without that, a step is whole whatever happens to the
-            process (it crashes, is killed, the disk is full), and after a loss of power the folder may have to be given
-            up; with it, a step is whole after that as well, and takes as long as the disk takes to write it.
-    """
-
-    folder: str | os.PathLike[str] | None = None
-    durable: bool = False
-
-    def __post_init__(self) -> None:
-        if self.folder is not None and not isinstance(self.folder, str | os.PathLike):
-            raise TypeError(f"Storage(folder) expects a path or None, got {self.folder!r}.")
-        check_bool("Storage(durable)", self.durable)
-
-
-def resolve_storage(storage: Any) -> Storage:
-    """A `Storage` from what `Sequential(storage=)` takes: one, a path, or None."""
-    if isinstance(storage, Storage):
-        return storage
-    if storage is not None and not isinstance(storage, str | os.PathLike):
-        raise TypeError(f"Sequential(storage) expects a folder, an fcnn_gpu.Storage or None, got {storage!r}.")
-    return Storage(storage)
 
 
 class FileRows:
@@ -74,6 +43,7 @@ class FileRows:
         self._header = _npy_header(shape, dtype)
         self._row = shape[1] * dtype.itemsize
         self._files: list[NumberFile] = []
+        self._closed = False
         self.written = False
         """Whether the other generation has been written and counts with the next commit."""
 
@@ -116,6 +86,7 @@ class FileRows:
 
     def check(self) -> None:
         """`StorageError` where one of the files has been removed, replaced or cut short since it was opened."""
+        self._require_open()
         for path, file in zip(self.paths, self._files, strict=True):
             try:
                 there = os.stat(path)
@@ -135,12 +106,15 @@ class FileRows:
         return None
 
     def read(self, start: int, out: HostArray) -> None:
+        self._require_open()
         self._files[self.generation].read(len(self._header) + start * self._row, out)
 
     def write(self, start: int, values: HostArray) -> None:
+        self._require_own()
         self._files[self.generation].write(len(self._header) + start * self._row, values)
 
     def write_next(self, start: int, values: HostArray) -> None:
+        self._require_own()
         self._files[1 - self.generation].write(len(self._header) + start * self._row, values)
         self.written = True
 
@@ -166,16 +140,31 @@ class FileRows:
         except BaseException:
             rows.delete()
             raise
-        weakref.finalize(rows, _delete, rows._files, rows.paths)
+        weakref.finalize(rows, _delete_own, rows._files, rows.paths, os.getpid())
         return rows
 
     def sync(self, generation: int) -> None:
         """Return when this generation is on the disk, whatever happens to the machine."""
         self._files[generation].sync()
 
+    def close(self) -> None:
+        """Let go of the files; to read or write them is an error from now on."""
+        self._closed = True
+        for file in self._files:
+            file.close()
+
     def delete(self) -> None:
         """Close and remove the files."""
+        self._closed = True
         _delete(self._files, self.paths)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StorageError(f"{self.name} cannot be read or written: {self.store.why_closed()}")
+
+    def _require_own(self) -> None:
+        self._require_open()
+        self.store.check_owner()
 
 
 def _delete(files: Sequence[NumberFile], paths: Sequence[Path]) -> None:
@@ -183,6 +172,11 @@ def _delete(files: Sequence[NumberFile], paths: Sequence[Path]) -> None:
         file.close()
     for path in paths:
         path.unlink(missing_ok=True)
+
+
+def _delete_own(files: Sequence[NumberFile], paths: Sequence[Path], owner: int) -> None:
+    """The same, but in a process that was forked from their owner, which has them still."""
+    _delete(files, paths if os.getpid() == owner else ())
 
 
 def _npy_header(shape: tuple[int, int], dtype: DType) -> bytes:
@@ -207,6 +201,7 @@ class FolderStore:
         self._rows: dict[str, FileRows] = {}
         self._record: Any = None
         self._together = False
+        self._owner, self._closed = os.getpid(), False
         self.opened = opened
         if opened is not None:
             self.folder, self._lock = opened.folder, opened.lock
@@ -243,6 +238,7 @@ class FolderStore:
         return found
 
     def _file(self, name: str, shape: tuple[int, int], dtype: DType) -> FileRows:
+        self.check_owner()
         known = self.opened.generations.get(name) if self.opened is not None else None
         rows = FileRows(self, name, shape, dtype, 0 if known is None else known)
         try:
@@ -261,18 +257,51 @@ class FolderStore:
         self._rows[name] = rows
         return rows
 
-    def forget(self, names: Iterable[str]) -> list[FileRows]:
-        """These files do not belong to the network any more from the next commit on; they can be deleted after it."""
-        names = list(names)
-        if self.opened is not None:
-            for name in names:
-                self.opened.generations.pop(name, None)
-        return [self._rows.pop(name) for name in names if name in self._rows]
+    def drop(self, names: Iterable[str]) -> None:
+        """Commit without these matrices, and then remove their files. After an error they belong to the network still.
+
+        A network that is opened later looks for all that the record names: it must not name what has gone.
+        """
+        names, saved = list(names), {} if self.opened is None else self.opened.generations
+        rows = {name: self._rows.pop(name) for name in names if name in self._rows}
+        known = {name: saved.pop(name) for name in names if name in saved}
+        if not rows and not known:
+            return
+        before = self.last_commit
+        try:
+            self.commit()
+        except BaseException:
+            if self.last_commit == before:
+                self._rows |= rows
+                saved |= known
+            raise
+        for gone in rows.values():
+            gone.delete()
+        for name in known:
+            _delete([], [self.folder / f"{name}.generation{i}.npy" for i in range(2)])
 
     def check(self) -> None:
-        """`StorageError` where a file has been removed, replaced or cut short."""
+        """`StorageError` where the network is not this process's any more, or a file has been removed or replaced."""
+        self.check_owner()
         for rows in self._rows.values():
             rows.check()
+
+    def check_owner(self) -> None:
+        """`StorageError` where the network has been closed, or this process was forked from the one that has it."""
+        if self._closed:
+            raise StorageError(self.why_closed())
+        if os.getpid() != self._owner:
+            raise StorageError(
+                f"The network in {self.folder} belongs to process {self._owner}, from which this one was forked: both "
+                "would write to the same files. Train it there, or build or load a network in this process; "
+                "copy.deepcopy(model) gives it one of its own."
+            )
+
+    def why_closed(self) -> str:
+        """For messages."""
+        if self.temporary:
+            return "the network has been closed, and its temporary folder is gone. Build it anew."
+        return f"the network in {self.folder} has been closed. Open it with fcnn_gpu.load({str(self.folder)!r})."
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -303,6 +332,7 @@ class FolderStore:
 
         An error leaves all as it was.
         """
+        self.check_owner()
         committed, token = False, secrets.token_hex(8)
         try:
             record: Record = self._record()
@@ -349,11 +379,11 @@ class FolderStore:
 
     def close(self) -> None:
         """Close all files and let other processes have the folder; a temporary folder is removed."""
+        self._closed = True
         for rows in self._rows.values():
-            for file in rows._files:
-                file.close()
+            rows.close()
         self._lock.release()
-        if self.temporary:
+        if self.temporary and os.getpid() == self._owner:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def discard(self) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import weakref
 from pathlib import Path
 
 from .._files import StorageError
 
 
 class FolderLock:
-    """The file `lock` of a folder, locked until `release`. `StorageError` where another network holds it."""
+    """The file `lock` of a folder, locked until `release`. `StorageError` where another network holds it.
+
+    A process that is forked from this one has no part in the lock, so that it cannot outlast its holder there.
+    """
 
     def __init__(self, folder: Path) -> None:
         path = folder / "lock"
@@ -27,6 +31,7 @@ class FolderLock:
             )
         os.ftruncate(self._descriptor, 0)
         os.write(self._descriptor, f"process {os.getpid()}\n".encode())
+        _held.add(self)
 
     def release(self) -> None:
         """Let others have the folder."""
@@ -37,6 +42,19 @@ class FolderLock:
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
             self.release()
+
+
+_held: weakref.WeakSet[FolderLock] = weakref.WeakSet()
+"""The locks of this process."""
+
+
+def _leave_to_parent() -> None:
+    for lock in list(_held):
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _try_to_lock(descriptor: int) -> bool:

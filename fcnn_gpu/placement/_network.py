@@ -92,26 +92,34 @@ class StoredWeights:
         store, opened = self.store, getattr(self.store, "opened", None)
         saved = None if opened is None else opened.record.data.get("optimizer")
         resumes = saved is not None and self._optimizer() is None and saved["kind"] == _kind(optimizer)
-        gone = []
-        if isinstance(store, FolderStore):
-            if not resumes:
-                if opened is not None:
-                    opened.record.data["optimizer"] = None
-                gone = store.forget(self._moments) + store.forget(_saved_moments(opened, self.weights))
-            if gone:  # their names are about to be taken by new files
-                self._optimizer, self._moments = lambda: None, {}
-                store.commit_alone()
-                for rows in gone:
-                    rows.delete()
+        if isinstance(store, FolderStore) and not resumes:  # the names are about to be taken by new files
+            self._drop_moments(store)
         dtype = self.weights[0].dtype
         self._moments = dict(store.moments(list(shapes), shapes, dtype))
-        self._optimizer = weakref.ref(optimizer)
-        if opened is not None:
-            if resumes:
+        before, self._optimizer = self._optimizer, weakref.ref(optimizer)
+        try:
+            if opened is not None and resumes:
                 self._resume(optimizer, opened.record)
+            if isinstance(store, FolderStore):
+                store.commit_alone()
+        except BaseException:
+            self._optimizer = before
+            raise
+        if opened is not None:
             opened.record.data["optimizer"] = None
-        if isinstance(store, FolderStore):
-            store.commit_alone()
+
+    def _drop_moments(self, store: FolderStore) -> None:
+        """Nobody goes on with the moments of the optimizer before: their files are removed."""
+        opened, before = store.opened, (self._optimizer, self._moments)
+        data = {} if opened is None else opened.record.data
+        saved, data["optimizer"] = data.get("optimizer"), None
+        self._optimizer, self._moments = lambda: None, {}
+        try:
+            store.drop([*before[1], *_saved_moments(opened, self.weights)])
+        except BaseException:
+            self._optimizer, self._moments = before
+            data["optimizer"] = saved
+            raise
 
     def _resume(self, optimizer: Any, record: Record) -> None:
         ops = self.ops

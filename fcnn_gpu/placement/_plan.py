@@ -79,7 +79,6 @@ def plan_placement(
     item = precision.dtype.itemsize
     one = _COPIES * item + (precision.compute_dtype.itemsize if precision.mixed else 0)
     undone = 0 if ops.asynchronous or any(w.placement == "host" for w in weights) else _COPIES_TO_UNDO * item
-    undone = 0 if ops.asynchronous or any(w.placement == "host" for w in weights) else _COPIES_TO_UNDO * item
     away = [w.placement in ("host", "disk") for w in weights] if forced is None else list(forced)
     room = limit
     if room is None and one * (n_others + sum(w.size for w in weights)) > SMALL:
