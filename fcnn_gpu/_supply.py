@@ -179,7 +179,8 @@ class SourceSupply:
         self._rules = rules
         self._slots: Samples | None = None
         self._first: HostArray | None = None
-        self._first = self._targets(next(iter(source.read_targets(0)))[0], 0)[:0]
+        given, _ = next(iter(source.read_targets(0)), (None, None))
+        self._first = self._targets(given, 0)[:0]
 
     def __len__(self) -> int:
         return len(self.source)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import copy
 import os
+import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -190,6 +192,15 @@ def test_features_of_any_dtype(dtype: str, tmp_path: Path) -> None:
     assert_equal(run(trainer(Ops()), source, shuffle=False), run(trainer(Ops()), X, y, shuffle=False))
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_copy_of_a_source_reads_the_same(kind: str, tmp_path: Path) -> None:
+    source = FORMATS[kind](tmp_path, 2)
+    for copied in (copy.deepcopy(source), pickle.loads(pickle.dumps(source))):
+        for expected, got in zip(whole(source), whole(copied), strict=True):
+            for a, b in zip(expected, got, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
 def test_images_are_flattened(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "a.npz", X=np.arange(24.0).reshape(2, 3, 4), y=[0, 1])
     assert open_npz(tmp_path / "a.npz").n_features == 12
@@ -256,12 +267,48 @@ class TestBadFiles:
         np.save(tmp_path / "y.npy", np.ones(99))
         self.refused(lambda: open_npy(path, tmp_path / "y.npy"), "99", "y.npy", "100", "X.npy", error=ValueError)
 
+    def test_columns_in_another_order(self, tmp_path: Path) -> None:
+        pyarrow = pytest.importorskip("pyarrow")
+        import pyarrow.parquet as parquet
+
+        columns = {"a": [1.0, 2.0], "b": [3.0, 4.0], "y": [0, 1]}
+        orders = ["a", "b", "y"], ["b", "y", "a"]
+        for i, names in enumerate(orders):
+            parquet.write_table(pyarrow.table({name: columns[name] for name in names}), tmp_path / f"{i}.parquet")
+            rows = zip(*(columns[name] for name in names), strict=True)
+            lines = [",".join(names), *(",".join(map(str, row)) for row in rows)]
+            (tmp_path / f"{i}.csv").write_text("\n".join(lines))
+        words = "the same features in the same order", "number 0 is 'a' in", "'b' in"
+        self.refused(lambda: open_parquet(tmp_path / "?.parquet", "y"), *words, "1.parquet", error=ValueError)
+        self.refused(lambda: open_csv(tmp_path / "?.csv", "y"), *words, "1.csv", error=ValueError)
+        chosen = open_parquet(tmp_path / "?.parquet", "y", features=["b", "a"])
+        np.testing.assert_array_equal(np.concatenate([X for X, _, _ in whole(chosen)]), [[3, 1], [4, 2]] * 2)
+
+    def test_names_of_columns(self, tmp_path: Path) -> None:
+        pyarrow = pytest.importorskip("pyarrow")
+        import pyarrow.parquet as parquet
+
+        path = tmp_path / "a.parquet"
+        parquet.write_table(pyarrow.table({"a": [1.0, 2.0], "w": [1.0, 1.0], "y": [0, 1]}), path)
+        both = ["a", "y"], ["a", "w"]
+        for features, what in zip(both, ("which is the target", "which is the sample_weight"), strict=True):
+            self.refused(lambda f=features: open_parquet(path, "y", f, "w"), what, error=ValueError)  # type: ignore[misc]
+        wrong: Any
+        for wrong in ("a", 3, [3]):
+            words = "open_parquet(features) expects names of columns", repr(wrong)
+            self.refused(lambda w=wrong: open_parquet(path, "y", features=w), *words, error=TypeError)  # type: ignore[misc]
+        wrong = -1
+        self.refused(lambda: open_parquet(path, wrong), "open_parquet(target) expects names", error=TypeError)
+        self.refused(lambda: open_parquet(path, "y", None, wrong), "open_parquet(sample_weight)", error=TypeError)
+
     def test_raw(self, tmp_path: Path) -> None:
         path = tmp_path / "X.bin"
         path.write_bytes(bytes(99))
         self.refused(lambda: open_raw(path, "u1", (10, 10)), str(path), "truncated", "100 bytes", "the file has 99")
         self.refused(lambda: open_raw(path, "u1", (9, 10), offset=10), "from byte 10 on; the file has 89")
         self.refused(lambda: open_raw(path, "u1", (0, 10)), "open_raw(shape)", error=ValueError)
+        number: Any = 99
+        self.refused(lambda: open_raw(path, "u1", number), "open_raw(shape) expects a tuple", error=TypeError)
 
     def test_shards_that_do_not_fit_together(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "0.npz", X=np.ones((3, 2)), y=[0, 1, 0])
@@ -328,6 +375,13 @@ class TestBadFiles:
         self.refused(lambda: open_csv(path), str(path), "line 2", "not UTF-8")
         path.write_text("1\n2\n")
         self.refused(lambda: open_csv(path), str(path), "single column")
+        task: Any = "classify"
+        self.refused(lambda: open_csv(path, task=task), "open_csv(task) expects", "'classify'", error=ValueError)
+        path.write_text("1,0\n2,1\n3,x\n")
+        self.refused(lambda: open_csv(path, task="regression"), "expected a number", "got 'x'")
+        other = tmp_path / "b.csv"
+        other.write_text("1,0\n2,1\n")
+        self.refused(lambda: open_csv([other, path], class_names=["0", "1"]), str(path), "label 'x' is not one of")
         path.write_text("a,b\n1,2\n1,3\n")
         self.refused(lambda: open_csv(path, "c"), str(path), "'c' does not exist")
         path.write_text("a,b\n1,2\n1,3\n")

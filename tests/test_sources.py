@@ -345,6 +345,21 @@ class TestMistakes:
         wide.arrays = (np.ones((100, N_IN + 1)), y, None)
         self.refused(wide, rf"gives X of shape \(10, {N_IN + 1}\) \(float64\) at row \d+; expected \(n, {N_IN}\)")
 
+    def test_a_first_block_without_samples(self) -> None:
+        class Empty(BlockSource):
+            def read(self, block: int) -> Iterator[Piece]:
+                yield from ()
+
+        self.refused(Empty(N_IN, "float32", [10, 10]), "fit: the data set has no targets at row 0")
+
+    def test_the_order_of_no_epoch(self) -> None:
+        source = open_arrays(*samples(20)[:2])
+        with pytest.raises(ValueError, match=r"order\(seed\) expects an integer of at least 0, got -1"):
+            source.order(-1, 0)
+        epoch: Any = "last"
+        with pytest.raises(TypeError, match=r"order\(epoch\) expects an integer, got 'last'"):
+            source.order(0, epoch)
+
     def test_what_does_not_go_together(self) -> None:
         X, y, w = samples(100)
         source = open_arrays(X, y, w)

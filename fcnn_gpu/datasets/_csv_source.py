@@ -52,6 +52,8 @@ def open_csv(
             While reading: cells that are no finite numbers. Each names the line and the column.
         ValueError: the files do not fit together.
     """
+    if task not in (None, "classification", "regression"):
+        raise ValueError(f"open_csv(task) expects 'classification', 'regression' or None, got {task!r}.")
     scans = [_Scan(path, target, header) for path in matching(paths, "a CSV file")]
     names: tuple[str, ...] | None = None
     if target is not None:
@@ -172,9 +174,17 @@ def _classes(
                 raise DataFileError(scan.path, f"has more than {_MOST_VALUES:,} different labels.")
             return "regression", None
         cells |= scan.values
+        if class_names is not None:  # where one is unknown, the file is named that has it
+            _encode(scan.values, scan.path, is_text, task, class_names)
+    return _encode(cells, path, is_text, task, class_names)
+
+
+def _encode(
+    cells: set[str], path: Path, is_text: bool, task: Task | None, class_names: Sequence[str] | None
+) -> tuple[Task, tuple[str, ...] | None]:
+    """The task and the classes' names that follow from some cells; DataFileError where they cannot be targets."""
     values = np.array(sorted(cells)) if is_text else parse_cells(sorted(cells))
-    _, task, names = encode_targets(values, path, lambda row: "the target column", task, class_names)
-    return task, names
+    return encode_targets(values, path, lambda row: "the target column", task, class_names)[1:]
 
 
 class CsvFile(BlockSource):

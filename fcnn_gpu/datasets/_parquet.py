@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,11 +45,24 @@ def open_parquet(
             While reading: nulls, with their row.
         ValueError: the files do not fit together.
     """
-    parquet = _pyarrow_parquet()
-    targets = [] if target is None else [target] if isinstance(target, str) else list(target)
-    chosen = None if features is None else list(features)
+    _pyarrow_parquet()
+    targets = [] if target is None else [target] if isinstance(target, str) else _names("target", target)
+    chosen = None if features is None else _names("features", features)
+    if sample_weight is not None and not isinstance(sample_weight, str):
+        raise TypeError(f"open_parquet(sample_weight) expects the name of a column, got {sample_weight!r}.")
+    for name in chosen or ():
+        if name in targets or name == sample_weight:
+            what = "target" if name in targets else "sample_weight"
+            raise ValueError(f"open_parquet(features) holds {name!r}, which is the {what}. Leave one out.")
     files = matching(paths, "a Parquet file")
-    return join([ParquetFile(parquet, path, targets, chosen, sample_weight, isinstance(target, str)) for path in files])
+    return join([ParquetFile(path, targets, chosen, sample_weight, isinstance(target, str)) for path in files])
+
+
+def _names(argument: str, given: Any) -> list[str]:
+    names = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [None]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"open_parquet({argument}) expects names of columns, such as ['a', 'b'], got {given!r}.")
+    return names
 
 
 def _pyarrow_parquet() -> ModuleType:
@@ -67,14 +80,13 @@ class ParquetFile(BlockSource):
 
     def __init__(
         self,
-        parquet: ModuleType,
         path: Path,
         targets: list[str],
         features: list[str] | None,
         weight: str | None,
         one_target: bool,
     ) -> None:
-        self._parquet, self._path, self._unchanged = parquet, path, Unchanged(path)
+        self._path, self._unchanged = path, Unchanged(path)
         self._metadata: Any = None
         with self._open() as file:
             self._metadata, schema = file.metadata, file.schema_arrow
@@ -144,8 +156,9 @@ class ParquetFile(BlockSource):
         import pyarrow
 
         try:
+            opened = _pyarrow_parquet().ParquetFile
             # Without read-ahead of its own and with a small buffer, a row group is not in memory as a whole.
-            return self._parquet.ParquetFile(self._path, metadata=self._metadata, buffer_size=2**16, pre_buffer=False)
+            return opened(self._path, metadata=self._metadata, buffer_size=2**16, pre_buffer=False)
         except (pyarrow.ArrowException, OSError) as error:
             raise DataFileError(self._path, f"is not a whole Parquet file ({error}). Was it cut off?") from error
 

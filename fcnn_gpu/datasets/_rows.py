@@ -254,6 +254,8 @@ def open_raw(
     path = existing_file(path, "a file of numbers")
     numbers = np.dtype(dtype)
     position = check_integer("open_raw(offset)", offset, low=0)
+    if not isinstance(shape, Sequence):
+        raise TypeError(f"open_raw(shape) expects a tuple such as (n_samples, n_features), got {shape!r}.")
     shape = tuple(check_integer("open_raw(shape)", n, low=1) for n in shape)
     _check_size(path, numbers, shape, position, exact=False)
     return open_arrays(FileRows(path, numbers, shape, position), y, sample_weight, block_size=block_size)

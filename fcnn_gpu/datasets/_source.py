@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
@@ -106,6 +107,7 @@ class BlockSource(ABC):
             epoch: counted from 0 over all calls of `fit`.
             shuffle_buffer: as in `fit`.
         """
+        seed, epoch = check_integer("order(seed)", seed, low=0), check_integer("order(epoch)", epoch, low=0)
         return np.concatenate(list(self.visiting(seed, epoch, True, shuffle_buffer).numbers()))
 
     def visiting(self, seed: int, epoch: int, shuffle: bool, shuffle_buffer: int | None = None) -> BlockOrder:
@@ -144,6 +146,7 @@ class Joined(BlockSource):
                         f"All files of a data set expect the same {what}: {_name(first)} has {getattr(first, what)}, "
                         f"{_name(part)} has {getattr(part, what)}."
                     )
+            _check_columns(first, part)
         super().__init__(
             first.n_features,
             first.dtype,
@@ -177,6 +180,20 @@ class Joined(BlockSource):
 def join(parts: Sequence[BlockSource]) -> BlockSource:
     """One source of the blocks of all; ValueError where they differ in width or kind."""
     return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+def _check_columns(first: BlockSource, part: BlockSource) -> None:
+    """ValueError where both name their columns, and not alike: what lies in one place would mean two things."""
+    names, others = first.feature_names, part.feature_names
+    if names is None or others is None or names == others:
+        return
+    at = next(i for i, (a, b) in enumerate(itertools.zip_longest(names, others)) if a != b)
+    here, there = (repr(x[at]) if at < len(x) else "none" for x in (names, others))
+    raise ValueError(
+        f"All files of a data set expect the same features in the same order: number {at} is {here} in "
+        f"{_name(first)} and {there} in {_name(part)}. Write the columns in one order (of Parquet files, "
+        "features=[...] chooses them by name)."
+    )
 
 
 def _name(source: BlockSource) -> str:

@@ -78,7 +78,8 @@ def encode_targets(
         task = "classification" if is_text or _looks_like_classes(values) else "regression"
     if task == "regression":
         if is_text:
-            fault = f"{row_name(0)}: expected a number as regression target, got {str(values[0])!r}."
+            row = next((i for i, value in enumerate(values) if not _is_number(str(value))), 0)
+            fault = f"{row_name(row)}: expected a number as regression target, got {str(values[row])!r}."
             raise DataFileError(path, fault)
         return np.ascontiguousarray(values, dtype=np.float32), task, None
     if values.ndim == 2:
