@@ -59,7 +59,7 @@ def open_parquet(
 
 
 def _names(argument: str, given: Any) -> list[str]:
-    names = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [None]
+    names: list[Any] = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [None]
     if not all(isinstance(name, str) for name in names):
         raise TypeError(f"open_parquet({argument}) expects names of columns, such as ['a', 'b'], got {given!r}.")
     return names
