@@ -15,6 +15,7 @@ from ._evaluation import EVALUATION_BATCH
 from ._inputs import features
 from ._micro_batches import check_split
 from ._out_of_memory import human
+from ._recompute import check_recompute
 from ._step import TrainingStep, copies_of_state
 from ._types import DType
 from .backend import quiet_arithmetic
@@ -25,7 +26,7 @@ from .datasets import BlockSource
 from .layers import Layer
 from .losses import LOSSES, Loss
 from .metrics import METRICS, Metric
-from .model import Sequential, check_recompute
+from .model import Sequential
 from .optimizers import OPTIMIZERS, Optimizer
 from .placement import shadow_stored
 from .schedules import Constant

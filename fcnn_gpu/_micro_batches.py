@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from ._primitives import consists_of_primitives
 from ._types import Array
 from .layers import Layer
-from .model import Sequential, consists_of_primitives
+from .model import Sequential
 
 
 def parts_of(batch: int, size: int) -> list[tuple[int, int]]:

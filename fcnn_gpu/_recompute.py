@@ -9,10 +9,29 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
+from ._checks import check_integer
+from ._primitives import consists_of_primitives
 from ._types import Array
 from .backend._ops import Ops
 from .layers import BatchPart, Layer
+
+
+def check_recompute(who: str, value: Any) -> bool | int:
+    """Whether to recompute, or every how many layers to keep one."""
+    return value if isinstance(value, bool) else check_integer(who, value, low=1)
+
+
+def may_repeat(layer: Layer) -> bool:
+    """Whether a second pass through the layer gives what the first has given, and changes nothing else.
+
+    Not known of layers and activations that a user has written; and weights that are not on the device would be read
+    twice.
+    """
+    inner = list(layer.walk())
+    stored = any(parameter.stored is not None for part in inner for parameter in part.parameters())
+    return not stored and consists_of_primitives(*inner, *(getattr(part, "activation", None) for part in inner))
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._micro_batches import GradientSums, parts_of
+from ._primitives import consists_of_primitives
 from ._stream import StreamedData
 from ._types import Array, HostArray
 from ._workspace import BatchArrays
 from .data import BatchViews, DeviceData
 from .losses import Loss
-from .model import Sequential, consists_of_primitives
+from .model import Sequential
 from .optimizers import Optimizer
 
 

@@ -31,6 +31,7 @@ ROOMS = [
     {"serialization", "_summary"},
     {"_micro_batches"},
     {"model"},
+    {"_network"},
     {"_tensor_file"},
     {"placement"},
     {"_workspace", "_out_of_memory"},
@@ -50,7 +51,7 @@ ROOMS = [
     {"backend"},
     {"_registry", "_blas"},
     {"_files"},
-    {"_checks", "_types", "_cpu", "_read_ahead"},
+    {"_checks", "_types", "_cpu", "_read_ahead", "_primitives"},
 ]
 """From the top of the house to the bottom; what stands together in a row does not import its neighbours."""
 
