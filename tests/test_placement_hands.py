@@ -19,7 +19,12 @@ from .placement_cases import X, assert_equal, fit, moments, stored_network
 
 ROWS = 5
 X32 = X.astype("float32")
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+
+
+def forks(test: Any) -> Any:
+    """For tests that fork; newer Pythons warn of threads, and the child here uses none of the parent's."""
+    ignored = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+    return ignored(pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")(test))
 
 
 def in_folder(folder: Path | None) -> fcnn.Sequential:
@@ -174,3 +179,16 @@ def test_an_optimizer_that_could_not_be_bound_leaves_the_moments(
 def test_an_empty_path_is_no_folder() -> None:
     with pytest.raises(ValueError, match=r'Storage\(folder\) expects a folder, got ""'):
         in_folder("")  # type: ignore[arg-type]
+
+
+def test_the_program_may_go_to_another_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    model = in_folder(Path("net"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    fit(model, fcnn.Adam(0.01), epochs=1).model.close()
+    monkeypatch.chdir(tmp_path)
+    model = opened(Path("net"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    fit(model, fcnn.SGD(0.1), epochs=1)
+    assert not list(Path().iterdir())

@@ -210,7 +210,7 @@ class FolderStore:
             self._lock = FolderLock(self.folder)
             weakref.finalize(self, _remove_folder, self.folder, self._lock, os.getpid())
         else:
-            self.folder = Path(storage.folder)
+            self.folder = Path(storage.folder).absolute()  # the program may go to another working directory
             self._lock = _claim(self.folder)
         self.temporary = storage.folder is None and opened is None
         self.committed = opened is not None
@@ -451,6 +451,7 @@ class OpenedFolder:
 
 def open_folder(folder: Path) -> OpenedFolder:
     """Lock a folder and read its record. Files that belong to no whole step are removed."""
+    folder = folder.absolute()
     lock = FolderLock(folder)
     try:
         if not (folder / RECORD).exists():

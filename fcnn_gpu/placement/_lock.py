@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 from pathlib import Path
@@ -16,7 +17,7 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        path = folder / "lock"
+        path, self._owner = folder / "lock", os.getpid()
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
         except OSError as error:
@@ -36,6 +37,8 @@ class FolderLock:
     def release(self) -> None:
         """Let others have the folder."""
         if self._descriptor >= 0:
+            if os.getpid() == self._owner:
+                _unlock(self._descriptor)  # also for a process that has just been forked and not closed it yet
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -74,3 +77,10 @@ def _try_to_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _unlock(descriptor: int) -> None:
+    with contextlib.suppress(ImportError):  # elsewhere nobody forks, and closing does it
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
