@@ -238,7 +238,7 @@ def test_networks_that_do_not_recompute_are_not_asked_whether_they_could(monkeyp
         asked.append(layer)
         return True
 
-    monkeypatch.setattr("fcnn_gpu.model._may_repeat", may_repeat)
+    monkeypatch.setattr("fcnn_gpu._network.may_repeat", may_repeat)
     fcnn.Sequential([fcnn.Dense(4), fcnn.Dense(2)], 3, backend="numpy")
     assert not asked
     fcnn.Sequential([fcnn.Dense(4), fcnn.Dense(2)], 3, backend="numpy", recompute=True)
