@@ -428,3 +428,25 @@ def test_the_estimators_keep_what_is_stored(place: str, optimizer: fcnn.optimize
     for name in trainer.optimizer._state_names():
         assert found[f"0.W.{name}"].shape == (33, N_IN)
     assert outcome(trainer)
+
+
+def test_a_gradient_is_computed_once_for_all_rows_of_a_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = stored_network("host", 5, dtype="float64")
+    loss = fcnn.CrossEntropy()
+    loss.forward(model.forward(X, training=True), Y)
+    model.backward(loss.backward())
+    first, weight = model.layers[0], model.stored.weights[0]
+    whole = np.array(first.dW)
+    computed: list[slice] = []
+    real = weight.gradient_tile
+
+    def gradient_tile(rows: slice) -> Any:
+        computed.append(rows)
+        return real(rows)
+
+    monkeypatch.setattr(weight, "gradient_tile", gradient_tile)
+    for key in ((slice(None), 3), slice(4, 11), (slice(None, None, -2), [1, 0]), ([7, 30, 6, 7], 2), whole > 0):
+        computed.clear()
+        np.testing.assert_array_equal(first.dW[key], whole[key])
+        assert len(computed) <= len(weight.cut())
+    assert len(weight.cut()) < len(whole)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,10 @@ class LazyMatrix:
         """A few rows (stop − start, m)."""
         raise NotImplementedError
 
+    def _each_row(self, rows: Iterable[int]) -> Iterator[HostArray]:
+        """One row (m,) after the other; each lasts until the next one is asked for."""
+        return (self._rows(row, row + 1)[0] for row in rows)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> HostArray:
         if copy is False:
             raise ValueError(f"{self!r} can only be copied into an array: it is not in memory.")
@@ -62,8 +66,8 @@ class LazyMatrix:
             return np.array(self._rows(rows, rows + 1)[0, columns])[()]
         numbers = range(self.shape[0])[rows]
         out = np.empty((len(numbers), *np.empty((0, self.shape[1]))[:, columns].shape[1:]), self.dtype)
-        for i, row in enumerate(numbers):
-            out[i] = self._rows(row, row + 1)[0, columns]
+        for i, row in enumerate(self._each_row(numbers)):
+            out[i] = row[columns]
         return out
 
     def _picked(self, key: Any) -> Any:
@@ -71,8 +75,9 @@ class LazyMatrix:
         rows, columns = _places(key, self.shape)
         out = np.empty(rows.shape, self.dtype)
         flat, flat_rows, flat_columns = out.reshape(-1), rows.reshape(-1), columns.reshape(-1)
-        for row, where in _by_row(flat_rows):
-            flat[where] = self._rows(row, row + 1)[0, flat_columns[where]]
+        places = list(_by_row(flat_rows))
+        for (_, where), numbers in zip(places, self._each_row(row for row, _ in places), strict=True):
+            flat[where] = numbers[flat_columns[where]]
         return out[()]
 
 

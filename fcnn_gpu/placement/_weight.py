@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -187,6 +187,14 @@ class FactoredGradient(LazyMatrix):
             tile = self._on_host(rows)
             parts.append(np.array(tile[max(0, start - rows.start) : stop - rows.start]))
         return np.concatenate(parts)
+
+    def _each_row(self, rows: Iterable[int]) -> Iterator[HostArray]:
+        cut, height, at, tile = self._weight.cut(), self._weight.tile_rows, -1, np.empty(0)
+        for row in rows:
+            if row // height != at:  # a tile is computed once for all of its rows
+                at = row // height
+                tile = self._on_host(cut[at])
+            yield tile[row - cut[at].start]
 
     def _on_host(self, rows: slice) -> HostArray:
         return self._weight.ops.to_numpy(self._weight.gradient_tile(rows))
