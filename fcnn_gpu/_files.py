@@ -165,12 +165,13 @@ class NumberFile:
         return StorageError(error.errno, f"{self.path} cannot be written: {error.strerror}.{hint}")
 
 
-def place_in_file(array: Any) -> tuple[Path, int] | None:
+def place_in_file(array: Any, private: bool = False) -> tuple[Path, int] | None:
     """The file that an array is mapped from and the position of its first element; None for any other array.
 
-    Also None for a map that keeps what is written to itself (mode "c"): the file does not have its numbers.
+    Also None for a map that keeps what is written to itself (mode "c"), unless `private`: the file may not have its
+    numbers.
     """
-    mapped = _map_of(array)
+    mapped = _map_of(array, private)
     if mapped is None or mapped.filename is None:
         return None
     # A view of a map keeps the whole map's offset, so its place follows from the addresses.
@@ -213,12 +214,12 @@ def let_go_of_pages(array: Any) -> None:
         mapped.base.madvise(mmap.MADV_DONTNEED)
 
 
-def _map_of(array: Any) -> Any:
-    """The `np.memmap` that an array is a view of, if what is in it is what is in its file."""
+def _map_of(array: Any, private: bool = False) -> Any:
+    """The `np.memmap` that an array is a view of, if what is in it is what is in its file, or `private`."""
     found = array if isinstance(array, np.ndarray) else None
     while found is not None and not (isinstance(found, np.memmap) and isinstance(found.base, mmap.mmap)):
         found = getattr(found, "base", None)
-    return None if found is None or found.mode == "c" else found
+    return None if found is None or (found.mode == "c" and not private) else found
 
 
 def _address(array: HostArray) -> int:

@@ -425,6 +425,19 @@ class TestMistakes:
         self.refused(ValueError, r"out overlaps A \(.*x\.npy\)", maps[0], np.ones_like(x), maps[1])
         self.refused(ValueError, r"out overlaps A", maps[0][:4, :4], x[:4, :4], maps[0][2:6, 2:6])
 
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_a_private_map_of_the_file_that_is_written(self, order: str, tmp_path: Path) -> None:
+        path = tmp_path / "x.npy"
+        np.save(path, np.ones((8, 8)))
+        private, shared = np.load(path, mmap_mode="c"), np.load(path, mmap_mode="r+")
+        out = shared if order == "C" else shared.T
+        self.refused(ValueError, "out overlaps A", private, np.ones((8, 8)), out)
+        self.refused(ValueError, "out overlaps B", np.ones((4, 8)), private[:, 4:], out[:4, 4:])
+        np.testing.assert_array_equal(np.load(path), 1)
+        fcnn.chunked_matmul(shared, np.ones((8, 8)), private, backend="numpy")  # the file stays as it is
+        np.testing.assert_array_equal(private, 8)
+        np.testing.assert_array_equal(np.load(path), 1)
+
     def test_halves_of_one_matrix_do_not_overlap(self, tmp_path: Path) -> None:
         np.save(tmp_path / "x.npy", np.ones((8, 8), np.float32))
         mapped = np.load(tmp_path / "x.npy", mmap_mode="r+")

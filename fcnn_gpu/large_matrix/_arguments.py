@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .._files import NumberFile, StorageError
+from .._files import NumberFile, StorageError, place_in_file
 from .._types import Array, DType, HostArray
 from ..backend import resolve_backend
 from ..backend._cublas._plan import plan_gemm
@@ -136,14 +136,17 @@ def result(ops: Ops, x: Any, shape: tuple[int, int], dtype: DType, operands: tup
 
 
 def _overlap(one: Matrix, other: Matrix) -> bool:
-    """Whether two matrices may have memory, or a part of a file, in common."""
+    """Whether writing to `other` may change `one`: they have memory, or a part of a file, in common."""
     if not (one.array.size and other.array.size):
         return False
     if (one.layout.place == "device") != (other.layout.place == "device"):
         return False
-    if one.path is not None and other.path is not None and not np.may_share_memory(one.array, other.array):
-        (first, last), (start, stop) = one._bounds(), other._bounds()
-        return _same_file(one.path, other.path) and first < stop and start < last
+    # A private map shows what is written to its file as well, wherever it has not been written to itself.
+    found = place_in_file(one.array, private=True) if other.path is not None else None
+    if found is not None and other.path is not None and not np.may_share_memory(one.array, other.array):
+        first, last = (end - one._position + found[1] for end in one._bounds())
+        start, stop = other._bounds()
+        return _same_file(found[0], other.path) and first < stop and start < last
     if one.layout.place == "device":
         (first, last), (start, stop) = _device_range(one.array), _device_range(other.array)
         return first < stop and start < last
