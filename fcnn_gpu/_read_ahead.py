@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -40,7 +41,12 @@ class ReadAhead(Generic[J, R]):
     def __enter__(self) -> Iterator[R]:
         for _ in range(self._n_slots):
             self._free.put(None)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # Ctrl-C while it begins: nobody else would end it
+            with contextlib.suppress(RuntimeError):  # not begun yet: it ends as soon as it has
+                self.__exit__()
+            raise
         return self._results()
 
     def __exit__(self, *_: object) -> None:

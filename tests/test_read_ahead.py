@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fcnn_gpu._read_ahead import ReadAhead
+from fcnn_gpu.large_matrix._write_behind import WriteBehind
 
 
 @given(st.integers(0, 30), st.integers(1, 5))
@@ -64,3 +66,17 @@ def test_leaving_early_ends_the_thread() -> None:
 def test_leaving_before_the_first_result() -> None:
     with ReadAhead(range(100), lambda job, slot: job):
         pass
+
+
+@pytest.mark.parametrize("make", [lambda: ReadAhead(range(9), lambda job, slot: job), lambda: WriteBehind(print, 2)])
+def test_an_interrupt_while_the_thread_begins_ends_it(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, start = threading.active_count(), threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), make():
+        pass
+    assert threading.active_count() == before

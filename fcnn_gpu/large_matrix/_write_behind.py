@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -34,7 +35,12 @@ class WriteBehind(Generic[J]):
         self._thread = threading.Thread(target=self._run, name="fcnn_gpu write behind", daemon=True)
 
     def __enter__(self) -> WriteBehind[J]:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException as error:  # Ctrl-C while it begins: nobody else would end it
+            with contextlib.suppress(RuntimeError):  # not begun yet: it ends as soon as it has
+                self.__exit__(type(error))
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: TracebackType | BaseException | None) -> None:
