@@ -71,6 +71,7 @@ class Network:
         recompute: bool | int = False,
         share_workspace: bool = False,
         _opened: OpenedFolder | None = None,
+        _like: StoredWeights | None = None,
     ) -> None:
         self._recompute = check_recompute("Sequential(recompute)", recompute)
         self._shares_workspace = check_bool("Sequential(share_workspace)", share_workspace)
@@ -96,7 +97,7 @@ class Network:
         try:
             self.n_out = build_layers(self.layers, self.n_in, seeds, "")
             warn_of_symmetry(self.layers)
-            placement = Placement(list(self.walk()), self.ops, self._precision, limit, kept_in, _opened)
+            placement = Placement(list(self.walk()), self.ops, self._precision, limit, kept_in, _opened, _like)
             self.random_step: Array = self.ops.zeros(1, "int64")
             self._binding = Binding(self.ops, self.dtype, self.seed % 2**64, self.random_step)
             index = itertools.count()

@@ -24,7 +24,7 @@ from .backend._ops import Ops
 from .datasets import BlockSource
 from .initializers import SymmetryWarning
 from .layers import LAYERS, Activation, Dense
-from .placement import OpenedFolder, Storage
+from .placement import OpenedFolder, Storage, StoredWeights
 
 if TYPE_CHECKING:
     from ._memory import MemoryReport
@@ -198,6 +198,7 @@ class Sequential(Network):
         memory_limit: int | str | None = None,
         storage: str | os.PathLike[str] | Storage | None = None,
         _opened: OpenedFolder | None = None,
+        _like: StoredWeights | None = None,
     ) -> Sequential:
         """A network of this architecture with fresh initial weights.
 
@@ -227,6 +228,7 @@ class Sequential(Network):
                 memory_limit=memory_limit,
                 storage=storage,
                 _opened=_opened,
+                _like=_like,
             )
         if config["link"] is not None:
             model.link = check_choice("The model's link", config["link"], LINKS)
@@ -237,7 +239,7 @@ class Sequential(Network):
         if self.stored is None:
             model = _rebuild(*self.__reduce__()[1])
         else:
-            model = type(self).from_config(self.config(), self.ops, self._memory_limit)
+            model = type(self).from_config(self.config(), self.ops, self._memory_limit, _like=self.stored)
             model.restore(self.named_arrays())
             model.ops.assign(model.random_step, self.ops.to_numpy(self.random_step))
             model.info = copy.deepcopy(self.info)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -192,3 +193,18 @@ def test_the_program_may_go_to_another_working_directory(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path / "elsewhere")
     fit(model, fcnn.SGD(0.1), epochs=1)
     assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_a_copy_of_an_opened_network_lies_where_it_lies(tmp_path: Path, limited: bool) -> None:
+    layers = [fcnn.Dense(40, activation="relu"), fcnn.Dense(3)]
+    model: Any = fcnn.Sequential(layers, 60, seed=0, backend="numpy", memory_limit="9 KB", storage=tmp_path)
+    if not limited:
+        model.close()
+        model = opened(tmp_path)  # nothing is scarce now
+    twin: Any = copy.deepcopy(model)
+    assert twin.stored is not None
+    assert twin.stored.store.place == "disk"
+    assert twin.stored.store.folder != model.stored.store.folder
+    assert [w.tile_rows for w in twin.stored.weights] == [w.tile_rows for w in model.stored.weights]
+    np.testing.assert_array_equal(np.asarray(twin.layers[0].W), np.asarray(model.layers[0].W))

@@ -35,6 +35,7 @@ class Placement:
         limit: `Sequential(memory_limit)`.
         storage: `Sequential(storage)`.
         opened: the folder that the network was opened from, instead.
+        like: those of another network of the same layers, whose places and tiles this one takes.
     """
 
     def __init__(
@@ -45,20 +46,32 @@ class Placement:
         limit: int | None,
         storage: Storage,
         opened: OpenedFolder | None = None,
+        like: StoredWeights | None = None,
     ) -> None:
         self._limit, self.plan = limit, Plan((), 0)
-        if opened is None and limit is None and storage.folder is None and _stay_anyway(layers, precision):
+        if (
+            opened is None
+            and like is None
+            and limit is None
+            and storage.folder is None
+            and _stay_anyway(layers, precision)
+        ):
             return
         self._dense = [layer for layer in layers if isinstance(layer, Dense)]
         self._ops, self._precision, self._storage, self._opened = ops, precision, storage, opened
         weights = [Weights(layer.placement, layer.n_out, layer.n_in) for layer in self._dense]
         n_all = sum(parameter.initial.size for layer in layers for parameter in layer.parameters())
-        forced = None
+        forced, where = None, "disk" if like is None else like.store.place
+        self._heights: dict[str, int] = {}
         if opened is not None:
-            stored = set(opened.record.data["stored"])
+            self._heights = opened.record.data["stored"]
+        elif like is not None:
+            self._heights = {weight.name: weight.tile_rows for weight in like.weights}
+        if opened is not None or like is not None:
+            stored = set(self._heights)
             forced = [f"{layer.path}.W" in stored for layer in self._dense]
         n_others = n_all - sum(w.size for w in weights)
-        self.plan = plan_placement(weights, n_others, ops, precision, limit, forced)
+        self.plan = plan_placement(weights, n_others, ops, precision, limit, forced, where=where)
         if storage.folder is not None and "disk" not in self.plan.places:
             raise ValueError(
                 f"Sequential(storage={str(storage.folder)!r}) is for weights on disk, and all of this network's stay "
@@ -94,8 +107,8 @@ class Placement:
         if self._opened is None:
             _draw_into(rows, parameter)
         height = tile_rows(self.plan.tile_bytes, *shape, dtype.itemsize)
-        if self._opened is not None:  # the same sums in the same order as before, if there is room
-            before = self._opened.record.data["stored"][f"{layer.path}.W"]
+        before = self._heights.get(f"{layer.path}.W")
+        if before is not None:  # the same sums in the same order as before, if there is room
             height = before if self._limit is None else min(height, before)
         weight = StoredWeight(
             self._ops,

@@ -60,6 +60,7 @@ def plan_placement(
     limit: int | None,
     forced: Sequence[bool] | None = None,
     free_on_host: Callable[[], int | None] = available_memory,
+    where: str = "disk",
 ) -> Plan:
     """Where the weights of each layer lie so that what a network trains with has room on the device.
 
@@ -71,8 +72,9 @@ def plan_placement(
         ops: the device.
         precision: of the network.
         limit: bytes that parameters, gradients, moments and tiles may take on the device; None: what is free there.
-        forced: which of the layers lie on disk, decided by an earlier plan; the others are on the device.
+        forced: which of the layers lie elsewhere, decided by an earlier plan; the others are on the device.
         free_on_host: asks for the host's free memory.
+        where: the forced ones lie, "host" or "disk".
 
     Raises ValueError where not even single rows fit into `limit`, or layers are to lie on the host and on disk.
     """
@@ -109,7 +111,7 @@ def plan_placement(
         return Plan(("device",) * len(weights), 0)
     spare = _TILE_BYTES * _tile_copies(precision) if room is None else max(0, room - resident(away))
     tile = min(_TILE_BYTES, int(spare / _tile_copies(precision)))
-    where = "disk" if forced is not None else _elsewhere(weights, away, ops, item, free_on_host)
+    where = where if forced is not None else _elsewhere(weights, away, ops, item, free_on_host)
     return Plan(tuple(where if moved else "device" for moved in away), tile)
 
 
