@@ -31,7 +31,7 @@ class Benchmark:
 
 def test_every_family_has_its_file() -> None:
     files = {path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py")}
-    assert files == {operation.family for operation in OPERATIONS.values()} | {"step", "fused_mlp"}
+    assert files == {operation.family for operation in OPERATIONS.values()} | {"step", "fused_mlp", "large_matrix"}
 
 
 def test_every_operation_is_an_entry_by_us_and_by_every_peer() -> None:
