@@ -23,9 +23,9 @@ X32 = X.astype("float32")
 
 
 def forks(test: Any) -> Any:
-    """For tests that fork; newer Pythons warn of threads, and the child here uses none of the parent's."""
-    ignored = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-    return ignored(pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")(test))
+    """For tests that fork; newer Pythons and JAX warn of threads, and the child here uses none of the parent's."""
+    test = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:os.fork:RuntimeWarning")(test)
+    return pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")(test)
 
 
 def in_folder(folder: Path | None) -> fcnn.Sequential:

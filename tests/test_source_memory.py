@@ -63,9 +63,11 @@ def check(folder: Path, n: int, way: str, limit: int, shuffle_buffer: int, peak:
 
 @needs_limits
 @pytest.mark.parametrize("way", ["memory map", "source"])
-def test_an_epoch_over_a_file_takes_a_tenth_of_it(way: str, tmp_path: Path) -> None:
+def test_an_epoch_over_a_file_takes_a_part_of_it(way: str, tmp_path: Path) -> None:
     base = run_limited(BASE).peak
-    check(tmp_path, 400 * MB // (4 * N_IN), way, 28, 1500, base + 40 * MB)
+    # Where the system caches the file in pages of 2 MiB, a row of a map brings one of them with it, and not 64 KiB.
+    room = 40 * MB if way == "source" else 160 * MB
+    check(tmp_path, 400 * MB // (4 * N_IN), way, 28, 1500, base + room)
 
 
 @pytest.mark.large
