@@ -3,7 +3,9 @@
 // an algorithm that was chosen for another problem are refused.
 //
 // A call checks everything at once and reads alpha and beta, as the library does; the arithmetic is handed to the
-// function set by cublas_on_cpu_on_submit, which may run it now, later, or many times (a recorded graph).
+// function set by cublas_on_cpu_on_submit, which may run it now, later, or many times (a recorded graph). Built with
+// SOFTWARE_CUDA (the CUDA version, 12 or 13), it is queued on the handle's stream of the software driver instead, and the
+// library serves CuPy's own calls as well (gemm_of_cupy.inc).
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -25,12 +27,26 @@ enum Epilogue { PLAIN = 1, RELU = 2, BIAS = 4, GELU = 32, AUX = 128, BGRADA = 25
 // Work, and who queues it
 
 using Work = std::function<void()>;
+
+#ifdef SOFTWARE_CUDA
+}  // namespace
+extern "C" int software_cuda_enqueue(void* stream, const char* what, void (*work)(void*), void* argument,
+                                     void (*forget)(void*));
+namespace {
+int submit(void* stream, Work item) {
+    const auto run = [](void* p) { (*static_cast<Work*>(p))(); };
+    const auto forget = [](void* p) { delete static_cast<Work*>(p); };
+    return software_cuda_enqueue(stream, "matrix product", run, new Work(std::move(item)), forget) ? EXECUTION_FAILED : SUCCESS;
+}
+constexpr bool strict = false;  // CuPy's products have neither a workspace of their own nor a math mode
+#else
+constexpr bool strict = true;
 std::mutex lock;
 std::map<int64_t, Work> work;
 int64_t last_work = 0;
 int (*on_submit)(int64_t) = nullptr;
 
-int submit(Work item) {
+int submit(void*, Work item) {
     int64_t id;
     {
         std::lock_guard<std::mutex> guard(lock);
@@ -40,6 +56,7 @@ int submit(Work item) {
     if (!on_submit) return EXECUTION_FAILED;
     return on_submit(id) ? EXECUTION_FAILED : SUCCESS;
 }
+#endif
 
 // Numbers
 
@@ -179,6 +196,7 @@ constexpr uint64_t BLAS = 0xb1a5, LT = 0x17, LAYOUT = 0x1a, OPERATION = 0x09, PR
 
 struct Blas {
     uint64_t magic = BLAS;
+    void* stream = nullptr;
     void* workspace = nullptr;
     size_t workspace_bytes = 0;
     int pointer_mode = 0, math_mode = 0;
@@ -266,6 +284,7 @@ int check_lt(const Operation& o, const Product& p) {
 
 }  // namespace
 
+#ifndef SOFTWARE_CUDA
 EXPORT void cublas_on_cpu_on_submit(int (*function)(int64_t)) { on_submit = function; }
 
 EXPORT void cublas_on_cpu_run(int64_t id) {
@@ -281,12 +300,17 @@ EXPORT void cublas_on_cpu_forget(int64_t id) {
     std::lock_guard<std::mutex> guard(lock);
     work.erase(id);
 }
+#endif
 
 // cuBLAS
 
 EXPORT int cublasGetProperty(int which, int* value) {
     if (which < 0 || which > 2 || !value) return INVALID_VALUE;
+#ifdef SOFTWARE_CUDA
+    *value = (int[]){SOFTWARE_CUDA, 0, 0}[which];
+#else
     *value = (int[]){12, 9, 3}[which];
+#endif
     return SUCCESS;
 }
 
@@ -304,9 +328,10 @@ EXPORT int cublasDestroy_v2(void* handle) {
     return SUCCESS;
 }
 
-EXPORT int cublasSetStream_v2(void* handle, void*) {
+EXPORT int cublasSetStream_v2(void* handle, void* stream) {
     Blas* blas = as<Blas>(handle, BLAS);
     if (!blas) return NOT_INITIALIZED;
+    blas->stream = stream;
     blas->workspace = nullptr;  // "unconditionally resets the workspace back to the default workspace pool"
     return SUCCESS;
 }
@@ -342,8 +367,8 @@ EXPORT int cublasGemmEx(void* handle, int transa, int transb, int m, int n, int 
     const Blas* blas = as<Blas>(handle, BLAS);
     if (!blas) return NOT_INITIALIZED;
     if (transa < 0 || transa > 1 || transb < 0 || transb > 1 || m < 0 || n < 0 || k < 0) return INVALID_VALUE;
-    if (!alpha || !beta || algorithm != -1 || blas->pointer_mode != 0) return INVALID_VALUE;
-    if (!blas->workspace || blas->math_mode != 16) return INVALID_VALUE;
+    if (!alpha || !beta || (strict ? algorithm != -1 : algorithm != -1 && algorithm != 99) || blas->pointer_mode != 0) return INVALID_VALUE;
+    if (strict && (!blas->workspace || blas->math_mode != 16)) return INVALID_VALUE;
     const auto matrix = [](int type, bool transposed, int rows, int columns, int leading) {
         return Matrix{type, static_cast<uint64_t>(transposed ? columns : rows),
                       static_cast<uint64_t>(transposed ? rows : columns), leading};
@@ -353,12 +378,16 @@ EXPORT int cublasGemmEx(void* handle, int transa, int transb, int m, int n, int 
     if (const int status = check(p)) return status;
     if (!A || !B || !C) return INVALID_VALUE;
     if (overlap(A, p.a.bytes(), C, p.c.bytes()) || overlap(B, p.b.bytes(), C, p.c.bytes())) return INVALID_VALUE;
-    return submit(arithmetic(p, factor(alpha, compute), factor(beta, compute), A, B, C, nullptr, nullptr));
+    return submit(blas->stream, arithmetic(p, factor(alpha, compute), factor(beta, compute), A, B, C, nullptr, nullptr));
 }
 
 // cuBLASLt
 
+#ifdef SOFTWARE_CUDA
+EXPORT size_t cublasLtGetVersion() { return SOFTWARE_CUDA * 10000; }
+#else
 EXPORT size_t cublasLtGetVersion() { return 120903; }
+#endif
 
 EXPORT const char* cublasLtGetStatusName(int) { return "CUBLAS_STATUS"; }
 
@@ -478,7 +507,7 @@ EXPORT int cublasLtMatmulAlgoGetHeuristic(void* handle, void* operation, void* a
 
 EXPORT int cublasLtMatmul(void* handle, void* operation, const void* alpha, const void* A, void* a, const void* B, void* b,
                           const void* beta, const void* C, void* c, void* D, void* d, const Algorithm* algorithm,
-                          void* workspace, size_t workspace_bytes, void*) {
+                          void* workspace, size_t workspace_bytes, void* stream) {
     if (!as<Lt>(handle, LT)) return NOT_INITIALIZED;
     const Operation* o = as<Operation>(operation, OPERATION);
     const Layout *of_a = as<Layout>(a, LAYOUT), *of_b = as<Layout>(b, LAYOUT), *of_d = as<Layout>(d, LAYOUT);
@@ -492,6 +521,14 @@ EXPORT int cublasLtMatmul(void* handle, void* operation, const void* alpha, cons
         alignment(D) < algorithm->alignment_d)
         return INVALID_VALUE;
     if (overlap(A, p.a.bytes(), D, p.c.bytes()) || overlap(B, p.b.bytes(), D, p.c.bytes())) return INVALID_VALUE;
-    if (algorithm->workspace) std::memset(workspace, 0xff, algorithm->workspace);  // nothing of the caller's lies there
-    return submit(arithmetic(p, factor(alpha, o->compute), factor(beta, o->compute), A, B, D, o->bias, o->aux));
+    const Work product = arithmetic(p, factor(alpha, o->compute), factor(beta, o->compute), A, B, D, o->bias, o->aux);
+    const size_t used = algorithm->workspace;
+    return submit(stream, [product, workspace, used] {
+        if (used) std::memset(workspace, 0xff, used);  // nothing of the caller's lies there
+        product();
+    });
 }
+
+#ifdef SOFTWARE_CUDA
+#include "gemm_of_cupy.inc"
+#endif
