@@ -14,6 +14,7 @@ import pytest
 from fcnn_gpu.backend._ops import Ops
 from tests.cli_cases import Command, Output
 from tests.cuda_on_cpu import missing_compiler
+from tests.software_cuda import option as software_cuda_option
 
 collect_ignore = [] if importlib.util.find_spec("torch") else ["torch_equivalents.py"]
 """What pytest imports in search of doctests and cannot import without PyTorch, which is optional."""
@@ -24,6 +25,14 @@ os.environ.setdefault("FCNN_AUTOTUNE", "off")  # which candidate is fastest chan
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell starts what runs in the background so
     signal.signal(signal.SIGINT, signal.default_int_handler)  # or programs that tests send Ctrl-C would never see it
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    software_cuda_option.add_option(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    software_cuda_option.configure(config)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
