@@ -7,6 +7,7 @@ its headers give the prototypes, so that a function of ours whose signature diff
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -29,6 +30,13 @@ CUDA_ON_CPU = HERE.parent / "cuda_on_cpu"
 CUBLAS = HERE.parent / "cublas_on_cpu" / "cublas.cpp"
 
 _FLAGS = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-fvisibility=hidden")
+_STANDARD = "-std=c++17"
+_KERNEL_FLAGS = (
+    *("-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-O1", "-fno-gnu-unique"),
+    *("-fno-threadsafe-statics", "-ftrivial-auto-var-init=pattern", "-w", "-fpermissive"),
+    "-fsanitize=bounds,alignment,null,integer-divide-by-zero,shift,signed-integer-overflow",
+)
+"""Of the kernels, CuPy's own included: those of tests/cuda_on_cpu, but for warnings."""
 _RUNTIME = "cupy_backends/cuda/api/runtime"
 _MINOR = {12: 9, 13: 0}
 """The version of NVRTC that ours says it is, by CUDA's major version."""
@@ -99,6 +107,7 @@ def _downloaded(version: str, scratch: Path) -> Path:
     return scratch / f"cupy-{version}.tar.gz"
 
 
+@functools.cache
 def missing() -> str | None:
     """Why software CUDA cannot be built here, or None if it can."""
     try:
@@ -192,6 +201,7 @@ def _build_into(out: Path, needed: _Needed, scratch: Path, final: Path) -> None:
     include = (f"-I{HERE / 'driver' / 'include'}", f"-I{CUDA_ON_CPU}", "-isystem", str(needed.headers))
     defined = (
         f'-DCXX="{needed.compiler}"',
+        f'-DFLAGS="{" ".join(_KERNEL_FLAGS)}"',
         f'-DCUDA_ON_CPU="{CUDA_ON_CPU}"',
         f'-DCOMPILER="{HERE / "compiler"}"',
         f'-DPARTS="{final / "parts"}"',
@@ -214,6 +224,10 @@ def _build_into(out: Path, needed: _Needed, scratch: Path, final: Path) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pending = [pool.submit(compiled, job) for job in jobs]
         pending.append(pool.submit(_compile_runtime, source, runtime, needed))
+        # A third of what a small kernel takes is the text before it. The compiler finds this beside the header's name.
+        header = [f"-I{CUDA_ON_CPU / 'include'}", "-x", "c++-header", str(CUDA_ON_CPU / "cuda_on_cpu.hpp")]
+        compiled_header = ["-o", str(parts / "cuda_on_cpu.hpp.gch")]
+        pending.append(pool.submit(_run, [needed.compiler, _STANDARD, *_KERNEL_FLAGS, *header, *compiled_header]))
         for job in pending:
             job.result()
 

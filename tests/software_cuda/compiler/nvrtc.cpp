@@ -1,8 +1,8 @@
 // NVRTC whose compiler is g++: the "cubin" of a program is a shared library of its kernels, executed by CUDA on the CPU
 // (driver/modules.cpp loads it).
 //
-// The build defines CUDA_ON_CPU (the folder of CUDA on the CPU), COMPILER (this folder), PARTS (objects that every library
-// is linked with), CXX and NVRTC_MAJOR, NVRTC_MINOR.
+// The build defines CXX and FLAGS (the compiler and its flags), CUDA_ON_CPU (the folder of CUDA on the CPU), COMPILER (this
+// folder), PARTS (the precompiled header, and objects that every library is linked with), NVRTC_MAJOR and NVRTC_MINOR.
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/stat.h>
@@ -15,6 +15,7 @@
 #include <cstring>
 #include <map>
 #include <regex>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -168,12 +169,10 @@ int compile(Program& p, const Options& options, bool of_cupy, const std::string&
                       log = folder + "/log";
     if (!write_file(source, program)) return INTERNAL;
     std::vector<std::string> command = {CXX, options.standard};
-    for (const char* flag : {"-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-O1", "-fno-gnu-unique",
-                             "-fno-threadsafe-statics", "-ftrivial-auto-var-init=pattern", "-w", "-fpermissive",
-                             "-fsanitize=bounds,alignment,null,integer-divide-by-zero,shift,signed-integer-overflow"})
-        command.push_back(flag);
+    std::istringstream flags(FLAGS);
+    for (std::string flag; flags >> flag;) command.push_back(flag);
     command.insert(command.end(), options.for_compiler.begin(), options.for_compiler.end());
-    for (const char* own : {COMPILER, CUDA_ON_CPU, CUDA_ON_CPU "/include"}) command.push_back(std::string("-I") + own);
+    for (const char* own : {PARTS, COMPILER, CUDA_ON_CPU, CUDA_ON_CPU "/include"}) command.push_back(std::string("-I") + own);
     if (of_cupy)
         for (const std::string& named : options.folders)
             if (named.find("cupy/_core/include") != std::string::npos) command.push_back("-I" + named);
