@@ -1,8 +1,8 @@
 """The libraries of software CUDA and CuPy's runtime module, compiled once for each version of what they depend on.
 
 CuPy's wheel reaches the CUDA runtime through one module, `cupy_backends.cuda.api.runtime`, which has NVIDIA's runtime
-inside. It is built anew from CuPy's own source of the same version, against our library. Nothing of NVIDIA's is changed:
-its headers give the prototypes, so that a function of ours whose signature differs does not compile.
+inside. It is built anew from CuPy's own source of the same version, against our library. Nothing of NVIDIA's is
+changed: its headers give the prototypes, so that a function of ours whose signature differs does not compile.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import sysconfig
 import tarfile
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.cuda_on_cpu import host_device, missing_compiler
 
@@ -83,15 +84,25 @@ class _Needed:
             archive = scratch / f"cupy-{self.version}"
         if not (archive / f"{_RUNTIME}.pyx").is_file():
             raise NotBuildable(
-                f"CuPy {self.version}'s source is not in {given or archive}: FCNN_CUPY_SOURCE names the unpacked source "
-                f"distribution or its archive, cupy-{self.version}.tar.gz."
+                f"CuPy {self.version}'s source is not in {given or archive}: FCNN_CUPY_SOURCE names the unpacked "
+                f"source distribution or its archive, cupy-{self.version}.tar.gz."
             )
         return archive
 
 
 def _downloaded(version: str, scratch: Path) -> Path:
     # CuPy's source distribution wants a CUDA installation before it is as much as looked at, unless a stub will do.
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "cupy", f"cupy=={version}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--no-binary",
+        "cupy",
+        f"cupy=={version}",
+    ]
     done = subprocess.run(
         [*command, "--dest", str(scratch)],
         env={**os.environ, "CUPY_INSTALL_USE_STUB": "1"},
@@ -150,7 +161,7 @@ def _version(wheel: str) -> str | None:
 
 
 def _headers(wheel: str, cuda: int) -> Path | None:
-    """The folder of NVIDIA's headers in the wheel of the CUDA runtime. A toolkit's on the machine may be of any version."""
+    """The folder of NVIDIA's headers in the wheel of the CUDA runtime: a toolkit at hand may be of any version."""
     try:
         files = importlib.metadata.files(wheel) or []
     except importlib.metadata.PackageNotFoundError:
@@ -208,10 +219,14 @@ def _build_into(out: Path, needed: _Needed, scratch: Path, final: Path) -> None:
         f"-DNVRTC_MAJOR={needed.cuda}",
         f"-DNVRTC_MINOR={_MINOR[needed.cuda]}",
     )
-    jobs = [(file, scratch / f"{file.stem}.o", (*_FLAGS, *include)) for file in sorted((HERE / "driver").glob("*.cpp"))]
+    jobs: list[tuple[Path, Path, tuple[str, ...]]] = [
+        (file, scratch / f"{file.stem}.o", (*_FLAGS, *include)) for file in sorted((HERE / "driver").glob("*.cpp"))
+    ]
     driver = [job[1] for job in jobs]
     for name in ("scheduler", "races"):
-        jobs.append((CUDA_ON_CPU / f"{name}.cpp", parts / f"{name}.o", (*_FLAGS, "-fno-math-errno", "-ffp-contract=off")))
+        jobs.append(
+            (CUDA_ON_CPU / f"{name}.cpp", parts / f"{name}.o", (*_FLAGS, "-fno-math-errno", "-ffp-contract=off"))
+        )
     jobs.append((HERE / "compiler" / "nvrtc.cpp", scratch / "nvrtc.o", (*_FLAGS, *defined)))
     jobs.append((CUBLAS, scratch / "cublas.o", (*_FLAGS, f"-DSOFTWARE_CUDA={needed.cuda}")))
     runtime = scratch / "runtime.cpp"
@@ -222,7 +237,7 @@ def _build_into(out: Path, needed: _Needed, scratch: Path, final: Path) -> None:
         _run([needed.compiler, *flags, "-c", str(file), "-o", str(target)])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pending = [pool.submit(compiled, job) for job in jobs]
+        pending: list[Future[Any]] = [pool.submit(compiled, job) for job in jobs]
         pending.append(pool.submit(_compile_runtime, source, runtime, needed))
         # A third of what a small kernel takes is the text before it. The compiler finds this beside the header's name.
         header = [f"-I{CUDA_ON_CPU / 'include'}", "-x", "c++-header", str(CUDA_ON_CPU / "cuda_on_cpu.hpp")]
@@ -250,12 +265,10 @@ def _compile_runtime(source: Path, generated: Path, needed: _Needed) -> None:
     for file in ("cuda_runtime_api.h", "cuda.h"):
         if not (needed.headers / file).is_file():
             raise NotBuildable(f"{file} is not in {needed.headers}: is the runtime's wheel complete?")
-    import Cython
-
     settings = {
         "CUPY_USE_CUDA_PYTHON": False,
         "CUPY_CUFFT_STATIC": False,
-        "CUPY_CYTHON_VERSION": repr(Cython.__version__),
+        "CUPY_CYTHON_VERSION": repr(_version("cython")),
         "CUPY_CUDA_VERSION": needed.cuda * 1000 + _MINOR[needed.cuda] * 10,
         "CUPY_HIP_VERSION": 0,
     }
@@ -278,13 +291,13 @@ def _compile_runtime(source: Path, generated: Path, needed: _Needed) -> None:
     _run([needed.compiler, *flags, "-c", str(generated), "-o", str(generated.with_suffix(".o"))])
 
 
-def _link_cublas(
-    lib: Path, scratch: Path, link: Sequence[str], upon_driver: Sequence[str], needed: _Needed
-) -> None:
-    """libcublas and libcublasLt, with the symbol versions of NVIDIA's; what CuPy links to beyond ours refuses to run."""
-    ours = {line.split()[-1] for line in _run(["nm", "--defined-only", str(scratch / "cublas.o")]).splitlines() if line}
+def _link_cublas(lib: Path, scratch: Path, link: Sequence[str], upon_driver: Sequence[str], needed: _Needed) -> None:
+    """libcublas and libcublasLt, with the symbol versions of NVIDIA's; what CuPy links to beyond ours refuses."""
+    defined = _run(["nm", "--defined-only", str(scratch / "cublas.o")])
+    ours = {line.split()[-1] for line in defined.splitlines() if line}
     binding = next((needed.package / "cuda" / "libs").glob("cublas.*.so"))
-    wanted = {line.split()[-1] for line in _run(["nm", "-D", "--undefined-only", str(binding)]).splitlines() if line}
+    undefined = _run(["nm", "-D", "--undefined-only", str(binding)])
+    wanted = {line.split()[-1] for line in undefined.splitlines() if line}
     names = sorted(name for symbol in wanted if (name := symbol.partition("@")[0]).startswith("cublas"))
     refusing = scratch / "refusing.cpp"
     refusing.write_text(

@@ -15,7 +15,9 @@ GLOBAL, THREAD_LOCAL, RELAXED = 0, 1, 2
 INVALID_VALUE, OUT_OF_MEMORY, NOT_INITIALIZED, OLD_DRIVER = 1, 2, 3, 35
 NO_DEVICE, INVALID_DEVICE, INVALID_HANDLE, ILLEGAL_STATE, NOT_READY = 100, 101, 400, 401, 600
 ILLEGAL_ADDRESS, LAUNCH_FAILURE, NOT_PERMITTED, NOT_SUPPORTED = 700, 719, 800, 801
-UNSUPPORTED, INVALIDATED, MERGE, UNMATCHED, UNJOINED, ISOLATION, IMPLICIT, CAPTURED_EVENT, WRONG_THREAD = range(900, 909)
+UNSUPPORTED, INVALIDATED, MERGE, UNMATCHED, UNJOINED, ISOLATION, IMPLICIT, CAPTURED_EVENT, WRONG_THREAD = range(
+    900, 909
+)
 
 HOST_FUNCTION = ctypes.CFUNCTYPE(None, c_void_p)
 
@@ -135,7 +137,9 @@ class Cuda:
     def kernel(self, source: str, name: str) -> c_void_p:
         """A kernel that is declared extern "C", compiled and loaded."""
         program = c_void_p()
-        self._compiler("nvrtcCreateProgram", byref(program), c_char_p(source.encode()), c_char_p(b"test.cu"), 0, None, None)
+        self._compiler(
+            "nvrtcCreateProgram", byref(program), c_char_p(source.encode()), c_char_p(b"test.cu"), 0, None, None
+        )
         self._compiler("nvrtcCompileProgram", program, 1, (c_char_p * 1)(b"-arch=sm_80"))
         size = c_size_t()
         self._compiler("nvrtcGetCUBINSize", program, byref(size))

@@ -1,4 +1,4 @@
-"""What the software driver promises, case by case; `python -m tests.software_cuda.driver_cases` runs those of a setting.
+"""What the software driver promises, case by case; run as a module it runs the cases of one setting.
 
 Each case is a function of a driver of its own: a process that has not loaded it yet forks one child for each.
 """
@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.software_cuda import calls
 from tests.software_cuda.calls import DEVICE_TO_DEVICE, DEVICE_TO_HOST, HOST_TO_DEVICE, Cuda, status_of
@@ -36,7 +37,7 @@ eager = case("execution=eager")
 random = case("execution=random seed=7")
 
 
-# ---- when work is done ------------------------------------------------------------------------------------------------
+# ---- when work is done ---------------------------------------------------------------------------------------------
 
 
 @late
@@ -187,7 +188,7 @@ def ordered_streams_keep_their_order(cuda: Cuda) -> None:
         assert target.holds(2)
 
 
-# ---- the default stream -----------------------------------------------------------------------------------------------
+# ---- the default stream --------------------------------------------------------------------------------------------
 
 
 @late
@@ -217,7 +218,7 @@ def non_blocking_streams_and_the_default_stream_do_not_wait_for_each_other(cuda:
     assert result.holds(0xFF)
 
 
-# ---- host functions ---------------------------------------------------------------------------------------------------
+# ---- host functions ------------------------------------------------------------------------------------------------
 
 
 @late
@@ -242,7 +243,7 @@ def a_host_function_may_not_call_the_driver(cuda: Cuda) -> None:
     assert seen == [calls.NOT_PERMITTED]
 
 
-# ---- captures and graphs ----------------------------------------------------------------------------------------------
+# ---- captures and graphs -------------------------------------------------------------------------------------------
 
 
 @late
@@ -402,15 +403,11 @@ def what_a_capture_forbids_depends_on_its_mode_and_thread(cuda: Cuda) -> None:
         (calls.RELAXED, 0, 0),
     ):
         for expected, in_thread in ((here, False), (elsewhere, True)):
-            stream, seen = cuda.stream(), []
+            stream = cuda.stream()
             cuda.begin(stream, mode)
-            if in_thread:
-                thread = threading.Thread(target=lambda seen=seen: seen.append(status_of(cuda.device)))  # type: ignore[misc]
-                thread.start()
-                thread.join()
-            else:
-                seen.append(status_of(cuda.device))
-            assert seen == [expected], (mode, in_thread)
+            with ThreadPoolExecutor(1) as other:
+                seen = other.submit(status_of, cuda.device).result() if in_thread else status_of(cuda.device)
+            assert seen == expected, (mode, in_thread)
             assert status_of(cuda.end, stream) == (calls.INVALIDATED if expected else 0)
 
 
@@ -427,7 +424,7 @@ def one_graph_is_never_launched_twice_at_a_time(cuda: Cuda) -> None:
     assert b.holds(1)
 
 
-# ---- memory and its guards --------------------------------------------------------------------------------------------
+# ---- memory and its guards -----------------------------------------------------------------------------------------
 
 
 @late
@@ -485,7 +482,7 @@ def a_kernel_that_leaves_its_memory_stops_the_device(cuda: Cuda) -> None:
     assert status_of(cuda.synchronize) == calls.ILLEGAL_ADDRESS
     assert "store: thread" in cuda.fault
     for later in (cuda.device, cuda.stream, cuda.synchronize):
-        assert status_of(later) == calls.ILLEGAL_ADDRESS  # type: ignore[arg-type]
+        assert status_of(later) == calls.ILLEGAL_ADDRESS
 
 
 @late
@@ -534,7 +531,7 @@ def a_forked_child_has_no_device(cuda: Cuda) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == calls.NOT_INITIALIZED
 
 
-# ---- devices that are not there ---------------------------------------------------------------------------------------
+# ---- devices that are not there ------------------------------------------------------------------------------------
 
 
 @late
