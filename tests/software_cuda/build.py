@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,8 +40,6 @@ _KERNEL_FLAGS = (
 )
 """Of the kernels, CuPy's own included: those of tests/cuda_on_cpu, but for warnings."""
 _RUNTIME = "cupy_backends/cuda/api/runtime"
-_MINOR = {12: 9, 13: 0}
-"""The version of NVRTC that ours says it is, by CUDA's major version."""
 
 
 class NotBuildable(RuntimeError):
@@ -73,6 +72,8 @@ class _Needed:
     version: str
     package: Path
     headers: Path
+    cuda_version: int
+    """Of the headers, as 12090: the version of CUDA that our libraries say they are."""
 
     def source(self, scratch: Path) -> Path:
         """CuPy's source of this version: the folder or archive that FCNN_CUPY_SOURCE names, or a download by pip."""
@@ -150,7 +151,7 @@ def _needed() -> _Needed:
         raise NotBuildable(f"Software CUDA needs the headers of the runtime of CUDA {cuda}: {extra}.")
     compiler = host_device._compiler()
     assert compiler is not None
-    return _Needed(compiler, cuda, version, Path(package.origin).parent, headers)
+    return _Needed(compiler, cuda, version, Path(package.origin).parent, *headers)
 
 
 def _version(wheel: str) -> str | None:
@@ -160,8 +161,8 @@ def _version(wheel: str) -> str | None:
         return None
 
 
-def _headers(wheel: str, cuda: int) -> Path | None:
-    """The folder of NVIDIA's headers in the wheel of the CUDA runtime: a toolkit at hand may be of any version."""
+def _headers(wheel: str, cuda: int) -> tuple[Path, int] | None:
+    """The folder of NVIDIA's headers in the wheel of the CUDA runtime, and their version. A toolkit may be of any."""
     try:
         files = importlib.metadata.files(wheel) or []
     except importlib.metadata.PackageNotFoundError:
@@ -169,8 +170,10 @@ def _headers(wheel: str, cuda: int) -> Path | None:
     for file in files:
         if file.name == "cuda_runtime_api.h":
             found = Path(str(file.locate()))
-            if f"#define CUDART_VERSION  {cuda}" in found.read_text(encoding="utf-8", errors="replace"):
-                return found.parent
+            text = found.read_text(encoding="utf-8", errors="replace")
+            version = re.search(r"#define\s+CUDART_VERSION\s+(\d+)", text)
+            if version and int(version[1]) // 1000 == cuda:
+                return found.parent, int(version[1])
     return None
 
 
@@ -217,7 +220,7 @@ def _build_into(out: Path, needed: _Needed, scratch: Path, final: Path) -> None:
         f'-DCOMPILER="{HERE / "compiler"}"',
         f'-DPARTS="{final / "parts"}"',
         f"-DNVRTC_MAJOR={needed.cuda}",
-        f"-DNVRTC_MINOR={_MINOR[needed.cuda]}",
+        f"-DNVRTC_MINOR={needed.cuda_version // 10 % 100}",
     )
     jobs: list[tuple[Path, Path, tuple[str, ...]]] = [
         (file, scratch / f"{file.stem}.o", (*_FLAGS, *include)) for file in sorted((HERE / "driver").glob("*.cpp"))
@@ -269,7 +272,7 @@ def _compile_runtime(source: Path, generated: Path, needed: _Needed) -> None:
         "CUPY_USE_CUDA_PYTHON": False,
         "CUPY_CUFFT_STATIC": False,
         "CUPY_CYTHON_VERSION": repr(_version("cython")),
-        "CUPY_CUDA_VERSION": needed.cuda * 1000 + _MINOR[needed.cuda] * 10,
+        "CUPY_CUDA_VERSION": needed.cuda_version,
         "CUPY_HIP_VERSION": 0,
     }
     directives = {

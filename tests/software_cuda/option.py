@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from collections.abc import Iterator
 
 import pytest
 
 from .build import NotBuildable
-from .environment import install
+from .environment import install, is_installed
 
 
 def add_option(parser: pytest.Parser) -> None:
@@ -24,6 +26,30 @@ def configure(config: pytest.Config) -> None:
         return
     os.environ.setdefault("SOFTWARE_CUDA_DEVICES", "2")  # a test of two devices has two
     try:
-        install()
+        built = install()
     except NotBuildable as reason:
         raise pytest.UsageError(str(reason)) from reason
+    config.pluginmanager.register(_Faults(ctypes.CDLL(str(built.libraries[0]))))
+
+
+class _Faults:
+    """A device that a kernel has broken stays so, as a real one does: here that is one test's failure, and no other's."""
+
+    def __init__(self, driver: ctypes.CDLL) -> None:
+        self._driver = driver
+        driver.software_cuda_fault.restype = ctypes.c_char_p
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            fault = self._driver.software_cuda_fault().decode()
+            self._driver.software_cuda_forget_fault()
+        if fault:
+            pytest.fail(f"A kernel has broken the device: {fault}")
+
+
+def smaller(size: int, on_software: int) -> int:
+    """`size`, which is meant for a GPU, or `on_software` where each thread of a kernel is executed in turn."""
+    return on_software if is_installed() else size
