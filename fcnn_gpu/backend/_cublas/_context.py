@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..._threads import LentToThreads
 from ..._types import Array
 from ._enums import MathMode, PointerMode
 from ._library import CublasLibrary
@@ -72,12 +71,8 @@ class Context:
     """cuBLASLt's descriptors and algorithms by problem (_lt.py). They are written into before each call."""
 
 
-class _Lease:
-    """Lives as long as its thread."""
-
-
 class Contexts:
-    """Hands a context to each thread, and to a new one that of a thread that has ended.
+    """Lends a context to each thread.
 
     None is ever destroyed: cublasDestroy waits for the device, which would break a graph that is being recorded.
     """
@@ -85,8 +80,7 @@ class Contexts:
     def __init__(self, library: CublasLibrary, host: Host) -> None:
         self._library = library
         self._host = host
-        self._free: list[Context] = []
-        self._per_thread = threading.local()
+        self._contexts = LentToThreads(self._make)
         self._size = workspace_bytes(host.compute_capability())
 
     @property
@@ -96,13 +90,7 @@ class Contexts:
 
     def current(self) -> Context:
         """This thread's context, made at its first use."""
-        found: Context | None = getattr(self._per_thread, "context", None)
-        if found is None:
-            found = self._free.pop() if self._free else self._make()
-            lease = _Lease()
-            weakref.finalize(lease, self._free.append, found).atexit = False
-            self._per_thread.context, self._per_thread.lease = found, lease
-        return found
+        return self._contexts.current()
 
     def bind(self) -> tuple[Context, int, Workspace]:
         """This thread's context, the current stream and a workspace for it, which the handle has been given."""

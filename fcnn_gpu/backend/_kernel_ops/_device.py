@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, Self
 
 import numpy as np
 
+from ..._threads import ThisThread
 from ..._types import Array, DType, HostArray
 from .._autotune import Autotuner, Problem, Question
 from .._cublas import CublasProducts
@@ -210,15 +210,15 @@ class DeviceOps(Ops):
         runtime, launcher = self._runtime, self._launcher
         graph: Callable[[], None] | None = None
         kept: list[Any] = []  # the graph holds addresses alone: what lies there must live as long
-        warm: set[int] = set()
+        warm = ThisThread()
 
         def run() -> None:
             nonlocal graph
             if graph is not None and not runtime.is_recording():
                 graph()
-            elif runtime.is_recording() or threading.get_ident() not in warm:
+            elif runtime.is_recording() or not warm.here:
                 fn()
-                warm.add(threading.get_ident())
+                warm.here = True
             else:
                 with launcher.keeping(kept):
                     graph = runtime.record(fn)
