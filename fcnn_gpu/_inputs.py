@@ -76,6 +76,16 @@ class Features:
             self._file.check()
         return self._checked(self.array if self._index is None else self.array[self._index], 0)
 
+    def on_model(self) -> Array:
+        """All samples, as `whole` gives them, on the model's device: converted, checked and copied in pieces."""
+        ops = self._ops
+        if self.on_device or not ops.asynchronous:
+            return ops.asarray(self.whole())
+        out = ops.empty((len(self), self.n_features), self.dtype)
+        for start, rows in self.batches(max(1, _CHECKED_AT_ONCE // (self.n_features * self.dtype.itemsize))):
+            ops.assign(out[start : start + len(rows)], rows)
+        return out
+
     def part(self, start: int, stop: int) -> Array:
         """The samples from `start` up to `stop`, as `whole` gives them. A map lets go of what earlier calls gave."""
         if self.on_device:

@@ -57,8 +57,21 @@ class Runtime(Protocol):
     def is_device_array(self, x: Any) -> bool:
         """Whether x lies in device memory, in this library's arrays or another's."""
 
-    def to_device(self, x: Any) -> Array:
-        """x in an array of the device, copied only if it is elsewhere; dtype and order are kept."""
+    @property
+    def page_locked_bytes(self) -> int:
+        """Page-locked host memory that copies of host arrays pass through."""
+
+    def to_device(self, x: Any, dtype: Any = None) -> Array:
+        """x in an array of the device, copied only if it is elsewhere, in its order: F if it is F-ordered, else C.
+
+        A host array is cast to `dtype` on its way (None: its own, in the machine's byte order).
+        """
+
+    def upload(self, x: HostArray, out: Array) -> None:
+        """out ← x, cast, queued on the current stream: a host array of out's shape into a contiguous one.
+
+        x may change when this returns. Raises RuntimeError within `record`.
+        """
 
     def adopt(self, x: Any) -> tuple[Array, int]:
         """x, which lies in CUDA memory, as an array of this library without a copy, and the number of its device.
@@ -80,7 +93,10 @@ class Runtime(Protocol):
         """A new stream for copies to and from the device."""
 
     def free_memory(self) -> int:
-        """Bytes that new arrays can take."""
+        """Bytes that one new array, or several, can take: never more than the device could give in one piece.
+
+        May give memory that the pool keeps for later back to the device first, which waits for its work.
+        """
 
     def release_memory(self) -> None:
         """Give memory that the pool keeps for later back to the device."""
@@ -146,10 +162,14 @@ class DeviceOps(Ops):
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         """`x` on this device, C-ordered; x is a host array, a sequence, or an array of any CUDA library."""
-        if self._runtime.is_device_array(x):
-            x = self._runtime.to_device(x)
+        runtime = self._runtime
+        if runtime.is_device_array(x):
+            x = runtime.to_device(x)
             return self.xp.ascontiguousarray(x, dtype)
-        return self._runtime.to_device(np.ascontiguousarray(x, dtype))
+        host = np.atleast_1d(np.asarray(x, None if isinstance(x, np.ndarray) else dtype))
+        out = self.xp.empty(host.shape, native(host.dtype if dtype is None else dtype))
+        runtime.upload(host, out)
+        return out
 
     def to_numpy(self, x: Array) -> HostArray:
         """`x` on the host: a copy if it was on the device, in the same order."""
@@ -159,7 +179,11 @@ class DeviceOps(Ops):
         if self._runtime.is_device_array(x):
             x = self._runtime.to_device(x)
         elif np.ndim(x):
-            x = self._runtime.to_device(np.asarray(x, out.dtype))
+            x = x if isinstance(x, np.ndarray) else np.asarray(x, out.dtype)
+            if x.shape == out.shape and (out.flags.c_contiguous or out.flags.f_contiguous):
+                self._runtime.upload(x, out)
+                return
+            x = self._runtime.to_device(x, out.dtype)
         if isinstance(x, type(out)) and x.dtype == out.dtype and x.shape == out.shape and _lie_alike(x, out):
             self._launcher.keep(x, out)
             self._runtime.copy(x, out)
@@ -291,6 +315,11 @@ class DeviceOps(Ops):
 def _lie_alike(x: Array, y: Array) -> bool:
     """Whether both arrays lie in memory without gaps and in one order."""
     return bool((x.flags.c_contiguous and y.flags.c_contiguous) or (x.flags.f_contiguous and y.flags.f_contiguous))
+
+
+def native(dtype: Any) -> DType:
+    """The dtype in this machine's byte order, which is the device's."""
+    return np.dtype(dtype).newbyteorder("=")
 
 
 def _check_alike(where: str, **arrays: Array) -> None:
