@@ -231,6 +231,9 @@ class EmulatedRuntime:
     def stream_address(self) -> int:
         return 0 if _recording.graph is None else 7  # a graph is recorded on a stream of its own
 
+    def current_stream(self) -> object:
+        return self.stream_address()
+
     def allocate(self, n_bytes: int) -> Array:
         memory: Array = self.xp.empty(n_bytes + 256, np.uint8)
         return memory[-memory.ctypes.data % 256 :][:n_bytes]

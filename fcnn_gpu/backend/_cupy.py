@@ -140,6 +140,9 @@ class CupyRuntime:
     def stream_address(self) -> int:
         return int(self.xp.cuda.get_current_stream().ptr)
 
+    def current_stream(self) -> Any:
+        return self.xp.cuda.get_current_stream()
+
     def allocate(self, n_bytes: int) -> Array:
         return self.xp.empty(n_bytes, "uint8")  # CuPy's memory begins at multiples of 512
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..._threads import LentToThreads
 from ..._types import Array
@@ -22,6 +22,9 @@ class Host(Protocol):
     def stream_address(self) -> int:
         """The current stream of this thread, as cudaStream_t."""
 
+    def current_stream(self) -> Any:
+        """The current stream itself: as long as it is held, no other stream gets its address."""
+
     def is_recording(self) -> bool:
         """Whether this thread is recording a graph: then nothing may be allocated."""
 
@@ -37,11 +40,12 @@ class Host(Protocol):
 
 @dataclass
 class Workspace:
-    """Device memory that one cuBLAS call at a time may use."""
+    """Device memory that one cuBLAS call at a time may use: of one stream, which it holds, or of recorded graphs."""
 
     memory: Array
     address: int
     size: int
+    stream: Any = None
 
 
 def workspace_bytes(compute_capability: int) -> int:
@@ -65,6 +69,8 @@ class Context:
     lt: int
     recorded: Workspace
     by_stream: dict[int, Workspace] = field(default_factory=dict)
+    """Streams are known by their address, which a new one may get from one that is destroyed while its work goes on. So
+    none of these is destroyed: each workspace holds its stream."""
     bound: tuple[int, int] | None = None
     """(stream, workspace) that the handle has been given last."""
     problems: dict[LtProblem, LtMatmul] = field(default_factory=dict)
@@ -102,6 +108,7 @@ class Contexts:
             self._library.call("cublasSetStream_v2", context.blas, stream)  # puts cuBLAS's own workspace in place again
             self._library.call("cublasSetWorkspace_v2", context.blas, workspace.address, workspace.size)
             context.bound = bound
+            self._forget_streams(context, stream)
         return context, stream, workspace
 
     def _workspace(self, context: Context, stream: int) -> Workspace:
@@ -109,11 +116,15 @@ class Contexts:
             return context.recorded
         found = context.by_stream.get(stream)
         if found is None:
-            if len(context.by_stream) == _STREAMS:
-                # Its memory goes back to the pool of the stream that used it, to be used next in that stream's order.
-                del context.by_stream[next(iter(context.by_stream))]
-            found = context.by_stream[stream] = self._allocate()
+            found = context.by_stream[stream] = self._allocate(self._host.current_stream())
         return found
+
+    def _forget_streams(self, context: Context, current: int) -> None:
+        """Let go of the oldest streams and their workspaces; only now does the handle name none of them."""
+        while len(context.by_stream) > _STREAMS:
+            oldest = next(stream for stream in context.by_stream if stream != current)
+            # Its memory goes back to the pool of the stream that used it, to be used next in that stream's order.
+            del context.by_stream[oldest]
 
     def _make(self) -> Context:
         library, recorded = self._library, self._allocate()
@@ -124,6 +135,6 @@ class Contexts:
         library.call("cublasSetMathMode", context.blas, mode)
         return context
 
-    def _allocate(self) -> Workspace:
+    def _allocate(self, stream: Any = None) -> Workspace:
         memory = self._host.allocate(self._size)
-        return Workspace(memory, self._host.address(memory), self._size)
+        return Workspace(memory, self._host.address(memory), self._size, stream)

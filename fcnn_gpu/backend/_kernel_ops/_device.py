@@ -107,6 +107,9 @@ class Runtime(Protocol):
     def stream_address(self) -> int:
         """The current stream of this thread, as cudaStream_t."""
 
+    def current_stream(self) -> Any:
+        """The current stream of this thread: as long as it is held, no other stream gets its address."""
+
     def allocate(self, n_bytes: int) -> Array:
         """Uninitialized device memory that begins at a multiple of 256."""
 
