@@ -53,8 +53,8 @@ class MemoryReport:
         data: the data set, where one was named, and the order of its samples.
         micro_batch_size: at most so many samples of a batch are computed on at a time; None: all of them.
         tiles: the buffers that weights on the host or on disk pass through.
-        host: beside a GPU, what is taken of the host's memory: such weights, their moments and their tiles, what reads a
-            data source, and what copies to the device pass through.
+        host: beside a GPU, what is taken of the host's memory: such weights, their moments and their tiles, what reads
+            a data source, and what copies to the device pass through.
         disk: bytes of the files of weights on disk, both generations of each.
         page_locked: how much of `host` is page-locked, which the system can give to nobody else.
 

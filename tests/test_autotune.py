@@ -89,7 +89,7 @@ class Trial:
 
 
 class RisingClock(Clock):
-    """A device that takes 1 + `cold`·exp(−t/`warms_up`) times as long after t seconds of work, and is at times disturbed."""
+    """A device that takes 1 + `cold`·exp(−t/`warms_up`) times as long after t seconds of work, and is disturbed."""
 
     def __init__(self, cold: float, warms_up: float, noise: float, seed: int) -> None:
         super().__init__()
@@ -124,7 +124,9 @@ unit = st.sampled_from([2e-6, 1e-5, 1e-4, 5e-4, 2e-3])
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(clocks, unit, st.lists(st.floats(0.985, 3), min_size=1, max_size=4))
-def test_the_first_stays_unless_another_is_clearly_better(clock: RisingClock, seconds: float, others: list[float]) -> None:
+def test_the_first_stays_unless_another_is_clearly_better(
+    clock: RisingClock, seconds: float, others: list[float]
+) -> None:
     assert chosen_of(clock, [seconds, *(seconds * other for other in others)]) == 0
 
 

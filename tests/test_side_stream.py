@@ -262,11 +262,11 @@ class Pool:
 
 @pytest.fixture
 def runtime() -> CupyRuntime:
+    pool = Pool()
     cuda = SimpleNamespace(
         Device=lambda number: contextlib.nullcontext(),
         runtime=SimpleNamespace(getDevice=lambda: 0, memGetInfo=lambda: (4000 - pool.total_bytes(), 4000)),
     )
-    pool = Pool()
     library = SimpleNamespace(
         ndarray=FakeArray,
         cuda=cuda,
@@ -332,7 +332,7 @@ def test_a_thread_records_on_one_stream_for_good(monkeypatch: pytest.MonkeyPatch
 
     made: list[Any] = []
 
-    class Noted(cupy.cuda.Stream):  # type: ignore[misc,name-defined]
+    class Noted(cupy.cuda.Stream):
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
             made.append(weakref.ref(self))

@@ -71,8 +71,9 @@ class CupyRuntime:
     def upload(self, x: HostArray, out: Array) -> None:
         if self.is_recording():
             raise RuntimeError(
-                f"A host array of shape {x.shape} was to be copied to the device while a CUDA graph was being recorded: "
-                "the graph would copy it anew each time, from memory that then holds something else. Copy it before."
+                f"A host array of shape {x.shape} was to be copied to the device while a CUDA graph was being "
+                "recorded: the graph would copy anew each time, from memory that holds something else by then. Copy it "
+                "before."
             )
         self._staging.copy(x, out)
 

@@ -33,7 +33,10 @@ class Transfers(Protocol):
         """Page-locked host memory as bytes. Raises MemoryError where there is none."""
 
     def queue(self, source: HostArray, out: Array, offset: int) -> None:
-        """Queue the copy of page-locked bytes to byte `offset` of a contiguous array, on the current stream."""
+        """Queue the copy of page-locked bytes to byte `offset` of a contiguous array, on the current stream.
+
+        After an exception nothing is queued.
+        """
 
     def stream(self) -> Any:
         """The current stream: as long as the object is held, no other stream is at its address."""
@@ -57,9 +60,9 @@ class _Buffer:
 class Staging:
     """The way to one device. Any thread may use it; each copies on its own current stream.
 
-    The buffers are made at the first copy, all at once, and kept until `release`: page-locking memory takes
-    milliseconds. Small arrays lie in them side by side. A buffer that is full is filled anew when the copies from it are
-    done, by marks that live with it: whoever queued them may be gone.
+    The buffers are made at the first copy, both at once, and kept until `release`: page-locking memory takes
+    milliseconds. Small arrays lie in them side by side. A buffer that is full is filled anew when the copies from it
+    are done, by marks that live with it: whoever queued them may be gone.
 
     Args:
         transfers: the device.
@@ -70,6 +73,7 @@ class Staging:
         self._transfers, self._size = transfers, size
         self._lock = threading.Lock()
         self._buffers: list[_Buffer] = []  # the one in use comes first
+        self._lost: list[_Buffer] = []
 
     @property
     def n_bytes(self) -> int:
@@ -97,13 +101,24 @@ class Staging:
             buffer = self._with_room(n_bytes)
             place = buffer.memory[buffer.used : buffer.used + n_bytes]
             np.copyto(place.view(out.dtype).reshape(piece.shape), piece, casting="unsafe")
+            refused = False
             try:
-                self._transfers.queue(place, out, offset)
+                try:
+                    self._transfers.queue(place, out, offset)
+                except Exception:
+                    refused = True
+                    raise
                 buffer.used += -(-n_bytes // _ALIGNED) * _ALIGNED
                 self._note(buffer)
-            except BaseException:
-                self._buffers = []  # a copy may be under way that no mark tells of: page-locked memory outlives it
+            except BaseException:  # Ctrl-C, too
+                if not refused:
+                    self._set_aside()
                 raise
+
+    def _set_aside(self) -> None:
+        """A copy may be under way that no mark tells of: these buffers are neither filled again nor freed."""
+        self._lost += self._buffers
+        self._buffers = []
 
     def _note(self, buffer: _Buffer) -> None:
         """Mark the end of the copies from a buffer on the current stream."""

@@ -47,8 +47,8 @@ class Stream:
 class NumpyHost:
     """NumPy as the owner of the device's memory: a product's operands are NumPy arrays.
 
-    `stream` holds the address of the current stream, `streams` those that somebody holds, `recording` whether a graph is
-    being recorded, and `allocated` the sizes of what was asked for.
+    `stream` holds the address of the current stream, `streams` those that somebody holds, `recording` whether a graph
+    is being recorded, and `allocated` the sizes of what was asked for.
     """
 
     def __init__(self, stream: list[int] | None = None, compute_capability: int = 75) -> None:
