@@ -131,14 +131,19 @@ class DataSet:
         return max(1, most // self.batch) * self.batch
 
 
-def bytes_of_stream(samples: SourceSupply, model: Sequential, batch: int, metrics: Sequence[Metric]) -> tuple[int, int]:
-    """What training on a source takes for its samples where no limit is set: (on the device, on the host)."""
+def bytes_of_stream(
+    samples: SourceSupply, model: Sequential, batch: int, metrics: Sequence[Metric]
+) -> tuple[int, int, int]:
+    """What training on a source takes for its samples where no limit is set.
+
+    Bytes on the device, of page-locked chunks on the host beside it, and of what reads the source there.
+    """
     on_host = model.ops.free_memory() is None
     outputs = model.n_out * model.dtype.itemsize if metrics else 0
     data = DataSet.of(samples, batch, np.dtype(np.int64).itemsize, outputs, on_host, True, metrics)
     window = data.window(_UNLIMITED)
     on_device, chunks = data.streamed(window), 2 * window * data.sample
-    return (on_device + data.host, 0) if on_host else (on_device, chunks + data.host)
+    return (on_device + data.host, 0, 0) if on_host else (on_device, chunks, data.host)
 
 
 def choose_windows(sets: Sequence[DataSet], room: int, host_room: int | None = None) -> list[int | None] | None:

@@ -37,7 +37,7 @@ class EvaluationData:
         self._supply = samples
         if window is None and isinstance(samples, ArraySupply):
             weight = None if samples.sample_weight is None else ops.asarray(samples.sample_weight)
-            self._samples = Samples(ops.asarray(samples.X.whole()), ops.asarray(samples.targets), weight)
+            self._samples = Samples(samples.X.on_model(), ops.asarray(samples.targets), weight)
             self._window = self.n_samples
         else:
             window = batch if window is None else window

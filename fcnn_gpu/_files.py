@@ -207,6 +207,11 @@ class MappedFile:
         return cls(array) if found is not None and found[0].exists() else None
 
 
+def is_mapped(array: Any) -> bool:
+    """Whether an array is a view of a memory map whose pages `let_go_of_pages` may give back."""
+    return _map_of(array) is not None
+
+
 def let_go_of_pages(array: Any) -> None:
     """Give the pages of a mapped array back to the system, which reads them anew where they are touched again."""
     mapped = _map_of(array)

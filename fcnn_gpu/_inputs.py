@@ -19,6 +19,8 @@ _STORED_AS_GIVEN = ("uint8", "float16", "bfloat16")
 """Dtypes in which samples stay, to save memory; they are cast when a batch is gathered."""
 _CHECKED_AT_ONCE = 2**24
 """Bytes of a data set on the host that are converted and checked at a time, where all of it must not be copied."""
+_COPIED_AT_ONCE = 2**22
+"""The same on their way to a device: what is in cache when it has been checked."""
 _MAPPED_AT_ONCE = 64
 """Rows of a memory map that a thread reads before its pages are let go: each may have brought 64 KiB into memory."""
 _MAPPED_BYTES = 2**20
@@ -75,6 +77,18 @@ class Features:
         if self._file is not None:
             self._file.check()
         return self._checked(self.array if self._index is None else self.array[self._index], 0)
+
+    def on_model(self) -> Array:
+        """All samples, as `whole` gives them, on the model's device: converted, checked and copied in pieces."""
+        ops = self._ops
+        if self.on_device or not ops.asynchronous:
+            return ops.asarray(self.whole())
+        out = ops.empty((len(self), self.n_features), self.dtype)
+        for start, rows in self.batches(max(1, _COPIED_AT_ONCE // (self.n_features * self.dtype.itemsize))):
+            ops.assign(out[start : start + len(rows)], rows)
+        if self._mapped:
+            let_go_of_pages(self.array)
+        return out
 
     def part(self, start: int, stop: int) -> Array:
         """The samples from `start` up to `stop`, as `whole` gives them. A map lets go of what earlier calls gave."""

@@ -53,8 +53,10 @@ class MemoryReport:
         data: the data set, where one was named, and the order of its samples.
         micro_batch_size: at most so many samples of a batch are computed on at a time; None: all of them.
         tiles: the buffers that weights on the host or on disk pass through.
-        host: beside a GPU, what such weights, their moments and their tiles take of the host's memory.
+        host: beside a GPU, what is taken of the host's memory: such weights, their moments and their tiles, what reads
+            a data source, and what copies to the device pass through.
         disk: bytes of the files of weights on disk, both generations of each.
+        page_locked: how much of `host` is page-locked, which the system can give to nobody else.
 
     A CUDA context with its compiled kernels takes some hundred megabytes more, which no library can predict.
     """
@@ -74,6 +76,7 @@ class MemoryReport:
     tiles: int = 0
     host: int = 0
     disk: int = 0
+    page_locked: int = 0
 
     @property
     def by_kind(self) -> dict[str, int]:
@@ -88,7 +91,8 @@ class MemoryReport:
     def __str__(self) -> str:
         purpose = "Training" if self.training else "Inference"
         rows = [(name.replace("_", " "), n) for name, n in self.by_kind.items() if n] + [("total", self.total)]
-        rows += [(place, n) for place, n in (("on the host", self.host), ("on disk", self.disk)) if n]
+        elsewhere = ("on the host", self.host), ("page-locked", self.page_locked), ("on disk", self.disk)
+        rows += [(place, n) for place, n in elsewhere if n]
         parts = "" if self.micro_batch_size is None else f", {self.micro_batch_size:,} samples at a time,"
         title = f"{purpose} in batches of {self.batch_size:,}{parts} on {self.device}"
         return "\n".join([title, *(f"  {name:<12}{human(n):>12}{n:>20,} bytes" for name, n in rows)])
@@ -144,13 +148,17 @@ def memory_report(
             held = run.step(_shadow_model(model, meter, recompute), meter, batch_size)
         else:
             held = _infer(_shadow_model(model, meter), meter, batch_size)
-    sizes = {kind: meter.bytes(kind) for kind in (*_KINDS, "host", "disk")}
+    sizes = {kind: meter.bytes(kind) for kind in (*_KINDS, "host", "disk", "page_locked")}
     del held  # alive until here: what it holds is what is counted
+    sizes["page_locked"] += model.ops.page_locked_bytes
     if source is not None:
         from ._budget import bytes_of_stream
 
-        on_device, on_host = bytes_of_stream(source, model, batch_size, run.metrics)
-        sizes["data"], sizes["host"] = sizes["data"] + on_device, sizes["host"] + on_host
+        on_device, chunks, reading = bytes_of_stream(source, model, batch_size, run.metrics)
+        sizes["data"] += on_device
+        sizes["host"] += reading
+        sizes["page_locked"] += chunks
+    sizes["host"] += sizes["page_locked"]
     return MemoryReport(model.ops.describe(), batch_size, training, **sizes, micro_batch_size=micro_batch_size)
 
 

@@ -15,6 +15,7 @@ from ._arena import ALIGNED, Layout, Sizes, aligned, best, lay_out_inference, la
 from ._fusion import FusedPass, kept_matrices
 from ._precision import Precision
 from ._recompute import Segment, SegmentedPass, candidates, one_segment, segments_of
+from ._threads import ThisThread
 from ._types import Array
 from .backend._ops import Ops
 from .layers import BatchPart, Layer
@@ -76,8 +77,8 @@ class _Arrays:
     """Where things lie in buffers that are shared."""
     inference: dict[int, BatchArrays | None] = field(default_factory=dict)
     """The views of inference in the buffers of training, by batch size; None where those are too small."""
-    thread: int = 0
-    """The thread that made them."""
+    laid_out: ThisThread = field(default_factory=ThisThread)
+    """Set in the thread that made the layout."""
 
 
 class _Shared:
@@ -279,7 +280,8 @@ class Workspace:
         if held.layout is None:
             if self._share:
                 self.release_inference()  # made before there was anything to share
-            held.layout, held.thread = self._training_layout(segments, held.capacity, held.whole), threading.get_ident()
+            held.layout = self._training_layout(segments, held.capacity, held.whole)
+            held.laid_out.here = True
         plan = _SharedPlan(held.layout, self.ops, self._precision, held, self._widest, batch, whole)
         caches = []
         for i, layer in enumerate(layers):
@@ -320,7 +322,7 @@ class Workspace:
     def _shared_inference(self, batch: int) -> BatchArrays | None:
         """The arrays of inference in the buffers of training; None where they have no room or are not to be shared."""
         held = self._held[True].arrays
-        if not self._share or held.layout is None or held.thread != threading.get_ident():
+        if not self._share or held.layout is None or not held.laid_out.here:
             return None
         if batch not in held.inference:
             if len(held.inference) >= _KEPT_SIZES:
@@ -343,7 +345,7 @@ class Workspace:
     def inference_batch(self, batch: int) -> int:
         """The largest batch size, up to this one, that inference has room for where it shares buffers."""
         held = self._held[True].arrays
-        if not self._share or held.layout is None or held.thread != threading.get_ident():
+        if not self._share or held.layout is None or not held.laid_out.here:
             return batch
         low, high = 0, batch  # low has room; bisection between it and what has none
         if self._shared_inference(batch) is not None:

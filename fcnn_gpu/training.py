@@ -288,7 +288,7 @@ class Trainer:
         ops, inputs = self.model.ops, self.model.input_map
         if isinstance(samples, ArraySupply):
             if window is None:
-                return DeviceData(ops, samples.X.whole(), samples.targets, samples.sample_weight, batch_size, inputs)
+                return DeviceData(ops, samples.X.on_model(), samples.targets, samples.sample_weight, batch_size, inputs)
             samples.X.check()
         return StreamedData(ops, samples, batch_size, batch_size if window is None else window, inputs)
 

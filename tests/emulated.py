@@ -23,13 +23,16 @@ import numpy as np
 from fcnn_gpu._types import Array, HostArray
 from fcnn_gpu.backend._cublas import CublasProducts
 from fcnn_gpu.backend._cupy import CupyOps
+from fcnn_gpu.backend._kernel_ops._device import native
 from fcnn_gpu.backend._kernel_source import Instance, Kernel
 from fcnn_gpu.backend._kernels import Argument, Launcher
+from fcnn_gpu.backend._staging import Staging
 from tests.cublas_on_cpu import cublas_on_cpu
 from tests.cuda_on_cpu import HostDevice
 from tests.foreign_arrays import from_dlpack, from_interface
 from tests.late_copies import ComputeClock, LateSideStream
 
+STAGING_BYTES = 2**16  # of a buffer: larger arrays go in several pieces
 CURRENT_STREAM = 1  # what CuPy passes on for the default stream
 
 
@@ -136,6 +139,25 @@ class _Library:
             return np.ascontiguousarray(on_host(x), dtype).view(DeviceArray)
 
 
+class EmulatedTransfers:
+    """Copies that are done when they are queued: the emulated kernels behind them run at once."""
+
+    def page_locked(self, n_bytes: int) -> HostArray:
+        return np.empty(n_bytes, np.uint8)
+
+    def queue(self, source: HostArray, out: Array, offset: int) -> None:
+        out.view(np.ndarray).reshape(-1).view(np.uint8)[offset : offset + source.size] = source
+
+    def stream(self) -> object:
+        return self
+
+    def mark(self, earlier: object) -> object:
+        return earlier
+
+    def wait(self, mark: object) -> None:
+        pass
+
+
 class EmulatedRuntime:
     """The counterpart of `CupyRuntime`; `current` is the device that calls of this process go to."""
 
@@ -153,6 +175,8 @@ class EmulatedRuntime:
         self.free = 2**40
         """What `free_memory` answers."""
         self.launches = 0
+        self.staging = Staging(EmulatedTransfers(), STAGING_BYTES)
+        self.page_locked_bytes = self.staging.n_bytes
 
     def is_current(self) -> bool:
         return EmulatedRuntime.current == self.number
@@ -169,11 +193,18 @@ class EmulatedRuntime:
     def is_device_array(self, x: Any) -> bool:
         return isinstance(x, DeviceArray)
 
-    def to_device(self, x: Any) -> Array:
+    def to_device(self, x: Any, dtype: Any = None) -> Array:
         if isinstance(x, DeviceArray):
             return x
+        host = np.asarray(x)
+        is_f = host.flags.f_contiguous and not host.flags.c_contiguous
+        out = self.xp.empty(host.shape[::-1] if is_f else host.shape, native(dtype or host.dtype))
+        self.upload(host, out.T if is_f else out)
+        return out.T if is_f else out
+
+    def upload(self, x: HostArray, out: Array) -> None:
         forbidden_in_capture("A host array was copied to the device")
-        return np.array(x, order="K").view(DeviceArray)
+        self.staging.copy(x, out)
 
     def adopt(self, x: Any) -> tuple[Array, int]:
         if isinstance(x, DeviceArray):
@@ -199,6 +230,9 @@ class EmulatedRuntime:
 
     def stream_address(self) -> int:
         return 0 if _recording.graph is None else 7  # a graph is recorded on a stream of its own
+
+    def current_stream(self) -> object:
+        return self.stream_address()
 
     def allocate(self, n_bytes: int) -> Array:
         memory: Array = self.xp.empty(n_bytes + 256, np.uint8)

@@ -92,6 +92,26 @@ def test_many_streams_do_not_pile_up_workspaces() -> None:
     assert sorted(context.by_stream) == [16, 17, 18, 19]
 
 
+def test_no_stream_of_a_workspace_is_destroyed_and_none_that_the_handle_names() -> None:
+    """A new stream may get the address of one that is destroyed while its work goes on: in the same workspace."""
+    host = NumpyHost()
+    found, library = contexts(host)
+    alive: list[list[int]] = []
+    call = library.call
+
+    def watching(name: str, *arguments: Any) -> None:
+        if name == "cublasSetStream_v2":  # the handle still names the stream before this one
+            alive.append(sorted(host.streams))
+        call(name, *arguments)
+
+    library.call = watching  # type: ignore[method-assign]
+    used = [1, 2, 3, 4, 1, 5]
+    for host.stream[0] in used:
+        found.bind()
+    assert all(before in held for before, held in zip(used, alive[1:], strict=False))
+    assert sorted(host.streams) == [2, 3, 4, 5]
+
+
 @pytest.mark.parametrize(("capability", "mib"), [(75, 4), (89, 4), (90, 32), (120, 32)])
 def test_workspaces_are_of_the_size_that_nvidia_recommends(capability: int, mib: int) -> None:
     host = NumpyHost(compute_capability=capability)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcnn_gpu._types import HostArray
-from fcnn_gpu.backend._cublas import CublasError, CublasProducts
+from fcnn_gpu.backend._cublas import CublasError, CublasLibrary, CublasProducts, Status
 from fcnn_gpu.backend._cublas import _products as _products_module
 from fcnn_gpu.backend._cublas._lt import alignment
 
@@ -172,6 +172,43 @@ def test_a_bias_of_another_type_is_not_supported(products: CublasProducts) -> No
     with pytest.raises(CublasError, match="cublasLtMatmulAlgoGetHeuristic: CUBLAS_STATUS_NOT_SUPPORTED") as caught:
         refused(products, bias=np.ones(3, np.float32))
     assert caught.value.unsupported
+
+
+class Refusing:
+    """A library whose heuristics answer with a status, as NVIDIA's of some versions do with INVALID_VALUE."""
+
+    def __init__(self, library: CublasLibrary, status: int) -> None:
+        self._library, self._status = library, status
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._library, name)
+
+    def function(self, name: str) -> Any:
+        if name == "cublasLtMatmulAlgoGetHeuristic":
+            return lambda *arguments: self._status
+        return self._library.function(name)
+
+
+EPILOGUES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "relu": {"activation": "relu"},
+    "bias": {"bias": np.ones(8, np.float32)},
+    "sums": {"row_sums": np.ones(8, np.float32)},
+    "16 bits": {},
+}
+
+
+@pytest.mark.parametrize("status", [Status.NOT_SUPPORTED, Status.INVALID_VALUE], ids=lambda status: status.name)
+@pytest.mark.parametrize("problem", EPILOGUES)
+def test_either_status_means_that_there_is_no_algorithm_but_for_plain_products(problem: str, status: Status) -> None:
+    library: Any = Refusing(cublas_on_cpu(), status)
+    dtype = np.float16 if problem == "16 bits" else np.float32
+    A, B, out = np.ones((8, 4), dtype, "F"), np.ones((4, 8), dtype, "F"), np.zeros((8, 8), np.float32, "F")
+    with pytest.raises(CublasError, match=f"cublasLtMatmulAlgoGetHeuristic: CUBLAS_STATUS_{status.name}") as caught:
+        CublasProducts(library, NumpyHost()).matmul(A, B, out, **EPILOGUES[problem])
+    is_ours = problem == "plain" and status == Status.INVALID_VALUE
+    assert caught.value.unsupported is not is_ours
+    assert ("please report" in str(caught.value)) is is_ours
 
 
 def test_z_whose_rows_are_no_multiple_of_8_is_not_supported(products: CublasProducts) -> None:

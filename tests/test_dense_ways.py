@@ -36,7 +36,7 @@ def draw(rng: np.random.Generator, *shape: int) -> HostArray:
 
 
 def attempt(work: Any, way: str) -> bool:
-    """Whether the device can compute this so; the emulated one, and the first way, can."""
+    """Whether the device can compute this so: the first way always, an epilogue or a mix of types perhaps not."""
     try:
         work()
     except CublasError as error:

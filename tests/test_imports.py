@@ -51,7 +51,7 @@ ROOMS = [
     {"backend"},
     {"_registry", "_blas"},
     {"_files"},
-    {"_checks", "_types", "_cpu", "_read_ahead", "_primitives"},
+    {"_checks", "_types", "_cpu", "_read_ahead", "_primitives", "_threads"},
 ]
 """From the top of the house to the bottom; what stands together in a row does not import its neighbours."""
 

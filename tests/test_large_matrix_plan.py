@@ -17,7 +17,11 @@ from fcnn_gpu.large_matrix import MatmulPlan, Rates
 from fcnn_gpu.large_matrix._placement import Layout, Order, Place
 from fcnn_gpu.large_matrix._plan import Problem, buffer_bytes
 from fcnn_gpu.large_matrix._planner import ALIGN, NotEnoughMemory, estimate, make_plan, page_locked_buffers
+from fcnn_gpu.large_matrix._rates import measure_rates
 from fcnn_gpu.large_matrix._schedule import bytes_to_move, steps_of
+
+from .conftest import emulated_ops
+from .emulated import make_emulated_ops
 
 RATES = Rates(arithmetic=1e11, read=2e9, write=1e9)
 BUS = replace(RATES, arithmetic=2e13, to_device=2e10, from_device=2e10)
@@ -262,3 +266,33 @@ def test_rates_are_measured_where_none_are_given(tmp_path: Any) -> None:
     assert min(rates.arithmetic, rates.read, rates.write, rates.copy) > 1e5
     assert rates.to_device == float("inf")
     assert [path.name for path in tmp_path.iterdir()] == ["A.npy"]
+
+
+@pytest.mark.parametrize("free", [2**21, 2**24])
+def test_measuring_takes_little_of_what_is_free(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    emulated_ops()  # skips without a compiler
+    ops: Any = make_emulated_ops()
+    monkeypatch.setattr(ops._runtime, "free", free)
+    measured: dict[str, list[int]] = {"device": [], "host": []}
+    side, empty, zeros = ops.side_stream, ops.xp.empty, ops.xp.zeros
+
+    def noting(kind: str, make: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            made = make(*arguments)
+            measured[kind].append(made.nbytes)
+            return made
+
+        return call
+
+    def stream() -> Any:
+        made = side()
+        made.host_buffer = noting("host", made.host_buffer)
+        return made
+
+    ops.side_stream = stream
+    ops.xp.empty, ops.xp.zeros = noting("device", empty), noting("device", zeros)
+    rates = measure_rates(ops, np.dtype(np.float32), [], None)
+    assert min(rates.arithmetic, rates.copy, rates.to_device, rates.from_device) > 0
+    assert max(measured["host"]) <= free // 8
+    workspaces = ops._products.workspace_bytes + 256
+    assert max(n for n in measured["device"] if n != workspaces) <= free // 8

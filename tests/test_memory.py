@@ -270,8 +270,12 @@ def test_training_on_a_gpu(optimizer: str, width: int, batch_size: int) -> None:
     model = network(run, ops)
     report = predicted(model, run)
     X = samples_of(run)
-    used = used_by_training(model, run, lambda: gc.collect() or pool.used_bytes() - before, X)
-    assert_predicts(report, used)
+
+    def used_since() -> int:
+        gc.collect()
+        return int(pool.used_bytes()) - before
+
+    assert_predicts(report, used_by_training(model, run, used_since, X))
 
 
 def small(ops: Ops | str = "numpy", **options: Any) -> fcnn.Sequential:

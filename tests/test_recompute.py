@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -229,6 +230,25 @@ def test_other_threads_predict_in_memory_of_their_own() -> None:
     model.backward(np.ones_like(out))
     reference.backward(np.ones_like(reference.forward(X, training=True)))
     np.testing.assert_array_equal(model.flat.gradients, reference.flat.gradients)
+
+
+def test_a_thread_that_gets_the_number_of_the_one_that_trained_has_memory_of_its_own() -> None:
+    model, shared, numbers = network(("dense", "wide"), Ops(), share_workspace=True), list[bool](), list[int]()
+
+    def train() -> None:
+        model.forward(samples(8)[0], training=True)
+        shared.append(model._workspace.batch(4, False).is_shared)
+
+    def predict() -> None:
+        shared.append(model._workspace.batch(4, False).is_shared)
+
+    for work in (train, predict, predict):
+        thread = threading.Thread(target=work)
+        thread.start()
+        numbers.append(thread.ident or 0)
+        thread.join()
+    assert numbers.count(numbers[0]) > 1
+    assert shared == [True, False, False]
 
 
 def test_networks_that_do_not_recompute_are_not_asked_whether_they_could(monkeypatch: pytest.MonkeyPatch) -> None:

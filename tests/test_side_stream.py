@@ -4,6 +4,9 @@ there and back beside computation, on each device."""
 from __future__ import annotations
 
 import contextlib
+import gc
+import threading
+import weakref
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -14,7 +17,7 @@ from fcnn_gpu._types import Array
 from fcnn_gpu.backend._cupy import CupyRuntime
 from fcnn_gpu.backend._ops import Ops, SideStream
 from fcnn_gpu.backend._side_stream import CudaSideStream
-from tests.conftest import emulated_ops
+from tests.conftest import cuda_ops, emulated_ops
 from tests.late_copies import Overwritten, PageableMemory
 
 
@@ -240,25 +243,30 @@ class WithInterface:
 
 
 class Pool:
-    limit, used, kept = 0, 300, 50
+    """CuPy's, of a device of 4,000 bytes: `kept` are free, of which `split` lie beside arrays that are alive."""
+
+    limit, used, kept, split = 0, 300, 50, 0
 
     def get_limit(self) -> int:
         return self.limit
 
-    def used_bytes(self) -> int:
-        return self.used
+    def total_bytes(self) -> int:
+        return self.used + self.kept
 
     def free_bytes(self) -> int:
         return self.kept
 
+    def free_all_blocks(self) -> None:
+        self.kept = self.split
+
 
 @pytest.fixture
 def runtime() -> CupyRuntime:
+    pool = Pool()
     cuda = SimpleNamespace(
         Device=lambda number: contextlib.nullcontext(),
-        runtime=SimpleNamespace(getDevice=lambda: 0, memGetInfo=lambda: (1000, 4000)),
+        runtime=SimpleNamespace(getDevice=lambda: 0, memGetInfo=lambda: (4000 - pool.total_bytes(), 4000)),
     )
-    pool = Pool()
     library = SimpleNamespace(
         ndarray=FakeArray,
         cuda=cuda,
@@ -280,10 +288,69 @@ def test_an_array_is_adopted_by_the_protocol_that_it_has(runtime: CupyRuntime) -
     assert not any(runtime.is_device_array(x) for x in (np.ones(2), np.float32(1.0), 1.0, [1.0]))
 
 
-def test_free_memory_counts_what_the_pool_keeps_and_its_limit(runtime: CupyRuntime) -> None:
-    assert runtime.free_memory() == 1050
+def test_free_memory_is_what_the_device_has_left_once_the_pool_has_given_back(runtime: CupyRuntime) -> None:
     pool = runtime.xp.get_default_memory_pool()
-    pool.limit = 800
-    assert runtime.free_memory() == 500
-    pool.used = 900
+    assert (runtime.free_memory(), pool.kept) == (3650, 50), "so little is not worth a wait for the device"
+    pool.kept = 700
+    assert (runtime.free_memory(), pool.kept) == (3700, 0)
+    pool.kept = pool.split = 700
+    assert runtime.free_memory() == 3000, "no array fits into pieces beside others"
+    pool.limit = 1200
+    assert runtime.free_memory() == 200
+    pool.limit = 900
     assert runtime.free_memory() == 0
+
+
+@pytest.mark.gpu
+def test_one_new_array_has_room_in_what_is_said_to_be_free() -> None:
+    ops, piece = cuda_ops(), 2**20
+    import cupy
+
+    pool = cupy.get_default_memory_pool()
+    gc.collect()
+    ops.release_memory()
+    pool.set_limit(pool.total_bytes() + 64 * piece)
+    try:
+        assert ops.free_memory() == 64 * piece
+        block = ops.empty(32 * piece, "uint8")
+        del block
+        pieces = [ops.empty(piece, "uint8") for _ in range(32)]  # cut from the block that has just been given back
+        del pieces[::2]
+        free = ops.free_memory()
+        assert free == 32 * piece, "and not the 16 between the others"
+        assert ops.empty(free, "uint8").nbytes == free
+    finally:
+        pool.set_limit(0)
+        pieces = []
+        ops.release_memory()
+
+
+@pytest.mark.gpu
+def test_a_thread_records_on_one_stream_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    ops = cuda_ops()
+    import cupy
+
+    made: list[Any] = []
+
+    class Noted(cupy.cuda.Stream):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(cupy.cuda, "Stream", Noted)
+    x, out = ops.asarray(np.eye(3)), ops.zeros((3, 3), np.float64)
+
+    def record_thrice() -> None:
+        for _ in range(3):
+            replay = ops.capture(lambda: ops.gemm(x, x, out))
+            replay()
+            replay()
+
+    for _ in range(2):
+        thread = threading.Thread(target=record_thrice)
+        thread.start()
+        thread.join()
+        gc.collect()
+    assert len(made) <= 1
+    assert all(stream() is not None for stream in made), "a cuBLAS handle names it"
+    np.testing.assert_array_equal(ops.to_numpy(out), np.eye(3))

@@ -3,14 +3,18 @@
 A product with a bias and an activation can be one library call or three launches, and which is faster depends on
 shapes, dtypes and device. The candidates of a problem are timed on the device when the problem first comes up, never
 while a graph is being recorded. The choice holds for the process and, if a file is named, for others after it.
+
+A device's clock rises while it works, so that whatever is timed last looks fastest. So candidates are timed in turn,
+round by round, until none gets faster; the shortest time of each counts; and an earlier candidate gives way to a later
+one only where that is clearly better. What is chosen, and with it the last bits of results, then repeats.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import os
-import statistics
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -28,8 +32,11 @@ logger = logging.getLogger("fcnn_gpu")
 VARIABLE = "FCNN_AUTOTUNE"
 _FORMAT = 1
 _REPEATS = 10  # calls in one graph, so that launching it does not outweigh small kernels
-_SAMPLES = 5
 _LONG = 1e-3  # seconds; of calls that take longer, one to a graph is enough
+_FASTER = 0.99  # times its time before, a candidate has got faster: the clock is still rising
+_STEADY, _STEADY_LONG = 6, 3  # rounds in which none gets faster, after which timing ends
+_ROUNDS, _SECONDS = 3, 0.25  # at least so many; beyond them, no more than so much time on the device
+_BETTER = 0.97  # times an earlier candidate's time, a later one takes its place
 _SIZES = 8
 """Sizes that are timed of problems that differ in the batch alone: enough for training, evaluation and the rest of a
 data set in each. Inference on batches of every size must not stop to time each."""
@@ -223,7 +230,7 @@ class Autotuner:
 
     def _compared(self, problem: Problem, candidates: Candidates, arguments: tuple[Any, ...], clock: Clock) -> Tuned:
         """The fastest of the candidates that the device can compute."""
-        seconds: dict[str, float] = {}
+        runs: dict[str, Callable[[], None]] = {}
         dropped: dict[str, str] = {}
         first = next(iter(candidates))
         for name, run in candidates.items():
@@ -236,8 +243,9 @@ class Autotuner:
                     logger.warning("%s is left out for %s: %s", name, _described(problem), error)
                 dropped[name] = str(error)
             else:
-                seconds[name] = _time(clock, partial(run, *arguments))
-        return Tuned(self.device, problem, min(seconds, key=seconds.__getitem__), seconds, dropped)
+                runs[name] = partial(run, *arguments)
+        seconds = _times(clock, runs)
+        return Tuned(self.device, problem, _preferred(seconds), seconds, dropped)
 
     def _nearest(self, question: Question) -> str | None:
         """The choice for the nearest size of a family of which enough sizes have been timed."""
@@ -288,33 +296,56 @@ def _refused(error: CublasError) -> bool:
     return error.unsupported or error.status == Status.INVALID_VALUE
 
 
-def _time(clock: Clock, run: Callable[[], None]) -> float:
-    """The median time of a call, of several; `run` has been called before."""
-    once = clock.capture(run)
-    for _ in range(3):  # as it is, recorded, launched again
-        seconds = clock.stopwatch()
-        once()
-        estimate = seconds()
-    if estimate >= _LONG:
-        return _median(clock, once, 3)
+class _Timed:
+    """A candidate that has run before, recorded, and the shortest time of a call."""
 
-    def several() -> None:
-        for _ in range(_REPEATS):
-            run()
+    def __init__(self, clock: Clock, run: Callable[[], None]) -> None:
+        self._clock, self._run, self._n = clock, clock.capture(run), 1
+        self.shortest = math.inf
+        estimate = [self.sample() for _ in range(3)][-1]  # as it is, recorded, launched again
+        self.is_long = estimate >= _LONG
+        if not self.is_long:
 
-    many = clock.capture(several)
-    for _ in range(3):
-        many()
-    return _median(clock, many, _SAMPLES) / _REPEATS
+            def several() -> None:
+                for _ in range(_REPEATS):
+                    run()
+
+            self._run, self._n = clock.capture(several), _REPEATS
+            for _ in range(2):
+                self._run()
+        self.shortest = math.inf
+
+    def sample(self) -> float:
+        """Run it; the seconds that takes, all calls together."""
+        seconds = self._clock.stopwatch()
+        self._run()
+        took = seconds()
+        self.shortest = min(self.shortest, took / self._n)
+        return took
 
 
-def _median(clock: Clock, run: Callable[[], None], n_samples: int) -> float:
-    times = []
-    for _ in range(n_samples):
-        seconds = clock.stopwatch()
-        run()
-        times.append(seconds())
-    return statistics.median(times)
+def _times(clock: Clock, runs: Mapping[str, Callable[[], None]]) -> dict[str, float]:
+    """The shortest time of a call of each, timed in turn until none gets faster."""
+    timed = {name: _Timed(clock, run) for name, run in runs.items()}
+    steady = _STEADY_LONG if any(each.is_long for each in timed.values()) else _STEADY
+    before = dict.fromkeys(timed, math.inf)
+    n_rounds, n_steady, spent = 0, 0, 0.0
+    while n_rounds < _ROUNDS or (n_steady < steady and spent < _SECONDS):
+        names = list(timed) if n_rounds % 2 == 0 else list(reversed(timed))  # what comes late gains nothing by it
+        spent += sum(timed[name].sample() for name in names)
+        faster = [name for name in names if timed[name].shortest < _FASTER * before[name]]
+        before.update((name, timed[name].shortest) for name in faster)
+        n_rounds, n_steady = n_rounds + 1, 0 if faster else n_steady + 1
+    return {name: each.shortest for name, each in timed.items()}
+
+
+def _preferred(seconds: Mapping[str, float]) -> str:
+    """The first name, unless a later one is clearly better; of those the same."""
+    found = next(iter(seconds))
+    for name, time in seconds.items():
+        if time <= _BETTER * seconds[found]:
+            found = name
+    return found
 
 
 def _described(problem: Problem) -> str:

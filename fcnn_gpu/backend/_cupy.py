@@ -8,13 +8,21 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
+from .._threads import LentToThreads
 from .._types import Array, HostArray
 from ._cublas import CublasProducts, load_cublas
 from ._interchange import on_cuda
 from ._kernel_ops import KernelOps
+from ._kernel_ops._device import native
 from ._kernels import CudaDevice, Launcher
 from ._probe import failing_link, probe_links
 from ._side_stream import CudaSideStream
+from ._staging import CudaTransfers, Staging
+
+_NEGLIGIBLE = 64
+"""Blocks that the pool keeps count as free from this part of the rest on: then they are given back first."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -29,6 +37,9 @@ class CupyRuntime:
         self._device = cupy.cuda.Device(device)
         self._current: Callable[[], int] = cupy.cuda.runtime.getDevice
         self._recording = threading.local()
+        self._staging = Staging(CudaTransfers(cupy))
+        # Of each thread that records, for good: its cuBLAS handle goes on naming the stream that it recorded on last.
+        self._capture_streams = LentToThreads[Any](lambda: cupy.cuda.Stream(non_blocking=True))
 
     def is_current(self) -> bool:
         return self._current() == self.number
@@ -39,8 +50,32 @@ class CupyRuntime:
     def is_device_array(self, x: Any) -> bool:
         return isinstance(x, self.xp.ndarray) or on_cuda(x)
 
-    def to_device(self, x: Any) -> Array:
-        return self.adopt(x)[0] if not isinstance(x, self.xp.ndarray) and on_cuda(x) else self.xp.asarray(x)
+    @property
+    def page_locked_bytes(self) -> int:
+        return self._staging.n_bytes
+
+    def to_device(self, x: Any, dtype: Any = None) -> Array:
+        if isinstance(x, self.xp.ndarray):
+            return self.xp.asarray(x)  # from another device, too
+        if on_cuda(x):
+            return self.adopt(x)[0]
+        host = np.asarray(x)
+        wanted = native(host.dtype if dtype is None else dtype)
+        if host.flags.f_contiguous and not host.flags.c_contiguous:
+            out = self.xp.empty(host.shape[::-1], wanted).T
+        else:
+            out = self.xp.empty(host.shape, wanted)
+        self.upload(host, out)
+        return out
+
+    def upload(self, x: HostArray, out: Array) -> None:
+        if self.is_recording():
+            raise RuntimeError(
+                f"A host array of shape {x.shape} was to be copied to the device while a CUDA graph was being "
+                "recorded: the graph would copy anew each time, from memory that holds something else by then. Copy it "
+                "before."
+            )
+        self._staging.copy(x, out)
 
     def adopt(self, x: Any) -> tuple[Array, int]:
         if isinstance(x, self.xp.ndarray):
@@ -69,12 +104,23 @@ class CupyRuntime:
     def free_memory(self) -> int:
         pool = self.xp.get_default_memory_pool()
         with self._device:
-            free = self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes()  # what the pool keeps, it hands out again
-            limit = pool.get_limit()
-            return min(free, max(0, limit - pool.used_bytes())) if limit else free
+            free = self._unallocated()
+            # What the pool keeps lies in pieces, some beside arrays that live: only what goes back to the device can be
+            # had in one piece. Where that is little it stays, because giving back waits for the device.
+            if pool.free_bytes() > free // _NEGLIGIBLE and not self.is_recording():
+                pool.free_all_blocks()
+                free = self._unallocated()
+            return free
+
+    def _unallocated(self) -> int:
+        """Bytes that neither the pool has nor anybody else, as far as the pool's limit allows."""
+        pool = self.xp.get_default_memory_pool()
+        free, limit = int(self.xp.cuda.runtime.memGetInfo()[0]), int(pool.get_limit())
+        return min(free, max(0, limit - int(pool.total_bytes()))) if limit else free
 
     def release_memory(self) -> None:
         with self._device:
+            self._staging.release()
             self.xp.get_default_memory_pool().free_all_blocks()
 
     def stopwatch(self) -> Callable[[], float]:
@@ -95,6 +141,9 @@ class CupyRuntime:
     def stream_address(self) -> int:
         return int(self.xp.cuda.get_current_stream().ptr)
 
+    def current_stream(self) -> Any:
+        return self.xp.cuda.get_current_stream()
+
     def allocate(self, n_bytes: int) -> Array:
         return self.xp.empty(n_bytes, "uint8")  # CuPy's memory begins at multiples of 512
 
@@ -114,7 +163,7 @@ class CupyRuntime:
     def record(self, fn: Callable[[], None]) -> Callable[[], None]:
         cuda = self.xp.cuda
         with self._device:
-            stream = cuda.Stream(non_blocking=True)  # the default stream cannot be captured
+            stream = self._capture_streams.current()  # the default stream cannot be captured
             with stream, _refusing_allocations(cuda):
                 stream.begin_capture()
                 self._recording.active = True

@@ -240,8 +240,13 @@ class _Runtime:
     def is_device_array(self, x: Any) -> bool:
         return isinstance(x, Shadow)
 
-    def to_device(self, x: Any) -> Shadow:
-        return x if isinstance(x, Shadow) else self._meter.like(x)
+    def to_device(self, x: Any, dtype: Any = None) -> Shadow:
+        if isinstance(x, Shadow):
+            return x
+        return self._meter.like(x) if dtype in (None, x.dtype) else self._meter.array(x.shape, dtype)
+
+    def upload(self, x: Any, out: Any) -> None:
+        """out = x"""
 
     def is_recording(self) -> bool:
         return False

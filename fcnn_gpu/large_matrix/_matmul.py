@@ -185,10 +185,11 @@ class _Job:
                 raise FileNotFoundError(errno.ENOENT, f"{WHO}(out): there is no folder {self._made.parent}.")
         self._shape, self._dtype, self._given = (m, n), dtype, out
         self._out: Matrix | None = None
-        self._new_on_device = out is None and self._fits_on_device()
+        free = ops.free_memory()
+        self._limit = _half(free if ops.asynchronous else available_memory()) if limit is None else limit
+        self._new_on_device = out is None and self._fits_on_device(free)
         if out is not None and self._made is None:
             self._out = result(ops, out, (m, n), dtype, (self._A, self._B))
-        self._limit = self._default_limit() if limit is None else limit
 
     @property
     def result(self) -> Array:
@@ -212,15 +213,11 @@ class _Job:
             )
         return A.shape[0], B.shape[1], np.dtype(np.float32) if np.dtype(A.dtype).itemsize == 2 else np.dtype(A.dtype)
 
-    def _fits_on_device(self) -> bool:
-        free = self.ops.free_memory()
+    def _fits_on_device(self, free: int | None) -> bool:
+        """Whether a new result has room on the device beside what the product may take there."""
         n_bytes = self._shape[0] * self._shape[1] * self._dtype.itemsize
         there = self._A.layout.place == self._B.layout.place == "device"
-        return there and free is not None and n_bytes <= free
-
-    def _default_limit(self) -> int:
-        free = self.ops.free_memory() if self.ops.asynchronous else available_memory()
-        return max(1, (2**31 if free is None else free) // 2)
+        return there and free is not None and n_bytes + min(self._limit, _half(free)) <= free
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -313,3 +310,8 @@ class _Job:
         if not run.begun:
             return f"{WHO} had written nothing to {where} yet."
         return f"{WHO} had written {run.n_written:,} of {n_tiles:,} tiles: {where} is partly new, and not to be used."
+
+
+def _half(free: int | None) -> int:
+    """The memory that a product may take where no limit is set."""
+    return max(1, (2**31 if free is None else free) // 2)

@@ -18,14 +18,17 @@ from typing import Any
 import numpy as np
 
 from .._checks import check_real
-from .._cpu import read_cpu
+from .._cpu import available_memory, read_cpu
 from .._files import NumberFile
 from .._types import DType
 from ..backend._ops import Ops
 from ._host_product import accumulate_product
 
 SAMPLE = 2**25
-"""Bytes that a rate of moving is measured with."""
+"""Bytes that a rate of moving is measured with, where there is room."""
+_LEAST_SAMPLE = 2**16
+_SHARE_OF_FREE = 1 / 8
+"""Of the memory that is free, what measuring may take: the product is to have it, and others may be asking for it."""
 _SMALLEST_SIDE, _LARGEST_SIDE = 256, 4096
 """Of the square products that are timed."""
 _TELLING_SIDE = 1024
@@ -75,24 +78,42 @@ def measure_rates(ops: Ops, dtype: DType, read_from: list[Path], write_to: Path 
     measured in a temporary file beside the one to be written.
     """
     with _lock:
-        to_device, from_device = _bus(ops) if ops.asynchronous else (math.inf, math.inf)
+        room = _room(ops)
+        sample = _power_of_two(room // 2, _LEAST_SAMPLE, SAMPLE)  # copying takes a source and a place to copy to
+        to_device, from_device = _bus(ops, sample) if ops.asynchronous else (math.inf, math.inf)
         reads = [rate for path in read_from if (rate := _reading(*_identity(path))) is not None]
         written = None if write_to is None else _writing(str(write_to.resolve().parent), _is_on_disk(write_to))
         default = Rates(1.0)
         return Rates(
-            arithmetic=_arithmetic(ops, np.dtype(dtype).name),
+            arithmetic=_arithmetic(ops, np.dtype(dtype).name, _largest_side(room, np.dtype(dtype).itemsize)),
             read=min(reads, default=default.read),
             write=default.write if written is None else written,
-            copy=_copying(copying_threads() if ops.asynchronous else 1),
+            copy=_copying(copying_threads() if ops.asynchronous else 1, sample),
             to_device=to_device,
             from_device=from_device,
         )
 
 
+def _room(ops: Ops) -> int:
+    """Bytes that measuring may take, on the host and on the device, each."""
+    free = [n for n in (available_memory(), ops.free_memory()) if n is not None]
+    return int(_SHARE_OF_FREE * min(free, default=2**40))
+
+
+def _power_of_two(n: int, least: int, most: int) -> int:
+    """The largest power of two up to n, between these two."""
+    return max(least, min(most, 1 << max(0, n.bit_length() - 1)))
+
+
+def _largest_side(room: int, itemsize: int) -> int:
+    """Of square matrices, a power of two, of which three have room."""
+    return _power_of_two(math.isqrt(room // (3 * itemsize)), 1, _LARGEST_SIDE)
+
+
 @functools.cache
-def _arithmetic(ops: Ops, dtype: str) -> float:
-    """FLOP/s of square products, each twice as wide as the one before, until they are large or take long."""
-    side, best = _SMALLEST_SIDE, 0.0
+def _arithmetic(ops: Ops, dtype: str, largest: int) -> float:
+    """FLOP/s of square products, each twice as wide as the one before, until they are the largest or take long."""
+    side, best = min(_SMALLEST_SIDE, largest), 0.0
     while True:
         if ops.asynchronous:
             A, B, out = (ops.zeros((side, side), dtype) for _ in range(3))
@@ -103,7 +124,7 @@ def _arithmetic(ops: Ops, dtype: str) -> float:
         multiply()
         seconds = _seconds(ops, multiply, 3)
         best = max(best, 2.0 * side**3 / seconds)
-        if side >= _LARGEST_SIDE or 8 * seconds > (_LONG if side >= _TELLING_SIDE else _TOO_LONG):
+        if side >= largest or 8 * seconds > (_LONG if side >= _TELLING_SIDE else _TOO_LONG):
             return best
         side *= 2
 
@@ -121,15 +142,15 @@ def _seconds(ops: Ops, work: Callable[[], object], n: int) -> float:
 
 
 @functools.cache
-def _copying(n_threads: int) -> float:
-    source, out = np.ones(SAMPLE, np.uint8), np.ones(SAMPLE, np.uint8)
-    places = [slice(SAMPLE * i // n_threads, SAMPLE * (i + 1) // n_threads) for i in range(n_threads)]
+def _copying(n_threads: int, sample: int) -> float:
+    source, out = np.ones(sample, np.uint8), np.ones(sample, np.uint8)
+    places = [slice(sample * i // n_threads, sample * (i + 1) // n_threads) for i in range(n_threads)]
     with ThreadPoolExecutor(n_threads) as threads:
         for _ in range(2):  # the first time threads are begun
             start = time.perf_counter()
             list(threads.map(lambda place: np.copyto(out[place], source[place]), places))
             seconds = time.perf_counter() - start
-    return SAMPLE / max(1e-9, seconds)
+    return sample / max(1e-9, seconds)
 
 
 def copying_threads() -> int:
@@ -138,9 +159,9 @@ def copying_threads() -> int:
 
 
 @functools.cache
-def _bus(ops: Ops) -> tuple[float, float]:
+def _bus(ops: Ops, sample: int) -> tuple[float, float]:
     side = ops.side_stream()
-    host, device = side.host_buffer((SAMPLE,), np.uint8), ops.empty(SAMPLE, np.uint8)
+    host, device = side.host_buffer((sample,), np.uint8), ops.empty(sample, np.uint8)
     host.fill(0)
     rates = []
     for copy in (functools.partial(side.copy, host, device), functools.partial(side.copy_back, device, host)):
@@ -151,7 +172,7 @@ def _bus(ops: Ops) -> tuple[float, float]:
             copy()
             side.synchronize(side.record())
             seconds = min(seconds, time.perf_counter() - start)
-        rates.append(SAMPLE / max(1e-9, seconds))
+        rates.append(sample / max(1e-9, seconds))
     return rates[0], rates[1]
 
 

@@ -19,7 +19,7 @@ from ._weight import StoredWeight
 def shadow_stored(stored: StoredWeights, ops: Ops, meter: Meter, memo: dict[int, Any]) -> StoredWeights:
     """`stored` on shadow arrays; `memo` maps what layers hold of it to what their shadows shall hold.
 
-    What lies on the host beside a device is of the kind "host", files are of the kind "disk".
+    What lies on the host beside a device is of the kind "page_locked", files are of the kind "disk".
     """
     tiles = _ShadowTiles(ops, meter)
     store: Any = _ShadowFolder(meter) if stored.store.place == "disk" else HostStore(tiles.host_array)
@@ -45,7 +45,7 @@ class _ShadowTiles(Tiles):
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
         if not self._ops.asynchronous:  # the host is the device
             return self._ops.empty(shape, dtype)
-        with self._meter.kind("host"):
+        with self._meter.kind("page_locked"):
             return self._ops.empty(shape, dtype)
 
     @contextmanager
@@ -67,7 +67,7 @@ class _ShadowTiles(Tiles):
     def _slot(self, matrix: Rows, tile: slice, slot: int, i: int) -> Array:
         shape = tile.stop - tile.start, matrix.shape[1]
         if self._ops.asynchronous and matrix.view(0, 0) is None:  # from the file to page-locked memory first
-            with self._meter.kind("host"):
+            with self._meter.kind("page_locked"):
                 self.buffer("host", slot, i, shape, matrix.dtype)
         with self._meter.kind("tiles"):
             return self.buffer("device", slot, i, shape, matrix.dtype)

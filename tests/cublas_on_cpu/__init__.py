@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -39,21 +40,29 @@ def _loaded() -> ctypes.CDLL:
     return library
 
 
+class Stream:
+    """Stands for one at an address that it gives back when nobody holds it any more."""
+
+
 class NumpyHost:
     """NumPy as the owner of the device's memory: a product's operands are NumPy arrays.
 
-    `stream` holds the address of the current stream, `recording` whether a graph is being recorded, and `allocated`
-    the sizes of what was asked for.
+    `stream` holds the address of the current stream, `streams` those that somebody holds, `recording` whether a graph
+    is being recorded, and `allocated` the sizes of what was asked for.
     """
 
     def __init__(self, stream: list[int] | None = None, compute_capability: int = 75) -> None:
         self.stream = [0] if stream is None else stream
         self.recording = False
         self.allocated: list[int] = []
+        self.streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
         self._compute_capability = compute_capability
 
     def stream_address(self) -> int:
         return self.stream[0]
+
+    def current_stream(self) -> Stream:
+        return self.streams.setdefault(self.stream[0], Stream())
 
     def is_recording(self) -> bool:
         return self.recording

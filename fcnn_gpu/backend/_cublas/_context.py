@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+from ..._threads import LentToThreads
 from ..._types import Array
 from ._enums import MathMode, PointerMode
 from ._library import CublasLibrary
@@ -23,6 +22,9 @@ class Host(Protocol):
     def stream_address(self) -> int:
         """The current stream of this thread, as cudaStream_t."""
 
+    def current_stream(self) -> Any:
+        """The current stream itself: as long as it is held, no other stream gets its address."""
+
     def is_recording(self) -> bool:
         """Whether this thread is recording a graph: then nothing may be allocated."""
 
@@ -38,11 +40,12 @@ class Host(Protocol):
 
 @dataclass
 class Workspace:
-    """Device memory that one cuBLAS call at a time may use."""
+    """Device memory that one cuBLAS call at a time may use: of one stream, which it holds, or of recorded graphs."""
 
     memory: Array
     address: int
     size: int
+    stream: Any = None
 
 
 def workspace_bytes(compute_capability: int) -> int:
@@ -66,18 +69,16 @@ class Context:
     lt: int
     recorded: Workspace
     by_stream: dict[int, Workspace] = field(default_factory=dict)
+    """Streams are known by their address, which a new one may get from one that is destroyed while its work goes on. So
+    none of these is destroyed: each workspace holds its stream."""
     bound: tuple[int, int] | None = None
     """(stream, workspace) that the handle has been given last."""
     problems: dict[LtProblem, LtMatmul] = field(default_factory=dict)
     """cuBLASLt's descriptors and algorithms by problem (_lt.py). They are written into before each call."""
 
 
-class _Lease:
-    """Lives as long as its thread."""
-
-
 class Contexts:
-    """Hands a context to each thread, and to a new one that of a thread that has ended.
+    """Lends a context to each thread.
 
     None is ever destroyed: cublasDestroy waits for the device, which would break a graph that is being recorded.
     """
@@ -85,8 +86,7 @@ class Contexts:
     def __init__(self, library: CublasLibrary, host: Host) -> None:
         self._library = library
         self._host = host
-        self._free: list[Context] = []
-        self._per_thread = threading.local()
+        self._contexts = LentToThreads(self._make)
         self._size = workspace_bytes(host.compute_capability())
 
     @property
@@ -96,13 +96,7 @@ class Contexts:
 
     def current(self) -> Context:
         """This thread's context, made at its first use."""
-        found: Context | None = getattr(self._per_thread, "context", None)
-        if found is None:
-            found = self._free.pop() if self._free else self._make()
-            lease = _Lease()
-            weakref.finalize(lease, self._free.append, found).atexit = False
-            self._per_thread.context, self._per_thread.lease = found, lease
-        return found
+        return self._contexts.current()
 
     def bind(self) -> tuple[Context, int, Workspace]:
         """This thread's context, the current stream and a workspace for it, which the handle has been given."""
@@ -114,6 +108,7 @@ class Contexts:
             self._library.call("cublasSetStream_v2", context.blas, stream)  # puts cuBLAS's own workspace in place again
             self._library.call("cublasSetWorkspace_v2", context.blas, workspace.address, workspace.size)
             context.bound = bound
+            self._forget_streams(context, stream)
         return context, stream, workspace
 
     def _workspace(self, context: Context, stream: int) -> Workspace:
@@ -121,11 +116,15 @@ class Contexts:
             return context.recorded
         found = context.by_stream.get(stream)
         if found is None:
-            if len(context.by_stream) == _STREAMS:
-                # Its memory goes back to the pool of the stream that used it, to be used next in that stream's order.
-                del context.by_stream[next(iter(context.by_stream))]
-            found = context.by_stream[stream] = self._allocate()
+            found = context.by_stream[stream] = self._allocate(self._host.current_stream())
         return found
+
+    def _forget_streams(self, context: Context, current: int) -> None:
+        """Let go of the oldest streams and their workspaces; only now does the handle name none of them."""
+        while len(context.by_stream) > _STREAMS:
+            oldest = next(stream for stream in context.by_stream if stream != current)
+            # Its memory goes back to the pool of the stream that used it, to be used next in that stream's order.
+            del context.by_stream[oldest]
 
     def _make(self) -> Context:
         library, recorded = self._library, self._allocate()
@@ -136,6 +135,6 @@ class Contexts:
         library.call("cublasSetMathMode", context.blas, mode)
         return context
 
-    def _allocate(self) -> Workspace:
+    def _allocate(self, stream: Any = None) -> Workspace:
         memory = self._host.allocate(self._size)
-        return Workspace(memory, self._host.address(memory), self._size)
+        return Workspace(memory, self._host.address(memory), self._size, stream)

@@ -23,19 +23,21 @@ _ADVICE = {
 class CublasError(RuntimeError):
     """A cuBLAS call that did not succeed: `status` says how, the message also what to do.
 
+    Attributes:
+        unsupported: whether another way of computing the same may work. By default the status says so.
+
     >>> print(CublasError("cublasGemmEx", Status.NOT_SUPPORTED))
     cublasGemmEx: CUBLAS_STATUS_NOT_SUPPORTED. This combination of device, dtypes, shapes and alignment is not ...
     """
 
-    def __init__(self, function: str, status: int, about: str = "") -> None:
+    def __init__(self, function: str, status: int, about: str = "", *, unsupported: bool | None = None) -> None:
+        if unsupported is None:
+            unsupported = status in (Status.NOT_SUPPORTED, Status.ARCH_MISMATCH)
+        self.unsupported = unsupported
         known = status in Status.__members__.values()
         self.function = function
         self.status: int = Status(status) if known else status
         name = f"CUBLAS_STATUS_{Status(status).name}" if known else f"status {status}"
-        advice = _ADVICE.get(Status(status), "") if known else "Is this version of cuBLAS newer than 13?"
+        meaning = Status.NOT_SUPPORTED if unsupported and status == Status.INVALID_VALUE else status
+        advice = _ADVICE.get(Status(meaning), "") if known else "Is this version of cuBLAS newer than 13?"
         super().__init__(f"{function}: {name}. {about}{'. ' if about else ''}{advice}".rstrip())
-
-    @property
-    def unsupported(self) -> bool:
-        """Whether another way of computing the same may work."""
-        return self.status in (Status.NOT_SUPPORTED, Status.ARCH_MISMATCH)

@@ -7,7 +7,15 @@ from ctypes import c_int, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
 from typing import Any
 
-from ._enums import DataType, DescriptorAttribute, Epilogue, PreferenceAttribute, ReductionScheme, Status
+from ._enums import (
+    ComputeType,
+    DataType,
+    DescriptorAttribute,
+    Epilogue,
+    PreferenceAttribute,
+    ReductionScheme,
+    Status,
+)
 from ._errors import CublasError
 from ._library import CublasLibrary, HeuristicResult
 from ._plan import GemmPlan
@@ -43,6 +51,12 @@ class LtProblem:
     aux_ld: int
     alignments: tuple[int, ...]
     workspace: int
+
+    @property
+    def may_be_unsupported(self) -> bool:
+        """Whether a device may have no algorithm: for plain products of one type, in its own precision, all have."""
+        plain = self.epilogue == Epilogue.DEFAULT and self.factors == self.out
+        return not plain or self.arithmetic.compute == ComputeType.C_32F_FAST_TF32 or self.factors == DataType.R_16BF
 
 
 class LtMatmul:
@@ -151,7 +165,12 @@ class LtMatmul:
             ctypes.byref(returned),
         )
         if status:
-            raise CublasError("cublasLtMatmulAlgoGetHeuristic", status, problem.epilogue.name)
+            # The library's word for what it has no algorithm for is NOT_SUPPORTED or, by version and problem,
+            # INVALID_VALUE. Its descriptors have taken every argument by now, and the shapes are checked (_plan.py).
+            lacks = status == Status.INVALID_VALUE and problem.may_be_unsupported
+            raise CublasError(
+                "cublasLtMatmulAlgoGetHeuristic", status, problem.epilogue.name, unsupported=lacks or None
+            )
         found = [result for result in results[: returned.value] if result.state == Status.SUCCESS]
         if not found:
             about = f"{problem.epilogue.name}: no algorithm"

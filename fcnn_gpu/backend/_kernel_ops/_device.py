@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, Self
 
 import numpy as np
 
+from ..._threads import ThisThread
 from ..._types import Array, DType, HostArray
 from .._autotune import Autotuner, Problem, Question
 from .._cublas import CublasProducts
@@ -57,8 +57,21 @@ class Runtime(Protocol):
     def is_device_array(self, x: Any) -> bool:
         """Whether x lies in device memory, in this library's arrays or another's."""
 
-    def to_device(self, x: Any) -> Array:
-        """x in an array of the device, copied only if it is elsewhere; dtype and order are kept."""
+    @property
+    def page_locked_bytes(self) -> int:
+        """Page-locked host memory that copies of host arrays pass through."""
+
+    def to_device(self, x: Any, dtype: Any = None) -> Array:
+        """x in an array of the device, copied only if it is elsewhere, in its order: F if it is F-ordered, else C.
+
+        A host array is cast to `dtype` on its way (None: its own, in the machine's byte order).
+        """
+
+    def upload(self, x: HostArray, out: Array) -> None:
+        """out ← x, cast, queued on the current stream: a host array of out's shape into a contiguous one.
+
+        x may change when this returns. Raises RuntimeError within `record`.
+        """
 
     def adopt(self, x: Any) -> tuple[Array, int]:
         """x, which lies in CUDA memory, as an array of this library without a copy, and the number of its device.
@@ -80,7 +93,10 @@ class Runtime(Protocol):
         """A new stream for copies to and from the device."""
 
     def free_memory(self) -> int:
-        """Bytes that new arrays can take."""
+        """Bytes that one new array, or several, can take: never more than the device could give in one piece.
+
+        May give memory that the pool keeps for later back to the device first, which waits for its work.
+        """
 
     def release_memory(self) -> None:
         """Give memory that the pool keeps for later back to the device."""
@@ -90,6 +106,9 @@ class Runtime(Protocol):
 
     def stream_address(self) -> int:
         """The current stream of this thread, as cudaStream_t."""
+
+    def current_stream(self) -> Any:
+        """The current stream of this thread: as long as it is held, no other stream gets its address."""
 
     def allocate(self, n_bytes: int) -> Array:
         """Uninitialized device memory that begins at a multiple of 256."""
@@ -146,10 +165,14 @@ class DeviceOps(Ops):
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         """`x` on this device, C-ordered; x is a host array, a sequence, or an array of any CUDA library."""
-        if self._runtime.is_device_array(x):
-            x = self._runtime.to_device(x)
+        runtime = self._runtime
+        if runtime.is_device_array(x):
+            x = runtime.to_device(x)
             return self.xp.ascontiguousarray(x, dtype)
-        return self._runtime.to_device(np.ascontiguousarray(x, dtype))
+        host = np.atleast_1d(np.asarray(x, None if isinstance(x, np.ndarray) else dtype))
+        out = self.xp.empty(host.shape, native(host.dtype if dtype is None else dtype))
+        runtime.upload(host, out)
+        return out
 
     def to_numpy(self, x: Array) -> HostArray:
         """`x` on the host: a copy if it was on the device, in the same order."""
@@ -159,7 +182,11 @@ class DeviceOps(Ops):
         if self._runtime.is_device_array(x):
             x = self._runtime.to_device(x)
         elif np.ndim(x):
-            x = self._runtime.to_device(np.asarray(x, out.dtype))
+            x = x if isinstance(x, np.ndarray) else np.asarray(x, out.dtype)
+            if x.shape == out.shape and (out.flags.c_contiguous or out.flags.f_contiguous):
+                self._runtime.upload(x, out)
+                return
+            x = self._runtime.to_device(x, out.dtype)
         if isinstance(x, type(out)) and x.dtype == out.dtype and x.shape == out.shape and _lie_alike(x, out):
             self._launcher.keep(x, out)
             self._runtime.copy(x, out)
@@ -210,15 +237,15 @@ class DeviceOps(Ops):
         runtime, launcher = self._runtime, self._launcher
         graph: Callable[[], None] | None = None
         kept: list[Any] = []  # the graph holds addresses alone: what lies there must live as long
-        warm: set[int] = set()
+        warm = ThisThread()
 
         def run() -> None:
             nonlocal graph
             if graph is not None and not runtime.is_recording():
                 graph()
-            elif runtime.is_recording() or threading.get_ident() not in warm:
+            elif runtime.is_recording() or not warm.here:
                 fn()
-                warm.add(threading.get_ident())
+                warm.here = True
             else:
                 with launcher.keeping(kept):
                     graph = runtime.record(fn)
@@ -291,6 +318,11 @@ class DeviceOps(Ops):
 def _lie_alike(x: Array, y: Array) -> bool:
     """Whether both arrays lie in memory without gaps and in one order."""
     return bool((x.flags.c_contiguous and y.flags.c_contiguous) or (x.flags.f_contiguous and y.flags.f_contiguous))
+
+
+def native(dtype: Any) -> DType:
+    """The dtype in this machine's byte order, which is the device's."""
+    return np.dtype(dtype).newbyteorder("=")
 
 
 def _check_alike(where: str, **arrays: Array) -> None:

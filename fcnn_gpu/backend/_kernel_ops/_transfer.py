@@ -13,6 +13,10 @@ class TransferKernels(DeviceOps):
     def free_memory(self) -> int | None:
         return self._runtime.free_memory()
 
+    @property
+    def page_locked_bytes(self) -> int:
+        return self._runtime.page_locked_bytes
+
     def release_memory(self) -> None:
         super().release_memory()
         self._runtime.release_memory()

@@ -65,5 +65,10 @@ class TransferOps(ArrayOps):
         return SideStream()
 
     def free_memory(self) -> int | None:
-        """Bytes that new arrays of this device can take; None on the host, which is not asked."""
+        """Bytes that a new array of this device, or several, can take; None on the host, which is not asked."""
         return None
+
+    @property
+    def page_locked_bytes(self) -> int:
+        """Page-locked memory of the host that copies of host arrays to this device pass through."""
+        return 0
