@@ -14,6 +14,7 @@ import pytest
 from fcnn_gpu.backend._ops import Ops
 from tests.cli_cases import Command, Output
 from tests.cuda_on_cpu import missing_compiler
+from tests.gpu_required import require_gpu
 
 collect_ignore = [] if importlib.util.find_spec("torch") else ["torch_equivalents.py"]
 """What pytest imports in search of doctests and cannot import without PyTorch, which is optional."""
@@ -24,6 +25,10 @@ os.environ.setdefault("FCNN_AUTOTUNE", "off")  # which candidate is fastest chan
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell starts what runs in the background so
     signal.signal(signal.SIGINT, signal.default_int_handler)  # or programs that tests send Ctrl-C would never see it
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    require_gpu(config, no_cuda_device)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
