@@ -22,8 +22,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 VARIABLE = "FCNN_CUDA_PYTHONS"
 HOW_TO = (
-    f"No environment has CuPy's real wheels. Make some: python -m venv cuda12 && cuda12/bin/pip install '.[cuda12]', the same "
-    f"with 13, and name their interpreters: export {VARIABLE}=cuda12/bin/python{os.pathsep}cuda13/bin/python"
+    "No environment has CuPy's real wheels. Make some: python -m venv cuda12 && cuda12/bin/pip install '.[cuda12]', the "
+    f"same with 13, and name their interpreters: export {VARIABLE}=cuda12/bin/python{os.pathsep}cuda13/bin/python"
 )
 
 

@@ -1,4 +1,4 @@
-"""The recommended installations, CuPy and NVIDIA's wheels for CUDA 12 and 13: what can be seen of them without a device."""
+"""The recommended installations, CuPy and NVIDIA's wheels for CUDA 12 and 13: what shows of them without a device."""
 
 from __future__ import annotations
 
