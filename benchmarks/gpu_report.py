@@ -108,8 +108,8 @@ def _tell(result: Any) -> None:
 
 
 def went_wrong(outcome: Outcome) -> bool:
-    """Whether the part ended early or one of its runs of pytest did not pass."""
-    return bool(outcome.failure) or any(run.exit_status != 0 for run in outcome.of(PytestRun))
+    """Whether the part ended early, or one of its runs of pytest did not pass or passed nothing."""
+    return bool(outcome.failure) or any(run.exit_status != 0 or not run.passed for run in outcome.of(PytestRun))
 
 
 def free_folder(results: Path, report: Report) -> Path:

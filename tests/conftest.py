@@ -14,6 +14,7 @@ import pytest
 from fcnn_gpu.backend._ops import Ops
 from tests.cli_cases import Command, Output
 from tests.cuda_on_cpu import missing_compiler
+from tests.gpu_required import require_gpu
 from tests.software_cuda import option as software_cuda_option
 
 collect_ignore = [] if importlib.util.find_spec("torch") else ["torch_equivalents.py"]
@@ -33,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     software_cuda_option.configure(config)
+    require_gpu(config, no_cuda_device)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -10,6 +10,7 @@ import ctypes
 import importlib
 import importlib.metadata
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -21,7 +22,15 @@ import numpy as np
 
 from ._cublas import LibraryError, load_cublas
 
-_WHEELS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy-rocm-4-3", "cupy-rocm-5-0", "cupy-rocm-7-0")
+_FITTING = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
+"""The packages of CuPy that can be used: two wheels, and what conda or a build from source installs."""
+_OTHER_CUDA = tuple(
+    f"cupy-cuda{name}" for name in ["11x", "102", "110", "111", "112", "113", "114", "115", "116", "117"]
+)
+_OTHER_GPUS = (*(f"cupy-rocm-{name}" for name in ["4-0", "4-2", "4-3", "5-0", "7-0", "7-1", "7-14"]), "amd-cupy")
+"""Like the others', the names that CuPy itself looks for: cupy/_environment.py, `_detect_duplicate_installation`."""
+_FIRST_VERSION, _TOO_NEW = (14, 2), (15, 0)
+_BOUNDS = ">=14.2,<15"
 _TRIAL_BYTES = 2**20
 _TRIAL_CACHE_BYTES = 2**18
 """More than a compiled kernel: a full disk fails here."""
@@ -141,21 +150,19 @@ class _Probe:
 
     @property
     def extra(self) -> str:
-        """The command that installs CuPy with the CUDA libraries, for the CUDA version of the wheel at hand."""
-        return f"pip install 'fcnn_gpu[cuda{'13' if 'cuda13' in self.wheel else '12'}]'"
+        """The command that installs CuPy with the CUDA libraries, for the CUDA version of the CuPy at hand."""
+        return f"pip install 'fcnn_gpu[cuda{self.cupy.cuda.runtime.runtimeGetVersion() // 1000}]'"
 
     def package(self) -> str:
         found = []
-        for wheel in _WHEELS:
+        for wheel in (*_FITTING, *_OTHER_CUDA, *_OTHER_GPUS):
             try:
                 found.append((wheel, importlib.metadata.version(wheel)))
             except importlib.metadata.PackageNotFoundError:
                 continue
+        either = "pip install 'fcnn_gpu[cuda12]', or 'fcnn_gpu[cuda13]' for a driver of CUDA 13."
         if not found:
-            raise _Fault(
-                "CuPy is not installed.",
-                "Run: pip install 'fcnn_gpu[cuda12]', or 'fcnn_gpu[cuda13]' for a driver of CUDA 13.",
-            )
+            raise _Fault("CuPy is not installed.", f"Run: {either}")
         if len(found) > 1:
             names = " and ".join(name for name, _ in found)
             uninstall = " ".join(name for name, _ in found)
@@ -164,6 +171,17 @@ class _Probe:
                 f"Run: pip uninstall -y {uninstall} && pip install 'fcnn_gpu[cuda12]' (or [cuda13]).",
             )
         self.wheel, version = found[0]
+        if self.wheel not in _FITTING:
+            other = "GPUs that are not NVIDIA's" if self.wheel in _OTHER_GPUS else "CUDA older than 12"
+            raise _Fault(f"{self.wheel} is for {other}.", f"Run: pip uninstall -y {self.wheel} && {either}")
+        numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
+        if not _FIRST_VERSION <= numbers < _TOO_NEW:
+            why = (
+                "older than 14.2, the first that keeps instances of templates in its kernel cache"
+                if numbers < _FIRST_VERSION
+                else "15 or later, which fcnn_gpu does not know"
+            )
+            raise _Fault(f"{self.wheel} {version} is {why}.", f"Run: pip install '{self.wheel}{_BOUNDS}'")
         return f"{self.wheel} {version}"
 
     def importing(self) -> str:
@@ -172,7 +190,7 @@ class _Probe:
         except Exception as error:
             raise _Fault(
                 f"`import cupy` fails with {type(error).__name__}: {_one_line(error)}.",
-                f"Run: pip install --force-reinstall {self.wheel}",
+                f"Run: pip install --force-reinstall '{self.wheel}{_BOUNDS}'",
             ) from error
         return f"CuPy {self.cupy.__version__}, built for CUDA {_version(self.cupy.cuda.runtime.runtimeGetVersion())}"
 
@@ -232,42 +250,45 @@ class _Probe:
         return amounts
 
     def libraries(self) -> str:
-        versions = []
-        for name in ("nvrtc", "cublas"):
-            try:
-                module = importlib.import_module(f"cupy_backends.cuda.libs.{name}")
-                if name == "nvrtc":
-                    versions.append("NVRTC " + ".".join(map(str, module.getVersion())))
-            except Exception as error:
-                raise _Fault(
-                    f"{'NVRTC' if name == 'nvrtc' else 'cuBLAS'} does not load ({_one_line(error)}).",
-                    f"Run: {self.extra}, which brings the CUDA libraries ([ctk]).",
-                ) from error
+        """NVRTC and cuBLAS, loaded as CuPy loads them.
+
+        CuPy's modules of NVIDIA's libraries must be taken from their package, as attributes: its `__getattr__` lets
+        cuda-pathfinder load the library from NVIDIA's wheel first. Imported by their full names they find only what the
+        system's loader finds, which looks into no wheel.
+        """
         try:
-            cublas = load_cublas(self.cupy.cuda.runtime.runtimeGetVersion() // 1000)
+            from cupy_backends.cuda.libs import nvrtc
+
+            compiler = "NVRTC " + ".".join(map(str, nvrtc.getVersion()))
+        except Exception as error:
+            raise self._not_loaded("NVRTC", error) from error
+        try:
+            ours = load_cublas(self.cupy.cuda.runtime.runtimeGetVersion() // 1000)
         except LibraryError as error:
             raise _Fault(_one_line(error.detail), error.fix) from error
-        return ", ".join([*versions, f"cuBLAS {cublas.version}"])
+        try:
+            from cupy_backends.cuda.libs import cublas  # noqa: F401 - CuPy's own products need it
+        except Exception as error:
+            raise self._not_loaded("cuBLAS", error) from error
+        return f"{compiler}, cuBLAS {ours.version}"
+
+    def _not_loaded(self, library: str, error: Exception) -> _Fault:
+        first = str(error).strip().partition("\n")[0]  # where cuda-pathfinder looked, folder by folder, follows
+        return _Fault(
+            f"{library} does not load ({_one_line(first)}).",
+            f"Run: {self.extra}, which brings the CUDA libraries ([ctk]).",
+        )
 
     def headers(self) -> str:
-        """Where NVRTC will find cuda_fp16.h: CuPy asks cuda-pathfinder, and looks beside the toolkit that it found."""
-        try:
-            pathfinder = importlib.import_module("cuda.pathfinder")
-            found = pathfinder.find_nvidia_header_directory("cudart")
-        except Exception as error:
-            raise _Fault(
-                f"cuda-pathfinder, which finds them for CuPy, fails with {type(error).__name__}: {_one_line(error)}.",
-                "Run: pip install --upgrade cuda-pathfinder",
-            ) from error
-        toolkit = self.cupy.cuda.get_cuda_path()
-        folders = [Path(folder) for folder in (found, toolkit and Path(toolkit) / "include") if folder]
-        for folder in folders:
-            if all((folder / name).is_file() for name in ("cuda_fp16.h", "cuda_bf16.h")):
-                return str(folder)
-        looked = " or ".join(map(str, folders)) or "any folder of CUDA headers"
+        """The folder that CuPy names to NVRTC: the one that cuda-pathfinder finds, and no other."""
+        from cuda import pathfinder
+
+        found = pathfinder.find_nvidia_header_directory("cudart")
+        if found and all((Path(found) / name).is_file() for name in ("cuda_fp16.h", "cuda_bf16.h")):
+            return str(found)
         raise _Fault(
-            f"cuda_fp16.h and cuda_bf16.h are not in {looked}.",
-            f"Run: {self.extra}, which brings the headers ([ctk]).",
+            f"cuda_fp16.h and cuda_bf16.h are not in {found or 'any folder that cuda-pathfinder knows'}.",
+            f"Run: {self.extra}, which brings the headers ([ctk]); or name a CUDA toolkit in CUDA_PATH.",
         )
 
     def cache_folder(self) -> str:

@@ -141,16 +141,16 @@ def load_cublas(cuda_major: int) -> CublasLibrary:
             "Run: pip install --upgrade cuda-pathfinder",
         ) from error
     loaded = []
-    for name, file in (("cublas", "cuBLAS"), ("cublasLt", "cuBLASLt")):
+    for name, file in (("cublasLt", "cuBLASLt"), ("cublas", "cuBLAS")):  # the latter needs the former
         try:
             path = pathfinder.load_nvidia_dynamic_lib(name).abs_path
             if path is None:  # without one, ctypes would take the program itself
                 raise OSError(f"it is loaded already, but nobody knows from where: {name}")
             loaded.append((path, ctypes.CDLL(path)))
-        except (pathfinder.DynamicLibNotFoundError, OSError) as error:
+        except (RuntimeError, OSError) as error:  # cuda-pathfinder's own are RuntimeErrors, found or not
             first = str(error).strip().partition("\n")[0]
             raise LibraryError(f"{file} does not load ({first}).", install) from error
-    (path, blas), (_, lt) = loaded
+    (_, lt), (path, blas) = loaded
     try:
         library = CublasLibrary(blas, lt)
     except AttributeError as error:
@@ -160,7 +160,16 @@ def load_cublas(cuda_major: int) -> CublasLibrary:
     if major != cuda_major or lt_major != cuda_major or major not in MAJOR_VERSIONS:
         raise LibraryError(
             f"CuPy uses CUDA {cuda_major}, but the libraries found are cuBLAS {library.version} ({path}) and cuBLASLt "
-            f"{lt_major}. `pip list` shows which nvidia-cublas packages are installed: remove the others.",
-            install,
+            f"{lt_major}.",
+            _one_version(cuda_major, major) if major in {*MAJOR_VERSIONS} - {cuda_major} else install,
         )
     return library
+
+
+def _one_version(cupys: int, others: int) -> str:
+    """What to do where CuPy is for one CUDA version and cuda-pathfinder finds the libraries of the other first."""
+    return (
+        f"Run: pip uninstall -y cupy-cuda{cupys}x && pip install 'fcnn_gpu[cuda{others}]', if the driver supports CUDA "
+        f"{others}; or remove the nvidia packages of CUDA {others} that `pip list` shows (another package, such as "
+        "PyTorch, may have brought them)."
+    )
