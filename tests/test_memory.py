@@ -28,6 +28,7 @@ from fcnn_gpu.optimizers import OPTIMIZERS, Optimizer
 from tests.conftest import cuda_ops
 from tests.counted import counted_numpy_memory, fresh_emulated_ops
 from tests.cuda_on_cpu import missing_compiler
+from tests.software_cuda.option import smaller
 
 LARGEST_ERROR = 0.02
 SLACK = 3072
@@ -243,7 +244,7 @@ def test_inference_on_the_emulated_device(run: dict[str, Any]) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
-@pytest.mark.parametrize(("width", "batch_size"), [(64, 256), (1024, 1024)])
+@pytest.mark.parametrize(("width", "batch_size"), [(64, 256), (smaller(1024, 200), smaller(1024, 300))])
 def test_training_on_a_gpu(optimizer: str, width: int, batch_size: int) -> None:
     """CuPy's own count of what its pool has handed out is what was predicted."""
     ops = cuda_ops()  # skips where there is none, and there may be no CuPy

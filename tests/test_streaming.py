@@ -20,6 +20,7 @@ from fcnn_gpu._supply import ArraySupply
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops, SideStream
 from tests.late_copies import LateSideStream, Overwritten, PageableMemory
+from tests.software_cuda.option import smaller
 
 from .conftest import cuda_ops, emulated_ops
 from .emulated import DeviceArray, on_host
@@ -439,14 +440,15 @@ class TestOnCuda:
     def test_many_chunks_beside_long_steps(self) -> None:
         """Copies run while kernels do: a missing event would show in the weights."""
         rng = np.random.default_rng(0)
-        X = rng.integers(0, 256, size=(65_536, 784)).astype(np.uint8)
+        n_samples, width = smaller(65_536, 1500), smaller(1024, 16)
+        X = rng.integers(0, 256, size=(n_samples, smaller(784, 20))).astype(np.uint8)
         y = rng.integers(0, 10, len(X))
         results = []
-        for window in (None, 1024, 4096):
-            layers = [fcnn.Dense(1024, activation="relu"), fcnn.Dense(1024, activation="relu"), fcnn.Dense(10)]
-            model = fcnn.Sequential(layers, n_in=784, seed=0, backend=cuda_ops(), input_scale=1 / 255)
+        for window in (None, smaller(1024, 256), smaller(4096, 512)):
+            layers = [fcnn.Dense(width, activation="relu"), fcnn.Dense(width, activation="relu"), fcnn.Dense(10)]
+            model = fcnn.Sequential(layers, n_in=X.shape[1], seed=0, backend=cuda_ops(), input_scale=1 / 255)
             t = streaming(fcnn.Trainer(model, metrics=["accuracy"]), window, window)
-            results.append(run(t, (X, y, None), batch_size=256, validation_data=(X[:5000], y[:5000])))
+            results.append(run(t, (X, y, None), batch_size=smaller(256, 64), validation_data=(X[:5000], y[:5000])))
         assert_equal(results[1], results[0])
         assert_equal(results[2], results[0])
 

@@ -33,7 +33,7 @@ def configure(config: pytest.Config) -> None:
 
 
 class _Faults:
-    """A device that a kernel has broken stays so, as a real one does: here that is one test's failure, and no other's."""
+    """A kernel that breaks the device is the failure of one test here: the device is mended for the next."""
 
     def __init__(self, driver: ctypes.CDLL) -> None:
         self._driver = driver
