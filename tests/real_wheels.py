@@ -1,7 +1,7 @@
 """Python environments with the real CuPy and NVIDIA's libraries, as the README recommends them, and broken copies.
 
-Much of the way to a GPU can be walked without one: installing, importing, finding libraries and headers. The interpreters
-are this one, where CuPy and NVIDIA's wheels are installed beside it, and those that FCNN_CUDA_PYTHONS names.
+Much of the way to a GPU can be walked without one: installing, importing, finding libraries and headers. The
+interpreters are this one, where CuPy and NVIDIA's wheels are installed beside it, and those that FCNN_CUDA_PYTHONS names.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 VARIABLE = "FCNN_CUDA_PYTHONS"
 HOW_TO = (
-    "No environment has CuPy's real wheels. Make some: python -m venv cuda12 && cuda12/bin/pip install '.[cuda12]', the "
-    f"same with 13, and name their interpreters: export {VARIABLE}=cuda12/bin/python{os.pathsep}cuda13/bin/python"
+    "No environment has CuPy's real wheels. Make some: python -m venv cuda12 && cuda12/bin/pip install '.[cuda12]', "
+    f"the same with 13, and name their interpreters: export {VARIABLE}=cuda12/bin/python{os.pathsep}cuda13/bin/python"
 )
 
 

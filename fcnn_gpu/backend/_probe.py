@@ -24,9 +24,8 @@ from ._cublas import LibraryError, load_cublas
 
 _FITTING = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
 """The packages of CuPy that can be used: two wheels, and what conda or a build from source installs."""
-_OTHER_CUDA = tuple(
-    f"cupy-cuda{name}" for name in ["11x", "102", "110", "111", "112", "113", "114", "115", "116", "117"]
-)
+_OLD_CUDA = ["11x", "102", "110", "111", "112", "113", "114", "115", "116", "117"]
+_OTHER_CUDA = tuple(f"cupy-cuda{name}" for name in _OLD_CUDA)
 _OTHER_GPUS = (*(f"cupy-rocm-{name}" for name in ["4-0", "4-2", "4-3", "5-0", "7-0", "7-1", "7-14"]), "amd-cupy")
 """Like the others', the names that CuPy itself looks for: cupy/_environment.py, `_detect_duplicate_installation`."""
 _FIRST_VERSION, _TOO_NEW = (14, 2), (15, 0)
