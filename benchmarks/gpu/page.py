@@ -63,7 +63,8 @@ def _in_short(report: Report, shown: list[Outcome]) -> Section:
             text.append(f"Run {_number(report, run)} did not come to its end: {run.ended}.")
         if run.not_reached:
             text.append(f"Run {_number(report, run)} did not begin: {', '.join(run.not_reached)}.")
-    return Section("In short", text, [targets_table(shown), _runs_table(report)])
+    targets = [] if last.setting.is_software else [targets_table(shown)]
+    return Section("In short", text, [*targets, _runs_table(report)])
 
 
 def _runs_table(report: Report) -> Table:

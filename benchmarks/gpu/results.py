@@ -113,7 +113,8 @@ class PytestRun:
         if self.failures:
             return f"{len({failure.test for failure in self.failures})} tests failed"
         if self.exit_status:
-            return f"pytest ended with exit status {self.exit_status}"
+            said = next((line.strip() for line in reversed(self.last_lines.splitlines()) if line.strip()), "")
+            return f"pytest ended with exit status {self.exit_status}{f' ({said[:300]})' if said else ''}"
         if not self.passed:
             return "no test passed: " + (f"all {n_run} were skipped" if n_run else "none ran")
         if self.n_collected is not None and n_run < self.n_collected:

@@ -20,7 +20,7 @@ from benchmarks.gpu import setting
 from benchmarks.gpu.catalogue import ALL, GROUP_SECONDS, GROUPS, PARTS, SANITIZER
 from benchmarks.gpu.clocks import Load
 from benchmarks.gpu.file import load
-from benchmarks.gpu.outcome import UNFINISHED, Outcome, Report
+from benchmarks.gpu.outcome import UNFINISHED, Outcome, Report, Run
 from benchmarks.gpu.plan import Part, Plan
 from benchmarks.gpu.results import Compilation, Fact, Fault, PytestRun, TestFailure
 from benchmarks.gpu.setting import NoDevice, Setting
@@ -341,10 +341,7 @@ def test_a_part_that_was_measured_again_shows_its_newest_outcome_and_the_last_wh
     part = Part("first", "First", 1.0, two_facts)
     whole, newer, ended = (Outcome(part, created=str(i)) for i in range(3))
     ended.failure = "not done within 1 s"
-    runs = [
-        gpu_report.Run("2026-11-23 12:00", "command", H200, Plan(), ["first"], [outcome])
-        for outcome in (whole, newer, ended)
-    ]
+    runs = [Run("2026-11-23 12:00", "command", H200, Plan(), ["first"], [outcome]) for outcome in (whole, newer, ended)]
     assert [outcome for _, outcome in Report(runs).shown()] == [newer, ended]
     assert [outcome for _, outcome in Report(runs[:2]).shown()] == [newer]
 
@@ -365,11 +362,13 @@ def test_nothing_of_a_software_device_goes_to_the_results(
 
 def test_the_page_says_that_a_device_is_software(device: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     on(monkeypatch, SOFTWARE)
-    with_parts(monkeypatch, first=two_facts)
+    parts = with_parts(monkeypatch, first=two_facts)
     monkeypatch.setattr(gpu_report, "run_part", in_this_process)
     assert gpu_report.main(["--out", str(tmp_path / "r")]) == 0
     assert "nothing here says anything about a GPU" in (tmp_path / "r" / "report.md").read_text(encoding="utf-8")
-    assert load(tmp_path / "r", gpu_report.ALL).runs[0].plan.small  # type: ignore[union-attr]
+    report = load(tmp_path / "r", parts)
+    assert report is not None
+    assert report.runs[0].plan.small
 
 
 # The command's words

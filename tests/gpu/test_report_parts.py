@@ -367,9 +367,7 @@ def test_next(): synchronize()
 """
 
 
-@pytest.mark.parametrize(
-    ("status", "blamed"), [(700, ["test_loses"]), (900, ["test_loses", "test_next"])]
-)
+@pytest.mark.parametrize(("status", "blamed"), [(700, ["test_loses"]), (900, ["test_loses", "test_next"])])
 def test_a_process_that_lost_its_device_ends_and_the_next_test_has_another(
     tmp_path: Path, status: int, blamed: list[str]
 ) -> None:
@@ -408,13 +406,31 @@ def test_pytest_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path: 
         ([], 0, None, "no test passed: none ran"),
         ([("a.py", 0, 0, 5)], 0, 5, "no test passed: all 5 were skipped"),
         ([("a.py", 3, 0, 0)], 0, 5, "only 3 of 5 tests ran"),
-        ([("a.py", 3, 0, 0)], -9, 5, "pytest ended with exit status -9"),
+        ([("a.py", 3, 0, 0)], -9, 5, "pytest ended with exit status -9 (no driver)"),
         ([("a.py", 3, 0, 2)], 0, 5, ""),
     ],
 )
 def test_a_run_in_which_tests_are_missing_is_no_success(files: Any, status: int, collected: Any, fault: str) -> None:
-    run = PytestRun("pytest", status, 1.0, [FileResults(*file, 0.0) for file in files], [], {}, "", 1, collected)
+    run = PytestRun(
+        "pytest",
+        status,
+        1.0,
+        [FileResults(name, n, m, k, 0.0) for name, n, m, k in files],
+        [],
+        {},
+        "x\nno driver\n",
+        1,
+        collected,
+    )
     assert run.fault == fault
+    (row,) = [row for row in targets_table([outcome("tests", run)]).rows if row[0].text == "pytest"]
+    assert row[-1].text == ("not met" if fault else "met")
+
+
+def test_some_of_the_tests_meet_no_target() -> None:
+    some = replace(PASSED, command="python -m pytest -m gpu tests -k adam")
+    (row,) = [row for row in targets_table([outcome("tests", some)]).rows if "pytest" in row[0].text]
+    assert row[-1].text == "not measured"
 
 
 def run_of(monkeypatch: pytest.MonkeyPatch, *runs: PytestRun) -> list[list[str]]:
