@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import time
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ import pytest
 
 import fcnn_gpu as fcnn
 from benchmarks.gpu import (
-    compilation,
     contest,
     environment,
     fits,
@@ -24,49 +20,33 @@ from benchmarks.gpu import (
     kernels,
     large,
     products,
-    sanitizer,
     setting,
-    suite,
     turning_points,
 )
-from benchmarks.gpu.catalogue import ALL, PARTS, SANITIZER
-from benchmarks.gpu.clocks import Load, Range
-from benchmarks.gpu.file import from_json, to_json
 from benchmarks.gpu.goals import targets_table
-from benchmarks.gpu.outcome import Outcome, Report, Run
-from benchmarks.gpu.page import to_markdown
 from benchmarks.gpu.plan import Plan
 from benchmarks.gpu.results import (
     Choice,
-    Compilation,
     Fact,
     Fault,
-    FileResults,
     Fit,
     FusedTiming,
     Goal,
     KernelTiming,
     LargeProduct,
     ProductTiming,
-    PytestRun,
-    StepTiming,
-    TestFailure,
 )
-from benchmarks.gpu.setting import Setting
-from fcnn_gpu.backend._kernel_source import all_instances
-from fcnn_gpu.backend._kernels import ArchitectureError, KernelCompileError
 from fcnn_gpu.backend._ops import Ops
-from fcnn_gpu.bench._json import ReportFileError
 from fcnn_gpu.bench._worker import WorkerError
 from fcnn_gpu.bench.nets import Net
 from fcnn_gpu.bench.operations import OPERATIONS
-from fcnn_gpu.bench.results import CaseResult, Ceilings, Crossover, CrossoverPoint, Timing
+from fcnn_gpu.bench.results import CaseResult, Ceilings, Crossover
 from fcnn_gpu.bench.settings import Settings
 from tests.conftest import emulated_ops
+from tests.gpu.report_cases import CEILINGS, case, outcome
 
 QUICK = Plan("cupy:0", quick=True)
 NET = Net((6, 5, 3))
-CEILINGS = Ceilings("CUDA kernels executed on the CPU", "float32", 1e9, "8 × 8 × 8", 1e9, 2**20, 1e-6)
 
 
 @pytest.fixture(autouse=True)
@@ -306,261 +286,6 @@ def test_the_crossover(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [type(result) for result in found] == [Crossover, Crossover]
 
 
-# The tests' own part
-
-
-def test_pytest_runs_and_its_results_are_read() -> None:
-    run = suite.run_tests(["tests/bench/test_settings.py", "-k", "unusable or list"], 120.0)
-    assert (run.exit_status, run.failed, run.fault) == (0, 0, ""), run.last_lines
-    assert [file.file for file in run.files] == ["tests/bench/test_settings.py"]
-    assert run.passed > 5
-    assert run.n_collected == run.passed
-    assert run.command == "python -m pytest tests/bench/test_settings.py -k unusable or list"
-
-
-FAULTY = """
-import os, pytest, sys, time, types
-def test_first(): pass
-def test_wrong(): assert 1 == 2
-@pytest.mark.skip(reason="no such device")
-def test_skipped(): pass
-@pytest.fixture
-def broken(): raise OSError("no room")
-def test_setup(broken): pass
-def test_dies(): os._exit(7)
-def test_last(): pass
-"""
-
-
-def test_each_test_is_told_by_name_with_its_message_and_traceback(tmp_path: Path) -> None:
-    (tmp_path / "test_a.py").write_text(FAULTY)
-    (tmp_path / "test_b.py").write_text("import nonsense_that_is_not_there\n")
-    run = suite.run_tests([str(tmp_path)], 120.0)
-    assert run.exit_status != 0
-    assert (run.passed, run.skipped) == (2, 1), "the process that died has a successor"
-    failures = {failure.test.rpartition("/")[2]: failure for failure in run.failures}
-    assert set(failures) == {"test_a.py::test_wrong", "test_a.py::test_setup", "test_a.py::test_dies", "test_b.py"}
-    assert failures["test_a.py::test_wrong"].message == "assert 1 == 2"
-    assert "def test_wrong" in failures["test_a.py::test_wrong"].details
-    assert failures["test_a.py::test_setup"].message == "setup: OSError: no room"
-    assert "crashed while running" in failures["test_a.py::test_dies"].message
-    assert "nonsense_that_is_not_there" in failures["test_b.py"].message
-    assert run.skips == {"no such device": 1}
-    assert run.fault == "4 tests failed"
-
-
-LOST = """
-import sys, types
-import pytest
-class CUDARuntimeError(Exception):
-    def __init__(self, status): super().__init__(f"status {status}"); self.status = status
-said = []
-def synchronize():
-    if said: raise CUDARuntimeError(said[0])
-runtime = types.SimpleNamespace(deviceSynchronize=synchronize, CUDARuntimeError=CUDARuntimeError)
-@pytest.fixture(autouse=True)
-def cupy(monkeypatch):
-    sys.modules["cupy"] = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime))
-def test_fine(): assert not said
-def test_loses(): said.append(STATUS); synchronize()
-def test_next(): synchronize()
-"""
-
-
-@pytest.mark.parametrize(("status", "blamed"), [(700, ["test_loses"]), (900, ["test_loses", "test_next"])])
-def test_a_process_that_lost_its_device_ends_and_the_next_test_has_another(
-    tmp_path: Path, status: int, blamed: list[str]
-) -> None:
-    """900 is a capture that forbids the call: it is over with the capture, so the process stays."""
-    (tmp_path / "test_lost.py").write_text(LOST.replace("STATUS", str(status)))
-    run = suite.run_tests([str(tmp_path)], 120.0)
-    assert sorted({failure.test.rpartition("::")[2] for failure in run.failures}) == blamed
-    assert f"CUDARuntimeError: status {status}" in run.failures[0].message
-    assert run.passed == 3 - len(blamed)
-
-
-def test_pytest_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
-    began = tmp_path / "began"
-    (tmp_path / "test_slow.py").write_text(
-        "import os, time, pathlib\ndef test_first(): pass\n"
-        f"def test_slow(): pathlib.Path({str(began)!r}).write_text(str(os.getpid())); time.sleep(600)\n"
-    )
-    run = suite.run_tests([str(tmp_path)], 10.0)
-    assert run.exit_status < 0
-    assert run.last_lines
-    assert run.passed == 1
-    (failure,) = run.failures
-    assert failure.test.endswith("::test_slow")
-    assert "had begun and not ended" in failure.message
-    for _ in range(100):
-        if not Path(f"/proc/{began.read_text()}").exists():
-            break
-        time.sleep(0.1)
-    else:
-        pytest.fail("the test still runs")
-
-
-@pytest.mark.parametrize(
-    ("files", "status", "collected", "fault"),
-    [
-        ([], 0, None, "no test passed: none ran"),
-        ([("a.py", 0, 0, 5)], 0, 5, "no test passed: all 5 were skipped"),
-        ([("a.py", 3, 0, 0)], 0, 5, "only 3 of 5 tests ran"),
-        ([("a.py", 3, 0, 0)], -9, 5, "pytest ended with exit status -9 (no driver)"),
-        ([("a.py", 3, 0, 2)], 0, 5, ""),
-    ],
-)
-def test_a_run_in_which_tests_are_missing_is_no_success(files: Any, status: int, collected: Any, fault: str) -> None:
-    run = PytestRun(
-        "pytest",
-        status,
-        1.0,
-        [FileResults(name, n, m, k, 0.0) for name, n, m, k in files],
-        [],
-        {},
-        "x\nno driver\n",
-        1,
-        collected,
-    )
-    assert run.fault == fault
-    (row,) = [row for row in targets_table([outcome("tests", run)]).rows if row[0].text == "pytest"]
-    assert row[-1].text == ("not met" if fault else "met")
-
-
-def test_some_of_the_tests_meet_no_target() -> None:
-    some = replace(PASSED, command="python -m pytest -m gpu tests -k adam")
-    (row,) = [row for row in targets_table([outcome("tests", some)]).rows if "pytest" in row[0].text]
-    assert row[-1].text == "not measured"
-
-
-def run_of(monkeypatch: pytest.MonkeyPatch, *runs: PytestRun) -> list[list[str]]:
-    """What pytest is called with, when it ends as `runs` do."""
-    asked: list[list[str]] = []
-
-    def run_tests(selection: list[str], limit: float, variables: Any) -> PytestRun:
-        asked.append(selection)
-        return runs[len(asked) - 1]
-
-    monkeypatch.setattr(suite, "run_tests", run_tests)
-    return asked
-
-
-PASSED = PytestRun("pytest", 0, 1.0, [FileResults("a.py", 3, 0, 0, 1.0)], [], {}, "", 1, 3)
-EMPTY = PytestRun("pytest", 5, 1.0, [], [], {}, "", 1, 0)
-
-
-def test_areas_hold_every_test_once_the_kernels_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = run_of(monkeypatch, PASSED, PASSED, PASSED)
-    assert list(suite.measure(Plan())) == [PASSED] * 3
-    assert [selection[:3] for selection in asked] == [["-m", "gpu", area[0]] for area in suite.AREAS]
-    others = [option.removeprefix("--ignore=") for option in asked[1] if option.startswith("--ignore=")]
-    assert sorted(others) == sorted(area[0] for area in suite.AREAS if area[0] != "tests")
-
-
-def test_no_test_in_any_area_is_a_failed_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    run_of(monkeypatch, EMPTY, EMPTY, EMPTY)
-    with pytest.raises(RuntimeError, match="no test ran"):
-        list(suite.measure(replace(QUICK, select="nonsense")))
-    run_of(monkeypatch, EMPTY, PASSED, EMPTY)
-    assert [type(found) for found in suite.measure(replace(QUICK, select="capture"))] == [str, PytestRun, str]
-
-
-def test_areas_that_no_time_is_left_for_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    run_of(monkeypatch, PASSED)
-    clock = iter([0.0, 0.0, 500.0, 500.0])
-    monkeypatch.setattr("benchmarks.gpu.suite.time.monotonic", lambda: next(clock))
-    found = list(suite.measure(replace(QUICK, seconds=510.0)))
-    assert found[0] == PASSED
-    assert [fault.what.split()[3] for fault in found[1:] if isinstance(fault, Fault)] == ["tests", "tests/bench"]
-
-
-@pytest.mark.parametrize(("visible", "expected"), [(None, "1"), ("4,7", "7")])
-def test_tests_run_on_the_device_that_is_reported_on(
-    monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: str
-) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert suite._visible(1) == {"CUDA_VISIBLE_DEVICES": expected}
-    assert suite._visible(0) == {}
-
-
-# Compilation
-
-
-class Asked:
-    """A device that notes what it is to compile: NVRTC itself compiles every instance in tests/kernels."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, str]] = []
-
-    def prepare(self, kernel: Any, instance: Any) -> None:
-        self.asked.append((kernel.stem, instance.expression))
-        if kernel.stem == "adam":
-            raise KernelCompileError(f"NVRTC cannot compile {instance.expression}\nmore")
-        if instance.first_architecture > 75:
-            raise ArchitectureError(f"{instance.expression} needs a later GPU")
-
-
-def test_kernels_are_compiled_by_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = Asked()
-
-    class Here:
-        def __init__(self, n: int, mp_context: Any) -> None: ...
-
-        def __enter__(self) -> Here:
-            return self
-
-        def __exit__(self, *arguments: Any) -> None: ...
-
-        def submit(self, function: Any, number: int, part: Any) -> Future[Any]:
-            done: Future[Any] = Future()
-            done.set_result(compilation.compile_with(device, part))  # type: ignore[arg-type]
-            return done
-
-    monkeypatch.setattr(compilation, "ProcessPoolExecutor", Here)
-    found = compilation.compile_all(0, 3)
-    later = [instance for _, instance in all_instances() if instance.first_architecture > 75]
-    assert len(device.asked) == len(set(device.asked)) == len(list(all_instances())) == found.n_instances + len(later)
-    assert later
-    assert found.failures
-    assert all(failure.startswith("NVRTC cannot compile adam") for failure in found.failures)
-    assert found.fault == f"{len(found.failures)} kernel instances do not compile"
-
-
-# The sanitizer
-
-
-def test_the_sanitizer_is_run_over_the_kernel_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Any, ...]] = []
-
-    def run(selection: Any, limit: float, prefix: Any, variables: Any) -> PytestRun:
-        assert limit == 90.0
-        asked.append((list(selection), prefix[:3], variables))
-        return PytestRun("pytest", 0, 1.0, [], [], {}, "ERROR SUMMARY: 0 errors")
-
-    monkeypatch.setattr(sanitizer, "run_tests", run)
-    monkeypatch.setattr(sanitizer, "find", lambda: "/opt/compute-sanitizer")
-    assert len(list(sanitizer.measure(replace(QUICK, select="adam", seconds=200.0)))) == 2
-    exact = {"FCNN_TEST_EXACT_ALLOCATIONS": "1"}
-    tests = ["-m", "gpu", "tests/kernels", "-k", "adam"]
-    assert asked == [(tests, ["/opt/compute-sanitizer", "--tool", tool], exact) for tool in ("memcheck", "racecheck")]
-
-
-def test_without_the_sanitizer_a_fault_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(sanitizer, "_PLACES", ())
-    for name in ("CUDA_HOME", "CUDA_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    assert list(sanitizer.measure(QUICK)) == [Fault("compute-sanitizer", sanitizer.HOW_TO_INSTALL)]
-    tool = tmp_path / "bin" / "compute-sanitizer"
-    tool.parent.mkdir()
-    tool.write_text("#!/bin/sh\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    assert sanitizer.find() == str(tool)
-
-
 # The contest, on the CPU: what is emulated cannot be reached from another process
 
 
@@ -596,132 +321,3 @@ def test_a_case_that_fails_is_a_fault_and_the_next_one_runs(monkeypatch: pytest.
     assert found[1:] == [
         Fault("6-5-3, batch 8, bfloat16", "fcnn_gpu: out of memory"), CEILINGS, Goal(measured, product_ceiling=1e9)
     ]  # fmt: skip
-
-
-# The page
-
-
-def outcome(name: str, *results: Any, failure: str = "") -> Outcome:
-    return Outcome(PARTS.get(name, SANITIZER), 1.5, list(results), failure)
-
-
-def case(precision: str, net: str, batch: int, *peers: Timing) -> CaseResult:
-    timings = [Timing("fcnn_gpu", "", [1e-3, 1e-3], 1.0), *peers]
-    device = CEILINGS.device
-    return CaseResult(
-        net, batch, "train", device, precision, 100, 1e6, 1e4, timings, [], [], "launches", "because", 5e-4, 2e-4
-    )
-
-
-CHOICE = Choice("dense_forward relu 5x3", "tiled", "tiled 2.0 µs, cuBLASLt 3.0 µs; separate: no")
-H100 = Setting("NVIDIA H100 80GB HBM3", "GPU-1", "0000:01:00.0", "9.0", "0123456789ab", "abc", {"numpy": "2.5.2"})
-LOAD = Load(
-    60, 37, Range(1755.0, 1965.0, 1980.0), Range(320.0, 500.0, 690.0), Range(41.0, 50.0, 58.0), {"power cap": 3}, 345.0
-)
-
-
-def whole_report() -> Report:
-    graph, eager = Timing("PyTorch", "CUDA graph", [1.5e-3] * 2, 1.0), Timing("PyTorch", "fused", [9e-3] * 2, 1.0)
-    jit = Timing("JAX", "jit", [4e-3] * 2, 1.0)
-    small, large = (
-        KernelTiming("adam", "float32", size, "n 5", [1e-6], "graph", 1000.0, 1.3e9, 5e-7, [])
-        for size in ("small", "large")
-    )
-    goal = Goal(case("float32", "784-128-10", 128, graph, eager, jit), 2.0, 6.0)
-    wide = Goal(case("tf32", "784-4096-4096-10", 8192), 1.0, None, 0.75, 1e9)
-    fit = Fit("MNIST", "784-128-10", 128, "float32", 10, 60000, 2.0, [0.5], [0.05], 0.98)
-    outcomes = [
-        outcome("environment", Fact("driver", "580")),
-        outcome("compilation", Compilation(300, 8, 9.0, [])),
-        outcome("tests", PytestRun("pytest -m gpu", 0, 9.0, [], [], {"x|y": 2}, "", 8, 2)),
-        outcome("products", CEILINGS, ProductTiming("tf32", "forward", 2, 3, 4, [1e-6], "graph", 1e9), CHOICE),
-        outcome("mnist", fit),
-        outcome("graphs", *(StepTiming("6-5-3", 8, "float32", n, [1e-5], [9e-6], [1e-5]) for n in (0, 8))),
-        outcome("fused", FusedTiming("6-5-3", 8, "float16", [2e-6], [6e-6])),
-        outcome("large", LargeProduct("float32", 5, 4, 3, 10**9, [5, 4, 3], 9, 8, 0.1, [0.2], 1e3, 100.0, 200.0)),
-        outcome("peers", CEILINGS, goal, wide, failure="not done within 9 s"),
-        outcome("kernels", CEILINGS, small, large, "a note", Fault("adam in float32", "wrong")),
-        outcome("crossover"),
-    ]
-    outcomes[4].load = LOAD
-    planned = [*(found.part.name for found in outcomes), "sanitizer"]
-    command = "python benchmarks/gpu_report.py"
-    return Report([Run("2026-11-23 12:00", command, H100, Plan(), planned, outcomes, 77.0, "Ctrl-C ended it")])
-
-
-def test_targets() -> None:
-    rows = {row[0].text: [cell.text for cell in row[1:]] for row in targets_table(whole_report().runs[0].outcomes).rows}
-    assert rows["pytest -m gpu"][-1] == "not met"  # nothing passed
-    best = rows["784-128-10, 128, float32: training against the best peer"]
-    assert best[0] == "≥ 2×"
-    assert best[1].startswith("1.50× (1.50–1.50; PyTorch CUDA graph); without steps captured by hand 4.00× (JAX jit)")
-    assert best[2] == "not met"
-    assert rows["784-128-10, 128, float32: training against PyTorch's eager mode"][2] == "met"
-    assert rows["784-4096-4096-10, 8192, tf32: training against the best peer"] == ["≥ 1×", "—", "not measured"]
-    assert rows["784-4096-4096-10, 8192, tf32: share of a large product's FLOP/s"][1:] == ["100%", "met"]
-    assert rows["full MNIST, 784-128-10, 10 epochs"][-1] == "met"
-    assert rows["passes over large arrays: share of the copy bandwidth"][1].startswith("0 of 1; the least 77%")
-    product = rows["products of matrices in host memory: share of the slower ceiling"]
-    assert product == ["≥ 85%", "the least 60% (float32, 5 × 4 × 3)", "not met"]
-
-
-def test_targets_of_nothing() -> None:
-    assert {row[-1].text for row in targets_table([]).rows} == {"not measured"}
-
-
-def test_the_page_and_the_file() -> None:
-    report = whole_report()
-    page = to_markdown(report)
-    assert page.startswith("# GPU report: NVIDIA H100 80GB HBM3, 2026-11-23\n")
-    for part in PARTS.values():
-        assert f"\n## {part.title}\n" in page
-    assert "Against PyTorch and JAX: ended early after 2 s: not done within 9 s." in page
-    assert "graph of 8 steps" in page
-    assert "| 6-5-3, 8 | float16 | 2.00 µs | 6.00 µs | 3.00× |" in page
-    assert "x\\|y" in page
-    assert "| dense\\_forward relu 5x3 | tiled | tiled 2.0 µs, cuBLASLt 3.0 µs; separate: no |" in page
-    assert "Kernels: adam in float32: wrong." in page
-    assert "Run 1 did not come to its end: Ctrl-C ended it." in page
-    assert "Run 1 did not begin: sanitizer." in page
-    mnist = page.partition("## Ten epochs")[2].partition("## ")[0]
-    assert (
-        "While kernels ran (37 of 60 readings): 1,755 to 1,980 (median 1,965) MHz, 320 to 690 (median 500) W, "
-        "41 to 58 (median 50) °C. Held down by power cap in 3. Idle: 345 MHz."
-    ) in mnist
-    data = json.loads(to_json(report))
-    kinds = {result["kind"] for part in data["runs"][0]["parts"] for result in part["results"]}
-    assert kinds >= {"Fact", "PytestRun", "Compilation", "ProductTiming", "Fit", "StepTiming", "Goal", "Note", "Fault"}
-
-
-def test_the_file_is_read_as_it_was_written() -> None:
-    report = whole_report()
-    found = report.runs[0].outcomes
-    found[1].results.append(Compilation(1, 1, 1.0, ["adam<float>: no"], "nowhere"))
-    found[2].results.append(PytestRun("pytest", 1, 1.0, [], [TestFailure("a", "b", "c")], {}, "end"))
-    found[10].results.append(Crossover("batch", "net 6-5-3", [CrossoverPoint("6-5-3", 8, 5, 1.0, 2.0)]))
-    assert from_json(to_json(report), ALL) == report
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda data: data.update(version=1), "its format has version 1"),
-        (lambda data: data.pop("format"), "does not say that it is one"),
-        (lambda data: data["runs"][0].pop("setting"), "not whole"),
-        (lambda data: data["runs"][0]["parts"][0].update(name="nonsense"), "'nonsense', which nobody knows"),
-        (lambda data: data["runs"][0]["parts"][0]["results"][0].update(kind="Joke"), "'Joke', which nobody knows"),
-        (lambda data: data["runs"][0]["parts"][0]["results"][0].update(name=3), "expects str, got 3"),
-    ],
-)
-def test_a_file_that_is_no_report_says_what_is_wrong(change: Any, said: str) -> None:
-    data = json.loads(to_json(whole_report()))
-    change(data)
-    with pytest.raises(ReportFileError, match=said):
-        from_json(json.dumps(data), ALL)
-
-
-@pytest.mark.parametrize(("right", "verdict"), [(0.98, "met"), (0.098, "not met")])
-def test_a_fast_training_that_learns_nothing_meets_no_target(right: float, verdict: str) -> None:
-    fit = Fit("MNIST", "784-128-10", 128, "float32", 10, 60000, 2.0, [0.5], [0.05], right)
-    (row,) = [r for r in targets_table([outcome("mnist", fit)]).rows if "MNIST" in r[0].text]
-    assert row[-1].text == verdict
