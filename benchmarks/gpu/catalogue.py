@@ -1,8 +1,21 @@
-"""The parts of the report, in the order in which they run."""
+"""The parts of the report, the most important first, and the groups of them that one call can make."""
 
 from __future__ import annotations
 
-from . import contest, environment, fits, fused, graphs, kernels, large, products, sanitizer, suite, turning_points
+from . import (
+    compilation,
+    contest,
+    environment,
+    fits,
+    fused,
+    graphs,
+    kernels,
+    large,
+    products,
+    sanitizer,
+    suite,
+    turning_points,
+)
 from .plan import Part
 
 PARTS: dict[str, Part] = {
@@ -11,34 +24,34 @@ PARTS: dict[str, Part] = {
         Part(
             "environment",
             "Device and software",
-            40.0,
+            35.0,
             environment.measure,
+        ),
+        Part(
+            "compilation",
+            "Kernels compiled",
+            50.0,
+            compilation.measure,
+            (
+                "Every instance of every kernel for this device, by several processes, into CuPy's cache on the disk: "
+                "where all of them are in it already, this takes a few seconds.",
+            ),
         ),
         Part(
             "tests",
             "Tests on the GPU",
-            suite.SECONDS,
+            310.0,
             suite.measure,
             (
-                "Every kernel is compiled for this device first, by several processes; pytest then finds the compiled "
-                "ones in CuPy's cache. Warnings of other libraries do not count as failures here.",
-            ),
-        ),
-        Part(
-            "products",
-            "Matrix products",
-            45.0,
-            products.measure,
-            (
-                "ceiling: the faster of two large square products in the same precision, in the same run, on random "
-                "numbers. time: of one product, between two events of the stream around many of them in a CUDA graph "
-                "(or, where it says loop, queued one by one). Operands of small products lie in the caches.",
+                "pytest -m gpu, the kernels' tests first. Compiled kernels are in CuPy's cache from before. Warnings "
+                "of other libraries do not count as failures here. A process whose device a test has lost (an illegal "
+                "access stays for good) ends after it, and another goes on.",
             ),
         ),
         Part(
             "mnist",
             "Ten epochs of MNIST",
-            40.0,
+            45.0,
             fits.measure,
             (
                 "Wall time of one call of Trainer.fit, from its beginning until the device is done, with the data on "
@@ -47,9 +60,22 @@ PARTS: dict[str, Part] = {
             ),
         ),
         Part(
+            "peers",
+            "Against PyTorch and JAX",
+            400.0,
+            contest.measure,
+            (
+                "Every library and variant runs in a process of its own, all on the same device, one at a time and in "
+                "turn, after its weights and outputs have been compared with ours after five steps. The data is on the "
+                "device. A ratio is formed within each round, the peer's time over ours: above 1 we are faster. Times "
+                "are wall times of many steps until the device is done. Libraries are built side by side: their first "
+                "steps (cold) take longer than they would alone.",
+            ),
+        ),
+        Part(
             "graphs",
             "Training steps as CUDA graphs",
-            40.0,
+            45.0,
             graphs.measure,
             (
                 "The same training step queued call by call (eager) and as graphs of so many steps, in turn, from the "
@@ -58,15 +84,36 @@ PARTS: dict[str, Part] = {
             ),
         ),
         Part(
-            "fused",
-            "Small networks in one kernel",
-            25.0,
-            fused.measure,
+            "products",
+            "Matrix products",
+            55.0,
+            products.measure,
             (
-                "The forward pass of a network whose layers have at most 128 units, hidden activations kept for the "
-                "backward pass: all layers in one kernel, and one by one, each in the way that the autotuner found "
-                "fastest. time: of one pass, between two events of the stream around many of them in a CUDA graph.",
+                "ceiling: the faster of two large square products in the same precision, in the same run, on random "
+                "numbers. time: of one product, between two events of the stream around many of them in a CUDA graph "
+                "(or, where it says loop, queued one by one). Operands of small products lie in the caches.",
             ),
+        ),
+        Part(
+            "kernels",
+            "Kernels",
+            200.0,
+            kernels.measure,
+            (
+                "time: of one call, between two events of the stream around many of them in a CUDA graph. GB/s: every "
+                "input read once, every output written once. floor: the time that a copy of as many bytes takes at the "
+                "measured rate, or that of the operation's launches, each as long as the smallest kernel in a graph, "
+                "if that is more. share: floor over time. Small sizes fit the caches, and are held against the fastest "
+                "copy of any size; large ones do not, and are held against the largest copy. regs, local: registers "
+                "and bytes of local memory (spills) of a thread, the largest of the operation's kernels.",
+            ),
+        ),
+        Part(
+            "crossover",
+            "CPU against GPU",
+            40.0,
+            turning_points.measure,
+            ("Seconds of a training step of the NumPy backend and of this device, data in each one's memory.",),
         ),
         Part(
             "large",
@@ -82,42 +129,28 @@ PARTS: dict[str, Part] = {
             ),
         ),
         Part(
-            "peers",
-            "Against PyTorch and JAX",
-            210.0,
-            contest.measure,
+            "fused",
+            "Small networks in one kernel",
+            30.0,
+            fused.measure,
             (
-                "Every library and variant runs in a process of its own, all on the same device, one at a time and in "
-                "turn, after its weights and outputs have been compared with ours after five steps. The data is on the "
-                "device. A ratio is formed within each round, the peer's time over ours: above 1 we are faster. Times "
-                "are wall times of many steps until the device is done. Libraries are built side by side: their first "
-                "steps (cold) take longer than they would alone.",
+                "The forward pass of a network whose layers have at most 128 units, hidden activations kept for the "
+                "backward pass: all layers in one kernel, and one by one, each in the way that the autotuner found "
+                "fastest. time: of one pass, between two events of the stream around many of them in a CUDA graph.",
             ),
-        ),
-        Part(
-            "kernels",
-            "Kernels",
-            100.0,
-            kernels.measure,
-            (
-                "time: of one call, between two events of the stream around many of them in a CUDA graph. GB/s: every "
-                "input read once, every output written once. floor: the time that a copy of as many bytes takes at the "
-                "measured rate, or that of the operation's launches, each as long as the smallest kernel in a graph, "
-                "if that is more. share: floor over time. Small sizes fit the caches, and are held against the fastest "
-                "copy of any size; large ones do not, and are held against the largest copy. regs, local: registers "
-                "and bytes of local memory (spills) of a thread, the largest of the operation's kernels.",
-            ),
-        ),
-        Part(
-            "crossover",
-            "CPU against GPU",
-            45.0,
-            turning_points.measure,
-            ("Seconds of a training step of the NumPy backend and of this device, data in each one's memory.",),
         ),
     )
 }
-"""By name. Their times add up to more than the whole report may take: few parts need all of theirs."""
+"""By name, in the order in which they run."""
+
+GROUP_SECONDS = 540.0
+"""What a group may take, looking at the device included: machines are lent for ten minutes at a time."""
+GROUPS: dict[str, tuple[str, ...]] = {
+    "training": ("environment", "compilation", "tests", "mnist", "graphs"),
+    "contest": ("environment", "compilation", "peers"),
+    "primitives": ("environment", "compilation", "products", "kernels", "crossover", "large", "fused"),
+}
+"""Each says what it ran on and compiles by itself: the next call may be on another machine."""
 
 SANITIZER = Part(
     "sanitizer",
@@ -131,3 +164,11 @@ SANITIZER = Part(
     ),
 )
 """What `--sanitizer` runs instead of all others."""
+
+ALL = PARTS | {SANITIZER.name: SANITIZER}
+
+
+def chosen(names: list[str]) -> list[Part]:
+    """The parts that names of parts and groups stand for, each once, in the order in which they run."""
+    wanted = {part for name in names for part in GROUPS.get(name, (name,))}
+    return [part for name, part in PARTS.items() if name in wanted]

@@ -12,7 +12,7 @@ from fcnn_gpu.bench.results import CaseResult, Ceilings, Job
 from fcnn_gpu.bench.settings import Settings
 
 from .plan import Plan
-from .results import Goal
+from .results import Fault, Goal
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ CONTESTS = (
     Contest(Net((784, 4096, 4096, 10)), 8192, "bfloat16", best_wanted=1.0, product_share_wanted=0.75),
     Contest(Net((784, 512, 512, 10)), 1024, "tf32"),
 )
+SMALL = (Contest(Net((20, 16, 5)), 32, best_wanted=2.0), Contest(Net((20, 16, 5)), 32, "tf32"))
 JOBS: tuple[Job, ...] = ("train", "infer")
 
 
@@ -57,19 +58,21 @@ def measure(
     contests: Sequence[Contest] = CONTESTS,
     settings: Settings | None = None,
     ceiling: Ceilings | None = None,
-) -> Iterator[Ceilings | Goal | CaseResult | str]:
+) -> Iterator[Ceilings | Goal | CaseResult | Fault]:
     """The ceilings of each precision before its first case, then each case: training as a Goal, inference by itself.
 
     `ceiling` takes the place of those that are measured.
     """
     settings = settings_for(plan) if settings is None else settings
+    if plan.small:
+        contests = SMALL
     known: dict[str, Ceilings] = {}
     for contest in contests:
         chosen = replace(settings, precision=None if contest.precision == "float32" else contest.precision)
         try:
             if contest.precision not in known:
                 seconds = 0.1 if plan.quick else 0.4
-                known[contest.precision] = ceiling or ceilings.measure_apart(chosen, plan.backend, seconds)
+                known[contest.precision] = ceiling or _ceilings(plan, contest.precision, chosen, seconds)
                 yield known[contest.precision]
             found = known[contest.precision]
             for result in rounds.time_case(contest.net, contest.batch, JOBS, plan.backend, chosen, ceilings=found):
@@ -84,4 +87,10 @@ def measure(
                 else:
                     yield result
         except (WorkerError, TypeError, ValueError) as error:  # ours failed: the other cases may still be measured
-            yield f"{contest.net}, batch {contest.batch}, {contest.precision}: {str(error).splitlines()[0]}"
+            yield Fault(f"{contest.net}, batch {contest.batch}, {contest.precision}", str(error).splitlines()[0])
+
+
+def _ceilings(plan: Plan, precision: str, settings: Settings, seconds: float) -> Ceilings:
+    if plan.small:
+        return ceilings.measure(plan.ops(), precision, seconds, products=(32,), copies=(2**12,))
+    return ceilings.measure_apart(settings, plan.backend, seconds)

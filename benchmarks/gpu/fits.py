@@ -22,6 +22,8 @@ from .timing import warm_up
 NET, BATCH, EPOCHS = Net((784, 128, 10)), 128, 10
 WANTED_SECONDS = 1.0
 """For the ten epochs."""
+WANTED_ACCURACY = 0.97
+"""Of the test images; nets of this size reach 97.5 to 98.3 %. A fast training that learns nothing is no success."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Samples:
 def measure(plan: Plan, epochs: int = EPOCHS, samples: Samples | None = None) -> Iterator[Fit | str]:
     """MNIST if its files are here, otherwise, and named so, random numbers of its shape."""
     ops = plan.ops()
+    if plan.small:
+        samples, epochs = random_samples(plan.seed, 2 * BATCH), 1
     if samples is None:
         try:
             samples = mnist()
@@ -47,7 +51,7 @@ def measure(plan: Plan, epochs: int = EPOCHS, samples: Samples | None = None) ->
                 "target is about MNIST. Put its four files into a folder and name that in FCNN_DATA_DIR."
             )
             samples = random_samples(plan.seed)
-    warm_up(ops, 0.1 if plan.quick else 0.5)
+    warm_up(ops, plan, 0.5)
     yield time_fits(ops, samples, epochs, 2 if plan.quick else 5, plan.seed, NET)
 
 

@@ -22,7 +22,9 @@ def measure(
 ) -> Iterator[FusedTiming | str]:
     """Both by precision, network and batch size, hidden activations kept as in training."""
     ops = plan.ops()
-    warm_up(ops, 0.1 if plan.quick else 0.5)
+    if plan.small:
+        widths, batches = widths[:1], batches[:1]
+    warm_up(ops, plan, 0.5)
     rounds, seconds = (3, 2e-3) if plan.quick else (7, 5e-3)
     for precision in precisions:
         for net in widths:

@@ -19,6 +19,7 @@ CASES = (
     (Net((784, 128, 10)), 128),
     (Net((784, 512, 512, 10)), 1024),
 )
+SMALL_CASES = ((Net((20, 16, 5)), 32),)
 STEPS = (0, 1, 2, 4, 8, 16)
 """Of one graph; 0 is eager."""
 _ROUND_SECONDS = 0.05
@@ -27,7 +28,9 @@ _TRIAL_CALLS = 20
 
 def measure(plan: Plan, cases: Sequence[tuple[Net, int]] = CASES, steps: Sequence[int] = STEPS) -> Iterator[StepTiming]:
     """For each case, all of them in turn, round by round, from the same weights."""
-    warm_up(plan.ops(), 0.1 if plan.quick else 0.5)
+    if plan.small:
+        cases, steps = SMALL_CASES, (0, 1, 4)
+    warm_up(plan.ops(), plan, 0.5)
     rounds, seconds = (3, 0.01) if plan.quick else (7, _ROUND_SECONDS)
     for net, batch in cases:
         n_batches = Problem(net, batch).n_batches

@@ -18,12 +18,13 @@ from fcnn_gpu.bench.operations._operation import Side
 from fcnn_gpu.bench.results import Ceilings
 
 from .plan import Plan
-from .results import KernelTiming, KernelUse
+from .results import Fault, KernelTiming, KernelUse
 from .timing import time_calls, warm_up
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 _LARGE_ELEMENTS = 2**25
 """Of the largest array: 128 MiB in float32, more than twice the caches of the largest devices of 2026."""
+_SMALL_ELEMENTS = 2**11
 _UNITS = 1024
 """Of a sample in arrays that have units: as wide as layers are."""
 _BLOCK = 2**16
@@ -37,11 +38,14 @@ def measure(
     dtypes: Sequence[str] = DTYPES,
     names: Sequence[str] | None = None,
     large_elements: int = _LARGE_ELEMENTS,
-) -> Iterator[Ceilings | KernelTiming | str]:
+) -> Iterator[Ceilings | KernelTiming | Fault | str]:
     """The ceilings, then one operation after the other: float32 first, and the products elsewhere (products.py)."""
     ops = plan.ops()
-    warm_up(ops, 0.1 if plan.quick else 0.5)
-    ceiling = ceilings.measure(ops, seconds=0.2 if plan.quick else 1.0, products=(256,))
+    sizes: dict[str, Any] = {"products": (256,)}
+    if plan.small:
+        dtypes, large_elements, sizes = dtypes[:2], _SMALL_ELEMENTS, {"products": (32,), "copies": (2**12,)}
+    warm_up(ops, plan, 0.5)
+    ceiling = ceilings.measure(ops, seconds=0.2 if plan.quick else 1.0, **sizes)
     yield ceiling
     empty_launch = launch_seconds(ops)
     yield f"The smallest kernel takes {1e6 * empty_launch:.2f} µs in a graph of many."
@@ -55,7 +59,8 @@ def measure(
                     yield f"{operation.name} in {dtype}: not measured. {reason}"
                     break
                 except Exception as error:  # one operation's fault is a line of the report, not the end of the table
-                    yield f"{operation.name} in {dtype}, {size}: {type(error).__name__}: {_first_line(error)}"
+                    message = f"{type(error).__name__}: {_first_line(error)}"
+                    yield Fault(f"{operation.name} in {dtype}, {size}", message)
 
 
 def time_kernel(

@@ -15,7 +15,7 @@ from fcnn_gpu.bench.operations import numpy_dtype
 from fcnn_gpu.large_matrix._rates import measure_rates
 
 from .plan import Plan
-from .results import LargeProduct
+from .results import Fault, LargeProduct
 from .timing import time_calls, warm_up
 
 CASES = (
@@ -24,6 +24,7 @@ CASES = (
     ("float32", (24_576, 512, 24_576), 10**9),
 )
 """(precision, (m, n, k), bytes of the device): two that arithmetic should bound, and one that the transfer must."""
+SMALL_CASES = (("float32", (320, 240, 400), 800_000),)
 CEILING_SIDE = 8192
 
 
@@ -31,10 +32,12 @@ def measure(
     plan: Plan,
     cases: Sequence[tuple[str, tuple[int, int, int], int]] = CASES,
     ceiling_side: int = CEILING_SIDE,
-) -> Iterator[LargeProduct | str]:
+) -> Iterator[LargeProduct | Fault]:
     """Case by case; between its rounds nothing stays on the device."""
     ops = plan.ops()
-    warm_up(ops, 0.1 if plan.quick else 1.0)
+    if plan.small:
+        cases, ceiling_side = SMALL_CASES, 32
+    warm_up(ops, plan, 1.0)
     for precision, (m, n, k), limit in cases:
         if plan.quick:
             m, n, k, limit = (max(1, size // 8) for size in (m, n, k, limit))
@@ -52,7 +55,7 @@ def measure(
                 seconds.append(time.perf_counter() - start)
         fault = _check(A, B, out)
         if fault:
-            yield f"{precision}, {m} × {n} × {k}: wrong, {fault}"
+            yield Fault(f"{precision}, {m} × {n} × {k}", f"wrong: {fault}")
             continue
         yield LargeProduct(
             precision=precision,

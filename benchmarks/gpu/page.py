@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from fcnn_gpu.backend import Tuned
 from fcnn_gpu.bench import _numbers as show
 from fcnn_gpu.bench._case_tables import case_section
 from fcnn_gpu.bench._render import markdown_section
@@ -14,11 +13,14 @@ from fcnn_gpu.bench._table import NOTHING, Cell, Column, Section, Table, cells
 from fcnn_gpu.bench._tables import crossover_table
 from fcnn_gpu.bench.results import CaseResult, Ceilings, Crossover
 
+from .catalogue import ALL
 from .goals import targets_table
-from .outcome import Outcome, Report
+from .outcome import Outcome, Report, Run
 from .results import (
+    Choice,
     Compilation,
     Fact,
+    Fault,
     Fit,
     FusedTiming,
     Goal,
@@ -32,34 +34,72 @@ from .results import (
 
 
 def to_markdown(report: Report) -> str:
-    """The page: what it ran on, the targets, then part by part what was measured and what each number means."""
-    sections = [_in_short(report), *(_section(outcome) for outcome in report.outcomes)]
-    parts = [f"# GPU report: {report.device}, {report.created[:10]}"]
+    """The page: what it ran on, the targets, then part by part when and how it was measured and what was found."""
+    shown = report.shown()
+    order = {name: i for i, name in enumerate(ALL)}
+    shown.sort(key=lambda pair: order.get(pair[1].part.name, len(order)))  # stable: an older outcome comes first
+    sections = [_in_short(report, [outcome for _, outcome in shown])]
+    sections += [_section(report, run, outcome) for run, outcome in shown]
+    last = report.runs[-1]
+    parts = [f"# GPU report: {last.setting.device}, {last.created[:10]}"]
     for section in sections:
         parts += markdown_section(section)
     return "\n\n".join(parts) + "\n"
 
 
-def _in_short(report: Report) -> Section:
-    text = [
-        f"Made by {report.command} at {report.created} (UTC) in {report.seconds:.0f} s. report.json holds every "
-        "single time; benchmarks/README.md says how they are measured.",
-    ]
-    if report.plan.quick:
+def _in_short(report: Report, shown: list[Outcome]) -> Section:
+    last = report.runs[-1]
+    text = ["report.json holds every single time; benchmarks/README.md says how they are measured. Times are UTC."]
+    if last.setting.is_software:
+        text.append(
+            "The device is a program that computes on the CPU under CUDA's names: nothing here says anything about a "
+            "GPU, neither its numbers nor what passes."
+        )
+    if last.plan.quick:
         text.append("A quick run: few and short rounds, not to be quoted.")
-    text += report.notes
-    text += [
-        f"{outcome.part.title}: ended early, {outcome.failure}. What it had found until then is below."
-        for outcome in report.outcomes
-        if outcome.failure
-    ]
-    return Section("In short", text, [targets_table(report.outcomes)])
+    text += [f"{outcome.part.title}: {fault}." for outcome in shown for fault in _at_most(outcome.faults, 5)]
+    for run in report.runs:
+        if run.ended:
+            text.append(f"Run {_number(report, run)} did not come to its end: {run.ended}.")
+        if run.not_reached:
+            text.append(f"Run {_number(report, run)} did not begin: {', '.join(run.not_reached)}.")
+    targets = [] if last.setting.is_software else [targets_table(shown)]
+    return Section("In short", text, [*targets, _runs_table(report)])
 
 
-def _section(outcome: Outcome) -> Section:
+def _runs_table(report: Report) -> Table:
+    names = ("run", "command", "began", "took", "device", "code")
+    rows = []
+    for i, run in enumerate(report.runs):
+        setting = run.setting
+        code = f"{setting.code}{f' (commit {setting.commit})' if setting.commit else ''}"
+        device = f"{setting.device}, {setting.compute_capability}, {setting.uuid}"
+        rows.append(cells(str(i + 1), run.command, run.created, show.duration(run.seconds), device, code))
+    versions = report.runs[-1].setting.versions
+    below = [f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}."] if versions else []
+    for i, run in enumerate(report.runs[:-1]):
+        different = report.runs[-1].setting.differences(run.setting)
+        if different:
+            below.append(f"Run {i + 1} was made on other software or another device: {'; '.join(different)}.")
+    return Table("Runs", [Column(name, True) for name in names], rows, below)
+
+
+def _number(report: Report, run: Run) -> int:
+    return next(i for i, other in enumerate(report.runs) if other is run) + 1
+
+
+def _section(report: Report, run: Run, outcome: Outcome) -> Section:
     """One part. Each kind of result has its tables; notes stand above them."""
     notes = [result for result in outcome.results if isinstance(result, str)]
-    text = [*outcome.part.explains, *notes]
+    measured = f"Measured in run {_number(report, run)}, {outcome.created}, in {outcome.seconds:.0f} s."
+    again = report.times(outcome.part.name)
+    if again > 1:
+        measured += f" It was measured {again} times; report.json has them all."
+    text = [*outcome.part.explains, measured]
+    if outcome.load is not None:
+        text.append(outcome.load.sentence())
+    text += notes
+    text += [f"Failed: {fault.what}: {fault.message}." for fault in outcome.of(Fault)]
     if outcome.failure:
         text.append(f"This part ended early after {outcome.seconds:.0f} s: {outcome.failure}.")
     elif not outcome.results:
@@ -87,7 +127,8 @@ def _compilations(found: list[Compilation]) -> list[Table]:
     rows = [
         cells(str(c.n_instances), str(c.n_processes), show.duration(c.seconds), str(len(c.failures))) for c in found
     ]
-    return [Table("Compilation", columns, rows, _at_most([failure for c in found for failure in c.failures]))]
+    below = [f"Kept in {c.folder}." for c in found if c.folder]
+    return [Table("Compilation", columns, rows, below + _at_most([failure for c in found for failure in c.failures]))]
 
 
 def _test_runs(runs: list[PytestRun]) -> list[Table]:
@@ -96,7 +137,9 @@ def _test_runs(runs: list[PytestRun]) -> list[Table]:
     for run in runs:
         rows = [cells(f.file, *_counts(f.passed, f.failed, f.skipped), show.duration(f.seconds)) for f in run.files]
         rows.append(cells("all", *_counts(run.passed, run.failed, run.skipped), show.duration(run.seconds)))
-        below = [f"Exit status {run.exit_status}.", *_at_most([f"Failed: {failure}" for failure in run.failures])]
+        processes = f"{run.n_processes} process{'es' if run.n_processes > 1 else ''} of pytest"
+        below = [f"Exit status {run.exit_status}; {processes}{f'; {run.fault}' if run.fault else ''}."]
+        below += _at_most([f"Failed: {failure.test}: {failure.message[:300]}" for failure in run.failures])
         below += [f"Skipped: {n} ({reason})" for reason, n in sorted(run.skips.items())]
         below += [line for line in run.last_lines.splitlines() if line.strip()]
         tables.append(Table(run.command, columns, rows, below))
@@ -196,12 +239,9 @@ def _product_row(timing: ProductTiming) -> list[Cell]:
     )
 
 
-def _choices(found: list[Tuned]) -> list[Table]:
+def _choices(found: list[Choice]) -> list[Table]:
     columns = [Column("layer", True), Column("chosen", True), Column("times", True)]
-    rows = []
-    for tuned in found:
-        problem, _, rest = str(tuned).partition(f" on {tuned.device}: {tuned.choice} (")
-        rows.append(cells(problem, tuned.choice, rest.removesuffix(")") or "—"))
+    rows = [cells(choice.layer, choice.chosen, choice.times or "—") for choice in found]
     return [Table("What the autotuner took for the layers", columns, rows)]
 
 
@@ -297,7 +337,7 @@ _TABLES: dict[type, Callable[[list[Any]], list[Table]]] = {
     Compilation: _compilations,
     PytestRun: _test_runs,
     ProductTiming: _product_tables,
-    Tuned: _choices,
+    Choice: _choices,
     StepTiming: _step_tables,
     FusedTiming: _fused_tables,
     LargeProduct: _large_tables,

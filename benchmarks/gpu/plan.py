@@ -12,7 +12,7 @@ from fcnn_gpu.backend._ops import Ops
 
 @dataclass(frozen=True)
 class Plan:
-    """The same for all parts.
+    """The same for all parts, but for the seconds.
 
     Args:
         backend: "cupy" or "cupy:<device>".
@@ -20,6 +20,9 @@ class Plan:
         peers: whether PyTorch and JAX take part.
         seed: of weights, data and orders.
         select: which of the tests, as `pytest -k` takes it; empty for all.
+        small: sizes that a program on the CPU can compute in the device's place.
+        pci_bus_id: of the device, as the driver's tools know it.
+        seconds: after so many the part is ended.
     """
 
     backend: str = "cupy:0"
@@ -27,11 +30,19 @@ class Plan:
     peers: bool = True
     seed: int = 0
     select: str = ""
+    small: bool = False
+    pci_bus_id: str = ""
+    seconds: float = 540.0
 
     @property
     def selection(self) -> list[str]:
         """The arguments of pytest that `select` stands for."""
         return ["-k", self.select] if self.select else []
+
+    @property
+    def device(self) -> int:
+        """The number of the CUDA device."""
+        return int(self.backend.partition(":")[2] or 0)
 
     def ops(self) -> Ops:
         """The primitives of the device."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fcnn_gpu._types import Array
-from fcnn_gpu.backend import Tuned, autotune_report
+from fcnn_gpu.backend import autotune_report
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.bench import ceilings
 from fcnn_gpu.bench.libraries import Problem
@@ -19,9 +20,9 @@ from fcnn_gpu.bench.nets import Net
 from fcnn_gpu.bench.operations import numpy_dtype
 from fcnn_gpu.bench.results import Ceilings
 
-from .environment import nvidia_smi
+from .clocks import Load, NoClocks, Nvml
 from .plan import Plan
-from .results import Fact, ProductTiming
+from .results import Choice, Fact, Fault, ProductTiming
 from .timing import time_calls, warm_up
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16", "float64")
@@ -34,7 +35,11 @@ CASES = (
 """The nets of the contest; each layer has three products, and layers of the same shape are measured once."""
 TUNED = ("float32", "tf32", "bfloat16")
 """The precisions of the contest, for which the autotuner's choices are shown."""
-_QUEUED_SECONDS = 0.5
+SMALL_CASES = ((Net((20, 16, 5)), 32),)
+LOADED = ("float32", "bfloat16")
+"""The precisions whose products are queued while the clock is read: they draw different power."""
+_QUEUED_SECONDS = 1.0
+_READINGS_APART = 0.05
 
 
 @dataclass(frozen=True)
@@ -74,10 +79,12 @@ class Product:
 
 def measure(
     plan: Plan, precisions: Sequence[str] = PRECISIONS, cases: Sequence[tuple[Net, int]] = CASES, **large: Any
-) -> Iterator[Ceilings | ProductTiming | Fact | Tuned | str]:
+) -> Iterator[Ceilings | ProductTiming | Fact | Choice | Fault | str]:
     """By precision: the ceiling, then every product of every case; then what the autotuner takes for their layers."""
     device = plan.ops()
-    warm_up(device, 0.1 if plan.quick else 1.0)
+    if plan.small:
+        cases, large = SMALL_CASES, {"products": (32,), "copies": (2**12,)}
+    warm_up(device, plan, 1.0)
     for precision in precisions:
         try:
             ops = device.with_precision(precision)
@@ -92,8 +99,8 @@ def measure(
             yield f"Products in {precision}: not measured. {type(error).__name__}: {error}"
             continue
         yield ceiling
-        if precision == "bfloat16":
-            yield from clocks_under_load(ops, plan)
+        if precision in LOADED:
+            yield from clocks_under_load(ops, plan, precision)
         for product in products_of(cases):
             timed = time_calls(ops, product.call(ops, precision), *((3, 0.003) if plan.quick else (5, 0.01)))
             m, n, k = product.mnk
@@ -123,25 +130,38 @@ def _filled(ops: Ops, array: Array) -> Array:
     return array
 
 
-def clocks_under_load(ops: Ops, plan: Plan) -> Iterator[Fact]:
-    """What nvidia-smi says while the device works through a queue of products."""
+def clocks_under_load(ops: Ops, plan: Plan, precision: str) -> Iterator[Fact]:
+    """What the driver says while the device works through a queue of products that is not empty after the reading."""
     xp: Any = ops.xp
     if not hasattr(xp, "cuda"):
         return
-    call = Product("forward", 8192, 8192, 8192).call(ops, "bfloat16")
+    name = f"device under {precision} products"
+    try:
+        nvml = Nvml(plan.pci_bus_id)
+    except NoClocks as error:
+        yield Fact(name, f"its clock is not known: {error}")
+        return
+    n = 64 if plan.small else 8192
+    call = Product("forward", n, n, n).call(ops, precision)
     call()  # which the tuner makes longer
     ops.synchronize()
     read = ops.stopwatch()
     call()
     for _ in range(max(1, round(_QUEUED_SECONDS / read()))):
         call()
-    device = int(plan.backend.partition(":")[2] or 0)
-    queries = {"clocks.sm": "clock of the multiprocessors under load", "power.draw": "power under load"}
-    yield from nvidia_smi(xp.cuda.Device(device).pci_bus_id, queries)
+    end = xp.cuda.Event()
+    end.record()
+    readings = []
+    while not end.done:
+        reading = nvml.read()
+        if not end.done:
+            readings.append(replace(reading, busy_percent=100))  # whatever the driver's average over the past says
+        time.sleep(_READINGS_APART)
     ops.synchronize()
+    yield Fact(name, Load.of(readings).sentence())
 
 
-def choices(plan: Plan, cases: Sequence[tuple[Net, int]], precisions: Sequence[str]) -> Iterator[Tuned | str]:
+def choices(plan: Plan, cases: Sequence[tuple[Net, int]], precisions: Sequence[str]) -> Iterator[Choice | Fault]:
     """What the autotuner takes for the layers of these nets, from two training steps and one of inference of each."""
     seen: set[tuple[Any, ...]] = set()
     for net, batch in cases:
@@ -155,9 +175,12 @@ def choices(plan: Plan, cases: Sequence[tuple[Net, int]], precisions: Sequence[s
                 ours.infer(1)
                 ours.wait()
             except (TypeError, ValueError, ImportError) as error:
-                yield f"{net}, batch {batch}, {precision}: {type(error).__name__}: {str(error).splitlines()[0]}"
+                yield Fault(
+                    f"{net}, batch {batch}, {precision}", f"{type(error).__name__}: {str(error).splitlines()[0]}"
+                )
                 continue
             for tuned in autotune_report():
                 if tuned.problem not in seen:
                     seen.add(tuned.problem)
-                    yield tuned
+                    layer, _, rest = str(tuned).partition(f" on {tuned.device}: {tuned.choice} (")
+                    yield Choice(layer, tuned.choice, rest.removesuffix(")"))

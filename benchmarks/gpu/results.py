@@ -17,6 +17,24 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """Something that went wrong where the part could go on: the report's exit status says so."""
+
+    what: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the autotuner took for one layer at one batch size and precision."""
+
+    layer: str
+    chosen: str
+    times: str
+    """Each candidate's, the fastest first, and why others were not tried."""
+
+
+@dataclass(frozen=True)
 class Compilation:
     """Every instance of every kernel compiled for this device, by several processes side by side."""
 
@@ -25,6 +43,13 @@ class Compilation:
     seconds: float
     failures: list[str]
     """The first line of each error, with the instance it came from."""
+    folder: str = ""
+    """Where CuPy keeps what was compiled, for this machine's later processes."""
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with it, if anything is."""
+        return f"{len(self.failures)} kernel instances do not compile" if self.failures else ""
 
 
 @dataclass(frozen=True)
@@ -39,6 +64,19 @@ class FileResults:
 
 
 @dataclass(frozen=True)
+class TestFailure:
+    """One test that failed, or did not come to its end."""
+
+    __test__ = False  # no test of pytest's
+
+    test: str
+    message: str
+    """The first lines of the error."""
+    details: str = ""
+    """The end of its traceback."""
+
+
+@dataclass(frozen=True)
 class PytestRun:
     """One run of pytest."""
 
@@ -47,12 +85,14 @@ class PytestRun:
     """pytest's own: 0 all passed, 1 some failed, 5 none were found; −n: ended by signal n."""
     seconds: float
     files: list[FileResults]
-    failures: list[str]
-    """Each test that failed, with the first line of its error."""
+    failures: list[TestFailure]
     skips: dict[str, int]
     """How many tests were skipped for each reason."""
     last_lines: str = ""
-    """What pytest printed last, where it left no list of results."""
+    """What pytest printed last, where it did not come to its end by itself."""
+    n_processes: int = 1
+    n_collected: int | None = None
+    """Tests that were to run; None where pytest did not come to say so."""
 
     @property
     def passed(self) -> int:
@@ -65,6 +105,21 @@ class PytestRun:
     @property
     def skipped(self) -> int:
         return sum(file.skipped for file in self.files)
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with it, if anything is. A run in which no test passed is no success, whatever pytest says."""
+        n_run = self.passed + self.failed + self.skipped
+        if self.failures:
+            return f"{len({failure.test for failure in self.failures})} tests failed"
+        if self.exit_status:
+            said = next((line.strip() for line in reversed(self.last_lines.splitlines()) if line.strip()), "")
+            return f"pytest ended with exit status {self.exit_status}{f' ({said[:300]})' if said else ''}"
+        if not self.passed:
+            return "no test passed: " + (f"all {n_run} were skipped" if n_run else "none ran")
+        if self.n_collected is not None and n_run < self.n_collected:
+            return f"only {n_run} of {self.n_collected} tests ran"
+        return ""
 
 
 @dataclass(frozen=True)

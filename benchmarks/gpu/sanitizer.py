@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .plan import Plan
-from .results import PytestRun
+from .results import Fault, PytestRun
 from .suite import run_tests
 
 TOOLS = ("memcheck", "racecheck")
 SECONDS = 3600.0
 """For both. Under these tools kernels take ten to a hundred times as long."""
+_MARGIN = 10.0
 _KERNEL_TESTS = ("-m", "gpu", "tests/kernels")
 _FAILED = 86
 """The exit status that the tool is told to end with when it found something; pytest's own are 0 to 5."""
@@ -38,16 +39,16 @@ def command(tool: str, program: str = "compute-sanitizer") -> list[str]:
     return [program, "--tool", tool, "--target-processes", "all", *limits]
 
 
-def measure(plan: Plan) -> Iterator[PytestRun | str]:
+def measure(plan: Plan) -> Iterator[PytestRun | Fault]:
     """Each tool over the kernel tests, every argument in an allocation of its own length."""
     program = find()
     if program is None:
-        yield HOW_TO_INSTALL
+        yield Fault("compute-sanitizer", HOW_TO_INSTALL)
         return
     for tool in TOOLS:
         yield run_tests(
             [*_KERNEL_TESTS, *plan.selection],
-            SECONDS / len(TOOLS) - 10.0,
+            max(_MARGIN, plan.seconds / len(TOOLS) - _MARGIN),
             command(tool, program),
             {"FCNN_TEST_EXACT_ALLOCATIONS": "1"},
         )

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from fcnn_gpu.backend._ops import Ops
 
+from .plan import Plan
+
 _GRAPH_SECONDS = 2e-3
 """About how long the calls of one graph take: launching it must cost next to nothing beside them."""
 _MOST_CALLS = 200
@@ -60,13 +62,13 @@ def _seconds(ops: Ops, run: Callable[[], object], n: int) -> float:
     return read() / n
 
 
-def warm_up(ops: Ops, seconds: float = 0.5) -> None:
-    """Keep the device busy until its clocks have risen."""
-    n = 1024 if ops.asynchronous else 64
+def warm_up(ops: Ops, plan: Plan, seconds: float = 0.5) -> None:
+    """Keep the device busy until its clocks have risen; for a fifth of the time in a quick run."""
+    n = 64 if plan.small or not ops.asynchronous else 1024
     A, B, C = (ops.matrix(n, n, "float32") for _ in range(3))
     for matrix in (A, B, C):
         ops.fill(matrix, 0.5)
-    end = time.perf_counter() + seconds
+    end = time.perf_counter() + (seconds / 5 if plan.quick else seconds)
     while time.perf_counter() < end:
         for _ in range(20):
             ops.gemm(A, B, C)

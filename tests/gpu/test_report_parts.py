@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,41 +20,33 @@ from benchmarks.gpu import (
     kernels,
     large,
     products,
-    sanitizer,
-    suite,
+    setting,
     turning_points,
 )
-from benchmarks.gpu.catalogue import PARTS, SANITIZER
 from benchmarks.gpu.goals import targets_table
-from benchmarks.gpu.outcome import Outcome, Report, to_json
-from benchmarks.gpu.page import to_markdown
 from benchmarks.gpu.plan import Plan
 from benchmarks.gpu.results import (
-    Compilation,
+    Choice,
     Fact,
+    Fault,
     Fit,
     FusedTiming,
     Goal,
     KernelTiming,
     LargeProduct,
     ProductTiming,
-    PytestRun,
-    StepTiming,
 )
-from fcnn_gpu.backend import Tuned
-from fcnn_gpu.backend._kernel_source import all_instances
-from fcnn_gpu.backend._kernels import ArchitectureError, KernelCompileError
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.bench._worker import WorkerError
 from fcnn_gpu.bench.nets import Net
 from fcnn_gpu.bench.operations import OPERATIONS
-from fcnn_gpu.bench.results import CaseResult, Ceilings, Crossover, Timing
+from fcnn_gpu.bench.results import CaseResult, Ceilings, Crossover
 from fcnn_gpu.bench.settings import Settings
 from tests.conftest import emulated_ops
+from tests.gpu.report_cases import CEILINGS, case, outcome
 
 QUICK = Plan("cupy:0", quick=True)
 NET = Net((6, 5, 3))
-CEILINGS = Ceilings("CUDA kernels executed on the CPU", "float32", 1e9, "8 × 8 × 8", 1e9, 2**20, 1e-6)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +64,7 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> Ops:
     monkeypatch.setattr("fcnn_gpu.bench.ceilings._CALLS", 10)
     monkeypatch.setattr(graphs, "_TRIAL_CALLS", 2)
     for part in (kernels, products, fits, fused, graphs, large):
-        monkeypatch.setattr(part, "warm_up", lambda ops, seconds: None)
+        monkeypatch.setattr(part, "warm_up", lambda ops, plan, seconds: None)
     return ops
 
 
@@ -82,7 +72,12 @@ def test_the_environment() -> None:
     facts = {fact.name: fact.value for fact in environment.measure(QUICK)}
     assert facts["numpy"] == np.__version__
     assert "nvidia-smi" in facts or "driver" in facts
-    assert facts["fcnn_gpu"]
+    assert setting.code_digest() in facts["fcnn_gpu"]
+    assert facts["needed for tests"]
+    assert facts["needed for mnist"]
+    assert facts["needed for --sanitizer"]
+    assert {name for name in facts if "peers" in name} == {"needed for peers, torch", "needed for peers, jax"}
+    assert not any("clock" in name and "idle" not in name and "most" not in name for name in facts)
     assert not any(Path(value).is_absolute() for value in facts.values())
 
 
@@ -111,7 +106,16 @@ def test_without_nvidia_smi_a_fact_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("shutil.which", lambda name: None)
     (fact,) = environment.nvidia_smi("0")
     assert "not found" in fact.value
-    assert environment.commit() == ""
+    assert setting.commit() == ""
+
+
+@pytest.mark.parametrize(
+    ("use", "name"), [("0 %", "power, idle"), ("37 %", "power, 37 % busy"), ("", "power, idle or not")]
+)
+def test_a_clock_at_rest_is_called_idle_and_one_under_load_is_not(use: str, name: str) -> None:
+    facts = [Fact(environment._USE, use)] if use else []
+    *_, power, limit = environment.at_rest(iter([*facts, Fact("power", "75 W"), Fact("power limit", "700 W")]))
+    assert (power, limit) == (Fact(name, "75 W"), Fact("power limit", "700 W"))
 
 
 def test_kernels_small_and_large() -> None:
@@ -153,8 +157,8 @@ def test_repeated_numbers_are_as_many_as_were_asked_for(monkeypatch: pytest.Monk
 
 def test_an_operation_that_fails_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "prepare", lambda *arguments: 1 / 0)
-    notes = [r for r in kernels.measure(QUICK, ["float32"], ["adam"]) if isinstance(r, str)]
-    assert "adam in float32, small: ZeroDivisionError: division by zero" in notes
+    faults = [r for r in kernels.measure(QUICK, ["float32"], ["adam"]) if isinstance(r, Fault)]
+    assert faults == [Fault("adam in float32, small", "ZeroDivisionError: division by zero")]
 
 
 def test_noted_launches_leave_the_launcher_as_it_was(emulated: Any) -> None:
@@ -176,9 +180,9 @@ def test_products_of_a_net() -> None:
         mine = [t for t in timings if t.precision == precision]
         assert sorted((t.m, t.n, t.k) for t in mine) == sorted(expected)
         assert all(min(t.seconds) > 0 for t in mine)
-    tuned = [result for result in found if isinstance(result, Tuned)]
-    assert {t.problem[0] for t in tuned} >= {"dense_forward", "dense_backward"}
-    assert len({t.problem for t in tuned}) == len(tuned)
+    chosen = [result for result in found if isinstance(result, Choice)]
+    assert {choice.layer.split()[0] for choice in chosen} >= {"dense_forward", "dense_backward"}
+    assert len({choice.layer for choice in chosen}) == len(chosen)
 
 
 @pytest.mark.parametrize("what", ["forward", "weight gradient", "input gradient"])
@@ -221,7 +225,10 @@ def test_products_larger_than_the_device() -> None:
 def test_a_wrong_product_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcnn, "chunked_matmul", lambda A, B, out, **options: out)
     found = list(large.measure(QUICK, [("float32", (80, 80, 80), 800_000)], ceiling_side=16))
-    assert "float32, 10 × 10 × 10: wrong, element" in str(found[0])
+    (fault,) = found
+    assert isinstance(fault, Fault)
+    assert fault.what == "float32, 10 × 10 × 10"
+    assert "wrong: element" in fault.message
 
 
 def test_small_networks_in_one_kernel() -> None:
@@ -279,112 +286,6 @@ def test_the_crossover(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [type(result) for result in found] == [Crossover, Crossover]
 
 
-# The tests' own part
-
-
-def test_pytest_runs_and_its_results_are_read() -> None:
-    run = suite.run_tests(["tests/bench/test_settings.py", "-k", "unusable or list"], 120.0)
-    assert (run.exit_status, run.failed) == (0, 0), run.last_lines
-    assert [file.file for file in run.files] == ["tests/bench/test_settings.py"]
-    assert run.passed > 5
-    assert run.command == "python -m pytest tests/bench/test_settings.py -k unusable or list"
-
-
-def test_pytest_that_takes_too_long_is_ended(tmp_path: Path) -> None:
-    path = tmp_path / "test_slow.py"
-    path.write_text("import time\ndef test_first(): pass\ndef test_slow(): time.sleep(600)\n")
-    run = suite.run_tests([str(path), "-p", "no:xdist"], 4.0)
-    assert run.exit_status < 0
-    assert run.last_lines
-
-
-LISTING = """<?xml version="1.0"?>
-<testsuites><testsuite>
-<testcase classname="tests.test_a" name="test_x[1]" time="0.5" />
-<testcase classname="tests.test_a" name="test_y" time="0.25">
-<failure message="assert 1 == 2&#10;more">text</failure></testcase>
-<testcase classname="tests.kernels.test_b" name="test_z" time="0"><skipped message="no CUDA device" /></testcase>
-<testcase classname="" name="tests.test_c" time="0">
-<error message="ModuleNotFoundError: hypothesis">text</error></testcase>
-</testsuite></testsuites>"""
-
-
-def test_results_by_file() -> None:
-    files, failures, skips = suite.read_results(LISTING)
-    assert [(f.file, f.passed, f.failed, f.skipped, f.seconds) for f in files] == [
-        ("tests/kernels/test_b.py", 0, 0, 1, 0.0),
-        ("tests/test_a.py", 1, 1, 0, 0.75),
-        ("tests/test_c.py", 0, 1, 0, 0.0),
-    ]
-    assert failures[0] == "tests/test_a.py::test_y: assert 1 == 2"
-    assert "hypothesis" in failures[1]
-    assert skips == {"no CUDA device": 1}
-    assert suite.read_results("") == ([], [], {})
-
-
-def test_kernels_are_compiled_by_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str]] = []
-
-    class Device:
-        def prepare(self, kernel: Any, instance: Any) -> None:
-            asked.append((kernel.stem, instance.expression))
-            if kernel.stem == "adam":
-                raise KernelCompileError(f"NVRTC cannot compile {instance.expression}\nmore")
-            if instance.first_architecture > 75:
-                raise ArchitectureError(f"{instance.expression} needs a later GPU")
-
-    class Here:
-        def __init__(self, n: int, mp_context: Any) -> None:
-            self.n = n
-
-        def __enter__(self) -> Here:
-            return self
-
-        def __exit__(self, *arguments: Any) -> None: ...
-
-        def map(self, function: Any, parts: list[Any]) -> Iterator[Any]:
-            assert len(parts) == self.n
-            return map(function, parts)
-
-    monkeypatch.setattr(suite, "CudaDevice", Device)
-    monkeypatch.setattr(suite, "ProcessPoolExecutor", Here)
-    found = suite.compile_all(3)
-    later = [instance for _, instance in all_instances() if instance.first_architecture > 75]
-    assert len(asked) == len(set(asked)) == len(list(all_instances())) == found.n_instances + len(later)
-    assert later
-    assert found.failures
-    assert all(failure.startswith("NVRTC cannot compile adam") for failure in found.failures)
-
-
-def test_the_sanitizer_is_run_over_the_kernel_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Any, ...]] = []
-
-    def run(selection: Any, limit: float, prefix: Any, variables: Any) -> PytestRun:
-        asked.append((list(selection), prefix[:3], variables))
-        return PytestRun("pytest", 0, 1.0, [], [], {}, "ERROR SUMMARY: 0 errors")
-
-    monkeypatch.setattr(sanitizer, "run_tests", run)
-    monkeypatch.setattr(sanitizer, "find", lambda: "/opt/compute-sanitizer")
-    assert len(list(sanitizer.measure(replace(QUICK, select="adam")))) == 2
-    exact = {"FCNN_TEST_EXACT_ALLOCATIONS": "1"}
-    tests = ["-m", "gpu", "tests/kernels", "-k", "adam"]
-    assert asked == [(tests, ["/opt/compute-sanitizer", "--tool", tool], exact) for tool in ("memcheck", "racecheck")]
-
-
-def test_without_the_sanitizer_a_note_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(sanitizer, "_PLACES", ())
-    for name in ("CUDA_HOME", "CUDA_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    assert list(sanitizer.measure(QUICK)) == [sanitizer.HOW_TO_INSTALL]
-    tool = tmp_path / "bin" / "compute-sanitizer"
-    tool.parent.mkdir()
-    tool.write_text("#!/bin/sh\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    assert sanitizer.find() == str(tool)
-
-
 # The contest, on the CPU: what is emulated cannot be reached from another process
 
 
@@ -406,7 +307,7 @@ def test_the_contest_gives_goals_for_training(monkeypatch: pytest.MonkeyPatch) -
     assert found[2].job == "infer"
 
 
-def test_a_case_that_fails_is_a_note_and_the_next_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_case_that_fails_is_a_fault_and_the_next_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = case("float32", "6-5-3", 8)
 
     def time_case(net: Net, batch: int, jobs: Any, backend: str, settings: Settings, *, ceilings: Any) -> Any:
@@ -418,90 +319,5 @@ def test_a_case_that_fails_is_a_note_and_the_next_one_runs(monkeypatch: pytest.M
     contests = [contest.Contest(NET, 8, "bfloat16"), contest.Contest(NET, 8)]
     found = list(contest.measure(QUICK, contests, ceiling=CEILINGS))
     assert found[1:] == [
-        "6-5-3, batch 8, bfloat16: fcnn_gpu: out of memory", CEILINGS, Goal(measured, product_ceiling=1e9)
+        Fault("6-5-3, batch 8, bfloat16", "fcnn_gpu: out of memory"), CEILINGS, Goal(measured, product_ceiling=1e9)
     ]  # fmt: skip
-
-
-# The page
-
-
-def outcome(name: str, *results: Any, failure: str = "") -> Outcome:
-    return Outcome(PARTS.get(name, SANITIZER), 1.5, list(results), failure)
-
-
-def case(precision: str, net: str, batch: int, *peers: Timing) -> CaseResult:
-    timings = [Timing("fcnn_gpu", "", [1e-3, 1e-3], 1.0), *peers]
-    device = CEILINGS.device
-    return CaseResult(
-        net, batch, "train", device, precision, 100, 1e6, 1e4, timings, [], [], "launches", "because", 5e-4, 2e-4
-    )
-
-
-TUNED = Tuned("H100", ("dense_forward", "relu", (5, 3)), "tiled", {"tiled": 2e-6, "cuBLASLt": 3e-6}, {"separate": "no"})
-
-
-def whole_report() -> Report:
-    graph, eager = Timing("PyTorch", "CUDA graph", [1.5e-3] * 2, 1.0), Timing("PyTorch", "fused", [9e-3] * 2, 1.0)
-    jit = Timing("JAX", "jit", [4e-3] * 2, 1.0)
-    small, large = (
-        KernelTiming("adam", "float32", size, "n 5", [1e-6], "graph", 1000.0, 1.3e9, 5e-7, [])
-        for size in ("small", "large")
-    )
-    goal = Goal(case("float32", "784-128-10", 128, graph, eager, jit), 2.0, 6.0)
-    wide = Goal(case("tf32", "784-4096-4096-10", 8192), 1.0, None, 0.75, 1e9)
-    fit = Fit("MNIST", "784-128-10", 128, "float32", 10, 60000, 2.0, [0.5], [0.05], 0.98)
-    return Report(
-        "2026-11-23 12:00",
-        "python benchmarks/gpu_report.py",
-        "NVIDIA H100 80GB HBM3",
-        Plan(),
-        [
-            outcome("environment", Fact("driver", "580")),
-            outcome("tests", Compilation(300, 8, 9.0, []), PytestRun("pytest -m gpu", 0, 9.0, [], [], {"x|y": 2})),
-            outcome("products", CEILINGS, ProductTiming("tf32", "forward", 2, 3, 4, [1e-6], "graph", 1e9), TUNED),
-            outcome("mnist", fit),
-            outcome("graphs", *(StepTiming("6-5-3", 8, "float32", n, [1e-5], [9e-6], [1e-5]) for n in (0, 8))),
-            outcome("fused", FusedTiming("6-5-3", 8, "float16", [2e-6], [6e-6])),
-            outcome("large", LargeProduct("float32", 5, 4, 3, 10**9, [5, 4, 3], 9, 8, 0.1, [0.2], 1e3, 100.0, 200.0)),
-            outcome("peers", CEILINGS, goal, wide, failure="not done within 9 s"),
-            outcome("kernels", CEILINGS, small, large, "a note"),
-            outcome("crossover"),
-        ],
-        seconds=77.0,
-    )
-
-
-def test_targets() -> None:
-    rows = {row[0].text: [cell.text for cell in row[1:]] for row in targets_table(whole_report().outcomes).rows}
-    assert rows["pytest -m gpu"][-1] == "not met"  # nothing passed
-    best = rows["784-128-10, 128, float32: training against the best peer"]
-    assert best[0] == "≥ 2×"
-    assert best[1].startswith("1.50× (1.50–1.50; PyTorch CUDA graph); without steps captured by hand 4.00× (JAX jit)")
-    assert best[2] == "not met"
-    assert rows["784-128-10, 128, float32: training against PyTorch's eager mode"][2] == "met"
-    assert rows["784-4096-4096-10, 8192, tf32: training against the best peer"] == ["≥ 1×", "—", "not measured"]
-    assert rows["784-4096-4096-10, 8192, tf32: share of a large product's FLOP/s"][1:] == ["100%", "met"]
-    assert rows["full MNIST, 784-128-10, 10 epochs"][-1] == "met"
-    assert rows["passes over large arrays: share of the copy bandwidth"][1].startswith("0 of 1; the least 77%")
-    product = rows["products of matrices in host memory: share of the slower ceiling"]
-    assert product == ["≥ 85%", "the least 60% (float32, 5 × 4 × 3)", "not met"]
-
-
-def test_targets_of_nothing() -> None:
-    assert {row[-1].text for row in targets_table([]).rows} == {"not measured"}
-
-
-def test_the_page_and_the_file() -> None:
-    report = whole_report()
-    page = to_markdown(report)
-    assert page.startswith("# GPU report: NVIDIA H100 80GB HBM3, 2026-11-23\n")
-    for part in PARTS.values():
-        assert f"\n## {part.title}\n" in page
-    assert "Against PyTorch and JAX: ended early, not done within 9 s" in page
-    assert "graph of 8 steps" in page
-    assert "| 6-5-3, 8 | float16 | 2.00 µs | 6.00 µs | 3.00× |" in page
-    assert "x\\|y" in page
-    assert "| dense\\_forward relu 5x3 | tiled | tiled 2.0 µs, cuBLASLt 3.0 µs; separate: no |" in page
-    data = json.loads(to_json(report))
-    kinds = {result["kind"] for part in data["parts"] for result in part["results"]}
-    assert kinds >= {"Fact", "PytestRun", "Compilation", "ProductTiming", "Fit", "StepTiming", "Goal", "Note"}
