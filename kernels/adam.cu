@@ -27,7 +27,8 @@ __global__ void adam(long long n, long long n_low, long long n_segments, double 
                      T* __restrict__ m /* any (n) */, T* __restrict__ v /* any (n) */) {
     if (is_idle(failed_step, skip)) n = 0;  // no return: the numbers below are on their way meanwhile
     const double t = static_cast<double>(*step + 1);
-    const T remaining1 = -expm1(static_cast<T>(multiply_rounded(t, log_beta1))), remaining2 = -expm1(static_cast<T>(multiply_rounded(t, log_beta2)));
+    const T remaining1 = -expm1(static_cast<T>(multiply_rounded(t, log_beta1)));
+    const T remaining2 = -expm1(static_cast<T>(multiply_rounded(t, log_beta2)));
     const T c = sqrt(static_cast<T>(1 - beta2) / remaining2);
     const T rate = static_cast<T>(*learning_rate * (1 - beta1)) / (remaining1 * c);
     const T scaled_eps = static_cast<T>(eps) / c;
