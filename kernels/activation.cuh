@@ -23,17 +23,17 @@ enum Activation {
 // 1/(1 + e^−z), as e^z/(1 + e^z) for z < 0
 template <typename A> __device__ __forceinline__ A sigmoid(A z) {
     A small = exp(-fabs(z));
-    return (z >= 0 ? A(1) : small) / (1 + small);
+    return (z >= 0 ? A(1) : small) / add_rounded(A(1), small);
 }
 
 // Φ(z) = ½(1 + erf(z/√2))
 template <typename A> __device__ __forceinline__ A normal_cdf(A z) {
-    return A(0.5) * (1 + erf(z * A(0.70710678118654752440)));
+    return multiply_rounded(A(0.5), add_rounded(A(1), erf(multiply_rounded(z, A(0.70710678118654752440)))));
 }
 
 // tanh(√(2/π)(z + 0.044715 z³)). Source: Hendrycks & Gimpel (2016), "Gaussian error linear units", section 2.
 template <typename A> __device__ __forceinline__ A gelu_tanh_inner(A z) {
-    return tanh(A(0.79788456080286535588) * z * (1 + A(0.044715) * z * z));
+    return tanh(multiply_rounded(A(0.79788456080286535588) * z, multiply_add(A(0.044715) * z, z, A(1))));
 }
 
 // f(z). `alpha` is the slope of leaky ReLU for z < 0 (0 ≤ α ≤ 1) and the scale of ELU.
@@ -48,9 +48,9 @@ template <int kind, typename A> __device__ __forceinline__ A activate(A z, A alp
         return A(1.0507009873554804934) * (z > 0 ? z : A(1.6732632423543772848) * expm1(z));
     }
     if constexpr (kind == GELU) return z * normal_cdf(z);
-    if constexpr (kind == GELU_TANH) return A(0.5) * z * (1 + gelu_tanh_inner(z));
+    if constexpr (kind == GELU_TANH) return A(0.5) * z * add_rounded(A(1), gelu_tanh_inner(z));
     if constexpr (kind == SILU) return z * sigmoid(z);
-    if constexpr (kind == SOFTPLUS) return (z < 0 ? A(0) : z) + log1p(exp(-fabs(z)));  // max(z, 0) + log(1 + e^−|z|)
+    if constexpr (kind == SOFTPLUS) return add_rounded(z < 0 ? A(0) : z, log1p(exp(-fabs(z))));  // max(z, 0) + log(1 + e^−|z|)
     return z;
 }
 
@@ -59,7 +59,7 @@ template <int kind, typename A> __device__ __forceinline__ A activate(A z, A alp
 template <int kind, typename A> __device__ __forceinline__ A activation_derivative(A saved, A alpha) {
     static_assert(kind >= IDENTITY && kind <= SOFTPLUS, "no such activation");
     if constexpr (kind == SIGMOID) return (1 - saved) * saved;
-    if constexpr (kind == TANH) return 1 - saved * saved;
+    if constexpr (kind == TANH) return multiply_add(-saved, saved, A(1));
     if constexpr (kind == RELU) return saved > 0 ? A(1) : A(0);
     if constexpr (kind == LEAKY_RELU) return saved > 0 ? A(1) : alpha;
     if constexpr (kind == ELU) return saved > 0 ? A(1) : alpha * exp(saved);
@@ -67,16 +67,17 @@ template <int kind, typename A> __device__ __forceinline__ A activation_derivati
         return A(1.0507009873554804934) * (saved > 0 ? A(1) : A(1.6732632423543772848) * exp(saved));
     }
     if constexpr (kind == GELU) {  // Φ(z) + z φ(z), φ(z) = e^(−z²/2)/√(2π)
-        return normal_cdf(saved) + saved * A(0.39894228040143267794) * exp(A(-0.5) * saved * saved);
+        const A density = A(0.39894228040143267794) * exp(multiply_rounded(A(-0.5) * saved, saved));
+        return multiply_add(saved, density, normal_cdf(saved));
     }
     if constexpr (kind == GELU_TANH) {  // ½(1 + h) + ½ z (1 − h²) √(2/π) (1 + 3·0.044715 z²)
         A h = gelu_tanh_inner(saved);
-        A inner_slope = A(0.79788456080286535588) * (1 + A(3 * 0.044715) * saved * saved);
-        return A(0.5) * (1 + h + saved * (1 - h * h) * inner_slope);
+        A inner_slope = A(0.79788456080286535588) * multiply_add(A(3 * 0.044715) * saved, saved, A(1));
+        return A(0.5) * multiply_add(saved * multiply_add(-h, h, A(1)), inner_slope, add_rounded(A(1), h));
     }
     if constexpr (kind == SILU) {  // σ(1 + z(1 − σ))
         A s = sigmoid(saved);
-        return s * (1 + saved * (1 - s));
+        return s * multiply_add(saved, add_rounded(A(1), -s), A(1));
     }
     if constexpr (kind == SOFTPLUS) return sigmoid(saved);
     return A(1);

@@ -20,11 +20,11 @@ __global__ void adagrad(long long n, long long n_low, long long n_segments, doub
                         const T* __restrict__ gradients /* any (n) */, T* __restrict__ values /* any (n) */,
                         Low* __restrict__ low /* any (n_low), may be null */, T* __restrict__ s /* any (n) */) {
     if (is_idle(failed_step, skip)) n = 0;  // no return: the numbers below are on their way meanwhile
-    const T eta = static_cast<T>(*learning_rate / (1 + static_cast<double>(*step) * decay));
+    const T eta = static_cast<T>(*learning_rate / multiply_add(static_cast<double>(*step), decay, 1.0));
     const Clipping<T> clipping(loss_scale, clip_scale, max_value);
     update_parameters(n, n_low, n_segments, segments, clipping, gradients, values, s, static_cast<T*>(nullptr), low,
                       [=](T g, T& theta, T& square, T&, bool) {
-                          square += g * g;
-                          theta -= eta * (g / (sqrt(square) + eps));
+                          square = multiply_add(g, g, square);
+                          theta = multiply_add(-eta, g / (sqrt(square) + eps), theta);
                       });
 }

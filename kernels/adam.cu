@@ -27,18 +27,19 @@ __global__ void adam(long long n, long long n_low, long long n_segments, double 
                      T* __restrict__ m /* any (n) */, T* __restrict__ v /* any (n) */) {
     if (is_idle(failed_step, skip)) n = 0;  // no return: the numbers below are on their way meanwhile
     const double t = static_cast<double>(*step + 1);
-    const T remaining1 = -expm1(static_cast<T>(t * log_beta1)), remaining2 = -expm1(static_cast<T>(t * log_beta2));
+    const T remaining1 = -expm1(static_cast<T>(multiply_rounded(t, log_beta1)));
+    const T remaining2 = -expm1(static_cast<T>(multiply_rounded(t, log_beta2)));
     const T c = sqrt(static_cast<T>(1 - beta2) / remaining2);
     const T rate = static_cast<T>(*learning_rate * (1 - beta1)) / (remaining1 * c);
     const T scaled_eps = static_cast<T>(eps) / c;
-    const T keep = static_cast<T>(1 - *learning_rate * weight_decay);
+    const T keep = static_cast<T>(multiply_add(-*learning_rate, weight_decay, 1.0));
     const T decay1 = static_cast<T>(beta1), decay2 = static_cast<T>(beta2);
     const Clipping<T> clipping(loss_scale, clip_scale, max_value);
     update_parameters(n, n_low, n_segments, segments, clipping, gradients, values, m, v, low,
                       [=](T g, T& theta, T& first, T& second, bool decays) {
-                          first = decay1 * first + g;
-                          second = decay2 * second + g * g;
-                          if (decays) theta *= keep;
-                          theta -= rate * (first / (sqrt(second) + scaled_eps));
+                          first = multiply_add(decay1, first, g);
+                          second = multiply_add(decay2, second, multiply_rounded(g, g));
+                          if (decays) theta = multiply_rounded(theta, keep);
+                          theta = multiply_add(-rate, first / (sqrt(second) + scaled_eps), theta);
                       });
 }

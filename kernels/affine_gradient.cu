@@ -24,7 +24,8 @@ __global__ void affine_gradient(long long n, long long batch, long long chunk_si
             const auto h = place.load(x_hat);
             #pragma unroll
             for (int k = 0; k < place.size; ++k) {
-                dgamma[k % width] += to_accumulator(dy[k]) * to_accumulator(h[k]);
+                dgamma[k % width] =
+                    multiply_add(to_accumulator(dy[k]), to_accumulator(h[k]), dgamma[k % width]);
                 dbeta[k % width] += to_accumulator(dy[k]);
             }
         });

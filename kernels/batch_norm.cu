@@ -31,8 +31,9 @@ __device__ __forceinline__ void write_statistics(long long unit, A m, A eps, A m
                                                  A* running_mean, A* running_var) {
     const A variance = square / m;
     inv_std[unit] = inverse_root(variance + eps);
-    running_mean[unit] = (1 - momentum) * running_mean[unit] + momentum * mean;
-    running_var[unit] = (1 - momentum) * running_var[unit] + momentum * (m > 1 ? m / (m - 1) : A(1)) * variance;
+    running_mean[unit] = multiply_add(1 - momentum, running_mean[unit], multiply_rounded(momentum, mean));
+    const A unbiased = (m > 1 ? m / (m - 1) : A(1)) * variance;
+    running_var[unit] = multiply_add(1 - momentum, running_var[unit], multiply_rounded(momentum, unbiased));
 }
 
 // ---- a batch that is held in registers -------------------------------------------------------------------------------
@@ -106,7 +107,7 @@ __global__ void batch_norm_forward_held(long long n, long long batch, Accumulato
                 #pragma unroll
                 for (int k = 0; k < width; ++k) {
                     const A deviation = to_accumulator(x[s][k]) - mean[k];
-                    square[k] += deviation * deviation;
+                    square[k] = multiply_add(deviation, deviation, square[k]);
                 }
             }
         sum_over_rows(square);
@@ -128,7 +129,7 @@ __global__ void batch_norm_forward_held(long long n, long long batch, Accumulato
                 for (int k = 0; k < width; ++k) {
                     const A h = (to_accumulator(x[s][k]) - mean[k]) * factor[k];
                     x[s][k] = from_accumulator<T>(h);
-                    y[k] = from_accumulator<T>(h * g[k] + b[k]);
+                    y[k] = from_accumulator<T>(multiply_add(h, g[k], b[k]));
                 }
                 held.place(s).store(x_hat, x[s]);
                 held.place(s).store(out, y);
@@ -160,7 +161,7 @@ __global__ void batch_norm_backward_held(long long n, long long batch, const T* 
         for (int s = 0; s < SAMPLES; ++s)
             #pragma unroll
             for (int k = 0; k < width; ++k) {
-                slope[k] += to_accumulator(dy[s][k]) * to_accumulator(h[s][k]);
+                slope[k] = multiply_add(to_accumulator(dy[s][k]), to_accumulator(h[s][k]), slope[k]);
                 offset[k] += to_accumulator(dy[s][k]);
             }
         sum_over_rows(slope);
@@ -172,8 +173,9 @@ __global__ void batch_norm_backward_held(long long n, long long batch, const T* 
             if (held.has(s)) {
                 #pragma unroll
                 for (int k = 0; k < width; ++k) {
-                    const A average = (offset[k] + to_accumulator(h[s][k]) * slope[k]) * per_sample;
-                    dy[s][k] = from_accumulator<T>(g[k] * s_inv[k] * (to_accumulator(dy[s][k]) - average));
+                    const A total = multiply_add(to_accumulator(h[s][k]), slope[k], offset[k]);
+                    const A centred = multiply_add(-total, per_sample, to_accumulator(dy[s][k]));
+                    dy[s][k] = from_accumulator<T>(g[k] * s_inv[k] * centred);
                 }
                 held.place(s).store(dX, dy[s]);
             }
@@ -198,12 +200,12 @@ __global__ void batch_norm_chunks(long long n, long long batch, long long chunk_
         const A samples = static_cast<A>(tile.end - tile.begin);
         Vector<A, width> mean, square;
         #pragma unroll
-        for (int k = 0; k < width; ++k) mean[k] = moments.mean[k] * (moments.count / samples);
+        for (int k = 0; k < width; ++k) mean[k] = multiply_rounded(moments.mean[k], moments.count / samples);
         sum_over_rows(mean);
         #pragma unroll
         for (int k = 0; k < width; ++k) {
             const A difference = moments.mean[k] - mean[k];
-            square[k] = moments.square[k] + difference * difference * moments.count;
+            square[k] = multiply_add(difference * difference, moments.count, moments.square[k]);
         }
         sum_over_rows(square);
         tile.store(mean, chunk_mean);
@@ -230,12 +232,12 @@ __global__ void batch_norm_statistics(long long n, long long batch, long long ch
         const long long first = threadIdx.x / 32, step = blockDim.x / 32;
         A average = 0, square = 0;
         #pragma unroll 4
-        for (long long c = first; c < end; c += step) average += chunk_mean[c * n + unit] * (size_of(c) / m);
+        for (long long c = first; c < end; c += step) average = multiply_add(chunk_mean[c * n + unit], size_of(c) / m, average);
         average = sum_over_warps(average);
         #pragma unroll 4
         for (long long c = first; c < end; c += step) {
             const A difference = chunk_mean[c * n + unit] - average;
-            square += chunk_square[c * n + unit] + difference * difference * size_of(c);
+            square += multiply_add(difference * difference, size_of(c), chunk_square[c * n + unit]);
         }
         square = sum_over_warps(square);
         if (threadIdx.x < TILE_UNITS && unit < n) {
@@ -268,7 +270,7 @@ __global__ void batch_norm_normalize(long long n, long long batch, long long chu
             for (int k = 0; k < place.size; ++k) {
                 const A normal = (to_accumulator(h[k]) - average[k % width]) * factor[k % width];
                 h[k] = from_accumulator<T>(normal);
-                y[k] = from_accumulator<T>(normal * g[k % width] + b[k % width]);
+                y[k] = from_accumulator<T>(multiply_add(normal, g[k % width], b[k % width]));
             }
             place.store(x_hat, h);
             place.store(out, y);
@@ -302,7 +304,7 @@ __global__ void batch_norm_inference(long long n, long long batch, long long chu
             #pragma unroll
             for (int k = 0; k < place.size; ++k) {
                 const A centred = to_accumulator(x[k]) - mean[k % width];
-                x[k] = from_accumulator<T>(centred * scale[k % width] + b[k % width]);
+                x[k] = from_accumulator<T>(multiply_add(centred, scale[k % width], b[k % width]));
             }
             place.store(out, x);
         });
@@ -334,8 +336,9 @@ __global__ void batch_norm_backward(long long n, long long batch, long long chun
             #pragma unroll
             for (int k = 0; k < place.size; ++k) {
                 const int u = k % width;
-                const A average = (offset[u] + to_accumulator(h[k]) * slope[u]) * per_sample;
-                dy[k] = from_accumulator<T>(g[u] * factor[u] * (to_accumulator(dy[k]) - average));
+                const A total = multiply_add(to_accumulator(h[k]), slope[u], offset[u]);
+                const A centred = multiply_add(-total, per_sample, to_accumulator(dy[k]));
+                dy[k] = from_accumulator<T>(g[u] * factor[u] * centred);
             }
             place.store(dX, dy);
         });

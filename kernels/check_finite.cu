@@ -46,11 +46,14 @@ __global__ void check_finite(long long n, long long part_size, long long n_parts
         T bare_sum = 0, sum = 0;
         visit_part<at_once>(part, part_size, n, gradients, weights, [&](long long i, const auto& g, const auto& w) {
             #pragma unroll
-            for (int k = 0; k < width; ++k) bare_sum += (g[k] * inverse) * (g[k] * inverse);
+            for (int k = 0; k < width; ++k) {
+                const T unscaled = g[k] * inverse;
+                bare_sum = multiply_add(unscaled, unscaled, bare_sum);
+            }
             if constexpr (PENALIZED) {
                 visit_segments(finder, Place<width, 1>{i, 0}, [&](int k) {
-                    const T whole = penalized(g[k] * inverse, w[k], finder.segment);
-                    sum += whole * whole;
+                    const T whole = penalized(multiply_rounded(g[k], inverse), w[k], finder.segment);
+                    sum = multiply_add(whole, whole, sum);
                 });
             }
         });

@@ -22,11 +22,17 @@ template <typename T, typename A> __device__ __forceinline__ T from_accumulator(
 // The run-time compiler has no INFINITY.
 template <typename A> __device__ __forceinline__ A infinity() { return static_cast<A>(__int_as_float(0x7F800000)); }
 
-// A product and a sum that the compiler may not fuse into one rounding.
+// The compiler may fuse a product and the sum that it goes into, or not, and of two products in one sum it may fuse either:
+// from path to path, version to version and GPU to GPU as it likes, and each choice rounds differently. So a sum with a
+// product in it says what is rounded: multiply_add rounds once; a product that goes into a sum by itself is multiply_rounded.
+// The compiler test looks for sums that leave it open.
 __device__ __forceinline__ float multiply_rounded(float a, float b) { return __fmul_rn(a, b); }
 __device__ __forceinline__ double multiply_rounded(double a, double b) { return __dmul_rn(a, b); }
 __device__ __forceinline__ float add_rounded(float a, float b) { return __fadd_rn(a, b); }
 __device__ __forceinline__ double add_rounded(double a, double b) { return __dadd_rn(a, b); }
+// a·b + c
+__device__ __forceinline__ float multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+__device__ __forceinline__ double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
 
 enum MatrixOrder { C_ORDER = 0, F_ORDER = 1 };
 

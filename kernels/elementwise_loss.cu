@@ -16,7 +16,7 @@ __device__ inline A loss_of_element(A z, A y, A delta, A& slope) {
     A size = fabs(e);
     if (KIND == MSE) {
         slope = 2 * e;
-        return e * e;
+        return multiply_rounded(e, e);
     }
     if (KIND == MAE) {
         slope = e > 0 ? A(1) : e < 0 ? A(-1) : e;
@@ -25,11 +25,11 @@ __device__ inline A loss_of_element(A z, A y, A delta, A& slope) {
     if (KIND == HUBER) {
         slope = e > delta ? delta : e < -delta ? -delta : e;
         A inner = size > delta ? delta : size;
-        return inner * (size - inner / 2);
+        return multiply_rounded(inner, multiply_add(inner, A(-0.5), size));
     }
     A small = exp(-fabs(z));
-    slope = (z >= 0 ? A(1) : small) / (1 + small) - y;
-    return (z > 0 ? z : A(0)) - z * y + log1p(small);
+    slope = (z >= 0 ? A(1) : small) / add_rounded(A(1), small) - y;
+    return add_rounded(multiply_add(-z, y, z > 0 ? z : A(0)), log1p(small));
 }
 
 // instances: T in float, double, __half, __nv_bfloat16; KIND in enum ElementwiseLoss; GROUP in enum SampleGroup

@@ -61,8 +61,8 @@ __device__ __forceinline__ void visit_segments(SegmentFinder<A>& finder, Place<W
 
 // g + 2λ₂w + λ₁ sign(w): the gradient of data loss and penalty together
 template <typename A> __device__ __forceinline__ A penalized(A g, A w, const Segment<A>& segment) {
-    if (segment.twice_l2 != 0) g += segment.twice_l2 * w;
-    if (segment.l1 != 0) g += segment.l1 * (w > 0 ? A(1) : w < 0 ? A(-1) : w);
+    if (segment.twice_l2 != 0) g = multiply_add(segment.twice_l2, w, g);
+    if (segment.l1 != 0) g = multiply_add(segment.l1, w > 0 ? A(1) : w < 0 ? A(-1) : w, g);
     return g;
 }
 
@@ -93,7 +93,7 @@ template <typename A> struct Clipping {
           max_value(limit) {}
 
     __device__ __forceinline__ A operator()(A g, A w, const Segment<A>& segment) const {
-        g = penalized(g * inverse_scale, w, segment) * clip_scale;
+        g = multiply_rounded(penalized(multiply_rounded(g, inverse_scale), w, segment), clip_scale);
         return g > max_value ? max_value : g < -max_value ? -max_value : g;
     }
 };

@@ -29,20 +29,20 @@ __global__ void layer_norm_forward(long long n, long long batch, Accumulator<T> 
             A sum = 0;
             #pragma unroll
             for (int k = 0; k < held.slots; ++k) sum += x[k];
-            const A mean = group_sum<held.group>(sum) * per_unit;
+            const A mean = multiply_rounded(group_sum<held.group>(sum), per_unit);
             A square = 0;
             #pragma unroll
             for (int k = 0; k < held.slots; ++k) {
                 x[k] -= mean;
-                if (held.has(k)) square += x[k] * x[k];
+                if (held.has(k)) square = multiply_add(x[k], x[k], square);
             }
-            const A factor = inverse_root(group_sum<held.group>(square) * per_unit + eps);
+            const A factor = inverse_root(multiply_add(group_sum<held.group>(square), per_unit, eps));
             #pragma unroll
             for (int k = 0; k < held.slots; ++k) x[k] *= factor;
             held.store(x_hat + j * n, x);
             const auto g = held.load(gamma), b = held.load(beta);
             #pragma unroll
-            for (int k = 0; k < held.slots; ++k) x[k] = x[k] * g[k] + b[k];
+            for (int k = 0; k < held.slots; ++k) x[k] = multiply_add(x[k], g[k], b[k]);
             held.store(out + j * n, x);
             if (held.leads()) inv_std[j] = factor;
         });
@@ -52,10 +52,10 @@ __global__ void layer_norm_forward(long long n, long long batch, Accumulator<T> 
         for_each_sample<BLOCK_PER_SAMPLE, width>(n, batch, aligned, [&](long long j, auto sample) {
             UnitMoments<A, 1> moments;
             sample.for_each_place([&](auto place) { moments.add(place.load(X + j * n)); });
-            const A mean = block_sum(moments.mean[0] * (moments.count * per_unit));
+            const A mean = block_sum(multiply_rounded(moments.mean[0], moments.count * per_unit));
             const A difference = moments.mean[0] - mean;
-            const A square = block_sum(moments.square[0] + difference * difference * moments.count);
-            const A factor = inverse_root(square * per_unit + eps);
+            const A square = block_sum(multiply_add(difference * difference, moments.count, moments.square[0]));
+            const A factor = inverse_root(multiply_add(square, per_unit, eps));
             sample.for_each_place([&](auto place) {
                 auto h = place.load(X + j * n), y = h;
                 const auto g = place.load(gamma), b = place.load(beta);
@@ -63,7 +63,7 @@ __global__ void layer_norm_forward(long long n, long long batch, Accumulator<T> 
                 for (int k = 0; k < place.size; ++k) {
                     const A normal = (to_accumulator(h[k]) - mean) * factor;
                     h[k] = from_accumulator<T>(normal);
-                    y[k] = from_accumulator<T>(normal * g[k] + b[k]);
+                    y[k] = from_accumulator<T>(multiply_add(normal, g[k], b[k]));
                 }
                 place.store(x_hat + j * n, h);
                 place.store(out + j * n, y);
@@ -103,15 +103,16 @@ __global__ void layer_norm_backward_held(long long n, long long batch, long long
                 A sum = 0, product = 0;
                 #pragma unroll
                 for (int k = 0; k < slots; ++k) {
-                    dgamma[k] += d[k] * h[k];
+                    dgamma[k] = multiply_add(d[k], h[k], dgamma[k]);
                     dbeta[k] += d[k];
-                    d[k] *= g[k];
+                    d[k] = multiply_rounded(d[k], g[k]);
                     sum += d[k];
-                    product += d[k] * h[k];
+                    product = multiply_add(d[k], h[k], product);
                 }
-                const A mean = warp_sum(sum) * per_unit, slope = warp_sum(product) * per_unit, factor = inv_std[j];
+                const A mean = multiply_rounded(warp_sum(sum), per_unit), slope = warp_sum(product) * per_unit;
+                const A factor = inv_std[j];
                 #pragma unroll
-                for (int k = 0; k < slots; ++k) d[k] = (d[k] - mean - h[k] * slope) * factor;
+                for (int k = 0; k < slots; ++k) d[k] = multiply_add(-h[k], slope, d[k] - mean) * factor;
                 held.store(dX + j * n, d);
             }
             const auto store_sum = [&](const Vector<A, slots>& part, A* partial) {
@@ -155,12 +156,12 @@ __global__ void layer_norm_backward(long long n, long long batch, const T* dY /*
             const auto g = place.load(gamma);
             #pragma unroll
             for (int k = 0; k < place.size; ++k) {
-                const A scaled = g[k] * to_accumulator(d[k]);
+                const A scaled = multiply_rounded(g[k], to_accumulator(d[k]));
                 sum += scaled;
-                product += scaled * to_accumulator(h[k]);
+                product = multiply_add(scaled, to_accumulator(h[k]), product);
             }
         });
-        const A mean = block_sum(sum) * per_unit;
+        const A mean = multiply_rounded(block_sum(sum), per_unit);
         const A slope = block_sum(product) * per_unit;
         const A factor = inv_std[j];
         sample.for_each_place([&](auto place) {
@@ -169,8 +170,8 @@ __global__ void layer_norm_backward(long long n, long long batch, const T* dY /*
             const auto g = place.load(gamma);
             #pragma unroll
             for (int k = 0; k < place.size; ++k) {
-                const A centred = g[k] * to_accumulator(d[k]) - mean;
-                d[k] = from_accumulator<T>((centred - to_accumulator(h[k]) * slope) * factor);
+                const A centred = multiply_rounded(g[k], to_accumulator(d[k])) - mean;
+                d[k] = from_accumulator<T>(multiply_add(-to_accumulator(h[k]), slope, centred) * factor);
             }
             place.store(dX + j * n, d);
         });

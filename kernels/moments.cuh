@@ -20,14 +20,14 @@ template <typename A, int WIDTH> struct UnitMoments {
             A sum = 0, squares = 0;
             #pragma unroll
             for (int r = 0; r < rows; ++r) sum += to_accumulator(x[r * WIDTH + k]);
-            const A average = sum / rows, difference = average - mean[k];
+            const A average = multiply_rounded(sum, A(1) / rows), difference = average - mean[k];
             #pragma unroll
             for (int r = 0; r < rows; ++r) {
                 const A deviation = to_accumulator(x[r * WIDTH + k]) - average;
-                squares += deviation * deviation;
+                squares = multiply_add(deviation, deviation, squares);
             }
-            square[k] += squares + difference * difference * (count * share);
-            mean[k] += difference * share;
+            square[k] += multiply_add(difference * difference, count * share, squares);
+            mean[k] = multiply_add(difference, share, mean[k]);
         }
         count += rows;
     }

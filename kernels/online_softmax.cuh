@@ -11,16 +11,16 @@ template <typename A> struct OnlineSoftmax {
         A top = largest;
         #pragma unroll
         for (int k = 0; k < N; ++k) top = Maximum::combine(to_accumulator(z[k]), top);
-        sum *= relative(largest, top);
+        sum = multiply_rounded(sum, relative(largest, top));
         #pragma unroll
-        for (int k = 0; k < N; ++k) sum += relative(to_accumulator(z[k]), top);
+        for (int k = 0; k < N; ++k) sum = add_rounded(sum, relative(to_accumulator(z[k]), top));
         largest = top;
     }
 
     // The block's result, in every thread. Where the maximum is infinite there is no softmax: the sum is NaN.
     __device__ __forceinline__ void combine_over_block() {
         const A top = block_max(largest);
-        sum = block_sum(sum * relative(largest, top)) + (top - top);
+        sum = block_sum(multiply_rounded(sum, relative(largest, top))) + (top - top);
         largest = top;
     }
 

@@ -18,8 +18,8 @@ __global__ void penalty(long long n, long long part_size, long long n_parts, lon
             visit_segments(finder, Place<width, 1>{i, 0}, [&](int k) {
                 const Segment<T>& segment = finder.segment;
                 // Where there is no penalty a diverged weight must not make one: 0·∞ is NaN.
-                if (segment.l1 != 0) sum += segment.l1 * fabs(w[k]);
-                if (segment.twice_l2 != 0) sum += segment.twice_l2 / 2 * w[k] * w[k];
+                if (segment.l1 != 0) sum = multiply_add(segment.l1, fabs(w[k]), sum);
+                if (segment.twice_l2 != 0) sum = multiply_add(segment.twice_l2 / 2 * w[k], w[k], sum);
             });
         });
         sum = block_sum(sum);
@@ -44,7 +44,7 @@ __global__ void penalized_gradient(long long n, long long n_segments,
     for_each_vector<width>(n, is_aligned<width>(gradients, values, out), [&](auto place) {
         auto g = place.load(gradients);
         const auto w = place.load(values);
-        visit_segments(finder, place, [&](int k) { g[k] = penalized(g[k] * inverse, w[k], finder.segment); });
+        visit_segments(finder, place, [&](int k) { g[k] = penalized(multiply_rounded(g[k], inverse), w[k], finder.segment); });
         place.store(out, g);
     });
 }

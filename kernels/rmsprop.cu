@@ -27,9 +27,9 @@ __global__ void rmsprop(long long n, long long n_low, long long n_segments, doub
     const Clipping<T> clipping(loss_scale, clip_scale, max_value);
     update_parameters(n, n_low, n_segments, segments, clipping, gradients, values, v, velocity, low,
                       [=](T g, T& theta, T& square, T& b, bool) {
-                          square = keep * square + take * (g * g);
+                          square = multiply_add(keep, square, multiply_rounded(take, g * g));
                           T u = g / (sqrt(square) + eps);
-                          if (has_momentum) u = b = u + momentum * b;
-                          theta -= eta * u;
+                          if (has_momentum) u = b = multiply_add(momentum, b, u);
+                          theta = multiply_add(-eta, u, theta);
                       });
 }

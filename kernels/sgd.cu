@@ -26,9 +26,9 @@ __global__ void sgd(long long n, long long n_low, long long n_segments, T moment
     update_parameters(n, n_low, n_segments, segments, clipping, gradients, values, velocity, static_cast<T*>(nullptr), low,
                       [=](T g, T& theta, T& v, T&, bool) {
                           if (has_momentum) {
-                              v = momentum * v + g;
-                              g = nesterov ? g + momentum * v : v;
+                              v = multiply_add(momentum, v, g);
+                              g = nesterov ? multiply_add(momentum, v, g) : v;
                           }
-                          theta -= eta * g;
+                          theta = multiply_add(-eta, g, theta);
                       });
 }

@@ -26,7 +26,7 @@ __global__ void softmax_forward(long long n, long long batch, const T* Z /* F (n
             for (int k = 0; k < held.slots; ++k)
                 if (held.has(k)) {
                     e[k] = exp(e[k] - largest);
-                    sum += e[k];
+                    sum = add_rounded(sum, e[k]);
                 }
             const A share = 1 / group_sum<held.group>(sum);
             #pragma unroll
@@ -64,7 +64,7 @@ __global__ void softmax_backward(long long n, long long batch, const T* dA /* F 
             const auto a = held.load(A + j * n);
             Accumulator<T> inner = 0;
             #pragma unroll
-            for (int k = 0; k < held.slots; ++k) inner += a[k] * d[k];
+            for (int k = 0; k < held.slots; ++k) inner = multiply_add(a[k], d[k], inner);
             inner = group_sum<held.group>(inner);
             #pragma unroll
             for (int k = 0; k < held.slots; ++k) d[k] = a[k] * (d[k] - inner);
@@ -79,7 +79,7 @@ __global__ void softmax_backward(long long n, long long batch, const T* dA /* F 
                 const auto d = place.load(dA + j * n);
                 const auto a = place.load(A + j * n);
                 #pragma unroll
-                for (int k = 0; k < place.size; ++k) inner += to_accumulator(a[k]) * to_accumulator(d[k]);
+                for (int k = 0; k < place.size; ++k) inner = multiply_add(to_accumulator(a[k]), to_accumulator(d[k]), inner);
             });
             inner = block_sum(inner);
             sample.for_each_place([&](auto place) {

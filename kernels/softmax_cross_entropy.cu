@@ -20,8 +20,8 @@ template <typename A> struct WeightedTarget {
     A keep, spread;         // 1 − s and s/n_classes, s the label smoothing
 
     __device__ __forceinline__ A at(long long c, A dense) const {
-        const A y = keep * (label < 0 ? dense : A(c == label)) + spread;
-        return class_weight != nullptr ? y * class_weight[c] : y;
+        const A y = multiply_add(keep, label < 0 ? dense : A(c == label), spread);
+        return class_weight != nullptr ? multiply_rounded(y, class_weight[c]) : y;
     }
 };
 
@@ -64,9 +64,9 @@ __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accu
                     t[k] = target.at(held.unit(k), t[k]);
                     const A below = largest - e[k];
                     e[k] = exp(-below);
-                    sum += e[k];
+                    sum = add_rounded(sum, e[k]);
                     total += t[k];
-                    if (t[k] != 0) distance += t[k] * below;  // 0·∞ is no loss
+                    if (t[k] != 0) distance = multiply_add(t[k], below, distance);  // 0·∞ is no loss
                 }
             sum = group_sum<group>(sum);
             total = group_sum<group>(total);
@@ -75,9 +75,9 @@ __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accu
             const A weight = sample_weight != nullptr && is_sample ? sample_weight[j] : A(1);
             const A factor = total / sum, scale = weight * per_sample;
             #pragma unroll
-            for (int k = 0; k < slots; ++k) e[k] = (e[k] * factor - t[k]) * scale;
+            for (int k = 0; k < slots; ++k) e[k] = multiply_add(e[k], factor, -t[k]) * scale;
             held.store(dZ + j * n_classes, e);
-            if (held.leads()) losses[j] = (log(sum) * total + distance) * weight;
+            if (held.leads()) losses[j] = multiply_add(log(sum), total, distance) * weight;
         });
     } else {
         constexpr int group = BLOCK_PER_SAMPLE, width = vector_width<T, A>;
@@ -110,13 +110,13 @@ __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accu
                 for (int k = 0; k < place.size; ++k) {
                     t[k] = target.at(place.index(k), t[k]);
                     const A below = softmax.largest - to_accumulator(d[k]);
-                    if (t[k] != 0) distance += t[k] * below;
-                    d[k] = from_accumulator<T>((exp(-below) * factor - t[k]) * scale);
+                    if (t[k] != 0) distance = multiply_add(t[k], below, distance);
+                    d[k] = from_accumulator<T>(multiply_add(exp(-below), factor, -t[k]) * scale);
                 }
                 place.store(dZ + j * n_classes, d);
             });
             distance = block_sum(distance);
-            if (sample.leads()) losses[j] = (log(softmax.sum) * total + distance) * weight;
+            if (sample.leads()) losses[j] = multiply_add(log(softmax.sum), total, distance) * weight;
         });
     }
 }

@@ -1,7 +1,8 @@
 """Compile the kernels for any GPU architecture with NVIDIA's run-time compiler alone: no driver, GPU or CuPy.
 
-The two wheels `nvidia-cuda-nvrtc-cu12` and `nvidia-cuda-runtime-cu12` (compiler and headers) are enough, so every
-machine that tests this project can tell whether each kernel compiles for each architecture, and with what registers.
+Two wheels are enough, compiler and headers, so every machine that tests this project can tell whether each kernel
+compiles for each architecture, and with what registers. CUDA 12's are `nvidia-cuda-nvrtc-cu12` and
+`nvidia-cuda-runtime-cu12`, CUDA 13's `nvidia-cuda-nvrtc` and `nvidia-cuda-runtime`. Both can be loaded side by side.
 """
 
 from __future__ import annotations
@@ -22,7 +23,17 @@ from ._kernels import COMPILE_OPTIONS, KernelCompileError
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 """Turing, Ampere (data centre, consumer), Ada, Hopper, Blackwell (data centre, consumer)."""
 
-HOW_TO_INSTALL = "pip install nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12"
+HOW_TO_INSTALL = {
+    12: "pip install nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12",
+    13: "pip install 'nvidia-cuda-nvrtc==13.*' 'nvidia-cuda-runtime==13.*'",
+}
+
+WHEELS = "FCNN_NVRTC_PATH"
+"""Names folders that NVIDIA's wheels were installed into with `pip install --target`, beside the environment's own."""
+
+
+SYSTEM = (Path("/usr/local/cuda"), Path("/usr"))
+"""Whose include/ may have CUDA's headers where neither wheels nor a toolkit's variable name any."""
 
 
 class NvrtcNotFound(RuntimeError):
@@ -48,31 +59,35 @@ class CompiledFile:
     architecture: str
     cubin: bytes
     resources: dict[Instance, Resources]
+    names: dict[Instance, str]  # in the PTX and the cubin
     log: str
     ptx: str
 
 
-@functools.cache
-def find_headers() -> Path:
-    """The folder that holds cuda_fp16.h."""
-    candidates = [folder / "include" for folder in _wheel_folders()]
-    candidates += [Path(os.environ[v]) / "include" for v in ("CUDA_PATH", "CUDA_HOME") if v in os.environ]
-    candidates += [Path("/usr/local/cuda/include"), Path("/usr/include")]
-    for folder in candidates:
-        if (folder / "cuda_fp16.h").is_file():
-            return folder
-    raise NvrtcNotFound(f"CUDA's headers (cuda_fp16.h) are not installed. Install them: {HOW_TO_INSTALL}")
+@dataclasses.dataclass(frozen=True)
+class Compiler:
+    """NVRTC, and the headers of its own generation of CUDA: those of another may not compile."""
+
+    library: ctypes.CDLL
+    version: tuple[int, int]
+    headers: Path
 
 
 def _wheel_folders() -> list[Path]:
     """The folders of NVIDIA's wheels: nvidia/cuda_nvrtc, nvidia/cuda_runtime (CUDA 12), nvidia/cu13 (CUDA 13)."""
     spec = importlib.util.find_spec("nvidia")
     roots = [Path(p) for p in spec.submodule_search_locations or ()] if spec else []
-    return sorted(folder for root in roots if root.is_dir() for folder in root.iterdir() if folder.is_dir())
+    roots += [Path(p) / "nvidia" for p in os.environ.get(WHEELS, "").split(os.pathsep) if p]
+    folders = sorted(folder for root in roots if root.is_dir() for folder in root.iterdir() if folder.is_dir())
+    return list(dict.fromkeys(folders))
 
 
-@functools.cache
-def _nvrtc() -> ctypes.CDLL:
+def _toolkits() -> list[Path]:
+    return [Path(os.environ[v]) for v in ("CUDA_PATH", "CUDA_HOME") if v in os.environ]
+
+
+def _libraries() -> list[str]:
+    """Where NVRTC may be: wheels first, then a toolkit, then wherever the system looks."""
     names = [
         str(path)
         for folder in _wheel_folders()
@@ -80,38 +95,84 @@ def _nvrtc() -> ctypes.CDLL:
         for path in sorted(folder.glob(pattern))
         if ".alt." not in path.name
     ]
-    for variable in ("CUDA_PATH", "CUDA_HOME"):
-        if variable in os.environ:
-            names += [str(p) for p in sorted(Path(os.environ[variable]).glob("lib64/libnvrtc.so"))]
+    names += [str(p) for toolkit in _toolkits() for p in sorted(toolkit.glob("lib64/libnvrtc.so"))]
     found = ctypes.util.find_library("nvrtc")
-    names += [found] if found else []
-    for name in names:
+    return names + ([found] if found else [])
+
+
+@functools.cache
+def _headers() -> dict[int, Path]:
+    """The folder that holds cuda_fp16.h, by CUDA's major version."""
+    folders = [folder / "include" for folder in (*_wheel_folders(), *_toolkits(), *SYSTEM)]
+    found: dict[int, Path] = {}
+    for folder in folders:
+        runtime = folder / "cuda_runtime_api.h"
+        if not runtime.is_file() or not (folder / "cuda_fp16.h").is_file():
+            continue
+        version = re.search(r"#define\s+CUDART_VERSION\s+(\d+)", runtime.read_text(encoding="utf-8", errors="replace"))
+        if version:
+            found.setdefault(int(version[1]) // 1000, folder)
+    return found
+
+
+@functools.cache
+def _loaded() -> dict[int, tuple[ctypes.CDLL, tuple[int, int]]]:
+    """NVRTC by CUDA's major version."""
+    found: dict[int, tuple[ctypes.CDLL, tuple[int, int]]] = {}
+    for name in _libraries():
         try:
             library = ctypes.CDLL(name)
         except OSError:
             continue
         library.nvrtcGetErrorString.restype = ctypes.c_char_p
-        return library
-    looked_at = f" (tried {', '.join(names)})" if names else ""
-    raise NvrtcNotFound(f"NVRTC, CUDA's run-time compiler, is not installed{looked_at}. Install it: {HOW_TO_INSTALL}")
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        if library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)) == 0:
+            found.setdefault(major.value, (library, (major.value, minor.value)))
+    return found
 
 
-def missing_nvrtc() -> str | None:
-    """Why kernels cannot be compiled here, or None if they can."""
+def find_compiler(generation: int | None = None) -> Compiler:
+    """NVRTC with its headers.
+
+    Args:
+        generation: CUDA's major version, 12 or 13; None takes the first that is complete.
+
+    Raises:
+        NvrtcNotFound: compiler or headers are missing; the message says how to get them.
+    """
+    wanted = sorted({*HOW_TO_INSTALL, *_loaded()}) if generation is None else [generation]
+    for major in wanted:
+        if major in _loaded() and major in _headers():
+            library, version = _loaded()[major]
+            return Compiler(library, version, _headers()[major])
+    advice = HOW_TO_INSTALL.get(wanted[0], f"install CUDA {wanted[0]}")
+    which = "" if generation is None else f" {generation}"
+    if any(major in _loaded() for major in wanted):
+        raise NvrtcNotFound(
+            f"CUDA's headers (cuda_runtime_api.h, cuda_fp16.h) of NVRTC{which}'s own version are not installed. "
+            f"Install them: {advice}"
+        )
+    tried = _libraries()
+    looked_at = f" (tried {', '.join(tried)})" if tried else ""
+    raise NvrtcNotFound(f"NVRTC{which}, CUDA's run-time compiler, is not installed{looked_at}. Install it: {advice}")
+
+
+def missing_nvrtc(generation: int | None = None) -> str | None:
+    """Why kernels cannot be compiled here, or None if they can; see `find_compiler`."""
     try:
-        _nvrtc()
-        find_headers()
+        find_compiler(generation)
     except NvrtcNotFound as error:
         return str(error)
     return None
 
 
-def compile_check(stem: str, architecture: str) -> CompiledFile:
+def compile_check(stem: str, architecture: str, generation: int | None = None) -> CompiledFile:
     """Compile every instance of kernels/<stem>.cu that an architecture can have.
 
     Args:
         stem: the kernel file.
         architecture: such as "sm_90".
+        generation: NVRTC's major version; see `find_compiler`.
 
     Raises:
         KernelCompileError: with the compiler's log.
@@ -120,7 +181,7 @@ def compile_check(stem: str, architecture: str) -> CompiledFile:
     >>> compile_check("dropout", "sm_90").architecture  # doctest: +SKIP
     'sm_90'
     """
-    return compile_instances(stem, source(stem), instances_for(stem, architecture), architecture)
+    return compile_instances(stem, source(stem), instances_for(stem, architecture), architecture, generation)
 
 
 def instances_for(stem: str, architecture: str) -> list[Instance]:
@@ -129,10 +190,13 @@ def instances_for(stem: str, architecture: str) -> list[Instance]:
     return [i for kernel in kernels(stem).values() for i in kernel.instances if number >= i.first_architecture]
 
 
-def compile_instances(stem: str, text: str, instances: Sequence[Instance], architecture: str) -> CompiledFile:
+def compile_instances(
+    stem: str, text: str, instances: Sequence[Instance], architecture: str, generation: int | None = None
+) -> CompiledFile:
     """Compile the given instances of kernel source `text`; see `compile_check`."""
-    nvrtc = _nvrtc()
-    options = [*COMPILE_OPTIONS, f"-arch={architecture}", f"-I{find_headers()}", "--ptxas-options=-v"]
+    compiler = find_compiler(generation)
+    nvrtc = compiler.library
+    options = [*COMPILE_OPTIONS, f"-arch={architecture}", f"-I{compiler.headers}", "--ptxas-options=-v"]
     # CuPy compiles with these, so what is checked is what runs.
     options += ["-ftz=true", "-default-device"]
     program = ctypes.c_void_p()
@@ -140,7 +204,8 @@ def compile_instances(stem: str, text: str, instances: Sequence[Instance], archi
     def check(status: int) -> None:
         if status:
             what = nvrtc.nvrtcGetErrorString(status).decode()
-            raise KernelCompileError(f"{stem}.cu, {architecture}: {what}\n{log()}")
+            version = ".".join(map(str, compiler.version))
+            raise KernelCompileError(f"{stem}.cu, {architecture}, NVRTC {version}: {what}\n{log()}")
 
     def log() -> str:
         size = ctypes.c_size_t()
@@ -176,7 +241,7 @@ def compile_instances(stem: str, text: str, instances: Sequence[Instance], archi
     if missing:
         raise KernelCompileError(f"{stem}.cu, {architecture}: no code for {', '.join(missing)}.\n{text_log}")
     resources = {instance: by_name[name] for instance, name in names.items()}
-    return CompiledFile(stem, architecture, cubin.raw, resources, text_log, ptx.value.decode())
+    return CompiledFile(stem, architecture, cubin.raw, resources, names, text_log, ptx.value.decode())
 
 
 def parse_resources(log: str) -> dict[str, Resources]:

@@ -4,6 +4,5 @@
 """
 
 from .host_device import HostDevice as HostDevice
-from .host_device import KernelFault as KernelFault
 from .host_device import built as built
 from .host_device import missing_compiler as missing_compiler

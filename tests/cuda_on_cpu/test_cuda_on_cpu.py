@@ -13,7 +13,8 @@ import pytest
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernel_source import parse_kernels
 from fcnn_gpu.backend._kernels import Argument, KernelCompileError
-from tests.cuda_on_cpu import HostDevice, KernelFault, missing_compiler
+from tests.cuda_on_cpu import HostDevice, missing_compiler
+from tests.cuda_on_cpu.host_device import KernelFault
 
 pytestmark = pytest.mark.skipif(missing_compiler() is not None, reason=str(missing_compiler()))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from fcnn_gpu.backend._kernels import CudaDevice, Launcher
 from tests.conftest import no_cuda_device
 from tests.cuda_on_cpu import HostDevice, missing_compiler
+from tests.cuda_on_cpu.faults import expected_fault
 
 from .cuda_copies import CopiesOnDevice, ExactMemory, PooledMemory
 
@@ -57,7 +59,14 @@ def launcher(make_launcher: Callable[..., Launcher]) -> Launcher:
     return make_launcher()
 
 
-@pytest.fixture(scope="session")
-def host_launcher() -> Launcher:
-    """On the CPU emulation alone: what would break a GPU's context for every test after it."""
-    return Launcher(emulation())
+ExpectFault = Callable[..., AbstractContextManager[Launcher]]
+
+
+@pytest.fixture
+def expect_fault(request: pytest.FixtureRequest) -> ExpectFault:
+    """`with expect_fault("__trap") as launcher: launcher.launch(...)`: on the CPU, whatever else the tests run on."""
+
+    def expect(match: str, device: HostDevice | None = None) -> AbstractContextManager[Launcher]:
+        return expected_fault(match, device or emulation(), request.node)
+
+    return expect

@@ -11,8 +11,8 @@ import pytest
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernels import Launcher
 from fcnn_gpu.backend._ops import Ops
-from tests.cuda_on_cpu import KernelFault
 
+from .conftest import ExpectFault
 from .helpers import BFLOAT16, BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, between_boundaries, poisoned
 
 UINT8, INT64 = np.dtype(np.uint8), np.dtype(np.int64)
@@ -109,12 +109,12 @@ def test_any_grid(make_launcher: Callable[..., Launcher], block: int, max_blocks
 
 @pytest.mark.parametrize(("order", "cursor"), [([0, 5], 0), ([0, -1], 0), ([0, 1], 1), ([0, 1], -1)])
 def test_an_index_outside_of_the_samples_stops_the_launch(
-    host_launcher: Launcher, order: list[int], cursor: int
+    expect_fault: ExpectFault, order: list[int], cursor: int
 ) -> None:
     X, out = samples(5, 2, BFLOAT16), poisoned((2, 2), BFLOAT16, "C")
     arguments = [5, 2, 2, 2, X, np.array(order), np.array([cursor]), out]
-    with pytest.raises(KernelFault, match="__trap"):
-        host_launcher.launch("gather", "gather_rows", (BFLOAT16,), arguments, threads=4)
+    with expect_fault("__trap") as launcher:
+        launcher.launch("gather", "gather_rows", (BFLOAT16,), arguments, threads=4)
 
 
 @pytest.mark.parametrize("target", FLOATS, ids=str)

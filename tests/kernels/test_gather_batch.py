@@ -9,8 +9,8 @@ import pytest
 
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernels import Launcher
-from tests.cuda_on_cpu import KernelFault
 
+from .conftest import ExpectFault
 from .helpers import BFLOAT16, BLOCKS, FLOATS, HALVES, accumulator, poisoned
 
 N, CURSOR = 30, 4
@@ -99,8 +99,8 @@ def test_the_last_rate_stays(launcher: Launcher) -> None:
 
 
 @pytest.mark.parametrize("cursor", [-1, N - 1])
-def test_a_place_outside_of_the_order_stops_the_launch(launcher: Launcher, cursor: int) -> None:
+def test_a_place_outside_of_the_order_stops_the_launch(expect_fault: ExpectFault, cursor: int) -> None:
     step = Step(np.dtype(np.float32), np.dtype(np.float32), 4, 5)
     step.cursor[0] = cursor
-    with pytest.raises(KernelFault, match="__trap"):
+    with expect_fault("__trap") as launcher:
         step.launch(launcher)

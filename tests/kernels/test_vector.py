@@ -14,8 +14,9 @@ from fcnn_gpu.backend import _nvrtc
 from fcnn_gpu.backend._kernel_ops._device import vector_threads, vector_width
 from fcnn_gpu.backend._kernel_source import C_TYPES, Instance, _with_includes, kernel_folder, parse_kernels, source
 from fcnn_gpu.backend._kernels import Argument
-from tests.cuda_on_cpu import HostDevice, KernelFault, missing_compiler
+from tests.cuda_on_cpu import HostDevice, missing_compiler
 
+from .conftest import ExpectFault
 from .helpers import BFLOAT16, BLOCKS, poisoned
 
 FLOAT32, FLOAT64, FLOAT16, UINT8 = (np.dtype(t) for t in (np.float32, np.float64, np.float16, np.uint8))
@@ -122,10 +123,10 @@ def test_in_place(device: HostDevice) -> None:
     np.testing.assert_array_equal(x, expected)
 
 
-def test_a_vector_between_two_boundaries_is_a_fault(device: HostDevice) -> None:
+def test_a_vector_between_two_boundaries_is_a_fault(expect_fault: ExpectFault) -> None:
     program = text(PAIRS).replace("is_aligned<elements>(x, y)", "true")
     careless = HostDevice(sources={"vector": (program, {k.name: k for k in parse_kernels("vector", program)})})
-    with pytest.raises(KernelFault, match="misaligned"):
+    with expect_fault("misaligned", careless):
         halved(careless, whole(9, FLOAT32)[1:], poisoned(8, FLOAT32))
 
 
