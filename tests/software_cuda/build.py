@@ -347,3 +347,7 @@ def _run(command: Sequence[str]) -> str:
     if done.returncode:
         raise RuntimeError(f"`{' '.join(command)}` fails:\n{(done.stderr + done.stdout)[-6000:]}")
     return done.stdout
+
+
+if __name__ == "__main__":
+    print(f"Software CUDA is in {build().folder}.")
