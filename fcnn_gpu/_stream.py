@@ -36,7 +36,7 @@ class _Buffer:
         self.free: Any = free
         """The compute stream's mark after which the device memory may be overwritten."""
         self.copied: Any = None
-        """The side stream's mark after which the host memory may be."""
+        """The side stream's mark behind the last copy to it."""
 
 
 class ChunkStream:
@@ -67,7 +67,8 @@ class ChunkStream:
         """Chunk by chunk the first n samples of an order, on the device when the compute stream comes to it.
 
         A chunk lasts until the next one is asked for. An error while reading is raised from the iteration. Whatever
-        ends the visit, its thread has ended and its copies are done when it is left.
+        ends the visit, its thread has ended and its copies are done when it is left, and the next one waits for what
+        has been queued on a chunk that was not left for another.
         """
 
         def load(first: int, part: int) -> Stretch:
@@ -82,7 +83,9 @@ class ChunkStream:
             ):
                 yield self._in_turn(stretches)
         finally:
+            computed = self._side.record_compute()
             for buffer in self._buffers:
+                buffer.free = computed
                 if buffer.copied is not None:
                     self._side.synchronize(buffer.copied)
 
@@ -96,9 +99,9 @@ class ChunkStream:
 
     def _fill(self, buffer: _Buffer, n: int, fill: Fill) -> None:
         side = self._side
-        if buffer.copied is not None:
-            side.synchronize(buffer.copied)
         host, device = buffer.host.front(n), buffer.device.front(n)
+        for array in host.arrays():
+            side.before_writing(array)
         fill(host)
         if side.copies:
             side.wait(buffer.free)

@@ -30,7 +30,7 @@ from fcnn_gpu.backend._staging import Staging
 from tests.cublas_on_cpu import cublas_on_cpu
 from tests.cuda_on_cpu import HostDevice
 from tests.foreign_arrays import from_dlpack, from_interface
-from tests.late_copies import ComputeClock, LateSideStream
+from tests.late_copies import ComputeClock, LateSideStream, compute_begins
 
 STAGING_BYTES = 2**16  # of a buffer: larger arrays go in several pieces
 CURRENT_STREAM = 1  # what CuPy passes on for the default stream
@@ -50,6 +50,7 @@ _recording = _Recording()
 def queued(work: Callable[[], object]) -> None:
     """Do `work` as the device would: now, or, while this thread records a graph, when that is launched."""
     if _recording.graph is None:
+        compute_begins()
         work()
     else:
         _recording.graph.append(work)
@@ -104,6 +105,7 @@ class DeviceArray(np.ndarray[Any, Any]):
 
     def copy(self, order: Any = "C") -> Any:
         forbidden_in_capture("An array was copied into new memory")
+        compute_begins()
         return super().copy(order)
 
 
@@ -115,26 +117,31 @@ def on_host(x: Array) -> HostArray:
 class _Library:
     """The few functions of `cupy` that primitives use, on `DeviceArray`."""
 
-    @staticmethod
-    def empty(shape: Any, dtype: Any) -> DeviceArray:
+    def __init__(self, clock: ComputeClock) -> None:
+        self._clock = clock
+
+    def empty(self, shape: Any, dtype: Any) -> DeviceArray:
         forbidden_in_capture("Device memory was allocated")
         out = np.empty(shape, dtype)
         out.reshape(-1).view(np.uint8)[:] = 0xFF  # what a fresh device array holds is nobody's zero
+        self._clock.allocated(out)
         return out.view(DeviceArray)
 
-    @staticmethod
-    def zeros(shape: Any, dtype: Any) -> DeviceArray:
+    def zeros(self, shape: Any, dtype: Any) -> DeviceArray:
         forbidden_in_capture("Device memory was allocated")
-        return np.zeros(shape, dtype).view(DeviceArray)
+        out = np.zeros(shape, dtype)
+        self._clock.allocated(out)
+        return out.view(DeviceArray)
 
-    @staticmethod
-    def ones(shape: Any, dtype: Any) -> DeviceArray:
+    def ones(self, shape: Any, dtype: Any) -> DeviceArray:
         forbidden_in_capture("Device memory was allocated")
-        return np.ones(shape, dtype).view(DeviceArray)
+        out = np.ones(shape, dtype)
+        self._clock.allocated(out)
+        return out.view(DeviceArray)
 
-    @staticmethod
-    def ascontiguousarray(x: Array, dtype: Any = None) -> DeviceArray:
+    def ascontiguousarray(self, x: Array, dtype: Any = None) -> DeviceArray:
         forbidden_in_capture("Device memory was allocated")
+        compute_begins()
         with np.errstate(over="ignore"):  # a device warns of nothing
             return np.ascontiguousarray(on_host(x), dtype).view(DeviceArray)
 
@@ -164,7 +171,6 @@ class EmulatedRuntime:
     current: ClassVar[int] = 0
 
     def __init__(self, device: int = 0) -> None:
-        self.xp: Any = _Library()
         self.number = device
         self.streams_waited_for: list[int | None] = []
         self.name = f"cupy:{device}"
@@ -172,6 +178,7 @@ class EmulatedRuntime:
         self.released = 0
         self.graph_sizes: list[int] = []
         self.clock = ComputeClock()
+        self.xp: Any = _Library(self.clock)
         self.free = 2**40
         """What `free_memory` answers."""
         self.launches = 0
@@ -218,6 +225,7 @@ class EmulatedRuntime:
 
     def to_host(self, x: Array) -> HostArray:
         forbidden_in_capture("A device array was copied to the host")
+        self.clock.host_waits()
         return np.array(on_host(x), order="A")
 
     def copy(self, x: Array, out: Array) -> None:
@@ -226,7 +234,8 @@ class EmulatedRuntime:
         queued(partial(np.copyto, on_host(out), on_host(x)))
 
     def synchronize(self) -> None:
-        forbidden_in_capture("The device was waited for")  # a kernel on the CPU has ended when its launch returns
+        forbidden_in_capture("The device was waited for")
+        self.clock.host_waits()  # a kernel on the CPU has ended when its launch returns
 
     def stream_address(self) -> int:
         return 0 if _recording.graph is None else 7  # a graph is recorded on a stream of its own
@@ -256,6 +265,7 @@ class EmulatedRuntime:
 
         def launch() -> None:
             self.launches += 1
+            compute_begins()
             for work in graph:
                 work()
 

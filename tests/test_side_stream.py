@@ -7,6 +7,7 @@ import contextlib
 import gc
 import threading
 import weakref
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -18,7 +19,8 @@ from fcnn_gpu.backend._cupy import CupyRuntime
 from fcnn_gpu.backend._ops import Ops, SideStream
 from fcnn_gpu.backend._side_stream import CudaSideStream
 from tests.conftest import cuda_ops, emulated_ops
-from tests.late_copies import Overwritten, PageableMemory
+from tests.late_copies import Freed, LateSideStream, Overwritten, PageableMemory
+from tests.queued_work import keep_busy
 
 
 class CudaError(RuntimeError):
@@ -42,10 +44,14 @@ class FakeCuda:
             def wait_event(self, event: Any) -> None:
                 outer.called("wait", self, event)
 
+            def synchronize(self) -> None:
+                outer.calls.append(("synchronize stream", self.ptr))
+
         class Event:
             def __init__(self, block: bool = False, disable_timing: bool = False) -> None:
                 assert block, "who waits must not keep a core busy"
                 assert disable_timing
+                self.done = False
 
             def record(self, stream: Any) -> None:
                 outer.called("record", self, stream)
@@ -158,6 +164,59 @@ def test_marks_are_recorded_in_one_stream_and_waited_for_in_the_other(cuda: Fake
     assert cuda.calls == [("wait", own, computed), ("wait", cuda.current, copied), ("synchronize", copied)]
 
 
+def test_memory_is_held_until_its_copies_are_done(cuda: FakeCuda, side: CudaSideStream) -> None:
+    held, marks = [], []
+    for i in range(3):
+        source = np.full((4, 2), i, np.float32)
+        held.append(weakref.ref(source))
+        side.copy(source, on_device(source, 4096))
+        marks.append(side.record())
+    del source
+    for n_done, mark in enumerate(marks):
+        assert [host() is None for host in held] == [i < n_done for i in range(3)]
+        vars(mark)["done"] = True
+        side.copy(np.ones(1), on_device(np.ones(1), 8192))
+    assert not any(host() for host in held)
+
+
+def test_a_stream_that_goes_waits_for_what_it_has_queued(cuda: FakeCuda) -> None:
+    for n_copies in (0, 2):
+        stream = CudaSideStream(SimpleNamespace(cuda=cuda), Device(cuda))
+        source = np.ones((4, 2), np.float32)
+        for _ in range(n_copies):
+            stream.copy(source, on_device(source, 4096))
+        cuda.calls.clear()
+        del stream
+        gc.collect()
+        assert cuda.calls == [("synchronize stream", 17)] * (n_copies > 0)
+
+
+def test_the_host_waits_for_the_last_copy_that_touches_its_memory(cuda: FakeCuda, side: CudaSideStream) -> None:
+    memory = np.zeros((6, 2), np.float32)
+    marks = []
+    for rows, back in ((slice(0, 2), False), (slice(2, 4), True), (slice(1, 3), False)):
+        copy = (lambda host, device: side.copy_back(device, host)) if back else side.copy
+        copy(memory[rows], on_device(memory[rows], 4096))
+        marks.append(side.record())
+    cuda.calls.clear()
+    for wait, rows, expected in (
+        (side.before_writing, slice(0, 1), marks[0]),
+        (side.before_reading, slice(0, 2), None),
+        (side.before_writing, slice(1, 2), marks[2]),
+        (side.before_reading, slice(0, 6), marks[1]),
+        (side.before_writing, slice(3, 4), marks[1]),
+        (side.before_writing, slice(4, 6), None),
+        (side.before_writing, slice(2, 2), None),
+    ):
+        wait(memory[rows])
+        assert cuda.calls == ([] if expected is None else [("synchronize", expected)]), rows
+        cuda.calls.clear()
+    side.copy(memory[4:], on_device(memory[4:], 4096))  # without a mark behind it
+    cuda.calls.clear()
+    side.before_writing(memory[5:])
+    assert [call[0] for call in cuda.calls] == ["record", "synchronize"]
+
+
 class TestOnADevice:
     """The emulated stream copies as late as the marks allow, and finds copies that begin too early."""
 
@@ -193,6 +252,48 @@ class TestOnADevice:
         side.synchronize(copied)
         np.testing.assert_array_equal(back, 3.0)
 
+    def test_the_host_waits_before_it_writes(self, device: tuple[Ops, SideStream]) -> None:
+        """Though the compute stream has waited: that is no wait of the host."""
+        ops, side = device
+        there, memory = side.host_buffer((4, 5), np.float32), ops.empty((4, 5), np.float32)
+        there[...] = 3.0
+        keep_busy(ops)
+        side.wait(side.record_compute())
+        side.copy(there, memory)
+        side.compute_waits(side.record())
+        found = ops.copy(memory)
+        side.before_reading(there)  # waits for nothing
+        side.before_writing(there)
+        there[...] = 7.0
+        np.testing.assert_array_equal(ops.to_numpy(found), 3.0)
+
+    def test_the_host_waits_before_it_reads(self, device: tuple[Ops, SideStream]) -> None:
+        ops, side = device
+        keep_busy(ops)
+        out, back = self.product(ops), side.host_buffer((4, 5), np.float32)
+        side.wait(side.record_compute())
+        side.copy_back(out, back)
+        side.compute_waits(side.record())
+        ops.fill(out, 7.0)
+        side.before_reading(back[1:2])
+        np.testing.assert_array_equal(back, 3.0)
+
+    def test_memory_that_nobody_else_holds_is_copied_all_the_same(self, device_ops: Ops) -> None:
+        """And is not handed on before."""
+        ops, side = device_ops, device_ops.side_stream()
+        keep_busy(ops)
+        back = side.host_buffer((4, 5), np.float32)
+        out = self.product(ops)
+        side.wait(side.record_compute())
+        side.copy_back(out, back)
+        del out
+        gc.collect()
+        for other in [ops.zeros((4, 5), np.float32) for _ in range(4)]:
+            ops.fill(other, 7.0)
+        del side
+        gc.collect()
+        np.testing.assert_array_equal(back, 3.0)
+
 
 class TestMistakesShow:
     """In the emulation."""
@@ -219,6 +320,113 @@ class TestMistakesShow:
         ops.fill(out, 7.0)
         side.synchronize(side.record())
         np.testing.assert_array_equal(back, 7.0)
+
+    @staticmethod
+    def copied(ops: Ops, waits: bool = True) -> tuple[LateSideStream, Array, Any]:
+        """A side stream that is to copy threes to the device, and whether the compute stream waits for that."""
+        side: Any = ops.side_stream()
+        there, memory = side.host_buffer((4, 5), np.float32), ops.zeros((4, 5), np.float32)
+        there[...] = 3.0
+        side.wait(side.record_compute())
+        side.copy(there, memory)
+        if waits:
+            side.compute_waits(side.record())
+        return side, memory, there
+
+    @pytest.mark.parametrize("wait", ["read", "compute", "stream"])
+    def test_writing_where_the_compute_stream_alone_has_waited(self, wait: str) -> None:
+        """It shows when the host waits the next time, however it does: for this stream or for the compute stream."""
+        ops = emulated_ops()
+        side, memory, there = self.copied(ops)
+        ops.scale(memory, 1.0, memory)  # reads what has been copied
+        there[...] = 7.0
+        waits: dict[str, Any] = {
+            "read": partial(ops.to_numpy, memory),
+            "compute": ops.synchronize,
+            "stream": partial(side.before_writing, there),
+        }
+        with pytest.raises(Overwritten, match="host wrote into page-locked memory"):
+            waits[wait]()
+        np.testing.assert_array_equal(ops.to_numpy(memory), 3.0)
+
+    def test_writing_before_the_copy_is_begun(self) -> None:
+        ops = emulated_ops()
+        _, memory, there = self.copied(ops)
+        there[...] = 7.0
+        np.testing.assert_array_equal(ops.to_numpy(memory), 7.0)
+
+    def test_reading_on_the_host_where_the_compute_stream_alone_has_waited(self) -> None:
+        ops = emulated_ops()
+        side = ops.side_stream()
+        out, back = TestOnADevice().product(ops), side.host_buffer((4, 5), np.float32)
+        side.wait(side.record_compute())
+        side.copy_back(out, back)
+        side.compute_waits(side.record())
+        ops.fill(out, 7.0)
+        assert not (back == 3.0).any(), "not there for the host"
+        ops.synchronize()
+        np.testing.assert_array_equal(back, 3.0)
+
+    @pytest.mark.parametrize("which", ["host", "device"])
+    @pytest.mark.parametrize("begun", [True, False])
+    def test_memory_that_goes_while_a_copy_is_queued(self, which: str, begun: bool) -> None:
+        """Nothing but what the stream itself remembers holds it."""
+        ops = emulated_ops()
+        side, memory, there = self.copied(ops)
+        if begun:
+            ops.scale(memory, 1.0, memory)
+        side._under_way.clear()
+        if which == "host":
+            del there
+        else:
+            del memory
+        gc.collect()
+        if begun and which == "device":  # it is done there
+            side.synchronize(side.record())
+        else:
+            with pytest.raises(Freed):
+                side.synchronize(side.record())
+
+    def test_a_copy_to_new_memory_without_a_wait(self) -> None:
+        """Kernels that were queued when it was freed may still use it."""
+        ops = emulated_ops()
+        side = ops.side_stream()
+        there = side.host_buffer((4, 5), np.float32)
+        side.wait(side.record_compute())
+        TestOnADevice().product(ops)
+        with pytest.raises(Overwritten, match="may still be reading"):
+            side.copy(there, ops.empty((4, 5), np.float32))
+
+    @pytest.mark.parametrize("waits", [True, False])
+    def test_a_copy_back_over_what_another_stream_copies_from(self, waits: bool) -> None:
+        """It is in order where the compute stream comes between them."""
+        ops = emulated_ops()
+        _, memory, there = self.copied(ops, waits)
+        back, out = ops.side_stream(), TestOnADevice().product(ops)
+        if waits:
+            ops.gemm(memory, ops.asarray(np.eye(5, dtype=np.float32)), out)
+        back.wait(back.record_compute())
+        if waits:
+            back.copy_back(out, there)
+            back.synchronize(back.record())
+            np.testing.assert_array_equal(there, 3.0)
+        else:
+            with pytest.raises(Overwritten, match="another stream"):
+                back.copy_back(out, there)
+
+    def test_a_copy_over_what_another_stream_copies_back_from(self) -> None:
+        ops = emulated_ops()
+        back, there = ops.side_stream(), ops.side_stream()
+        out, memory = TestOnADevice().product(ops), back.host_buffer((4, 5), np.float32)
+        computed = back.record_compute()
+        back.wait(computed)
+        back.copy_back(out, memory)
+        there.wait(computed)
+        with pytest.raises(Overwritten, match="another stream"):
+            there.copy(there.host_buffer((4, 5), np.float32), out)
+        back.compute_waits(back.record())
+        there.wait(there.record_compute())
+        there.copy(there.host_buffer((4, 5), np.float32), out)
 
     def test_a_copy_back_into_pageable_memory(self) -> None:
         ops = emulated_ops()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.software_cuda.option import smaller
 
 from .conftest import cuda_ops, emulated_ops
 from .emulated import DeviceArray, on_host
+from .queued_work import keep_busy
 
 N_IN, N_CLASSES = 5, 3
 SMALL = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -345,16 +347,41 @@ class TestSideStream:
     def visited(self, ops: Any, stream: ChunkStream, n: int = 100) -> HostArray:
         """What kernels read of the chunks, in order."""
         order, parts = np.random.default_rng(2).permutation(n), []
-        rows, start = ops.asarray(np.arange(stream.window)), ops.zeros(1, np.int64)
         with stream.visit(order, n) as stretches:
             for stretch in stretches:
-                out = ops.empty((stretch.n, N_IN), np.float32)
-                for _ in range(3):
-                    ops.gather_rows(stream.on_device(stretch.part).X, rows, start, out)
-                parts.append(on_host(out).copy())
+                parts.append(on_host(self.gathered(ops, stream, stretch)).copy())
         unsorted = np.empty((n, N_IN), np.float32)
         unsorted[order] = np.concatenate(parts)
         return unsorted
+
+    def gathered(self, ops: Any, stream: ChunkStream, stretch: Any) -> Any:
+        """X of a chunk, read by several kernels."""
+        rows, start = ops.asarray(np.arange(stream.window)), ops.zeros(1, np.int64)
+        out = ops.empty((stretch.n, N_IN), np.float32)
+        for _ in range(3):
+            ops.gather_rows(stream.on_device(stretch.part).X, rows, start, out)
+        return out
+
+    @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+    def test_a_visit_that_is_broken_off_is_still_computed_on(
+        self, device_ops: Ops, error: type[BaseException] | None
+    ) -> None:
+        """The next one leaves its chunk alone until that is done."""
+        stream, X = self.stream(device_ops)
+        orders = [np.arange(100), np.arange(100)[::-1]]
+        found = []
+        for order in orders:
+            keep_busy(device_ops)
+            with contextlib.suppress(ValueError, KeyboardInterrupt), stream.visit(order, 100) as stretches:
+                for i, stretch in enumerate(stretches):
+                    found.append(self.gathered(device_ops, stream, stretch))
+                    if i == 1 and error is None:
+                        break
+                    if i == 1 and error is not None:
+                        raise error
+        for k, order in enumerate(orders):
+            parts = [device_ops.to_numpy(part) for part in found[2 * k : 2 * k + 2]]
+            np.testing.assert_array_equal(np.concatenate(parts), X[order[:32]])
 
     def test_as_it_is(self) -> None:
         ops = emulated_ops()

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from .._types import Array, HostArray
-from ._ops._transfer import Mark, SideStream
+from ._ops._transfer import Mark
+from ._queued_copies import QueuedCopies
 
 
-class CudaSideStream(SideStream):
+class CudaSideStream(QueuedCopies):
     """A non-blocking stream: the default stream and it do not wait for each other but at marks, which are events.
 
     Args:
@@ -19,13 +20,12 @@ class CudaSideStream(SideStream):
         device: its `Device` that the stream belongs to.
     """
 
-    copies = True
-
     def __init__(self, cupy: Any, device: Any) -> None:
         self._cuda = cupy.cuda
         self._device = device
         with device:
             self._stream = self._cuda.Stream(non_blocking=True)
+        super().__init__(self._stream.synchronize)
 
     def host_buffer(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
         n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
@@ -41,21 +41,15 @@ class CudaSideStream(SideStream):
             ) from error
         return np.frombuffer(self._cuda.PinnedMemoryPointer(memory, 0), np.uint8, n_bytes).view(dtype).reshape(shape)
 
-    def copy(self, source: HostArray, out: Array) -> None:
-        _check_alike("to", source, out)
-        kind = self._cuda.runtime.memcpyHostToDevice
-        self._queue(out.data.ptr, source.ctypes.data, source.nbytes, kind)
-
-    def copy_back(self, source: Array, out: HostArray) -> None:
-        _check_alike("from", source, out)
-        kind = self._cuda.runtime.memcpyDeviceToHost
-        self._queue(out.ctypes.data, source.data.ptr, source.nbytes, kind)
-
-    def _queue(self, destination: int, source: int, n_bytes: int, kind: int) -> None:
+    def _queue(self, host: HostArray, device: Array, arrives: bool) -> None:
+        there, here, runtime = device.data.ptr, host.ctypes.data, self._cuda.runtime
         with self._device:
-            self._cuda.runtime.memcpyAsync(destination, source, n_bytes, kind, self._stream.ptr)
+            if arrives:
+                runtime.memcpyAsync(here, there, host.nbytes, runtime.memcpyDeviceToHost, self._stream.ptr)
+            else:
+                runtime.memcpyAsync(there, here, host.nbytes, runtime.memcpyHostToDevice, self._stream.ptr)
 
-    def record(self) -> Mark:
+    def _record(self) -> Mark:
         with self._device:
             return self._recorded(self._stream)
 
@@ -76,13 +70,8 @@ class CudaSideStream(SideStream):
         with self._device:
             self._cuda.get_current_stream().wait_event(mark)
 
-    def synchronize(self, mark: Mark) -> None:
+    def _wait(self, mark: Mark) -> None:
         mark.synchronize()
 
-
-def _check_alike(direction: str, source: Any, out: Any) -> None:
-    if source.nbytes != out.nbytes or not (source.flags.c_contiguous and out.flags.c_contiguous):
-        raise ValueError(
-            f"A copy {direction} the device expects two C-ordered arrays of one size, got {source.nbytes} and "
-            f"{out.nbytes} bytes."
-        )
+    def _is_done(self, mark: Mark) -> bool:
+        return bool(mark.done)

@@ -43,14 +43,6 @@ class _Buffer:
         self.memory, self.free, self.copied = memory, free, None
 
 
-class _PageLocked:
-    """Host memory of a chunk, and the mark behind the copy from it."""
-
-    def __init__(self, memory: HostArray) -> None:
-        self.memory: HostArray = memory
-        self.copied: Any = None
-
-
 class DeviceEngine:
     """See `Engine`."""
 
@@ -59,7 +51,7 @@ class DeviceEngine:
         self.bytes_read = self.bytes_written = 0
         self._there, self._back = ops.side_stream(), ops.side_stream()
         self._buffers: tuple[list[_Buffer], ...] = ([], [], [])
-        self._page_locked: dict[str, list[_PageLocked]] = {}
+        self._page_locked: dict[str, list[HostArray]] = {}
         self._loads = {"A": 0, "B": 0}
         self._scratch: dict[str, HostArray] = {}
         self._n_threads = copying_threads()
@@ -90,7 +82,7 @@ class DeviceEngine:
                 start += size
         for name, (n, size) in page_locked_buffers(problem, plan.cut).items():
             stream = self._back if name == "out" else self._there
-            self._page_locked[name] = [_PageLocked(stream.host_buffer((size,), "uint8")) for _ in range(n)]
+            self._page_locked[name] = [stream.host_buffer((size,), "uint8") for _ in range(n)]
         self._scratch = {  # one for each thread that may read
             "read": np.empty(scratch_bytes(problem.A, problem.B), np.uint8),
             "write": np.empty(scratch_bytes(problem.out), np.uint8),
@@ -111,15 +103,14 @@ class DeviceEngine:
         rows, columns = (step.rows, step.inner) if which == 0 else (step.inner, step.columns)
         page_locked = self._page_locked[load.operand][self._loads[load.operand] % len(self._page_locked[load.operand])]
         self._loads[load.operand] += 1
-        if page_locked.copied is not None:
-            self._there.synchronize(page_locked.copied)
+        self._there.before_writing(page_locked)
         shape, layout = (rows.stop - rows.start, columns.stop - columns.start), matrix.layout
-        host = block_view(page_locked.memory, shape, layout.block_order, layout.dtype)
+        host = block_view(page_locked, shape, layout.block_order, layout.dtype)
         self._in_shares(matrix, rows, columns, host, write=False)
         self._there.wait(buffer.free)
         device = block_view(buffer.memory, shape, layout.block_order, layout.dtype)
         self._there.copy(*_c_ordered(layout.block_order, host, device))
-        buffer.copied = page_locked.copied = self._there.record()
+        buffer.copied = self._there.record()
         self.bytes_read += host.nbytes
 
     def _in_shares(self, matrix: Matrix, rows: slice, columns: slice, host: HostArray, write: bool) -> None:
@@ -201,14 +192,14 @@ class DeviceEngine:
         shape = step.rows.stop - step.rows.start, step.columns.stop - step.columns.start
         by_column = layout.block_order == "F"
         lines, length = shape[::-1] if by_column else shape
-        n = max(1, len(back[0].memory) // (length * layout.dtype.itemsize))
+        n = max(1, len(back[0]) // (length * layout.dtype.itemsize))
         tile = self._block(2, step.rows, step.columns, number)
         side.wait(buffer.free)
         coming: tuple[slice, slice, HostArray, Any] | None = None
         for i, start in enumerate(range(0, lines, n)):
             part = slice(start, min(lines, start + n))
             band = tile[:, part] if by_column else tile[part]
-            host = block_view(back[i % len(back)].memory, band.shape, layout.block_order, layout.dtype)
+            host = block_view(back[i % len(back)], band.shape, layout.block_order, layout.dtype)
             if len(back) == 1:
                 self._arrived(coming)
                 coming = None

@@ -88,7 +88,7 @@ class Placement:
             return None
         tiles = Tiles(self._ops)
         on_disk = "disk" in self.plan.places
-        store = FolderStore(self._storage, self._opened) if on_disk else HostStore(tiles.host_array)
+        store = FolderStore(self._storage, self._opened) if on_disk else HostStore(tiles)
         try:
             weights = [
                 self._stored(layer, layer.weights, store, tiles)

@@ -85,7 +85,8 @@ class StoredMatrix(LazyMatrix):
     """A layer's weights that lie on the host or on disk: reading brings what is asked for into memory.
 
     Assignment writes: `W[...] = values` all of it (on disk as one step: a crash leaves the old weights or the new), and
-    `W[rows, columns] = values` in place. `values` of the whole matrix may be another `StoredMatrix`.
+    `W[rows, columns] = values` in place. `values` of the whole matrix may be another `StoredMatrix`. A product that a
+    GPU has been asked for is computed with the weights of its time, though it may not have begun: writing waits for it.
     """
 
     def __init__(self, rows: Rows) -> None:

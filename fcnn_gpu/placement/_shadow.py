@@ -12,7 +12,7 @@ from ..backend._shadow import Meter
 from ._folder import FileRows
 from ._network import StoredWeights
 from ._store import HostStore, Rows
-from ._tiles import READING, UPDATING, Arrived, Compute, Tiles
+from ._tiles import READING, UPDATING, Arrived, Compute, Slot, Tiles, part_of
 from ._weight import StoredWeight
 
 
@@ -22,7 +22,7 @@ def shadow_stored(stored: StoredWeights, ops: Ops, meter: Meter, memo: dict[int,
     What lies on the host beside a device is of the kind "page_locked", files are of the kind "disk".
     """
     tiles = _ShadowTiles(ops, meter)
-    store: Any = _ShadowFolder(meter) if stored.store.place == "disk" else HostStore(tiles.host_array)
+    store: Any = _ShadowFolder(meter) if stored.store.place == "disk" else HostStore(tiles)
     weights = []
     for weight in stored.weights:
         with meter.kind("parameters"):
@@ -39,8 +39,8 @@ class _ShadowTiles(Tiles):
 
     def __init__(self, ops: Ops, meter: Meter) -> None:
         self._ops, self._meter = ops, meter
-        self._buffers = {}
-        self._side = None
+        self._slots = [Slot() for _ in range(max(READING, UPDATING))]
+        self._side = self._back = None
 
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
         if not self._ops.asynchronous:  # the host is the device
@@ -58,19 +58,22 @@ class _ShadowTiles(Tiles):
 
     def _pass(self, matrices: Sequence[Rows], tiles: Sequence[slice], n_slots: int) -> Arrived:
         in_place = not self._ops.asynchronous and matrices[0].view(0, 0) is not None
+        slots = [] if in_place else self._reserve(matrices, tiles, n_slots)
         for i, tile in enumerate(tiles):
             if in_place:
                 yield tile, [matrix.view(tile.start, tile.stop) for matrix in matrices]
             else:
-                yield tile, [self._slot(matrix, tile, i % n_slots, j) for j, matrix in enumerate(matrices)]
+                slot, height = slots[i % n_slots], tile.stop - tile.start
+                memory = slot.device if self._ops.asynchronous else slot.host
+                yield tile, [part_of(memory[j], (height, m.shape[1]), m.dtype) for j, m in enumerate(matrices)]
 
-    def _slot(self, matrix: Rows, tile: slice, slot: int, i: int) -> Array:
-        shape = tile.stop - tile.start, matrix.shape[1]
-        if self._ops.asynchronous and matrix.view(0, 0) is None:  # from the file to page-locked memory first
-            with self._meter.kind("page_locked"):
-                self.buffer("host", slot, i, shape, matrix.dtype)
+    def _slot_on_host(self, n_bytes: int) -> HostArray:
+        with self._meter.kind("page_locked" if self._ops.asynchronous else "tiles"):
+            return self._ops.empty(n_bytes, "uint8")
+
+    def _slot_on_device(self, n_bytes: int) -> Array:
         with self._meter.kind("tiles"):
-            return self.buffer("device", slot, i, shape, matrix.dtype)
+            return self._ops.empty(n_bytes, "uint8")
 
 
 class _ShadowFolder:

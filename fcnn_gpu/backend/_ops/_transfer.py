@@ -29,15 +29,18 @@ class SideStream:
         return np.empty(shape, dtype)
 
     def copy(self, source: HostArray, out: Any) -> None:
-        """out ← source, a host buffer that must not change before the copy is done; both C-ordered, alike in dtype."""
+        """out ← source, a host buffer that must not change before the copy is done; both C-ordered, alike in dtype.
+
+        Who writes into source waits for that (`before_writing`). Both are held until then.
+        """
         np.copyto(out, source)
 
     def copy_back(self, source: Any, out: HostArray) -> None:
         """out ← source, from the device into a host buffer; both C-ordered, alike in dtype.
 
         The copy waits for what computes source where a mark of `record_compute` behind that has been waited for. What
-        overwrites source must wait for a mark of `record` behind the copy (`compute_waits`), and who reads out likewise
-        (`synchronize`).
+        overwrites source must wait for a mark of `record` behind the copy (`compute_waits`), and who reads out for the
+        copy as well (`synchronize`, `before_reading`). Both are held until it is done.
         """
         np.copyto(out, source)
 
@@ -56,7 +59,16 @@ class SideStream:
         """Primitives of this thread from now on wait for a mark of `record`."""
 
     def synchronize(self, mark: Mark) -> None:
-        """The calling thread waits for a mark of `record`."""
+        """The calling thread waits for a mark of either stream."""
+
+    def before_reading(self, memory: HostArray) -> None:
+        """The calling thread waits for all copies of this stream that go to this memory of the host."""
+
+    def before_writing(self, memory: HostArray) -> None:
+        """The calling thread waits for all copies of this stream that go to this memory of the host or come from it.
+
+        A wait of the compute stream is no wait of the host: a copy that primitives wait for may be under way still.
+        """
 
 
 class TransferOps(ArrayOps):
