@@ -14,6 +14,7 @@ import pytest
 from fcnn_gpu.backend._ops import Ops
 from tests.cli_cases import Command, Output
 from tests.cuda_on_cpu import missing_compiler
+from tests.whole_runs import pytest_cmdline_main as pytest_cmdline_main
 
 collect_ignore = [] if importlib.util.find_spec("torch") else ["torch_equivalents.py"]
 """What pytest imports in search of doctests and cannot import without PyTorch, which is optional."""
@@ -26,14 +27,26 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell starts what run
     signal.signal(signal.SIGINT, signal.default_int_handler)  # or programs that tests send Ctrl-C would never see it
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Said once, where a skip for each of thousands of tests would say it."""
+    reason = None if "gpu" in config.option.markexpr else no_cuda_device()
+    return f"tests on a GPU are left out: {reason}" if reason else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes gigabytes, unless the marker is asked for."""
-    if "large" in config.option.markexpr:
+    """Leave out what takes gigabytes, and what needs a GPU that is not there, unless the marker is asked for."""
+    leave_out(config, items, "large")
+    if no_cuda_device() and not all(item.get_closest_marker("gpu") for item in items):
+        leave_out(config, items, "gpu")
+
+
+def leave_out(config: pytest.Config, items: list[pytest.Item], marker: str) -> None:
+    if marker in config.option.markexpr:
         return
-    large = [item for item in items if item.get_closest_marker("large")]
-    if large:
-        config.hook.pytest_deselected(items=large)
-        items[:] = [item for item in items if item not in set(large)]
+    left = [item for item in items if item.get_closest_marker(marker)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not item.get_closest_marker(marker)]
 
 
 @functools.cache

@@ -18,13 +18,14 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fcnn_gpu._types import Array
-from fcnn_gpu.backend._kernel_source import Instance, Kernel, kernels, source
+from fcnn_gpu.backend._kernel_source import Instance, Kernel, kernels, source, stems
 from fcnn_gpu.backend._kernels import Argument, KernelCompileError
 
 HERE = Path(__file__).parent
@@ -181,8 +182,7 @@ class HostDevice:
     def _library(self, stem: str) -> _Library:
         if stem not in self._libraries:
             text, found = self._sources[stem] if stem in self._sources else (source(stem), kernels(stem))
-            expressions = tuple(i.expression for k in found.values() for i in k.instances)
-            self._libraries[stem] = _load(stem, text, expressions, self.check_races)
+            self._libraries[stem] = _load(stem, text, _expressions(found), self.check_races)
         return self._libraries[stem]
 
     def run(
@@ -288,8 +288,25 @@ def _marshalled(argument: Argument, regions: list[Region], alive: list[Any]) -> 
     return _Argument(name, -1, 0, value.ctypes.data, value.nbytes)
 
 
+def build_kernels(pool: Executor) -> None:
+    """Compile every kernel file that is not in the cache yet, several at a time: whoever needs one finds it."""
+    for name in ("scheduler", "races"):
+        _part(name)
+    largest_first = sorted(stems(), key=lambda stem: -sum(len(k.instances) for k in kernels(stem).values()))
+    for _ in pool.map(lambda stem: _compiled(stem, source(stem), _expressions(kernels(stem)), True), largest_first):
+        pass
+
+
+def _expressions(found: dict[str, Kernel]) -> tuple[str, ...]:
+    return tuple(i.expression for k in found.values() for i in k.instances)
+
+
 @functools.cache
 def _load(stem: str, text: str, expressions: tuple[str, ...], check_races: bool) -> _Library:
+    return _Library(_compiled(stem, text, expressions, check_races), expressions)
+
+
+def _compiled(stem: str, text: str, expressions: tuple[str, ...], check_races: bool) -> Path:
     # g++ has no counterpart of `extern __shared__`: the scheduler defines the one array that it may name.
     body = text.replace("extern __shared__", "extern")
     entries = ",\n    ".join(f"EntryOf<&::{e}>::entry()" for e in expressions)
@@ -301,7 +318,7 @@ def _load(stem: str, text: str, expressions: tuple[str, ...], check_races: bool)
     flags = (*_COMMON_FLAGS, *_KERNEL_FLAGS, *(_RACE_FLAGS if check_races else ()), "-c")
     kernels_object = built(f"{stem}.o", flags, program)
     # Linked without the sanitizers' flags, which would bring their libraries.
-    return _Library(built(f"{stem}.so", ("-shared",), kernels_object, *map(_part, ("scheduler", "races"))), expressions)
+    return built(f"{stem}.so", ("-shared",), kernels_object, *map(_part, ("scheduler", "races")))
 
 
 @functools.cache
