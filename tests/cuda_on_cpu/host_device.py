@@ -195,12 +195,10 @@ class HostDevice:
         arguments: Sequence[Argument],
     ) -> None:
         library = self._library(kernel.stem)
-        regions = merged_regions([a for a in arguments if isinstance(a.value, np.ndarray)])
+        regions = merged_regions(arguments)
         buffers = (_Buffer * max(1, len(regions)))(*(region.buffer() for region in regions))
-        alive: list[Any] = []
-        marshalled = (_Argument * max(1, len(arguments)))()
-        for i, argument in enumerate(arguments):
-            marshalled[i] = _marshalled(argument, regions, alive)
+        numbers = ctypes.create_string_buffer(16 * max(1, len(arguments)))
+        marshalled = (_Argument * max(1, len(arguments)))(*_marshalled(arguments, regions, numbers))
         launch = _Launch(
             library.index[instance.expression],
             grid,
@@ -240,52 +238,66 @@ def _stacks(library: _Library) -> int:
 
 
 class Region:
-    """A stretch of host memory that one or several arguments lie in."""
+    """A stretch of host memory that one or several arguments lie in: `offsets` by the arguments' numbers."""
 
-    def __init__(self, begin: int, end: int, argument: Argument) -> None:
-        self.begin, self.end, self.names = begin, end, [argument.parameter.name]
-        self.writable = not argument.parameter.is_const
-        base = argument.value
+    def __init__(self, begin: int, array: Array) -> None:
+        self.begin = self.end = begin
+        self.names: dict[str, None] = {}
+        self.offsets: dict[int, int] = {}
+        self.writable = False
+        base = array
         while isinstance(base.base, np.ndarray):
             base = base.base
         # A device allocation is aligned to 256 bytes or more; a view into it has the alignment of its offset.
-        self.alignment_offset = (begin - base.ctypes.data) % 256
+        self.alignment_offset = 0 if base is array else (begin - _address(base)) % 256
+
+    def add(self, number: int, argument: Argument, begin: int, end: int) -> None:
+        self.end = max(self.end, end)
+        self.names[argument.parameter.name] = None
+        self.offsets[number] = begin - self.begin
+        self.writable |= not argument.parameter.is_const
 
     def buffer(self) -> _Buffer:
-        name = " and ".join(dict.fromkeys(self.names)).encode()
+        name = " and ".join(self.names).encode()
         return _Buffer(name, self.begin, self.end - self.begin, self.alignment_offset, self.writable)
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def merged_regions(arguments: Sequence[Argument]) -> list[Region]:
     """One region per stretch of memory: arrays that overlap share it, as they would on a device."""
     spans = []
-    for argument in arguments:
+    for number, argument in enumerate(arguments):
         array = argument.value
-        begin = array.ctypes.data
-        last = sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) if array.size else 0
-        spans.append((begin, begin + (last + array.itemsize if array.size else 0), argument))
+        if isinstance(array, np.ndarray):
+            begin = _address(array)
+            last = sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) if array.size else 0
+            spans.append((begin, begin + (last + array.itemsize if array.size else 0), number, argument))
     regions: list[Region] = []
-    for begin, end, argument in sorted(spans, key=lambda s: s[:2]):
-        if regions and begin < regions[-1].end:
-            regions[-1].end = max(end, regions[-1].end)
-            regions[-1].names.append(argument.parameter.name)
-            regions[-1].writable |= not argument.parameter.is_const
-        else:
-            regions.append(Region(begin, end, argument))
+    for begin, end, number, argument in sorted(spans, key=lambda s: s[:2]):
+        if not regions or begin >= regions[-1].end:
+            regions.append(Region(begin, argument.value))
+        regions[-1].add(number, argument, begin, end)
     return regions
 
 
-def _marshalled(argument: Argument, regions: list[Region], alive: list[Any]) -> _Argument:
-    name = argument.parameter.name.encode()
-    if isinstance(argument.value, np.ndarray):
-        begin = argument.value.ctypes.data
-        for i, region in enumerate(regions):
-            if argument.parameter.name in region.names and region.begin <= begin <= region.end:
-                return _Argument(name, i, begin - region.begin, None, 8)
-        raise AssertionError(f"{argument.parameter.name} lies in no region")
-    value = np.array(0 if argument.value is None else argument.value, np.uint64 if argument.value is None else None)
-    alive.append(value)
-    return _Argument(name, -1, 0, value.ctypes.data, value.nbytes)
+def _marshalled(arguments: Sequence[Argument], regions: list[Region], numbers: Any) -> list[_Argument]:
+    """The arguments for C; those that are no arrays are written to `numbers`, 16 bytes for each."""
+    places = {number: (i, offset) for i, region in enumerate(regions) for number, offset in region.offsets.items()}
+    start = ctypes.addressof(numbers)
+    out = []
+    for number, argument in enumerate(arguments):
+        name = argument.parameter.name.encode()
+        if number in places:
+            region, offset = places[number]
+            out.append(_Argument(name, region, offset, None, 8))
+        else:
+            value = np.uint64(0) if argument.value is None else np.asarray(argument.value)
+            numbers[16 * number : 16 * number + value.nbytes] = value.tobytes()
+            out.append(_Argument(name, -1, 0, start + 16 * number, value.nbytes))
+    return out
 
 
 def build_kernels(pool: Executor) -> None:

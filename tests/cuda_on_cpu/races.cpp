@@ -180,13 +180,27 @@ void on_write(Watched& watched, size_t offset, uint32_t here, const Moment& pres
     history.write = here;
 }
 
+uint64_t bits(const History& history) {
+    uint64_t packed;
+    memcpy(&packed, &history, sizeof packed);
+    return packed;
+}
+
 template <void (*note)(Watched&, size_t, uint32_t, const Moment&)> void access(const void* address, size_t bytes) {
     const uintptr_t begin = reinterpret_cast<uintptr_t>(address);
     Watched* watched = find(begin);  // there are none unless a launch is under way
     if (!watched) return;
     const uint32_t here = this_segment();
     const Moment& present = segments.back();
-    for (size_t i = 0; i < bytes && begin + i < watched->end; i += 2) note(*watched, begin - watched->begin + i, here, present);
+    const size_t offset = begin - watched->begin, n = std::min<size_t>(bytes, watched->end - begin);
+    History* places = watched->history + offset;
+    const uint64_t before = bits(places[0]);
+    note(*watched, offset, here, present);
+    for (size_t i = 2; i < n; i += 2)
+        if (bits(places[i]) == before)  // what has the same history gets the same answer
+            places[i] = places[0];
+        else
+            note(*watched, offset + i, here, present);
 }
 
 }  // namespace
