@@ -43,7 +43,7 @@ _KERNEL_FLAGS = (
     "-fno-gnu-unique",
     "-fno-threadsafe-statics",  # shared arrays of 16-bit types: there is one thread
     "-ftrivial-auto-var-init=pattern",
-    "-fsanitize=bounds,alignment,null,integer-divide-by-zero,shift,signed-integer-overflow",
+    "-fsanitize=bounds,alignment,integer-divide-by-zero,shift,signed-integer-overflow",
 )
 # The calls before loads and stores are defined in races.cpp. As functions are linked without the sanitizer's library,
 # the compiler is told not to note their beginnings and ends.
