@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, wait
 from pathlib import Path
 from typing import Any
 
@@ -305,8 +305,14 @@ def build_kernels(pool: Executor) -> None:
     for name in ("scheduler", "races"):
         _part(name)
     largest_first = sorted(stems(), key=lambda stem: -sum(len(k.instances) for k in kernels(stem).values()))
-    for _ in pool.map(lambda stem: _compiled(stem, source(stem), _expressions(kernels(stem)), True), largest_first):
-        pass
+    jobs = [
+        pool.submit(_compiled, stem, source(stem), _expressions(kernels(stem)), HostDevice().check_races)
+        for stem in largest_first
+    ]
+    if wait(jobs, timeout=2).not_done:
+        print("Compiling the kernels for the CPU, which later runs need not do ...", flush=True)
+    for job in jobs:
+        job.result()
 
 
 def _expressions(found: dict[str, Kernel]) -> tuple[str, ...]:
