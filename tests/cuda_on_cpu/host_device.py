@@ -304,6 +304,7 @@ def build_kernels(pool: Executor) -> None:
     """Compile every kernel file that is not in the cache yet, several at a time: whoever needs one finds it."""
     for name in ("scheduler", "races"):
         _part(name)
+    _header(HostDevice().check_races)
     largest_first = sorted(stems(), key=lambda stem: -sum(len(k.instances) for k in kernels(stem).values()))
     jobs = [
         pool.submit(_compiled, stem, source(stem), _expressions(kernels(stem)), HostDevice().check_races)
@@ -327,16 +328,32 @@ def _load(stem: str, text: str, expressions: tuple[str, ...], check_races: bool)
 def _compiled(stem: str, text: str, expressions: tuple[str, ...], check_races: bool) -> Path:
     # g++ has no counterpart of `extern __shared__`: the scheduler defines the one array that it may name.
     body = text.replace("extern __shared__", "extern")
+    header = _header(check_races)
     entries = ",\n    ".join(f"EntryOf<&::{e}>::entry()" for e in expressions)
     program = (
-        f'#include "cuda_on_cpu.hpp"\n{body}\n#undef __shared__\n'
+        f'#include "{header.name}"\n{body}\n#undef __shared__\n'
         f"namespace cuda_on_cpu {{\nconst Entry entries[] = {{\n    {entries}}};\n"
         f"const size_t n_entries = {len(expressions)};\n}}\n"
     )
-    flags = (*_COMMON_FLAGS, *_KERNEL_FLAGS, *(_RACE_FLAGS if check_races else ()), "-c")
-    kernels_object = built(f"{stem}.o", flags, program)
+    kernels_object = built(f"{stem}.o", (*_flags(check_races), "-c", f"-I{header.parent}"), program)
     # Linked without the sanitizers' flags, which would bring their libraries.
     return built(f"{stem}.so", ("-shared",), kernels_object, *map(_part, ("scheduler", "races")))
+
+
+def _flags(check_races: bool) -> tuple[str, ...]:
+    return (*_COMMON_FLAGS, *_KERNEL_FLAGS, *(_RACE_FLAGS if check_races else ()))
+
+
+@functools.cache
+def _header(check_races: bool) -> Path:
+    """A header that includes cuda_on_cpu.hpp, beside its precompiled form: g++ takes that where the flags are the same."""
+    text = '#include "cuda_on_cpu.hpp"\n'
+    header = built("cuda_on_cpu.hpp.gch", (*_flags(check_races), "-x", "c++-header"), text).with_suffix("")
+    if not header.exists():
+        written = header.with_name(f"{header.name}.{os.getpid()}")
+        written.write_text(text, encoding="utf-8")
+        written.replace(header)
+    return header
 
 
 @functools.cache

@@ -105,7 +105,8 @@ struct Watched {
 };
 
 std::vector<Watched> all_watched;
-Watched* last = nullptr;
+constexpr size_t n_recent = 64;
+Watched* recent[n_recent];  // by page: where the last access to it was found
 
 // The histories' memory, used by one launch after the other. It begins as zeros: segments that no launch has.
 constexpr size_t kept_bytes = size_t{16} << 20;
@@ -113,6 +114,7 @@ char* histories = nullptr;
 size_t histories_bytes = 0, histories_used = 0;
 
 Watched* find(uintptr_t address) {
+    Watched*& last = recent[address >> 12 & (n_recent - 1)];
     if (last && address >= last->begin && address < last->end) return last;
     for (Watched& watched : all_watched)
         if (address >= watched.begin && address < watched.end) return last = &watched;
@@ -228,14 +230,13 @@ void watch(const char* name, const void* begin, size_t bytes, Memory memory) {
     const uintptr_t address = reinterpret_cast<uintptr_t>(begin);
     all_watched.push_back({address, address + bytes, memory, reinterpret_cast<History*>(histories + histories_used), name});
     histories_used += bytes * sizeof(History);
-    last = nullptr;
 }
 
 void begin_segment() { segment = 0; }
 
 void forget_all() {
     all_watched.clear();
-    last = nullptr;
+    std::fill(recent, recent + n_recent, nullptr);
     tickets.clear();
     enter(nobody);
     segments.clear();

@@ -143,6 +143,7 @@ struct Gathering {
 struct Warp {
     unsigned n_barriers, n_collectives;  // by all lanes
     unsigned done;                       // the lanes that have finished, and those that do not exist
+    unsigned ready;                      // those that can go on
     unsigned n_gatherings;
     Gathering gatherings[warp_size];
 };
@@ -199,13 +200,16 @@ void resume(Thread& thread) {
     }
     thread.state = State::ready;
     threadIdx = {index_of(&thread), 0, 0};
+    Warp& warp = warps[threadIdx.x / warp_size];
+    const unsigned bit = 1u << threadIdx.x % warp_size;
+    warp.ready &= ~bit;
     current = &thread;
     begin_segment();
     switch_context(scheduler_context, thread.context);
     current = nullptr;
     if (thread.state == State::done) {
         free_stacks.push_back(thread.stack);
-        warps[index_of(&thread) / warp_size].done |= 1u << index_of(&thread) % warp_size;
+        warp.done |= bit;
     }
 }
 
@@ -235,6 +239,7 @@ void complete(Thread* warp, unsigned mask) {
     Warp& counts = warps[index_of(warp) / warp_size];
     counts.n_collectives += mask == ~0u && kind != Collective::matrix;
     counts.n_barriers += mask == ~0u && kind == Collective::sync;
+    counts.ready |= mask & ~(1u << (index_of(current) % warp_size));  // the last to come has not stopped
     begin_segment();
     unsigned ballot = 0;
     for (unsigned lane = 0; lane < warp_size; ++lane)
@@ -328,27 +333,25 @@ void run_block(Random& random) {
         const unsigned n_lanes = std::min(warp_size, n_threads - w * warp_size);
         warps[w].n_barriers = warps[w].n_collectives = warps[w].n_gatherings = 0;
         warps[w].done = n_lanes == warp_size ? 0u : ~0u << n_lanes;
+        warps[w].ready = ~warps[w].done;
     }
     collect_stacks();
 
     for (bool backwards = false;; backwards = !backwards) {
         for (unsigned w = 0; w < n_warps; ++w) {
-            const unsigned warp = order[backwards ? n_warps - 1 - w : w] * warp_size;
-            for (bool progress = true; progress;) {
-                progress = false;
+            Warp& warp = warps[order[backwards ? n_warps - 1 - w : w]];
+            Thread* first = threads + (&warp - warps) * warp_size;
+            while (warp.ready) {
                 for (unsigned l = 0; l < warp_size; ++l) {
-                    const unsigned i = warp + lanes[backwards ? warp_size - 1 - l : l];
-                    if (i >= n_threads || threads[i].state > State::ready) continue;
-                    progress = true;
-                    resume(threads[i]);
+                    const unsigned lane = lanes[backwards ? warp_size - 1 - l : l];
+                    if (!(warp.ready >> lane & 1u)) continue;
+                    resume(first[lane]);
                     if (fault.failed) return;
                 }
             }
         }
         // No warp can go on by itself: either all threads have finished, or all are at the barrier.
-        unsigned done = 0;
-        for (unsigned i = 0; i < n_threads; ++i) done += threads[i].state == State::done;
-        if (done == n_threads) return;
+        if (std::all_of(warps, warps + n_warps, [](const Warp& warp) { return warp.done == ~0u; })) return;
         if (barrier.arrived < n_threads) {
             report_deadlock();
             return;
@@ -357,6 +360,7 @@ void run_block(Random& random) {
             threads[i].state = State::ready;
             threads[i].barrier_result = barrier.count;
         }
+        for (unsigned w = 0; w < n_warps; ++w) warps[w].ready = ~warps[w].done;
         barrier.arrived = 0;
         ++n_barriers;
     }
