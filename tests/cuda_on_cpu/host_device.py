@@ -346,7 +346,7 @@ def _flags(check_races: bool) -> tuple[str, ...]:
 
 @functools.cache
 def _header(check_races: bool) -> Path:
-    """A header that includes cuda_on_cpu.hpp, beside its precompiled form: g++ takes that where the flags are the same."""
+    """A header that includes cuda_on_cpu.hpp, beside its precompiled form: g++ takes that if the flags are the same."""
     text = '#include "cuda_on_cpu.hpp"\n'
     header = built("cuda_on_cpu.hpp.gch", (*_flags(check_races), "-x", "c++-header"), text).with_suffix("")
     if not header.exists():

@@ -113,7 +113,10 @@ constexpr size_t kept_bytes = size_t{16} << 20;
 char* histories = nullptr;
 size_t histories_bytes = 0, histories_used = 0;
 
+uintptr_t private_begin = 0, private_bytes = 0;
+
 Watched* find(uintptr_t address) {
+    if (address - private_begin < private_bytes) return nullptr;  // most accesses that concern nobody else
     Watched*& last = recent[address >> 12 & (n_recent - 1)];
     if (last && address >= last->begin && address < last->end) return last;
     for (Watched& watched : all_watched)
@@ -207,7 +210,9 @@ template <void (*note)(Watched&, size_t, uint32_t, const Moment&)> void access(c
 
 }  // namespace
 
-bool reserve(size_t bytes) {
+bool reserve(size_t bytes, const void* stacks, size_t stacks_bytes) {
+    private_begin = reinterpret_cast<uintptr_t>(stacks);
+    private_bytes = stacks_bytes;
     histories_used = 0;
     const size_t needed = bytes * sizeof(History);
     if (next_segment > last_segment / 2) {  // numbers begin anew, and so do the histories

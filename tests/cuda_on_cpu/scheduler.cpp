@@ -513,7 +513,7 @@ bool watch_memory(const Launch& launch) {
     size_t bytes = launch.dynamic_shared;
     for (const Region& region : regions) bytes += region.buffer->bytes;
     for (size_t i = 0; i < launch.n_static_shared; ++i) bytes += launch.static_shared[i].bytes;
-    if (!reserve(bytes)) return false;
+    if (!reserve(bytes, stacks, (stack_bytes + page_bytes) * max_threads)) return false;
     for (const Region& region : regions) watch(region.buffer->name, region.data, region.buffer->bytes, Memory::global);
     for (size_t i = 0; i < launch.n_static_shared; ++i) {
         const SharedArray& array = launch.static_shared[i];
