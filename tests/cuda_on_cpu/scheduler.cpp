@@ -653,8 +653,8 @@ void __ubsan_handle_out_of_bounds(void* d, uintptr_t i) {
     snprintf(what, sizeof what, "index %td is outside the array", static_cast<ptrdiff_t>(i));
     undefined_behaviour(d, what);
 }
-void __ubsan_handle_type_mismatch_v1(void* d, uintptr_t address) {
-    undefined_behaviour(d, address ? "a misaligned address is read or written" : "a null pointer is read or written");
+void __ubsan_handle_type_mismatch_v1(void* d, uintptr_t) {
+    undefined_behaviour(d, "a misaligned address is read or written");
 }
 void __ubsan_handle_divrem_overflow(void* d, uintptr_t, uintptr_t) { undefined_behaviour(d, "an integer is divided by zero"); }
 void __ubsan_handle_shift_out_of_bounds(void* d, uintptr_t, uintptr_t) {
