@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.util
 import os
 import signal
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from tests.cli_cases import Command, Output
 from tests.cuda_on_cpu import missing_compiler
 from tests.gpu_required import require_gpu
 from tests.software_cuda import option as software_cuda_option
+from tests.whole_runs import pytest_cmdline_main as pytest_cmdline_main
 
 collect_ignore = [] if importlib.util.find_spec("torch") else ["torch_equivalents.py"]
 """What pytest imports in search of doctests and cannot import without PyTorch, which is optional."""
@@ -37,14 +40,38 @@ def pytest_configure(config: pytest.Config) -> None:
     require_gpu(config, no_cuda_device)
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Said once, where a skip for each of thousands of tests would say it."""
+    reason = None if "gpu" in config.option.markexpr else no_cuda_device()
+    return f"tests on a GPU are left out: {reason}" if reason else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes gigabytes, unless the marker is asked for."""
-    if "large" in config.option.markexpr:
+    """Leave out what takes gigabytes, and what needs a GPU that is not there, unless the marker is asked for."""
+    leave_out(config, items, "large")
+    if no_cuda_device() and not all(item.get_closest_marker("gpu") for item in items):
+        leave_out(config, items, "gpu")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Let the garbage collector pass over the tests themselves from then on: `gc.collect`, which tests call often."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+
+
+def leave_out(config: pytest.Config, items: list[pytest.Item], marker: str) -> None:
+    if marker in config.option.markexpr:
         return
-    large = [item for item in items if item.get_closest_marker("large")]
-    if large:
-        config.hook.pytest_deselected(items=large)
-        items[:] = [item for item in items if item not in set(large)]
+    left = [item for item in items if item.get_closest_marker(marker)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not item.get_closest_marker(marker)]
 
 
 @functools.cache

@@ -32,20 +32,26 @@ Run = Callable[[Ops, np.random.Generator, Any, int, int], Outputs]
 
 @dataclass(frozen=True)
 class Case:
-    """`run` and the row of the tolerance table that its results are held to; `empty`: also defined for no samples."""
+    """`run` and the row of the tolerance table that its results are held to.
+
+    empty: also defined for no samples. flat: works on flat buffers, of which n and batch only give the length.
+    """
 
     id: str
     run: Run
     tolerance: str = "elementwise"
     empty: bool = True
+    flat: bool = False
 
 
 CASES: dict[str, list[Case]] = {}
 
 
-def case(op: str, label: str = "", tolerance: str = "elementwise", empty: bool = True) -> Callable[[Run], Run]:
+def case(
+    op: str, label: str = "", tolerance: str = "elementwise", empty: bool = True, flat: bool = False
+) -> Callable[[Run], Run]:
     def register(run: Run) -> Run:
-        CASES.setdefault(op, []).append(Case(f"{op}-{label}" if label else op, run, tolerance, empty))
+        CASES.setdefault(op, []).append(Case(f"{op}-{label}" if label else op, run, tolerance, empty, flat))
         return run
 
     return register
@@ -530,7 +536,7 @@ def _penalized_gradient(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, 
     return {"out": out, "in_place": f.parameters.gradients, "scaled": scaled.parameters.gradients}
 
 
-@case("gradient_clip", tolerance="sum")
+@case("gradient_clip", tolerance="sum", flat=True)
 def _gradient_clip(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
     outputs = {}
     for max_norm, loss_scale in ((None, None), (0.5, None), (1e9, None), (0.5, 2.0**16)):
@@ -540,8 +546,8 @@ def _gradient_clip(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch
     return outputs
 
 
-@case("check_finite", tolerance="sum")
-@case("finish_step", tolerance="sum")
+@case("check_finite", tolerance="sum", flat=True)
+@case("finish_step", tolerance="sum", flat=True)
 def _check_finite(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
     outputs: Outputs = {}
     for what, loss_scale in itertools.product(("sound", "loss", "gradient", "overflow"), (None, 2.0**8, 1.0)):
@@ -571,7 +577,7 @@ def _check_finite(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch:
 
 
 def _register_update(op: str, label: str, update: Callable[[Ops, Flat], None], **control: Any) -> None:
-    @case(op, label, tolerance="sum")
+    @case(op, label, tolerance="sum", flat=True)
     def run(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
         f = flat(ops, rng, dtype, n, batch, **control)
         for _ in range(2):
@@ -580,7 +586,7 @@ def _register_update(op: str, label: str, update: Callable[[Ops, Flat], None], *
             ops.finish_step(f.control)
         return {"values": f.parameters.values, "first": f.state[0], "second": f.state[1], "step": f.control.step}
 
-    @case(op, f"{label}-scaled", tolerance="sum")
+    @case(op, f"{label}-scaled", tolerance="sum", flat=True)
     def run_scaled(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
         """Three steps of float16's kind, the second skipped, with and without a copy of the weights in 16 bits."""
         outputs: Outputs = {}

@@ -19,6 +19,9 @@ from .tolerances import assert_close
 SHAPES = [(1, 1), (3, 2), (10, 33), (33, 129), (130, 70), (1100, 3), (1, 300), (7, 64)]
 """(n_units, batch): single, tiny, odd, several chunks of samples, wider than a warp works on, one unit."""
 
+FLAT_SHAPES = [(1, 1), (1, 300), (10, 33), (33, 129)]
+"""Flat buffers of 2, 301, 340 and 4290 elements: less than a vector, and 1, 0 and 2 more than whole ones of four."""
+
 
 def _cases() -> list[Any]:
     distinct = {case.run: case for cases in CASES.values() for case in cases}  # one body may stand for two primitives
@@ -33,7 +36,7 @@ def _results(ops: Ops, case: Case, dtype: Any, n: int, batch: int) -> dict[str, 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", _cases())
 def test_primitive_agrees_with_the_reference(device_ops: Ops, case: Case, dtype: Any) -> None:
-    for n, batch in [*SHAPES, (5, 0)] if case.empty else SHAPES:
+    for n, batch in (FLAT_SHAPES if case.flat else SHAPES) + ([(5, 0)] if case.empty else []):
         expected = _results(Ops(), case, dtype, n, batch)
         actual = _results(device_ops, case, dtype, n, batch)
         assert actual.keys() == expected.keys()

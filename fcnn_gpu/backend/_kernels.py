@@ -295,19 +295,20 @@ class Launcher:
         value: Any,
         sizes: dict[str, int],
     ) -> None:
-        expected = f"{dtype} array of order {order}, shape ({', '.join(parameter.shape)})"
         if value is None:
             if parameter.may_be_null:
                 return
+            expected = _expected(parameter, dtype, order)
             raise TypeError(f"{who} expects a {expected}, got None. Only parameters marked `may be null` take None.")
         is_ours = isinstance(value, self.device.array_type)
         if not is_ours:
+            expected = _expected(parameter, dtype, order)
             raise TypeError(
                 f"{who} expects a {self.device.array_type.__module__.partition('.')[0]} array ({expected}), "
                 f"got {type(value).__module__}.{type(value).__name__}: {value!r:.60}."
             )
-        if value.dtype.name != str(dtype):
-            raise TypeError(f"{who} expects a {expected}, got dtype {value.dtype}.")
+        if value.dtype.name != dtype if isinstance(dtype, str) else value.dtype != dtype:
+            raise TypeError(f"{who} expects a {_expected(parameter, dtype, order)}, got dtype {value.dtype}.")
         shape = tuple(_extent(d, sizes) for d in parameter.shape)
         _check_shape(who, parameter, order, shape, value)
         if parameter.leading:
@@ -316,6 +317,7 @@ class Launcher:
             flags = value.flags
             contiguous = {"C": flags.c_contiguous, "F": flags.f_contiguous}
             if not contiguous.get(order, flags.c_contiguous or flags.f_contiguous):
+                expected = _expected(parameter, dtype, order)
                 raise ValueError(
                     f"{who} expects a contiguous {expected}, got shape {value.shape} with strides {value.strides}. "
                     "A kernel sees the address only, not the strides: pass a contiguous array."
@@ -411,6 +413,10 @@ def _described(value: Any) -> str:
     if getattr(value, "shape", ()):
         return f"a {value.dtype} array of shape {value.shape}"
     return f"{value!r} ({type(value).__name__})"
+
+
+def _expected(parameter: Parameter, dtype: np.dtype[Any] | str, order: str) -> str:
+    return f"{dtype} array of order {order}, shape ({', '.join(parameter.shape)})"
 
 
 def _extent(dimension: str, sizes: dict[str, int]) -> int | None:

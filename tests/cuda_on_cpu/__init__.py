@@ -4,5 +4,6 @@
 """
 
 from .host_device import HostDevice as HostDevice
+from .host_device import build_kernels as build_kernels
 from .host_device import built as built
 from .host_device import missing_compiler as missing_compiler

@@ -18,13 +18,14 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Executor, wait
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fcnn_gpu._types import Array
-from fcnn_gpu.backend._kernel_source import Instance, Kernel, kernels, source
+from fcnn_gpu.backend._kernel_source import Instance, Kernel, kernels, source, stems
 from fcnn_gpu.backend._kernels import Argument, KernelCompileError
 
 HERE = Path(__file__).parent
@@ -42,7 +43,7 @@ _KERNEL_FLAGS = (
     "-fno-gnu-unique",
     "-fno-threadsafe-statics",  # shared arrays of 16-bit types: there is one thread
     "-ftrivial-auto-var-init=pattern",
-    "-fsanitize=bounds,alignment,null,integer-divide-by-zero,shift,signed-integer-overflow",
+    "-fsanitize=bounds,alignment,integer-divide-by-zero,shift,signed-integer-overflow",
 )
 # The calls before loads and stores are defined in races.cpp. As functions are linked without the sanitizer's library,
 # the compiler is told not to note their beginnings and ends.
@@ -181,8 +182,7 @@ class HostDevice:
     def _library(self, stem: str) -> _Library:
         if stem not in self._libraries:
             text, found = self._sources[stem] if stem in self._sources else (source(stem), kernels(stem))
-            expressions = tuple(i.expression for k in found.values() for i in k.instances)
-            self._libraries[stem] = _load(stem, text, expressions, self.check_races)
+            self._libraries[stem] = _load(stem, text, _expressions(found), self.check_races)
         return self._libraries[stem]
 
     def run(
@@ -195,12 +195,10 @@ class HostDevice:
         arguments: Sequence[Argument],
     ) -> None:
         library = self._library(kernel.stem)
-        regions = merged_regions([a for a in arguments if isinstance(a.value, np.ndarray)])
+        regions = merged_regions(arguments)
         buffers = (_Buffer * max(1, len(regions)))(*(region.buffer() for region in regions))
-        alive: list[Any] = []
-        marshalled = (_Argument * max(1, len(arguments)))()
-        for i, argument in enumerate(arguments):
-            marshalled[i] = _marshalled(argument, regions, alive)
+        numbers = ctypes.create_string_buffer(16 * max(1, len(arguments)))
+        marshalled = (_Argument * max(1, len(arguments)))(*_marshalled(arguments, regions, numbers))
         launch = _Launch(
             library.index[instance.expression],
             grid,
@@ -240,68 +238,122 @@ def _stacks(library: _Library) -> int:
 
 
 class Region:
-    """A stretch of host memory that one or several arguments lie in."""
+    """A stretch of host memory that one or several arguments lie in: `offsets` by the arguments' numbers."""
 
-    def __init__(self, begin: int, end: int, argument: Argument) -> None:
-        self.begin, self.end, self.names = begin, end, [argument.parameter.name]
-        self.writable = not argument.parameter.is_const
-        base = argument.value
+    def __init__(self, begin: int, array: Array) -> None:
+        self.begin = self.end = begin
+        self.names: dict[str, None] = {}
+        self.offsets: dict[int, int] = {}
+        self.writable = False
+        base = array
         while isinstance(base.base, np.ndarray):
             base = base.base
         # A device allocation is aligned to 256 bytes or more; a view into it has the alignment of its offset.
-        self.alignment_offset = (begin - base.ctypes.data) % 256
+        self.alignment_offset = 0 if base is array else (begin - _address(base)) % 256
+
+    def add(self, number: int, argument: Argument, begin: int, end: int) -> None:
+        self.end = max(self.end, end)
+        self.names[argument.parameter.name] = None
+        self.offsets[number] = begin - self.begin
+        self.writable |= not argument.parameter.is_const
 
     def buffer(self) -> _Buffer:
-        name = " and ".join(dict.fromkeys(self.names)).encode()
+        name = " and ".join(self.names).encode()
         return _Buffer(name, self.begin, self.end - self.begin, self.alignment_offset, self.writable)
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def merged_regions(arguments: Sequence[Argument]) -> list[Region]:
     """One region per stretch of memory: arrays that overlap share it, as they would on a device."""
     spans = []
-    for argument in arguments:
+    for number, argument in enumerate(arguments):
         array = argument.value
-        begin = array.ctypes.data
-        last = sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) if array.size else 0
-        spans.append((begin, begin + (last + array.itemsize if array.size else 0), argument))
+        if isinstance(array, np.ndarray):
+            begin = _address(array)
+            last = sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) if array.size else 0
+            spans.append((begin, begin + (last + array.itemsize if array.size else 0), number, argument))
     regions: list[Region] = []
-    for begin, end, argument in sorted(spans, key=lambda s: s[:2]):
-        if regions and begin < regions[-1].end:
-            regions[-1].end = max(end, regions[-1].end)
-            regions[-1].names.append(argument.parameter.name)
-            regions[-1].writable |= not argument.parameter.is_const
-        else:
-            regions.append(Region(begin, end, argument))
+    for begin, end, number, argument in sorted(spans, key=lambda s: s[:2]):
+        if not regions or begin >= regions[-1].end:
+            regions.append(Region(begin, argument.value))
+        regions[-1].add(number, argument, begin, end)
     return regions
 
 
-def _marshalled(argument: Argument, regions: list[Region], alive: list[Any]) -> _Argument:
-    name = argument.parameter.name.encode()
-    if isinstance(argument.value, np.ndarray):
-        begin = argument.value.ctypes.data
-        for i, region in enumerate(regions):
-            if argument.parameter.name in region.names and region.begin <= begin <= region.end:
-                return _Argument(name, i, begin - region.begin, None, 8)
-        raise AssertionError(f"{argument.parameter.name} lies in no region")
-    value = np.array(0 if argument.value is None else argument.value, np.uint64 if argument.value is None else None)
-    alive.append(value)
-    return _Argument(name, -1, 0, value.ctypes.data, value.nbytes)
+def _marshalled(arguments: Sequence[Argument], regions: list[Region], numbers: Any) -> list[_Argument]:
+    """The arguments for C; those that are no arrays are written to `numbers`, 16 bytes for each."""
+    places = {number: (i, offset) for i, region in enumerate(regions) for number, offset in region.offsets.items()}
+    start = ctypes.addressof(numbers)
+    out = []
+    for number, argument in enumerate(arguments):
+        name = argument.parameter.name.encode()
+        if number in places:
+            region, offset = places[number]
+            out.append(_Argument(name, region, offset, None, 8))
+        else:
+            value = np.uint64(0) if argument.value is None else np.asarray(argument.value)
+            numbers[16 * number : 16 * number + value.nbytes] = value.tobytes()
+            out.append(_Argument(name, -1, 0, start + 16 * number, value.nbytes))
+    return out
+
+
+def build_kernels(pool: Executor) -> None:
+    """Compile every kernel file that is not in the cache yet, several at a time: whoever needs one finds it."""
+    for name in ("scheduler", "races"):
+        _part(name)
+    _header(HostDevice().check_races)
+    largest_first = sorted(stems(), key=lambda stem: -sum(len(k.instances) for k in kernels(stem).values()))
+    jobs = [
+        pool.submit(_compiled, stem, source(stem), _expressions(kernels(stem)), HostDevice().check_races)
+        for stem in largest_first
+    ]
+    if wait(jobs, timeout=2).not_done:
+        print("Compiling the kernels for the CPU, which later runs need not do ...", flush=True)
+    for job in jobs:
+        job.result()
+
+
+def _expressions(found: dict[str, Kernel]) -> tuple[str, ...]:
+    return tuple(i.expression for k in found.values() for i in k.instances)
 
 
 @functools.cache
 def _load(stem: str, text: str, expressions: tuple[str, ...], check_races: bool) -> _Library:
+    return _Library(_compiled(stem, text, expressions, check_races), expressions)
+
+
+def _compiled(stem: str, text: str, expressions: tuple[str, ...], check_races: bool) -> Path:
     # g++ has no counterpart of `extern __shared__`: the scheduler defines the one array that it may name.
     body = text.replace("extern __shared__", "extern")
+    header = _header(check_races)
     entries = ",\n    ".join(f"EntryOf<&::{e}>::entry()" for e in expressions)
     program = (
-        f'#include "cuda_on_cpu.hpp"\n{body}\n#undef __shared__\n'
+        f'#include "{header.name}"\n{body}\n#undef __shared__\n'
         f"namespace cuda_on_cpu {{\nconst Entry entries[] = {{\n    {entries}}};\n"
         f"const size_t n_entries = {len(expressions)};\n}}\n"
     )
-    flags = (*_COMMON_FLAGS, *_KERNEL_FLAGS, *(_RACE_FLAGS if check_races else ()), "-c")
-    kernels_object = built(f"{stem}.o", flags, program)
+    kernels_object = built(f"{stem}.o", (*_flags(check_races), "-c", f"-I{header.parent}"), program)
     # Linked without the sanitizers' flags, which would bring their libraries.
-    return _Library(built(f"{stem}.so", ("-shared",), kernels_object, *map(_part, ("scheduler", "races"))), expressions)
+    return built(f"{stem}.so", ("-shared",), kernels_object, *map(_part, ("scheduler", "races")))
+
+
+def _flags(check_races: bool) -> tuple[str, ...]:
+    return (*_COMMON_FLAGS, *_KERNEL_FLAGS, *(_RACE_FLAGS if check_races else ()))
+
+
+@functools.cache
+def _header(check_races: bool) -> Path:
+    """A header that includes cuda_on_cpu.hpp, beside its precompiled form: g++ takes that if the flags are the same."""
+    text = '#include "cuda_on_cpu.hpp"\n'
+    header = built("cuda_on_cpu.hpp.gch", (*_flags(check_races), "-x", "c++-header"), text).with_suffix("")
+    if not header.exists():
+        written = header.with_name(f"{header.name}.{os.getpid()}")
+        written.write_text(text, encoding="utf-8")
+        written.replace(header)
+    return header
 
 
 @functools.cache

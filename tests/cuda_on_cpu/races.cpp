@@ -1,5 +1,8 @@
 #include "races.hpp"
 
+#include <sys/mman.h>
+
+#include <algorithm>
 #include <cstring>
 #include <unordered_map>
 #include <vector>
@@ -10,14 +13,36 @@ namespace {
 constexpr unsigned nobody = ~0u;
 constexpr unsigned warp_size = 32;
 
-// A point in one thread's program. Blocks run one after another, so time orders what happens in the whole launch.
+// What one thread does from one event that may order it (it is resumed, its warp's collective is complete, a fence) to
+// the next is a segment: all accesses in it are ordered alike. Segments have numbers that grow from launch to launch, so
+// that what an earlier launch left in the histories needs no clearing: it is smaller than the first number of this one.
+constexpr uint32_t last_segment = (1u << 29) - 1;
+uint32_t first_segment = 1;    // of this launch
+uint32_t next_segment = 1;
+uint32_t segment = 0;          // the running thread's; 0 until it is asked for
+std::vector<Moment> segments;  // of this launch, from first_segment on
+
+const Moment& moment_of(uint32_t number) { return segments[number - first_segment]; }
+bool is_known(uint32_t number) { return number >= first_segment; }
+
+uint32_t this_segment() {
+    if (segment == 0) {
+        if (next_segment == last_segment) fail("is resumed more often in this launch than races can be looked for");
+        segments.push_back(now());
+        segment = next_segment++;
+    }
+    return segment;
+}
+
+// A point in one thread's program. Blocks run one after another, so segments order what happens in the whole launch.
 struct Point {
     Moment moment;
     uint32_t time;
 };
-constexpr Point never{{nobody, 0, 0, 0, 0}, 0};
-uint32_t last_time = 0;
-Point this_point() { return {now(), ++last_time}; }
+Point this_point() {
+    const uint32_t time = this_segment();
+    return {moment_of(time), time};
+}
 
 // Tickets, by address: how many atomics there were, and which of them came after a fence of their thread (releases).
 struct Release {
@@ -64,37 +89,48 @@ bool ticket_orders(const Point& then, const Moment& present) {
     return false;
 }
 
-// What has happened to one place. Reads are kept as one representative and how far they spread.
+// What has happened to one place, as numbers of segments. Reads are kept as one representative and how far they spread.
 struct History {
-    Point write = never;
-    Point read = never;
-    bool read_by_threads = false, read_by_warps = false, read_by_blocks = false;  // by more than one
+    uint32_t write;
+    uint32_t read : 29;
+    uint32_t read_by_threads : 1, read_by_warps : 1, read_by_blocks : 1;  // by more than one
 };
+static_assert(sizeof(History) == 8);
 
 struct Watched {
-    const char* name;
     uintptr_t begin, end;
     Memory memory;
-    std::vector<History> history;  // by byte; an access is noted at its first byte and every second one after it
+    History* history;  // by byte; an access is noted at its first byte and every second one after it
+    const char* name;
 };
 
 std::vector<Watched> all_watched;
-Watched* last = nullptr;
+constexpr size_t n_recent = 64;
+Watched* recent[n_recent];  // by page: where the last access to it was found
+
+// The histories' memory, used by one launch after the other. It begins as zeros: segments that no launch has.
+constexpr size_t kept_bytes = size_t{16} << 20;
+char* histories = nullptr;
+size_t histories_bytes = 0, histories_used = 0;
+
+uintptr_t private_begin = 0, private_bytes = 0;
 
 Watched* find(uintptr_t address) {
+    if (address - private_begin < private_bytes) return nullptr;  // most accesses that concern nobody else
+    Watched*& last = recent[address >> 12 & (n_recent - 1)];
     if (last && address >= last->begin && address < last->end) return last;
     for (Watched& watched : all_watched)
         if (address >= watched.begin && address < watched.end) return last = &watched;
     return nullptr;
 }
 
-// Whether nothing orders an access at `then` before one at `present`, by another thread.
-bool unordered(const Point& past, const Moment& present, Memory memory, unsigned Moment::* warp_order) {
-    const Moment& then = past.moment;
-    if (then.block == nobody || (then.block == present.block && then.thread == present.thread)) return false;
+// Whether nothing orders an access in the segment `past` before one at `present`, by another thread.
+bool unordered(uint32_t past, const Moment& present, Memory memory, unsigned Moment::* warp_order) {
+    if (!is_known(past)) return false;
+    const Moment& then = moment_of(past);
     if (then.block != present.block)  // shared memory belongs to one block at a time
-        return memory == Memory::global && !ticket_orders(past, present);
-    if (then.barriers != present.barriers) return false;
+        return memory == Memory::global && !ticket_orders({then, past}, present);
+    if (then.thread == present.thread || then.barriers != present.barriers) return false;
     return then.thread / warp_size != present.thread / warp_size || then.*warp_order == present.*warp_order;
 }
 
@@ -106,20 +142,22 @@ bool unordered(const Point& past, const Moment& present, Memory memory, unsigned
          then.block, past);
 }
 
-void on_read(Watched& watched, size_t offset) {
+void on_read(Watched& watched, size_t offset, uint32_t here, const Moment& present) {
     History& history = watched.history[offset];
-    const Point here = this_point();
-    const Moment& present = here.moment;
-    if (watched.memory == Memory::shared && history.write.moment.block != present.block)
+    if (history.read == here) return;  // and nobody else has run since
+    if (watched.memory == Memory::shared && !(is_known(history.write) && moment_of(history.write).block == present.block))
         fail("reads byte %zu of %s, shared memory that nothing has been written to", offset, watched.name);
-    if (unordered(history.write, present, watched.memory, &Moment::warp_barriers)) report("reads", "wrote", history.write.moment, watched, offset);
-    const Moment& read = history.read.moment;
-    const bool same_warp = !history.read_by_warps && read.thread / warp_size == present.thread / warp_size;
-    if (read.block != nobody && read.block != present.block) {
+    if (unordered(history.write, present, watched.memory, &Moment::warp_barriers))
+        report("reads", "wrote", moment_of(history.write), watched, offset);
+    const bool was_read = is_known(history.read);
+    const Moment read = was_read ? moment_of(history.read) : Moment{nobody, 0, 0, 0, 0};
+    const bool same_warp = (!was_read || !history.read_by_warps) && read.thread / warp_size == present.thread / warp_size;
+    if (was_read && read.block != present.block) {
         history.read_by_blocks = true;
         history.read_by_threads = history.read_by_warps = false;
-    } else if (read.block == nobody || read.barriers != present.barriers) {
+    } else if (!was_read || read.barriers != present.barriers) {
         history.read_by_threads = history.read_by_warps = false;
+        if (!was_read) history.read_by_blocks = false;
     } else if (same_warp && read.warp_collectives != present.warp_collectives) {
         history.read_by_threads = false;  // the warp's earlier reads come before any write that it makes from now on
     } else {
@@ -129,46 +167,92 @@ void on_read(Watched& watched, size_t offset) {
     history.read = here;
 }
 
-void on_write(Watched& watched, size_t offset) {
+void on_write(Watched& watched, size_t offset, uint32_t here, const Moment& present) {
     History& history = watched.history[offset];
-    const Point here = this_point();
-    const Moment& present = here.moment;
-    if (unordered(history.write, present, watched.memory, &Moment::warp_barriers)) report("writes", "wrote", history.write.moment, watched, offset);
-    const Moment& read = history.read.moment;
-    bool races = unordered(history.read, present, watched.memory, &Moment::warp_collectives) || (history.read_by_blocks && watched.memory == Memory::global);
-    if (read.block == present.block && read.barriers == present.barriers) {
-        const bool same_warp = !history.read_by_warps && read.thread / warp_size == present.thread / warp_size;
-        races |= history.read_by_threads && !(same_warp && read.warp_collectives != present.warp_collectives);
+    if (history.write == here) return;  // and nobody else has run since
+    if (unordered(history.write, present, watched.memory, &Moment::warp_barriers))
+        report("writes", "wrote", moment_of(history.write), watched, offset);
+    if (is_known(history.read)) {
+        const Moment& read = moment_of(history.read);
+        bool races = unordered(history.read, present, watched.memory, &Moment::warp_collectives) ||
+                     (history.read_by_blocks && watched.memory == Memory::global);
+        if (read.block == present.block && read.barriers == present.barriers) {
+            const bool same_warp = !history.read_by_warps && read.thread / warp_size == present.thread / warp_size;
+            races |= history.read_by_threads && !(same_warp && read.warp_collectives != present.warp_collectives);
+        }
+        if (races) report("writes", "read", read, watched, offset);
     }
-    if (races) report("writes", "read", read, watched, offset);
     history.write = here;
 }
 
-template <void (*note)(Watched&, size_t)> void access(const void* address, size_t bytes) {
-    if (!is_running()) return;
+uint64_t bits(const History& history) {
+    uint64_t packed;
+    memcpy(&packed, &history, sizeof packed);
+    return packed;
+}
+
+template <void (*note)(Watched&, size_t, uint32_t, const Moment&)> void access(const void* address, size_t bytes) {
     const uintptr_t begin = reinterpret_cast<uintptr_t>(address);
-    Watched* watched = find(begin);
+    Watched* watched = find(begin);  // there are none unless a launch is under way
     if (!watched) return;
-    for (size_t i = 0; i < bytes && begin + i < watched->end; i += 2) note(*watched, begin - watched->begin + i);
+    const uint32_t here = this_segment();
+    const Moment& present = segments.back();
+    const size_t offset = begin - watched->begin, n = std::min<size_t>(bytes, watched->end - begin);
+    History* places = watched->history + offset;
+    const uint64_t before = bits(places[0]);
+    note(*watched, offset, here, present);
+    for (size_t i = 2; i < n; i += 2)
+        if (bits(places[i]) == before)  // what has the same history gets the same answer
+            places[i] = places[0];
+        else
+            note(*watched, offset + i, here, present);
 }
 
 }  // namespace
 
-void watch(const char* name, const void* begin, size_t bytes, Memory memory) {
-    const uintptr_t address = reinterpret_cast<uintptr_t>(begin);
-    if (bytes) all_watched.push_back({name, address, address + bytes, memory, std::vector<History>(bytes)});
-    last = nullptr;
+bool reserve(size_t bytes, const void* stacks, size_t stacks_bytes) {
+    private_begin = reinterpret_cast<uintptr_t>(stacks);
+    private_bytes = stacks_bytes;
+    histories_used = 0;
+    const size_t needed = bytes * sizeof(History);
+    if (next_segment > last_segment / 2) {  // numbers begin anew, and so do the histories
+        first_segment = next_segment = 1;
+        if (histories) munmap(histories, histories_bytes);
+        histories = nullptr;
+        histories_bytes = 0;
+    }
+    if (needed <= histories_bytes) return true;
+    if (histories) munmap(histories, histories_bytes);
+    histories_bytes = std::max(needed, 2 * histories_bytes);
+    void* map = mmap(nullptr, histories_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    histories = map == MAP_FAILED ? nullptr : static_cast<char*>(map);
+    if (!histories) histories_bytes = 0;
+    return histories != nullptr;
 }
+
+void watch(const char* name, const void* begin, size_t bytes, Memory memory) {
+    if (!bytes) return;
+    const uintptr_t address = reinterpret_cast<uintptr_t>(begin);
+    all_watched.push_back({address, address + bytes, memory, reinterpret_cast<History*>(histories + histories_used), name});
+    histories_used += bytes * sizeof(History);
+}
+
+void begin_segment() { segment = 0; }
 
 void forget_all() {
     all_watched.clear();
-    last = nullptr;
+    std::fill(recent, recent + n_recent, nullptr);
     tickets.clear();
     enter(nobody);
+    segments.clear();
+    segment = 0;
+    first_segment = next_segment;
+    if (histories_used > kept_bytes) madvise(histories, histories_bytes, MADV_DONTNEED);
 }
 
 void note_fence() {
     if (!is_running()) return;
+    begin_segment();
     const Point here = this_point();
     enter(here.moment.block);
     for (const auto& [address, atomic] : unfenced[here.moment.thread]) acquired.push_back({address, atomic, here});

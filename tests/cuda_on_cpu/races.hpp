@@ -26,7 +26,12 @@ bool is_running();
 
 enum class Memory { global, shared };
 
+// Before a launch: memory for the histories of so many bytes (false where there is none), and where the threads' stacks
+// lie, which are their own. Then, for each array, `watch`.
+bool reserve(size_t bytes, const void* stacks, size_t stacks_bytes);
 void watch(const char* name, const void* begin, size_t bytes, Memory memory);
+// What orders the running thread's accesses may have changed.
+void begin_segment();
 void forget_all();
 
 }  // namespace cuda_on_cpu

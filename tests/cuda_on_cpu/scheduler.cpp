@@ -32,6 +32,7 @@ namespace {
 
 constexpr unsigned max_threads = 1024, warp_size = 32;
 constexpr size_t stack_bytes = 128 * 1024;
+constexpr size_t stack_shift = 256, n_stack_shifts = 16;  // stacks begin at as many places of a page, lest all share a cache set
 constexpr size_t red_zone = 64;  // bytes before an array
 constexpr size_t guard_bytes = size_t{64} << 20;  // inaccessible, on either side; address space only, no memory
 constexpr unsigned char poison = 0xFF;  // a NaN in every floating type, -1 in every signed one
@@ -43,10 +44,10 @@ enum class State : unsigned char { fresh, ready, at_barrier, at_collective, done
 #ifdef CUDA_ON_CPU_UCONTEXT
 using Context = ucontext_t;
 void switch_context(Context& from, Context& to) { swapcontext(&from, &to); }
-void make_context(Context& context, char* stack, void (*entry)()) {
+void make_context(Context& context, char* stack, size_t shift, void (*entry)()) {
     getcontext(&context);
     context.uc_stack.ss_sp = stack;
-    context.uc_stack.ss_size = stack_bytes;
+    context.uc_stack.ss_size = stack_bytes - shift;
     context.uc_link = nullptr;
     makecontext(&context, entry, 0);
 }
@@ -79,9 +80,9 @@ cuda_on_cpu_switch:
     .size cuda_on_cpu_switch, .-cuda_on_cpu_switch
 )");
 void switch_context(Context& from, Context& to) { cuda_on_cpu_switch(&from.stack_pointer, to.stack_pointer); }
-void make_context(Context& context, char* stack, void (*entry)()) {
+void make_context(Context& context, char* stack, size_t shift, void (*entry)()) {
     // Six callee-saved registers, the entry's address, and a slot that leaves the stack as a call would.
-    void** top = reinterpret_cast<void**>(stack + stack_bytes) - 8;
+    void** top = reinterpret_cast<void**>(stack + stack_bytes - shift) - 8;
     std::fill(top, top + 8, nullptr);
     top[6] = reinterpret_cast<void*>(entry);
     context.stack_pointer = top;
@@ -108,10 +109,16 @@ struct Thread {
     int barrier_result;
 };
 
+// Readable pages between two inaccessible stretches.
+struct Map {
+    char* begin;
+    size_t inner;  // bytes of the pages
+    bool writable;
+};
+
 struct Region {
     const Buffer* buffer;
-    char* map;
-    size_t map_bytes;
+    Map map;
     char* data;
 };
 
@@ -125,7 +132,22 @@ Context scheduler_context;
 Thread* current = nullptr;
 unsigned n_threads;
 unsigned n_barriers;                                // that the present block has passed
-unsigned n_warp_barriers[max_threads / warp_size], n_warp_collectives[max_threads / warp_size];  // by the full warp
+
+// Lanes that have come to the same collective and wait for the others of their mask.
+struct Gathering {
+    Collective kind;
+    unsigned mask, arrived;
+    int line;
+    uint64_t value;
+};
+struct Warp {
+    unsigned n_barriers, n_collectives;  // by all lanes
+    unsigned done;                       // the lanes that have finished, and those that do not exist
+    unsigned ready;                      // those that can go on
+    unsigned n_gatherings;
+    Gathering gatherings[warp_size];
+};
+Warp warps[max_threads / warp_size];
 std::vector<char*> free_stacks;
 std::vector<Region> regions;
 Fault fault;
@@ -158,7 +180,7 @@ void record(const char* format, ...) {
 // Last in, first out: a kernel without barriers runs all its threads on one stack, which stays in the cache.
 void collect_stacks() {
     free_stacks.clear();
-    for (unsigned i = max_threads; i-- > 0;)
+    for (unsigned i = n_threads; i-- > 0;)
         free_stacks.push_back(stacks + i * (stack_bytes + page_bytes) + page_bytes);
 }
 
@@ -173,14 +195,22 @@ void resume(Thread& thread) {
     if (thread.state == State::fresh) {
         thread.stack = free_stacks.back();
         free_stacks.pop_back();
-        make_context(thread.context, thread.stack, thread_main);
+        const size_t number = static_cast<size_t>(thread.stack - stacks) / (stack_bytes + page_bytes);
+        make_context(thread.context, thread.stack, number % n_stack_shifts * stack_shift, thread_main);
     }
     thread.state = State::ready;
     threadIdx = {index_of(&thread), 0, 0};
+    Warp& warp = warps[threadIdx.x / warp_size];
+    const unsigned bit = 1u << threadIdx.x % warp_size;
+    warp.ready &= ~bit;
     current = &thread;
+    begin_segment();
     switch_context(scheduler_context, thread.context);
     current = nullptr;
-    if (thread.state == State::done) free_stacks.push_back(thread.stack);
+    if (thread.state == State::done) {
+        free_stacks.push_back(thread.stack);
+        warp.done |= bit;
+    }
 }
 
 void wait(State state, Site site) {
@@ -206,9 +236,11 @@ uint64_t source_value(const Thread* warp, unsigned mask, int source) {
 
 void complete(Thread* warp, unsigned mask) {
     const Collective kind = warp[__builtin_ctz(mask)].kind;
-    const unsigned number = index_of(warp) / warp_size;
-    n_warp_collectives[number] += mask == ~0u && kind != Collective::matrix;
-    n_warp_barriers[number] += mask == ~0u && kind == Collective::sync;
+    Warp& counts = warps[index_of(warp) / warp_size];
+    counts.n_collectives += mask == ~0u && kind != Collective::matrix;
+    counts.n_barriers += mask == ~0u && kind == Collective::sync;
+    counts.ready |= mask & ~(1u << (index_of(current) % warp_size));  // the last to come has not stopped
+    begin_segment();
     unsigned ballot = 0;
     for (unsigned lane = 0; lane < warp_size; ++lane)
         if (mask >> lane & 1u) ballot |= static_cast<unsigned>(warp[lane].value != 0) << lane;
@@ -288,36 +320,38 @@ struct Random {
 // The threads run in a random order of warps and of lanes, reversed after each barrier: of two threads that race
 // between barriers, each is the first one somewhere.
 void run_block(Random& random) {
-    static unsigned warps[max_threads / warp_size], lanes[warp_size];
+    static unsigned order[max_threads / warp_size], lanes[warp_size];
     const unsigned n_warps = (n_threads + warp_size - 1) / warp_size;
-    for (unsigned i = 0; i < n_warps; ++i) warps[i] = i;
+    for (unsigned i = 0; i < n_warps; ++i) order[i] = i;
     for (unsigned i = 0; i < warp_size; ++i) lanes[i] = i;
-    random.shuffle(warps, n_warps);
+    random.shuffle(order, n_warps);
     random.shuffle(lanes, warp_size);
     for (unsigned i = 0; i < n_threads; ++i) threads[i].state = State::fresh;
     barrier = Barrier{};
     n_barriers = 0;
-    for (unsigned w = 0; w < n_warps; ++w) n_warp_barriers[w] = n_warp_collectives[w] = 0;
+    for (unsigned w = 0; w < n_warps; ++w) {
+        const unsigned n_lanes = std::min(warp_size, n_threads - w * warp_size);
+        warps[w].n_barriers = warps[w].n_collectives = warps[w].n_gatherings = 0;
+        warps[w].done = n_lanes == warp_size ? 0u : ~0u << n_lanes;
+        warps[w].ready = ~warps[w].done;
+    }
     collect_stacks();
 
     for (bool backwards = false;; backwards = !backwards) {
         for (unsigned w = 0; w < n_warps; ++w) {
-            const unsigned warp = warps[backwards ? n_warps - 1 - w : w] * warp_size;
-            for (bool progress = true; progress;) {
-                progress = false;
+            Warp& warp = warps[order[backwards ? n_warps - 1 - w : w]];
+            Thread* first = threads + (&warp - warps) * warp_size;
+            while (warp.ready) {
                 for (unsigned l = 0; l < warp_size; ++l) {
-                    const unsigned i = warp + lanes[backwards ? warp_size - 1 - l : l];
-                    if (i >= n_threads || threads[i].state > State::ready) continue;
-                    progress = true;
-                    resume(threads[i]);
+                    const unsigned lane = lanes[backwards ? warp_size - 1 - l : l];
+                    if (!(warp.ready >> lane & 1u)) continue;
+                    resume(first[lane]);
                     if (fault.failed) return;
                 }
             }
         }
         // No warp can go on by itself: either all threads have finished, or all are at the barrier.
-        unsigned done = 0;
-        for (unsigned i = 0; i < n_threads; ++i) done += threads[i].state == State::done;
-        if (done == n_threads) return;
+        if (std::all_of(warps, warps + n_warps, [](const Warp& warp) { return warp.done == ~0u; })) return;
         if (barrier.arrived < n_threads) {
             report_deadlock();
             return;
@@ -326,12 +360,55 @@ void run_block(Random& random) {
             threads[i].state = State::ready;
             threads[i].barrier_result = barrier.count;
         }
+        for (unsigned w = 0; w < n_warps; ++w) warps[w].ready = ~warps[w].done;
         barrier.arrived = 0;
         ++n_barriers;
     }
 }
 
 // ---- argument arrays between guard pages --------------------------------------------------------------------------
+
+// Making a map costs more than most launches: a few are kept for the next ones.
+constexpr size_t n_kept_maps = 16, kept_map_bytes = size_t{1} << 20;
+std::vector<Map> idle_maps;
+
+bool lies_in(const Map& map, const char* address) {
+    return address >= map.begin && address < map.begin + map.inner + 2 * guard_bytes;
+}
+
+void unmap(const Map& map) { munmap(map.begin, map.inner + 2 * guard_bytes); }
+
+bool take_map(size_t inner, Map& map) {
+    for (size_t i = idle_maps.size(); i-- > 0;) {
+        if (idle_maps[i].inner != inner) continue;
+        map = idle_maps[i];
+        idle_maps.erase(idle_maps.begin() + static_cast<ptrdiff_t>(i));
+        return true;
+    }
+    void* begin =
+        mmap(nullptr, inner + 2 * guard_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (begin == MAP_FAILED) return false;
+    map = {static_cast<char*>(begin), inner, false};
+    return true;
+}
+
+void give_back(const Map& map) {
+    if (map.inner > kept_map_bytes) {
+        unmap(map);
+        return;
+    }
+    if (idle_maps.size() == n_kept_maps) {
+        unmap(idle_maps.front());
+        idle_maps.erase(idle_maps.begin());
+    }
+    idle_maps.push_back(map);
+}
+
+bool protect(Map& map, bool writable) {
+    if (map.writable == writable) return true;
+    map.writable = writable;
+    return mprotect(map.begin + guard_bytes, map.inner, writable ? PROT_READ | PROT_WRITE : PROT_READ) == 0;
+}
 
 // An array ends at an inaccessible stretch, and starts in a red zone after another one. Up to 15 bytes between its end
 // and the stretch, for alignment, are red zone too. Red zones hold poison and are checked after the launch.
@@ -340,22 +417,17 @@ bool make_region(const Buffer& buffer, Region& region) {
     const size_t span = (buffer.bytes + offset + 15) / 16 * 16 + red_zone;
     const size_t inner = (span + page_bytes - 1) / page_bytes * page_bytes;
     region.buffer = &buffer;
-    region.map_bytes = inner + 2 * guard_bytes;
-    void* map = mmap(nullptr, region.map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (map == MAP_FAILED) return false;
-    region.map = static_cast<char*>(map);
-    char* begin = region.map + guard_bytes;
-    mprotect(begin, inner, PROT_READ | PROT_WRITE);
+    if (!take_map(inner, region.map) || !protect(region.map, true)) return false;
+    char* begin = region.map.begin + guard_bytes;
     region.data = begin + inner - (buffer.bytes + offset + 15) / 16 * 16 + offset;
-    memset(region.data - red_zone, poison, red_zone);
+    memset(begin, poison, static_cast<size_t>(region.data - begin));
     memset(region.data + buffer.bytes, poison, static_cast<size_t>(begin + inner - region.data) - buffer.bytes);
     memcpy(region.data, buffer.host, buffer.bytes);
-    if (!buffer.writable) mprotect(begin, inner, PROT_READ);
-    return true;
+    return buffer.writable || protect(region.map, false);
 }
 
 void check_red_zones(const Region& region) {
-    const char* end_of_map = region.map + region.map_bytes - guard_bytes;
+    const char* end_of_map = region.map.begin + guard_bytes + region.map.inner;
     for (const char* p = region.data - red_zone; p < region.data; ++p)
         if (static_cast<unsigned char>(*p) != poison)
             record("writes %td bytes before the start of %s", region.data - p, region.buffer->name);
@@ -370,7 +442,7 @@ stack_t previous_stack;
 
 void describe_fault(const char* address) {
     for (const Region& region : regions) {
-        if (address < region.map || address >= region.map + region.map_bytes) continue;
+        if (!lies_in(region.map, address)) continue;
         const char* end = region.data + region.buffer->bytes;
         if (address >= end)
             record("reads or writes %td bytes past the end of %s", address - end + 1, region.buffer->name);
@@ -437,27 +509,33 @@ void run_grid(const Launch& launch) {
     }
 }
 
-void watch_memory(const Launch& launch) {
+bool watch_memory(const Launch& launch) {
+    size_t bytes = launch.dynamic_shared;
+    for (const Region& region : regions) bytes += region.buffer->bytes;
+    for (size_t i = 0; i < launch.n_static_shared; ++i) bytes += launch.static_shared[i].bytes;
+    if (!reserve(bytes, stacks, (stack_bytes + page_bytes) * max_threads)) return false;
     for (const Region& region : regions) watch(region.buffer->name, region.data, region.buffer->bytes, Memory::global);
     for (size_t i = 0; i < launch.n_static_shared; ++i) {
         const SharedArray& array = launch.static_shared[i];
         watch(array.name, array.begin, array.bytes, Memory::shared);
     }
     watch("the dynamic shared memory", dynamic_shared, launch.dynamic_shared, Memory::shared);
+    return true;
 }
 
 }  // namespace
 
 Moment now() {
     const unsigned thread = index_of(current);
-    return {blockIdx.x, thread, n_barriers, n_warp_barriers[thread / warp_size], n_warp_collectives[thread / warp_size]};
+    const Warp& warp = warps[thread / warp_size];
+    return {blockIdx.x, thread, n_barriers, warp.n_barriers, warp.n_collectives};
 }
 bool is_running() { return current != nullptr; }
 
 uint64_t device_address(const void* host) {
     const char* place = static_cast<const char*>(host);
     for (const Region& region : regions)
-        if (place >= region.map && place < region.map + region.map_bytes)
+        if (lies_in(region.map, place))
             return static_cast<uint64_t>(place - region.data) + region.buffer->alignment_offset;
     return reinterpret_cast<uint64_t>(host);
 }
@@ -478,6 +556,30 @@ int block_barrier(Vote vote, int predicate, const char* file, int line) {
                                        : current->barrier_result != 0;
 }
 
+namespace {
+// Says what keeps this thread's collective from ever being complete.
+[[noreturn]] void refuse_collective(const Thread& self, unsigned lane, const Thread* warp) {
+    const auto [file, line] = self.site;
+    for (unsigned other = 0; other < warp_size; ++other) {
+        if (!(self.mask >> other & 1u) || other == lane) continue;
+        const Thread& thread = warp[other];
+        const bool exists = index_of(&thread) < n_threads;
+        if (!exists || thread.state == State::done)
+            fail("calls %s at %s:%d with mask 0x%x, but lane %u %s", name_of(self.kind), file, line, self.mask, other,
+                 exists ? "has finished" : "does not exist");
+        if (thread.state != State::at_collective) continue;
+        if (thread.kind != self.kind || thread.mask != self.mask ||
+            (self.kind != Collective::sync && thread.site.line != line))
+            fail("calls %s(mask 0x%x) at %s:%d while lane %u waits in %s(mask 0x%x) at %s:%d", name_of(self.kind), self.mask,
+                 file, line, other, name_of(thread.kind), thread.mask, thread.site.file, thread.site.line);
+        if (self.kind == Collective::matrix && thread.value != self.value)
+            fail("calls %s at %s:%d with another pointer or leading dimension than lane %u", name_of(self.kind), file, line,
+                 other);
+    }
+    fail("calls %s at %s:%d, which cannot be complete", name_of(self.kind), file, line);
+}
+}  // namespace
+
 uint64_t warp_collective(Collective kind, unsigned mask, uint64_t value, int operand, int width, const char* file,
                          int line) {
     Thread& self = *current;
@@ -492,26 +594,31 @@ uint64_t warp_collective(Collective kind, unsigned mask, uint64_t value, int ope
     self.value = value;
     self.operand = operand;
     self.width = width;
-    bool complete_now = true;
-    for (unsigned other = 0; other < warp_size; ++other) {
-        if (!(mask >> other & 1u) || other == lane) continue;
-        const Thread& thread = warp[other];
-        if (index - lane + other >= n_threads || thread.state == State::done)
-            fail("calls %s at %s:%d with mask 0x%x, but lane %u %s", name_of(kind), file, line, mask, other,
-                 thread.state == State::done && index - lane + other < n_threads ? "has finished" : "does not exist");
-        if (thread.state != State::at_collective) {
-            complete_now = false;
-        } else if (thread.kind != kind || thread.mask != mask || (kind != Collective::sync && thread.site.line != line)) {
-            fail("calls %s(mask 0x%x) at %s:%d while lane %u waits in %s(mask 0x%x) at %s:%d", name_of(kind), mask, file,
-                 line, other, name_of(thread.kind), thread.mask, thread.site.file, thread.site.line);
-        } else if (kind == Collective::matrix && thread.value != value) {
-            fail("calls %s at %s:%d with another pointer or leading dimension than lane %u", name_of(kind), file, line, other);
-        }
+    self.site = {file, line};
+    const unsigned bit = 1u << lane;
+    Warp& state = warps[index / warp_size];
+    const Gathering mine{kind, mask, bit, kind == Collective::sync ? 0 : line, kind == Collective::matrix ? value : 0};
+    Gathering* joined = nullptr;
+    bool wrong = (mask & state.done) != 0;
+    for (unsigned i = 0; i < state.n_gatherings; ++i) {
+        Gathering& other = state.gatherings[i];
+        if (!(other.arrived & mask)) continue;
+        if (other.kind == kind && other.mask == mask && other.line == mine.line && other.value == mine.value)
+            joined = &other;
+        else
+            wrong = true;
     }
-    if (complete_now)
-        complete(warp, mask);
+    if (wrong) refuse_collective(self, lane, warp);
+    if (joined)
+        joined->arrived |= bit;
     else
+        *(joined = &state.gatherings[state.n_gatherings++]) = mine;
+    if (joined->arrived == mask) {
+        *joined = state.gatherings[--state.n_gatherings];
+        complete(warp, mask);
+    } else {
         wait(State::at_collective, {file, line});
+    }
     return self.result;
 }
 
@@ -546,8 +653,8 @@ void __ubsan_handle_out_of_bounds(void* d, uintptr_t i) {
     snprintf(what, sizeof what, "index %td is outside the array", static_cast<ptrdiff_t>(i));
     undefined_behaviour(d, what);
 }
-void __ubsan_handle_type_mismatch_v1(void* d, uintptr_t address) {
-    undefined_behaviour(d, address ? "a misaligned address is read or written" : "a null pointer is read or written");
+void __ubsan_handle_type_mismatch_v1(void* d, uintptr_t) {
+    undefined_behaviour(d, "a misaligned address is read or written");
 }
 void __ubsan_handle_divrem_overflow(void* d, uintptr_t, uintptr_t) { undefined_behaviour(d, "an integer is divided by zero"); }
 void __ubsan_handle_shift_out_of_bounds(void* d, uintptr_t, uintptr_t) {
@@ -602,22 +709,22 @@ __attribute__((visibility("default"))) int cuda_on_cpu_launch(const cuda_on_cpu:
             record("argument %s has %zu bytes, its parameter %zu", argument.name, static_cast<size_t>(argument.size),
                    entry.sizes[i]);
     }
+    if (!fault.failed && launch->check_races && !watch_memory(*launch)) record("no memory to look for races in");
     if (!fault.failed) {
         kernel = entry.invoke;
         kernel_arguments = values.data();
-        if (launch->check_races) watch_memory(*launch);
         catch_faults();
         run_grid(*launch);
         release_faults();
-        forget_all();
         current = nullptr;
         for (const Region& region : regions)
             if (!fault.failed) check_red_zones(region);
     }
+    forget_all();
     for (const Region& region : regions) {
-        if (!region.map) continue;
+        if (!region.map.begin) continue;
         if (!fault.failed && region.buffer->writable) memcpy(region.buffer->host, region.data, region.buffer->bytes);
-        munmap(region.map, region.map_bytes);
+        give_back(region.map);
     }
     regions.clear();
     if (fault.failed) snprintf(message, message_bytes, "%s", fault.message);
