@@ -7,23 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from benchmarks.gpu.catalogue import ALL
 from benchmarks.gpu.file import load
 from benchmarks.gpu.results import Choice, Fact, Fit, KernelTiming, LargeProduct, ProductTiming, StepTiming
 from benchmarks.gpu.setting import ROOT
+from tests import software_cuda
 from tests.cuda_on_cpu import built
-
-software_cuda = pytest.importorskip("tests.software_cuda", reason="tests/software_cuda is not here")
+from tests.software_cuda.required import skip_unless_buildable
 
 PARTS = ("environment", "mnist", "graphs", "products", "kernels", "large")
 
 
 def test_the_report_runs_on_the_real_cupy(tmp_path: Path) -> None:
     """With clocks from a library of NVML's names, which the driver here lacks."""
-    from tests.software_cuda.required import skip_unless_buildable
-
     skip_unless_buildable()
     nvml = (Path(__file__).parent / "nvml.cpp").read_text(encoding="utf-8")
     shutil.copy(built("nvml.so", ("-shared", "-fPIC"), nvml), tmp_path / "libnvidia-ml.so.1")
