@@ -26,7 +26,8 @@ def _n_cores() -> int:
 
 def _is_whole_run(config: pytest.Config) -> bool:
     option = config.option
-    named = option.keyword or option.markexpr or option.lf or option.failedfirst or getattr(option, "stepwise", False)
+    of_plugins = ("lf", "failedfirst", "stepwise")  # which may be switched off
+    named = option.keyword or option.markexpr or any(getattr(option, name, False) for name in of_plugins)
     seen = option.usepdb or option.trace or option.capture == "no" or option.collectonly or option.setupplan
     return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not (named or seen)
 
