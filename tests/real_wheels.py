@@ -1,8 +1,8 @@
 """Python environments with the real CuPy and NVIDIA's libraries, as the README recommends them, and broken copies.
 
 Much of the way to a GPU can be walked without one: installing, importing, finding libraries and headers. The
-interpreters are this one, where CuPy and NVIDIA's wheels are installed beside it, and those that FCNN_CUDA_PYTHONS
-names.
+interpreters are this one, where CuPy and NVIDIA's wheels are installed beside it, and those that the variable
+FCNN_CUDA_PYTHONS names.
 """
 
 from __future__ import annotations

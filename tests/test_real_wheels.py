@@ -198,5 +198,5 @@ except OSError as error:
 def test_the_versions_that_pip_is_told_are_those_that_the_probe_takes() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     required = [line for lines in extras.values() for line in lines if line.startswith("cupy")]
-    assert len(required) == 4
+    assert len(required) >= 4
     assert {re.sub(r"cupy-cuda1[23]x(\[ctk\])?", "", line) for line in required} == {_probe._BOUNDS}
