@@ -87,7 +87,8 @@ __global__ void __launch_bounds__(256, 2)
            const Accumulator<T>* __restrict__ bias /* any (m), may be null */, O* C /* F leading ldc (m, n) */) {
     using Acc = Accumulator<T>;
     constexpr int DEPTH = TILE == 64 && sizeof(Acc) == 4 ? 16 : 8;
-    constexpr int UNROLL = TILE == 64 ? 4 : 2;  // further, operands read ahead would not fit 128 registers, and spill
+    // Further, operands read ahead would not fit 128 registers, and spill.
+    constexpr int UNROLL = TILE == 64 ? 4 : sizeof(T) == 2 && ORDER_A == F_ORDER && ORDER_B == C_ORDER ? 1 : 2;
     constexpr int GROUPS = TILE / 64, MINE = 4 * GROUPS;  // per thread: GROUPS times four neighbours
     using SliceA = Slice<T, TILE, DEPTH, ORDER_A == C_ORDER>;
     using SliceB = Slice<T, TILE, DEPTH, ORDER_B == F_ORDER>;
