@@ -145,7 +145,7 @@ def _needed() -> _Needed:
         raise NotBuildable(f"Software CUDA needs Cython, to build CuPy's runtime module: {extra}.")
     # The wheel's own: an import finds the overlay in a process that runs on software CUDA already, as pytest's workers
     # do, which would be built anew over that, as a second driver beside the one that is loaded.
-    package = Path(importlib.metadata.distribution(wheels[cuda]).locate_file("cupy_backends"))
+    package = Path(str(importlib.metadata.distribution(wheels[cuda]).locate_file("cupy_backends")))
     headers = _headers("nvidia-cuda-runtime-cu12" if cuda == 12 else "nvidia-cuda-runtime", cuda)
     if headers is None:
         raise NotBuildable(f"Software CUDA needs the headers of the runtime of CUDA {cuda}: {extra}.")
