@@ -14,7 +14,7 @@ from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.callbacks import Callback
 
-from .conftest import emulated_ops
+from .conftest import cuda_ops, emulated_ops
 from .emulated import CaptureFault, EmulatedRuntime, make_emulated_ops
 
 OPTIMIZERS = {
@@ -91,6 +91,32 @@ def test_steps_are_replayed_as_graphs_of_several_steps() -> None:
     assert len(runtime.graph_sizes) == 3
     assert max(runtime.graph_sizes) % 8 == 0
     assert runtime.launches == 3 + (4 * 3 - 1) + 3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("after", ["begin_capture", "end_capture"])
+def test_an_interrupt_at_the_ends_of_a_recording(monkeypatch: pytest.MonkeyPatch, after: str) -> None:
+    """Ctrl-C just when the recording has begun, or ended, leaves the thread's stream to the next one."""
+    ops: Any = cuda_ops()
+    stream = ops.xp.cuda.Stream
+    x, original = ops.zeros(4, np.float32), getattr(stream, after)
+
+    def interrupted(self: Any, *args: Any) -> Any:
+        original(self, *args)
+        raise KeyboardInterrupt
+
+    def add_one() -> None:
+        ops.add(x, ones, x)
+
+    ones = ops.asarray(np.ones(4, np.float32))
+    run = ops.capture(add_one)
+    run()
+    with monkeypatch.context() as patched:
+        patched.setattr(stream, after, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    run()
+    np.testing.assert_array_equal(ops.to_numpy(x), np.full(4, 2, np.float32))
 
 
 def test_without_capture_nothing_is_recorded() -> None:

@@ -383,6 +383,22 @@ class TestSideStream:
             parts = [device_ops.to_numpy(part) for part in found[2 * k : 2 * k + 2]]
             np.testing.assert_array_equal(np.concatenate(parts), X[order[:32]])
 
+    @pytest.mark.gpu
+    def test_memory_that_is_freed_with_work_on_it_under_way(self) -> None:
+        """The pool hands it on at once: a chunk comes there when the work that was queued is done."""
+        ops: Any = cuda_ops()
+        before = [ops.asarray(np.full((16, N_IN), i, np.float32)) for i in range(8)]
+        ops.synchronize()
+        keep_busy(ops)
+        found, places = [ops.copy(x) for x in before], {x.data.ptr for x in before}
+        before.clear()
+        stream, _ = self.stream(ops)
+        assert places & {stream.on_device(part).X.data.ptr for part in range(2)}
+        with stream.visit(np.arange(100), 100) as stretches:
+            next(stretches)  # when the visit is left, what it has copied is there
+        for i, x in enumerate(found):
+            np.testing.assert_array_equal(ops.to_numpy(x), np.full((16, N_IN), i, np.float32))
+
     def test_as_it_is(self) -> None:
         ops = emulated_ops()
         stream, X = self.stream(ops)

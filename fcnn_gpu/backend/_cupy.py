@@ -165,17 +165,17 @@ class CupyRuntime:
         with self._device:
             stream = self._capture_streams.current()  # the default stream cannot be captured
             with stream, _refusing_allocations(cuda):
-                stream.begin_capture()
-                self._recording.active = True
                 try:
+                    stream.begin_capture()
+                    self._recording.active = True
                     fn()
-                except BaseException:
+                    graph = stream.end_capture()
+                except BaseException:  # Ctrl-C at any place: the stream is this thread's for good
                     with contextlib.suppress(cuda.runtime.CUDARuntimeError):  # it may have ended by the error itself
                         stream.end_capture()
                     raise
                 finally:
                     self._recording.active = False
-                graph = stream.end_capture()
 
         def launch() -> None:
             if self.is_current():

@@ -143,15 +143,15 @@ def _needed() -> _Needed:
     extra = f"pip install 'fcnn_gpu[software-cuda{cuda}]'"
     if importlib.util.find_spec("Cython") is None:
         raise NotBuildable(f"Software CUDA needs Cython, to build CuPy's runtime module: {extra}.")
-    package = importlib.util.find_spec("cupy_backends")
-    assert package is not None
-    assert package.origin is not None
+    # The wheel's own: an import finds the overlay in a process that runs on software CUDA already, as pytest's workers
+    # do, which would be built anew over that, as a second driver beside the one that is loaded.
+    package = Path(str(importlib.metadata.distribution(wheels[cuda]).locate_file("cupy_backends")))
     headers = _headers("nvidia-cuda-runtime-cu12" if cuda == 12 else "nvidia-cuda-runtime", cuda)
     if headers is None:
         raise NotBuildable(f"Software CUDA needs the headers of the runtime of CUDA {cuda}: {extra}.")
     compiler = host_device._compiler()
     assert compiler is not None
-    return _Needed(compiler, cuda, version, Path(package.origin).parent, *headers)
+    return _Needed(compiler, cuda, version, package, *headers)
 
 
 def _version(wheel: str) -> str | None:

@@ -33,21 +33,52 @@ def configure(config: pytest.Config) -> None:
 
 
 class _Faults:
-    """A kernel that breaks the device is the failure of one test here: the device is mended for the next."""
+    """A kernel that breaks the device is the failure of one test here: the device is mended for the next.
+
+    What a test leaves in the queues is done when it ends: nobody else waits for it, perhaps, and a fault in it would
+    stay hidden, or be the failure of the next test that waits.
+    """
 
     def __init__(self, driver: ctypes.CDLL) -> None:
         self._driver = driver
         driver.software_cuda_fault.restype = ctypes.c_char_p
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self) -> Iterator[None]:
+        try:
+            yield
+        finally:  # what it has queued goes on, as late as before
+            fault = self._mend()
+        _fail(fault)
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Iterator[None]:
         try:
             yield
         finally:
-            fault = self._driver.software_cuda_fault().decode()
-            self._driver.software_cuda_forget_fault()
-        if fault:
-            pytest.fail(f"A kernel has broken the device: {fault}")
+            self._driver.software_cuda_finish()
+            fault = self._mend()
+        _fail(fault)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._driver.software_cuda_finish()
+            fault = self._mend()
+        _fail(fault)
+
+    def _mend(self) -> str:
+        """The fault of the devices, which forget it."""
+        fault: bytes = self._driver.software_cuda_fault()
+        self._driver.software_cuda_forget_fault()
+        return fault.decode()
+
+
+def _fail(fault: str) -> None:
+    if fault:
+        pytest.fail(f"A kernel has broken the device: {fault}")
 
 
 def smaller(size: int, on_software: int) -> int:

@@ -114,6 +114,11 @@ EXPORT int software_cuda_stream_is_valid(CUstream stream) {
     const Locked locked;
     return resolve(stream) != nullptr;
 }
+// Do all that is queued on any device. What a test leaves behind is its own, and no later wait's.
+EXPORT void software_cuda_finish() {
+    const Locked locked;
+    for (int device = 0; device < settings().devices; ++device) drain_device(device);
+}
 EXPORT const char* software_cuda_fault() {
     static std::string text;
     const Locked locked;
