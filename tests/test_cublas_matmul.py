@@ -245,3 +245,17 @@ def test_an_output_that_is_an_operand_is_refused(products: CublasProducts) -> No
     A = np.ones((3, 3), order="F")
     with pytest.raises(CublasError, match="cublasLtMatmul: CUBLAS_STATUS_INVALID_VALUE"):
         products.matmul(A, np.ones((3, 3)), A)
+
+
+def test_each_queue_has_a_library_of_its_own() -> None:
+    """Tests that compute at once must not turn the queue of the emulated device off, whichever run first."""
+    kept: list[Any] = []
+    library = cublas_on_cpu(kept.append)
+    products = CublasProducts(library, NumpyHost())
+    A, B, out = (np.ones((2, 2), np.float32, order="F") for _ in range(3))
+    out[...] = 0
+    cublas_on_cpu()
+    products.gemm(A, B, out)
+    assert not out.any()
+    kept.pop()()
+    np.testing.assert_array_equal(out, 2)

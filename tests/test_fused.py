@@ -158,10 +158,13 @@ def test_what_was_timed_to_be_faster_pays(
     A0, out = samples(ops, 6, 7, np.float32), ops.matrix(4, 7, np.float32)
     calls: list[str] = []
 
-    def timed(clock: Any, run: Any) -> float:
-        calls.clear()
-        run()
-        return fused_seconds if calls == ["fused_mlp"] else 2.0
+    def timed(clock: Any, runs: dict[str, Any]) -> dict[str, float]:
+        seconds = {}
+        for name, run in runs.items():
+            calls.clear()
+            run()
+            seconds[name] = fused_seconds if calls == ["fused_mlp"] else 2.0
+        return seconds
 
     launch = ops._launcher.launch
 
@@ -169,7 +172,7 @@ def test_what_was_timed_to_be_faster_pays(
         calls.append(stem)
         launch(stem, *arguments, **options)
 
-    monkeypatch.setattr("fcnn_gpu.backend._autotune._time", timed)
+    monkeypatch.setattr("fcnn_gpu.backend._autotune._times", timed)
     monkeypatch.setattr("fcnn_gpu.backend._autotune._setting", None)  # put back after the test
     monkeypatch.setattr(ops._launcher, "launch", noted)
     choices = tmp_path / "choices.json"

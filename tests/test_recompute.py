@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -242,13 +243,17 @@ def test_a_thread_that_gets_the_number_of_the_one_that_trained_has_memory_of_its
     def predict() -> None:
         shared.append(model._workspace.batch(4, False).is_shared)
 
-    for work in (train, predict, predict):
+    def run_in_a_thread(work: Callable[[], None]) -> None:
         thread = threading.Thread(target=work)
         thread.start()
         numbers.append(thread.ident or 0)
         thread.join()
+
+    run_in_a_thread(train)
+    while numbers.count(numbers[0]) == 1 and len(numbers) < 1000:  # mostly the next one has it
+        run_in_a_thread(predict)
     assert numbers.count(numbers[0]) > 1
-    assert shared == [True, False, False]
+    assert shared == [True, *[False] * (len(numbers) - 1)]
 
 
 def test_networks_that_do_not_recompute_are_not_asked_whether_they_could(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import shutil
+import tempfile
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -31,9 +33,10 @@ def cublas_path() -> Path:
     return built("cublas.so", _FLAGS, (HERE / "cublas.cpp").read_text(encoding="utf-8"))
 
 
-@functools.cache
-def _loaded() -> ctypes.CDLL:
-    library = ctypes.CDLL(str(cublas_path()))
+def _loaded_apart() -> ctypes.CDLL:
+    """The library, loaded from a copy: it has one queue, and the loader takes one path for one library."""
+    with tempfile.TemporaryDirectory() as folder:
+        library = ctypes.CDLL(shutil.copy(cublas_path(), folder))
     for name in ("cublas_on_cpu_run", "cublas_on_cpu_forget"):
         function = getattr(library, name)
         function.argtypes, function.restype = (ctypes.c_int64,), None
@@ -81,22 +84,24 @@ class NumpyHost:
         return self._compute_capability
 
 
-_kept: list[object] = []
+_kept: dict[CublasLibrary, object] = {}
 
 
 def at_once(work: Callable[[], object]) -> None:
     work()
 
 
+@functools.cache
 def cublas_on_cpu(queue: Queue = at_once) -> CublasLibrary:
     """The library; `queue` gets the arithmetic of each call as a function, which it may call any number of times."""
-    library = _loaded()
+    library = _loaded_apart()
 
     @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64)
     def submit(number: int) -> int:
         queue(partial(library.cublas_on_cpu_run, number))
         return 0
 
-    _kept.append(submit)  # C holds its address only
     library.cublas_on_cpu_on_submit(submit)
-    return CublasLibrary(library, library)
+    made = CublasLibrary(library, library)
+    _kept[made] = submit  # C holds its address only
+    return made
