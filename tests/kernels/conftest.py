@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fcnn_gpu.backend import _nvrtc
 from fcnn_gpu.backend._kernels import CudaDevice, Launcher
 from tests.conftest import no_cuda_device
 from tests.cuda_on_cpu import HostDevice, missing_compiler
@@ -70,3 +71,12 @@ def expect_fault(request: pytest.FixtureRequest) -> ExpectFault:
         return expected_fault(match, device or emulation(), request.node)
 
     return expect
+
+
+@pytest.fixture
+def nvrtc() -> None:
+    """Skips the test where there is no NVRTC. It is looked for when the test runs: CuPy takes whichever NVRTC is loaded
+    first for its own, of another CUDA version too, and nothing may be loaded before it by a look at the tests."""
+    reason = _nvrtc.missing_nvrtc()
+    if reason:
+        pytest.skip(reason)

@@ -14,7 +14,7 @@ from fcnn_gpu.backend._kernels import KernelCompileError
 from .compilers import GENERATIONS, require_nvrtc
 from .ptx import entries, open_sums
 
-needs_nvrtc = pytest.mark.skipif(_nvrtc.missing_nvrtc() is not None, reason=str(_nvrtc.missing_nvrtc()))
+needs_nvrtc = pytest.mark.usefixtures("nvrtc")
 
 REGISTERS_PER_BLOCK = 65_536  # of every architecture since sm_50
 SHARED_BYTES_PER_BLOCK = 48 * 1024  # without opting in to more

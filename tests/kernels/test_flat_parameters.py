@@ -165,7 +165,7 @@ def test_without_segments_nothing_is_penalized(launcher: Launcher, rule: Rule) -
     assert bare.values.tobytes() == zero.values.tobytes()
 
 
-@pytest.mark.skipif(_nvrtc.missing_nvrtc() is not None, reason=str(_nvrtc.missing_nvrtc()))
+@pytest.mark.usefixtures("nvrtc")
 @every_rule
 def test_the_compiler_makes_one_access_of_each_vector(rule: Rule) -> None:
     """Gradient, value and state in 16 bytes each, the copy in 8; all that a parameter needs and nothing twice."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import kernel_resources
-from fcnn_gpu.backend._nvrtc import Resources, missing_nvrtc
+from fcnn_gpu.backend._nvrtc import Resources
 
 
-@pytest.mark.skipif(missing_nvrtc() is not None, reason=str(missing_nvrtc()))
+@pytest.mark.usefixtures("nvrtc")
 def test_prints_a_row_per_instance(capsys: pytest.CaptureFixture[str]) -> None:
     assert kernel_resources.main(["sum_chunks", "--architecture", "sm_80", "sm_90"]) == 0
     printed = capsys.readouterr().out

@@ -15,7 +15,7 @@ from tests.op_cases import matrix
 from .test_vector import access_bytes
 
 
-@pytest.mark.skipif(_nvrtc.missing_nvrtc() is not None, reason=str(_nvrtc.missing_nvrtc()))
+@pytest.mark.usefixtures("nvrtc")
 @pytest.mark.parametrize(
     ("c_type", "capacity", "vectors", "units"),
     [("float", 1024, 8, 32), ("double", 1024, 16, 32), ("__half", 512, 2, 16), ("__nv_bfloat16", 1024, 4, 32)],
@@ -29,7 +29,7 @@ def test_a_held_sample_is_read_once_and_written_once(c_type: str, capacity: int,
         assert Counter(access_bytes(ptx, kind)) == {16: vectors, size: units}
 
 
-@pytest.mark.skipif(_nvrtc.missing_nvrtc() is not None, reason=str(_nvrtc.missing_nvrtc()))
+@pytest.mark.usefixtures("nvrtc")
 def test_the_loss_reads_logits_and_dense_targets_once() -> None:
     instance = Instance("softmax_cross_entropy", ("float", "1024"))
     ptx = _nvrtc.compile_instances("softmax_cross_entropy", source("softmax_cross_entropy"), [instance], "sm_90").ptx

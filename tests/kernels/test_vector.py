@@ -130,7 +130,7 @@ def test_a_vector_between_two_boundaries_is_a_fault(expect_fault: ExpectFault) -
         halved(careless, whole(9, FLOAT32)[1:], poisoned(8, FLOAT32))
 
 
-@pytest.mark.skipif(_nvrtc.missing_nvrtc() is not None, reason=str(_nvrtc.missing_nvrtc()))
+@pytest.mark.usefixtures("nvrtc")
 @pytest.mark.parametrize(
     ("pair", "load", "store"),
     [
@@ -180,7 +180,7 @@ KERNELS = [
 ]
 
 
-@pytest.mark.skipif(_nvrtc.missing_nvrtc() is not None, reason=str(_nvrtc.missing_nvrtc()))
+@pytest.mark.usefixtures("nvrtc")
 @pytest.mark.parametrize(("stem", "names", "loads", "stores"), KERNELS)
 def test_kernels_move_16_bytes_at_once(stem: str, names: tuple[str, ...], loads: int, stores: int) -> None:
     """What the CPU cannot show: it gives the right numbers whatever the width of an access."""

@@ -196,7 +196,7 @@ def build() -> Built:
 
 
 def _key(needed: _Needed) -> str:
-    key = hashlib.sha256(repr((needed, sys.version_info[:3], sysconfig.get_platform(), _FLAGS)).encode())
+    key = hashlib.sha256(repr((HERE, needed, sys.version_info[:3], sysconfig.get_platform(), _FLAGS)).encode())
     here = (HERE / "driver", HERE / "compiler", CUDA_ON_CPU, CUBLAS.parent)
     for folder in here:
         for file in sorted(folder.rglob("*")):
@@ -249,7 +249,9 @@ def _build_into(out: Path, needed: _Needed, scratch: Path, final: Path) -> None:
         for job in pending:
             job.result()
 
-    link = (needed.compiler, "-shared", "-Wl,-rpath,$ORIGIN")
+    # Each library's own templates of the standard library are bound to it, and at once: others of this process, such as
+    # PyTorch's, have functions of the same names that are not the same.
+    link = (needed.compiler, "-shared", "-Wl,-rpath,$ORIGIN", "-Wl,-Bsymbolic", "-Wl,-z,now")
     n = needed.cuda
     _run([*link, "-Wl,-soname,libcuda.so.1", *map(str, driver), "-ldl", "-lpthread", "-o", str(lib / "libcuda.so.1")])
     upon_driver = ("-Wl,--no-as-needed", f"-L{lib}", "-l:libcuda.so.1")
