@@ -110,10 +110,6 @@ EXPORT int software_cuda_enqueue(CUstream stream, const char* what, void (*work)
     const Locked locked;
     return enqueue(stream, what, [work, kept] { work(kept.get()); });
 }
-EXPORT int software_cuda_stream_is_valid(CUstream stream) {
-    const Locked locked;
-    return resolve(stream) != nullptr;
-}
 // Do all that is queued on any device. What a test leaves behind is its own, and no later wait's.
 EXPORT void software_cuda_finish() {
     const Locked locked;
@@ -128,8 +124,4 @@ EXPORT const char* software_cuda_fault() {
 EXPORT void software_cuda_forget_fault() {
     const Locked locked;
     forget_fault();
-}
-EXPORT unsigned long long software_cuda_launches() {
-    const Locked locked;
-    return launches();
 }

@@ -19,7 +19,6 @@
 namespace software_cuda {
 namespace {
 
-unsigned long long n_launches = 0;
 std::map<std::string, CUmodule> loaded;  // an image that is loaded again is the same module
 std::map<std::pair<CUmodule, size_t>, CUfunction> functions;
 
@@ -175,7 +174,6 @@ int launch(CUfunction function, unsigned grid, unsigned block, unsigned shared, 
         memcpy(&pointer, from, sizeof pointer);
         check_pointer(name, i, pointer);
     }
-    ++n_launches;
     return enqueue(handle, name.c_str(), [function, grid, block, shared, values, name] {
         const CUmod_st& module = *function->module;
         std::vector<cuda_on_cpu::Argument> arguments(values->size() + 1);
@@ -199,7 +197,5 @@ int launch(CUfunction function, unsigned grid, unsigned block, unsigned shared, 
         }
     });
 }
-
-unsigned long long launches() { return n_launches; }
 
 }  // namespace software_cuda

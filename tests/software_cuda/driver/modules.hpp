@@ -32,6 +32,5 @@ int function_of(CUfunction* out, CUmodule module, const char* name);
 int launch(CUfunction function, unsigned grid, unsigned block, unsigned shared, CUstream stream, void** parameters);
 size_t static_shared(const CUfunc_st& function);
 int most_dynamic_shared();
-unsigned long long launches();
 
 }  // namespace software_cuda
