@@ -23,7 +23,7 @@ import numpy as np
 from fcnn_gpu._types import Array, HostArray
 from fcnn_gpu.backend._cublas import CublasProducts
 from fcnn_gpu.backend._cupy import CupyOps
-from fcnn_gpu.backend._kernel_ops._device import native
+from fcnn_gpu.backend._kernel_ops._device import WARP, native
 from fcnn_gpu.backend._kernel_source import Instance, Kernel
 from fcnn_gpu.backend._kernels import Argument, Launcher
 from fcnn_gpu.backend._staging import Staging
@@ -313,6 +313,15 @@ class QueueingDevice(HostDevice):
         self._clock.kernel_ran(arrays)
 
 
+class SmallBlocks(Launcher):
+    """Launches blocks of two warps where a kernel takes any size. A block takes as long on the CPU as it has threads,
+    most of which have nothing to do in networks as small as the tests'; tests of the kernels have blocks of every size.
+    """
+
+    def _block(self, where: str, kernel: Kernel, asked: int | None) -> int:
+        return kernel.block or min(super()._block(where, kernel, asked), 2 * WARP)
+
+
 class NotedProducts(CublasProducts):
     """Products by `gemm`, of whose matrices the clock hears, as it does of the kernels'."""
 
@@ -330,4 +339,4 @@ def make_emulated_ops(device: int = 0, **launcher_options: Any) -> CupyOps:
     kernels.array_type = DeviceArray  # a host array in a launch is an error, as on a GPU
     products = NotedProducts(cublas_on_cpu(queued), runtime)
     products.clock = runtime.clock
-    return CupyOps(runtime, Launcher(kernels, **launcher_options), products)
+    return CupyOps(runtime, SmallBlocks(kernels, **launcher_options), products)

@@ -28,6 +28,12 @@ SETS = ["sse4_2", "avx", "fma", "avx2", "avx512f", "avx512vl"]
 QUICK = Cpu("Quick 9000", "x86_64", 8, 16, None, {"L2": "1024K"}, SETS, 2**34, False)
 
 
+@pytest.fixture(autouse=True)
+def quick_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_PRODUCT", 64)
+    monkeypatch.setattr(doctor, "_PRODUCT_SECONDS", 0.001)
+
+
 @pytest.fixture
 def probe(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Link]], None]:
     """Sets what the probe of the CUDA device finds."""

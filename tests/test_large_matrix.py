@@ -103,16 +103,15 @@ class TestEverywhere:
             assert_near(found, expected(A, B, bias))
 
     @pytest.mark.parametrize("kind", [kind for kind in TINY_KINDS if kind != "path"])
-    @BIASED
-    def test_results_that_lie_so(self, ops: Ops, tmp_path: Path, kind: str, bias: bool) -> None:
-        A, B, b = drawn(13, 9, 11)
+    def test_results_that_lie_so(self, ops: Ops, tmp_path: Path, kind: str) -> None:
+        A, B, bias = drawn(13, 9, 11)
         out = stored(np.full((13, 9), np.nan, np.float32), kind, tmp_path, "out")
-        options: dict[str, Any] = {"bias": b if bias else None, "activation": "tanh"}
+        options: dict[str, Any] = {"bias": bias, "activation": "tanh"}
         for limit in limits(A, B, out, ops, **options):
             out[...] = np.nan
             found = fcnn.chunked_matmul(A, B, out, memory_limit=limit, rates=RATES, backend=ops, **options)
             assert found is out
-            assert_near(out, expected(A, B, b if bias else None, "tanh"))
+            assert_near(out, expected(A, B, bias, "tanh"))
         if "slice" in kind or "strided" in kind:
             base = np.load(tmp_path / "out.npy") if kind.startswith("file") else out.base
             assert np.isnan(base).sum() == base.size - out.size, "what lies between stays as it is"
@@ -157,7 +156,7 @@ class TestEverywhere:
         assert_near(out, expected(A, B, bias, "sigmoid"))
 
     def test_float64(self, ops: Ops, tmp_path: Path) -> None:
-        A, B, bias = drawn(30, 20, 40, np.float64)
+        A, B, bias = drawn(13, 9, 11, np.float64)
         a, b = stored(A, "file C", tmp_path, "A"), stored(B, "host F", tmp_path, "B")
         for limit in limits(a, b, None, ops, bias=bias):
             found = fcnn.chunked_matmul(a, b, bias=bias, memory_limit=limit, rates=RATES, backend=ops)
@@ -199,7 +198,7 @@ class TestEverywhere:
 
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
-        shape=st.tuples(*[st.integers(1, 24)] * 3),
+        shape=st.tuples(*[st.integers(1, 15)] * 3),
         kinds=st.tuples(*[st.sampled_from([k for k in TINY_KINDS if k != "path"])] * 3),
         share=st.floats(0, 1),
         bias=st.booleans(),

@@ -103,16 +103,17 @@ def failing(name: str, when: Callable[[Any, tuple[Any, ...]], bool]) -> Callable
     return wrapped
 
 
-AT_THE_START = [
-    pytest.param(lambda function, args: function is _contest.build, id="build"),
-    pytest.param(lambda function, args: function is _contest.stretch, id="cold"),
-    pytest.param(lambda function, args: function is _contest.computed, id="agreement"),
-]
+def calls(wanted: Callable[..., Any]) -> Callable[[Any, tuple[Any, ...]], bool]:
+    return lambda function, args: function is wanted
+
+
+BUILD, COLD, AGREEMENT = (calls(function) for function in (_contest.build, _contest.stretch, _contest.computed))
 
 
 @needs_sklearn
-@pytest.mark.parametrize("together", [False, True], ids=["in turn", "together"])
-@pytest.mark.parametrize("when", AT_THE_START)
+@pytest.mark.parametrize(
+    ("when", "together"), [(BUILD, False), (COLD, True), (AGREEMENT, False)], ids=["build", "cold", "agreement"]
+)
 def test_a_peer_that_fails_at_the_start_is_absent(monkeypatch: pytest.MonkeyPatch, when: Any, together: bool) -> None:
     monkeypatch.setattr(Worker, "call", failing("scikit-learn partial_fit", when))
     settings = replace(QUICK, start_together=together)
@@ -142,7 +143,7 @@ def test_a_peer_that_fails_on_the_way_is_absent_from_there_on(
     assert [a.reason for a in infer.absent] == ["its process ended with signal SIGSEGV"]
 
 
-@pytest.mark.parametrize("when", AT_THE_START)
+@pytest.mark.parametrize("when", [BUILD, COLD, AGREEMENT], ids=["build", "cold", "agreement"])
 def test_our_own_failure_is_an_error(monkeypatch: pytest.MonkeyPatch, when: Any) -> None:
     monkeypatch.setattr(Worker, "call", failing("fcnn_gpu", when))
     with pytest.raises(WorkerError, match="fcnn_gpu: its process ended with signal SIGSEGV"):

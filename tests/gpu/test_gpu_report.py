@@ -153,10 +153,14 @@ def test_a_part_that_hangs_is_ended_and_the_next_ones_run(
     device: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     parts = with_parts(monkeypatch, slow=hangs, next=two_facts)
-    monkeypatch.setitem(parts, "slow", dataclasses.replace(parts["slow"], seconds=6.0))
-    assert gpu_report.main(["--out", str(tmp_path / "r")]) == 1
-    found = read(tmp_path / "r")
-    assert found["slow"]["failure"] == "not done within 6 s"
+    monkeypatch.setattr(gpu_report, "_LEAST_SECONDS", 1.0)
+    for seconds in (2, 12):  # a busy machine may not begin within the first
+        monkeypatch.setitem(parts, "slow", dataclasses.replace(parts["slow"], seconds=float(seconds)))
+        assert gpu_report.main(["--out", str(tmp_path / "r")]) == 1
+        found = read(tmp_path / "r")
+        assert found["slow"]["failure"] == f"not done within {seconds} s"
+        if found["slow"]["results"]:
+            break
     assert [fact["value"] for fact in found["slow"]["results"]] == ["kept"]
     assert len(found["next"]["results"]) == 2
 
