@@ -178,7 +178,7 @@ def assert_predicts(report: MemoryReport, used: int, slack: int = SLACK) -> None
     assert abs(total - used) <= LARGEST_ERROR * used + slack, f"{used:,} bytes used\n{report}"
 
 
-@settings(THOROUGH, max_examples=30)
+@settings(THOROUGH, max_examples=18)
 @given(runs())
 def test_training_on_numpy(run: dict[str, Any]) -> None:
     with counted_numpy_memory() as nbytes:
@@ -193,7 +193,7 @@ def test_training_on_numpy(run: dict[str, Any]) -> None:
 
 
 @needs_compiler
-@settings(THOROUGH, max_examples=30)
+@settings(THOROUGH, max_examples=18)
 @given(runs(), st.sampled_from([None, None, "tf32", "bfloat16", "float16"]))
 def test_training_on_the_emulated_device(run: dict[str, Any], precision: str | None) -> None:
     ops, counter = fresh_emulated_ops()

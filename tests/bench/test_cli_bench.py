@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from fcnn_gpu.backend._ops import Ops
+from fcnn_gpu.bench import ceilings
 from fcnn_gpu.bench._worker import WorkerError
 from fcnn_gpu.bench.nets import STANDARD_CASES, Case, Net
 from fcnn_gpu.bench.report import Benchmark, load, save
-from fcnn_gpu.bench.settings import PEERS
+from fcnn_gpu.bench.results import Ceilings
+from fcnn_gpu.bench.settings import PEERS, Settings
 from fcnn_gpu.cli._bench_options import make_cases, make_settings
 from tests.bench import sample_report
 from tests.cli_cases import Command, assert_mistake, spawn
@@ -39,6 +42,10 @@ def options(**given: Any) -> Any:
     return make_settings(**(defaults | given))
 
 
+def small_ceilings(settings: Settings, backend: str) -> Ceilings:
+    return ceilings.measure(Ops(), settings.dtype, 0.01, products=(64,), copies=(2**14,))
+
+
 class TestTinyRun:
     def test_tables_files_and_progress(self, command: Command, tmp_path: Path) -> None:
         code, out, err = command("bench", *TINY, "--dropout", 0.5, "--batch-norm", "--seed", 7, "--out", "found")
@@ -60,7 +67,8 @@ class TestTinyRun:
         assert report.command == f"fcnn-gpu bench {asked}"
         assert not report.interrupted
 
-    def test_json(self, command: Command) -> None:
+    def test_json(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ceilings, "measure_apart", small_ceilings)
         code, out, err = command("bench", *TINY, "--job", "infer", "--json")
         assert code == 0
         report = json.loads(out)

@@ -42,6 +42,7 @@ from fcnn_gpu.bench.nets import Net
 from fcnn_gpu.bench.operations import OPERATIONS
 from fcnn_gpu.bench.results import CaseResult, Ceilings, Crossover
 from fcnn_gpu.bench.settings import Settings
+from fcnn_gpu.large_matrix import _rates
 from tests.conftest import emulated_ops
 from tests.gpu.report_cases import CEILINGS, case, outcome
 
@@ -208,7 +209,8 @@ def test_graphs_of_several_steps() -> None:
         assert min(timing.seconds) > 0
 
 
-def test_products_larger_than_the_device() -> None:
+def test_products_larger_than_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_rates, "_LARGEST_SIDE", 64)
     cases = [("float32", (320, 240, 400), 800_000), ("bfloat16", (160, 80, 160), 400_000)]
     found = list(large.measure(QUICK, cases, ceiling_side=16))
     assert [(x.precision, x.m, x.n, x.k, x.memory_limit) for x in found if isinstance(x, LargeProduct)] == [
@@ -223,6 +225,7 @@ def test_products_larger_than_the_device() -> None:
 
 
 def test_a_wrong_product_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_rates, "_LARGEST_SIDE", 64)
     monkeypatch.setattr(fcnn, "chunked_matmul", lambda A, B, out, **options: out)
     found = list(large.measure(QUICK, [("float32", (80, 80, 80), 800_000)], ceiling_side=16))
     (fault,) = found
