@@ -53,16 +53,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         leave_out(config, items, "gpu")
 
 
+def pass_over_what_is_there() -> None:
+    """Let the garbage collector pass over it from now on: `gc.collect`, which tests call often, looks at the rest."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Let the garbage collector pass over the tests themselves from then on: `gc.collect`, which tests call often."""
     gc.disable()
     try:
         return (yield)
     finally:
         gc.enable()
-        gc.collect()
-        gc.freeze()
+        pass_over_what_is_there()
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """After a file: the libraries that its tests have imported stay."""
+    if nextitem is not None and nextitem.path != item.path:
+        pass_over_what_is_there()
 
 
 def leave_out(config: pytest.Config, items: list[pytest.Item], marker: str) -> None:
