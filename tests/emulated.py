@@ -164,6 +164,9 @@ class EmulatedTransfers:
     def wait(self, mark: object) -> None:
         pass
 
+    def wait_for_all(self) -> None:
+        pass
+
 
 class EmulatedRuntime:
     """The counterpart of `CupyRuntime`; `current` is the device that calls of this process go to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import threading
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -40,26 +41,38 @@ class Stream:
 
 
 class LateTransfers:
-    """Copies that read page-locked memory only when they are waited for; the current stream is the test's to choose."""
+    """Copies that read page-locked memory only when they are waited for, and as a device does: nothing is held for
+    them, and what has been given back has others' numbers. The current stream is the test's to choose."""
 
     def __init__(self) -> None:
+        self._memory: list[tuple[int, bytearray]] = []  # with addresses
         self.streams = [Stream()]
         self.page_locked_bytes: list[int] = []
-        self.current = 0
+        self.current = self.given_back = 0
         self.fails: str | None = None
         self._lock = threading.Lock()
 
     def page_locked(self, n_bytes: int) -> HostArray:
         self.page_locked_bytes.append(n_bytes)
-        return np.full(n_bytes, 0xFF, np.uint8)
+        memory = bytearray(b"\xff" * n_bytes)
+        array = np.frombuffer(memory, np.uint8)
+        self._memory.append((array.ctypes.data, memory))
+        weakref.finalize(array, self._give_back, memory)
+        return array
+
+    def _give_back(self, memory: bytearray) -> None:
+        memory[:] = b"\xee" * len(memory)
+        self.given_back += 1
 
     def queue(self, source: HostArray, out: HostArray, offset: int) -> None:
         assert source.nbytes <= SIZE
         place = out.reshape(-1).view(np.uint8)[offset : offset + source.nbytes]
         if self.fails == "queue":
             raise RuntimeError("no copies now")
+        at, memory = next((a, m) for a, m in self._memory if a <= source.ctypes.data < a + len(m))
+        first = source.ctypes.data - at
         with self._lock:
-            self.stream().work.append(partial(np.copyto, place, source))
+            self.stream().work.append(partial(_copy, place, memory, first))
         if self.fails == "interrupted":
             raise KeyboardInterrupt("no copies now")
 
@@ -76,9 +89,16 @@ class LateTransfers:
         with self._lock:
             mark[0].run_to(mark[1])
 
+    def wait_for_all(self) -> None:
+        self.finish()
+
     def finish(self) -> None:
         for stream in self.streams:
             stream.run_to(len(stream.work))
+
+
+def _copy(place: HostArray, memory: bytearray, first: int) -> None:
+    place[...] = np.frombuffer(memory, np.uint8)[first : first + place.size]
 
 
 @st.composite
@@ -175,6 +195,18 @@ def test_after_a_copy_that_failed(fails: str) -> None:
     np.testing.assert_array_equal(out[:, 0], [1, 0 if fails == "queue" else 2, 3, 4])
     np.testing.assert_array_equal(out.min(1), out.max(1))
     assert len(transfers.page_locked_bytes) == (1 if fails == "queue" else 2)
+
+
+def test_what_was_set_aside_is_given_back_when_its_copies_are_done() -> None:
+    transfers = LateTransfers()
+    staging, out = Staging(transfers, SIZE), np.zeros(SIZE, np.uint8)
+    transfers.fails = "mark"
+    with pytest.raises(RuntimeError, match="no copies now"):
+        staging.copy(np.full(SIZE, 3, np.uint8), out)
+    assert transfers.given_back == 0
+    staging.release()
+    assert transfers.given_back == 1
+    assert (out == 3).all()
 
 
 def test_numbers_that_overflow_on_the_way_leave_the_way_open() -> None:

@@ -47,6 +47,9 @@ class Transfers(Protocol):
     def wait(self, mark: Mark) -> None:
         """The calling thread waits for a mark."""
 
+    def wait_for_all(self) -> None:
+        """The calling thread waits for all that is queued on the device."""
+
 
 class _Buffer:
     """Page-locked bytes, of which the first `used` are taken, and a mark behind the copies from them on each stream."""
@@ -116,7 +119,7 @@ class Staging:
                 raise
 
     def _set_aside(self) -> None:
-        """A copy may be under way that no mark tells of: these buffers are neither filled again nor freed."""
+        """A copy may be under way that no mark tells of: these buffers are not filled again; `release` frees them."""
         self._lost += self._buffers
         self._buffers = []
 
@@ -151,7 +154,9 @@ class Staging:
         with self._lock:
             for buffer in self._buffers:
                 self._wait(buffer)
-            self._buffers = []
+            if self._lost:
+                self._transfers.wait_for_all()
+            self._buffers, self._lost = [], []
 
 
 def _pieces(x: HostArray, most: int) -> Iterator[HostArray]:
@@ -208,3 +213,6 @@ class CudaTransfers:
 
     def wait(self, mark: Mark) -> None:
         mark.synchronize()
+
+    def wait_for_all(self) -> None:
+        self._cuda.runtime.deviceSynchronize()

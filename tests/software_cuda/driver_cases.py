@@ -353,6 +353,20 @@ def an_event_of_a_capture_says_nothing_outside_of_it(cuda: Cuda) -> None:
 
 
 @late
+def nor_when_the_capture_has_ended(cuda: Cuda) -> None:
+    stream, other = cuda.stream(), cuda.stream()
+    cuda.begin(stream)
+    event = cuda.recorded(stream)
+    cuda.fill(cuda.device(), 1, stream)
+    cuda.end(stream)
+    for ask in ("cudaEventSynchronize", "cudaEventQuery"):
+        assert status_of(cuda.call, ask, event) == calls.CAPTURED_EVENT
+    assert status_of(cuda.waits, other, event) == calls.CAPTURED_EVENT
+    cuda.call("cudaEventRecord", event, other)
+    cuda.call("cudaEventSynchronize", event)
+
+
+@late
 def a_capture_may_not_wait_for_what_lies_outside(cuda: Cuda) -> None:
     stream, other = cuda.stream(), cuda.stream()
     cuda.fill(cuda.device(), 1, other)

@@ -360,6 +360,7 @@ int record_event(CUevent_st* event, cudaStream_t handle) {
     if (stream->capture) {
         if (stream->capture->invalid) return cudaErrorStreamCaptureInvalidated;
         event->capture = stream->capture;
+        event->of_ended_capture = false;
         event->captured_on = stream;
         event->frontier = stream->frontier;
         return cudaSuccess;
@@ -367,6 +368,7 @@ int record_event(CUevent_st* event, cudaStream_t handle) {
     auto time = std::make_shared<double>(0);
     if (const int error = enqueue(handle, "event", [time] { *time = seconds(); })) return error;
     event->capture = nullptr;
+    event->of_ended_capture = false;
     event->stream = stream;
     event->count = stream->submitted;
     event->time = time;
@@ -379,6 +381,7 @@ int wait_for_event(CUevent_st* event) {
         event->capture->invalid = true;
         return cudaErrorCapturedEvent;
     }
+    if (event->of_ended_capture) return cudaErrorCapturedEvent;
     if (event->stream) run_until(event->stream, event->count);
     return sticky;
 }
@@ -389,6 +392,7 @@ int query_event(CUevent_st* event) {
         event->capture->invalid = true;
         return cudaErrorCapturedEvent;
     }
+    if (event->of_ended_capture) return cudaErrorCapturedEvent;
     if (!event->stream || event->stream->done >= event->count) return sticky;
     if (!event->stream->running) run_one(event->stream);
     return cudaErrorNotReady;
@@ -412,6 +416,7 @@ int stream_waits(cudaStream_t handle, CUevent_st* event) {
             event->capture->unjoined.erase(event->captured_on);
         return cudaSuccess;
     }
+    if (event->of_ended_capture) return cudaErrorCapturedEvent;
     if (!event->stream) return cudaSuccess;  // never recorded: nothing to wait for
     if (stream->capture) {
         break_off(stream);
@@ -456,6 +461,7 @@ int end_capture(CUstream_st* stream, CUgraph_st** out) {
         if (event->capture == capture) {
             event->capture = nullptr;
             event->stream = nullptr;
+            event->of_ended_capture = true;  // and of nothing else, until it is recorded again
         }
     if (capture->invalid) return cudaErrorStreamCaptureInvalidated;
     if (unjoined) return cudaErrorStreamCaptureUnjoined;

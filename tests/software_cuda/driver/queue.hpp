@@ -66,6 +66,7 @@ struct CUstream_st {
     uint64_t submitted = 0, done = 0;
     bool running = false;           // some thread does a piece of its work at this moment
     std::shared_ptr<software_cuda::Capture> capture;
+    bool of_ended_capture = false;  // it was last recorded in one
     software_cuda::Frontier frontier;
 };
 
@@ -76,6 +77,7 @@ struct CUevent_st {
     uint64_t count = 0;
     std::shared_ptr<double> time;   // in seconds, once it has passed
     std::shared_ptr<software_cuda::Capture> capture;
+    bool of_ended_capture = false;  // it was last recorded in one
     CUstream_st* captured_on = nullptr;
     software_cuda::Frontier frontier;
 };
