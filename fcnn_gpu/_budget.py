@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._inputs import Network
 from ._memory import MemoryReport
-from ._scores import add_up
 from ._supply import N_READERS, ArraySupply, SourceSupply
-from .metrics import Metric
-from .model import Sequential
+from .metrics import Metric, add_up
 
 _LARGEST_CHUNK = 128 * 2**20
 """Bytes of a chunk at which a longer one no longer pays: copying takes milliseconds, starting to copy microseconds."""
@@ -132,7 +131,7 @@ class DataSet:
 
 
 def bytes_of_stream(
-    samples: SourceSupply, model: Sequential, batch: int, metrics: Sequence[Metric]
+    samples: SourceSupply, model: Network, batch: int, metrics: Sequence[Metric]
 ) -> tuple[int, int, int]:
     """What training on a source takes for its samples where no limit is set.
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ._checks import RowError
 from ._cpu import available_memory
 from ._files import MappedFile, let_go_of_pages, place_in_file
-from ._types import Array, HostArray
-from .backend._interchange import library_of
+from ._types import Array, DType, HostArray
+from .backend._interchange import as_array
 from .backend._ops import Ops
 
 _STORED_AS_GIVEN = ("uint8", "float16", "bfloat16")
@@ -27,6 +27,19 @@ _MAPPED_BYTES = 2**20
 """The same for rows that lie close together."""
 _PAGES = 2**16
 """Bytes that a touched page of a map brings into memory."""
+
+
+class Network(Protocol):
+    """What samples are made ready for, as far as that matters to them."""
+
+    @property
+    def ops(self) -> Ops: ...
+    @property
+    def dtype(self) -> DType: ...
+    @property
+    def n_in(self) -> int: ...
+    @property
+    def n_out(self) -> int: ...
 
 
 class Features:
@@ -262,29 +275,6 @@ def _surely_finite(x: HostArray) -> bool:
         return False
     flat = x.reshape(-1)
     return math.isfinite(np.vdot(flat, flat))  # unlike np.dot it warns of no overflow
-
-
-def as_array(x: Any, what: str) -> HostArray:
-    """`x` (an array, a list, a pandas object, a tensor) as a NumPy array, or an error that says what is wrong."""
-    if hasattr(x, "tocsr"):
-        raise TypeError(f"{what} must be dense, got the sparse {type(x).__name__}. Pass its toarray().")
-    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        raise ValueError(f"{what} has {np.ma.count_masked(x)} masked values. Remove or impute them.")
-    try:
-        return np.asarray(x)
-    except ValueError as error:  # rows of different lengths
-        raise ValueError(f"{what} cannot be made an array. Do all rows have the same length? ({error})") from error
-    except (TypeError, RuntimeError, BufferError) as error:  # what the other library refuses to hand out
-        raise TypeError(
-            f"{what}, a {library_of(x)}, cannot be read as a NumPy array: {str(error).rstrip('.')}. Convert it first: "
-            "X.detach() where it records gradients, X.float() where NumPy lacks its dtype."
-        ) from error
-
-
-def on_host(ops: Ops, x: Any, what: str) -> Any:
-    """`x` itself, or a copy on the host if it is an array on the device of `ops`."""
-    array = ops.adopt(x, what)
-    return x if array is None else ops.to_numpy(array)
 
 
 def check_same_length(X: Features | HostArray, y: HostArray, who: str) -> None:

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from ._inputs import check_same_length, features, on_host
+from ._inputs import Network, check_same_length, features
 from ._supply import ArraySupply, SourceSupply, TargetRules, TargetSummary
 from ._types import HostArray
+from .backend._interchange import on_host
 from .data import split_validation, weights_of_classes
 from .datasets import BlockSource
 from .datasets._rows import with_arrays
 from .datasets._source import Part
 from .losses import Loss, check_sample_weight, finite_weights
-from .model import Sequential
 
 DataSupply = ArraySupply | SourceSupply
 
@@ -25,7 +25,7 @@ DataSupply = ArraySupply | SourceSupply
 class Intake:
     """Takes samples in for a network and a loss; `seed` draws what is held out."""
 
-    model: Sequential
+    model: Network
     loss: Loss
     seed: int
 

@@ -14,7 +14,8 @@ from ._checks import check_bool, check_bytes, check_integer
 from ._flat import make_flat
 from ._fusion import FusedPass
 from ._inputs import features
-from ._out_of_memory import explain_building, explain_forward, explains_out_of_memory
+from ._model_shortage import explain_building, explain_forward
+from ._out_of_memory import explains_out_of_memory
 from ._precision import resolve_precision
 from ._primitives import consists_of_primitives
 from ._recompute import check_recompute, may_repeat

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import functools
-import gc
 import math
 import re
 import traceback
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from ._cpu import available_memory
-from .datasets import BlockSource
-
-if TYPE_CHECKING:
-    from ._inputs import Features
-    from ._memory import MemoryReport
-    from .model import Sequential
-    from .training import Trainer
+from ._memory import MemoryReport, human
+from ._types import DType
+from .backend._ops import Ops
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -29,21 +24,28 @@ _DEVICE_CODES = re.compile("cudaErrorMemoryAllocation|OUT_OF_MEMORY|ALLOC_FAILED
 _ASKED = re.compile(r"allocat\w* ([\d,]+) bytes")
 
 
+class Network(Protocol):
+    """What a message asks of the network that found no memory."""
+
+    @property
+    def ops(self) -> Ops: ...
+    @property
+    def dtype(self) -> DType: ...
+    @property
+    def compute_dtype(self) -> DType: ...
+    @property
+    def recompute(self) -> bool | int: ...
+
+    def memory_report(self, batch_size: int, *args: Any, **options: Any) -> MemoryReport:
+        """What it takes in such batches."""
+
+
 class OutOfMemoryError(MemoryError):
     """The memory of the device, or of the host, ran out.
 
     The message says how much was asked for, how much is free, what the network takes, and what to try. What was made on
     the way has been let go.
     """
-
-
-def human(n_bytes: float) -> str:
-    """A number of bytes in the unit that people would name it in: 512 B, 1.5 KiB, 2.1 GiB."""
-    units = ("B", "KiB", "MiB", "GiB", "TiB")
-    size, unit = float(n_bytes), 0
-    while abs(size) >= 1024 and unit < len(units) - 1:
-        size, unit = size / 1024, unit + 1
-    return f"{size:,.0f} B" if unit == 0 else f"{size:,.1f} {units[unit]}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -101,110 +103,10 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             pending += [part.__cause__, part.__context__]
 
 
-# The messages, each for one method, from its object, the error and its arguments.
+# What a message says. The methods' own messages are where the methods are.
 
 
-def explain_building(model: Sequential, error: BaseException, *args: Any, **options: Any) -> str:
-    """That of building a model."""
-    if not hasattr(model, "ops"):
-        return "Sequential ran out of memory on the host."
-    model.ops.release_memory()
-    n = sum(parameter.initial.size for parameter in model.parameters)
-    size = n * model.dtype.itemsize
-    return (
-        f"{_describe_shortage('Sequential', error, model)} Its {n:,} parameters take {human(size)}, their gradients as "
-        f"much and Adam's moments twice as much; on the host they are drawn in float64 ({human(8 * n)}). Use "
-        "Sequential(memory_limit=...), which keeps the largest layers' weights on the host or on disk, or narrower "
-        "layers, or end what else takes memory."
-    )
-
-
-def explain_forward(model: Sequential, error: BaseException, X: Any, training: bool = False) -> str:
-    """That of one pass."""
-    release(model)
-    use = _describe_use(model, error, len(X), lambda n: model.memory_report(n, training=training))
-    return f"{_describe_shortage('model.forward', error, model)} {use}"
-
-
-def explain_inference(model: Sequential, error: BaseException, samples: Features, link: str | None, size: int) -> str:
-    """That of inference in batches."""
-    release(model)
-    use = _describe_use(model, error, size, lambda n: model.memory_report(n, training=False))
-    return f"{_describe_shortage('Inference', error, model)} {use}"
-
-
-def what_a_step_changes(trainer: Trainer) -> Callable[[], None]:
-    """Remembers what a first step that fails on its way would leave changed; the result puts it back."""
-    model, ops, control = trainer.model, trainer.model.ops, trainer.optimizer.control
-    step = int(ops.to_numpy(control.step)[0])
-    state = [array for layer in model.walk() for array in layer.state().values()]
-    kept = [(array, ops.to_numpy(array).copy()) for array in (model.random_step, *state)]
-
-    def restore() -> None:
-        if int(ops.to_numpy(control.step)[0]) == step:
-            for array, before in kept:
-                ops.assign(array, before)
-
-    return restore
-
-
-def release(model: Sequential) -> None:
-    """Let go of all that a model computes in and can make anew, and give it back to the device."""
-    model.forget_forward()
-    model._workspace.release()
-    if model.stored is not None:
-        model.stored.release()
-    gc.collect()
-    model.ops.release_memory()
-
-
-def release_inference(model: Sequential) -> None:
-    """The same of what this thread predicts and evaluates in."""
-    model._workspace.release_inference()
-    gc.collect()
-    model.ops.release_memory()
-
-
-def explain_training(trainer: Trainer, error: BaseException, X: Any, y: Any = None, **options: Any) -> str:
-    """That of `fit`."""
-    model = trainer.model
-    release(model)
-
-    from ._micro_batches import why_whole
-
-    batch, reason, tried = (
-        min(options.get("batch_size", 128), len(X)),
-        why_whole(model),
-        trainer.history.micro_batch_size,
-    )
-
-    def predict(size: int) -> MemoryReport:
-        parts: dict[str, Any] = {"loss": trainer.loss, "metrics": trainer.metrics}
-        if not isinstance(X, BlockSource):  # which streams
-            parts["data"] = (X, y)
-        if reason is not None:
-            return model.memory_report(size, trainer.optimizer, **parts)
-        return model.memory_report(batch, trainer.optimizer, **parts, micro_batch_size=None if size == batch else size)
-
-    argument = "batch_size" if reason is not None else "micro_batch_size"
-    use = _describe_use(model, error, batch, predict, argument)
-    parts = "" if reason is None else f" Smaller parts of a batch would change the result: {reason}."
-    if reason is None and tried is not None:
-        parts = f" It has not gone on in micro-batches of {tried} either."
-    return f"{_describe_shortage('Trainer.fit', error, model)}{parts} {use}"
-
-
-def explain_evaluation(trainer: Trainer, error: BaseException, *args: Any, **options: Any) -> str:
-    """That of `evaluate`."""
-    release(trainer.model)
-    shortage = _describe_shortage("Trainer.evaluate", error, trainer.model)
-    return f"{shortage} Use evaluate(memory_limit=), which streams the data from the host, or fewer samples at a time."
-
-
-# What they share
-
-
-def _describe_shortage(who: str, error: BaseException, model: Sequential) -> str:
+def describe_shortage(who: str, error: BaseException, model: Network) -> str:
     """Who ran out of memory, where, how much was asked for, and how much is free now."""
     on_device = not _is_of_host(error) and model.ops.asynchronous
     where = model.ops.describe() if on_device else "the host"
@@ -215,8 +117,8 @@ def _describe_shortage(who: str, error: BaseException, model: Sequential) -> str
     return f"{who} ran out of memory on {where}{': ' if amounts else ''}{', '.join(amounts)}."
 
 
-def _describe_use(
-    model: Sequential,
+def describe_use(
+    model: Network,
     error: BaseException,
     batch_size: int,
     predict: Callable[[int], MemoryReport],
@@ -247,14 +149,14 @@ def _describe_use(
     return f"{use} Use {', or '.join(fixes)}."
 
 
-def _recomputed(model: Sequential, report: MemoryReport) -> MemoryReport:
+def _recomputed(model: Network, report: MemoryReport) -> MemoryReport:
     """What training in such batches takes where layers are run again in the backward pass."""
     size = report.micro_batch_size
     return model.memory_report(report.batch_size, "sgd", loss="mse", micro_batch_size=size, recompute=True)
 
 
 def _smaller_batch(
-    model: Sequential,
+    model: Network,
     error: BaseException,
     report: MemoryReport,
     predict: Callable[[int], MemoryReport],

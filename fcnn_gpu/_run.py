@@ -12,7 +12,8 @@ import numpy as np
 from ._diagnosis import DivergenceError, find_fault
 from ._evaluation import EvaluationData
 from ._micro_batches import why_whole
-from ._out_of_memory import forget_frames, is_out_of_memory, release, release_inference
+from ._model_shortage import release, release_inference
+from ._out_of_memory import forget_frames, is_out_of_memory
 from ._scores import Scores
 from ._step import REPLAYING, UPDATING, TrainingStep, copies_of_state
 from ._stream import StreamedData

@@ -7,18 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ._types import HostArray
-from .metrics import Accuracy, Metric, TopKAccuracy
-
-
-def add_up(metrics: Sequence[Metric], targets: HostArray) -> bool:
-    """Whether metrics of such targets are shares of the samples, and so those of the parts of a data set add up.
-
-    The accuracy of several labels per sample is not: what a matrix of targets means depends on all of its rows.
-    """
-    if targets.ndim == 2 and targets.shape[1] > 1:
-        return False
-    shares: list[type[Metric]] = [Accuracy, TopKAccuracy]
-    return all(any(type(metric).__call__ is share.__call__ for share in shares) for metric in metrics)
+from .metrics import Metric, add_up
 
 
 class Scores:

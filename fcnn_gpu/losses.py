@@ -20,10 +20,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ._checks import RowError, check_real
-from ._inputs import as_array, on_host
 from ._registry import Registry
 from ._types import Array, DType, HostArray
 from .backend import ops_for
+from .backend._interchange import as_array, on_host
 from .backend._ops import Ops
 
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from ._checks import check_choice, check_integer
 from ._inputs import Features, features
+from ._model_shortage import explain_inference
 from ._network import Network, check_dtype
-from ._out_of_memory import explain_inference, explains_out_of_memory
+from ._out_of_memory import explains_out_of_memory
 from ._precision import resolve_precision
 from ._supply import SourceFeatures
 from ._types import Array, HostArray
@@ -184,7 +185,7 @@ class Sequential(Network):
             recompute: another than the network's own, as in `Sequential`.
             validation: count what it takes to evaluate so many samples of validation data after an epoch as well.
         """
-        from ._memory import memory_report
+        from ._rehearsal import memory_report
 
         options: dict[str, Any] = {"data": data, "metrics": metrics, "micro_batch_size": micro_batch_size}
         options |= {"recompute": recompute, "validation": validation}

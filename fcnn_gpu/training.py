@@ -15,11 +15,12 @@ from ._evaluation import EVALUATION_BATCH, EvaluationData
 from ._intake import DataSupply, Intake
 from ._interrupt import interruptible
 from ._micro_batches import check_split
-from ._out_of_memory import explain_evaluation, explain_training, explains_out_of_memory, what_a_step_changes
+from ._out_of_memory import explains_out_of_memory
 from ._run import Run
 from ._scores import Scores
 from ._stream import StreamedData
 from ._supply import ArraySupply, TargetSummary
+from ._training_shortage import explain_evaluation, explain_training, what_a_step_changes
 from ._types import Array, HostArray
 from .backend import quiet_arithmetic
 from .backend._ops import LossScaling

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fcnn_gpu._checks import check_bool, check_choice, check_integer, check_real, suggest
-from fcnn_gpu._inputs import as_array
+from fcnn_gpu.backend._interchange import as_array
 
 
 @pytest.mark.parametrize("value", [0.5, 1, np.float32(0.5), np.float64(0.5), np.int64(1), Fraction(1, 2)])

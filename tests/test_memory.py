@@ -16,8 +16,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._memory import MemoryReport
-from fcnn_gpu._out_of_memory import human
+from fcnn_gpu._memory import MemoryReport, human
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.activations import ACTIVATIONS
 from fcnn_gpu.backend._ops import Ops

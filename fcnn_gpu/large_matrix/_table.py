@@ -111,7 +111,7 @@ def _columns(rows: Sequence[tuple[str, ...]], left: tuple[int, ...] = (0,)) -> l
 
 
 def _bytes(n: float) -> str:
-    from .._out_of_memory import human
+    from .._memory import human
 
     return human(n)
 

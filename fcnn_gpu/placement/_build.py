@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from .._cpu import available_memory
-from .._out_of_memory import human
-from .._precision import Precision
+from .._memory import human
 from ..backend._ops import Ops
 from ..initializers import Draw
 from ..layers import Dense, Layer, Parameter
 from ._folder import FolderStore, OpenedFolder
 from ._network import StoredWeights
-from ._plan import Plan, Weights, is_small, plan_placement, tile_rows
+from ._plan import Plan, Precision, Weights, is_small, plan_placement, tile_rows
 from ._storage import Storage
 from ._store import HostStore, Rows, rows_of_block
 from ._tiles import Tiles

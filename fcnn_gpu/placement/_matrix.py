@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._out_of_memory import human
+from .._memory import human
 from .._types import Array, DType, HostArray
 from ..backend._ops import Ops
 from ._store import Rows, blocks_of_rows

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from .._cpu import available_memory
-from .._precision import Precision
+from .._types import DType
 from ..backend._ops import Ops
 from ._tiles import UPDATING
 
@@ -23,6 +24,17 @@ _TILE_BYTES = 2**25
 """Bytes of a tile at which a larger one no longer pays: it is read in milliseconds, begun in microseconds."""
 _WHOLE_ROWS = 64
 """Tiles have multiples of so many rows where there is room: products take rows in groups."""
+
+
+class Precision(Protocol):
+    """What a network computes in, as far as it decides how many bytes weights take."""
+
+    @property
+    def dtype(self) -> DType: ...
+    @property
+    def compute_dtype(self) -> DType: ...
+    @property
+    def mixed(self) -> bool: ...
 
 
 @dataclass(frozen=True)
