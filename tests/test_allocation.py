@@ -51,14 +51,15 @@ def _memory(
     data = DeviceData(model.ops, X, prepared, weights, BATCH)
     trainer.n_epochs, trainer.steps_per_epoch = 1, 3
     run = Run(trainer, data, prepared, None, True, False, True)
-    scheduled = run._set_learning_rates(1)
+    run._epoch.begin(1)
+    whole, smaller = (run._step.program(n, scheduled=run._epoch.scheduled) for n in (BATCH, BATCH // 2))
     data.start_epoch(epoch_order(n, 0, 0, True))
 
     def steps(n_steps: int) -> None:
         for i in range(n_steps):
             if i % 3 == 0:
                 model.ops.fill(data.cursor, 0)
-            run._program(BATCH // 2 if i % 3 == 2 else BATCH, 1, scheduled)()
+            (smaller if i % 3 == 2 else whole)()
 
     with quiet_arithmetic():
         gc.collect()
