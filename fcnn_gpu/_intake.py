@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ._checks import check_integer, check_real
 from ._inputs import Network, check_same_length, features
 from ._supply import ArraySupply, SourceSupply, TargetRules, TargetSummary
 from ._types import HostArray
@@ -45,6 +47,54 @@ class Intake:
             given = on_host(model.ops, sample_weight, "sample_weight")
             weights = check_sample_weight(given, len(samples), model.dtype)
         return ArraySupply(samples, targets, weights)
+
+    def for_training(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        class_weight: Any,
+        validation_data: Any,
+        validation_split: float,
+        shuffle_buffer: int | None,
+        check_targets: Callable[[HostArray], None],
+    ) -> tuple[DataSupply, DataSupply | None]:
+        """The samples to train on and those to validate on, from what `fit` was given.
+
+        `check_targets` is called with the targets of both, or some of a source's, which are all read and checked first.
+        """
+        share = check_real("fit(validation_split)", validation_split, low=0.0, high=1.0, high_open=True)
+        if shuffle_buffer is not None:
+            check_integer("fit(shuffle_buffer)", shuffle_buffer, low=1)
+            if not isinstance(X, BlockSource):
+                raise TypeError(
+                    "fit(shuffle_buffer) is for a data set that is read block by block; an array is visited in a "
+                    "random order of all samples. datasets.open_arrays(X, y) makes blocks of it."
+                )
+        samples = self.prepare(X, y, sample_weight, "fit", shuffle_buffer)
+        validation: DataSupply | None = None
+        if validation_data is not None:
+            if share:
+                raise ValueError("fit takes validation_data or validation_split, not both.")
+            validation = self._for_validation(validation_data)
+        elif share:
+            samples, validation = self.split(samples, share)
+        summary = _survey(samples, check_targets)
+        if validation is not None:
+            _survey(validation, check_targets)
+        if class_weight is None:
+            return samples, validation
+        # Of the training samples alone: validation measures the task as it is.
+        return self.weigh_classes(samples, class_weight, summary), validation
+
+    def _for_validation(self, given: Any) -> DataSupply:
+        """(X, y), (X, y, sample_weight) or a source."""
+        if isinstance(given, BlockSource):
+            given = (given, None)
+        if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+            raise TypeError("fit(validation_data) expects (X, y) or (X, y, sample_weight), or a data source.")
+        X, y, *weight = given
+        return self.prepare(X, y, weight[0] if weight else None, "validation_data")
 
     def split(self, samples: DataSupply, share: float) -> tuple[DataSupply, DataSupply]:
         """The samples to train on and those to validate on, drawn by the seed."""
@@ -93,3 +143,13 @@ class Intake:
         if self.loss.link == "identity" or labels.ndim != 1 or (labels != np.floor(labels)).any():
             return None
         return labels.astype(np.int64)
+
+
+def _survey(samples: DataSupply, check_targets: Callable[[HostArray], None]) -> TargetSummary | None:
+    """Have the targets checked; those of a source are all read, and summed up."""
+    if isinstance(samples, ArraySupply):
+        check_targets(samples.targets)
+        return None
+    summary = samples.survey_targets()
+    check_targets(summary.some)
+    return summary

@@ -58,6 +58,28 @@ class Run:
         self._scores = Scores(trainer.metrics, n_seen)
         """The metrics of an epoch over data that streams."""
 
+    def train(self, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> None:
+        """All epochs, each told to the observers and written into the history, which says why if it ends early."""
+        trainer = self.trainer
+        for number in range(1, trainer.n_epochs + 1):
+            for observer in observers:
+                observer.on_epoch_begin(trainer, number)
+            if not self.epoch(number, observers, interrupted):
+                trainer.history.stopped_by = "interrupt"
+                return
+            trainer.epochs_trained += 1
+            record = self.record(number)
+            trainer.history.records.append(record)
+            trainer.optimizer.schedule.observe(record)
+            for observer in observers:
+                observer.on_epoch_end(trainer, record)
+            if interrupted():
+                trainer.history.stopped_by = "interrupt"
+                return
+            if trainer.stop_reason is not None:
+                trainer.history.stopped_by = trainer.stop_reason
+                return
+
     def epoch(self, number: int, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> bool:
         """One pass over the data; False if it was interrupted before its end."""
         trainer, data, epoch = self.trainer, self.data, self._epoch

@@ -42,3 +42,21 @@ class Scores:
             return {label: count / self._n for label, count in self._counts.items()}
         assert self._kept is not None
         return {metric.label: metric(*self._kept) for metric in self._metrics}
+
+
+_TRIAL_SAMPLES = 1000
+"""Metrics are tried on at most so many samples before a run: enough to see whether they fit."""
+
+
+def try_metrics(metrics: Sequence[Metric], targets: HostArray, n_out: int, link: str) -> None:
+    """Compute each metric once on made-up predictions: one that does not fit raises now, not after an epoch."""
+    labels = [metric.label for metric in metrics]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ValueError(f"Two metrics are called {label!r}, and the history has one column for it. Leave one out.")
+    targets = targets[:: -(-len(targets) // _TRIAL_SAMPLES)]  # spread out: sorted labels begin with one class
+    predictions = np.random.default_rng(0).random((len(targets), n_out))
+    if link == "softmax":
+        predictions /= predictions.sum(axis=1, keepdims=True)
+    for metric in metrics:
+        metric(targets, predictions)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from .metrics import Metric
 
 
 @dataclass
@@ -68,3 +70,12 @@ class History:
         from ._plots import plot_history
 
         return plot_history(self, path)
+
+
+def column_names(metrics: Sequence[Metric], validates: bool, scales_loss: bool) -> list[str]:
+    """The columns of a run's history, in order."""
+    labels = ["loss", *(metric.label for metric in metrics)]
+    validation = [f"val_{label}" for label in labels] if validates else []
+    scaling = ["loss_scale", "skipped_steps"] if scales_loss else []
+    speed = ["learning_rate", "seconds", "samples_per_second"]
+    return ["epoch", "loss", "penalty", *labels[1:], *validation, *scaling, *speed]

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 
-from ._budget import DataSet, Need, plan
-from ._checks import check_bool, check_bytes, check_integer, check_real
-from ._cpu import available_memory
+from ._checks import check_bool, check_bytes, check_integer
 from ._evaluation import EVALUATION_BATCH, EvaluationData
-from ._intake import DataSupply, Intake
+from ._feed import Feed
+from ._intake import Intake
 from ._interrupt import interruptible
 from ._micro_batches import check_split
 from ._out_of_memory import explains_out_of_memory
 from ._run import Run
-from ._scores import Scores
-from ._stream import StreamedData
-from ._supply import ArraySupply, TargetSummary
+from ._scores import Scores, try_metrics
+from ._supply import ArraySupply
 from ._training_shortage import explain_evaluation, explain_training, what_a_step_changes
 from ._types import Array, HostArray
 from .backend import quiet_arithmetic
 from .backend._ops import LossScaling
 from .callbacks import Callback, ProgressBar, check_callbacks
-from .data import DeviceData
-from .datasets import BlockSource
-from .history import History
+from .history import History, column_names
 from .layers import Activation, Dense
 from .losses import LOSSES, Loss
 from .metrics import METRICS, Metric
 from .model import Sequential
 from .optimizers import OPTIMIZERS, Optimizer
-
-_TRIAL_SAMPLES = 1000
-"""Metrics are tried on at most so many samples before a run: enough to see whether they fit."""
 
 
 class Trainer:
@@ -147,8 +140,8 @@ class Trainer:
             check_bool(f"fit({name})", flag)
         limit = check_bytes("fit(memory_limit)", memory_limit)
         observers = [*check_callbacks(callbacks), *([ProgressBar()] if progress else [])]
-        train, validation = self._prepare(
-            X, y, validation_data, validation_split, sample_weight, class_weight, shuffle_buffer
+        train, validation = self._intake.for_training(
+            X, y, sample_weight, class_weight, validation_data, validation_split, shuffle_buffer, self._try_metrics
         )
         n_samples = len(train)
         batch_size = min(batch_size, n_samples)
@@ -156,14 +149,15 @@ class Trainer:
         check_split(self.model, batch_size, micro_batch_size, "fit")
 
         self.model.refresh_low_precision()
-        window, val_window = self._windows(train, validation, batch_size, limit, shuffle, micro_batch_size)
-        data = self._training_data(train, batch_size, window)
-        held_out = None if validation is None else self._evaluation_data(validation, val_window)
+        feed = self._feed
+        window, val_window = feed.windows(train, validation, batch_size, limit, shuffle, micro_batch_size)
+        data = feed.training(train, batch_size, window)
+        held_out = None if validation is None else feed.evaluation(validation, val_window)
         with ExitStack() as ends, interruptible() as interrupted, quiet_arithmetic(), self._scaled_loss():
             with self._unchanged_on_error():  # a callback may refuse to begin
                 self.n_epochs = epochs
                 self.steps_per_epoch = n_samples // batch_size if drop_last else -(-n_samples // batch_size)
-                self.columns = self._column_names(held_out is not None)
+                self.columns = column_names(self.metrics, held_out is not None, self._loss_scaling is not None)
                 self._check_monitors()
                 self.stop_reason = None
                 self.history = history = History()
@@ -173,7 +167,7 @@ class Trainer:
                     observer.on_train_begin(self)
                     ends.callback(observer.on_train_end, self, history)
             try:
-                self._epochs(run, observers, interrupted)
+                run.train(observers, interrupted)
             except BaseException as error:
                 history.stopped_by = "interrupt" if isinstance(error, KeyboardInterrupt) else "error"
                 raise
@@ -199,27 +193,6 @@ class Trainer:
         finally:
             control.loss_scaling = None
 
-    def _epochs(self, run: Run, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> None:
-        for epoch in range(1, self.n_epochs + 1):
-            for observer in observers:
-                observer.on_epoch_begin(self, epoch)
-            finished = run.epoch(epoch, observers, interrupted)
-            if not finished:
-                self.history.stopped_by = "interrupt"
-                return
-            self.epochs_trained += 1
-            record = run.record(epoch)
-            self.history.records.append(record)
-            self.optimizer.schedule.observe(record)
-            for observer in observers:
-                observer.on_epoch_end(self, record)
-            if interrupted():
-                self.history.stopped_by = "interrupt"
-                return
-            if self.stop_reason is not None:
-                self.history.stopped_by = self.stop_reason
-                return
-
     @explains_out_of_memory(explain_evaluation)
     def evaluate(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, memory_limit: int | str | None = None
@@ -230,9 +203,9 @@ class Trainer:
         With `memory_limit`, as in `fit`, data that does not fit streams through the device.
         """
         limit = check_bytes("evaluate(memory_limit)", memory_limit)
-        prepared = self._prepare_samples(X, y, sample_weight, "evaluate")
-        _, window = self._windows(None, prepared, EVALUATION_BATCH, limit)
-        return self.evaluate_data(self._evaluation_data(prepared, window))
+        samples, feed = self._intake.prepare(X, y, sample_weight, "evaluate"), self._feed
+        _, window = feed.windows(None, samples, EVALUATION_BATCH, limit)
+        return self.evaluate_data(feed.evaluation(samples, window))
 
     def predict(self, X: Any, batch_size: int | None = None) -> HostArray:
         """The model's outputs through this trainer's loss's link, (n_samples, n_outputs)."""
@@ -249,54 +222,6 @@ class Trainer:
         if self.loss.link == "sigmoid" and P.shape[1] == 1:
             return np.hstack([1.0 - P, P])
         return P
-
-    def _windows(
-        self,
-        train: DataSupply | None,
-        held_out: DataSupply | None,
-        batch_size: int,
-        limit: int | None,
-        shuffle: bool = False,
-        micro_batch_size: int | None = None,
-    ) -> tuple[int | None, int | None]:
-        """Samples of a chunk of each of the two data sets; None for one that stays on the device, or is not there."""
-        model = self.model
-        outputs = model.n_out * model.dtype.itemsize if self.metrics else 0
-        order = np.dtype(np.int64).itemsize
-        free = model.ops.free_memory()
-        on_host = free is None
-        sets: list[DataSet] = []
-        if train is not None:
-            sets.append(DataSet.of(train, batch_size, order, outputs, on_host, shuffle, self.metrics))
-        if held_out is not None:
-            sets.append(DataSet.of(held_out, EVALUATION_BATCH, 0, outputs, on_host, False, self.metrics))
-
-        def need() -> Need:
-            training = None
-            if train is not None:
-                training = model.memory_report(
-                    batch_size, self.optimizer, loss=self.loss, micro_batch_size=micro_batch_size
-                )
-            inference = None if held_out is None else model.memory_report(sets[-1].batch, training=False)
-            return Need.of(training, inference, model.share_workspace)
-
-        who = "fit(memory_limit)" if train is not None else "evaluate(memory_limit)"
-        host_free = None if free is None else available_memory()
-        windows = iter(plan(sets, limit, free, need, who, host_free))
-        return (None if train is None else next(windows)), (None if held_out is None else next(windows))
-
-    def _training_data(self, samples: DataSupply, batch_size: int, window: int | None) -> DeviceData | StreamedData:
-        ops, inputs = self.model.ops, self.model.input_map
-        if isinstance(samples, ArraySupply):
-            if window is None:
-                return DeviceData(ops, samples.X.on_model(), samples.targets, samples.sample_weight, batch_size, inputs)
-            samples.X.check()
-        return StreamedData(ops, samples, batch_size, batch_size if window is None else window, inputs)
-
-    def _evaluation_data(self, samples: DataSupply, window: int | None) -> EvaluationData:
-        if isinstance(samples, ArraySupply) and window is not None:
-            samples.X.check()
-        return EvaluationData(self.model, samples, window)
 
     def evaluate_data(self, data: EvaluationData) -> dict[str, float]:
         self.model.refresh_low_precision()
@@ -319,92 +244,22 @@ class Trainer:
             self.model.apply_link(outputs.T, self.loss.link)
         return self.model.ops.to_numpy(outputs)
 
-    # Checking
-
-    def _prepare(
-        self,
-        X: Any,
-        y: Any,
-        validation_data: Any,
-        validation_split: float,
-        sample_weight: Any,
-        class_weight: Any,
-        shuffle_buffer: int | None = None,
-    ) -> tuple[DataSupply, DataSupply | None]:
-        share = check_real("fit(validation_split)", validation_split, low=0.0, high=1.0, high_open=True)
-        if shuffle_buffer is not None:
-            check_integer("fit(shuffle_buffer)", shuffle_buffer, low=1)
-            if not isinstance(X, BlockSource):
-                raise TypeError(
-                    "fit(shuffle_buffer) is for a data set that is read block by block; an array is visited in a "
-                    "random order of all samples. datasets.open_arrays(X, y) makes blocks of it."
-                )
-        samples = self._prepare_samples(X, y, sample_weight, "fit", shuffle_buffer)
-        validation: DataSupply | None = None
-        if validation_data is not None:
-            if share:
-                raise ValueError("fit takes validation_data or validation_split, not both.")
-            if isinstance(validation_data, BlockSource):
-                validation_data = (validation_data, None)
-            if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
-                raise TypeError("fit(validation_data) expects (X, y) or (X, y, sample_weight), or a data source.")
-            X_val, y_val, *weight = validation_data
-            validation = self._prepare_samples(X_val, y_val, weight[0] if weight else None, "validation_data")
-        elif share:
-            samples, validation = self._intake.split(samples, share)
-        summary = self._try_metrics(samples)
-        if validation is not None:
-            self._try_metrics(validation)
-        if class_weight is None:
-            return samples, validation
-        # Of the training samples alone: validation measures the task as it is.
-        return self._intake.weigh_classes(samples, class_weight, summary), validation
-
-    def _try_metrics(self, samples: DataSupply) -> TargetSummary | None:
-        """See that the metrics fit the targets; those of a source are all read and checked, and summed up."""
-        if isinstance(samples, ArraySupply):
-            self._check_metrics(samples.targets)
-            return None
-        summary = samples.survey_targets()
-        self._check_metrics(summary.some)
-        return summary
-
-    def _prepare_samples(
-        self, X: Any, y: Any, sample_weight: Any, who: str, shuffle_buffer: int | None = None
-    ) -> DataSupply:
-        return self._intake.prepare(X, y, sample_weight, who, shuffle_buffer)
-
     @property
     def _intake(self) -> Intake:
         return Intake(self.model, self.loss, self.seed)
 
-    def _check_metrics(self, targets: HostArray) -> None:
-        """Compute each metric once on made-up predictions: one that does not fit raises now, not after an epoch."""
-        labels = [metric.label for metric in self.metrics]
-        for label in labels:
-            if labels.count(label) > 1:
-                raise ValueError(
-                    f"Two metrics are called {label!r}, and the history has one column for it. Leave one out."
-                )
-        targets = targets[:: -(-len(targets) // _TRIAL_SAMPLES)]  # spread out: sorted labels begin with one class
-        predictions = np.random.default_rng(0).random((len(targets), self.model.n_out))
-        if self.loss.link == "softmax":
-            predictions /= predictions.sum(axis=1, keepdims=True)
-        for metric in self.metrics:
-            metric(targets, predictions)
+    @property
+    def _feed(self) -> Feed:
+        return Feed(self.model, self.loss, self.optimizer, self.metrics)
+
+    def _try_metrics(self, targets: HostArray) -> None:
+        try_metrics(self.metrics, targets, self.model.n_out, self.loss.link)
 
     def _check_batches(self, n_samples: int, batch_size: int, drop_last: bool) -> None:
         left_over = n_samples % batch_size
         sizes = [batch_size, *([left_over] if left_over and not drop_last else [])]
         for size in sorted(sizes):
             self.model.check_batch(size)
-
-    def _column_names(self, validates: bool) -> list[str]:
-        labels = ["loss", *(metric.label for metric in self.metrics)]
-        validation = [f"val_{label}" for label in labels] if validates else []
-        scaling = ["loss_scale", "skipped_steps"] if self._loss_scaling is not None else []
-        speed = ["learning_rate", "seconds", "samples_per_second"]
-        return ["epoch", "loss", "penalty", *labels[1:], *validation, *scaling, *speed]
 
     def _check_monitors(self) -> None:
         column = self.optimizer.schedule.monitor

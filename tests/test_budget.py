@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import fcnn_gpu as fcnn
 from fcnn_gpu._budget import DataSet, Need, choose_windows, plan, smallest
 from fcnn_gpu._checks import check_bytes
+from fcnn_gpu._feed import Feed
 from fcnn_gpu._inputs import features
 from fcnn_gpu._supply import ArraySupply
 from fcnn_gpu.backend._ops import Ops
-from fcnn_gpu.training import Trainer
 
 from .conftest import emulated_ops
 
@@ -162,13 +162,13 @@ def test_a_run_within_a_limit_is_the_run_without_one(
     X_val, y_val = rng.normal(size=(4000, 20)).astype(np.float32), rng.integers(0, 3, 4000)
     ops = backend_ops(backend)
     windows: list[Any] = []
-    choose = Trainer._windows
+    choose = Feed.windows
 
     def noted(*args: Any) -> Any:
         windows.append(choose(*args))
         return windows[-1]
 
-    monkeypatch.setattr(Trainer, "_windows", noted)
+    monkeypatch.setattr(Feed, "windows", noted)
 
     def run(limit: Any) -> tuple[Any, ...]:
         model = fcnn.Sequential([fcnn.Dense(16, activation="relu"), fcnn.Dense(3)], n_in=20, seed=0, backend=ops)
@@ -204,12 +204,12 @@ def test_what_is_free_on_the_device_decides_without_a_limit(monkeypatch: pytest.
     X, y = np.zeros((30_000, 20), np.float32), np.zeros(30_000, np.int64)
     model = fcnn.Sequential([fcnn.Dense(3)], n_in=20, seed=0, backend=ops)
     trainer = fcnn.Trainer(model)
-    samples = trainer._prepare_samples(X, y, None, "fit")
-    assert trainer._windows(samples, None, 50, None) == (None, None)
+    samples = trainer._intake.prepare(X, y, None, "fit")
+    assert trainer._feed.windows(samples, None, 50, None) == (None, None)
     need = Need.of(model.memory_report(50), None)
     monkeypatch.setattr(ops._runtime, "free", int((need.total - need.held + 100_000) / 0.9))
-    window, _ = trainer._windows(samples, None, 50, None)
+    window, _ = trainer._feed.windows(samples, None, 50, None)
     assert window is not None
     assert 50 <= window < 30_000
-    on_device = trainer._prepare_samples(ops.asarray(X), y, None, "fit")
-    assert trainer._windows(on_device, None, 50, None) == (None, None)
+    on_device = trainer._intake.prepare(ops.asarray(X), y, None, "fit")
+    assert trainer._feed.windows(on_device, None, 50, None) == (None, None)

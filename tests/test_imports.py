@@ -26,6 +26,7 @@ ROOMS = [
     {"_run", "_rehearsal"},
     {"_programs", "_training_shortage"},
     {"_epoch"},
+    {"_feed"},
     {"_step", "_evaluation", "_interrupt", "_diagnosis", "_plots"},
     {"callbacks"},
     {"history"},

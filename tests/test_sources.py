@@ -183,7 +183,7 @@ def test_no_more_is_read_than_is_visited_and_held() -> None:
     X, y, _ = samples(1000)
     source = Recorded(X, y, None, np.full(100, 10))
     t = streaming(trainer(Ops(), metrics=()), 16)
-    data = t._training_data(t._prepare(source, None, None, 0.0, None, None, 50)[0], 16, 16)
+    data = t._feed.training(t._intake.prepare(source, None, None, "fit", 50), 16, 16)
     with data.visit(data.order_of(1, 0, True), 1000) as stretches:
         next(stretches)
         threading.Event().wait(0.05)
@@ -235,7 +235,7 @@ def test_a_part_is_held_out(backend: Ops) -> None:
     X, y, w = samples(103)
     source = Recorded(X, y, w, cut(103, 9), piece=5)
     t = trainer(backend)
-    training, held_out = t._intake.split(t._prepare_samples(source, None, None, "fit"), 0.2)
+    training, held_out = t._intake.split(t._intake.prepare(source, None, None, "fit"), 0.2)
     rows = [np.concatenate([x for x, _, _ in whole(part.source)]) for part in (training, held_out)]  # type: ignore[union-attr]
     assert [len(part) for part in rows] == [82, 21]
     both = np.concatenate(rows)
@@ -425,6 +425,7 @@ def test_batches_in_parts(backend: Ops, micro_batch_size: int) -> None:
 
 
 def test_a_map_that_exceeds_the_memory_streams_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fcnn_gpu._feed import Feed
     from fcnn_gpu._stream import StreamedData
 
     X, y, w = samples(90)
@@ -432,14 +433,14 @@ def test_a_map_that_exceeds_the_memory_streams_by_itself(tmp_path: Path, monkeyp
     mapped = np.memmap(tmp_path / "X", X.dtype, "r", shape=X.shape)
     expected = run(trainer(Ops()), X, y, w, validation_data=(X, y))
     kinds: list[type] = []
-    make = fcnn.Trainer._training_data
+    make = Feed.training
 
-    def noted(self: fcnn.Trainer, *args: Any) -> Any:
+    def noted(self: Feed, *args: Any) -> Any:
         data = make(self, *args)
         kinds.append(type(data))
         return data
 
-    monkeypatch.setattr(fcnn.Trainer, "_training_data", noted)
+    monkeypatch.setattr(Feed, "training", noted)
     run(trainer(Ops()), mapped, y, w)
     monkeypatch.setattr("fcnn_gpu._inputs.available_memory", lambda: 2 * X.nbytes - 1)
     assert_equal(run(trainer(Ops()), mapped, y, w, validation_data=(mapped, y)), expected)

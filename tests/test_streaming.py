@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
 from fcnn_gpu._diagnosis import DivergenceError
+from fcnn_gpu._feed import Feed
 from fcnn_gpu._inputs import Features, features
 from fcnn_gpu._stream import ChunkStream
 from fcnn_gpu._supply import ArraySupply
@@ -45,7 +46,15 @@ def trainer(ops: Ops, **options: Any) -> fcnn.Trainer:
 
 def streaming(t: fcnn.Trainer, window: int | None, val_window: int | None = None) -> fcnn.Trainer:
     """The trainer, whose data sets stream in chunks of so many samples, whatever they take."""
-    t._windows = lambda *args: (window, val_window)  # type: ignore[method-assign]
+
+    class Streaming(fcnn.Trainer):
+        @property
+        def _feed(self) -> Feed:
+            feed = super()._feed
+            feed.windows = lambda *args: (window, val_window)  # type: ignore[method-assign]
+            return feed
+
+    t.__class__ = Streaming
     return t
 
 
@@ -279,7 +288,7 @@ class TestEndings:
 
     def test_a_keyboard_interrupt_in_the_midst(self, backend: Ops) -> None:
         t = streaming(trainer(backend), 16)
-        data = t._training_data(t._prepare_samples(*samples(100)[:2], None, "fit"), 8, 16)
+        data = t._feed.training(t._intake.prepare(*samples(100)[:2], None, "fit"), 8, 16)
 
         def visit() -> None:
             with data.visit(np.arange(100), 100) as stretches:

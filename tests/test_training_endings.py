@@ -291,6 +291,6 @@ def test_a_split_of_binary_targets_keeps_the_share_of_the_positives(seed: int) -
     y[:20] = 1
     model = fcnn.Sequential([fcnn.Dense(1)], n_in=2, seed=seed, backend="numpy")
     trainer = fcnn.Trainer(model, loss="binary_cross_entropy")
-    _, validation = trainer._prepare(X, y, None, 0.1, None, None)
+    _, validation = trainer._intake.split(trainer._intake.prepare(X, y, None, "fit"), 0.1)
     assert isinstance(validation, ArraySupply)
     assert validation.targets.sum() == 2
