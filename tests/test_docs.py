@@ -26,16 +26,18 @@ from fcnn_gpu.metrics import METRICS
 from fcnn_gpu.optimizers import OPTIMIZERS
 from fcnn_gpu.regularizers import REGULARIZERS
 from fcnn_gpu.schedules import SCHEDULES
+from tests.test_imports import LEVEL
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
     page
-    for pattern in ("*.md", "docs/*.md", "kernels/*.md", "benchmarks/**/*.md", "examples/**/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "kernels/*.md", "tests/**/*.md", "benchmarks/**/*.md", "examples/**/*.md")
     for page in ROOT.glob(pattern)
 )
 README = ROOT / "README.md"
 BACKPROP = ROOT / "docs" / "backprop.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+INTERNALS = ROOT / "docs" / "internals"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
@@ -95,7 +97,8 @@ def _names(body: list[ast.stmt], prefix: str) -> set[str]:
 @functools.cache
 def kernel_names(path: Path) -> frozenset[str]:
     """The kernels that a .cu file defines."""
-    return frozenset(re.findall(r"__global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(", path.read_text("utf-8")))
+    pattern = r"__global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\("
+    return frozenset(re.findall(pattern, path.read_text("utf-8")))
 
 
 def test_there_are_pages() -> None:
@@ -128,14 +131,21 @@ def test_the_gradients_page_links_every_layer_loss_and_optimizer() -> None:
         assert not missing, f"docs/backprop.md links no equation to {missing}"
 
 
-def test_sections_that_docstrings_point_at_exist() -> None:
+def test_pages_that_code_points_at_exist() -> None:
+    pointer = re.compile(r"\b((?:docs|kernels|benchmarks|tests)/[\w/-]+\.md)(?:#([\w-]+)|, section (\d+))?")
     pointers = 0
-    for module in ROOT.glob("fcnn_gpu/**/*.py"):
-        for document, number in re.findall(r"(docs/\w+\.md), section (\d+)", module.read_text(encoding="utf-8")):
-            pointers += 1
-            assert re.search(rf"^## {number}\. ", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE), (
-                f"{page_id(module)} points at section {number} of {document}"
-            )
+    for folder in ("fcnn_gpu", "kernels", "tests", "benchmarks", "examples"):
+        for file in (ROOT / folder).rglob("*"):
+            if file.suffix not in (".py", ".cu", ".cuh", ".cpp", ".h"):
+                continue
+            for document, fragment, number in pointer.findall(file.read_text(encoding="utf-8")):
+                pointers += 1
+                page = ROOT / document
+                assert page.is_file(), f"{page_id(file)} points at {document}, which does not exist"
+                assert not fragment or fragment in anchors(page), f"{document} has no heading #{fragment}"
+                assert not number or re.search(rf"^## {number}\. ", prose(page), re.MULTILINE), (
+                    f"{page_id(file)} points at section {number} of {document}"
+                )
     assert pointers
 
 
@@ -240,23 +250,26 @@ def test_the_architecture_page_shows_the_package_as_it_is() -> None:
     package = ROOT / "fcnn_gpu"
     folders = {path.parent.name for path in package.glob("*/__init__.py")}
     assert sorted(rooms()) == sorted(folders | {path.stem for path in package.glob("*.py")})
-    text = ARCHITECTURE.read_text(encoding="utf-8")
-    backend = {path.name for path in (package / "backend").glob("*.py")} - {"__init__.py"}
-    assert backend == set(re.findall(r"^    (_\w+\.py)", text, re.MULTILINE))
 
 
-def test_imports_point_downwards() -> None:
-    height = {name: -line for line, name in enumerate(rooms())}
-    for path in (ROOT / "fcnn_gpu").glob("**/*.py"):
-        here = path.relative_to(ROOT / "fcnn_gpu").parts
-        room = here[0].removesuffix(".py")
-        if room in ("__init__", "__main__"):
-            continue
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ImportFrom) and node.level == len(here):  # from the package's own top folder
-                names = [node.module] if node.module else [alias.name for alias in node.names]
-                for target in {name.split(".")[0] for name in names} - {"__version__"}:
-                    assert height[target] < height[room], f"{page_id(path)} imports {target}, which is above {room}"
+def test_the_rooms_stand_in_the_order_of_their_imports() -> None:
+    """From the top down, row by row as in test_imports.py, where imports are held to it."""
+    listed = [room for room in rooms() if room != "__init__"]
+    assert listed == sorted(listed, key=LEVEL.__getitem__)
+
+
+def test_the_backends_page_lists_its_files() -> None:
+    backend = ROOT / "fcnn_gpu" / "backend"
+    tree = next(block for block in code_blocks(INTERNALS / "backend.md", "text") if block.startswith("backend/\n"))
+    files = {path.name for path in backend.glob("*.py")} - {"__init__.py"}
+    folders = {f"{path.parent.name}/" for path in backend.glob("*/__init__.py")}
+    assert set(re.findall(r"^  (\S+)", tree, re.MULTILINE)) == files | folders
+
+
+def test_every_page_of_the_internals_is_in_the_index() -> None:
+    index = "\n".join(row[1] for row in table(ARCHITECTURE, "The mechanisms, one by one"))
+    linked = {target.removeprefix("internals/") for _, target in _LINK.findall(index)}
+    assert linked == {page.name for page in INTERNALS.glob("*.md")}
 
 
 def test_the_results_page_lists_every_kernel() -> None:
