@@ -15,8 +15,9 @@ import numpy as np
 from ._checks import check_choice, check_integer
 from ._inputs import Features, features
 from ._model_shortage import explain_inference
-from ._network import Network, check_dtype
+from ._network import check_dtype
 from ._out_of_memory import explains_out_of_memory
+from ._passes import Passes
 from ._precision import resolve_precision
 from ._supply import SourceFeatures
 from ._types import Array, HostArray
@@ -38,7 +39,7 @@ _INFERENCE_BATCH = 1024
 _logger = logging.getLogger("fcnn_gpu")
 
 
-class Sequential(Network):
+class Sequential(Passes):
     """A network of layers in order: outputs = f_L(... f_2(f_1(X)) ...).
 
     >>> import numpy as np

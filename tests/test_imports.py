@@ -33,6 +33,7 @@ ROOMS = [
     {"serialization", "_summary"},
     {"_micro_batches"},
     {"model"},
+    {"_passes"},
     {"_network"},
     {"_model_shortage"},
     {"_tensor_file"},
