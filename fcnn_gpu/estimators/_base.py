@@ -125,7 +125,8 @@ class FCNNEstimator(BaseEstimator):
                 y_numeric=self._task == "regression",
             )
             X = check_features(X, None, design.dtype, f"{type(self).__name__}.fit")
-            targets, n_out, design.loss = self._check_targets(y, classes, continues, partial)
+            targets, n_out = self._check_targets(y, classes, continues, partial)
+            design.loss = self._loss_on_targets(design.loss)
             weights = self._check_weights(sample_weight, X, targets, partial)
             if continues:
                 network = self._network
@@ -154,9 +155,13 @@ class FCNNEstimator(BaseEstimator):
             self.n_iter_ = len(self.history_)
         return self
 
-    def _check_targets(self, y: Any, classes: Any, continues: bool, partial: bool) -> tuple[HostArray, int, Loss]:
-        """(targets, number of outputs, loss) for `y`; sets what the estimator remembers of it."""
+    def _check_targets(self, y: Any, classes: Any, continues: bool, partial: bool) -> tuple[HostArray, int]:
+        """(targets, number of outputs) for `y`; sets what the estimator remembers of it."""
         raise NotImplementedError(f"{type(self).__name__} must define _check_targets(...).")
+
+    def _loss_on_targets(self, loss: Loss) -> Loss:
+        """The loss that the checked targets ask for, where the parameters alone give `loss`."""
+        return loss
 
     def _class_factors(self, targets: HostArray) -> HostArray | None:
         """The weight of each sample's class, if classes have weights."""

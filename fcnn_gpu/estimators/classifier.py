@@ -191,7 +191,10 @@ class FCNNClassifier(ClassifierMixin, FCNNEstimator):
             raise ValueError(f"{self._who('class_weight')} is 'balanced' or {{label: weight}}, got {weight!r}.")
         return CrossEntropy(label_smoothing=smoothing)
 
-    def _check_targets(self, y: Any, classes: Any, continues: bool, partial: bool) -> tuple[HostArray, int, Loss]:
+    def _loss_on_targets(self, loss: Loss) -> Loss:
+        return BinaryCrossEntropy() if self._multilabel else loss
+
+    def _check_targets(self, y: Any, classes: Any, continues: bool, partial: bool) -> tuple[HostArray, int]:
         y = y.toarray() if hasattr(y, "toarray") else y
         check_classification_targets(y)
         if y.ndim == 2 and y.shape[1] == 1:
@@ -225,9 +228,9 @@ class FCNNClassifier(ClassifierMixin, FCNNEstimator):
         if unknown:
             raise ValueError(f"y holds labels that are not among the {who}'s classes {self.classes_}: {unknown}.")
         targets = np.array([codes[label] for label in known.tolist()], np.int64)[index]
-        return targets, len(self.classes_), self._check_loss()
+        return targets, len(self.classes_)
 
-    def _check_label_matrix(self, y: HostArray, classes: Any, continues: bool) -> tuple[HostArray, int, Loss]:
+    def _check_label_matrix(self, y: HostArray, classes: Any, continues: bool) -> tuple[HostArray, int]:
         who, n_labels = type(self).__name__, y.shape[1]
         if y.dtype.kind not in "biuf" or not np.isin(y, (0, 1)).all():
             raise ValueError(f"{who} expects y to be labels (n_samples,) or a matrix of 0 and 1, one column per label.")
@@ -238,7 +241,7 @@ class FCNNClassifier(ClassifierMixin, FCNNEstimator):
         if classes is not None and not np.array_equal(np.unique(column_or_1d(classes)), np.arange(n_labels)):
             raise ValueError(f"For a y with {n_labels} columns, classes is 0 ... {n_labels - 1} or left out.")
         self.classes_ = np.arange(n_labels)
-        return y, n_labels, BinaryCrossEntropy()
+        return y, n_labels
 
     def _codes(self) -> dict[Any, int]:
         return {label: code for code, label in enumerate(self.classes_.tolist())}

@@ -117,7 +117,7 @@ class FCNNRegressor(RegressorMixin, FCNNEstimator):
             raise ValueError(f"{self._who('loss')} is 'mse', 'mae', 'huber' or an instance, got {self.loss!r}.")
         return dataclasses.replace(loss)
 
-    def _check_targets(self, y: Any, classes: Any, continues: bool, partial: bool) -> tuple[HostArray, int, Loss]:
+    def _check_targets(self, y: Any, classes: Any, continues: bool, partial: bool) -> tuple[HostArray, int]:
         n_out = 1 if y.ndim == 1 else y.shape[1]
         if continues and (n_out, y.ndim) != (self.n_outputs_, self._y_ndim):
             raise ValueError(
@@ -127,4 +127,4 @@ class FCNNRegressor(RegressorMixin, FCNNEstimator):
         self._y_ndim = y.ndim
         if y.dtype.kind != "f":  # whole numbers are values here, not labels that a validation part is balanced by
             y = y.astype(np.float64)
-        return y, n_out, self._check_loss()
+        return y, n_out
