@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import joblib
 import numpy as np
@@ -332,6 +334,25 @@ def test_clone_and_set_params_round_trip() -> None:
     assert copied.optimizer is not network.optimizer
     assert copied.set_params(l2=0.5).l2 == 0.5
     assert "dropout=[0.1]" in repr(network)
+
+
+def test_constructors_spell_out_shared_and_own_parameters() -> None:
+    """For help, editors and type checkers: the shared ones alike, the own ones in their place, all but two keywords."""
+    ours, others = (inspect.signature(kind).parameters for kind in (FCNNClassifier, FCNNRegressor))
+    names = list(ours)
+    assert names[names.index("l2") :][:4] == ["l2", "label_smoothing", "class_weight", "init"]
+    assert list(others)[:4] == ["hidden_layer_sizes", "activation", "loss", "optimizer"]
+    shared = [parameter for name, parameter in ours.items() if name not in ("label_smoothing", "class_weight")]
+    assert shared == [parameter for name, parameter in others.items() if name != "loss"]
+    assert [p.name for p in shared if p.kind is not p.KEYWORD_ONLY] == ["hidden_layer_sizes", "activation"]
+    assert get_type_hints(FCNNRegressor.__init__)["loss"] == str | fcnn.losses.Loss
+    with pytest.raises(TypeError, match=r"FCNNClassifier\.__init__\(\) got an unexpected keyword argument 'epoch'"):
+        FCNNClassifier(epoch=3)  # type: ignore[call-arg]
+
+
+def test_estimators_are_no_dataclasses() -> None:
+    """Whoever compares dataclasses by their fields would take networks trained on different data for the same."""
+    assert not any(dataclasses.is_dataclass(network) for network in (classifier(), regressor()))
 
 
 def test_data_frames(iris: tuple[HostArray, HostArray]) -> None:

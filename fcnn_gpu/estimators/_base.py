@@ -1,98 +1,39 @@
-"""What the estimators share: their parameters, checked; fitting; and the network's outputs."""
+"""What the estimators share: fitting, going on, and the network's outputs."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .._checks import check_bool, check_integer, check_real
 from .._inputs import check_features
 from .._types import HostArray
-from ..activations import ACTIVATIONS
-from ..backend import resolve_backend
-from ..callbacks import Callback, EarlyStopping, check_callbacks
 from ..data import split_validation
 from ..history import History
-from ..initializers import INITIALIZERS
 from ..losses import Loss, check_sample_weight
-from ..metrics import METRICS, Metric
+from ..metrics import Metric
 from ..model import Sequential
-from ..optimizers import OPTIMIZERS
-from ..schedules import Schedule
-from ._network import Design, Network, with_rate
+from ._network import Design, Network
+from ._parameters import Parameters
 
-_DEFAULT_VALIDATION_FRACTION = 0.1
 _FLOATS = [np.float64, np.float32]
 """What scikit-learn's checks may return X in; the cast to the network's dtype comes with a check of its range."""
 
 
-class FCNNEstimator(BaseEstimator):
+class FCNNEstimator(Parameters, BaseEstimator):
     """What classifier and regressor share: parameters, fitting, and the network's outputs."""
 
-    _task: Literal["classification", "regression"]
     _loss_parameter: str
     """Which constructor parameter decides the loss, beside y."""
     _network: Network
     n_outputs_: int
     n_iter_: int
     history_: History
-
-    def __init__(
-        self,
-        hidden_layer_sizes: Any,
-        activation: Any,
-        *,
-        optimizer: Any,
-        learning_rate: float | Schedule | None,
-        epochs: int,
-        batch_size: int,
-        shuffle: bool,
-        dropout: Any,
-        batch_norm: bool,
-        l1: float,
-        l2: float,
-        init: Any,
-        early_stopping: bool,
-        patience: int,
-        validation_fraction: float | None,
-        metrics: Sequence[str | Metric],
-        callbacks: Sequence[Callback],
-        warm_start: bool,
-        random_state: Any,
-        backend: Any,
-        dtype: Any,
-        verbose: bool,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.dropout = dropout
-        self.batch_norm = batch_norm
-        self.l1 = l1
-        self.l2 = l2
-        self.init = init
-        self.early_stopping = early_stopping
-        self.patience = patience
-        self.validation_fraction = validation_fraction
-        self.metrics = metrics
-        self.callbacks = callbacks
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.backend = backend
-        self.dtype = dtype
-        self.verbose = verbose
 
     @property
     def model_(self) -> Sequential:
@@ -193,101 +134,6 @@ class FCNNEstimator(BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=_FLOATS)
         return self._network.outputs(X, self.backend)
-
-    # Checking
-
-    def _who(self, parameter: str) -> str:
-        return f"{type(self).__name__}({parameter})"
-
-    def _check_parameters(self, partial: bool) -> tuple[Design, list[Metric], list[Callback]]:
-        """All constructor parameters checked, as what they stand for; the design's loss is not the final one yet."""
-        who = self._who
-        for name in ("shuffle", "batch_norm", "early_stopping", "warm_start", "verbose"):
-            check_bool(who(name), getattr(self, name))
-        for name in ("epochs", "batch_size", "patience"):
-            check_integer(who(name), getattr(self, name), low=1)
-        if partial and self.early_stopping:
-            raise ValueError(f"{who('early_stopping=True')} cannot go with partial_fit, which trains one epoch a call.")
-        if self._validation_share() == 0.0 and self.early_stopping:
-            raise ValueError(f"{who('early_stopping=True')} needs a validation_fraction greater than 0.")
-        self._check_random_state()
-        resolve_backend(self.backend)
-        sizes = self._hidden_layer_sizes()
-        optimizer = OPTIMIZERS.resolve(self.optimizer)
-        rate = optimizer.learning_rate if self.learning_rate is None else self.learning_rate
-        if not isinstance(rate, Schedule):
-            rate = check_real(who("learning_rate"), rate, low=0.0)
-        activations = self._per_layer("activation", len(sizes))
-        dropouts = self._per_layer("dropout", len(sizes))
-        design = Design(
-            hidden_layer_sizes=sizes,
-            activation=tuple(ACTIVATIONS.resolve(value) for value in activations),
-            dropout=tuple(check_real(who("dropout"), p, low=0.0, high=1.0, high_open=True) for p in dropouts),
-            batch_norm=self.batch_norm,
-            init=None if self.init is None else INITIALIZERS.resolve(self.init),
-            l1=check_real(who("l1"), self.l1, low=0.0),
-            l2=check_real(who("l2"), self.l2, low=0.0),
-            optimizer=with_rate(optimizer, copy.deepcopy(rate)),
-            dtype=self._check_dtype(),
-            loss=self._check_loss(),
-        )
-        if isinstance(self.metrics, str):
-            raise TypeError(f"{who('metrics')} expects a list, got {self.metrics!r}. Write metrics=[{self.metrics!r}].")
-        metrics = [METRICS.resolve(metric) for metric in self.metrics]
-        for metric in metrics:
-            if metric.task != self._task:
-                raise ValueError(f"{who('metrics')}: {metric.label!r} is a metric of {metric.task}, not {self._task}.")
-        observers = check_callbacks(self.callbacks)
-        if self.early_stopping:
-            observers.append(EarlyStopping(monitor="val_loss", patience=self.patience))
-        return design, metrics, observers
-
-    def _check_loss(self) -> Loss:
-        """The loss, as far as it is known without data."""
-        raise NotImplementedError(f"{type(self).__name__} must define _check_loss().")
-
-    def _validation_share(self) -> float:
-        if self.validation_fraction is None:
-            return _DEFAULT_VALIDATION_FRACTION if self.early_stopping else 0.0
-        return check_real(self._who("validation_fraction"), self.validation_fraction, low=0.0, high=1.0, high_open=True)
-
-    def _hidden_layer_sizes(self) -> tuple[int, ...]:
-        who, sizes = self._who("hidden_layer_sizes"), self.hidden_layer_sizes
-        if isinstance(sizes, str | Mapping) or not isinstance(sizes, Sequence | np.ndarray):
-            sizes = (sizes,)
-        return tuple(check_integer(who, size, low=1) for size in sizes)
-
-    def _per_layer(self, name: str, n_layers: int) -> Sequence[Any]:
-        """One value per hidden layer, from a list of them or one for all."""
-        value = getattr(self, name)
-        if not isinstance(value, list | tuple | np.ndarray):
-            return [value] * n_layers
-        if len(value) != n_layers:
-            raise ValueError(
-                f"{self._who(name)} has {len(value)} values for {n_layers} hidden layers; give one for each, or one."
-            )
-        return list(value)
-
-    def _check_dtype(self) -> np.dtype[Any]:
-        message = f"{self._who('dtype')} is 'float32' or 'float64', got {self.dtype!r}."
-        try:
-            resolved = np.dtype(self.dtype)
-        except TypeError:
-            raise ValueError(message) from None
-        if self.dtype is None or resolved not in (np.float32, np.float64):
-            raise ValueError(message)
-        return resolved
-
-    def _check_random_state(self) -> None:
-        state = self.random_state
-        if state is None or isinstance(state, np.random.RandomState):
-            return
-        check_integer(self._who("random_state"), state, low=0)
-
-    def _seed(self) -> int | None:
-        if isinstance(self.random_state, np.random.RandomState):
-            return int(check_random_state(self.random_state).randint(2**31 - 1))
-        return None if self.random_state is None else int(self.random_state)
 
     def _refuse_changes(self, built: Design, asked: Design) -> None:
         changed = [self._loss_parameter if name == "loss" else name for name in built.changes(asked)]

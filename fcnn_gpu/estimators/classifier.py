@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -13,15 +13,22 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from .._checks import check_real
 from .._types import HostArray
-from ..callbacks import Callback
 from ..data import class_weights_to_sample_weights
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
-from ..metrics import Metric
-from ..schedules import Schedule
 from ._base import FCNNEstimator
+from ._constructor import constructor_of
+from ._parameters import Parameters
 
 
-class FCNNClassifier(ClassifierMixin, FCNNEstimator):
+@constructor_of("FCNNClassifier", before="init")
+class ClassifierParameters(Parameters):
+    """What a classifier takes beside the shared parameters."""
+
+    label_smoothing: float = 0.0
+    class_weight: Mapping[Any, float] | str | None = None
+
+
+class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
     """A fully-connected network as a scikit-learn classifier.
 
     For labels of any type (n_samples,): softmax and cross-entropy over one output per class. For a 0/1 matrix
@@ -84,61 +91,6 @@ class FCNNClassifier(ClassifierMixin, FCNNEstimator):
     _task = "classification"
     _multilabel: bool
     classes_: HostArray
-
-    def __init__(
-        self,
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
-        *,
-        optimizer: Any = "adam",
-        learning_rate: float | Schedule | None = None,
-        epochs: int = 100,
-        batch_size: int = 32,
-        shuffle: bool = True,
-        dropout: Any = 0.0,
-        batch_norm: bool = False,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        label_smoothing: float = 0.0,
-        class_weight: Mapping[Any, float] | str | None = None,
-        init: Any = None,
-        early_stopping: bool = False,
-        patience: int = 10,
-        validation_fraction: float | None = None,
-        metrics: Sequence[str | Metric] = (),
-        callbacks: Sequence[Callback] = (),
-        warm_start: bool = False,
-        random_state: Any = None,
-        backend: Any = None,
-        dtype: Any = "float32",
-        verbose: bool = False,
-    ) -> None:
-        super().__init__(
-            hidden_layer_sizes,
-            activation,
-            optimizer=optimizer,
-            learning_rate=learning_rate,
-            epochs=epochs,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            dropout=dropout,
-            batch_norm=batch_norm,
-            l1=l1,
-            l2=l2,
-            init=init,
-            early_stopping=early_stopping,
-            patience=patience,
-            validation_fraction=validation_fraction,
-            metrics=metrics,
-            callbacks=callbacks,
-            warm_start=warm_start,
-            random_state=random_state,
-            backend=backend,
-            dtype=dtype,
-            verbose=verbose,
-        )
-        self.label_smoothing = label_smoothing
-        self.class_weight = class_weight
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on X (n_samples, n_features) and y, labels (n_samples,) or a 0/1 matrix (n_samples, n_labels).

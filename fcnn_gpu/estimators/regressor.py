@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
 
 from .._types import HostArray
-from ..callbacks import Callback
 from ..losses import LOSSES, Loss
-from ..metrics import Metric
-from ..schedules import Schedule
 from ._base import FCNNEstimator
+from ._constructor import constructor_of
+from ._parameters import Parameters
 
 
-class FCNNRegressor(RegressorMixin, FCNNEstimator):
+@constructor_of("FCNNRegressor", before="optimizer")
+class RegressorParameters(Parameters):
+    """What a regressor takes beside the shared parameters."""
+
+    loss: str | Loss = "mse"
+
+
+class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
     """A fully-connected network as a scikit-learn regressor, for y (n_samples,) or (n_samples, n_outputs).
 
     Neither X nor y is scaled: put `StandardScaler` before it for X, and wrap it in `TransformedTargetRegressor(...,
@@ -36,59 +41,6 @@ class FCNNRegressor(RegressorMixin, FCNNEstimator):
     _loss_parameter = "loss"
     _task = "regression"
     _y_ndim: int
-
-    def __init__(
-        self,
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
-        *,
-        loss: str | Loss = "mse",
-        optimizer: Any = "adam",
-        learning_rate: float | Schedule | None = None,
-        epochs: int = 100,
-        batch_size: int = 32,
-        shuffle: bool = True,
-        dropout: Any = 0.0,
-        batch_norm: bool = False,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        init: Any = None,
-        early_stopping: bool = False,
-        patience: int = 10,
-        validation_fraction: float | None = None,
-        metrics: Sequence[str | Metric] = (),
-        callbacks: Sequence[Callback] = (),
-        warm_start: bool = False,
-        random_state: Any = None,
-        backend: Any = None,
-        dtype: Any = "float32",
-        verbose: bool = False,
-    ) -> None:
-        super().__init__(
-            hidden_layer_sizes,
-            activation,
-            optimizer=optimizer,
-            learning_rate=learning_rate,
-            epochs=epochs,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            dropout=dropout,
-            batch_norm=batch_norm,
-            l1=l1,
-            l2=l2,
-            init=init,
-            early_stopping=early_stopping,
-            patience=patience,
-            validation_fraction=validation_fraction,
-            metrics=metrics,
-            callbacks=callbacks,
-            warm_start=warm_start,
-            random_state=random_state,
-            backend=backend,
-            dtype=dtype,
-            verbose=verbose,
-        )
-        self.loss = loss
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs).

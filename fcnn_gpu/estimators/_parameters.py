@@ -1,0 +1,149 @@
+"""The constructor parameters that all estimators share: declared, and checked."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from .._checks import check_bool, check_integer, check_real
+from ..activations import ACTIVATIONS
+from ..backend import resolve_backend
+from ..callbacks import Callback, EarlyStopping, check_callbacks
+from ..initializers import INITIALIZERS
+from ..losses import Loss
+from ..metrics import METRICS, Metric
+from ..optimizers import OPTIMIZERS
+from ..schedules import Schedule
+from ._constructor import shared_parameters
+from ._network import Design, with_rate
+
+_DEFAULT_VALIDATION_FRACTION = 0.1
+
+
+@shared_parameters
+class Parameters:
+    """What every estimator is constructed with: kept as given, and checked in `fit`, as scikit-learn asks."""
+
+    _task: ClassVar[Literal["classification", "regression"]]
+
+    hidden_layer_sizes: Any = (100,)
+    activation: Any = "relu"
+    _: KW_ONLY
+    optimizer: Any = "adam"
+    learning_rate: float | Schedule | None = None
+    epochs: int = 100
+    batch_size: int = 32
+    shuffle: bool = True
+    dropout: Any = 0.0
+    batch_norm: bool = False
+    l1: float = 0.0
+    l2: float = 0.0
+    init: Any = None
+    early_stopping: bool = False
+    patience: int = 10
+    validation_fraction: float | None = None
+    metrics: Sequence[str | Metric] = ()
+    callbacks: Sequence[Callback] = ()
+    warm_start: bool = False
+    random_state: Any = None
+    backend: Any = None
+    dtype: Any = "float32"
+    verbose: bool = False
+
+    def _who(self, parameter: str) -> str:
+        return f"{type(self).__name__}({parameter})"
+
+    def _check_parameters(self, partial: bool) -> tuple[Design, list[Metric], list[Callback]]:
+        """All constructor parameters checked, as what they stand for; the design's loss is not the final one yet."""
+        who = self._who
+        for name in ("shuffle", "batch_norm", "early_stopping", "warm_start", "verbose"):
+            check_bool(who(name), getattr(self, name))
+        for name in ("epochs", "batch_size", "patience"):
+            check_integer(who(name), getattr(self, name), low=1)
+        if partial and self.early_stopping:
+            raise ValueError(f"{who('early_stopping=True')} cannot go with partial_fit, which trains one epoch a call.")
+        if self._validation_share() == 0.0 and self.early_stopping:
+            raise ValueError(f"{who('early_stopping=True')} needs a validation_fraction greater than 0.")
+        self._check_random_state()
+        resolve_backend(self.backend)
+        sizes = self._hidden_layer_sizes()
+        optimizer = OPTIMIZERS.resolve(self.optimizer)
+        rate = optimizer.learning_rate if self.learning_rate is None else self.learning_rate
+        if not isinstance(rate, Schedule):
+            rate = check_real(who("learning_rate"), rate, low=0.0)
+        activations = self._per_layer("activation", len(sizes))
+        dropouts = self._per_layer("dropout", len(sizes))
+        design = Design(
+            hidden_layer_sizes=sizes,
+            activation=tuple(ACTIVATIONS.resolve(value) for value in activations),
+            dropout=tuple(check_real(who("dropout"), p, low=0.0, high=1.0, high_open=True) for p in dropouts),
+            batch_norm=self.batch_norm,
+            init=None if self.init is None else INITIALIZERS.resolve(self.init),
+            l1=check_real(who("l1"), self.l1, low=0.0),
+            l2=check_real(who("l2"), self.l2, low=0.0),
+            optimizer=with_rate(optimizer, copy.deepcopy(rate)),
+            dtype=self._check_dtype(),
+            loss=self._check_loss(),
+        )
+        if isinstance(self.metrics, str):
+            raise TypeError(f"{who('metrics')} expects a list, got {self.metrics!r}. Write metrics=[{self.metrics!r}].")
+        metrics = [METRICS.resolve(metric) for metric in self.metrics]
+        for metric in metrics:
+            if metric.task != self._task:
+                raise ValueError(f"{who('metrics')}: {metric.label!r} is a metric of {metric.task}, not {self._task}.")
+        observers = check_callbacks(self.callbacks)
+        if self.early_stopping:
+            observers.append(EarlyStopping(monitor="val_loss", patience=self.patience))
+        return design, metrics, observers
+
+    def _check_loss(self) -> Loss:
+        """The loss, as far as it is known without data."""
+        raise NotImplementedError(f"{type(self).__name__} must define _check_loss().")
+
+    def _validation_share(self) -> float:
+        if self.validation_fraction is None:
+            return _DEFAULT_VALIDATION_FRACTION if self.early_stopping else 0.0
+        return check_real(self._who("validation_fraction"), self.validation_fraction, low=0.0, high=1.0, high_open=True)
+
+    def _hidden_layer_sizes(self) -> tuple[int, ...]:
+        who, sizes = self._who("hidden_layer_sizes"), self.hidden_layer_sizes
+        if isinstance(sizes, str | Mapping) or not isinstance(sizes, Sequence | np.ndarray):
+            sizes = (sizes,)
+        return tuple(check_integer(who, size, low=1) for size in sizes)
+
+    def _per_layer(self, name: str, n_layers: int) -> Sequence[Any]:
+        """One value per hidden layer, from a list of them or one for all."""
+        value = getattr(self, name)
+        if not isinstance(value, list | tuple | np.ndarray):
+            return [value] * n_layers
+        if len(value) != n_layers:
+            raise ValueError(
+                f"{self._who(name)} has {len(value)} values for {n_layers} hidden layers; give one for each, or one."
+            )
+        return list(value)
+
+    def _check_dtype(self) -> np.dtype[Any]:
+        message = f"{self._who('dtype')} is 'float32' or 'float64', got {self.dtype!r}."
+        try:
+            resolved = np.dtype(self.dtype)
+        except TypeError:
+            raise ValueError(message) from None
+        if self.dtype is None or resolved not in (np.float32, np.float64):
+            raise ValueError(message)
+        return resolved
+
+    def _check_random_state(self) -> None:
+        state = self.random_state
+        if state is None or isinstance(state, np.random.RandomState):
+            return
+        check_integer(self._who("random_state"), state, low=0)
+
+    def _seed(self) -> int | None:
+        if isinstance(self.random_state, np.random.RandomState):
+            return int(check_random_state(self.random_state).randint(2**31 - 1))
+        return None if self.random_state is None else int(self.random_state)
