@@ -3,5 +3,5 @@
 from ._matmul import chunked_matmul as chunked_matmul
 from ._matmul import plan_chunked_matmul as plan_chunked_matmul
 from ._plan import MatmulPlan as MatmulPlan
-from ._plan import MatmulReport as MatmulReport
 from ._rates import Rates as Rates
+from ._report import MatmulReport as MatmulReport

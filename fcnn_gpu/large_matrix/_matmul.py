@@ -23,9 +23,10 @@ from ._device import DeviceEngine
 from ._host import Epilogue, HostEngine
 from ._pipeline import Run
 from ._placement import Matrix, scratch_bytes
-from ._plan import MatmulPlan, MatmulReport, Problem
+from ._plan import MatmulPlan, Problem
 from ._planner import ALIGN, cores, make_plan
 from ._rates import Rates, measure_rates
+from ._report import MatmulReport
 
 
 @overload

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from .._read_ahead import ReadAhead
-from ._plan import MatmulPlan, MatmulReport
+from ._plan import MatmulPlan
+from ._report import MatmulReport
 from ._schedule import Load, Step, steps_of
 from ._write_behind import WriteBehind
 

@@ -1,13 +1,15 @@
-"""A plan: how a product is cut into tiles, what that takes, and how long; and what came of it."""
+"""A plan: how a product is cut into tiles, what that takes, and how long."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from .._memory import human
 from .._types import DType
 from ._placement import Layout
 from ._rates import Rates
+from ._table import aligned, byte_rate, duration, flop_rate
 
 
 @dataclass(frozen=True)
@@ -149,50 +151,7 @@ class MatmulPlan:
         return self.costs.seconds
 
     def __str__(self) -> str:
-        from ._table import plan_table
-
-        return plan_table(self)
-
-
-@dataclass(frozen=True)
-class MatmulReport:
-    """What a run achieved, beside what was predicted. `print` it for a table.
-
-    Attributes:
-        plan: the plan that was followed.
-        seconds: of the whole run.
-        read_seconds: in which the reading thread was busy (on a GPU: with filling page-locked memory).
-        write_seconds: in which the writing thread was.
-        bytes_read, bytes_written: that were moved.
-        products: how many there were.
-    """
-
-    plan: MatmulPlan
-    seconds: float
-    read_seconds: float
-    write_seconds: float
-    bytes_read: int
-    bytes_written: int
-    products: int
-
-    @property
-    def flops_per_second(self) -> float:
-        return self.plan.flops / max(self.seconds, 1e-12)
-
-    @property
-    def bytes_per_second(self) -> float:
-        """Of reading and writing together, over the whole time."""
-        return (self.bytes_read + self.bytes_written) / max(self.seconds, 1e-12)
-
-    @property
-    def share(self) -> float:
-        """Of the ceiling: the least time that the rates allow over the time that it took."""
-        return self.plan.ceiling_seconds / max(self.seconds, 1e-12)
-
-    def __str__(self) -> str:
-        from ._table import report_table
-
-        return report_table(self)
+        return "\n".join([*tiles_of(self), *_prediction(self)])
 
 
 def buffer_bytes(problem: Problem, cut: Cut, align: int) -> int:
@@ -213,3 +172,74 @@ def ones_bytes(problem: Problem, columns: int) -> int:
 def dtype_of_sums(dtype: DType, on_device: bool) -> str:
     """The dtype that products of this one are added up in."""
     return "float32" if on_device and dtype.itemsize == 2 else dtype.name
+
+
+def tiles_of(plan: MatmulPlan) -> list[str]:
+    """What is computed and how it is cut, line by line."""
+    return [*_matrices(plan), *_cut(plan)]
+
+
+def _matrices(plan: MatmulPlan) -> list[str]:
+    problem, (m, n, k) = plan.problem, plan.problem.shape
+    f = "" if problem.activation == "identity" else problem.activation
+    inner = f"A·B{' + bias' if problem.bias else ''}"
+    lines = [
+        f"out = {f}({inner})" if f else f"out = {inner}",
+        f"({m:,} × {n:,}) = ({m:,} × {k:,})·({k:,} × {n:,}) on {problem.device}",
+        "",
+    ]
+    tm, tn, tk = plan.tile
+    shapes = {"A": (tm, tk), "B": (tk, tn), "out": (tm, tn)}
+    rows = [("", "lies in", "size", "tile", "buffers", "moved")]
+    for (name, layout), buffers, moved in zip(
+        problem.operands().items(), plan.cut.buffers, plan.costs.moved, strict=True
+    ):
+        times = moved / layout.nbytes if layout.nbytes else 0
+        where = layout.describe() + (f", {layout.dtype.name}" if layout.dtype.name != "float32" else "")
+        rows.append(
+            (
+                name,
+                where,
+                human(layout.nbytes),
+                "{:,} × {:,}".format(*shapes[name]),
+                str(buffers) if buffers else "in place",
+                (human(moved) + (f" ({times:g} times)" if times > 1 else "")) if buffers else "—",
+            )
+        )
+    return lines + aligned(rows, left=(0, 1))
+
+
+def _cut(plan: MatmulPlan) -> list[str]:
+    along = " × ".join(f"{count:,}" for count in plan.counts)
+    how = {
+        None: "both operands stream for each tile of out",
+        "A": "a row of tiles of A stays for all products that need it",
+        "B": "a column of tiles of B stays for all products that need it",
+    }[plan.cut.kept]
+    if not any(plan.cut.buffers[:2]):
+        how = "both operands are multiplied where they lie"
+    elif plan.cut.kept is None and not all(plan.cut.buffers[:2]):
+        how = f"{'A' if plan.cut.buffers[0] else 'B'} streams"
+    lines = ["", f"products  {plan.n_products:,} ({along}): {how}"]
+    locked = f", and {human(plan.page_locked)} of page-locked host memory" if plan.problem.on_device else ""
+    lines.append(
+        f"memory    {human(plan.memory_used)} of {human(plan.memory_limit)}{locked} "
+        f"(the smallest that works: {plan.minimum:,} bytes)"
+    )
+    return lines
+
+
+def _prediction(plan: MatmulPlan) -> list[str]:
+    costs, rates = plan.costs, plan.rates
+    amount = f"{plan.flops / 1e9:,.1f} GFLOP" if plan.flops >= 1e9 else f"{plan.flops / 1e6:,.3g} MFLOP"
+    about = f"{amount} at {flop_rate(rates.arithmetic)}"
+    rows = [("arithmetic", duration(costs.arithmetic_seconds), about)]
+    moved_in = costs.moved[0] + costs.moved[1]
+    if moved_in:
+        about = f"{human(moved_in)} at {byte_rate(moved_in, costs.read_seconds)}"
+        rows.append(("reading", duration(costs.read_seconds), about))
+    if costs.moved[2]:
+        about = f"{human(costs.moved[2])} at {byte_rate(costs.moved[2], costs.write_seconds)}"
+        rows.append(("writing", duration(costs.write_seconds), about))
+    rows.append(("all of it", duration(costs.seconds), f"bound by {plan.bound}"))
+    return ["", *aligned(rows, left=(0, 2))]
