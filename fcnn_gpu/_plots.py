@@ -6,13 +6,12 @@ black-and-white printer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ._types import HostArray
-from .history import History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,24 +23,27 @@ _NAMES = {"mae": "mean absolute error", "mse": "mean squared error", "rmse": "ro
 _MOST_COUNTS = 30  # classes; in a larger matrix the counts would be too small to read
 _DPI = 160
 
+_Columns: TypeAlias = Mapping[str, Sequence[float]]
+"""Of a history: a value per epoch each, by name."""
 
-def plot_history(history: History, path: Any = None) -> Figure:
+
+def plot_history(columns: _Columns, best_epoch: int | None = None, path: Any = None) -> Figure:
     """Data loss (with the penalty, where there is one) and each metric over the epochs, training beside validation.
 
-    Saved to `path` (.png, .pdf, .svg, ...) if one is given. Raises ImportError without matplotlib, and ValueError for a
-    history without epochs.
+    `columns` are a history's; `best_epoch` is marked as the one whose weights were taken. Saved to `path` (.png, .pdf,
+    .svg, ...) if one is given. Raises ImportError without matplotlib, and ValueError for a history without epochs.
     """
-    if not len(history):
+    if not columns:
         raise ValueError("This history has no epochs: there is nothing to draw.")
-    metrics = [c for c in history.columns if c not in _OTHER_COLUMNS and not c.startswith("val_")]
+    metrics = [c for c in columns if c not in _OTHER_COLUMNS and not c.startswith("val_")]
     n_panels = 1 + len(metrics)
     figure = make_figure(4.4 * n_panels + 0.4, 3.5)
     panels = np.atleast_1d(figure.subplots(1, n_panels))
     for axes, column in zip(panels, ["loss", *metrics], strict=True):
-        _plot_column(axes, history, column)
-    _plot_penalty(panels[0], history)
+        _plot_column(axes, columns, column)
+    _plot_penalty(panels[0], columns)
     for axes in panels:
-        _finish(axes, history)
+        _finish(axes, best_epoch)
     return saved(figure, path)
 
 
@@ -100,14 +102,14 @@ def saved(figure: Figure, path: Any) -> Figure:
     return figure
 
 
-def _plot_column(axes: Axes, history: History, column: str) -> None:
-    epochs = history["epoch"]
+def _plot_column(axes: Axes, columns: _Columns, column: str) -> None:
+    epochs = columns["epoch"]
     marker = "o" if len(epochs) <= 30 else None
-    axes.plot(epochs, history[column], color=_TRAINING, marker=marker, markersize=3, label="training")
-    if f"val_{column}" in history.columns:
+    axes.plot(epochs, columns[column], color=_TRAINING, marker=marker, markersize=3, label="training")
+    if f"val_{column}" in columns:
         axes.plot(
             epochs,
-            history[f"val_{column}"],
+            columns[f"val_{column}"],
             color=_VALIDATION,
             linestyle="--",
             marker="s" if marker else None,
@@ -117,17 +119,17 @@ def _plot_column(axes: Axes, history: History, column: str) -> None:
     axes.set_title(_NAMES.get(column, column.replace("_", " ")) if column != "loss" else "data loss")
 
 
-def _plot_penalty(axes: Axes, history: History) -> None:
-    penalty = history["penalty"] if "penalty" in history.columns else []
+def _plot_penalty(axes: Axes, columns: _Columns) -> None:
+    penalty = columns.get("penalty", [])
     if any(penalty):
-        axes.plot(history["epoch"], penalty, color=_PENALTY, linestyle=":", label="L1 + L2 penalty (not in the loss)")
+        axes.plot(columns["epoch"], penalty, color=_PENALTY, linestyle=":", label="L1 + L2 penalty (not in the loss)")
 
 
-def _finish(axes: Axes, history: History) -> None:
+def _finish(axes: Axes, best_epoch: int | None) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    if history.best_epoch is not None:
-        axes.axvline(history.best_epoch, color=_MARK, linewidth=0.8, linestyle="-.", label="weights taken")
+    if best_epoch is not None:
+        axes.axvline(best_epoch, color=_MARK, linewidth=0.8, linestyle="-.", label="weights taken")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3, linewidth=0.6)

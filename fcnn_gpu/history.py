@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ._plots import plot_history
 from .metrics import Metric
 
 
@@ -67,9 +68,7 @@ class History:
 
         Returns the matplotlib figure. Needs the plot extra: pip install 'fcnn_gpu[plot]'.
         """
-        from ._plots import plot_history
-
-        return plot_history(self, path)
+        return plot_history(self.to_dict(), self.best_epoch, path)
 
 
 def column_names(metrics: Sequence[Metric], validates: bool, scales_loss: bool) -> list[str]:

@@ -27,7 +27,7 @@ ROOMS = [
     {"_programs", "_training_shortage"},
     {"_epoch"},
     {"_feed"},
-    {"_step", "_evaluation", "_interrupt", "_diagnosis", "_plots"},
+    {"_step", "_evaluation", "_interrupt", "_diagnosis"},
     {"callbacks"},
     {"history"},
     {"serialization", "_summary"},
@@ -55,7 +55,7 @@ ROOMS = [
     {"datasets"},
     {"_inputs"},
     {"backend"},
-    {"_registry", "_blas"},
+    {"_registry", "_blas", "_plots"},
     {"_files"},
     {"_checks", "_types", "_cpu", "_read_ahead", "_primitives", "_threads"},
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fcnn_gpu._plots import plot_confusion_matrix, plot_history
+from fcnn_gpu._plots import plot_confusion_matrix
 from fcnn_gpu.history import History
 
 pytest.importorskip("matplotlib")
@@ -26,7 +26,7 @@ def history(penalty: float = 0.0, n_epochs: int = 4, validation: bool = True, me
 
 
 def test_history_shows_training_and_validation_together() -> None:
-    figure = plot_history(history())
+    figure = history().plot()
     assert [axes.get_title() for axes in figure.axes] == ["data loss", "accuracy"]
     for axes, column in zip(figure.axes, ("loss", "accuracy"), strict=True):
         training, validation = axes.get_lines()
@@ -41,7 +41,7 @@ def test_history_shows_training_and_validation_together() -> None:
 def test_penalty_and_best_epoch_are_marked() -> None:
     run = history(penalty=0.1)
     run.best_epoch = 3
-    loss, accuracy = plot_history(run).axes
+    loss, accuracy = run.plot().axes
     labels = [line.get_label() for line in loss.get_lines()]
     assert labels == ["training", "validation", "L1 + L2 penalty (not in the loss)", "weights taken"]
     np.testing.assert_allclose(np.asarray(loss.get_lines()[2].get_ydata(), float), [0.1, 0.2, 0.3, 0.4])
@@ -50,14 +50,14 @@ def test_penalty_and_best_epoch_are_marked() -> None:
 
 
 def test_without_validation_or_penalty() -> None:
-    loss, error = plot_history(history(validation=False, metric="mae")).axes
+    loss, error = history(validation=False, metric="mae").plot().axes
     assert len(loss.get_lines()) == len(error.get_lines()) == 1
     assert error.get_title() == "mean absolute error"
 
 
 def test_a_history_without_epochs() -> None:
     with pytest.raises(ValueError, match="no epochs"):
-        plot_history(History())
+        History().plot()
 
 
 def test_files(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_names_that_do_not_fit() -> None:
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"pip install 'fcnn_gpu\[plot\]'"):
-        plot_history(history())
+        history().plot()
 
 
 def test_importing_the_command_line_loads_neither_matplotlib_nor_cupy() -> None:

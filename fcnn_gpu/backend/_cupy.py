@@ -13,6 +13,7 @@ import numpy as np
 from .._threads import LentToThreads
 from .._types import Array, HostArray
 from ._cublas import CublasProducts, load_cublas
+from ._errors import BackendError
 from ._interchange import on_cuda
 from ._kernel_ops import KernelOps
 from ._kernel_ops._device import native
@@ -244,8 +245,6 @@ def make_cupy_ops(device: int) -> CupyOps:
     Probes the device from the package to a kernel's answer. Raises BackendError with one line that names the first
     link that fails and what mends it.
     """
-    from ._select import BackendError
-
     failed = failing_link(probe_links(device))
     if failed is not None:
         raise BackendError(failed.sentence())

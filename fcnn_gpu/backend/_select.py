@@ -15,6 +15,7 @@ import numpy as np
 
 from .._checks import suggest
 from .._types import Array, HostArray
+from ._errors import BackendError
 from ._ops import Ops
 
 logger = logging.getLogger("fcnn_gpu")
@@ -27,10 +28,6 @@ _default: str | None = None
 _numpy: Ops | None = None
 _cupy: dict[int, Ops] = {}
 _announced: set[str] = set()
-
-
-class BackendError(RuntimeError):
-    """A backend that was asked for by name cannot be used; the message names the failing link and its fix."""
 
 
 def set_backend(backend: str) -> None:

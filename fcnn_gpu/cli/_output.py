@@ -77,11 +77,11 @@ def _pictures(
     history: History, evaluation: Evaluation | None, class_names: list[str] | None
 ) -> dict[str, Callable[[Path], Any]]:
     """The pictures that there is something to draw for: name and what draws it into a file."""
-    from .._plots import plot_confusion_matrix, plot_history
+    from .._plots import plot_confusion_matrix
 
     found: dict[str, Callable[[Path], Any]] = {}
     if len(history):
-        found[CURVES] = lambda path: plot_history(history, path)
+        found[CURVES] = history.plot
     if evaluation is not None and evaluation.confusion is not None:
         confusion = evaluation.confusion
         found[CONFUSION] = lambda path: plot_confusion_matrix(confusion, class_names, path)
