@@ -11,16 +11,39 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeAlias
 
 from ._checks import check_bool, check_integer, check_real, suggest
-from .history import History
+from .metrics import Metric
+from .model import Sequential
 
-if TYPE_CHECKING:
-    from .training import Trainer
 
+class WatchedTrainer(Protocol):
+    """What the callbacks of this file ask of a trainer, and `stop_reason`, which they set."""
+
+    columns: list[str]
+    n_epochs: int
+    steps_per_epoch: int
+    stop_reason: str | None
+
+    @property
+    def model(self) -> Sequential: ...
+
+    @property
+    def metrics(self) -> Sequence[Metric]: ...
+
+
+Trainer: TypeAlias = Any
+"""In an event's signature: `fcnn_gpu.Trainer`, whose file imports this one.
+
+It is Any because a callback of one's own may ask more of its trainer than those here do (`WatchedTrainer`), and a type
+checker lets an override narrow no other type.
+"""
+History: TypeAlias = Any
+"""`fcnn_gpu.History`, likewise."""
 
 _EPOCH = re.compile(r"\{epoch(?::(0?\d*d?))?\}")
 """{epoch} or {epoch:03d}: the one field in a checkpoint's path. Other braces are part of the name."""
@@ -45,7 +68,7 @@ class Callback:
         """After the last epoch, an interrupt or an error."""
 
 
-def better_is_greater(column: str, trainer: Trainer) -> bool:
+def better_is_greater(column: str, trainer: WatchedTrainer) -> bool:
     """Whether more of a column is better: its metric knows; losses, penalties and errors are better when small."""
     for metric in trainer.metrics:
         if column in (metric.label, f"val_{metric.label}"):
@@ -53,13 +76,13 @@ def better_is_greater(column: str, trainer: Trainer) -> bool:
     return False
 
 
-def _direction(column: str, greater_is_better: bool | None, trainer: Trainer) -> float:
+def _direction(column: str, greater_is_better: bool | None, trainer: WatchedTrainer) -> float:
     """+1 where more of the column is better, −1 where less is."""
     greater = better_is_greater(column, trainer) if greater_is_better is None else greater_is_better
     return 1.0 if greater else -1.0
 
 
-def check_monitor(who: str, column: str, trainer: Trainer) -> None:
+def check_monitor(who: str, column: str, trainer: WatchedTrainer) -> None:
     """A ValueError if the run will not record `column`."""
     if column not in trainer.columns:
         hint = " val_ columns need validation_data or validation_split." if column.startswith("val_") else ""
@@ -211,7 +234,7 @@ class ProgressBar(Callback):
             self._progress.stop()
             self._progress = None
 
-    def _update(self, trainer: Trainer, step: int, report: str) -> None:
+    def _update(self, trainer: WatchedTrainer, step: int, report: str) -> None:
         if self._progress is not None:
             done = (self._epoch - 1) * trainer.steps_per_epoch + step
             self._progress.update(self._task, completed=done, epoch=self._epoch, report=report)

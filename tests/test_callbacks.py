@@ -14,7 +14,7 @@ from rich.console import Console
 
 import fcnn_gpu as fcnn
 from fcnn_gpu import _run
-from fcnn_gpu.callbacks import Callback, ProgressBar
+from fcnn_gpu.callbacks import Callback, ProgressBar, WatchedTrainer
 
 
 def trainer(metrics: Any = (), loss: str = "mse") -> fcnn.Trainer:
@@ -274,6 +274,76 @@ def test_a_folder_that_does_not_exist_is_found_before_the_first_epoch(tmp_path: 
     with pytest.raises(FileNotFoundError, match=r"ModelCheckpoint: there is no folder .*nowhere"):
         fit(t, script, fcnn.ModelCheckpoint(tmp_path / "nowhere" / "{epoch}"))
     assert t.epochs_trained == 0
+
+
+# What callbacks ask of a trainer
+
+
+NAMED = {*WatchedTrainer.__annotations__, *(name for name in vars(WatchedTrainer) if not name.startswith("_"))}
+
+
+class Watched:
+    """Of a trainer what `WatchedTrainer` names, and nothing else."""
+
+    def __init__(self, trainer: WatchedTrainer) -> None:
+        vars(self)["whole"] = trainer
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in NAMED:
+            raise AttributeError(f"WatchedTrainer does not name {name}.")
+        return getattr(vars(self)["whole"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        assert name in WatchedTrainer.__annotations__, name  # properties are for reading
+        setattr(vars(self)["whole"], name, value)
+
+
+class Narrowing(Callback):
+    """Tells another callback of a run with a `Watched` trainer in the place of the whole one."""
+
+    def __init__(self, told: Callback) -> None:
+        self.told = told
+
+    def on_train_begin(self, trainer: fcnn.Trainer) -> None:
+        self.told.on_train_begin(Watched(trainer))
+
+    def on_epoch_begin(self, trainer: fcnn.Trainer, epoch: int) -> None:
+        self.told.on_epoch_begin(Watched(trainer), epoch)
+
+    def on_tick(self, trainer: fcnn.Trainer, step: int, n_steps: int, loss: float) -> None:
+        self.told.on_tick(Watched(trainer), step, n_steps, loss)
+
+    def on_epoch_end(self, trainer: fcnn.Trainer, record: dict[str, float]) -> None:
+        self.told.on_epoch_end(Watched(trainer), record)
+
+    def on_train_end(self, trainer: fcnn.Trainer, history: fcnn.History) -> None:
+        self.told.on_train_end(Watched(trainer), history)
+
+
+def test_the_protocol_names_all_that_callbacks_ask_of_a_trainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_run, "_TICK_SECONDS", 0.0)
+    loud, text = console(terminal=True)
+    stopping = fcnn.EarlyStopping("val_r2", patience=1)
+    checkpoint = fcnn.ModelCheckpoint(tmp_path / "best", monitor="val_r2")
+    told = [Narrowing(callback) for callback in (stopping, checkpoint, ProgressBar(loud))]
+    t, script = trainer(["r2"]), Script("val_r2", [0.2, 0.5, 0.4])
+    history = fit(t, script, *told, validation_split=0.25)
+    assert (len(history), history.best_epoch, stopping.best_epoch) == (3, 2, 2)
+    for model in (t.model, fcnn.load(tmp_path / "best")):
+        np.testing.assert_array_equal(model.flat.values, script.weights[1])
+    assert "epoch 3/6" in text.getvalue()
+
+
+def test_a_callback_of_ours_may_be_extended_with_the_whole_trainer_at_hand() -> None:
+    class Later(fcnn.EarlyStopping):
+        def on_epoch_end(self, trainer: fcnn.Trainer, record: dict[str, float]) -> None:
+            if trainer.epochs_trained > 3:
+                super().on_epoch_end(trainer, record)
+
+    history = fit(trainer(), Script("loss", [1, 9, 9, 5, 6, 7]), Later("loss", patience=1))
+    assert (len(history), history.best_epoch) == (5, 4)
 
 
 # The progress bar
