@@ -1,4 +1,4 @@
-"""The house's structure: what importing costs, and that rooms import downwards only."""
+"""The house's structure: what importing costs, that rooms import downwards only, and that files import in no circle."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 import fcnn_gpu
 
 PACKAGE = Path(fcnn_gpu.__file__).parent
-FILES = sorted(path for path in PACKAGE.rglob("*.py"))
+FILES = sorted(PACKAGE.rglob("*.py"))
 
 HEAVY = ("cupy", "matplotlib", "torch", "sklearn", "scipy", "pandas", "rich", "typer", "safetensors", "pyarrow")
 
@@ -63,6 +64,17 @@ ROOMS = [
 
 LEVEL = {room: i for i, row in enumerate(ROOMS) for room in row}
 
+CIRCULAR = {
+    ("fcnn_gpu.model", "fcnn_gpu._summary"): "a convenience of Sequential, imported when it is called: summary",
+    ("fcnn_gpu.model", "fcnn_gpu.serialization"): "the same: save",
+    ("fcnn_gpu.model", "fcnn_gpu._rehearsal"): "the same: memory_report",
+    ("fcnn_gpu._model_shortage", "fcnn_gpu.model"): "a type: the network that found no memory",
+    ("fcnn_gpu._run", "fcnn_gpu.training"): "a type: the trainer whose run it is",
+    ("fcnn_gpu._epoch", "fcnn_gpu.training"): "the same",
+    ("fcnn_gpu._training_shortage", "fcnn_gpu.training"): "the same",
+}
+"""What a file of a folder imports of another although that closes a circle, and why."""
+
 KNOWS_CUPY = {"backend/_cupy.py", "backend/_probe.py", "backend/_nvrtc.py", "backend/_kernels.py", "doctor.py"}
 """The files that may import cupy."""
 
@@ -70,6 +82,10 @@ KNOWS_CUPY = {"backend/_cupy.py", "backend/_probe.py", "backend/_nvrtc.py", "bac
 def _module(path: Path) -> tuple[str, ...]:
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+MODULES = [(PACKAGE.name, *_module(path)) for path in FILES]
+FOLDERS = [module for path, module in zip(FILES, MODULES, strict=True) if path.name == "__init__.py"]
 
 
 def _guarded(tree: ast.AST) -> set[ast.AST]:
@@ -84,10 +100,13 @@ def _lazy(tree: ast.AST) -> set[ast.AST]:
     return {inner for function in functions for statement in function.body for inner in ast.walk(statement)}
 
 
-def _imports(path: Path, *, lazy: bool) -> Iterator[tuple[str, ...]]:
-    """Every module that a file imports, as its parts, relative imports resolved; `lazy`: those in functions too."""
+def _imports(path: Path, *, lazy: bool, types: bool = False) -> Iterator[tuple[str, ...]]:
+    """What a file imports, modules and names out of them alike, as its parts, relative imports resolved.
+
+    `lazy`: what is imported in functions, too; `types`: and for type checkers alone.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    skipped = _guarded(tree) | (set() if lazy else _lazy(tree))
+    skipped = (set() if types else _guarded(tree)) | (set() if lazy else _lazy(tree))
     package = (PACKAGE.name, *path.relative_to(PACKAGE).parent.parts)
     for node in ast.walk(tree):
         if node in skipped:
@@ -97,10 +116,7 @@ def _imports(path: Path, *, lazy: bool) -> Iterator[tuple[str, ...]]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = (*base, *(node.module.split(".") if node.module else ()))
-            if node.module:
-                yield module
-            else:
-                yield from ((*module, alias.name) for alias in node.names)
+            yield from ((*module, alias.name) for alias in node.names)
 
 
 def _room(module: tuple[str, ...]) -> str | None:
@@ -124,6 +140,45 @@ def test_imports_point_downwards(path: Path) -> None:
         if room is not None and room != here[0] and LEVEL.get(room, -1) <= LEVEL[here[0]]
     }
     assert upwards == set()
+
+
+def _neighbours(folder: tuple[str, ...]) -> dict[str, set[str]]:
+    """What each file and each folder within `folder` imports of the others: at load, in functions, or as a type.
+
+    Of the root only the files count: its folders are rooms, and ROOMS says what they import.
+    """
+
+    def entry(module: tuple[str, ...]) -> str:
+        inner = module[: len(folder) + 1]
+        return ".".join(inner if inner in MODULES else folder)  # the folder itself: a name out of its __init__
+
+    found: dict[str, set[str]] = {}
+    for path, module in zip(FILES, MODULES, strict=True):
+        if module[: len(folder)] != folder or (folder == (PACKAGE.name,) and path.parent != PACKAGE):
+            continue
+        imported = {entry(other) for other in _imports(path, lazy=True, types=True) if other[: len(folder)] == folder}
+        found.setdefault(entry(module), set()).update(imported - {entry(module)})
+    return found
+
+
+def _excusing(neighbours: dict[str, set[str]]) -> dict[str, set[str]]:
+    return {a: {b for b in imported if (a, b) not in CIRCULAR} for a, imported in neighbours.items()}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=".".join)
+def test_nothing_in_a_folder_imports_in_a_circle(folder: tuple[str, ...]) -> None:
+    TopologicalSorter(_excusing(_neighbours(folder))).prepare()  # CycleError names a circle
+
+
+@pytest.mark.parametrize("excused", CIRCULAR, ids=" ".join)
+def test_what_is_excused_would_close_a_circle(excused: tuple[str, str]) -> None:
+    importing, imported = excused
+    neighbours = _neighbours(tuple(importing.split(".")[:-1]))
+    assert imported in neighbours[importing]
+    graph = _excusing(neighbours)
+    graph[importing].add(imported)
+    with pytest.raises(CycleError):
+        TopologicalSorter(graph).prepare()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
