@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fcnn_gpu as fcnn
 from fcnn_gpu._plots import plot_confusion_matrix
-from fcnn_gpu.history import History
+from fcnn_gpu.history import History, column_names
 
 pytest.importorskip("matplotlib")
 
@@ -53,6 +54,12 @@ def test_without_validation_or_penalty() -> None:
     loss, error = history(validation=False, metric="mae").plot().axes
     assert len(loss.get_lines()) == len(error.get_lines()) == 1
     assert error.get_title() == "mean absolute error"
+
+
+def test_only_metrics_have_panels_of_their_own() -> None:
+    columns = column_names([fcnn.metrics.METRICS.resolve("mae")], validates=True, scales_loss=True)
+    figure = History([dict.fromkeys(columns, 1.0)]).plot()
+    assert [axes.get_title() for axes in figure.axes] == ["data loss", "mean absolute error"]
 
 
 def test_a_history_without_epochs() -> None:
