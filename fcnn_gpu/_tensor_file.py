@@ -72,7 +72,7 @@ def _checksum_of_texts(metadata: dict[str, str], names: Iterable[str]) -> int:
 
 
 def write_tensors(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
-    """Write a new file, the checksum among its metadata, and return when it is on the disk.
+    """Write into the empty file at `path`, the checksum among the metadata.
 
     Tensors are gone through once: the checksum, of a known length, is put in its place at the end.
     """
@@ -91,7 +91,7 @@ def write_tensors(path: Path, tensors: Tensors, metadata: dict[str, str]) -> Non
 
     start = head()
     crc = _checksum_of_texts(metadata, tensors)
-    with NumberFile(path, "x") as file:
+    with NumberFile(path, "r+") as file:
         at = start.size
         file.reserve(at + position)
         for name in sorted(tensors):
@@ -101,7 +101,6 @@ def write_tensors(path: Path, tensors: Tensors, metadata: dict[str, str]) -> Non
                 at += block.size
         described["__metadata__"][_CHECKSUM] = f"{crc:08x}"
         file.write(0, head())
-        file.sync()
 
 
 def large_tensors(path: Path) -> dict[str, FileMatrix]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._checks import check_choice
+from ._replacement import atomic_replacement, write_atomically
 from ._tensor_file import checksum, large_tensors, write_tensors
 from ._types import Array, HostArray
 from .backend import Ops, resolve_backend
@@ -55,7 +55,8 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
         "info": _info_text(model.info),
     }
     if any(isinstance(tensor, LazyMatrix) for tensor in tensors.values()):
-        replace_atomically(target, lambda path: write_tensors(path, tensors, metadata))
+        with atomic_replacement(target) as beside:
+            write_tensors(beside, tensors, metadata)
         return
     arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     metadata["crc32"] = checksum(metadata, arrays)
@@ -70,37 +71,6 @@ def _info_text(info: dict[str, Any]) -> str:
     if not isinstance(info, dict):
         raise TypeError(f"model.info must be a dict, got {type(info).__name__}.")
     return text
-
-
-def write_atomically(target: Path, content: bytes) -> None:
-    """Replace `target` by `content` so that a reader, or a crash, sees all of the old or all of the new."""
-
-    def write(path: Path) -> None:
-        with open(path, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-
-    replace_atomically(target, write)
-
-
-def replace_atomically(target: Path, write: Callable[[Path], None]) -> None:
-    """Replace `target` by the file that `write(path)` makes beside it, and has on the disk when it returns."""
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {target.parent} to write {target.name} into. Create it first.")
-    temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}.part"
-    try:
-        write(temporary)
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the rename itself is on the disk once the folder is
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def load(

@@ -56,6 +56,7 @@ ROOMS = [
     {"_inputs"},
     {"backend"},
     {"_registry", "_blas"},
+    {"_replacement"},
     {"_files"},
     {"_checks", "_types", "_cpu", "_read_ahead", "_primitives", "_threads"},
 ]

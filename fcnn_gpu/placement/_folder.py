@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from .._files import NumberFile, StorageError
+from .._replacement import leftovers
 from .._types import DType, HostArray
 from ._lock import FolderLock
 from ._record import RECORD, Record, write_record
@@ -414,7 +415,7 @@ def _claim(folder: Path) -> FolderLock:
 def _leftovers(folder: Path) -> Iterator[Path]:
     """Files of a network whose building was cut short, and of steps and snapshots."""
     yield from folder.glob(_FILES)
-    yield from folder.glob(f".{RECORD}.*.part")
+    yield from leftovers(folder / RECORD)
 
 
 def _remove_folder(folder: Path, lock: FolderLock, owner: int) -> None:
