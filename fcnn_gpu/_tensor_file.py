@@ -7,19 +7,19 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from ._blocks import BLOCK_BYTES, BlockMatrix, blocks_of_rows
 from ._files import NumberFile
 from ._types import DType, HostArray
-from .placement import BLOCK_BYTES, LazyMatrix, blocks_of_rows
 
 _NAMES = {"float32": "F32", "float64": "F64", "int64": "I64"}
 _CHECKSUM = "crc32"
 
 
-class FileMatrix(LazyMatrix):
+class FileMatrix(BlockMatrix):
     """A matrix in a file, C-ordered from a byte position on."""
 
     def __init__(self, path: Path, position: int, shape: tuple[int, int], dtype: DType) -> None:
@@ -36,19 +36,14 @@ class FileMatrix(LazyMatrix):
                 file.read(self._position + rows.start * self.shape[1] * self.dtype.itemsize, block)
                 yield rows, block
 
-    def _rows(self, start: int, stop: int) -> HostArray:
-        out = np.empty((stop - start, self.shape[1]), self.dtype)
-        with NumberFile(self._path) as file:
-            file.read(self._position + start * self.shape[1] * self.dtype.itemsize, out)
-        return out
+
+Tensor: TypeAlias = HostArray | BlockMatrix
+Tensors: TypeAlias = Mapping[str, Tensor]
 
 
-Tensors = Mapping[str, HostArray | LazyMatrix]
-
-
-def contents(tensor: HostArray | LazyMatrix) -> Iterator[HostArray]:
+def contents(tensor: Tensor) -> Iterator[HostArray]:
     """The bytes of a tensor in C order, a block at a time."""
-    if isinstance(tensor, LazyMatrix):
+    if isinstance(tensor, BlockMatrix):
         for _, block in tensor.blocks():
             yield block.reshape(-1).view(np.uint8)
     else:
