@@ -25,6 +25,7 @@ from . import schedules as schedules
 from ._diagnosis import DivergenceError as DivergenceError
 from ._files import StorageError as StorageError
 from ._out_of_memory import OutOfMemoryError as OutOfMemoryError
+from ._saved import load as load
 from .backend import BackendError as BackendError
 from .backend import autotune_report as autotune_report
 from .backend import set_autotune as set_autotune
@@ -64,7 +65,6 @@ from .placement import Storage as Storage
 from .reproducibility import ReproducibilityReport as ReproducibilityReport
 from .reproducibility import verify_reproducible as verify_reproducible
 from .serialization import ModelFileError as ModelFileError
-from .serialization import load as load
 from .training import Trainer as Trainer
 
 if TYPE_CHECKING:

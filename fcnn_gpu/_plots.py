@@ -18,16 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TRAINING, _VALIDATION, _PENALTY, _MARK = "#0072b2", "#d55e00", "#009e73", "#666666"  # Okabe & Ito's palette
-_OTHER_COLUMNS = {
-    "epoch",
-    "loss",
-    "penalty",
-    "loss_scale",
-    "skipped_steps",
-    "learning_rate",
-    "seconds",
-    "samples_per_second",
-}
+_OTHER_COLUMNS = {"epoch", "loss", "penalty", "learning_rate", "loss_scale", "skipped_steps"}
+_OTHER_COLUMNS |= {"seconds", "samples_per_second"}
 _NAMES = {"mae": "mean absolute error", "mse": "mean squared error", "rmse": "root mean squared error", "r2": "R²"}
 _MOST_COUNTS = 30  # classes; in a larger matrix the counts would be too small to read
 _DPI = 160

@@ -7,19 +7,19 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from ._blocks import BLOCK_BYTES, BlockMatrix, blocks_of_rows
 from ._files import NumberFile
 from ._types import DType, HostArray
-from .placement import BLOCK_BYTES, LazyMatrix, blocks_of_rows
 
 _NAMES = {"float32": "F32", "float64": "F64", "int64": "I64"}
 _CHECKSUM = "crc32"
 
 
-class FileMatrix(LazyMatrix):
+class FileMatrix(BlockMatrix):
     """A matrix in a file, C-ordered from a byte position on."""
 
     def __init__(self, path: Path, position: int, shape: tuple[int, int], dtype: DType) -> None:
@@ -36,19 +36,14 @@ class FileMatrix(LazyMatrix):
                 file.read(self._position + rows.start * self.shape[1] * self.dtype.itemsize, block)
                 yield rows, block
 
-    def _rows(self, start: int, stop: int) -> HostArray:
-        out = np.empty((stop - start, self.shape[1]), self.dtype)
-        with NumberFile(self._path) as file:
-            file.read(self._position + start * self.shape[1] * self.dtype.itemsize, out)
-        return out
+
+Tensor: TypeAlias = HostArray | BlockMatrix
+Tensors: TypeAlias = Mapping[str, Tensor]
 
 
-Tensors = Mapping[str, HostArray | LazyMatrix]
-
-
-def contents(tensor: HostArray | LazyMatrix) -> Iterator[HostArray]:
+def contents(tensor: Tensor) -> Iterator[HostArray]:
     """The bytes of a tensor in C order, a block at a time."""
-    if isinstance(tensor, LazyMatrix):
+    if isinstance(tensor, BlockMatrix):
         for _, block in tensor.blocks():
             yield block.reshape(-1).view(np.uint8)
     else:
@@ -72,7 +67,7 @@ def _checksum_of_texts(metadata: dict[str, str], names: Iterable[str]) -> int:
 
 
 def write_tensors(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
-    """Write a new file, the checksum among its metadata, and return when it is on the disk.
+    """Write into the empty file at `path`, the checksum among the metadata.
 
     Tensors are gone through once: the checksum, of a known length, is put in its place at the end.
     """
@@ -91,7 +86,7 @@ def write_tensors(path: Path, tensors: Tensors, metadata: dict[str, str]) -> Non
 
     start = head()
     crc = _checksum_of_texts(metadata, tensors)
-    with NumberFile(path, "x") as file:
+    with NumberFile(path, "r+") as file:
         at = start.size
         file.reserve(at + position)
         for name in sorted(tensors):
@@ -101,7 +96,6 @@ def write_tensors(path: Path, tensors: Tensors, metadata: dict[str, str]) -> Non
                 at += block.size
         described["__metadata__"][_CHECKSUM] = f"{crc:08x}"
         file.write(0, head())
-        file.sync()
 
 
 def large_tensors(path: Path) -> dict[str, FileMatrix]:

@@ -146,7 +146,7 @@ class Sequential(Passes):
 
     def save(self, path: Any) -> None:
         """Write architecture and weights to one safetensors file, safely: the old file stays until the new is whole."""
-        from .serialization import save
+        from ._saved import save
 
         save(self, path)
 

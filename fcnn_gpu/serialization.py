@@ -1,65 +1,70 @@
-"""Models as files: safetensors, with the architecture in the metadata. Nothing in a file is ever executed.
+"""Model files: an architecture, tensors by name and what their maker remembers, in one safetensors file.
 
-Weights carry the names and shapes that `torch.nn.Sequential` gives the same network, so its `load_state_dict` takes
-them: a Dense layer with an activation counts as two modules (Linear and the activation), BatchNorm is BatchNorm1d. The
-input's scale and shift are no weights: they stand in the architecture, and PyTorch's network takes X with them applied.
+Nothing in a file is ever executed. What is in a file becomes a network, and a network what is in a file, in `_saved`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ._checks import check_choice
-from ._tensor_file import checksum, large_tensors, write_tensors
-from ._types import Array, HostArray
-from .backend import Ops, resolve_backend
-from .layers import Dense, Layer, Residual
-from .placement import LazyMatrix, Storage, assign_array, open_folder
-
-if TYPE_CHECKING:
-    from .model import Sequential
+from ._blocks import BlockMatrix
+from ._replacement import atomic_replacement, write_atomically
+from ._tensor_file import Tensor, Tensors, checksum, large_tensors, write_tensors
 
 FORMAT = "fcnn_gpu"
 VERSION = "1"
 SCALED_VERSION = "2"
 """What a model with an input scale or shift is saved as: a release that does not know of them must not read it."""
-_TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
 
 
 class ModelFileError(ValueError):
     """A model file is damaged, incomplete, or was not written by fcnn_gpu; the message names the file and the fault."""
 
 
-def save(model: Sequential, path: str | os.PathLike[str]) -> None:
-    """Write `model` to `path`: beside it first, forced to the disk, then renamed over it.
+@dataclass
+class ModelFile:
+    """What a model file holds.
 
-    A crash at any moment leaves either the old file or the new one; a checksum finds damage that comes later. Raises
-    OSError if the folder cannot be written, and TypeError where `model.info` is something other than plain JSON data.
+    Attributes:
+        config: the architecture, as `Sequential.config` gives it.
+        tensors: parameters and running statistics by name. Matrices larger than a block stay in the file.
+        info: `model.info`.
+    """
+
+    config: dict[str, Any]
+    tensors: Tensors
+    info: dict[str, Any]
+
+
+def write_model(path: str | os.PathLike[str], model: ModelFile) -> None:
+    """Make or replace the file at `path`: a crash at any moment leaves either the old file or the new one.
+
+    A checksum finds damage that comes later. Tensors that are not in memory are gone through block by block. Raises
+    OSError if the folder cannot be written, and TypeError where `info` is something other than plain JSON data.
     """
     from safetensors.numpy import save as serialize
 
-    target = Path(path)
-    tensors = torch_state(model)
+    config = model.config
+    scaled = config.get("input_scale", 1.0) != 1.0 or config.get("input_shift", 0.0) != 0.0
     metadata = {
         "format": FORMAT,
-        "format_version": SCALED_VERSION if model.input_map.options() else VERSION,
-        "architecture": json.dumps(model.config()),
+        "format_version": SCALED_VERSION if scaled else VERSION,
+        "architecture": json.dumps(config),
         "info": _info_text(model.info),
     }
-    if any(isinstance(tensor, LazyMatrix) for tensor in tensors.values()):
-        replace_atomically(target, lambda path: write_tensors(path, tensors, metadata))
+    if any(isinstance(tensor, BlockMatrix) for tensor in model.tensors.values()):
+        with atomic_replacement(path) as beside:
+            write_tensors(beside, model.tensors, metadata)
         return
-    arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    arrays = {name: np.ascontiguousarray(tensor) for name, tensor in model.tensors.items()}
     metadata["crc32"] = checksum(metadata, arrays)
-    write_atomically(target, serialize(arrays, metadata))
+    write_atomically(path, serialize(arrays, metadata))
 
 
 def _info_text(info: dict[str, Any]) -> str:
@@ -72,74 +77,16 @@ def _info_text(info: dict[str, Any]) -> str:
     return text
 
 
-def write_atomically(target: Path, content: bytes) -> None:
-    """Replace `target` by `content` so that a reader, or a crash, sees all of the old or all of the new."""
-
-    def write(path: Path) -> None:
-        with open(path, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-
-    replace_atomically(target, write)
-
-
-def replace_atomically(target: Path, write: Callable[[Path], None]) -> None:
-    """Replace `target` by the file that `write(path)` makes beside it, and has on the disk when it returns."""
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {target.parent} to write {target.name} into. Create it first.")
-    temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}.part"
-    try:
-        write(temporary)
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the rename itself is on the disk once the folder is
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def load(
-    path: str | os.PathLike[str],
-    backend: str | Ops | None = None,
-    precision: str | None = None,
-    *,
-    memory_limit: int | str | None = None,
-    storage: str | os.PathLike[str] | Storage | None = None,
-) -> Sequential:
-    """The model that `save` wrote, on `backend` (None: the default), computing in `precision`.
-
-    `precision` None is that of the saved model. A backend that lacks it computes in the dtype of the parameters, and a
-    line in the log says so; a precision asked for by name is never replaced. `memory_limit` and `storage` are those of
-    `Sequential`: weights that do not fit stream from the file to the host or to disk.
-
-    Where `path` is the folder of a network whose weights lie on disk (`Sequential(storage=)`), that network is opened
-    as it was after its last whole training step, and training goes on in its files. An optimizer of the same kind and
-    settings (learning rate and clipping aside) then goes on with the moments and the step number that it left there.
-
-    Raises FileNotFoundError, `ModelFileError` where the file is damaged or foreign, and `StorageError` where a folder
-    is damaged, or in use by another process.
-    """
+def read_model(source: Path) -> ModelFile:
+    """What `write_model` wrote into the file `source`. `ModelFileError` where it is damaged or foreign."""
     from safetensors import SafetensorError, safe_open
 
-    from .model import Sequential
-
-    source = Path(path)
-    if source.is_dir():
-        return _open(source, backend, precision, memory_limit, storage)
-    if not source.is_file():
-        raise FileNotFoundError(f"There is no model file {source}.")
-    ops = resolve_backend(backend)
     try:
         with safe_open(source, framework="numpy") as file:
             metadata = file.metadata() or {}
             _check_origin(metadata, source)
             large = large_tensors(source)
-            tensors: dict[str, HostArray | LazyMatrix] = {
+            tensors: dict[str, Tensor] = {
                 name: large[name] if name in large else file.get_tensor(name)
                 for name in file.keys()  # noqa: SIM118 (no mapping)
             }
@@ -150,65 +97,7 @@ def load(
             f"{source} is damaged: its content does not have the checksum that was saved with it. Restore a copy, or "
             "save the model anew."
         )
-    config, info = _architecture(metadata, source), _info(metadata, source)
-    if precision is not None:
-        check_choice("load(precision)", precision, ops.precisions)
-        config["precision"] = precision
-    try:
-        _refuse_impossible_size(config, sum(tensor.size for tensor in tensors.values()))
-        model = Sequential.from_config(config, ops, memory_limit, storage)
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{source} describes an architecture that cannot be built: {error}") from error
-    _load_state(model, tensors, source)
-    model.info = info
-    return model
-
-
-def _open(folder: Path, backend: str | Ops | None, precision: str | None, limit: Any, storage: Any) -> Sequential:
-    """The network of a folder, at its last whole step."""
-    from .model import Sequential
-
-    durable = isinstance(storage, Storage) and storage.durable
-    if storage is not None and not (isinstance(storage, Storage) and storage.folder is None):
-        raise ValueError(
-            f"load({str(folder)!r}) opens a network in its own folder; storage= names another. Leave it out. To train "
-            "a copy, copy the folder first."
-        )
-    ops = resolve_backend(backend)
-    if precision is not None:
-        check_choice("load(precision)", precision, ops.precisions)
-    opened = open_folder(folder)
-    try:
-        config = dict(opened.record.data["config"])
-        if precision is not None:
-            config["precision"] = precision
-        return Sequential.from_config(config, ops, limit, Storage(None, durable), opened)
-    except BaseException:
-        opened.lock.release()
-        raise
-
-
-def _refuse_impossible_size(config: dict[str, Any], n_stored: int) -> None:
-    """A ValueError if the layers have more parameters than the file holds: they must not be allocated first."""
-
-    def n_weights(layers: list[dict[str, Any]], n_in: int) -> tuple[int, int]:
-        total = 0
-        for layer in layers:
-            n_out = n_in
-            if layer["name"] == "dense":
-                n_out = layer["n_out"]
-                total += n_in * n_out
-            elif layer["name"] == "residual":
-                inner, n_out = n_weights(layer["block"], n_in)
-                total += inner
-            elif layer["name"] in ("batch_norm", "layer_norm"):
-                total += 2 * n_in
-            n_in = n_out
-        return total, n_in
-
-    needed, _ = n_weights(config["layers"], config["n_in"])
-    if needed > n_stored:
-        raise ValueError(f"its layers have {needed:,} parameters, but the file holds {n_stored:,} numbers.")
+    return ModelFile(_architecture(metadata, source), tensors, _info(metadata, source))
 
 
 def _check_origin(metadata: dict[str, str], source: Path) -> None:
@@ -242,54 +131,3 @@ def _info(metadata: dict[str, str], source: Path) -> dict[str, Any]:
     if not isinstance(info, dict):
         raise ModelFileError(f"{source} has an info in its metadata that is no JSON object.")
     return info
-
-
-def torch_state(model: Sequential) -> dict[str, Any]:
-    """Every parameter and running statistic under the name and in the shape that torch.nn.Sequential uses.
-
-    Weights on the host or on disk are not brought into memory.
-    """
-    return {
-        name: array if isinstance(array, LazyMatrix) else model.ops.to_numpy(array).reshape(shape)
-        for name, array, shape in _torch_arrays(model.layers)
-    }
-
-
-def _torch_arrays(layers: Sequence[Layer], prefix: str = "") -> list[tuple[str, Array, tuple[int, ...]]]:
-    """(name, live array, shape in the file) for a stack of layers."""
-    found: list[tuple[str, Array, tuple[int, ...]]] = []
-    module = 0
-    for layer in layers:
-        here = f"{prefix}{module}."
-        for p in layer.parameters():
-            shape = p.value.shape if p.is_weight else (p.value.shape[0],)
-            found.append((here + _TORCH_NAMES[p.name], p.value, shape))
-        for name, array in layer.state().items():
-            found.append((here + name, array, (array.shape[0],)))
-        if isinstance(layer, Residual):
-            found += _torch_arrays(layer.block, f"{here}block.")
-            if layer.projection is not None:
-                found.append((f"{here}projection.weight", layer.projection.W, layer.projection.W.shape))
-        module += 2 if isinstance(layer, Dense) and layer.activation.name != "identity" else 1
-    return found
-
-
-def _load_state(model: Sequential, tensors: Mapping[str, HostArray | LazyMatrix], source: Path) -> None:
-    expected = _torch_arrays(model.layers)
-    missing = [name for name, _, _ in expected if name not in tensors]
-    extra = sorted(set(tensors) - {name for name, _, _ in expected})
-    if missing or extra:
-        parts = [f"{len(missing)} missing ({missing[0]}, ...)"] if missing else []
-        parts += [f"{len(extra)} unknown ({extra[0]}, ...)"] if extra else []
-        raise ModelFileError(f"{source} does not hold the arrays of its architecture: {'; '.join(parts)}.")
-    for name, _, shape in expected:
-        if tensors[name].shape != shape or tensors[name].dtype != model.dtype:
-            raise ModelFileError(
-                f"{source}: {name} is {tensors[name].dtype} {tensors[name].shape}, "
-                f"its architecture says {model.dtype.name} {shape}."
-            )
-    with nullcontext() if model.stored is None else model.stored.as_one():
-        for name, array, _ in expected:
-            tensor = tensors[name]
-            values = tensor if isinstance(tensor, LazyMatrix) else tensor.reshape(array.shape)
-            assign_array(model.ops, array, values)

@@ -1,12 +1,15 @@
-"""Python in a process of its own whose memory is limited and measured."""
+"""Limits that the system sets: Python in a process of its own whose memory is limited and measured, and full disks."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,9 @@ import pytest
 
 needs_limits = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the system does not say how much memory a process has used"
+)
+needs_file_limits = pytest.mark.skipif(
+    importlib.util.find_spec("resource") is None, reason="the system does not limit the size of files"
 )
 
 _PROLOGUE = """
@@ -62,3 +68,18 @@ def run_limited(
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     said = json.loads(done.stdout.rstrip().rpartition("\n")[2])
     return Finished(said["peak"], said["result"], done.stdout, done.stderr)
+
+
+@contextlib.contextmanager
+def file_size_limit(n_bytes: int) -> Iterator[None]:
+    """This process's files end at `n_bytes`: the system takes what comes before, and refuses the rest as a full disk
+    does (EFBIG). Python ignores the signal that would end the process.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

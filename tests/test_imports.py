@@ -31,13 +31,12 @@ ROOMS = [
     {"_step", "_evaluation", "_interrupt", "_diagnosis"},
     {"callbacks"},
     {"history"},
-    {"serialization", "_summary"},
+    {"_saved", "_summary"},
     {"_micro_batches"},
     {"model"},
     {"_passes"},
     {"_network"},
     {"_model_shortage"},
-    {"_tensor_file"},
     {"placement"},
     {"_workspace"},
     {"_arena"},
@@ -57,7 +56,9 @@ ROOMS = [
     {"_inputs"},
     {"backend"},
     {"_registry", "_blas", "_plots"},
-    {"_files"},
+    {"serialization"},
+    {"_tensor_file", "_replacement"},
+    {"_files", "_blocks"},
     {"_checks", "_types", "_cpu", "_read_ahead", "_primitives", "_threads"},
 ]
 """From the top of the house to the bottom; what stands together in a row does not import its neighbours."""
@@ -66,7 +67,7 @@ LEVEL = {room: i for i, row in enumerate(ROOMS) for room in row}
 
 CIRCULAR = {
     ("fcnn_gpu.model", "fcnn_gpu._summary"): "a convenience of Sequential, imported when it is called: summary",
-    ("fcnn_gpu.model", "fcnn_gpu.serialization"): "the same: save",
+    ("fcnn_gpu.model", "fcnn_gpu._saved"): "the same: save",
     ("fcnn_gpu.model", "fcnn_gpu._rehearsal"): "the same: memory_report",
     ("fcnn_gpu._model_shortage", "fcnn_gpu.model"): "a type: the network that found no memory",
     ("fcnn_gpu._run", "fcnn_gpu.training"): "a type: the trainer whose run it is",

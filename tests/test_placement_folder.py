@@ -21,6 +21,7 @@ import pytest
 import fcnn_gpu as fcnn
 from fcnn_gpu import StorageError
 from fcnn_gpu._files import NumberFile
+from fcnn_gpu.placement._record import RECORD, Record, write_record
 
 from . import placement_cases as cases
 from .placement_cases import X, Y, assert_equal, fit, outcome, stored_network
@@ -483,6 +484,13 @@ def test_an_interrupt_right_after_the_commit_counts_the_step(tmp_path: Path, mon
     assert_equal(arrays(opened(tmp_path)), {n: expected[n] for n in trainer.model.named_arrays()})
 
 
+def test_a_record_that_cannot_be_replaced_is_named(tmp_path: Path) -> None:
+    (tmp_path / RECORD).mkdir()
+    with pytest.raises(StorageError, match=r"network\.state cannot be replaced by that of a new step: \w+"):
+        write_record(tmp_path, Record(), durable=False)
+    assert [path.name for path in tmp_path.iterdir()] == [RECORD]
+
+
 def test_a_restored_snapshot_counts_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = fit(in_folder(tmp_path), fcnn.Adam(0.01), epochs=1)
     model, snapshot = trainer.model, trainer.model.snapshot()
@@ -503,13 +511,22 @@ def test_a_restored_snapshot_counts_whole_or_not_at_all(tmp_path: Path, monkeypa
 
 def test_durable_steps_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
-    real = NumberFile.sync
+    files: list[tuple[int, int]] = []
+    real, fsync = NumberFile.sync, os.fsync
+
+    def spy_fsync(number: int) -> None:
+        status = os.fstat(number)
+        files.append((status.st_dev, status.st_ino))
+        fsync(number)
+
     monkeypatch.setattr(NumberFile, "sync", lambda self: synced.append(self.path.name) or real(self))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(os, "fsync", spy_fsync)
     model = stored_network("disk", ROWS, storage=fcnn.Storage(tmp_path, durable=True))
-    synced.clear()
     trainer = fcnn.Trainer(model, optimizer=fcnn.SGD(0.1))
     synced.clear()
+    files.clear()
     one_step(trainer)
     assert len([name for name in synced if ".W.generation" in name]) == 2
-    assert len([name for name in synced if name.startswith(".network.state")]) == 1
+    for path in (tmp_path / "network.state", tmp_path)[: 2 if os.name == "posix" else 1]:
+        assert files.count((path.stat().st_dev, path.stat().st_ino)) == 1
     assert set(counts(tmp_path).values()) == {1}

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import os
 import struct
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 import fcnn_gpu as fcnn
-from fcnn_gpu import serialization
+from fcnn_gpu import _blocks, _saved, _tensor_file, serialization
+from fcnn_gpu._blocks import BlockMatrix
 from fcnn_gpu._tensor_file import checksum
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.layers import LAYERS
+from tests.limited import file_size_limit, needs_file_limits
 
 
 def every_layer(**options: Any) -> fcnn.Sequential:
@@ -108,6 +114,49 @@ def test_a_model_without_parameters(tmp_path: Path) -> None:
     np.testing.assert_allclose(fcnn.load(tmp_path / "m")([[0.0, 1.0]]), np.tanh([[0.0, 1.0]]), rtol=1e-6)
 
 
+class Blocks(BlockMatrix):
+    """An array that is gone through in blocks of a few rows."""
+
+    def __init__(self, array: HostArray, height: int) -> None:
+        self._array, self._height = array, height
+        self.shape, self.dtype = (array.shape[0], array.shape[1]), array.dtype
+
+    def blocks(self) -> Iterator[tuple[slice, HostArray]]:
+        for start in range(0, len(self._array), self._height):
+            rows = slice(start, min(start + self._height, len(self._array)))
+            yield rows, self._array[rows]
+
+
+@given(data=st.data(), in_blocks=st.booleans())
+def test_a_file_holds_tensors_of_any_shape_whether_they_are_in_memory_or_not(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, in_blocks: bool
+) -> None:
+    """What a file holds is written and read without a network; matrices larger than a block stay in the file."""
+    shapes = data.draw(st.lists(hnp.array_shapes(max_dims=2, max_side=30), max_size=4))
+    dtypes = st.sampled_from([np.float32, np.float64])
+    arrays: dict[str, HostArray] = {
+        f"{i}.σ": np.random.default_rng(i).normal(size=shape).astype(data.draw(dtypes))
+        for i, shape in enumerate(shapes)
+    }
+    tensors: dict[str, Any] = {
+        name: Blocks(array, data.draw(st.integers(1, 31))) if in_blocks and array.ndim == 2 else array
+        for name, array in arrays.items()
+    }
+    config = {"n_in": 1, "layers": [], "dtype": "float32", "seed": 0, "link": None}
+    path = tmp_path_factory.getbasetemp() / "tensors"
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (_blocks, _tensor_file):
+            patch.setattr(module, "BLOCK_BYTES", 500)
+        serialization.write_model(path, serialization.ModelFile(config, tensors, {"a": 1}))
+        found = serialization.read_model(path)
+        assert (found.config, found.info) == (config, {"a": 1})
+        assert found.tensors.keys() == arrays.keys()
+        for name, array in arrays.items():
+            assert isinstance(found.tensors[name], BlockMatrix) == (array.ndim == 2 and array.nbytes > 500)
+            assert found.tensors[name].dtype == array.dtype
+            np.testing.assert_array_equal(np.asarray(found.tensors[name]), array)
+
+
 # Writing
 
 
@@ -118,21 +167,19 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert fcnn.load(path).n_in == 2
 
 
-@pytest.mark.parametrize("step", ["replace", "fsync"])
-def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+@needs_file_limits
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_a_disk_without_room_leaves_the_old_file(tmp_path: Path, placement: Any) -> None:
     path = tmp_path / "m"
     small().save(path)
     old = path.read_bytes()
-
-    def fail(*arguments: Any) -> None:
-        raise OSError("the disk is full")
-
-    monkeypatch.setattr(os, step, fail)
-    with pytest.raises(OSError, match="the disk is full"):
-        trained(small()).save(path)
-    monkeypatch.undo()
+    model = fcnn.Sequential([fcnn.Dense(50, placement=placement)], n_in=100, backend="numpy")
+    with file_size_limit(20_000), pytest.raises(OSError, match=r"File too large.*/m'|/\.m\..* cannot be written"):
+        model.save(path)
     assert path.read_bytes() == old
     assert os.listdir(tmp_path) == ["m"]
+    model.save(path)
+    assert fcnn.load(path, backend="numpy").n_parameters == 5050
 
 
 def test_the_content_is_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,16 +199,6 @@ def test_the_content_is_on_the_disk_before_the_name_is(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "replace", spy_replace)
     small().save(tmp_path / "m")
     assert events == ["fsync", "replace", "fsync"][: 3 if os.name == "posix" else 2]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
-def test_the_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
-    old = os.umask(0o027)
-    try:
-        small().save(tmp_path / "m")
-    finally:
-        os.umask(old)
-    assert (tmp_path / "m").stat().st_mode & 0o777 == 0o640
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
@@ -227,7 +264,7 @@ def test_a_flipped_bit_in_every_byte_of_a_file(tmp_path: Path) -> None:
 def rewritten(path: Path, arrays: Any = None, metadata: Any = None) -> Path:
     """A file with the small model's arrays and metadata, changed as asked; None removes an entry."""
     model = small()
-    tensors = {name: np.array(array, order="C") for name, array in serialization.torch_state(model).items()}
+    tensors = {name: np.array(array, order="C") for name, array in _saved.torch_state(model).items()}
     entries = {"format": "fcnn_gpu", "format_version": "1", "architecture": json.dumps(model.config())}
 
     def changed(base: dict[str, Any], changes: Any) -> dict[str, Any]:
@@ -343,9 +380,10 @@ def test_a_header_that_claims_more_than_the_file_has(tmp_path: Path) -> None:
 
 
 def test_pickle_is_never_used() -> None:
-    source = Path(serialization.__file__).read_text(encoding="utf-8")
-    assert "import pickle" not in source
-    assert "np.load" not in source
+    for module in (serialization, _tensor_file, _saved):
+        source = inspect.getsource(module)
+        assert "import pickle" not in source
+        assert "np.load" not in source
 
 
 def test_a_backend_that_cannot_be_had_is_no_fault_of_the_file(tmp_path: Path) -> None:

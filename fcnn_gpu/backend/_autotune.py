@@ -15,7 +15,6 @@ import json
 import logging
 import math
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 from .._checks import suggest
+from .._replacement import write_atomically
 from ._cublas import CublasError, Status
 
 logger = logging.getLogger("fcnn_gpu")
@@ -388,14 +388,6 @@ def _choices_of(content: dict[str, Any], key: str) -> dict[str, str]:
 
 
 def _write(path: str, content: dict[str, Any]) -> None:
-    """Replace the file whole, so that another process never sees half of it."""
-    folder = os.path.dirname(path)
-    descriptor, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, sort_keys=True)
-            file.write("\n")
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    """Replace the file whole, so that another process never sees half of it; one that is lost is measured anew."""
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    write_atomically(path, text.encode(), durable=False)

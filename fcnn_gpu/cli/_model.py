@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .._saved import load
 from ..losses import LOSSES, Loss
 from ..model import Sequential
-from ..serialization import ModelFileError, load
+from ..serialization import ModelFileError
 from ._backend import choose_backend
 
 _LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse"}

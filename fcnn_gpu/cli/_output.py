@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from .._replacement import write_atomically
 from ..history import History
 from ..model import Sequential
-from ..serialization import write_atomically
 from ._evaluation import Evaluation
 
 MODEL, HISTORY, RUN = "model.safetensors", "history.csv", "run.json"

@@ -11,10 +11,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from .._replacement import write_atomically
 from .._types import HostArray
 from ..datasets import read_features
 from ..metrics import predicted_classes
-from ..serialization import write_atomically
 from . import _backend
 from ._data import column
 from ._model import SavedModel

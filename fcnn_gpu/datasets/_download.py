@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ._files import written_beside
+from .._replacement import atomic_replacement
 
 _CHUNK_BYTES = 1 << 16
 _ATTEMPTS = 3  # per mirror; an attempt after a cut resumes where the last one stopped
@@ -88,7 +88,7 @@ def download_file(
         for mirror in mirrors:
             url = f"{mirror.rstrip('/')}/{file.name}"
             try:
-                with written_beside(target) as part:
+                with atomic_replacement(target) as part:
                     _fetch(url, part, file, timeout, report)
                 return target
             except _Refused as fault:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import difflib
 import gzip
 import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -72,21 +69,3 @@ def read_up_to(stream: IO[bytes] | gzip.GzipFile, n_bytes: int) -> bytearray:
             break
         content += chunk
     return content
-
-
-@contextmanager
-def written_beside(target: Path) -> Iterator[Path]:
-    """A path in the target's folder to write to; it becomes `target` when the block ends without an error.
-
-    The file is flushed to disk before the rename, so after a crash `target` is the old file or the whole new one.
-    """
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"Cannot write {target}: there is no folder {target.parent.absolute()}.")
-    part = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
-    try:
-        yield part
-        with open(part, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)

@@ -11,13 +11,13 @@ import gzip
 import math
 import struct
 import zlib
-from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from .._replacement import atomic_replacement
 from .._types import DType, HostArray
-from ._files import DataFileError, StrPath, existing_file, read_up_to, written_beside
+from ._files import DataFileError, StrPath, existing_file, read_up_to
 
 IDX_TYPES: dict[int, DType] = {
     0x08: np.dtype(">u1"),
@@ -87,7 +87,7 @@ def write_idx(path: StrPath, array: HostArray) -> None:
     array = np.asarray(array)
     header = idx_header(array)
     elements = np.ascontiguousarray(array, dtype=IDX_TYPES[header[2]]).reshape(-1).view(np.uint8).data
-    with written_beside(Path(path)) as part, open(part, "wb") as file:
+    with atomic_replacement(path) as part, open(part, "wb") as file:
         if str(path).endswith(".gz"):
             with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=file, mtime=0) as stream:
                 stream.write(header)

@@ -12,6 +12,4 @@ from ._network import StoredWeights as StoredWeights
 from ._shadow import shadow_stored as shadow_stored
 from ._storage import Storage as Storage
 from ._storage import resolve_storage as resolve_storage
-from ._store import BLOCK_BYTES as BLOCK_BYTES
-from ._store import blocks_of_rows as blocks_of_rows
 from ._weight import FactoredGradient as FactoredGradient

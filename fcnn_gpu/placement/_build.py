@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._blocks import rows_of_block
 from .._cpu import available_memory
 from .._memory import human
 from ..backend._ops import Ops
@@ -16,7 +17,7 @@ from ._folder import FolderStore, OpenedFolder
 from ._network import StoredWeights
 from ._plan import Plan, Precision, Weights, is_small, plan_placement, tile_rows
 from ._storage import Storage
-from ._store import HostStore, Rows, rows_of_block
+from ._store import HostStore, Rows
 from ._tiles import Tiles
 from ._weight import StoredWeight
 

@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from .._blocks import blocks_of_rows, rows_of_block
 from .._files import NumberFile, StorageError
+from .._replacement import leftovers
 from .._types import DType, HostArray
 from ._lock import FolderLock
 from ._record import RECORD, Record, write_record
 from ._storage import Storage
-from ._store import BLOCK_BYTES, blocks_of_rows
 
 _FILES = "*.generation[01].npy"
 
@@ -132,7 +133,7 @@ class FileRows:
         rows.paths = rows.paths[:1]
         try:
             rows.create()
-            buffer = np.empty((max(1, BLOCK_BYTES // self._row), self.shape[1]), self.dtype)
+            buffer = np.empty((rows_of_block(self.shape, self.dtype), self.shape[1]), self.dtype)
             for part in blocks_of_rows(self.shape, self.dtype):
                 block = buffer[: part.stop - part.start]
                 self.read(part.start, block)
@@ -414,7 +415,7 @@ def _claim(folder: Path) -> FolderLock:
 def _leftovers(folder: Path) -> Iterator[Path]:
     """Files of a network whose building was cut short, and of steps and snapshots."""
     yield from folder.glob(_FILES)
-    yield from folder.glob(f".{RECORD}.*.part")
+    yield from leftovers(folder / RECORD)
 
 
 def _remove_folder(folder: Path, lock: FolderLock, owner: int) -> None:

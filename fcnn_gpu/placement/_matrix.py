@@ -7,39 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from .._blocks import BlockMatrix, blocks_of_rows
 from .._memory import human
-from .._types import Array, DType, HostArray
+from .._types import Array, HostArray
 from ..backend._ops import Ops
-from ._store import Rows, blocks_of_rows
+from ._store import Rows
 
 
-class LazyMatrix:
+class LazyMatrix(BlockMatrix):
     """A matrix (n, m) whose rows come into memory when they are asked for: `matrix[rows, columns]` is a NumPy array.
 
     Any index that NumPy takes may be used. `numpy.asarray(matrix)` brings all of it into memory; `blocks()` goes over
     it in blocks of rows.
     """
 
-    ndim = 2
-    shape: tuple[int, int]
-    dtype: DType
-
-    @property
-    def size(self) -> int:
-        """The number of elements."""
-        return self.shape[0] * self.shape[1]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all elements."""
-        return self.size * self.dtype.itemsize
-
     def __len__(self) -> int:
         return self.shape[0]
-
-    def blocks(self) -> Iterator[tuple[slice, HostArray]]:
-        """(rows, their numbers) in order; a block lasts until the next one is asked for."""
-        raise NotImplementedError
 
     def _rows(self, start: int, stop: int) -> HostArray:
         """A few rows (stop − start, m)."""
@@ -48,14 +31,6 @@ class LazyMatrix:
     def _each_row(self, rows: Iterable[int]) -> Iterator[HostArray]:
         """One row (m,) after the other; each lasts until the next one is asked for."""
         return (self._rows(row, row + 1)[0] for row in rows)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> HostArray:
-        if copy is False:
-            raise ValueError(f"{self!r} can only be copied into an array: it is not in memory.")
-        out = np.empty(self.shape, self.dtype if dtype is None else dtype)
-        for rows, block in self.blocks():
-            out[rows] = block
-        return out
 
     def __getitem__(self, key: Any) -> Any:
         basic = _basic(key, self.shape)
@@ -125,10 +100,10 @@ class StoredMatrix(LazyMatrix):
             self.stored.write(row, numbers)
 
     def _replace(self, values: Any) -> None:
-        source = values if isinstance(values, LazyMatrix) else np.asarray(values)
-        if isinstance(source, LazyMatrix) and source.shape != self.shape:
+        source = values if isinstance(values, BlockMatrix) else np.asarray(values)
+        if isinstance(source, BlockMatrix) and source.shape != self.shape:
             raise ValueError(f"{self!r} cannot take the numbers of a matrix of shape {source.shape}.")
-        given = source.blocks() if isinstance(source, LazyMatrix) else self._cut(source)
+        given = source.blocks() if isinstance(source, BlockMatrix) else self._cut(source)
         self.stored.replace((rows.start, np.ascontiguousarray(block, self.dtype)) for rows, block in given)
 
     def _cut(self, values: HostArray) -> Iterator[tuple[slice, HostArray]]:
@@ -144,9 +119,9 @@ class StoredMatrix(LazyMatrix):
 def assign_array(ops: Ops, out: Array | StoredMatrix, values: Any) -> None:
     """out[...] = values, wherever either lies."""
     if isinstance(out, StoredMatrix):
-        out[...] = values if isinstance(values, LazyMatrix) else ops.to_numpy(values)
+        out[...] = values if isinstance(values, BlockMatrix) else ops.to_numpy(values)
     else:
-        ops.assign(out, np.asarray(values) if isinstance(values, LazyMatrix) else values)
+        ops.assign(out, np.asarray(values) if isinstance(values, BlockMatrix) else values)
 
 
 def copy_array(ops: Ops, array: Array | StoredMatrix) -> Any:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import secrets
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._files import NumberFile, StorageError
+from .._replacement import atomic_replacement
 from .._types import HostArray
 
 RECORD = "network.state"
@@ -72,28 +70,16 @@ class Record:
 
 def write_record(folder: Path, record: Record, durable: bool) -> None:
     """Replace the folder's record: the moment in which what has been written since the last one begins to count."""
-    temporary = folder / f".{RECORD}.{secrets.token_hex(8)}.part"
+    target = folder / RECORD
     try:
-        with NumberFile(temporary, "x") as file:
+        with atomic_replacement(target, durable=durable) as beside, NumberFile(beside, "r+") as file:
             at = 0
             for part in record.pack():
                 file.write(at, part)
                 at += part.size
-            if durable:
-                file.sync()
-        try:
-            os.replace(temporary, folder / RECORD)
-        except OSError as error:
-            raise StorageError(
-                error.errno, f"{folder / RECORD} cannot be replaced by that of a new step: {error.strerror}."
-            ) from error
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    except StorageError:
         raise
-    if durable and os.name == "posix":  # the rename itself is on the disk once the folder is
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    except OSError as error:
+        raise StorageError(
+            error.errno, f"{target} cannot be replaced by that of a new step: {error.strerror or error}."
+        ) from error

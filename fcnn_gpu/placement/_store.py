@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
 
 from .._types import DType, HostArray
-
-BLOCK_BYTES = 2**24
-"""Bytes of a block of rows where a matrix is gone through on the host: large enough to read at full speed."""
-
-
-def blocks_of_rows(shape: tuple[int, int], dtype: DType) -> Iterator[slice]:
-    """Blocks of rows that cover a matrix in order."""
-    rows = rows_of_block(shape, dtype)
-    for start in range(0, shape[0], rows):
-        yield slice(start, min(start + rows, shape[0]))
-
-
-def rows_of_block(shape: tuple[int, int], dtype: DType) -> int:
-    """The rows of one block."""
-    return max(1, BLOCK_BYTES // max(1, shape[1] * dtype.itemsize))
 
 
 class Rows(Protocol):
