@@ -22,10 +22,6 @@ from . import metrics as metrics
 from . import optimizers as optimizers
 from . import regularizers as regularizers
 from . import schedules as schedules
-from ._diagnosis import DivergenceError as DivergenceError
-from ._files import StorageError as StorageError
-from ._out_of_memory import OutOfMemoryError as OutOfMemoryError
-from ._saved import load as load
 from .backend import BackendError as BackendError
 from .backend import autotune_report as autotune_report
 from .backend import set_autotune as set_autotune
@@ -35,7 +31,8 @@ from .callbacks import Callback as Callback
 from .callbacks import EarlyStopping as EarlyStopping
 from .callbacks import ModelCheckpoint as ModelCheckpoint
 from .callbacks import ProgressBar as ProgressBar
-from .history import History as History
+from .files import ModelFileError as ModelFileError
+from .files import StorageError as StorageError
 from .initializers import SymmetryWarning as SymmetryWarning
 from .large_matrix import MatmulPlan as MatmulPlan
 from .large_matrix import MatmulReport as MatmulReport
@@ -55,7 +52,9 @@ from .losses import BinaryCrossEntropy as BinaryCrossEntropy
 from .losses import CrossEntropy as CrossEntropy
 from .losses import Huber as Huber
 from .losses import Loss as Loss
+from .memory import OutOfMemoryError as OutOfMemoryError
 from .model import Sequential as Sequential
+from .model import load as load
 from .optimizers import SGD as SGD
 from .optimizers import Adagrad as Adagrad
 from .optimizers import Adam as Adam
@@ -64,7 +63,8 @@ from .optimizers import RMSprop as RMSprop
 from .placement import Storage as Storage
 from .reproducibility import ReproducibilityReport as ReproducibilityReport
 from .reproducibility import verify_reproducible as verify_reproducible
-from .serialization import ModelFileError as ModelFileError
+from .training import DivergenceError as DivergenceError
+from .training import History as History
 from .training import Trainer as Trainer
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import ClassVar
 from ._checks import check_real
 from ._registry import Registry
 from ._types import Array
-from .backend._ops import ELEMENTWISE, Ops
+from .backend import ELEMENTWISE, Ops
 
 
 @dataclass(frozen=True)

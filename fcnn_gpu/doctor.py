@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ._blas import Blas, Slowdown, build_time_blas, loop_slowdowns, numpy_blas, numpy_simd, product_slowdowns
-from ._cpu import Cpu, read_cpu
+from .backend import read_cpu
+from .backend._blas import Blas, Slowdown, build_time_blas, loop_slowdowns, numpy_blas, numpy_simd, product_slowdowns
+from .backend._cpu import Cpu
 from .backend._kernel_source import kernel_folder, stems
 from .backend._probe import Link, failing_link, probe_links
 

@@ -41,10 +41,9 @@ from typing import Any
 import numpy as np
 
 from ._checks import check_integer, check_real
-from ._inputs import check_features
 from ._types import Array, HostArray
-from .backend import to_numpy
-from .backend._ops import Ops
+from .backend import Ops, to_numpy
+from .data import check_features
 from .layers import Layer, Parameter
 from .losses import LOSSES, Loss
 from .model import Sequential

@@ -22,9 +22,7 @@ import numpy as np
 from ._checks import RowError, check_real
 from ._registry import Registry
 from ._types import Array, DType, HostArray
-from .backend import ops_for
-from .backend._interchange import as_array, on_host
-from .backend._ops import Ops
+from .backend import Ops, as_array, on_host, ops_for
 
 
 @dataclass

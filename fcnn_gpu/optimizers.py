@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Protocol, Self
 from ._checks import check_bool, check_real
 from ._registry import Registry
 from ._types import Array
-from .backend._ops import FlatParameters, Ops, StepControl
+from .backend import FlatParameters, Ops, StepControl
 from .schedules import SCHEDULES, Constant, Schedule
 
 

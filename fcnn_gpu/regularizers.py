@@ -13,8 +13,7 @@ from typing import ClassVar
 from ._checks import check_real
 from ._registry import Registry
 from ._types import Array
-from .backend import ops_for
-from .backend._ops import FlatParameters, Segment
+from .backend import FlatParameters, Segment, ops_for
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._saved import torch_state
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.activations import ACTIVATIONS, Activation
-from fcnn_gpu.data import class_weights_to_sample_weights, epoch_order
+from fcnn_gpu.data._device_data import class_weights_to_sample_weights, epoch_order
 from fcnn_gpu.layers import LAYERS
 from fcnn_gpu.losses import LOSSES
+from fcnn_gpu.model._saved import torch_state
 from fcnn_gpu.optimizers import OPTIMIZERS
 from fcnn_gpu.schedules import SCHEDULES, Schedule
 from tests.registry_cases import FAMILIES, LayerCase, LossCase, labelled

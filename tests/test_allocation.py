@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._run import Run
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.activations import ACTIVATIONS
 from fcnn_gpu.backend import quiet_arithmetic
-from fcnn_gpu.data import DeviceData, epoch_order
+from fcnn_gpu.data._device_data import DeviceData, epoch_order
 from fcnn_gpu.losses import LOSSES
 from fcnn_gpu.optimizers import OPTIMIZERS
+from fcnn_gpu.training._run import Run
 
 KIBIBYTE = 1024
 LARGEST_GROWTH = 1 * KIBIBYTE

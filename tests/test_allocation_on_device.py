@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._step import TrainingStep
 from fcnn_gpu.backend._ops import Ops
-from fcnn_gpu.data import DeviceData, epoch_order
+from fcnn_gpu.data._device_data import DeviceData, epoch_order
 from fcnn_gpu.losses import LOSSES
 from fcnn_gpu.optimizers import OPTIMIZERS
+from fcnn_gpu.training._step import TrainingStep
 from tests.conftest import cuda_ops
 from tests.counted import fresh_emulated_ops
 from tests.cuda_on_cpu import missing_compiler

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fcnn_gpu._blas import (
+from fcnn_gpu.backend._blas import (
     KERNEL_VARIABLES,
     Blas,
     build_time_blas,
@@ -16,7 +16,7 @@ from fcnn_gpu._blas import (
     numpy_blas,
     product_slowdowns,
 )
-from fcnn_gpu._cpu import Cpu
+from fcnn_gpu.backend._cpu import Cpu
 from fcnn_gpu.bench._worker import call_apart
 from fcnn_gpu.bench.environment import RESTRICTING
 from fcnn_gpu.bench.settings import Settings

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 import fcnn_gpu as fcnn
-from fcnn_gpu import _run
 from fcnn_gpu.callbacks import Callback, ProgressBar, WatchedTrainer
+from fcnn_gpu.training import _run
 
 
 def trainer(metrics: Any = (), loss: str = "mse") -> fcnn.Trainer:

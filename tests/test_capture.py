@@ -130,7 +130,7 @@ def test_without_capture_nothing_is_recorded() -> None:
 def test_the_host_does_not_wait_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads of the device and waits for it are as many in an epoch of 45 steps as in one of 3."""
     emulated_ops()
-    monkeypatch.setattr("fcnn_gpu._run._TICK_SECONDS", 1e9)  # progress ticks are the exception
+    monkeypatch.setattr("fcnn_gpu.training._run._TICK_SECONDS", 1e9)  # progress ticks are the exception
 
     def waits(n: int) -> int:
         ops = make_emulated_ops()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fcnn_gpu import _cpu
-from fcnn_gpu._cpu import cpu_quota, physical_cpus, read_cpu
+from fcnn_gpu.backend import _cpu
+from fcnn_gpu.backend._cpu import cpu_quota, physical_cpus, read_cpu
 
 CPU_INFO = """processor\t: 0
 model name\t: A Fast CPU: 2 GHz

@@ -9,7 +9,7 @@ import pytest
 from sklearn.utils.class_weight import compute_sample_weight
 
 from fcnn_gpu.backend import Ops
-from fcnn_gpu.data import (
+from fcnn_gpu.data._device_data import (
     DeviceData,
     class_weights_to_sample_weights,
     epoch_order,

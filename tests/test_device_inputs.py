@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._inputs import features
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._interchange import library_of, on_cuda
 from fcnn_gpu.backend._ops import Ops
+from fcnn_gpu.data._inputs import features
 
 from .conftest import cuda_ops, emulated_ops
 from .emulated import CURRENT_STREAM, DeviceArray, on_host

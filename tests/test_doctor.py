@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import fcnn_gpu.doctor as doctor
-from fcnn_gpu._blas import KERNEL_VARIABLES, THREAD_VARIABLES, Blas
-from fcnn_gpu._cpu import Cpu
+from fcnn_gpu.backend._blas import KERNEL_VARIABLES, THREAD_VARIABLES, Blas
+from fcnn_gpu.backend._cpu import Cpu
 from fcnn_gpu.backend._probe import Link
 from fcnn_gpu.cli import run
 from fcnn_gpu.doctor import Report, examine, print_report
@@ -124,7 +124,7 @@ def test_a_machine_that_cannot_train(
     probe: Callable[[list[Link]], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     probe(FINE)
-    monkeypatch.setattr("fcnn_gpu.training.Trainer.fit", lambda *arguments, **options: None)
+    monkeypatch.setattr("fcnn_gpu.training.trainer.Trainer.fit", lambda *arguments, **options: None)
     report = examine()
     assert not report.cpu_works
     assert not report.gpu_works

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcnn_gpu._files import NumberFile, StorageError, let_go_of_pages, place_in_file
+from fcnn_gpu.files._numbers import NumberFile, StorageError, let_go_of_pages, place_in_file
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.sampled_from(["C", "F"]), st.sampled_from(["f4", "f8", "u1"]))

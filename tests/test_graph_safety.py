@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._step import TrainingStep
 from fcnn_gpu.backend import quiet_arithmetic
 from fcnn_gpu.backend._cublas import CublasProducts
 from fcnn_gpu.backend._kernels import Argument
 from fcnn_gpu.backend._ops import Ops, _numpy
-from fcnn_gpu.data import DeviceData, epoch_order
+from fcnn_gpu.data._device_data import DeviceData, epoch_order
+from fcnn_gpu.training._step import TrainingStep
 
 from .conftest import emulated_ops
 from .emulated import on_host, recorded

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._files import NumberFile, StorageError
 from fcnn_gpu.backend._ops import Ops
+from fcnn_gpu.files._numbers import NumberFile, StorageError
 from fcnn_gpu.large_matrix import Rates
 from fcnn_gpu.large_matrix._write_behind import WriteBehind
 from tests.conftest import emulated_ops

@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._memory import MemoryReport, human
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.activations import ACTIVATIONS
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.backend._shadow import Meter, Shadow
-from fcnn_gpu.data import leaves_single_sample
+from fcnn_gpu.data._device_data import leaves_single_sample
 from fcnn_gpu.losses import LOSSES
+from fcnn_gpu.memory._report import MemoryReport, human
 from fcnn_gpu.optimizers import OPTIMIZERS, Optimizer
 from tests.conftest import cuda_ops
 from tests.counted import counted_numpy_memory, fresh_emulated_ops

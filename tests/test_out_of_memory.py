@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu import _cpu
-from fcnn_gpu._out_of_memory import is_out_of_memory
+from fcnn_gpu.backend import _cpu
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.backend._ops import _numpy as primitives
+from fcnn_gpu.memory._shortage import is_out_of_memory
 from tests.counted import Counter, fresh_emulated_ops
 from tests.cuda_on_cpu import missing_compiler
 

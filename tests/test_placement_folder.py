@@ -20,7 +20,7 @@ import pytest
 
 import fcnn_gpu as fcnn
 from fcnn_gpu import StorageError
-from fcnn_gpu._files import NumberFile
+from fcnn_gpu.files._numbers import NumberFile
 from fcnn_gpu.placement._record import RECORD, Record, write_record
 
 from . import placement_cases as cases

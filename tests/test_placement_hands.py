@@ -13,7 +13,7 @@ import pytest
 
 import fcnn_gpu as fcnn
 from fcnn_gpu import StorageError
-from fcnn_gpu._files import NumberFile
+from fcnn_gpu.files._numbers import NumberFile
 from fcnn_gpu.placement import _folder
 
 from .placement_cases import X, assert_equal, fit, moments, stored_network

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._precision import resolve_precision
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.initializers import Draw
+from fcnn_gpu.model._precision import resolve_precision
 from fcnn_gpu.placement import StoredMatrix, _plan
 
 from . import placement_cases as cases

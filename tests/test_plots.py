@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._plots import plot_confusion_matrix
-from fcnn_gpu.history import History, column_names
+from fcnn_gpu.training._plots import plot_confusion_matrix
+from fcnn_gpu.training.history import History, column_names
 
 pytest.importorskip("matplotlib")
 
@@ -113,7 +113,8 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_importing_the_command_line_loads_neither_matplotlib_nor_cupy() -> None:
-    code = "import sys, fcnn_gpu.cli, fcnn_gpu._plots; print([m for m in ('matplotlib', 'cupy') if m in sys.modules])"
+    shown = "print([m for m in ('matplotlib', 'cupy') if m in sys.modules])"
+    code = f"import sys, fcnn_gpu.cli, fcnn_gpu.training._plots; {shown}"
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert done.stdout == "[]\n"

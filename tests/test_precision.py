@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._precision import resolve_precision
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.callbacks import Callback
+from fcnn_gpu.model._precision import resolve_precision
 
 MIXED = ["bfloat16", "float16"]
 ERROR = {"tf32": 2e-3, "bfloat16": 3e-2, "float16": 3e-3}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcnn_gpu._read_ahead import ReadAhead
+from fcnn_gpu.files._read_ahead import ReadAhead
 from fcnn_gpu.large_matrix._write_behind import WriteBehind
 
 

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._recompute import Segment, segments_of
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops
+from fcnn_gpu.model._recompute import Segment, segments_of
 from tests.conftest import emulated_ops
 from tests.test_micro_batches import Scaled
 
@@ -263,7 +263,7 @@ def test_networks_that_do_not_recompute_are_not_asked_whether_they_could(monkeyp
         asked.append(layer)
         return True
 
-    monkeypatch.setattr("fcnn_gpu._network.may_repeat", may_repeat)
+    monkeypatch.setattr("fcnn_gpu.model._network.may_repeat", may_repeat)
     fcnn.Sequential([fcnn.Dense(4), fcnn.Dense(2)], 3, backend="numpy")
     assert not asked
     fcnn.Sequential([fcnn.Dense(4), fcnn.Dense(2)], 3, backend="numpy", recompute=True)

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from fcnn_gpu._files import StorageError
-from fcnn_gpu._replacement import atomic_replacement, leftovers, write_atomically
+from fcnn_gpu.files._numbers import StorageError
+from fcnn_gpu.files._replacement import atomic_replacement, leftovers, write_atomically
 from tests.limited import file_size_limit, needs_file_limits
 
 OLD = b"the old content"
@@ -265,7 +265,7 @@ def test_a_folder_without_permission_is_left_as_it_was() -> None:
 
 _WRITES = """
 import sys
-from fcnn_gpu._replacement import atomic_replacement
+from fcnn_gpu.files._replacement import atomic_replacement
 
 for n in range(50):
     with atomic_replacement(sys.argv[1], durable=False) as beside, open(beside, "wb", buffering=0) as file:

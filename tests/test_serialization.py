@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import fcnn_gpu as fcnn
-from fcnn_gpu import _blocks, _saved, _tensor_file, serialization
-from fcnn_gpu._blocks import BlockMatrix
-from fcnn_gpu._tensor_file import checksum
 from fcnn_gpu._types import HostArray
+from fcnn_gpu.files import _blocks, _tensor_file
+from fcnn_gpu.files import _model_file as serialization
+from fcnn_gpu.files._blocks import BlockMatrix
+from fcnn_gpu.files._tensor_file import checksum
 from fcnn_gpu.layers import LAYERS
+from fcnn_gpu.model import _saved
 from tests.limited import file_size_limit, needs_file_limits
 
 

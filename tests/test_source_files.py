@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._files import StorageError
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.datasets import (
@@ -28,6 +27,7 @@ from fcnn_gpu.datasets import (
     open_parquet,
     open_raw,
 )
+from fcnn_gpu.files._numbers import StorageError
 
 from .test_sources import run, whole
 from .test_streaming import N_IN, assert_equal, samples, trainer

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._diagnosis import DivergenceError
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.datasets import BlockSource, open_arrays
 from fcnn_gpu.datasets._order import BlockOrder
 from fcnn_gpu.datasets._source import Piece
+from fcnn_gpu.training._diagnosis import DivergenceError
 
 from .test_streaming import N_CLASSES, N_IN, assert_equal, samples, streaming, trainer
 
@@ -425,8 +425,8 @@ def test_batches_in_parts(backend: Ops, micro_batch_size: int) -> None:
 
 
 def test_a_map_that_exceeds_the_memory_streams_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fcnn_gpu._feed import Feed
-    from fcnn_gpu._stream import StreamedData
+    from fcnn_gpu.data._stream import StreamedData
+    from fcnn_gpu.training._feed import Feed
 
     X, y, w = samples(90)
     X.tofile(tmp_path / "X")
@@ -442,7 +442,7 @@ def test_a_map_that_exceeds_the_memory_streams_by_itself(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(Feed, "training", noted)
     run(trainer(Ops()), mapped, y, w)
-    monkeypatch.setattr("fcnn_gpu._inputs.available_memory", lambda: 2 * X.nbytes - 1)
+    monkeypatch.setattr("fcnn_gpu.data._inputs.available_memory", lambda: 2 * X.nbytes - 1)
     assert_equal(run(trainer(Ops()), mapped, y, w, validation_data=(mapped, y)), expected)
     run(trainer(Ops()), X, y, w)
     assert [kind is StreamedData for kind in kinds] == [False, True, False]
@@ -471,7 +471,7 @@ class TestPrediction:
     def test_predictions_come_in_order(
         self, backend: Ops, dtype: str, size: int | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("fcnn_gpu._supply._PREDICTED_BYTES", 500)
+        monkeypatch.setattr("fcnn_gpu.data._supply._PREDICTED_BYTES", 500)
         X, y, _ = samples(150, dtype)
         source, t = Recorded(X, y, None, cut(150, 9), piece=11), trainer(backend)
         for predict in (t.model, t.model.predict, t.predict, t.predict_proba, t.model.predict_classes):

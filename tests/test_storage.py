@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._evaluation import EvaluationData
-from fcnn_gpu._inputs import features
-from fcnn_gpu._supply import ArraySupply
 from fcnn_gpu.backend._ops import Ops
-from fcnn_gpu.data import DeviceData, InputMap
+from fcnn_gpu.data._device_data import DeviceData, InputMap
+from fcnn_gpu.data._inputs import features
+from fcnn_gpu.data._supply import ArraySupply
+from fcnn_gpu.training._evaluation import EvaluationData
 
 N, N_IN, N_CLASSES = 60, 5, 3
 RNG = np.random.default_rng(3)

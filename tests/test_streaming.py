@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._diagnosis import DivergenceError
-from fcnn_gpu._feed import Feed
-from fcnn_gpu._inputs import Features, features
-from fcnn_gpu._stream import ChunkStream
-from fcnn_gpu._supply import ArraySupply
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops, SideStream
+from fcnn_gpu.data._inputs import Features, features
+from fcnn_gpu.data._stream import ChunkStream
+from fcnn_gpu.data._supply import ArraySupply
+from fcnn_gpu.training._diagnosis import DivergenceError
+from fcnn_gpu.training._feed import Feed
 from tests.late_copies import LateSideStream, Overwritten, PageableMemory
 from tests.software_cuda.option import smaller
 
@@ -189,7 +189,7 @@ def test_features_of_any_layout_stream_without_a_copy_of_all(backend: Ops, layou
 def test_a_file_is_never_copied_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tracemalloc
 
-    monkeypatch.setattr("fcnn_gpu._inputs._CHECKED_AT_ONCE", 2**18)
+    monkeypatch.setattr("fcnn_gpu.data._inputs._CHECKED_AT_ONCE", 2**18)
     n = 40_000
     X, y, _ = samples(n, "float64")
     X.tofile(tmp_path / "X")
@@ -262,7 +262,7 @@ class TestEndings:
     ) -> None:
         from contextlib import contextmanager
 
-        import fcnn_gpu.training as training
+        import fcnn_gpu.training.trainer as training
 
         def interrupted_after(n: int) -> Any:
             @contextmanager
@@ -302,7 +302,7 @@ class TestEndings:
     def test_several_readers_share_a_chunk(self, monkeypatch: pytest.MonkeyPatch) -> None:
         data = samples(100)
         expected = run(trainer(Ops()), data)
-        monkeypatch.setattr("fcnn_gpu._supply._BYTES_PER_READER", 70)
+        monkeypatch.setattr("fcnn_gpu.data._supply._BYTES_PER_READER", 70)
         names: set[str] = set()
         read = Features.read
 

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu import _run
-from fcnn_gpu._evaluation import EvaluationData
-from fcnn_gpu._inputs import features
-from fcnn_gpu._supply import ArraySupply
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.callbacks import Callback
-from fcnn_gpu.data import epoch_order, split_validation
+from fcnn_gpu.data._device_data import epoch_order, split_validation
+from fcnn_gpu.data._inputs import features
+from fcnn_gpu.data._supply import ArraySupply
+from fcnn_gpu.training import _run
+from fcnn_gpu.training._evaluation import EvaluationData
 
 from .small_runs import N_CLASSES, N_IN, N, X, Y, assert_same, fit, network, trainer, values
 

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu import _run
-from fcnn_gpu._supply import ArraySupply
 from fcnn_gpu.callbacks import Callback
-from fcnn_gpu.data import epoch_order
+from fcnn_gpu.data._device_data import epoch_order
+from fcnn_gpu.data._supply import ArraySupply
+from fcnn_gpu.training import _run
 
 from .small_runs import N_CLASSES, N_IN, N, X, Y, assert_same, fit, trainer, values
 

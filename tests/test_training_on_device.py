@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu._diagnosis import DivergenceError
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import ELEMENTWISE, Ops
+from fcnn_gpu.training._diagnosis import DivergenceError
 
 from .tolerances import assert_close
 

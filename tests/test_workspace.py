@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu import _workspace
 from fcnn_gpu._types import HostArray
+from fcnn_gpu.model import _workspace
 
 
 def network() -> fcnn.Sequential:

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fcnn_gpu._replacement import write_atomically
 from fcnn_gpu.bench._json import ReportFileError, _plain, _read
 from fcnn_gpu.bench.results import CaseResult, Ceilings, Crossover
+from fcnn_gpu.files._replacement import write_atomically
 
 from . import results
 from .clocks import Load

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 from .._checks import suggest
-from .._replacement import write_atomically
+from ..files import write_atomically  # the package is not whole yet where this module is imported
 from ._cublas import CublasError, Status
 
 logger = logging.getLogger("fcnn_gpu")

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .._threads import LentToThreads
 from .._types import Array, HostArray
 from ._cublas import CublasProducts, load_cublas
 from ._errors import BackendError
@@ -21,6 +20,7 @@ from ._kernels import CudaDevice, Launcher
 from ._probe import failing_link, probe_links
 from ._side_stream import CudaSideStream
 from ._staging import CudaTransfers, Staging
+from ._threads import LentToThreads
 
 _NEGLIGIBLE = 64
 """Blocks that the pool keeps count as free from this part of the rest on: then they are given back first."""

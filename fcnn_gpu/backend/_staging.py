@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .._files import is_mapped, let_go_of_pages
 from .._types import Array, HostArray
+from ..files import is_mapped, let_go_of_pages
 from ._ops._transfer import Mark
 
 BUFFER_BYTES = 2**22

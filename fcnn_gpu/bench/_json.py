@@ -13,7 +13,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from .._replacement import write_atomically
+from ..files import write_atomically
 from .results import Report
 
 FORMAT = "fcnn_gpu benchmark report"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._plots import make_figure, saved
+from ..training import make_figure, saved
 from . import _numbers as show
 from ._reading import JOBS, best_of, case_name, ceilings_for, groups, libraries_in, roof_seconds
 from .results import OURS, CaseResult, Ceilings, Crossover, OperationResult, Report, Spread

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import resolve_backend
-from ..backend._ops import Ops
+from ..backend import Ops, resolve_backend
 from ._worker import call_apart
 from .environment import worker_environment
 from .operations import numpy_dtype

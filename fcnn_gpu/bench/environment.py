@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .._blas import KERNEL_VARIABLES
-from .._cpu import cpu_quota, physical_cpus
+from ..backend._blas import KERNEL_VARIABLES
+from ..backend._cpu import cpu_quota, physical_cpus
 from .settings import Settings
 
 RESTRICTING = (

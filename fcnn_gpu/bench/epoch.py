@@ -9,16 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from .._step import TrainingStep
 from .._types import HostArray
-from ..backend import quiet_arithmetic, resolve_backend
-from ..backend._ops import Ops
+from ..backend import Ops, quiet_arithmetic, resolve_backend
 from ..callbacks import Callback, ProgressBar
 from ..data import DeviceData, epoch_order
 from ..datasets import DataFileError, Dataset, load
-from ..history import History
 from ..optimizers import Adam
-from ..training import Trainer
+from ..training import History, Trainer, TrainingStep
 from .nets import Case, Net
 from .results import EpochResult
 

@@ -8,8 +8,8 @@ import platform
 from dataclasses import asdict
 from typing import Any
 
-from .._blas import numpy_blas, numpy_simd
-from .._cpu import read_cpu
+from ..backend import read_cpu
+from ..backend._blas import numpy_blas, numpy_simd
 from ..backend._probe import failing_link, probe_links
 from ._worker import call_apart
 from .settings import Settings

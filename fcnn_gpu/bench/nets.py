@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from .._checks import check_bool, check_integer, check_real
-from ..backend._ops import Ops
+from ..backend import Ops
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
 from ..model import Sequential
 from .results import Job

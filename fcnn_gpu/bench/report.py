@@ -14,8 +14,8 @@ from typing import Any, cast
 
 from .. import __version__
 from .._checks import check_choice
-from .._replacement import write_atomically
 from ..backend import BackendError, choose_backend
+from ..files import write_atomically
 from . import ceilings, crossover, epoch, machine, operations, rounds
 from ._json import ReportFileError as ReportFileError
 from ._json import from_json as from_json

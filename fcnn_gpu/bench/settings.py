@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .._checks import check_bool, check_choice, check_integer, check_real
-from ..backend._ops import PRECISIONS
+from ..backend import PRECISIONS
 
 PEERS = ("torch", "jax", "sklearn")
 """The peers by the names that `--against` and `Settings.libraries` take."""

@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from .._diagnosis import DivergenceError
 from ..backend import BackendError
 from ..bench._worker import WorkerError
 from ..datasets import DownloadError
+from ..training import DivergenceError
 from .bench import bench
 from .doctor import doctor
 from .evaluate import evaluate

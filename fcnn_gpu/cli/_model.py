@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .._saved import load
+from ..files import ModelFileError
 from ..losses import LOSSES, Loss
-from ..model import Sequential
-from ..serialization import ModelFileError
+from ..model import Sequential, load
 from ._backend import choose_backend
 
 _LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse"}

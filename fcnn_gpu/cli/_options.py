@@ -7,7 +7,7 @@ from typing import Any
 
 from .._checks import check_choice, check_integer, check_real
 from ..activations import ACTIVATIONS
-from ..backend._ops import PRECISIONS
+from ..backend import PRECISIONS
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
 from ..optimizers import OPTIMIZERS, Optimizer
 from ..schedules import SCHEDULES

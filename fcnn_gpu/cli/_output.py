@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from .._replacement import write_atomically
-from ..history import History
+from ..files import write_atomically
 from ..model import Sequential
+from ..training import History
 from ._evaluation import Evaluation
 
 MODEL, HISTORY, RUN = "model.safetensors", "history.csv", "run.json"
@@ -77,7 +77,7 @@ def _pictures(
     history: History, evaluation: Evaluation | None, class_names: list[str] | None
 ) -> dict[str, Callable[[Path], Any]]:
     """The pictures that there is something to draw for: name and what draws it into a file."""
-    from .._plots import plot_confusion_matrix
+    from ..training import plot_confusion_matrix
 
     found: dict[str, Callable[[Path], Any]] = {}
     if len(history):

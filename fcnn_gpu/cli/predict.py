@@ -11,9 +11,9 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from .._replacement import write_atomically
 from .._types import HostArray
 from ..datasets import read_features
+from ..files import write_atomically
 from ..metrics import predicted_classes
 from . import _backend
 from ._data import column

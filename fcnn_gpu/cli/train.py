@@ -11,15 +11,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .. import data as sampling
 from ..activations import ACTIVATIONS
 from ..callbacks import Callback, EarlyStopping
+from ..data import leaves_single_sample, split_validation
 from ..datasets import CATALOGUE, Dataset
-from ..history import History
 from ..losses import LOSSES
 from ..model import Sequential
 from ..optimizers import OPTIMIZERS
-from ..training import Trainer
+from ..training import History, Trainer
 from . import _backend
 from ._data import describe, info_of, load_data
 from ._evaluation import Evaluation, evaluate_model, print_evaluation
@@ -186,7 +185,7 @@ def run_training(options: TrainOptions) -> int:
         epochs=options.epochs,
         batch_size=options.batch_size,
         validation_data=samples.validation,
-        drop_last=options.batch_norm and sampling.leaves_single_sample(len(samples.X), options.batch_size),
+        drop_last=options.batch_norm and leaves_single_sample(len(samples.X), options.batch_size),
         progress=options.progress,
         callbacks=_callbacks(options),
     )
@@ -206,7 +205,7 @@ def _prepare(data: Dataset, options: TrainOptions) -> _Prepared:
     """Split off the validation part, then standardize by the mean and spread of the training part alone."""
     X, y, validation = data.X_train, data.y_train, None
     if options.validation_split:
-        train, held_out = sampling.split_validation(len(X), options.validation_split, y, options.seed)
+        train, held_out = split_validation(len(X), options.validation_split, y, options.seed)
         X, y, validation = X[train], y[train], (X[held_out], y[held_out])
     is_image = len(data.feature_shape) > 1 and X.min() >= 0 and X.max() <= 1
     scales_features = not is_image if options.standardize is None else options.standardize

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._files import NumberFile
 from .._types import HostArray
+from ..files import NumberFile
 from ._csv import Table, decode, find_delimiter, split_header, without_header
 from ._dataset import Task
 from ._files import DataFileError

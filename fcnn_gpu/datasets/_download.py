@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from .._replacement import atomic_replacement
+from ..files import atomic_replacement
 
 _CHUNK_BYTES = 1 << 16
 _ATTEMPTS = 3  # per mirror; an attempt after a cut resumes where the last one stopped

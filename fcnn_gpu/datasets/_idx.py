@@ -15,8 +15,8 @@ from typing import IO
 
 import numpy as np
 
-from .._replacement import atomic_replacement
 from .._types import DType, HostArray
+from ..files import atomic_replacement
 from ._files import DataFileError, StrPath, existing_file, read_up_to
 
 IDX_TYPES: dict[int, DType] = {

@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from .._checks import check_integer
-from .._files import NumberFile, StorageError, place_in_file
 from .._types import DType, HostArray
+from ..files import NumberFile, StorageError, place_in_file
 from ._arrays import read_npy_header
 from ._files import DataFileError, StrPath, existing_file
 from ._source import Beside, BlockSource, Piece, join

@@ -11,13 +11,12 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .._inputs import check_features
 from .._types import HostArray
-from ..data import split_validation
-from ..history import History
+from ..data import check_features, split_validation
 from ..losses import Loss, check_sample_weight
 from ..metrics import Metric
 from ..model import Sequential
+from ..training import History
 from ._network import Design, Network
 from ._parameters import Parameters
 

@@ -17,7 +17,6 @@ from .._types import HostArray
 from ..activations import Activation
 from ..callbacks import Callback
 from ..data import leaves_single_sample
-from ..history import History
 from ..initializers import Initializer, SymmetryWarning
 from ..layers import Activation as ActivationLayer
 from ..layers import BatchNorm, Dense, Dropout, Layer
@@ -27,7 +26,7 @@ from ..model import Sequential
 from ..optimizers import Optimizer
 from ..placement import assign_array
 from ..schedules import Schedule
-from ..training import Trainer
+from ..training import History, Trainer
 
 
 @dataclass

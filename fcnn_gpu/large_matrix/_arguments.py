@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from .._files import NumberFile, StorageError, place_in_file
 from .._types import Array, DType, HostArray
-from ..backend import resolve_backend
+from ..backend import Ops, library_of, on_cuda, resolve_backend
 from ..backend._cublas._plan import plan_gemm
-from ..backend._interchange import library_of, on_cuda
-from ..backend._ops import Ops
+from ..files import NumberFile, StorageError, place_in_file
 from ._host_product import can_multiply_in_place
 from ._placement import Matrix
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from .._types import Array, HostArray
-from ..backend._ops import Ops
+from ..backend import Ops
 from ._host import Epilogue
 from ._placement import Matrix, block_view, scratch_bytes
 from ._plan import MatmulPlan, ones_bytes

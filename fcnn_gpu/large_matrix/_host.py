@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .._types import HostArray
-from ..backend import quiet_arithmetic
-from ..backend._ops import Ops
-from ..backend._ops._array import BLOCK
+from ..backend import BLOCK, Ops, quiet_arithmetic
 from ._host_product import accumulate_product
 from ._placement import Matrix, block_view, scratch_bytes
 from ._plan import MatmulPlan

@@ -13,11 +13,10 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from .._checks import check_bool, check_bytes
-from .._cpu import available_memory
-from .._files import StorageError
 from .._types import Array, DType
 from ..activations import ACTIVATIONS, Activation
-from ..backend._ops import Ops
+from ..backend import Ops, available_memory
+from ..files import StorageError
 from ._arguments import WHO, ArrayToBe, bias_column, new_file, operand, ops_for_arrays, result
 from ._device import DeviceEngine
 from ._host import Epilogue, HostEngine

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from .._read_ahead import ReadAhead
+from ..files import ReadAhead
 from ._plan import MatmulPlan
 from ._report import MatmulReport
 from ._schedule import Load, Step, steps_of

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._files import NumberFile, StorageError, place_in_file
 from .._types import Array, DType, HostArray
+from ..files import NumberFile, StorageError, place_in_file
 
 Place = Literal["device", "host", "file"]
 Order = Literal["C", "F", ""]

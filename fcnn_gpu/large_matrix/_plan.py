@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .._memory import human
 from .._types import DType
+from ..memory import human
 from ._placement import Layout
 from ._rates import Rates
 from ._table import aligned, byte_rate, duration, flop_rate

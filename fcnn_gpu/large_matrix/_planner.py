@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._cpu import read_cpu
+from ..backend import read_cpu
 from ._placement import Layout
 from ._plan import Costs, Cut, MatmulPlan, Problem, buffer_bytes, ones_bytes
 from ._rates import Rates

@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 
 from .._checks import check_real
-from .._cpu import available_memory, read_cpu
-from .._files import NumberFile
 from .._types import DType
-from ..backend._ops import Ops
+from ..backend import Ops, available_memory, read_cpu
+from ..files import NumberFile
 from ._host_product import accumulate_product
 
 SAMPLE = 2**25

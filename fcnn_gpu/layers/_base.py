@@ -11,7 +11,7 @@ import numpy as np
 
 from .._registry import Registry
 from .._types import Array, HostArray
-from ..backend._ops import Ops
+from ..backend import Ops
 from ..initializers import Draw
 
 

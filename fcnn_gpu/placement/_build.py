@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from .._blocks import rows_of_block
-from .._cpu import available_memory
-from .._memory import human
-from ..backend._ops import Ops
+from ..backend import Ops, available_memory
+from ..files import rows_of_block
 from ..initializers import Draw
 from ..layers import Dense, Layer, Parameter
+from ..memory import human
 from ._folder import FolderStore, OpenedFolder
 from ._network import StoredWeights
 from ._plan import Plan, Precision, Weights, is_small, plan_placement, tile_rows

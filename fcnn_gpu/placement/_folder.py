@@ -21,10 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from .._blocks import blocks_of_rows, rows_of_block
-from .._files import NumberFile, StorageError
-from .._replacement import leftovers
 from .._types import DType, HostArray
+from ..files import NumberFile, StorageError, blocks_of_rows, leftovers, rows_of_block
 from ._lock import FolderLock
 from ._record import RECORD, Record, write_record
 from ._storage import Storage

@@ -7,7 +7,7 @@ import os
 import weakref
 from pathlib import Path
 
-from .._files import StorageError
+from ..files import StorageError
 
 
 class FolderLock:

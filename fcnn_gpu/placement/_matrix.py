@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .._blocks import BlockMatrix, blocks_of_rows
-from .._memory import human
 from .._types import Array, HostArray
-from ..backend._ops import Ops
+from ..backend import Ops
+from ..files import BlockMatrix, blocks_of_rows
+from ..memory import human
 from ._store import Rows
 
 

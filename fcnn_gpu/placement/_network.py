@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .._types import Array, HostArray
-from ..backend._ops import SMALLEST_LOSS_SCALE, FlatParameters, Ops, Segment, StepControl
+from ..backend import SMALLEST_LOSS_SCALE, FlatParameters, Ops, Segment, StepControl
 from ._folder import FolderStore
 from ._matrix import StoredMatrix
 from ._record import Record

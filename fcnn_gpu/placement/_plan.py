@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .._cpu import available_memory
 from .._types import DType
-from ..backend._ops import Ops
+from ..backend import Ops, available_memory
 from ._tiles import UPDATING
 
 SMALL = 2**26

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .._files import NumberFile, StorageError
-from .._replacement import atomic_replacement
 from .._types import HostArray
+from ..files import NumberFile, StorageError, atomic_replacement
 
 RECORD = "network.state"
 _FORMAT = "fcnn_gpu network in a folder"

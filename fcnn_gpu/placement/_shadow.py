@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .._types import Array, DType, HostArray
-from ..backend._ops import Ops
-from ..backend._shadow import Meter
+from ..backend import Meter, Ops
 from ._folder import FileRows
 from ._network import StoredWeights
 from ._store import HostStore, Rows

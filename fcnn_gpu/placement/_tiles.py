@@ -10,9 +10,9 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
 
-from .._read_ahead import ReadAhead
 from .._types import Array, DType, HostArray
-from ..backend._ops import Ops
+from ..backend import Ops
+from ..files import ReadAhead
 from ._store import Rows
 
 READING, UPDATING = 2, 3

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._types import Array, DType, HostArray
-from ..backend._ops import FlatParameters, Ops, Segment
+from ..backend import FlatParameters, Ops, Segment
 from ..layers import BatchPart
 from ._matrix import LazyMatrix, StoredMatrix
 from ._store import Rows

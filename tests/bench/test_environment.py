@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from fcnn_gpu._blas import numpy_blas, numpy_simd
+from fcnn_gpu.backend._blas import numpy_blas, numpy_simd
 from fcnn_gpu.bench import environment
 from fcnn_gpu.bench._worker import call_apart
 from fcnn_gpu.bench.environment import worker_environment

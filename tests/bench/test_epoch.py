@@ -14,7 +14,7 @@ from fcnn_gpu.bench.nets import Case, Net
 from fcnn_gpu.bench.results import EpochResult
 from fcnn_gpu.callbacks import ProgressBar
 from fcnn_gpu.datasets import Dataset, load
-from fcnn_gpu.training import Trainer
+from fcnn_gpu.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

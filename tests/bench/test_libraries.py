@@ -284,7 +284,7 @@ def test_a_step_that_stops_updating_is_found_out() -> None:
 def test_our_net_on_an_emulated_gpu(monkeypatch: pytest.MonkeyPatch, precision: str | None) -> None:
     """The paths for a GPU: batches in its memory, batches that come from the host, the references for the verdict."""
     ops = emulated_ops()
-    monkeypatch.setattr("fcnn_gpu._network.resolve_backend", lambda name: ops if name == "cupy" else Ops())
+    monkeypatch.setattr("fcnn_gpu.model._network.resolve_backend", lambda name: ops if name == "cupy" else Ops())
     on_cpu = Problem(Net((6, 5, 3), batch_norm=True), 1024)
     on_gpu = replace(on_cpu, backend="cupy", precision=precision)
     expected, net = OurNet(on_cpu), OurContestant(on_gpu)

@@ -58,7 +58,12 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> Ops:
     def resolve(name: Any = None) -> Ops:
         return name if isinstance(name, Ops) else ops if str(name).startswith("cupy") else Ops()
 
-    for module in ("benchmarks.gpu.plan", "fcnn_gpu._network", "fcnn_gpu.model", "fcnn_gpu.bench.crossover"):
+    for module in (
+        "benchmarks.gpu.plan",
+        "fcnn_gpu.model._network",
+        "fcnn_gpu.model.sequential",
+        "fcnn_gpu.bench.crossover",
+    ):
         monkeypatch.setattr(f"{module}.resolve_backend", resolve)
     monkeypatch.setattr("benchmarks.gpu.timing._GRAPH_SECONDS", 1e-4)
     monkeypatch.setattr("fcnn_gpu.bench.ceilings._COPIES", {True: (2**14, 2**16), False: (2**14,)})

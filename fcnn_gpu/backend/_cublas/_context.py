@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..._threads import LentToThreads
 from ..._types import Array
+from .._threads import LentToThreads
 from ._enums import MathMode, PointerMode
 from ._library import CublasLibrary
 from ._lt import LtMatmul, LtProblem

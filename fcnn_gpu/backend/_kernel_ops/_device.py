@@ -7,12 +7,12 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from ..._threads import ThisThread
 from ..._types import Array, DType, HostArray
 from .._autotune import Autotuner, Problem, Question
 from .._cublas import CublasProducts
 from .._kernels import Launcher
 from .._ops import Ops, SideStream
+from .._threads import ThisThread
 
 WARP = 32
 _HELD_LANES = {WARP: 8, 128: WARP, 512: WARP, 1024: WARP}

@@ -8,13 +8,12 @@ from functools import partial
 
 import numpy as np
 
-from ..._step import TrainingStep
 from ..._types import Array, DType, HostArray
-from ...backend import quiet_arithmetic
-from ...backend._ops import LossScaling, Ops
+from ...backend import LossScaling, Ops, quiet_arithmetic
 from ...data import DeviceData
 from ...losses import CrossEntropy
 from ...optimizers import Adam
+from ...training import TrainingStep
 from ..results import OURS, Job
 from ..settings import Settings
 from ._base import BETA1, BETA2, EPS, LEARNING_RATE, Batches, Contestant, Library, Problem, weights_of

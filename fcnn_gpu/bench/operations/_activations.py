@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backend._ops import ELEMENTWISE
+from ...backend import ELEMENTWISE
 from ._bytes import moved
 from ._operation import Inputs, Operation, Outputs, Side, TorchSide, Work, largest_deviation
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..._types import Array, DType, HostArray
-from ...backend._ops import Ops
+from ...backend import Ops
 
 Sizes = Mapping[str, int]
 Inputs = dict[str, HostArray]

@@ -12,8 +12,7 @@ import numpy as np
 
 from ..._checks import suggest
 from ..._types import DType
-from ...backend import quiet_arithmetic, resolve_backend
-from ...backend._ops import BLOCK, Ops
+from ...backend import BLOCK, Ops, quiet_arithmetic, resolve_backend
 from .._quiet import wait_until_idle
 from ..bound import verdict
 from ..results import Absent, Ceilings, OperationResult, Timing

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..._types import Array
-from ...backend._ops import FlatParameters, Ops, Segment, StepControl
+from ...backend import FlatParameters, Ops, Segment, StepControl
 from ._bytes import of_parameters
 from ._operation import Inputs, Operation, Side, TorchSide, Work
 

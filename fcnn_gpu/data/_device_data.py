@@ -1,0 +1,289 @@
+"""A data set on the device, and the batches of it that a training step gathers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .._checks import check_real
+from .._types import Array, DType, HostArray
+from ..backend import Ops
+from ..datasets._dataset import class_shares
+
+
+@dataclass(frozen=True)
+class InputMap:
+    """What a network sees of a stored sample x: scale·x + shift in `dtype`, with the product rounded before the sum."""
+
+    dtype: DType
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        scale = check_real("Sequential(input_scale)", self.scale)
+        if scale == 0.0:
+            raise ValueError("Sequential(input_scale) expects a number other than 0, which would blank out X.")
+        object.__setattr__(self, "scale", scale)
+        object.__setattr__(self, "shift", check_real("Sequential(input_shift)", self.shift))
+
+    def __str__(self) -> str:
+        scaled = "X" if self.scale == 1.0 else f"{self.scale:g}·X"
+        return f"{scaled}{'' if self.shift == 0.0 else f' + {self.shift:g}'} in {np.dtype(self.dtype).name}"
+
+    def options(self) -> str:
+        """The arguments of `Sequential` that differ from its defaults, as text."""
+        scale = "" if self.scale == 1.0 else f", input_scale={self.scale:g}"
+        return scale + ("" if self.shift == 0.0 else f", input_shift={self.shift:g}")
+
+    def leaves(self, X: Array) -> bool:
+        """Whether stored samples X are seen as they are."""
+        return X.dtype == self.dtype and self.scale == 1.0 and self.shift == 0.0
+
+    def apply(self, ops: Ops, X: Array) -> Array:
+        """scale·X + shift (batch, n_in) of stored samples of the device.
+
+        X itself where nothing is to be done, otherwise new memory.
+        """
+        if self.leaves(X):
+            return X
+        mapped = ops.empty(X.shape, self.dtype)
+        ops.cast(X, mapped, self.scale, self.shift)
+        return mapped
+
+
+@dataclass
+class BatchViews:
+    """Where one batch is gathered to: inputs (batch, n_in), targets, and per-sample weights or None."""
+
+    X: Array
+    targets: Array
+    sample_weight: Array | None
+
+    def arrays(self) -> tuple[Array, Array, Array | None]:
+        """All three."""
+        return self.X, self.targets, self.sample_weight
+
+
+Rates = tuple[Array, Array, Array]
+"""A table of learning rates, the position of the next one, and where it goes."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Samples of a visit that are on the device: those from position `first` on, `n` of them, in buffer `part`."""
+
+    part: int
+    first: int
+    n: int
+
+
+@dataclass
+class Samples:
+    """X (n, n_features) as it is stored, targets, and weights or None, of n samples on the host or the device."""
+
+    X: Array
+    targets: Array
+    sample_weight: Array | None
+
+    def front(self, n: int) -> Samples:
+        """The first n samples."""
+        return Samples(self.X[:n], self.targets[:n], None if self.sample_weight is None else self.sample_weight[:n])
+
+    def between(self, start: int, stop: int) -> Samples:
+        """Samples `start` up to `stop`."""
+        weight = self.sample_weight
+        return Samples(self.X[start:stop], self.targets[start:stop], None if weight is None else weight[start:stop])
+
+    def arrays(self) -> list[Array]:
+        """The two or three arrays."""
+        return [self.X, self.targets, *([] if self.sample_weight is None else [self.sample_weight])]
+
+
+class BatchBuffers:
+    """Where batches of these samples are gathered to, their inputs in `dtype`: made for the largest asked for."""
+
+    def __init__(self, ops: Ops, samples: Samples, dtype: DType) -> None:
+        self._ops, self._samples, self._dtype = ops, samples, dtype
+        self._made: BatchViews | None = None
+
+    def views(self, batch: int) -> BatchViews:
+        """The front of each buffer."""
+        if self._made is None or len(self._made.X) < batch:
+            self._made = None
+            self._made = self._make(batch)
+        made = self._made
+        weight = None if made.sample_weight is None else made.sample_weight[:batch]
+        return BatchViews(made.X[:batch], made.targets[:batch], weight)
+
+    def _make(self, batch: int) -> BatchViews:
+        ops, targets, weight = self._ops, self._samples.targets, self._samples.sample_weight
+        return BatchViews(
+            ops.empty((batch, self._samples.X.shape[1]), self._dtype),
+            ops.empty((batch, *targets.shape[1:]), targets.dtype),
+            None if weight is None else ops.empty(batch, weight.dtype),
+        )
+
+    def release(self) -> None:
+        """Let go of the buffers; the next views are of new ones."""
+        self._made = None
+
+
+class DeviceData:
+    """Samples, targets and weights on the device, in the order in which an epoch visits them.
+
+    `order` (a permutation of the samples) and `cursor` (the position of the next batch in it) are arrays of the device,
+    so a captured step gathers another batch each time it is replayed. X, on the host or on the device, stays in its own
+    dtype there; a batch is gathered as `inputs` maps it (None: as it is).
+    """
+
+    n_parts = 1
+    """Buffers that batches are gathered from."""
+
+    def __init__(
+        self,
+        ops: Ops,
+        X: Array,
+        targets: HostArray,
+        sample_weight: HostArray | None,
+        batch_size: int,
+        inputs: InputMap | None = None,
+    ) -> None:
+        self.ops = ops
+        self.n_samples = len(X)
+        self.X = ops.asarray(X)
+        self.inputs = InputMap(X.dtype) if inputs is None else inputs
+        self.targets = ops.asarray(targets)
+        self.sample_weight = None if sample_weight is None else ops.asarray(sample_weight)
+        self.batch_size = min(batch_size, self.n_samples)
+        self.order = ops.zeros(self.n_samples, np.int64)
+        self.cursor = ops.zeros(1, np.int64)
+        self._batch = BatchBuffers(ops, Samples(self.X, self.targets, self.sample_weight), self.inputs.dtype)
+
+    @property
+    def window(self) -> int:
+        """The most samples that are on the device at a time: all."""
+        return self.n_samples
+
+    def order_of(self, seed: int, epoch: int, shuffle: bool) -> HostArray:
+        """The order of an epoch, for `visit`."""
+        return epoch_order(self.n_samples, seed, epoch, shuffle)
+
+    def start_epoch(self, order: HostArray) -> None:
+        """Visit the samples in this order (int64, a permutation) from its beginning."""
+        self.ops.assign(self.order, order)
+        self.ops.fill(self.cursor, 0)
+
+    @contextmanager
+    def visit(self, order: HostArray, n: int) -> Iterator[Iterator[Stretch]]:
+        """The first n samples in this order (int64, a permutation), stretch by stretch as they are on the device.
+
+        Here that is all at once.
+        """
+        self.start_epoch(order)
+        yield iter([Stretch(0, 0, n)])
+
+    def views(self, batch: int) -> BatchViews:
+        """The front of the batch buffers, for a batch of this many samples."""
+        return self._batch.views(batch)
+
+    def release_batch(self) -> None:
+        """Let go of the batch buffers."""
+        self._batch.release()
+
+    def gather(self, views: BatchViews) -> None:
+        """Copy the samples at `cursor` into `views`. The cursor stays: the step advances it when it is done."""
+        gather = self.ops.gather_rows
+        gather(self.X, self.order, self.cursor, views.X, self.inputs.scale, self.inputs.shift)
+        gather(self.targets, self.order, self.cursor, views.targets)
+        if self.sample_weight is not None:
+            gather(self.sample_weight, self.order, self.cursor, views.sample_weight)
+
+    def begin_step(
+        self, views: BatchViews, part: int, counter: Array | None, rates: Rates | None, first: int = 0
+    ) -> None:
+        """`gather` the samples from `first` on of the batch at `cursor`, and what begins a step.
+
+        That is to add 1 to the counter and to give the step the next of the learning rates, unless they are None.
+        """
+        sources = self.X, self.targets, self.sample_weight
+        scale, shift = self.inputs.scale, self.inputs.shift
+        order = self.order[first:] if first else self.order
+        self.ops.gather_batch(sources, order, self.cursor, views.arrays(), counter, scale, shift, rates)
+
+    def gather_at(self, first: int, views: BatchViews) -> None:
+        """Copy the batch that begins at position `first` of the epoch into `views`; the cursor is then there."""
+        self.ops.fill(self.cursor, first)
+        self.gather(views)
+
+    def targets_of(self, stretch: Stretch) -> HostArray | None:
+        """The targets of a stretch on the host; None: they are those of the order."""
+        return None
+
+
+def epoch_order(n_samples: int, seed: int, epoch: int, shuffle: bool) -> HostArray:
+    """The order of the samples in an epoch: a function of seed and epoch alone, the same on every backend."""
+    if not shuffle:
+        return np.arange(n_samples, dtype=np.int64)
+    return np.random.default_rng([seed, epoch]).permutation(n_samples).astype(np.int64, copy=False)
+
+
+def leaves_single_sample(n_samples: int, batch_size: int) -> bool:
+    """Whether an epoch in such batches ends with a batch of one sample, which batch norm cannot train on."""
+    return 1 < batch_size < n_samples and n_samples % batch_size == 1
+
+
+def split_validation(n_samples: int, share: float, targets: HostArray, seed: int) -> tuple[HostArray, HostArray]:
+    """(training, validation) indices, round(share·n_samples) of the latter.
+
+    Integer labels are split class by class: each gives its share, rounded so that the whole adds up, and keeps one.
+    """
+    rng = np.random.default_rng([seed, 0x5E1EC7])
+    n_held_out = round(share * n_samples)
+    if targets.ndim == 1 and targets.dtype.kind in "iu":
+        labels, counts = np.unique(targets, return_counts=True)
+        parts = [rng.permutation(np.flatnonzero(targets == label)) for label in labels]
+        sizes = class_shares(counts, n_held_out)
+        held_out = np.concatenate([part[:size] for part, size in zip(parts, sizes, strict=True)])
+    else:
+        held_out = rng.permutation(n_samples)[:n_held_out]
+    if not 0 < len(held_out) < n_samples:
+        raise ValueError(
+            f"validation_split={share:g} of {n_samples} samples leaves {n_samples - len(held_out)} for training and "
+            f"{len(held_out)} for validation. Both need at least one: use more data, another share or validation_data."
+        )
+    chosen = np.zeros(n_samples, bool)
+    chosen[held_out] = True
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def class_weights_to_sample_weights(
+    class_weight: str | Mapping[Any, float], labels: HostArray, n_classes: int
+) -> HostArray:
+    """w_j = v_{y_j} as float64, by `weights_of_classes` of these labels."""
+    return weights_of_classes(class_weight, np.bincount(labels, minlength=n_classes))[labels]
+
+
+def weights_of_classes(class_weight: str | Mapping[Any, float], counts: HostArray) -> HostArray:
+    """A weight v_c for each class as float64, from the samples n_c that each has.
+
+    "balanced" is v_c = n/(n_classes_present · n_c), as in scikit-learn.
+    """
+    n_classes = len(counts)
+    weights = np.ones(n_classes)
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(f"class_weight is 'balanced' or a dict of label: weight, got {class_weight!r}.")
+        present = counts > 0
+        weights[present] = counts.sum() / (present.sum() * counts[present])
+    elif isinstance(class_weight, Mapping):
+        for label, weight in class_weight.items():
+            if isinstance(label, bool) or not isinstance(label, int | np.integer) or not 0 <= label < n_classes:
+                raise ValueError(f"class_weight names the class {label!r}; the classes are 0 ... {n_classes - 1}.")
+            weights[label] = check_real(f"class_weight of class {label}", weight, low=0.0)
+    else:
+        raise TypeError(f"class_weight is 'balanced' or a dict of label: weight, got {type(class_weight).__name__}.")
+    return weights

@@ -1,0 +1,155 @@
+"""What users pass as samples, checked and made ready for the network and its loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .._checks import check_integer, check_real
+from .._types import HostArray
+from ..backend import on_host
+from ..datasets import BlockSource
+from ..datasets._rows import with_arrays
+from ..datasets._source import Part
+from ..losses import Loss, check_sample_weight, finite_weights
+from ._device_data import split_validation, weights_of_classes
+from ._inputs import Network, check_same_length, features
+from ._supply import ArraySupply, SourceSupply, TargetRules, TargetSummary
+
+DataSupply = ArraySupply | SourceSupply
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Takes samples in for a network and a loss; `seed` draws what is held out."""
+
+    model: Network
+    loss: Loss
+    seed: int
+
+    def prepare(self, X: Any, y: Any, sample_weight: Any, who: str, shuffle_buffer: int | None = None) -> DataSupply:
+        """X, y and weights checked; ValueError or TypeError for what the network cannot be trained or evaluated on."""
+        model = self.model
+        if isinstance(X, BlockSource):
+            source = with_arrays(X, y, sample_weight, who)
+            return SourceSupply(source, model.n_in, model.dtype, self.rules(), who, shuffle_buffer)
+        if y is None:
+            raise TypeError(f"{who} expects X and y; only a data source has targets of its own.")
+        samples = features(model.ops, X, model.n_in, model.dtype, who)
+        targets = self.loss.prepare_targets(on_host(model.ops, y, f"{who}: y"), model.n_out, model.dtype)
+        check_same_length(samples, targets, who)
+        weights = None
+        if sample_weight is not None:
+            given = on_host(model.ops, sample_weight, "sample_weight")
+            weights = check_sample_weight(given, len(samples), model.dtype)
+        return ArraySupply(samples, targets, weights)
+
+    def for_training(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        class_weight: Any,
+        validation_data: Any,
+        validation_split: float,
+        shuffle_buffer: int | None,
+        check_targets: Callable[[HostArray], None],
+    ) -> tuple[DataSupply, DataSupply | None]:
+        """The samples to train on and those to validate on, from what `fit` was given.
+
+        `check_targets` is called with the targets of both, or some of a source's, which are all read and checked first.
+        """
+        share = check_real("fit(validation_split)", validation_split, low=0.0, high=1.0, high_open=True)
+        if shuffle_buffer is not None:
+            check_integer("fit(shuffle_buffer)", shuffle_buffer, low=1)
+            if not isinstance(X, BlockSource):
+                raise TypeError(
+                    "fit(shuffle_buffer) is for a data set that is read block by block; an array is visited in a "
+                    "random order of all samples. datasets.open_arrays(X, y) makes blocks of it."
+                )
+        samples = self.prepare(X, y, sample_weight, "fit", shuffle_buffer)
+        validation: DataSupply | None = None
+        if validation_data is not None:
+            if share:
+                raise ValueError("fit takes validation_data or validation_split, not both.")
+            validation = self._for_validation(validation_data)
+        elif share:
+            samples, validation = self.split(samples, share)
+        summary = _survey(samples, check_targets)
+        if validation is not None:
+            _survey(validation, check_targets)
+        if class_weight is None:
+            return samples, validation
+        # Of the training samples alone: validation measures the task as it is.
+        return self.weigh_classes(samples, class_weight, summary), validation
+
+    def _for_validation(self, given: Any) -> DataSupply:
+        """(X, y), (X, y, sample_weight) or a source."""
+        if isinstance(given, BlockSource):
+            given = (given, None)
+        if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+            raise TypeError("fit(validation_data) expects (X, y) or (X, y, sample_weight), or a data source.")
+        X, y, *weight = given
+        return self.prepare(X, y, weight[0] if weight else None, "validation_data")
+
+    def split(self, samples: DataSupply, share: float) -> tuple[DataSupply, DataSupply]:
+        """The samples to train on and those to validate on, drawn by the seed."""
+        if isinstance(samples, SourceSupply):
+            training, held_out = (Part(samples.source, share, self.seed, out) for out in (False, True))
+            return samples.of(training), samples.of(held_out)
+        labels = self._integer_labels(samples.targets)
+        rows = split_validation(len(samples), share, samples.targets if labels is None else labels, self.seed)
+        return samples.part(rows[0]), samples.part(rows[1])
+
+    def weigh_classes(self, samples: DataSupply, class_weight: Any, summary: TargetSummary | None) -> DataSupply:
+        """The same samples with weights by class as well; `summary` is that of a source's targets."""
+        if isinstance(samples, SourceSupply):
+            assert summary is not None
+            samples.class_weights = self._class_weights(class_weight, summary.counts, summary.some.shape)
+            return samples
+        labels, weights = self._integer_labels(samples.targets), samples.sample_weight
+        counts = None if labels is None else np.bincount(labels)
+        by_class = self._class_weights(class_weight, counts, samples.targets.shape)[labels]
+        product = by_class if weights is None else weights * by_class
+        return dataclasses.replace(samples, sample_weight=check_sample_weight(product, len(samples), self.model.dtype))
+
+    def _class_weights(self, class_weight: Any, counts: HostArray | None, shape: tuple[int, ...]) -> HostArray:
+        """The weight of each class, of which there are `counts` samples; `shape` is that of the targets."""
+        if counts is None:
+            raise ValueError(
+                f"class_weight needs integer labels and a cross-entropy; here the loss is {self.loss.name!r} and the "
+                f"targets have shape {shape}. Use sample_weight instead."
+            )
+        n_classes = max(self.model.n_out, 2)
+        return weights_of_classes(class_weight, np.pad(counts, (0, n_classes - len(counts))))
+
+    def rules(self) -> TargetRules:
+        """How the loss takes what a source reads."""
+        n_out, dtype = self.model.n_out, self.model.dtype
+        return TargetRules(
+            lambda y: self.loss.prepare_targets(y, n_out, dtype),
+            lambda weights, n: finite_weights(weights, n, dtype),
+            self._integer_labels,
+            dtype,
+        )
+
+    def _integer_labels(self, targets: HostArray) -> HostArray | None:
+        """One class number per sample (n,), where the targets of a cross-entropy are that; otherwise None."""
+        labels = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
+        if self.loss.link == "identity" or labels.ndim != 1 or (labels != np.floor(labels)).any():
+            return None
+        return labels.astype(np.int64)
+
+
+def _survey(samples: DataSupply, check_targets: Callable[[HostArray], None]) -> TargetSummary | None:
+    """Have the targets checked; those of a source are all read, and summed up."""
+    if isinstance(samples, ArraySupply):
+        check_targets(samples.targets)
+        return None
+    summary = samples.survey_targets()
+    check_targets(summary.some)
+    return summary

@@ -1,0 +1,282 @@
+"""What a network is made of: layers with their parameters in one flat buffer, on a device, and their arrays."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from .._checks import check_bool, check_bytes, check_integer
+from .._types import Array
+from ..backend import Ops, consists_of_primitives, resolve_backend
+from ..data import InputMap
+from ..layers import LAYERS, Binding, Layer, Parameter, build_layers, first_learned, resolve_layers
+from ..memory import explains_out_of_memory
+from ..placement import OpenedFolder, Placement, Storage, StoredWeights, assign_array, copy_array, resolve_storage
+from ._flat import make_flat
+from ._precision import resolve_precision
+from ._recompute import check_recompute, may_repeat
+from ._shortage import explain_building
+from ._symmetry import warn_of_symmetry
+from ._workspace import BatchArrays, Workspace
+
+
+class Network:
+    """Layers in order on a device, and what they learn. See `Sequential`."""
+
+    @explains_out_of_memory(explain_building)
+    def __init__(
+        self,
+        layers: Any,
+        n_in: int,
+        *,
+        seed: int | None = None,
+        backend: str | Ops | None = None,
+        dtype: Any = "float32",
+        input_scale: float = 1.0,
+        input_shift: float = 0.0,
+        precision: str | None = None,
+        memory_limit: int | str | None = None,
+        storage: str | os.PathLike[str] | Storage | None = None,
+        recompute: bool | int = False,
+        share_workspace: bool = False,
+        _opened: OpenedFolder | None = None,
+        _like: StoredWeights | None = None,
+    ) -> None:
+        self._recompute = check_recompute("Sequential(recompute)", recompute)
+        self._shares_workspace = check_bool("Sequential(share_workspace)", share_workspace)
+        limit, kept_in = check_bytes("Sequential(memory_limit)", memory_limit), resolve_storage(storage)
+        self._memory_limit = limit
+        self.layers: list[Layer] = resolve_layers(layers, "Sequential")
+        self.n_in = check_integer("Sequential(n_in)", n_in, low=1)
+        if seed is not None:
+            check_integer("Sequential(seed)", seed, low=0)
+        self._precision = resolve_precision(precision, check_dtype(dtype))
+        self.input_map = InputMap(self.compute_dtype, input_scale, input_shift)
+        """From samples as they are stored to what the first layer takes."""
+        self.ops = resolve_backend(backend).with_precision(self.precision)
+        self.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0]) if seed is None else int(seed)
+        self.link: str | None = None
+        self.info: dict[str, Any] = {}
+        """What else belongs to the model, as plain JSON data (class names, the data set, ...), saved with it."""
+
+        _refuse_reuse(list(self.walk()))
+        seeds = np.random.SeedSequence(self.seed).spawn(len(self.layers))
+        self.stored: StoredWeights | None = None
+        """The weights that are not on the device."""
+        try:
+            self.n_out = build_layers(self.layers, self.n_in, seeds, "")
+            warn_of_symmetry(self.layers)
+            placement = Placement(list(self.walk()), self.ops, self._precision, limit, kept_in, _opened, _like)
+            self.random_step: Array = self.ops.zeros(1, "int64")
+            self._binding = Binding(self.ops, self.dtype, self.seed % 2**64, self.random_step)
+            index = itertools.count()
+            for layer in self.layers:
+                layer.bind(self._binding, index)
+            self.stored = placement.store()
+            self.flat = make_flat(self.parameters, self.ops, self._precision)
+            self.refresh_low_precision()
+            if self.stored is not None:
+                self._keep_stored(self.stored, _opened)
+        except BaseException:
+            for layer in self.walk():
+                layer.n_in = 0  # free again: a failure (an initializer's, no device memory) must not use the layers up
+            if self.stored is not None:
+                self.stored.discard()
+            raise
+        self._workspace = self.make_workspace(self.ops, self.layers)
+        self._first_learned = first_learned(self.layers)
+        self._trained_arrays: BatchArrays | None = None
+
+    def make_workspace(self, ops: Ops, layers: Sequence[Layer], recompute: bool | int | None = None) -> Workspace:
+        """Arrays to compute in for layers like this network's, and its way of recomputation unless another is given."""
+        every = self._recompute if recompute is None else recompute
+        asks = every is not False or self._shares_workspace
+        repeatable = [may_repeat(layer) for layer in self.layers] if asks else ()
+        return Workspace(ops, self._precision, layers, self.n_in, every, self._shares_workspace, repeatable)
+
+    @property
+    def recompute(self) -> bool | int:
+        """Whether training keeps all outputs (False), that of every so many layers, or as few as pays (True)."""
+        return self._recompute
+
+    @property
+    def share_workspace(self) -> bool:
+        """Whether inference in the thread that trains takes the memory of training's activations."""
+        return self._shares_workspace
+
+    def _keep_stored(self, stored: StoredWeights, opened: OpenedFolder | None) -> None:
+        """Commit stored weights together with what the network has in memory, which an opened folder has as well."""
+        stored.belong_to(self)
+        if opened is None:
+            stored.commit()
+            return
+        arrays, data = opened.record.arrays, opened.record.data
+        self.ops.assign(self.flat.values, arrays["flat"])
+        for name, array in self.statistics().items():
+            self.ops.assign(array, arrays[f"state {name}"])
+        self.ops.fill(self.random_step, data["random_step"])
+        self.info = data["info"]
+        self.refresh_low_precision()
+
+    def __repr__(self) -> str:
+        inner = ", ".join(map(repr, self.layers))
+        precision = f", precision={self.precision!r}" if self.precision != self.dtype.name else ""
+        options = f"dtype={self.dtype.name!r}{precision}{self.input_map.options()}"
+        return f"Sequential([{inner}], n_in={self.n_in}, backend={self.ops.name!r}, {options})"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of parameters, gradients and results."""
+        return self._precision.dtype
+
+    @property
+    def precision(self) -> str:
+        """What products compute in: "float32", "float64", "tf32", "bfloat16" or "float16"."""
+        return self._precision.name
+
+    @property
+    def compute_dtype(self) -> np.dtype[Any]:
+        """The dtype of activations and of the weights that products read."""
+        return self._precision.compute_dtype
+
+    @property
+    def input_scale(self) -> float:
+        """The network sees input_scale·X + input_shift."""
+        return self.input_map.scale
+
+    @property
+    def input_shift(self) -> float:
+        """The network sees input_scale·X + input_shift."""
+        return self.input_map.shift
+
+    # Parameters
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """All parameters, in the order of the layers."""
+        return [parameter for layer in self.walk() for parameter in layer.parameters()]
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers are learned."""
+        return int(self.flat.values.size) + (0 if self.stored is None else self.stored.size)
+
+    def walk(self) -> Iterator[Layer]:
+        """All layers, those inside residual layers included."""
+        for layer in self.layers:
+            yield from layer.walk()
+
+    @property
+    def n_changes(self) -> int:
+        """How often a setting of a layer (`layer.p`, `layer.eps`, ...) has changed since the model was built."""
+        return self._binding.n_changes
+
+    @property
+    def consists_of_primitives(self) -> bool:
+        """Whether all that a pass does are calls of primitives, so that it can be captured and replayed."""
+        if self.stored is not None:  # whose tiles come and go in threads of their own
+            return False
+        layers = list(self.walk())
+        return consists_of_primitives(self, self.ops, *layers, *(getattr(x, "activation", None) for x in layers))
+
+    def named_arrays(self) -> dict[str, Array]:
+        """Live views of every parameter and every running statistic: "0.W", "0.b", "2.running_mean", ..."""
+        arrays: dict[str, Array] = {}
+        for layer in self.walk():
+            arrays |= {f"{layer.path}.{p.name}": p.value for p in layer.parameters()}
+            arrays |= {f"{layer.path}.{name}": value for name, value in layer.state().items()}
+        return arrays
+
+    def statistics(self) -> dict[str, Array]:
+        """Live views of the running statistics alone."""
+        return {f"{layer.path}.{name}": value for layer in self.walk() for name, value in layer.state().items()}
+
+    def snapshot(self) -> dict[str, Array]:
+        """Copies of `named_arrays`, each where the array itself lies."""
+        return {name: copy_array(self.ops, array) for name, array in self.named_arrays().items()}
+
+    def restore(self, snapshot: dict[str, Array]) -> None:
+        """Put a `snapshot` of this model, or of one of the same architecture, back. ValueError for any other."""
+        arrays = self.named_arrays()
+        if {name: array.shape for name, array in arrays.items()} != {n: a.shape for n, a in snapshot.items()}:
+            raise ValueError("model.restore expects a snapshot of this model; names or shapes of its arrays differ.")
+        with nullcontext() if self.stored is None else self.stored.as_one():
+            for name, array in arrays.items():
+                assign_array(self.ops, array, snapshot[name])
+        self.refresh_low_precision()
+
+    def refresh_low_precision(self) -> None:
+        """Round the weights into their 16-bit copies, if there are any.
+
+        An optimizer's step does that by itself. What else may have changed the weights (`layer.W[...] = values`,
+        `restore`) is unknown, so every pass that the user begins (fit, evaluate, predict, forward) begins with this.
+        """
+        low = self.flat.low
+        if low is not None:
+            self.ops.cast(self.flat.values[: low.size], low)
+
+    def penalty(self) -> float:
+        """Σ over layers of λ₁Σ|w| + λ₂Σw²: what the objective holds beside the data loss."""
+        total = self.ops.zeros(1, "float64")
+        self.ops.penalty(self.flat, total)
+        resident = float(self.ops.to_numpy(total)[0])
+        return resident if self.stored is None else resident + self.stored.penalty()
+
+    def objective_gradient(self) -> Array:
+        """The flat gradient of data loss plus penalties after the last `backward`; `flat.gradients` has the data's.
+
+        TypeError where weights are on the host or on disk: there is no such array then; `layer.dW` is read in parts.
+        """
+        if self.stored is not None:
+            raise TypeError(
+                f"The gradient of this network is not one array, because {len(self.stored.weights)} of its layers have "
+                "their weights on the host or on disk. Read layer.dW[rows], the data's gradient, and add the "
+                "penalties' 2·l2·layer.W[rows] + l1·sign(layer.W[rows])."
+            )
+        gradient = self.ops.empty(self.flat.gradients.size, self.dtype)
+        self.ops.penalized_gradient(self.flat, gradient)
+        return gradient
+
+    def config(self) -> dict[str, Any]:
+        """The architecture as plain data, the inverse of `from_config`."""
+        return {
+            "n_in": self.n_in,
+            "layers": [LAYERS.config(layer) for layer in self.layers],
+            "dtype": self.dtype.name,
+            "precision": None if self.precision == self.dtype.name else self.precision,
+            "input_scale": self.input_scale,
+            "input_shift": self.input_shift,
+            "seed": self.seed,
+            "link": self.link,
+            "recompute": self.recompute,
+            "share_workspace": self.share_workspace,
+        }
+
+
+def _refuse_reuse(layers: list[Layer]) -> None:
+    """A ValueError if one of `layers` belongs to a model already, or stands in two places."""
+    seen: list[Layer] = []
+    for layer in layers:
+        if layer.n_in:
+            raise ValueError(
+                f"{layer} already belongs to a model (as layer {layer.path}). Make a new layer for each place."
+            )
+        if any(layer is other for other in seen):
+            raise ValueError(f"{layer} stands twice among the layers. Make a new layer for each place.")
+        seen.append(layer)
+
+
+def check_dtype(dtype: Any) -> np.dtype[Any]:
+    message = f"Sequential(dtype) is 'float32' or 'float64', got {dtype!r}."
+    try:
+        resolved = None if dtype is None else np.dtype(dtype)  # np.dtype(None) would be float64
+    except (TypeError, ValueError):
+        raise ValueError(message) from None
+    if resolved is None or resolved not in (np.float32, np.float64):
+        raise ValueError(message)
+    return resolved

@@ -1,0 +1,51 @@
+"""Neurons that start equal and therefore stay equal."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+
+from .._types import HostArray
+from ..initializers import SymmetryWarning
+from ..layers import Dense, Layer, Parameter, Residual
+
+_FIRST_ROWS = 2
+"""Enough of a matrix to see that its rows differ; that all of them are equal, for initializers that draw one by one."""
+
+
+def warn_of_symmetry(layers: Sequence[Layer]) -> None:
+    """SymmetryWarning for a hidden Dense layer whose neurons all start with the same weights."""
+    for layer in _hidden_layers(layers):
+        weights = _first_rows(layer.weights)
+        if weights is not None and layer.n_out > 1 and (weights == weights[0]).all():
+            warnings.warn(
+                f"All {layer.n_out} neurons of hidden layer {layer.path}, {layer}, start with the same weights "
+                f"({layer.init.name}). They compute the same output, and as far as the layers behind treat equal "
+                "outputs equally they get the same gradient: they stay equal and learn one feature between them. "
+                "Use init='he_normal' or 'xavier_uniform'.",
+                SymmetryWarning,
+                stacklevel=4,  # who called Sequential, whose __init__ is wrapped (_out_of_memory.py)
+            )
+
+
+def _first_rows(parameter: Parameter) -> HostArray | None:
+    """All initial weights, or the first rows of those yet to be drawn; None where they are only drawn whole."""
+    if parameter.draw is None:
+        return parameter.initial
+    blocks = parameter.draw.blocks(_FIRST_ROWS)
+    return None if blocks is None else next(blocks)
+
+
+def _hidden_layers(layers: Sequence[Layer]) -> Iterator[Dense]:
+    """The Dense layers between whose neurons nothing but their weights makes a difference.
+
+    The last one of a network is none of them, because each of its neurons has a target of its own; nor is the last one
+    of a residual block or a projection, whose neurons are told apart by the input that is added to them.
+    """
+    dense = [i for i, layer in enumerate(layers) if isinstance(layer, Dense | Residual)]
+    for i in dense:
+        layer = layers[i]
+        if isinstance(layer, Residual):
+            yield from _hidden_layers(layer.block)
+        elif isinstance(layer, Dense) and i != dense[-1]:
+            yield layer

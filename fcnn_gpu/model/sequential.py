@@ -1,0 +1,271 @@
+"""Sequential: layers in order, as people train, ask, save and copy them."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._checks import check_choice, check_integer
+from .._types import Array, HostArray
+from ..backend import Ops, resolve_backend
+from ..data import Features, SourceFeatures, features
+from ..datasets import BlockSource
+from ..initializers import SymmetryWarning
+from ..layers import LAYERS, Activation, Dense
+from ..memory import explains_out_of_memory
+from ..placement import OpenedFolder, Storage, StoredWeights
+from ._network import check_dtype
+from ._passes import Passes
+from ._precision import resolve_precision
+from ._shortage import explain_inference
+
+if TYPE_CHECKING:
+    from ..losses import Loss
+    from ..memory import MemoryReport
+    from ..metrics import Metric
+    from ..optimizers import Optimizer
+
+LINKS = ("identity", "sigmoid", "softmax")
+_INFERENCE_BATCH = 1024
+_logger = logging.getLogger("fcnn_gpu")
+
+
+class Sequential(Passes):
+    """A network of layers in order: outputs = f_L(... f_2(f_1(X)) ...).
+
+    >>> import numpy as np
+    >>> model = Sequential([Dense(50, activation="relu"), Dense(10)], n_in=100, seed=0, backend="numpy")
+    >>> model.layers[0].W.shape, model.n_parameters
+    ((50, 100), 5560)
+    >>> model(np.zeros((32, 100))).shape
+    (32, 10)
+
+    `seed` fixes the initial weights and all dropout masks, on every backend alike; None draws one (see `model.seed`).
+    `backend` is "auto", "numpy", "cupy" or "cupy:<device>" and is bound for good; None takes the default
+    (`fcnn.set_backend`, FCNN_BACKEND, then "auto"). `dtype` is float32, or float64 for checks.
+
+    `input_scale` and `input_shift` are applied to X wherever it enters: the network sees input_scale·X + input_shift.
+    So pixels may stay uint8, a quarter of the memory of float32, and still be seen as numbers from 0 to 1:
+    `input_scale=1/255`. Both belong to the model and are saved with it.
+
+    X may be an array of any library. Samples in uint8, float16 and bfloat16 stay so, and are cast when a batch is
+    gathered; others become `dtype`. On a GPU, an array that lies on the model's device already (of CuPy, PyTorch, JAX,
+    or any other library with DLPack or `__cuda_array_interface__`) is used where it is.
+
+    `precision`, on a GPU, makes products faster: "tf32", "bfloat16" or "float16"
+    (`fcnn_gpu.model._precision.Precision`). Parameters, gradients, optimizer and results stay in float32; in the last
+    two, activations have 16 bits, and so has a copy of the weights that the optimizer writes along with them. Training
+    in float16 scales the loss so that small gradients do not round to 0. None is `dtype` itself, the only precision
+    that NumPy has.
+
+    `recompute=k`, for deep networks: training keeps the output of every k-th layer alone and runs the others again in
+    the backward pass, segment by segment. The results are the same bits, for a third more arithmetic; True takes the k
+    that needs the least memory, about the square root of the number of layers. Layers that users have written are run
+    once, and all that they keep is kept. `share_workspace`: evaluation and prediction in the thread that trains take
+    the memory of training's activations, in batches that have room there; `backward` must then follow its `forward`
+    without inference in between.
+    """
+
+    def __call__(self, X: Any, batch_size: int | None = None) -> HostArray:
+        """Raw outputs (logits) on the host, (n_samples, n_outputs), computed in batches of `batch_size` (1024).
+
+        X is an array of any library, or a `datasets.BlockSource`, of which a few MiB are in memory at a time.
+        """
+        return self.infer(X, None, batch_size, "model")
+
+    def predict(self, X: Any, batch_size: int | None = None) -> HostArray:
+        """Outputs through the loss's link, (n_samples, n_outputs): probabilities for the cross-entropies, else values.
+
+        `Trainer` sets the link from its loss; before that, and for a network without one, these are the raw outputs.
+        """
+        return self.infer(X, self.link, batch_size, "model.predict")
+
+    def predict_classes(self, X: Any, batch_size: int | None = None) -> HostArray:
+        """Labels (n_samples,): the largest output, or for one output whether its probability is over ½.
+
+        One output that is a logit has a probability over ½ where it is positive. Where the network ends in a sigmoid,
+        or was trained on values of 0 and 1 ('mse' and the like), the output itself is compared with ½.
+        """
+        outputs = self(X, batch_size)
+        if self.n_out > 1:
+            return outputs.argmax(axis=1)
+        last = self.layers[-1]
+        is_probability = isinstance(last, Dense | Activation) and last.activation.name == "sigmoid"
+        threshold = 0.5 if is_probability or self.link == "identity" else 0.0
+        return (outputs[:, 0] > threshold).astype(np.int64)
+
+    def infer(self, X: Any, link: str | None, batch_size: int | None = None, who: str = "model.infer") -> HostArray:
+        """Outputs through a link of the caller's choice ("identity", "sigmoid", "softmax"), or None for raw ones."""
+        size = _INFERENCE_BATCH if batch_size is None else check_integer("batch_size", batch_size, low=1)
+        samples: Features | SourceFeatures
+        if isinstance(X, BlockSource):
+            samples = SourceFeatures(X, self.n_in, self.dtype, who)
+        else:
+            samples = features(self.ops, X, self.n_in, self.dtype, who)
+        return self._infer(samples, link, min(size, len(samples)))
+
+    @explains_out_of_memory(explain_inference)
+    def _infer(self, samples: Features | SourceFeatures, link: str | None, size: int) -> HostArray:
+        self.refresh_low_precision()
+        outputs = np.empty((len(samples), self.n_out), self.dtype)
+        self._trained_arrays = None
+        size = self.inference_batch(size)
+        with closing(samples.batches(size)) as batches:
+            for start, batch in batches:
+                Z = self.outputs_of(self.ops.asarray(batch))
+                if self._precision.mixed:  # 16-bit probabilities would have three digits
+                    results = self.ops.scratch("results", Z.size, self.dtype).reshape(Z.shape[::-1]).T
+                    self.ops.cast(Z, results)
+                    Z = results
+                self.apply_link(Z, link)
+                outputs[start : start + size] = self.ops.to_numpy(Z).T
+        return outputs
+
+    def apply_link(self, Z: Array, link: str | None) -> None:
+        """Turn raw outputs into predictions, in place."""
+        if link == "softmax":
+            self.ops.softmax(Z, Z)
+        elif link == "sigmoid":
+            self.ops.bias_activation(Z, None, "sigmoid", 0.0, Z)
+
+    def close(self) -> None:
+        """Let go of the folder that holds weights on disk, so that it can be opened again; a temporary one is removed.
+
+        The end of the process does the same. The network cannot be used any more. Without weights on disk: nothing.
+        """
+        if self.stored is not None:
+            self.stored.close()
+
+    def save(self, path: Any) -> None:
+        """Write architecture and weights to one safetensors file, safely: the old file stays until the new is whole."""
+        from ._saved import save
+
+        save(self, path)
+
+    def summary(self, batch_size: int = 32) -> None:
+        """Print the layers with the shapes of W, b and their output Z for a batch, parameters and bytes."""
+        from ._summary import print_summary
+
+        print_summary(self, check_integer("summary(batch_size)", batch_size, low=1))
+
+    def memory_report(
+        self,
+        batch_size: int,
+        optimizer: str | Optimizer = "adam",
+        training: bool = True,
+        *,
+        loss: str | Loss | None = None,
+        data: Any = None,
+        metrics: Sequence[str | Metric] = (),
+        micro_batch_size: int | None = None,
+        recompute: bool | int | None = None,
+        validation: int | None = None,
+    ) -> MemoryReport:
+        """The bytes that training, or inference, takes in batches of this size, by kind. Nothing is allocated.
+
+        It runs the code of one step on arrays without memory and counts what that asks for, so it knows every layer,
+        loss and optimizer. `print` shows it as a table; `report.total` is the sum.
+
+        Args:
+            batch_size: samples in a batch.
+            optimizer: a name or an instance; moments and velocities are its.
+            training: False for inference, which keeps no gradients of activations and has no optimizer.
+            loss: a name or an instance; None takes the loss that the model was trained with, or one that fits.
+            data: count a data set as well: (X, y), (X, y, sample_weight), a number of samples, or a
+                `datasets.BlockSource`, of which chunks and the shuffle buffer count.
+            metrics: those of the training run: for them the outputs of an epoch are kept.
+            micro_batch_size: that of `fit`: at most so many samples of a batch are computed on at a time.
+            recompute: another than the network's own, as in `Sequential`.
+            validation: count what it takes to evaluate so many samples of validation data after an epoch as well.
+        """
+        from ..training import memory_report
+
+        options: dict[str, Any] = {"data": data, "metrics": metrics, "micro_batch_size": micro_batch_size}
+        options |= {"recompute": recompute, "validation": validation}
+        return memory_report(self, batch_size, optimizer, training, loss=loss, **options)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: dict[str, Any],
+        backend: str | Ops | None = None,
+        memory_limit: int | str | None = None,
+        storage: str | os.PathLike[str] | Storage | None = None,
+        _opened: OpenedFolder | None = None,
+        _like: StoredWeights | None = None,
+    ) -> Sequential:
+        """A network of this architecture with fresh initial weights.
+
+        Precision is how a network computes, not what it is: where the backend has only that of the parameters, the
+        network takes that, and a line in the log says so.
+        """
+        ops = resolve_backend(backend)
+        precision = resolve_precision(config.get("precision"), check_dtype(config["dtype"])).name
+        if precision not in ops.precisions:
+            _logger.warning(
+                "The network was made for %s; on %s it computes in %s.", precision, ops.name, config["dtype"]
+            )
+            precision = config["dtype"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SymmetryWarning)  # the weights are about to be replaced
+            model = cls(
+                [LAYERS.build(layer) for layer in config["layers"]],
+                config["n_in"],
+                seed=config["seed"],
+                backend=ops,
+                dtype=config["dtype"],
+                input_scale=config.get("input_scale", 1.0),
+                input_shift=config.get("input_shift", 0.0),
+                precision=precision,
+                recompute=config.get("recompute", False),
+                share_workspace=config.get("share_workspace", False),
+                memory_limit=memory_limit,
+                storage=storage,
+                _opened=_opened,
+                _like=_like,
+            )
+        if config["link"] is not None:
+            model.link = check_choice("The model's link", config["link"], LINKS)
+        return model
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Sequential:
+        """A network of its own, weights on the host or on disk in the same place: on disk in a temporary folder."""
+        if self.stored is None:
+            model = _rebuild(*self.__reduce__()[1])
+        else:
+            model = type(self).from_config(self.config(), self.ops, self._memory_limit, _like=self.stored)
+            model.restore(self.named_arrays())
+            model.ops.assign(model.random_step, self.ops.to_numpy(self.random_step))
+            model.info = copy.deepcopy(self.info)
+        memo[id(self)] = model
+        return model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy or a pickle is rebuilt from its parts: copied one by one, the views would leave the flat buffer."""
+        if self.stored is not None and self.stored.store.place == "disk":
+            raise TypeError(
+                "A network with weights on disk cannot be pickled: all of them would have to be in memory. Write it "
+                "with model.save(path) and read it with fcnn_gpu.load(path, memory_limit=...), or copy it with "
+                "copy.deepcopy."
+            )
+        arrays = {name: self.ops.to_numpy(array).copy() for name, array in self.named_arrays().items()}
+        random_step = int(self.ops.to_numpy(self.random_step)[0])
+        return _rebuild, (self.config(), self.ops.name, arrays, random_step, copy.deepcopy(self.info))
+
+
+def _rebuild(
+    config: dict[str, Any], backend: str, arrays: dict[str, HostArray], random_step: int, info: dict[str, Any]
+) -> Sequential:
+    """What `copy.deepcopy` and unpickling call."""
+    model = Sequential.from_config(config, backend)
+    model.restore(arrays)
+    model.ops.fill(model.random_step, random_step)
+    model.info = info
+    return model

@@ -1,0 +1,10 @@
+"""Trainer, and beneath it a run: its steps, epochs, evaluation and history."""
+
+from ._diagnosis import DivergenceError as DivergenceError
+from ._plots import make_figure as make_figure
+from ._plots import plot_confusion_matrix as plot_confusion_matrix
+from ._plots import saved as saved
+from ._rehearsal import memory_report as memory_report
+from ._step import TrainingStep as TrainingStep
+from .history import History as History
+from .trainer import Trainer as Trainer

@@ -1,0 +1,103 @@
+"""A data set evaluated whole: its data loss and the network's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from .._types import Array, HostArray
+from ..data import ArraySupply, ChunkStream, Samples, SourceSupply, Stretch
+from ..losses import Loss
+from ..model import Sequential
+from ._scores import Scores
+
+EVALUATION_BATCH = 1024
+
+
+class EvaluationData:
+    """A data set that is evaluated whole, in order, at inference: on the device or, with a `window`, streamed to it.
+
+    `window` samples are on the device at a time; a source always streams.
+    """
+
+    def __init__(self, model: Sequential, samples: ArraySupply | SourceSupply, window: int | None = None) -> None:
+        ops = model.ops
+        self._model = model
+        self.targets_host = samples.targets if isinstance(samples, ArraySupply) else None
+        """All targets, or None for a source."""
+        self.n_samples = len(samples)
+        batch = min(EVALUATION_BATCH, self.n_samples)
+        self.batch = batch
+        """Samples that are computed on at a time: as many, or fewer."""
+        self._stream: ChunkStream | None = None
+        self._supply = samples
+        if window is None and isinstance(samples, ArraySupply):
+            weight = None if samples.sample_weight is None else ops.asarray(samples.sample_weight)
+            self._samples = Samples(samples.X.on_model(), ops.asarray(samples.targets), weight)
+            self._window = self.n_samples
+        else:
+            window = batch if window is None else window
+            self._stream = ChunkStream(ops, samples, window)
+            self._samples = self._stream.on_device(0)
+            self._window = min(window, self.n_samples)
+        self._losses = ops.empty(batch, model.dtype)
+        self._gradient = ops.empty(batch * model.n_out, model.compute_dtype)
+        self._total = ops.zeros(1, np.float64)
+        self._outputs: Array | None = None
+
+    def run(
+        self, loss: Loss, read: Callable[[Array], HostArray] | None, scores: Scores | None = None
+    ) -> tuple[float, HostArray | None]:
+        """(mean data loss, what `read` makes of the raw outputs (n, n_outputs) of the device, for all samples).
+
+        `read` is given the outputs of as many samples as are on the device at a time, which it may overwrite. None:
+        nobody needs them. What a data set that streams makes goes to `scores`, with the targets, and not to the caller.
+        """
+        model, ops = self._model, self._model.ops
+        ops.fill(self._total, 0.0)
+        if read is not None and self._outputs is None:
+            self._outputs = ops.empty((self._window, model.n_out), model.dtype)
+        whole: HostArray | None = None
+        with self._visit() as stretches:
+            for stretch in stretches:
+                samples = self._samples if self._stream is None else self._stream.on_device(stretch.part)
+                self._evaluate(samples.front(stretch.n), loss, None if read is None else self._outputs)
+                if read is not None and self._outputs is not None:
+                    part = read(self._outputs[: stretch.n])
+                    if self._stream is None:
+                        whole = part
+                    elif scores is not None:  # the next chunk's outputs take the place of these
+                        scores.add(stretch.first, self._stream.on_host(stretch.part).targets[: stretch.n], part)
+        return float(ops.to_numpy(self._total)[0]) / self.n_samples, whole
+
+    @property
+    def streams(self) -> bool:
+        """Whether only some of the samples are on the device at a time."""
+        return self._stream is not None
+
+    @contextmanager
+    def _visit(self) -> Iterator[Iterator[Stretch]]:
+        if self._stream is None:
+            yield iter([Stretch(0, 0, self.n_samples)])
+        else:
+            with self._stream.visit(self._supply.order(0, 0, False), self.n_samples) as stretches:
+                yield stretches
+
+    def _evaluate(self, samples: Samples, loss: Loss, outputs: Array | None) -> None:
+        """Add the losses of these samples to the total, batch by batch."""
+        model, ops = self._model, self._model.ops
+        n = len(samples.X)
+        size = model.inference_batch(self.batch)
+        for start in range(0, n, size):
+            part = slice(start, min(start + size, n))
+            X = samples.X[part]
+            batch = len(X)
+            Z = model.outputs_of(X)
+            weight = None if samples.sample_weight is None else samples.sample_weight[part]
+            dZ = self._gradient[: batch * model.n_out].reshape(batch, model.n_out).T
+            loss.compute(ops, Z, samples.targets[part], weight, self._losses[:batch], dZ)
+            ops.accumulate_sum(self._losses[:batch], self._total)
+            if outputs is not None:
+                ops.cast(Z.T, outputs[part])

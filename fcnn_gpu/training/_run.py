@@ -1,0 +1,172 @@
+"""One call of `Trainer.fit`: its epochs, what observers are told of them, and their lines of the history."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .._types import HostArray
+from ..callbacks import Callback
+from ..data import DeviceData, StreamedData, Stretch
+from ..memory import forget_frames, is_out_of_memory
+from ..model import release_inference
+from ._epoch import Epoch
+from ._evaluation import EvaluationData
+from ._programs import Programs
+from ._scores import Scores
+from ._step import TrainingStep
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_TICK_SECONDS = 0.2
+_logger = logging.getLogger("fcnn_gpu")
+
+
+class Run:
+    """One call of `fit`: its steps, what they accumulate, and the epoch's line of the history."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        data: DeviceData | StreamedData,
+        targets_host: HostArray | None,
+        validation: EvaluationData | None,
+        shuffle: bool,
+        drop_last: bool,
+        capture: bool,
+        micro_batch_size: int | None = None,
+    ) -> None:
+        self.trainer, self.data, self.validation = trainer, data, validation
+        self._targets_host = targets_host
+        self._shuffle = shuffle
+        model = trainer.model
+        n_seen = trainer.steps_per_epoch * data.batch_size if drop_last else data.n_samples
+        keep_outputs = bool(trainer.metrics)
+        self._step = TrainingStep(model, trainer.loss, trainer.optimizer, data, keep_outputs, capture, micro_batch_size)
+        if self._step.micro_batch_size < data.batch_size:
+            trainer.history.micro_batch_size = self._step.micro_batch_size
+            model.release_training(self._step.micro_batch_size)
+        self._epoch = Epoch(trainer, self._step, n_seen)
+        self._programs = Programs(self._step, self._epoch, trainer.history)
+        self._said = False
+        self._seconds = 0.0
+        self._order: Any = None
+        self._scores = Scores(trainer.metrics, n_seen)
+        """The metrics of an epoch over data that streams."""
+
+    def train(self, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> None:
+        """All epochs, each told to the observers and written into the history, which says why if it ends early."""
+        trainer = self.trainer
+        for number in range(1, trainer.n_epochs + 1):
+            for observer in observers:
+                observer.on_epoch_begin(trainer, number)
+            if not self.epoch(number, observers, interrupted):
+                trainer.history.stopped_by = "interrupt"
+                return
+            trainer.epochs_trained += 1
+            record = self.record(number)
+            trainer.history.records.append(record)
+            trainer.optimizer.schedule.observe(record)
+            for observer in observers:
+                observer.on_epoch_end(trainer, record)
+            if interrupted():
+                trainer.history.stopped_by = "interrupt"
+                return
+            if trainer.stop_reason is not None:
+                trainer.history.stopped_by = trainer.stop_reason
+                return
+
+    def epoch(self, number: int, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> bool:
+        """One pass over the data; False if it was interrupted before its end."""
+        trainer, data, epoch = self.trainer, self.data, self._epoch
+        ops, model = trainer.model.ops, trainer.model
+        self._order = data.order_of(trainer.seed, trainer.epochs_trained, self._shuffle)
+        model.refresh_low_precision()  # a callback may have set weights
+        epoch.begin(number)
+        watched, failed_step = not ops.asynchronous, trainer.optimizer.control.failed_step
+        start = tick = time.perf_counter()
+        with data.visit(self._order, epoch.n_samples) as stretches:
+            for key, first, stretch in self._programs.of(stretches):
+                self._programs.take_steps(key, first)
+                if stretch is not None:
+                    self._score(stretch)
+                if watched and (failed_step[0] >= 0 or epoch.has_statistics):
+                    epoch.check_health()
+                if interrupted():
+                    break
+                now = time.perf_counter()
+                if now - tick >= _TICK_SECONDS:
+                    tick = now
+                    epoch.check_health()
+                    for observer in observers:
+                        observer.on_tick(trainer, epoch.n_done, trainer.steps_per_epoch, epoch.loss)
+        epoch.check_health()
+        ops.synchronize()
+        self._seconds = time.perf_counter() - start
+        return epoch.n_done == trainer.steps_per_epoch
+
+    def _score(self, stretch: Stretch) -> None:
+        """Give the metrics what they need of a stretch where the next one takes its place on the device."""
+        targets = self.data.targets_of(stretch)
+        if self._step.outputs is not None and targets is not None:
+            self._scores.add(stretch.first, targets, self.trainer.metric_inputs(self._step.outputs[: stretch.n]))
+
+    def record(self, number: int) -> dict[str, float]:
+        """The epoch's line of the history."""
+        trainer, epoch = self.trainer, self._epoch
+        record: dict[str, float] = {"epoch": number, "loss": epoch.loss, "penalty": self._penalty()}
+        if self._step.outputs is not None and isinstance(self.data, StreamedData):
+            record |= self._scores.values()
+        elif self._step.outputs is not None and self._targets_host is not None:
+            predictions = trainer.metric_inputs(self._step.outputs[: epoch.n_samples])
+            targets = self._targets_host[self._order[: epoch.n_samples]]
+            record |= {metric.label: metric(targets, predictions) for metric in trainer.metrics}
+        if self.validation is not None:
+            record |= {f"val_{name}": value for name, value in self._evaluate(self.validation).items()}
+        scaling = trainer.optimizer.control.loss_scaling
+        if scaling is not None:
+            record["loss_scale"] = float(trainer.model.ops.to_numpy(scaling.scale)[0])
+            record["skipped_steps"] = epoch.skipped
+        record |= {
+            "learning_rate": epoch.learning_rate,
+            "seconds": self._seconds,
+            "samples_per_second": epoch.n_samples / self._seconds,
+        }
+        return record
+
+    def _evaluate(self, validation: EvaluationData) -> dict[str, float]:
+        """Loss and metrics of the validation data, in smaller batches where memory runs out."""
+        while True:
+            try:
+                return self.trainer.evaluate_data(validation)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                shortage = error
+            if validation.batch == 1:
+                raise shortage
+            validation.batch = -(-validation.batch // 2)
+            self._make_room(shortage)
+            if not self._said:
+                _logger.warning("Memory ran out in evaluation, which goes on in smaller batches.")
+            self._said = True
+
+    def _penalty(self) -> float:
+        """The model's penalty, for which a few bytes are needed."""
+        try:
+            return self.trainer.model.penalty()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            shortage = error
+        self._make_room(shortage)
+        return self.trainer.model.penalty()
+
+    def _make_room(self, shortage: Exception) -> None:
+        """Let go of what was made on the way to a shortage between epochs, and of what inference computes in."""
+        forget_frames(shortage)
+        release_inference(self.trainer.model)
+        self._programs.is_reserved = False

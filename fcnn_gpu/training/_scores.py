@@ -1,0 +1,62 @@
+"""Metrics of a data set of which only a stretch is at hand at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .._types import HostArray
+from ..metrics import Metric, add_up
+
+
+class Scores:
+    """The metrics of one pass over n samples, stretch by stretch: the same numbers as of all of them at once.
+
+    Where metrics are shares, the samples of which they are true are counted. Otherwise targets and predictions of all
+    samples are kept.
+    """
+
+    def __init__(self, metrics: Sequence[Metric], n: int) -> None:
+        self._metrics, self._n = metrics, n
+        self._counts: dict[str, int] | None = None
+        self._kept: tuple[HostArray, HostArray] | None = None
+
+    def add(self, first: int, targets: HostArray, predictions: HostArray) -> None:
+        """What came of the samples from position `first` of the pass on."""
+        if first == 0:
+            self._counts = {metric.label: 0 for metric in self._metrics} if add_up(self._metrics, targets) else None
+        if self._counts is not None:
+            for metric in self._metrics:
+                self._counts[metric.label] += round(metric(targets, predictions) * len(targets))
+            return
+        if self._kept is None:
+            whole = (np.empty((self._n, *array.shape[1:]), array.dtype) for array in (targets, predictions))
+            self._kept = next(whole), next(whole)
+        for array, kept in zip((targets, predictions), self._kept, strict=True):
+            kept[first : first + len(array)] = array
+
+    def values(self) -> dict[str, float]:
+        """Each metric by its label."""
+        if self._counts is not None:
+            return {label: count / self._n for label, count in self._counts.items()}
+        assert self._kept is not None
+        return {metric.label: metric(*self._kept) for metric in self._metrics}
+
+
+_TRIAL_SAMPLES = 1000
+"""Metrics are tried on at most so many samples before a run: enough to see whether they fit."""
+
+
+def try_metrics(metrics: Sequence[Metric], targets: HostArray, n_out: int, link: str) -> None:
+    """Compute each metric once on made-up predictions: one that does not fit raises now, not after an epoch."""
+    labels = [metric.label for metric in metrics]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ValueError(f"Two metrics are called {label!r}, and the history has one column for it. Leave one out.")
+    targets = targets[:: -(-len(targets) // _TRIAL_SAMPLES)]  # spread out: sorted labels begin with one class
+    predictions = np.random.default_rng(0).random((len(targets), n_out))
+    if link == "softmax":
+        predictions /= predictions.sum(axis=1, keepdims=True)
+    for metric in metrics:
+        metric(targets, predictions)

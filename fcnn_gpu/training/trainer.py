@@ -1,0 +1,279 @@
+"""Trainer: the training step as a fixed program, the epoch around it, and the run around that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+
+from .._checks import check_bool, check_bytes, check_integer
+from .._types import Array, HostArray
+from ..backend import LossScaling, quiet_arithmetic
+from ..callbacks import Callback, ProgressBar, check_callbacks
+from ..data import ArraySupply, Intake
+from ..layers import Activation, Dense
+from ..losses import LOSSES, Loss
+from ..memory import explains_out_of_memory
+from ..metrics import METRICS, Metric
+from ..model import Sequential
+from ..optimizers import OPTIMIZERS, Optimizer
+from ._evaluation import EVALUATION_BATCH, EvaluationData
+from ._feed import Feed
+from ._interrupt import interruptible
+from ._micro_batches import check_split
+from ._run import Run
+from ._scores import Scores, try_metrics
+from ._shortage import explain_evaluation, explain_training, what_a_step_changes
+from .history import History, column_names
+
+
+class Trainer:
+    """Trains a model: gather a batch, forward, loss, backward, clip, update, over and over.
+
+    The step runs over arrays made before the first one; what changes between steps lives in arrays too, so that a GPU
+    can replay it. `loss`, `optimizer` and each metric are names or instances. `seed` fixes the order of the samples
+    (None: the model's seed); together with the model's own seed the run is determined.
+
+    >>> import numpy as np, fcnn_gpu as fcnn
+    >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], "float32")
+    >>> model = fcnn.Sequential([fcnn.Dense(8, activation="tanh"), fcnn.Dense(2)], n_in=2, seed=0, backend="numpy")
+    >>> trainer = fcnn.Trainer(model, loss="cross_entropy", optimizer=fcnn.Adam(0.05))
+    >>> history = trainer.fit(X, [0, 1, 1, 0], epochs=200, batch_size=4)
+    >>> model.predict_classes(X)
+    array([0, 1, 1, 0])
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        loss: str | Loss = "cross_entropy",
+        optimizer: str | Optimizer = "adam",
+        metrics: Sequence[str | Metric] = (),
+        seed: int | None = None,
+    ) -> None:
+        if not isinstance(model, Sequential):
+            raise TypeError(f"Trainer expects a Sequential, got {type(model).__name__}.")
+        if isinstance(metrics, str | Metric):
+            raise TypeError(f"Trainer(metrics) expects a list, got {metrics!r}. Write metrics=[{metrics!r}].")
+        self.model = model
+        self.loss = LOSSES.resolve(loss)
+        self.optimizer = OPTIMIZERS.resolve(optimizer)
+        self.metrics = [METRICS.resolve(metric) for metric in metrics]
+        self.seed = model.seed if seed is None else check_integer("Trainer(seed)", seed, low=0)
+        self.loss.check_outputs(model.n_out)
+        _refuse_double_link(model, self.loss)
+        self.optimizer.bind(model)
+        model.link = self.loss.link
+        self._loss_scaling: LossScaling | None = None
+        if model.precision == "float16":
+            self.loss.check_loss_scale()
+            self._loss_scaling = LossScaling.start(model.ops)
+
+        self.history = History()
+        self.columns: list[str] = []
+        self.n_epochs = 0
+        self.steps_per_epoch = 0
+        self.epochs_trained = 0
+        """Epochs over all calls of `fit`: a second call goes on with new sample orders, not the first's again."""
+        self.stop_reason: str | None = None
+
+    @explains_out_of_memory(explain_training, undo=what_a_step_changes)
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        epochs: int = 10,
+        batch_size: int = 128,
+        micro_batch_size: int | None = None,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        progress: bool = True,
+        callbacks: Sequence[Callback] = (),
+        capture: bool = True,
+        memory_limit: int | str | None = None,
+        shuffle_buffer: int | None = None,
+    ) -> History:
+        """Train for `epochs` passes over X (n_samples, n_in) and y; returns the `History` (also `trainer.history`).
+
+        Args:
+            X: an array, or a `datasets.BlockSource`, which is read block by block and usually has its own targets.
+            micro_batch_size: compute on at most so many samples at a time, which takes less memory. Gradients are
+                summed over the parts of each batch and update the weights once: the result is that of whole batches up
+                to rounding, dropout masks included. Batch normalization needs whole batches. None: whole batches.
+            validation_data: (X, y) or (X, y, sample_weight) or a source, evaluated after each epoch.
+            validation_split: instead, this share of the samples, drawn by the seed (class by class for integer labels).
+            sample_weight: (n_samples,) weights w_j of the samples' losses.
+            class_weight: for integer labels, {label: weight} or "balanced"; multiplies `sample_weight` in training, and
+                has no part in validation.
+            shuffle: visit the samples in an order drawn anew each epoch from the seed.
+            drop_last: leave out the last batch of an epoch if it is smaller than the others.
+            progress: show a progress bar where there is a terminal.
+            capture: record the training step once (as a CUDA graph on a GPU, as a list of NumPy calls on a CPU) and
+                replay it. False makes every call anew, with the same results, more slowly: for debugging.
+
+            memory_limit: bytes, or text like "4 GiB", that model and data may take on the device. Data that does not
+                fit stays on the host, or in its memory-mapped file, and streams through the device in chunks, with the
+                same results, bit by bit. None: what is free on a GPU; on a CPU nothing streams but memory maps of more
+                than half of the memory that is free. For a source it also bounds what reading takes on the host.
+            shuffle_buffer: for a source, samples that are held to be visited in random order. (default: 64 MiB of X)
+
+        Ctrl-C ends the run after the step under way, with the weights as they are and `history.stopped_by` "interrupt";
+        pressed twice it raises KeyboardInterrupt. Raises ValueError or TypeError for unusable arguments before anything
+        changes, `OutOfMemoryError` where memory does not suffice (in the first step, the network is then as it was
+        before), and `DivergenceError` when a loss or gradient is not finite, with the weights from before that step.
+        """
+        epochs = check_integer("fit(epochs)", epochs, low=1)
+        batch_size = check_integer("fit(batch_size)", batch_size, low=1)
+        if micro_batch_size is not None:
+            micro_batch_size = check_integer("fit(micro_batch_size)", micro_batch_size, low=1)
+        flags = {"shuffle": shuffle, "drop_last": drop_last, "progress": progress, "capture": capture}
+        for name, flag in flags.items():
+            check_bool(f"fit({name})", flag)
+        limit = check_bytes("fit(memory_limit)", memory_limit)
+        observers = [*check_callbacks(callbacks), *([ProgressBar()] if progress else [])]
+        train, validation = self._intake.for_training(
+            X, y, sample_weight, class_weight, validation_data, validation_split, shuffle_buffer, self._try_metrics
+        )
+        n_samples = len(train)
+        batch_size = min(batch_size, n_samples)
+        self._check_batches(n_samples, batch_size, drop_last)
+        check_split(self.model, batch_size, micro_batch_size, "fit")
+
+        self.model.refresh_low_precision()
+        feed = self._feed
+        window, val_window = feed.windows(train, validation, batch_size, limit, shuffle, micro_batch_size)
+        data = feed.training(train, batch_size, window)
+        held_out = None if validation is None else feed.evaluation(validation, val_window)
+        with ExitStack() as ends, interruptible() as interrupted, quiet_arithmetic(), self._scaled_loss():
+            with self._unchanged_on_error():  # a callback may refuse to begin
+                self.n_epochs = epochs
+                self.steps_per_epoch = n_samples // batch_size if drop_last else -(-n_samples // batch_size)
+                self.columns = column_names(self.metrics, held_out is not None, self._loss_scaling is not None)
+                self._check_monitors()
+                self.stop_reason = None
+                self.history = history = History()
+                targets = train.targets if isinstance(train, ArraySupply) else None
+                run = Run(self, data, targets, held_out, shuffle, drop_last, capture, micro_batch_size)
+                for observer in observers:
+                    observer.on_train_begin(self)
+                    ends.callback(observer.on_train_end, self, history)
+            try:
+                run.train(observers, interrupted)
+            except BaseException as error:
+                history.stopped_by = "interrupt" if isinstance(error, KeyboardInterrupt) else "error"
+                raise
+        return history
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """An error within leaves the trainer's attributes as they were before."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).update(before)
+            raise
+
+    @contextmanager
+    def _scaled_loss(self) -> Iterator[None]:
+        """Within, the optimizer takes gradients for scaled ones; in the explicit loop they are the loss's own."""
+        control = self.optimizer.control
+        control.loss_scaling = self._loss_scaling
+        try:
+            yield
+        finally:
+            control.loss_scaling = None
+
+    @explains_out_of_memory(explain_evaluation)
+    def evaluate(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, memory_limit: int | str | None = None
+    ) -> dict[str, float]:
+        """Data loss and metrics on X, y at inference (dropout off, running statistics): {"loss": ..., metric: ...}.
+
+        X may be a `datasets.BlockSource`, which has its own targets and streams.
+        With `memory_limit`, as in `fit`, data that does not fit streams through the device.
+        """
+        limit = check_bytes("evaluate(memory_limit)", memory_limit)
+        samples, feed = self._intake.prepare(X, y, sample_weight, "evaluate"), self._feed
+        _, window = feed.windows(None, samples, EVALUATION_BATCH, limit)
+        return self.evaluate_data(feed.evaluation(samples, window))
+
+    def predict(self, X: Any, batch_size: int | None = None) -> HostArray:
+        """The model's outputs through this trainer's loss's link, (n_samples, n_outputs)."""
+        return self.model.infer(X, self.loss.link, batch_size, "predict")
+
+    def predict_proba(self, X: Any, batch_size: int | None = None) -> HostArray:
+        """Class probabilities (n_samples, n_classes); for one output with binary cross-entropy, both classes' columns.
+
+        Raises TypeError where the loss has no probabilities.
+        """
+        if self.loss.link not in ("softmax", "sigmoid"):
+            raise TypeError(f"The loss {self.loss.name!r} predicts values, not probabilities: use predict.")
+        P = self.predict(X, batch_size)
+        if self.loss.link == "sigmoid" and P.shape[1] == 1:
+            return np.hstack([1.0 - P, P])
+        return P
+
+    def evaluate_data(self, data: EvaluationData) -> dict[str, float]:
+        self.model.refresh_low_precision()
+        targets = data.targets_host
+        scores = Scores(self.metrics, data.n_samples) if self.metrics and data.streams else None
+        loss, predictions = data.run(self.loss, self.metric_inputs if self.metrics else None, scores)
+        if scores is not None:
+            return {"loss": loss} | scores.values()
+        result = {"loss": loss}
+        if predictions is not None and targets is not None:
+            result |= {metric.label: metric(targets, predictions) for metric in self.metrics}
+        return result
+
+    def metric_inputs(self, outputs: Array) -> HostArray:
+        """Raw outputs (n, n_outputs) of the device, on the host, as this trainer's metrics need them; in place.
+
+        That is through the link, but for a softmax in front of metrics that read ranks alone: it changes no rank.
+        """
+        if self.loss.link != "softmax" or not all(metric.reads_ranks_alone for metric in self.metrics):
+            self.model.apply_link(outputs.T, self.loss.link)
+        return self.model.ops.to_numpy(outputs)
+
+    @property
+    def _intake(self) -> Intake:
+        return Intake(self.model, self.loss, self.seed)
+
+    @property
+    def _feed(self) -> Feed:
+        return Feed(self.model, self.loss, self.optimizer, self.metrics)
+
+    def _try_metrics(self, targets: HostArray) -> None:
+        try_metrics(self.metrics, targets, self.model.n_out, self.loss.link)
+
+    def _check_batches(self, n_samples: int, batch_size: int, drop_last: bool) -> None:
+        left_over = n_samples % batch_size
+        sizes = [batch_size, *([left_over] if left_over and not drop_last else [])]
+        for size in sorted(sizes):
+            self.model.check_batch(size)
+
+    def _check_monitors(self) -> None:
+        column = self.optimizer.schedule.monitor
+        if column is not None and column not in self.columns:
+            raise ValueError(
+                f"The learning rate's schedule monitors {column!r}, which this run does not record. "
+                f"Its columns: {', '.join(self.columns)}."
+            )
+
+
+def _refuse_double_link(model: Sequential, loss: Loss) -> None:
+    """A loss that takes logits behind an output activation that already made probabilities would apply it twice."""
+    last = model.layers[-1]
+    activation = last.activation.name if isinstance(last, Dense | Activation) else None
+    if activation == loss.link and activation in ("softmax", "sigmoid"):
+        raise ValueError(
+            f"{loss.name} takes logits and applies {activation} itself, but the last layer {last} applies it already. "
+            f"Leave the last layer's activation out; model.predict returns probabilities all the same."
+        )
