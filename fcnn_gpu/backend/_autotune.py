@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 from .._checks import suggest
-from ..files import write_atomically  # the package is not whole yet where this module is imported
+from ..files import write_atomically
 from ._cublas import CublasError, Status
 
 logger = logging.getLogger("fcnn_gpu")
