@@ -158,7 +158,7 @@ def test_a_model_file_is_that_of_weights_in_memory(place: str, tmp_path: Path) -
 
 def test_a_large_file_streams_into_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("_blocks", "_tensor_file"):
-        monkeypatch.setattr(f"fcnn_gpu.{module}.BLOCK_BYTES", 1000)
+        monkeypatch.setattr(f"fcnn_gpu.files.{module}.BLOCK_BYTES", 1000)
     plain = cases.network(fcnn.Dense, fcnn.Dense)
     plain.save(tmp_path / "plain.safetensors")
     model = fcnn.load(tmp_path / "plain.safetensors", backend="numpy", memory_limit=20_000, storage=tmp_path / "net")
