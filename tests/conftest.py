@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from fcnn_gpu.backend._ops import Ops
-from tests.cli_cases import Command, Output
 from tests.cuda_on_cpu import missing_compiler
-from tests.gpu_required import require_gpu
 from tests.software_cuda import option as software_cuda_option
-from tests.whole_runs import pytest_cmdline_main as pytest_cmdline_main
+from tests.support.cli_cases import Command, Output
+from tests.support.gpu_required import require_gpu
+from tests.support.whole_runs import pytest_cmdline_main as pytest_cmdline_main
 
-collect_ignore = [] if importlib.util.find_spec("torch") else ["torch_equivalents.py"]
+collect_ignore = [] if importlib.util.find_spec("torch") else ["support/torch_equivalents.py"]
 """What pytest imports in search of doctests and cannot import without PyTorch, which is optional."""
 
 
@@ -95,7 +95,7 @@ def emulated_ops() -> Ops:
     reason = missing_compiler()
     if reason:
         pytest.skip(reason)
-    from tests.emulated import make_emulated_ops
+    from tests.support.emulated import make_emulated_ops
 
     return make_emulated_ops()
 

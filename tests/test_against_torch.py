@@ -1,8 +1,8 @@
 """The same training in PyTorch, in float64: every layer, activation, loss, optimizer and schedule, over 50 steps.
 
 Both start from the same weights and see the same batches; after every step all weights and running statistics agree to
-TRAJECTORY (1e-9), relative to the largest value of each array. tests/torch_equivalents.py says what is compared with
-what.
+TRAJECTORY (1e-9), relative to the largest value of each array. tests/support/torch_equivalents.py says what is compared
+with what.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from fcnn_gpu.losses import LOSSES
 from fcnn_gpu.model._saved import torch_state
 from fcnn_gpu.optimizers import OPTIMIZERS
 from fcnn_gpu.schedules import SCHEDULES, Schedule
-from tests.registry_cases import FAMILIES, LayerCase, LossCase, labelled
+from tests.support.registry_cases import FAMILIES, LayerCase, LossCase, labelled
+from tests.support.tolerances import TRAJECTORY
 from tests.test_gradient_check import build, random_layer
-from tests.tolerances import TRAJECTORY
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from tests import torch_equivalents as equivalents  # noqa: E402 (needs torch)
+from tests.support import torch_equivalents as equivalents  # noqa: E402 (needs torch)
 
 pytestmark = pytest.mark.torch
 
@@ -105,7 +105,7 @@ def test_every_member_is_mapped() -> None:
         (LOSSES, equivalents.LOSS_FUNCTIONS),
     ):
         missing = [name for name in registry if name not in mapping]
-        assert not missing, f"no PyTorch equivalent of {', '.join(missing)} in tests/torch_equivalents.py"
+        assert not missing, f"no PyTorch equivalent of {', '.join(missing)} in tests/support/torch_equivalents.py"
     assert not set(SCHEDULES) - set(SCHEDULE_REFERENCES), "no PyTorch equivalent of a schedule in this file"
     for family in FAMILIES.values():
         assert all(family.cases.get(name) for name in family.registry)

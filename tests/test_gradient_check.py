@@ -22,7 +22,7 @@ from fcnn_gpu.activations import ACTIVATIONS, Activation
 from fcnn_gpu.backend._ops import BLOCK, FlatParameters, Ops, Segment
 from fcnn_gpu.gradient_check import GradientReport, check_layer, check_loss, check_model, check_regularizer
 from fcnn_gpu.regularizers import Regularizer
-from tests.registry_cases import FAMILIES, LOSS_CASES, LayerCase, LossCase, away_from_kinks, labelled
+from tests.support.registry_cases import FAMILIES, LOSS_CASES, LayerCase, LossCase, away_from_kinks, labelled
 
 
 def build(layers: list[Any], n_in: int, seed: int = 0, backend: Any = "numpy") -> fcnn.Sequential:
@@ -38,7 +38,7 @@ def build(layers: list[Any], n_in: int, seed: int = 0, backend: Any = "numpy") -
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_member_has_a_case(family: str) -> None:
     missing = [name for name in FAMILIES[family].registry if not FAMILIES[family].cases.get(name)]
-    assert not missing, f"no case in tests/registry_cases.py for {family} {', '.join(missing)}"
+    assert not missing, f"no case in tests/support/registry_cases.py for {family} {', '.join(missing)}"
 
 
 # Each member alone

@@ -159,6 +159,11 @@ def test_rooms_import_from_the_room_and_not_from_its_private_files() -> None:
     assert sorted(_private_files()) == sorted(PRIVATE)
 
 
+def test_the_tests_have_the_same_rooms() -> None:
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert rooms - {path.parent.name for path in Path(__file__).parent.glob("*/test_*.py")} == set()
+
+
 def _neighbours(folder: tuple[str, ...]) -> dict[str, set[str]]:
     """What each file and each folder within `folder` imports of the others: at load, in functions, or as a type."""
 

@@ -13,7 +13,7 @@ from fcnn_gpu.backend._kernels import Argument
 from fcnn_gpu.bench.operations import OPERATIONS, Operation, numpy_dtype
 from fcnn_gpu.bench.operations._operation import Side
 from tests.cuda_on_cpu import missing_compiler
-from tests.emulated import make_emulated_ops, on_host
+from tests.support.emulated import make_emulated_ops, on_host
 
 pytestmark = pytest.mark.skipif(missing_compiler() is not None, reason=str(missing_compiler()))
 

@@ -20,7 +20,7 @@ from fcnn_gpu.bench.results import Ceilings
 from fcnn_gpu.bench.settings import PEERS, Settings
 from fcnn_gpu.cli._bench_options import make_cases, make_settings
 from tests.bench import sample_report
-from tests.cli_cases import Command, assert_mistake, spawn
+from tests.support.cli_cases import Command, assert_mistake, spawn
 
 TINY = ("nets", "--net", "8-4-3", "--batch", 4, "--against", "none", "--quick", "--rounds", 2)
 

@@ -14,7 +14,7 @@ from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend import resolve_backend
 from fcnn_gpu.backend._ops import Ops
 from tests.conftest import cuda_ops
-from tests.tolerances import LONG_TRAJECTORY
+from tests.support.tolerances import LONG_TRAJECTORY
 
 OPTIMIZERS = {
     "adam": lambda: fcnn.Adam(fcnn.schedules.Cosine(3e-3), clip_norm=1.0),

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fcnn_gpu._types import HostArray
-from tests.tolerances import FLUSHED
-from tests.tolerances import UNIT as UNIT_ROUNDOFF
+from tests.support.tolerances import FLUSHED
+from tests.support.tolerances import UNIT as UNIT_ROUNDOFF
 
 BLOCKS = (32, 64, 128, 256, 1024)
 """Block sizes at which every kernel without a fixed one must be right."""

@@ -17,7 +17,7 @@ from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernel_source import kernels
 from fcnn_gpu.backend._kernels import ArchitectureError, Launcher
 from fcnn_gpu.backend._ops import ELEMENTWISE, Ops
-from tests.tolerances import FLUSHED, UNIT
+from tests.support.tolerances import FLUSHED, UNIT
 
 from .helpers import HALVES, poisoned
 

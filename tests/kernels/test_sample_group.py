@@ -10,7 +10,7 @@ import pytest
 from fcnn_gpu.backend import _nvrtc
 from fcnn_gpu.backend._kernel_source import Instance, source
 from fcnn_gpu.backend._ops import Ops
-from tests.op_cases import matrix
+from tests.support.op_cases import matrix
 
 from .test_vector import access_bytes
 

@@ -12,7 +12,7 @@ import pytest
 
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernels import Launcher
-from tests.tolerances import UNIT
+from tests.support.tolerances import UNIT
 
 from .helpers import (
     BLOCKS,

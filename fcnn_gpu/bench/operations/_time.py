@@ -221,7 +221,7 @@ def _prepare(operation: Operation, sizes: Sizes, dtype: str, ops: Ops, seed: int
         raise RuntimeError(
             f"{operation.name} ({operation.shape(sizes)}) in {dtype} on {ops.describe()} differs from the NumPy "
             f"reference by {deviation:.2g} of the largest value, more than {_LIMITS[dtype]:.2g}. Nothing was timed: "
-            "run the tests of this primitive (pytest tests/test_cupy_ops.py)."
+            "run the tests of this primitive (pytest tests/backend/test_cupy_ops.py)."
         )
     return ours, given, deviation
 

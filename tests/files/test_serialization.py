@@ -1,0 +1,403 @@
+"""Model files: what is saved comes back, a write that fails leaves the old file, and no damage goes unnoticed."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import fcnn_gpu as fcnn
+from fcnn_gpu._types import HostArray
+from fcnn_gpu.files import _blocks, _tensor_file
+from fcnn_gpu.files import _model_file as serialization
+from fcnn_gpu.files._blocks import BlockMatrix
+from fcnn_gpu.files._tensor_file import checksum
+from fcnn_gpu.layers import LAYERS
+from fcnn_gpu.model import _saved
+from tests.support.limited import file_size_limit, needs_file_limits
+
+
+def every_layer(**options: Any) -> fcnn.Sequential:
+    layers: list[Any] = [
+        fcnn.Dense(6, activation=fcnn.activations.LeakyReLU(0.2), init="orthogonal", l1=0.01, l2=0.02),
+        fcnn.BatchNorm(momentum=0.3),
+        fcnn.Residual([fcnn.Dense(5, bias=False), fcnn.LayerNorm(eps=0.1), fcnn.Residual(["gelu"])], init="he_uniform"),
+        fcnn.Dropout(0.25),
+        fcnn.Activation("silu"),
+        fcnn.Dense(3),
+    ]
+    model = fcnn.Sequential(layers, n_in=4, seed=5, backend="numpy", **options)
+    assert {layer.name for layer in model.walk()} == set(LAYERS)
+    return model
+
+
+def small() -> fcnn.Sequential:
+    return fcnn.Sequential([fcnn.Dense(2)], n_in=2, seed=0, backend="numpy")
+
+
+def trained(model: fcnn.Sequential) -> fcnn.Sequential:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(30, model.n_in)), rng.integers(0, model.n_out, 30)
+    fcnn.Trainer(model, "cross_entropy").fit(X, y, epochs=2, batch_size=10, progress=False)
+    return model
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_layer_comes_back(tmp_path: Path, dtype: str) -> None:
+    model = trained(every_layer(dtype=dtype))
+    model.info = {"classes": ["σ", "b", "c"], "n": 3, "nested": {"list": [1.5, None, True]}}
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    again = fcnn.load(path, backend="numpy")
+    assert again.config() == model.config()
+    assert repr(again) == repr(model)
+    assert again.info == model.info
+    assert again.link == "softmax"
+    assert again.dtype == np.dtype(dtype)
+    for name, array in model.named_arrays().items():
+        np.testing.assert_array_equal(again.named_arrays()[name], array)
+    X = np.random.default_rng(1).normal(size=(9, 4))
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    trained(again)  # and can go on
+
+
+def test_a_path_may_be_text_or_a_path_and_the_file_is_small(tmp_path: Path) -> None:
+    path = str(tmp_path / "model of σ.safetensors")
+    model = small()
+    model.save(path)
+    assert fcnn.load(path).n_parameters == 6
+    assert os.path.getsize(path) < 1000
+    assert os.listdir(tmp_path) == ["model of σ.safetensors"]
+
+
+def test_an_untrained_model_has_no_link(tmp_path: Path) -> None:
+    small().save(tmp_path / "m")
+    assert fcnn.load(tmp_path / "m").link is None
+
+
+def test_loading_warns_of_nothing(tmp_path: Path) -> None:
+    """The initial weights of the file's architecture are replaced: that they would be symmetric does not matter."""
+    with pytest.warns(fcnn.SymmetryWarning):
+        model = fcnn.Sequential([fcnn.Dense(3, init="zeros"), fcnn.Dense(2)], n_in=2, backend="numpy")
+    model.save(tmp_path / "m")
+    fcnn.load(tmp_path / "m")  # pytest turns warnings into errors
+
+
+def test_names_and_shapes_are_torchs(tmp_path: Path) -> None:
+    layers = [fcnn.Dense(6, activation="relu"), fcnn.BatchNorm(), fcnn.Dense(3)]
+    fcnn.Sequential(layers, n_in=4, backend="numpy").save(tmp_path / "m")
+    shapes = {name: array.shape for name, array in safetensors.numpy.load_file(tmp_path / "m").items()}
+    assert shapes == {
+        "0.weight": (6, 4),
+        "0.bias": (6,),
+        "2.weight": (6,),
+        "2.bias": (6,),
+        "2.running_mean": (6,),
+        "2.running_var": (6,),
+        "3.weight": (3, 6),
+        "3.bias": (3,),
+    }
+
+
+def test_a_model_without_parameters(tmp_path: Path) -> None:
+    fcnn.Sequential(["tanh"], n_in=2, backend="numpy").save(tmp_path / "m")
+    np.testing.assert_allclose(fcnn.load(tmp_path / "m")([[0.0, 1.0]]), np.tanh([[0.0, 1.0]]), rtol=1e-6)
+
+
+class Blocks(BlockMatrix):
+    """An array that is gone through in blocks of a few rows."""
+
+    def __init__(self, array: HostArray, height: int) -> None:
+        self._array, self._height = array, height
+        self.shape, self.dtype = (array.shape[0], array.shape[1]), array.dtype
+
+    def blocks(self) -> Iterator[tuple[slice, HostArray]]:
+        for start in range(0, len(self._array), self._height):
+            rows = slice(start, min(start + self._height, len(self._array)))
+            yield rows, self._array[rows]
+
+
+@given(data=st.data(), in_blocks=st.booleans())
+def test_a_file_holds_tensors_of_any_shape_whether_they_are_in_memory_or_not(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, in_blocks: bool
+) -> None:
+    """What a file holds is written and read without a network; matrices larger than a block stay in the file."""
+    shapes = data.draw(st.lists(hnp.array_shapes(max_dims=2, max_side=30), max_size=4))
+    dtypes = st.sampled_from([np.float32, np.float64])
+    arrays: dict[str, HostArray] = {
+        f"{i}.σ": np.random.default_rng(i).normal(size=shape).astype(data.draw(dtypes))
+        for i, shape in enumerate(shapes)
+    }
+    tensors: dict[str, Any] = {
+        name: Blocks(array, data.draw(st.integers(1, 31))) if in_blocks and array.ndim == 2 else array
+        for name, array in arrays.items()
+    }
+    config = {"n_in": 1, "layers": [], "dtype": "float32", "seed": 0, "link": None}
+    path = tmp_path_factory.getbasetemp() / "tensors"
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (_blocks, _tensor_file):
+            patch.setattr(module, "BLOCK_BYTES", 500)
+        serialization.write_model(path, serialization.ModelFile(config, tensors, {"a": 1}))
+        found = serialization.read_model(path)
+        assert (found.config, found.info) == (config, {"a": 1})
+        assert found.tensors.keys() == arrays.keys()
+        for name, array in arrays.items():
+            assert isinstance(found.tensors[name], BlockMatrix) == (array.ndim == 2 and array.nbytes > 500)
+            assert found.tensors[name].dtype == array.dtype
+            np.testing.assert_array_equal(np.asarray(found.tensors[name]), array)
+
+
+# Writing
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    path.write_bytes(b"old")
+    small().save(path)
+    assert fcnn.load(path).n_in == 2
+
+
+@needs_file_limits
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_a_disk_without_room_leaves_the_old_file(tmp_path: Path, placement: Any) -> None:
+    path = tmp_path / "m"
+    small().save(path)
+    old = path.read_bytes()
+    model = fcnn.Sequential([fcnn.Dense(50, placement=placement)], n_in=100, backend="numpy")
+    with file_size_limit(20_000), pytest.raises(OSError, match=r"File too large.*/m'|/\.m\..* cannot be written"):
+        model.save(path)
+    assert path.read_bytes() == old
+    assert os.listdir(tmp_path) == ["m"]
+    model.save(path)
+    assert fcnn.load(path, backend="numpy").n_parameters == 5050
+
+
+def test_the_content_is_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def spy_fsync(number: int) -> None:
+        events.append("fsync")
+        fsync(number)
+
+    def spy_replace(source: Any, target: Any) -> None:
+        assert Path(source).stat().st_size > 100
+        events.append("replace")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    monkeypatch.setattr(os, "replace", spy_replace)
+    small().save(tmp_path / "m")
+    assert events == ["fsync", "replace", "fsync"][: 3 if os.name == "posix" else 2]
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*nowhere to write m into. Create it first"):
+        small().save(tmp_path / "nowhere" / "m")
+    with pytest.raises(OSError, match="directory"):
+        small().save(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+INFO: Any = [({"x": {1, 2}}, "not JSON"), ({"x": float("nan")}, "Out of range"), ([1], "must be a dict, got list")]
+
+
+@pytest.mark.parametrize(("info", "message"), INFO)
+def test_an_info_that_is_not_plain_data_is_refused_and_nothing_written(tmp_path: Path, info: Any, message: str) -> None:
+    model = small()
+    model.info = info
+    with pytest.raises(TypeError, match=f"model.info must be .*{message}|{message}"):
+        model.save(tmp_path / "m")
+    assert os.listdir(tmp_path) == []
+
+
+# Reading what is damaged or foreign
+
+
+def assert_refused(path: Path, message: str = "damaged") -> None:
+    with pytest.raises(fcnn.ModelFileError, match=message) as caught:
+        fcnn.load(path, backend="numpy")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    for path in (tmp_path / "m", tmp_path):
+        with pytest.raises(FileNotFoundError, match="There is no model file"):
+            fcnn.load(path)
+
+
+def test_every_truncation(tmp_path: Path) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    small().save(whole)
+    content = whole.read_bytes()
+    for length in range(len(content)):
+        part.write_bytes(content[:length])
+        assert_refused(part, "is damaged or no safetensors file")
+    part.write_bytes(content + b"\0")
+    assert_refused(part)
+
+
+def test_a_flipped_bit_in_every_byte_of_a_file(tmp_path: Path) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    model = small()
+    model.info = {"classes": ["a", "b"]}
+    model.save(whole)
+    content = bytearray(whole.read_bytes())
+    for position in range(len(content)):
+        flipped = bytearray(content)
+        flipped[position] ^= (0x01, 0x20, 0x80)[position % 3]
+        part.write_bytes(flipped)
+        assert_refused(part, str(part))
+
+
+def rewritten(path: Path, arrays: Any = None, metadata: Any = None) -> Path:
+    """A file with the small model's arrays and metadata, changed as asked; None removes an entry."""
+    model = small()
+    tensors = {name: np.array(array, order="C") for name, array in _saved.torch_state(model).items()}
+    entries = {"format": "fcnn_gpu", "format_version": "1", "architecture": json.dumps(model.config())}
+
+    def changed(base: dict[str, Any], changes: Any) -> dict[str, Any]:
+        return {name: value for name, value in (base | (changes or {})).items() if value is not None}
+
+    tensors, entries = changed(tensors, arrays), changed(entries, metadata)
+    entries["crc32"] = checksum(entries, tensors)
+    safetensors.numpy.save_file(tensors, path, entries)
+    return path
+
+
+def architecture(**changes: Any) -> dict[str, str]:
+    return {"architecture": json.dumps(small().config() | changes)}
+
+
+def test_the_rewritten_file_is_good(tmp_path: Path) -> None:
+    assert fcnn.load(rewritten(tmp_path / "m")).info == {}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"format": None}, "is a safetensors file, but not one of fcnn_gpu's"),
+        ({"format": "pt"}, "not one of fcnn_gpu's"),
+        ({"format_version": "3"}, "has format version '3'; this fcnn_gpu reads versions 1 and 2. Install"),
+        ({"format_version": None}, "has format version None"),
+        ({"architecture": None}, "no readable architecture"),
+        ({"architecture": "{"}, "no readable architecture"),
+        ({"architecture": "[" * 100_000}, "no readable architecture"),
+        ({"architecture": "[]"}, "incomplete architecture"),
+        ({"architecture": "{}"}, "incomplete architecture"),
+        ({"info": "{"}, "unreadable info"),
+        ({"info": "[]"}, "an info in its metadata that is no JSON object"),
+        (architecture(layers=5), "cannot be built"),
+        (architecture(layers=[]), "cannot be built"),
+        (architecture(layers=[[]]), "cannot be built"),
+        (architecture(layers=["dense"]), "cannot be built"),
+        (architecture(layers=[{"n_out": 2}]), "cannot be built"),
+        (architecture(layers=[{"name": "dens", "n_out": 2}]), "cannot be built: Unknown layer 'dens'"),
+        (architecture(layers=[{"name": "dense", "n_out": 2, "colour": 1}]), "cannot be built.*colour"),
+        (architecture(layers=[{"name": "dense", "n_out": -2}]), "cannot be built"),
+        (architecture(layers=[{"name": "dense", "n_out": "2"}]), "cannot be built"),
+        (architecture(layers=[{"name": "dense", "n_out": 2, "activation": {"name": "rleu"}}]), "Did you mean 'relu'"),
+        (
+            architecture(layers=[{"name": "dense", "n_out": 10**12}]),
+            "2,000,000,000,000 parameters, but the file holds 6",
+        ),
+        (
+            architecture(layers=[{"name": "residual", "block": [{"name": "dense", "n_out": 10**12}]}]),
+            "parameters, but the file holds 6",
+        ),
+        (architecture(n_in=10**12, layers=[{"name": "layer_norm"}]), "2,000,000,000,000 parameters"),
+        (architecture(n_in=10**12), "parameters, but the file holds 6"),
+        (architecture(n_in=1.5), "cannot be built"),
+        (architecture(n_in=3, layers=[{"name": "dense", "n_out": 1}]), r"0.weight is float32 \(2, 2\)"),
+        (architecture(dtype="float16"), "cannot be built: .*'float32' or 'float64'"),
+        (architecture(dtype="float64"), "0.weight is float32 .*, its architecture says float64"),
+        (architecture(seed="x"), "cannot be built"),
+        (architecture(link="softmx"), "cannot be built: .*Did you mean 'softmax'"),
+    ],
+)
+def test_metadata_that_is_refused(tmp_path: Path, metadata: dict[str, Any], message: str) -> None:
+    assert_refused(rewritten(tmp_path / "m", metadata=metadata), message)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"0.bias": None}, r"1 missing \(0.bias, ...\)"),
+        ({"1.bias": np.zeros(2, np.float32)}, r"1 unknown \(1.bias, ...\)"),
+        ({"0.bias": None, "0.beta": np.zeros(2, np.float32)}, r"1 missing \(0.bias, ...\); 1 unknown \(0.beta, ...\)"),
+        ({"0.bias": np.zeros(3, np.float32)}, r"0.bias is float32 \(3,\), its architecture says float32 \(2,\)"),
+        ({"0.weight": np.zeros((2, 2), np.float64)}, "0.weight is float64"),
+        ({"0.weight": np.zeros((2, 2), np.float16)}, "0.weight is float16"),
+    ],
+)
+def test_arrays_that_are_refused(tmp_path: Path, arrays: dict[str, HostArray], message: str) -> None:
+    assert_refused(rewritten(tmp_path / "m", arrays=arrays), message)
+
+
+def safetensors_file(path: Path, header: dict[str, Any], data: bytes) -> Path:
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3"])
+def test_dtypes_that_numpy_does_not_have(tmp_path: Path, dtype: str) -> None:
+    size = {"BF16": 2, "F8_E4M3": 1}[dtype]
+    header: dict[str, Any] = {"w": {"dtype": dtype, "shape": [1], "data_offsets": [0, size]}}
+    assert_refused(safetensors_file(tmp_path / "foreign", header, bytes(size)), "not one of fcnn_gpu's")
+    header["__metadata__"] = {
+        "format": "fcnn_gpu",
+        "format_version": "1",
+        "architecture": json.dumps(small().config()),
+    }
+    assert_refused(safetensors_file(tmp_path / "ours", header, bytes(size)))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80\x04K\x01.", b"PK\x03\x04" + bytes(100), bytes(64), b"\xff" * 64, b"{}"]
+)
+def test_files_of_other_kinds(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "m"
+    path.write_bytes(content)
+    assert_refused(path, "is damaged or no safetensors file")
+
+
+def test_a_header_that_claims_more_than_the_file_has(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    path.write_bytes(struct.pack("<Q", 2**62) + b"{}")
+    assert_refused(path)
+
+
+def test_pickle_is_never_used() -> None:
+    for module in (serialization, _tensor_file, _saved):
+        source = inspect.getsource(module)
+        assert "import pickle" not in source
+        assert "np.load" not in source
+
+
+def test_a_backend_that_cannot_be_had_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    small().save(tmp_path / "m")
+    with pytest.raises(ValueError, match="backend does not know 'nunpy'") as caught:
+        fcnn.load(tmp_path / "m", backend="nunpy")
+    assert not isinstance(caught.value, fcnn.ModelFileError)
+
+
+def test_a_saved_model_does_not_follow_the_live_one(tmp_path: Path) -> None:
+    model = small()
+    model.save(tmp_path / "m")
+    kept = copy.deepcopy(model)
+    model.flat.values += 1
+    np.testing.assert_array_equal(fcnn.load(tmp_path / "m").flat.values, kept.flat.values)
