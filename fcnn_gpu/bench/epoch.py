@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from ..callbacks import Callback, ProgressBar
 from ..data import DeviceData, epoch_order
 from ..datasets import DataFileError, Dataset, load
 from ..optimizers import Adam
-from ..training import History, Trainer, TrainingStep
+from ..training import EvaluationData, Evaluator, History, Trainer, TrainingStep
 from .nets import Case, Net
 from .results import EpochResult
 
@@ -106,12 +105,22 @@ class _TimedTrainer(Trainer):
 
     validation_seconds = 0.0
 
-    def evaluate_data(self, data: Any) -> dict[str, float]:
+    @property
+    def _evaluator(self) -> Evaluator:
+        return _TimedEvaluator(self)
+
+
+class _TimedEvaluator(Evaluator):
+    def __init__(self, trainer: _TimedTrainer) -> None:
+        super().__init__(trainer.model, trainer.loss, trainer.metrics)
+        self._trainer = trainer
+
+    def measure(self, data: EvaluationData) -> dict[str, float]:
         start = time.perf_counter()
         try:
-            return super().evaluate_data(data)
+            return super().measure(data)
         finally:
-            self.validation_seconds += time.perf_counter() - start
+            self._trainer.validation_seconds += time.perf_counter() - start
 
 
 class _Begin(Callback):

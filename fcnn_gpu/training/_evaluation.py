@@ -1,15 +1,17 @@
-"""A data set evaluated whole: its data loss and the network's outputs."""
+"""A data set evaluated whole: its data loss, the network's outputs, and what metrics say of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
 from .._types import Array, HostArray
 from ..data import ArraySupply, ChunkStream, Samples, SourceSupply, Stretch
 from ..losses import Loss
+from ..metrics import Metric
 from ..model import Sequential
 from ._scores import Scores
 
@@ -101,3 +103,34 @@ class EvaluationData:
             ops.accumulate_sum(self._losses[:batch], self._total)
             if outputs is not None:
                 ops.cast(Z.T, outputs[part])
+
+
+@dataclass
+class Evaluator:
+    """What a loss and metrics say of a network."""
+
+    model: Sequential
+    loss: Loss
+    metrics: Sequence[Metric]
+
+    def measure(self, data: EvaluationData) -> dict[str, float]:
+        """{"loss": ..., metric: ...} of a data set at inference."""
+        self.model.refresh_low_precision()
+        targets = data.targets_host
+        scores = Scores(self.metrics, data.n_samples) if self.metrics and data.streams else None
+        loss, predictions = data.run(self.loss, self.metric_inputs if self.metrics else None, scores)
+        if scores is not None:
+            return {"loss": loss} | scores.values()
+        result = {"loss": loss}
+        if predictions is not None and targets is not None:
+            result |= {metric.label: metric(targets, predictions) for metric in self.metrics}
+        return result
+
+    def metric_inputs(self, outputs: Array) -> HostArray:
+        """Raw outputs (n, n_outputs) of the device, on the host, as the metrics need them; in place.
+
+        That is through the link, but for a softmax in front of metrics that read ranks alone: it changes no rank.
+        """
+        if self.loss.link != "softmax" or not all(metric.reads_ranks_alone for metric in self.metrics):
+            self.model.apply_link(outputs.T, self.loss.link)
+        return self.model.ops.to_numpy(outputs)

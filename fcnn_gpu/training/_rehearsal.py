@@ -169,7 +169,7 @@ class _Training:
         undo = _copies_for_undoing(model, optimizer, meter)
         model.ops.penalty(model.flat, model.ops.zeros(1, np.float64))  # for the epoch's line of the history
         if step.outputs is not None and not (loss.link == "softmax" and all(m.reads_ranks_alone for m in self.metrics)):
-            model.apply_link(step.outputs.T, loss.link)  # as Trainer.metric_inputs does
+            model.apply_link(step.outputs.T, loss.link)  # as Evaluator.metric_inputs does
         if not self.counts_data:
             _move((data.X, data.targets, data.sample_weight, data.order, step.outputs), "not asked about")
         return step, kept, undo, None if self.validation is None else self._evaluate(model, meter, self.validation)

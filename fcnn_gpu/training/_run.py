@@ -13,7 +13,7 @@ from ..data import DeviceData, StreamedData, Stretch
 from ..memory import forget_frames, is_out_of_memory
 from ..model import release_inference
 from ._epoch import Epoch
-from ._evaluation import EvaluationData
+from ._evaluation import EvaluationData, Evaluator
 from ._programs import Programs
 from ._scores import Scores
 from ._step import TrainingStep
@@ -34,13 +34,14 @@ class Run:
         data: DeviceData | StreamedData,
         targets_host: HostArray | None,
         validation: EvaluationData | None,
+        evaluator: Evaluator,
         shuffle: bool,
         drop_last: bool,
         capture: bool,
         micro_batch_size: int | None = None,
     ) -> None:
         self.trainer, self.data, self.validation = trainer, data, validation
-        self._targets_host = targets_host
+        self._targets_host, self._evaluator = targets_host, evaluator
         self._shuffle = shuffle
         model = trainer.model
         n_seen = trainer.steps_per_epoch * data.batch_size if drop_last else data.n_samples
@@ -112,7 +113,7 @@ class Run:
         """Give the metrics what they need of a stretch where the next one takes its place on the device."""
         targets = self.data.targets_of(stretch)
         if self._step.outputs is not None and targets is not None:
-            self._scores.add(stretch.first, targets, self.trainer.metric_inputs(self._step.outputs[: stretch.n]))
+            self._scores.add(stretch.first, targets, self._evaluator.metric_inputs(self._step.outputs[: stretch.n]))
 
     def record(self, number: int) -> dict[str, float]:
         """The epoch's line of the history."""
@@ -121,7 +122,7 @@ class Run:
         if self._step.outputs is not None and isinstance(self.data, StreamedData):
             record |= self._scores.values()
         elif self._step.outputs is not None and self._targets_host is not None:
-            predictions = trainer.metric_inputs(self._step.outputs[: epoch.n_samples])
+            predictions = self._evaluator.metric_inputs(self._step.outputs[: epoch.n_samples])
             targets = self._targets_host[self._order[: epoch.n_samples]]
             record |= {metric.label: metric(targets, predictions) for metric in trainer.metrics}
         if self.validation is not None:
@@ -141,7 +142,7 @@ class Run:
         """Loss and metrics of the validation data, in smaller batches where memory runs out."""
         while True:
             try:
-                return self.trainer.evaluate_data(validation)
+                return self._evaluator.measure(validation)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise

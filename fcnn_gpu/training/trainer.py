@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._checks import check_bool, check_bytes, check_integer
-from .._types import Array, HostArray
+from .._types import HostArray
 from ..backend import LossScaling, quiet_arithmetic
 from ..callbacks import Callback, ProgressBar, check_callbacks
 from ..data import ArraySupply, Intake
@@ -19,12 +19,12 @@ from ..memory import explains_out_of_memory
 from ..metrics import METRICS, Metric
 from ..model import Sequential
 from ..optimizers import OPTIMIZERS, Optimizer
-from ._evaluation import EVALUATION_BATCH, EvaluationData
+from ._evaluation import EVALUATION_BATCH, Evaluator
 from ._feed import Feed
 from ._interrupt import interruptible
 from ._micro_batches import check_split
 from ._run import Run
-from ._scores import Scores, try_metrics
+from ._scores import try_metrics
 from ._shortage import explain_evaluation, explain_training, what_a_step_changes
 from .history import History, column_names
 
@@ -160,7 +160,7 @@ class Trainer:
                 self.stop_reason = None
                 self.history = history = History()
                 targets = train.targets if isinstance(train, ArraySupply) else None
-                run = Run(self, data, targets, held_out, shuffle, drop_last, capture, micro_batch_size)
+                run = Run(self, data, targets, held_out, self._evaluator, shuffle, drop_last, capture, micro_batch_size)
                 for observer in observers:
                     observer.on_train_begin(self)
                     ends.callback(observer.on_train_end, self, history)
@@ -203,7 +203,7 @@ class Trainer:
         limit = check_bytes("evaluate(memory_limit)", memory_limit)
         samples, feed = self._intake.prepare(X, y, sample_weight, "evaluate"), self._feed
         _, window = feed.windows(None, samples, EVALUATION_BATCH, limit)
-        return self.evaluate_data(feed.evaluation(samples, window))
+        return self._evaluator.measure(feed.evaluation(samples, window))
 
     def predict(self, X: Any, batch_size: int | None = None) -> HostArray:
         """The model's outputs through this trainer's loss's link, (n_samples, n_outputs)."""
@@ -221,27 +221,6 @@ class Trainer:
             return np.hstack([1.0 - P, P])
         return P
 
-    def evaluate_data(self, data: EvaluationData) -> dict[str, float]:
-        self.model.refresh_low_precision()
-        targets = data.targets_host
-        scores = Scores(self.metrics, data.n_samples) if self.metrics and data.streams else None
-        loss, predictions = data.run(self.loss, self.metric_inputs if self.metrics else None, scores)
-        if scores is not None:
-            return {"loss": loss} | scores.values()
-        result = {"loss": loss}
-        if predictions is not None and targets is not None:
-            result |= {metric.label: metric(targets, predictions) for metric in self.metrics}
-        return result
-
-    def metric_inputs(self, outputs: Array) -> HostArray:
-        """Raw outputs (n, n_outputs) of the device, on the host, as this trainer's metrics need them; in place.
-
-        That is through the link, but for a softmax in front of metrics that read ranks alone: it changes no rank.
-        """
-        if self.loss.link != "softmax" or not all(metric.reads_ranks_alone for metric in self.metrics):
-            self.model.apply_link(outputs.T, self.loss.link)
-        return self.model.ops.to_numpy(outputs)
-
     @property
     def _intake(self) -> Intake:
         return Intake(self.model, self.loss, self.seed)
@@ -249,6 +228,10 @@ class Trainer:
     @property
     def _feed(self) -> Feed:
         return Feed(self.model, self.loss, self.optimizer, self.metrics)
+
+    @property
+    def _evaluator(self) -> Evaluator:
+        return Evaluator(self.model, self.loss, self.metrics)
 
     def _try_metrics(self, targets: HostArray) -> None:
         try_metrics(self.metrics, targets, self.model.n_out, self.loss.link)

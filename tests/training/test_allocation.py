@@ -50,7 +50,7 @@ def _memory(
     weights = rng.uniform(0.5, 2.0, n).astype(dtype) if weighted else None
     data = DeviceData(model.ops, X, prepared, weights, BATCH)
     trainer.n_epochs, trainer.steps_per_epoch = 1, 3
-    run = Run(trainer, data, prepared, None, True, False, True)
+    run = Run(trainer, data, prepared, None, trainer._evaluator, True, False, True)
     run._epoch.begin(1)
     whole, smaller = (run._step.program(n, scheduled=run._epoch.scheduled) for n in (BATCH, BATCH // 2))
     data.start_epoch(epoch_order(n, 0, 0, True))
