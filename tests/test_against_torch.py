@@ -18,10 +18,11 @@ import pytest
 import fcnn_gpu as fcnn
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.activations import ACTIVATIONS, Activation
-from fcnn_gpu.data._device_data import class_weights_to_sample_weights, epoch_order
+from fcnn_gpu.data._class_weights import class_weights_to_sample_weights
+from fcnn_gpu.data._device_data import epoch_order
 from fcnn_gpu.layers import LAYERS
 from fcnn_gpu.losses import LOSSES
-from fcnn_gpu.model._saved import torch_state
+from fcnn_gpu.model._save_and_load import torch_state
 from fcnn_gpu.optimizers import OPTIMIZERS
 from fcnn_gpu.schedules import SCHEDULES, Schedule
 from tests.support.registry_cases import FAMILIES, LayerCase, LossCase, labelled

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from .._checks import check_real
 from .._types import Array, DType, HostArray
 from ..backend import Ops
-from ..datasets._dataset import class_shares
 
 
 @dataclass(frozen=True)
@@ -234,56 +232,3 @@ def epoch_order(n_samples: int, seed: int, epoch: int, shuffle: bool) -> HostArr
 def leaves_single_sample(n_samples: int, batch_size: int) -> bool:
     """Whether an epoch in such batches ends with a batch of one sample, which batch norm cannot train on."""
     return 1 < batch_size < n_samples and n_samples % batch_size == 1
-
-
-def split_validation(n_samples: int, share: float, targets: HostArray, seed: int) -> tuple[HostArray, HostArray]:
-    """(training, validation) indices, round(share·n_samples) of the latter.
-
-    Integer labels are split class by class: each gives its share, rounded so that the whole adds up, and keeps one.
-    """
-    rng = np.random.default_rng([seed, 0x5E1EC7])
-    n_held_out = round(share * n_samples)
-    if targets.ndim == 1 and targets.dtype.kind in "iu":
-        labels, counts = np.unique(targets, return_counts=True)
-        parts = [rng.permutation(np.flatnonzero(targets == label)) for label in labels]
-        sizes = class_shares(counts, n_held_out)
-        held_out = np.concatenate([part[:size] for part, size in zip(parts, sizes, strict=True)])
-    else:
-        held_out = rng.permutation(n_samples)[:n_held_out]
-    if not 0 < len(held_out) < n_samples:
-        raise ValueError(
-            f"validation_split={share:g} of {n_samples} samples leaves {n_samples - len(held_out)} for training and "
-            f"{len(held_out)} for validation. Both need at least one: use more data, another share or validation_data."
-        )
-    chosen = np.zeros(n_samples, bool)
-    chosen[held_out] = True
-    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
-
-
-def class_weights_to_sample_weights(
-    class_weight: str | Mapping[Any, float], labels: HostArray, n_classes: int
-) -> HostArray:
-    """w_j = v_{y_j} as float64, by `weights_of_classes` of these labels."""
-    return weights_of_classes(class_weight, np.bincount(labels, minlength=n_classes))[labels]
-
-
-def weights_of_classes(class_weight: str | Mapping[Any, float], counts: HostArray) -> HostArray:
-    """A weight v_c for each class as float64, from the samples n_c that each has.
-
-    "balanced" is v_c = n/(n_classes_present · n_c), as in scikit-learn.
-    """
-    n_classes = len(counts)
-    weights = np.ones(n_classes)
-    if isinstance(class_weight, str):
-        if class_weight != "balanced":
-            raise ValueError(f"class_weight is 'balanced' or a dict of label: weight, got {class_weight!r}.")
-        present = counts > 0
-        weights[present] = counts.sum() / (present.sum() * counts[present])
-    elif isinstance(class_weight, Mapping):
-        for label, weight in class_weight.items():
-            if isinstance(label, bool) or not isinstance(label, int | np.integer) or not 0 <= label < n_classes:
-                raise ValueError(f"class_weight names the class {label!r}; the classes are 0 ... {n_classes - 1}.")
-            weights[label] = check_real(f"class_weight of class {label}", weight, low=0.0)
-    else:
-        raise TypeError(f"class_weight is 'balanced' or a dict of label: weight, got {type(class_weight).__name__}.")
-    return weights

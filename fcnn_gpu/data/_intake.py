@@ -16,9 +16,10 @@ from ..datasets import BlockSource
 from ..datasets._rows import with_arrays
 from ..datasets._source import Part
 from ..losses import Loss, check_sample_weight, finite_weights
-from ._device_data import split_validation, weights_of_classes
-from ._inputs import Network, check_same_length, features
+from ._class_weights import weights_of_classes
+from ._input_checks import Network, check_same_length, features
 from ._supply import ArraySupply, SourceSupply, TargetRules, TargetSummary
+from ._validation_split import split_validation
 
 DataSupply = ArraySupply | SourceSupply
 

@@ -16,7 +16,7 @@ from .._types import DType, HostArray
 from ..datasets import BlockSource
 from ..files import ReadAhead
 from ._device_data import Samples, epoch_order
-from ._inputs import Features, converted, storage_dtype
+from ._input_checks import Features, converted, storage_dtype
 
 N_READERS = 4
 """Threads that read the rows of a chunk: one alone reads random rows far more slowly than a device takes them."""

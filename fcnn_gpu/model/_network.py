@@ -18,9 +18,9 @@ from ..layers import LAYERS, Binding, Layer, Parameter, build_layers, first_lear
 from ..memory import explains_out_of_memory
 from ..placement import OpenedFolder, Placement, Storage, StoredWeights, assign_array, copy_array, resolve_storage
 from ._flat import make_flat
+from ._out_of_memory import explain_building
 from ._precision import resolve_precision
 from ._recompute import check_recompute, may_repeat
-from ._shortage import explain_building
 from ._symmetry import warn_of_symmetry
 from ._workspace import BatchArrays, Workspace
 

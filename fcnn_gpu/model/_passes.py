@@ -15,7 +15,7 @@ from ..layers import BatchNorm, Layer, backward_layers
 from ..memory import explains_out_of_memory
 from ._fusion import FusedPass
 from ._network import Network
-from ._shortage import explain_forward
+from ._out_of_memory import explain_forward
 from ._workspace import BatchArrays, CapturedRest
 
 _COPIED = 2**15

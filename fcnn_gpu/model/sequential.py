@@ -22,9 +22,9 @@ from ..layers import LAYERS, Activation, Dense
 from ..memory import explains_out_of_memory
 from ..placement import OpenedFolder, Storage, StoredWeights
 from ._network import check_dtype
+from ._out_of_memory import explain_inference
 from ._passes import Passes
 from ._precision import resolve_precision
-from ._shortage import explain_inference
 
 if TYPE_CHECKING:
     from ..losses import Loss
@@ -145,7 +145,7 @@ class Sequential(Passes):
 
     def save(self, path: Any) -> None:
         """Write architecture and weights to one safetensors file, safely: the old file stays until the new is whole."""
-        from ._saved import save
+        from ._save_and_load import save
 
         save(self, path)
 

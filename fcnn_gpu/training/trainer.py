@@ -23,9 +23,9 @@ from ._evaluation import EVALUATION_BATCH, Evaluator
 from ._feed import Feed
 from ._interrupt import interruptible
 from ._micro_batches import check_split
+from ._out_of_memory import explain_evaluation, explain_training, what_a_step_changes
 from ._run import Run
 from ._scores import try_metrics
-from ._shortage import explain_evaluation, explain_training, what_a_step_changes
 from .history import History, column_names
 
 

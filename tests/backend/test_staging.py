@@ -318,7 +318,7 @@ def test_page_locked_memory_is_what_the_report_says(monkeypatch: pytest.MonkeyPa
 LIMITED = """
     import sys
     import numpy as np
-    import fcnn_gpu.data._inputs as inputs
+    import fcnn_gpu.data._input_checks as inputs
     from tests.support.emulated import make_emulated_ops
 
     ops, way = make_emulated_ops(), sys.argv[3]

@@ -9,13 +9,9 @@ import pytest
 from sklearn.utils.class_weight import compute_sample_weight
 
 from fcnn_gpu.backend import Ops
-from fcnn_gpu.data._device_data import (
-    DeviceData,
-    class_weights_to_sample_weights,
-    epoch_order,
-    leaves_single_sample,
-    split_validation,
-)
+from fcnn_gpu.data._class_weights import class_weights_to_sample_weights
+from fcnn_gpu.data._device_data import DeviceData, epoch_order, leaves_single_sample
+from fcnn_gpu.data._validation_split import split_validation
 
 
 def test_batches_follow_the_order_and_the_cursor() -> None:

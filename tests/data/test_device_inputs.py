@@ -15,7 +15,7 @@ import fcnn_gpu as fcnn
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._interchange import library_of, on_cuda
 from fcnn_gpu.backend._ops import Ops
-from fcnn_gpu.data._inputs import features
+from fcnn_gpu.data._input_checks import features
 
 from ..conftest import cuda_ops, emulated_ops
 from ..support.emulated import CURRENT_STREAM, DeviceArray, on_host

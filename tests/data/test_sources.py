@@ -442,7 +442,7 @@ def test_a_map_that_exceeds_the_memory_streams_by_itself(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(Feed, "training", noted)
     run(trainer(Ops()), mapped, y, w)
-    monkeypatch.setattr("fcnn_gpu.data._inputs.available_memory", lambda: 2 * X.nbytes - 1)
+    monkeypatch.setattr("fcnn_gpu.data._input_checks.available_memory", lambda: 2 * X.nbytes - 1)
     assert_equal(run(trainer(Ops()), mapped, y, w, validation_data=(mapped, y)), expected)
     run(trainer(Ops()), X, y, w)
     assert [kind is StreamedData for kind in kinds] == [False, True, False]

@@ -14,7 +14,7 @@ import pytest
 import fcnn_gpu as fcnn
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.data._device_data import DeviceData, InputMap
-from fcnn_gpu.data._inputs import features
+from fcnn_gpu.data._input_checks import features
 from fcnn_gpu.data._supply import ArraySupply
 from fcnn_gpu.training._evaluation import EvaluationData
 

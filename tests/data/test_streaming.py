@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import fcnn_gpu as fcnn
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops, SideStream
-from fcnn_gpu.data._inputs import Features, features
+from fcnn_gpu.data._input_checks import Features, features
 from fcnn_gpu.data._stream import ChunkStream
 from fcnn_gpu.data._supply import ArraySupply
 from fcnn_gpu.training._diagnosis import DivergenceError
@@ -189,7 +189,7 @@ def test_features_of_any_layout_stream_without_a_copy_of_all(backend: Ops, layou
 def test_a_file_is_never_copied_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tracemalloc
 
-    monkeypatch.setattr("fcnn_gpu.data._inputs._CHECKED_AT_ONCE", 2**18)
+    monkeypatch.setattr("fcnn_gpu.data._input_checks._CHECKED_AT_ONCE", 2**18)
     n = 40_000
     X, y, _ = samples(n, "float64")
     X.tofile(tmp_path / "X")

@@ -25,7 +25,7 @@ from fcnn_gpu.files import _model_file as serialization
 from fcnn_gpu.files._blocks import BlockMatrix
 from fcnn_gpu.files._tensor_file import checksum
 from fcnn_gpu.layers import LAYERS
-from fcnn_gpu.model import _saved
+from fcnn_gpu.model import _save_and_load as _saved
 from tests.support.limited import file_size_limit, needs_file_limits
 
 

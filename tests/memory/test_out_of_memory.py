@@ -13,7 +13,7 @@ import fcnn_gpu as fcnn
 from fcnn_gpu.backend import _cpu
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.backend._ops import _numpy as primitives
-from fcnn_gpu.memory._shortage import is_out_of_memory
+from fcnn_gpu.memory._out_of_memory import is_out_of_memory
 from tests.cuda_on_cpu import missing_compiler
 from tests.support.counted import Counter, fresh_emulated_ops
 

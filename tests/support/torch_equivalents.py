@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 import fcnn_gpu as fcnn
-from fcnn_gpu.model._saved import torch_state
+from fcnn_gpu.model._save_and_load import torch_state
 
 ACTIVATION_MODULES: dict[str, Callable[[Any], nn.Module]] = {
     "identity": lambda f: nn.Identity(),

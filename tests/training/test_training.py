@@ -12,9 +12,10 @@ import pytest
 import fcnn_gpu as fcnn
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.callbacks import Callback
-from fcnn_gpu.data._device_data import epoch_order, split_validation
-from fcnn_gpu.data._inputs import features
+from fcnn_gpu.data._device_data import epoch_order
+from fcnn_gpu.data._input_checks import features
 from fcnn_gpu.data._supply import ArraySupply
+from fcnn_gpu.data._validation_split import split_validation
 from fcnn_gpu.training import _run
 from fcnn_gpu.training._evaluation import EvaluationData
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 import fcnn_gpu as fcnn
 from fcnn_gpu._checks import check_bytes
 from fcnn_gpu.backend._ops import Ops
-from fcnn_gpu.data._budget import DataSet, Need, choose_windows, plan, smallest
-from fcnn_gpu.data._inputs import features
+from fcnn_gpu.data._input_checks import features
 from fcnn_gpu.data._supply import ArraySupply
+from fcnn_gpu.data._what_streams import DataSet, Need, choose_windows, plan, smallest
 from fcnn_gpu.training._feed import Feed
 
 from ..conftest import emulated_ops

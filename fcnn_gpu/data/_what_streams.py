@@ -10,7 +10,7 @@ import numpy as np
 
 from ..memory import MemoryReport
 from ..metrics import Metric, add_up
-from ._inputs import Network
+from ._input_checks import Network
 from ._supply import N_READERS, ArraySupply, SourceSupply
 
 _LARGEST_CHUNK = 128 * 2**20
