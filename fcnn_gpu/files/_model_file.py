@@ -1,6 +1,7 @@
 """Model files: an architecture, tensors by name and what their maker remembers, in one safetensors file.
 
-Nothing in a file is ever executed. What is in a file becomes a network, and a network what is in a file, in `fcnn_gpu/model/_save_and_load.py`.
+Nothing in a file is ever executed. What is in a file becomes a network, and a network what is in a file, in
+model/_save_and_load.py.
 """
 
 from __future__ import annotations
