@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -91,7 +92,8 @@ def _lazy(tree: ast.AST) -> set[ast.AST]:
     return {inner for function in functions for statement in function.body for inner in ast.walk(statement)}
 
 
-def _imports(path: Path, *, lazy: bool, types: bool = False) -> Iterator[tuple[str, ...]]:
+@functools.cache
+def _imports(path: Path, *, lazy: bool, types: bool = False) -> list[tuple[str, ...]]:
     """What a file imports, modules and names out of them alike, as its parts, relative imports resolved.
 
     `lazy`: what is imported in functions, too; `types`: and for type checkers alone.
@@ -99,15 +101,17 @@ def _imports(path: Path, *, lazy: bool, types: bool = False) -> Iterator[tuple[s
     tree = ast.parse(path.read_text(encoding="utf-8"))
     skipped = (set() if types else _guarded(tree)) | (set() if lazy else _lazy(tree))
     package = (PACKAGE.name, *path.relative_to(PACKAGE).parent.parts)
+    found: list[tuple[str, ...]] = []
     for node in ast.walk(tree):
         if node in skipped:
             continue
         if isinstance(node, ast.Import):
-            yield from (tuple(alias.name.split(".")) for alias in node.names)
+            found += [tuple(alias.name.split(".")) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = (*base, *(node.module.split(".") if node.module else ()))
-            yield from ((*module, alias.name) for alias in node.names)
+            found += [(*module, alias.name) for alias in node.names]
+    return found
 
 
 def _room(module: tuple[str, ...]) -> str | None:

@@ -47,7 +47,8 @@ def small_ceilings(settings: Settings, backend: str) -> Ceilings:
 
 
 class TestTinyRun:
-    def test_tables_files_and_progress(self, command: Command, tmp_path: Path) -> None:
+    def test_tables_files_and_progress(self, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ceilings, "measure_apart", small_ceilings)
         code, out, err = command("bench", *TINY, "--dropout", 0.5, "--batch-norm", "--seed", 7, "--out", "found")
         assert code == 0
         asked = "nets --quick --net 8-4-3 --batch 4 --dropout 0.5 --batch-norm --seed 7 --against none --rounds 2"

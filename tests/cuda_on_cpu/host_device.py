@@ -185,6 +185,10 @@ class HostDevice:
             self._libraries[stem] = _load(stem, text, _expressions(found), self.check_races)
         return self._libraries[stem]
 
+    def _looks_for_races(self, instance: Instance, grid: int, block: int, arguments: Sequence[Argument]) -> bool:
+        """Whether this launch is watched, where the kernels were compiled to be."""
+        return self.check_races
+
     def run(
         self,
         kernel: Kernel,
@@ -205,7 +209,7 @@ class HostDevice:
             block,
             shared,
             self.seed,
-            self.check_races,
+            self._looks_for_races(instance, grid, block, arguments),
             len(regions),
             buffers,
             len(arguments),
