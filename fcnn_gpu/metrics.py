@@ -489,14 +489,3 @@ def _label_pair(who: str, y_true: HostArray, y_pred: HostArray, n_classes: int) 
     if len(pair[0]) != len(pair[1]):
         raise ValueError(f"{who} got {len(pair[0])} targets for {len(pair[1])} predictions; expected as many.")
     return pair[0], pair[1]
-
-
-def add_up(metrics: Sequence[Metric], targets: HostArray) -> bool:
-    """Whether metrics of such targets are shares of the samples, and so those of the parts of a data set add up.
-
-    The accuracy of several labels per sample is not: what a matrix of targets means depends on all of its rows.
-    """
-    if targets.ndim == 2 and targets.shape[1] > 1:
-        return False
-    shares: list[type[Metric]] = [Accuracy, TopKAccuracy]
-    return all(any(type(metric).__call__ is share.__call__ for share in shares) for metric in metrics)

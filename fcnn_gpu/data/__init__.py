@@ -21,5 +21,6 @@ from ._supply import SourceSupply as SourceSupply
 from ._validation_split import split_validation as split_validation
 from ._what_streams import DataSet as DataSet
 from ._what_streams import Need as Need
+from ._what_streams import add_up as add_up
 from ._what_streams import bytes_of_stream as bytes_of_stream
 from ._what_streams import plan as plan

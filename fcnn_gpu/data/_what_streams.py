@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._types import HostArray
 from ..memory import MemoryReport
-from ..metrics import Metric, add_up
+from ..metrics import Accuracy, Metric, TopKAccuracy
 from ._input_checks import Network
 from ._supply import N_READERS, ArraySupply, SourceSupply
 
@@ -233,3 +234,14 @@ def plan(
             "a smaller batch_size; model.memory_report(batch_size) predicts what that takes."
         )
     return chosen
+
+
+def add_up(metrics: Sequence[Metric], targets: HostArray) -> bool:
+    """Whether metrics of such targets are shares of the samples, and so those of the parts of a data set add up.
+
+    The accuracy of several labels per sample is not: what a matrix of targets means depends on all of its rows.
+    """
+    if targets.ndim == 2 and targets.shape[1] > 1:
+        return False
+    shares: list[type[Metric]] = [Accuracy, TopKAccuracy]
+    return all(any(type(metric).__call__ is share.__call__ for share in shares) for metric in metrics)

@@ -16,8 +16,7 @@ from ._evaluation import EVALUATION_BATCH, EvaluationData
 
 
 class Feed:
-    """Decides which of the samples that have been taken in stay on the device, and makes what a run or an evaluation
-    reads."""
+    """Decides which samples stay on the device, and makes what a run or an evaluation reads."""
 
     def __init__(self, model: Sequential, loss: Loss, optimizer: Optimizer, metrics: Sequence[Metric]) -> None:
         self._model, self._loss, self._optimizer, self._metrics = model, loss, optimizer, metrics
@@ -58,6 +57,7 @@ class Feed:
         return (None if train is None else next(windows)), (None if held_out is None else next(windows))
 
     def training(self, samples: DataSupply, batch_size: int, window: int | None) -> DeviceData | StreamedData:
+        """What a run trains on, in batches; `window` as `windows` gives it. ValueError for NaN and infinity."""
         ops, inputs = self._model.ops, self._model.input_map
         if isinstance(samples, ArraySupply):
             if window is None:
@@ -66,6 +66,7 @@ class Feed:
         return StreamedData(ops, samples, batch_size, batch_size if window is None else window, inputs)
 
     def evaluation(self, samples: DataSupply, window: int | None) -> EvaluationData:
+        """The same for what is evaluated whole."""
         if isinstance(samples, ArraySupply) and window is not None:
             samples.X.check()
         return EvaluationData(self._model, samples, window)

@@ -40,7 +40,8 @@ class Programs:
         self._made: dict[Key, Callable[[], None]] = {}
         self._ready: dict[Key, Callable[[], None]] = {}
         """Programs that have been called, and need no precautions any more."""
-        self._said = False
+        self.has_told = False
+        """Whether the user has heard of a shortage in this run."""
 
     def of(self, stretches: Iterator[Stretch]) -> Iterator[tuple[Key, int, Stretch | None]]:
         """The programs of an epoch in order, each with its place in a stretch, and the stretch if it ends that."""
@@ -133,8 +134,8 @@ class Programs:
         self._history.micro_batch_size = step.micro_batch_size
 
     def _tell(self) -> None:
-        """Say once in a run that it goes on in smaller parts."""
-        if not self._said:
+        """Say that the run goes on in smaller parts, unless it has said that memory ran out before."""
+        if not self.has_told:
             _logger.warning(
                 "Memory ran out in epoch %d, step %d: training goes on in micro-batches of %d. Batches are of %d "
                 "samples as before, and results the same up to rounding.",
@@ -143,4 +144,4 @@ class Programs:
                 self._step.micro_batch_size,
                 self._step.data.batch_size,
             )
-        self._said = True
+        self.has_told = True

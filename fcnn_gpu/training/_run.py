@@ -52,7 +52,6 @@ class Run:
             model.release_training(self._step.micro_batch_size)
         self._epoch = Epoch(trainer, self._step, n_seen)
         self._programs = Programs(self._step, self._epoch, trainer.history)
-        self._said = False
         self._seconds = 0.0
         self._order: Any = None
         self._scores = Scores(trainer.metrics, n_seen)
@@ -151,9 +150,9 @@ class Run:
                 raise shortage
             validation.batch = -(-validation.batch // 2)
             self._make_room(shortage)
-            if not self._said:
+            if not self._programs.has_told:
                 _logger.warning("Memory ran out in evaluation, which goes on in smaller batches.")
-            self._said = True
+            self._programs.has_told = True
 
     def _penalty(self) -> float:
         """The model's penalty, for which a few bytes are needed."""

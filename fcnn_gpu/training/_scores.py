@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from .._types import HostArray
-from ..metrics import Metric, add_up
+from ..data import add_up
+from ..metrics import Metric
 
 
 class Scores:

@@ -60,14 +60,7 @@ class _Faults:
             fault = self._mend()
         _fail(fault)
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_teardown(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            self._driver.software_cuda_finish()
-            fault = self._mend()
-        _fail(fault)
+    pytest_runtest_teardown = pytest_runtest_call
 
     def _mend(self) -> str:
         """The fault of the devices, which forget it."""

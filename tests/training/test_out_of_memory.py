@@ -14,6 +14,7 @@ import fcnn_gpu as fcnn
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.backend._ops import _numpy as primitives
+from fcnn_gpu.training import Evaluator
 from tests.memory.test_out_of_memory import Device, PoolIsEmpty
 from tests.support.counted import fresh_emulated_ops
 from tests.support.limited import needs_limits, run_limited
@@ -162,6 +163,27 @@ def test_as_small_as_need_be(
     assert told[0].startswith("Memory ran out in epoch 1, step 1: training goes on in micro-batches of ")
     for name, array in expected[0].items():
         np.testing.assert_allclose(found[0][name], array, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_one_word_for_steps_and_evaluation(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    measure, calls = Evaluator.measure, []
+
+    def falling_short(self: Evaluator, data: Any) -> dict[str, float]:
+        calls.append(data.batch)
+        if len(calls) == 1:
+            raise PoolIsEmpty(7)
+        return measure(self, data)
+
+    monkeypatch.setattr(Evaluator, "measure", falling_short)
+    ops, allocator = numpy_device()
+    trainer = build(ops)
+    begun = allocator.n_calls
+    allocator.refuses = lambda number, size: number > begun and not calls and 8 < samples_of(size) <= 16
+    with caplog.at_level(logging.WARNING, "fcnn_gpu"):
+        fit(trainer)
+    assert calls[:2] == [40, 20], "evaluation has fallen short as well"
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("Memory ran out in epoch 1, step 1: training goes on")
 
 
 def test_in_the_middle_of_an_epoch() -> None:
