@@ -6,8 +6,12 @@ import difflib
 import math
 import numbers
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import numpy as np
+
+from ._types import HostArray
 
 _UNITS = {"B": 1, **{f"{p}{i}B": (1024 if i else 1000) ** e for e, p in enumerate("KMGT", 1) for i in ("", "i")}}
 
@@ -42,6 +46,31 @@ def suggest(name: object, known: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
     hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
     return f"{hint}Known names: {', '.join(names)}."
+
+
+def match_names(
+    known: Sequence[str], found: Sequence[str], what: str, remedy: str, *, ignore_extra: bool = False
+) -> HostArray:
+    """Where each of the `known` names stands among those `found`: places (n_known,).
+
+    ValueError for names that are missing, and for others beside them unless they are to be ignored. `what` begins the
+    message, `remedy` ends it.
+
+    >>> match_names(["a", "b"], ["b", "a"], "X", "")
+    array([1, 0])
+    """
+    places = {name: place for place, name in enumerate(found)}
+    missing, extra = [name for name in known if name not in places], sorted(set(found) - set(known))
+    faults = [f"lacks {_listed(missing)}"] if missing else []
+    faults += [f"has {_listed(extra)}, which the model does not know"] if extra and not ignore_extra else []
+    if faults:
+        raise ValueError(f"{what} {' and '.join(faults)}. Its features: {_listed(known)}. {remedy}.")
+    return np.array([places[name] for name in known], np.int64)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:10]))
+    return f"{shown}, ... ({len(names)} in all)" if len(names) > 10 else shown
 
 
 def check_choice(who: str, value: object, known: Iterable[str]) -> str:

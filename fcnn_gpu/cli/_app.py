@@ -109,6 +109,7 @@ def _message(error: BaseException) -> str:
     return in_options(" ".join(str(error).split()))
 
 
+_FLAGS = {"header=True": "--header", "header=False": "--no-header", "ignore_extra=True": "--ignore-extra"}
 _KEYWORDS = "target|task|header|drop|test_fraction|validation_split|clip_norm"
 
 
@@ -124,5 +125,6 @@ def in_options(message: str) -> str:
     def option(match: re.Match[str]) -> str:
         return f"--{match[1].replace('_', '-')}" + (" " if match[2] else "")
 
-    message = message.replace("header=True", "--header").replace("header=False", "--no-header")
+    for keyword, option_name in _FLAGS.items():
+        message = message.replace(keyword, option_name)
     return re.sub(rf"\b({_KEYWORDS})=(?=([\w'\"])?)", option, message)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from .._checks import match_names
+from .._types import HostArray
+from ..data import SIGNED_SAMPLES, Signature
 from ..datasets import CATALOGUE, Dataset, load
+from ..model import Sequential
 
 SPLIT_SEED = 0
 """Files without a test part are divided by this seed whatever --seed says, so that `evaluate` finds the same test part
@@ -27,7 +34,7 @@ def load_data(
         class_names = None  # a known data set has its own, and takes no others
     return load(
         name,
-        target=column(target),
+        target=None if target is None else column(target),
         task=task,  # type: ignore[arg-type]  # load checks it
         class_names=class_names,
         header=header,
@@ -37,14 +44,12 @@ def load_data(
     )
 
 
-def column(text: str | None) -> str | int | None:
+def column(text: str) -> str | int:
     """A column given on the command line: a whole number counts from 0 (negative from the end), else it is a name.
 
-    >>> column("-1"), column("species"), column(None)
-    (-1, 'species', None)
+    >>> column("-1"), column("species")
+    (-1, 'species')
     """
-    if text is None:
-        return None
     digits = text[1:] if text.startswith("-") else text
     return int(text) if digits.isascii() and digits.isdigit() else text
 
@@ -64,16 +69,49 @@ def describe(data: Dataset) -> str:
 
 
 def info_of(data: Dataset, options: dict[str, Any]) -> dict[str, Any]:
-    """What a saved model remembers of its data: enough to name classes and to find the same test part again.
+    """What a saved model remembers of its data beside its signature: enough to find the same test part again.
 
     A file is remembered by its name without the folder: the model may travel, the folder does not.
     """
     return {
         "task": data.task,
         "multilabel": data.multilabel,
-        "class_names": None if data.class_names is None else list(data.class_names),
         "feature_shape": list(data.feature_shape),
-        "feature_names": None if data.feature_names is None else list(data.feature_names),
         "data": data.name if data.name in CATALOGUE else Path(data.name).name,
         **options,
+        **({} if data.target_name is None else {"target": data.target_name}),
     }
+
+
+def signature_of(data: Dataset) -> Signature:
+    """What a model of this data's own numbers expects, and how it names its classes."""
+    some = data.X_train[:SIGNED_SAMPLES]
+    bounds = (float(some.min()), float(some.max()))
+    return Signature(data.feature_names, data.class_names, data.byte_scale, bounds)
+
+
+def as_known(data: Dataset, model: Sequential, ignore_extra: bool) -> Dataset:
+    """The data with the columns and the scale that a model knows. ValueError where it has other columns."""
+    signature, X = model.signature, (data.X_train, data.X_test)
+    if signature.feature_names is not None and data.feature_names is not None:
+        remedy = "Leave other columns out with ignore_extra=True"
+        places = match_names(signature.feature_names, data.feature_names, data.name, remedy, ignore_extra=ignore_extra)
+        X = (X[0][:, places], X[1][:, places])
+    if data.byte_scale is not None:
+        as_bytes = [np.rint(part / data.byte_scale).astype(np.uint8) for part in X]
+        scale = scale_of_bytes(model, np.concatenate(as_bytes), data.name)
+        if scale != data.byte_scale:
+            X = (scaled(as_bytes[0], scale), scaled(as_bytes[1], scale))
+    return dataclasses.replace(data, X_train=X[0], X_test=X[1], feature_names=signature.feature_names)
+
+
+def scale_of_bytes(model: Sequential, X: HostArray, who: str) -> float:
+    """What a file's bytes are multiplied by for this model: by its signature, else not where it has a scale itself."""
+    if model.signature == Signature() and model.input_scale != 1:
+        return 1.0
+    return model.signature.scale_of_bytes(X, who)
+
+
+def scaled(X: HostArray, scale: float) -> HostArray:
+    """Bytes times their scale, float32; at scale 1 they stay bytes."""
+    return X if scale == 1 else np.divide(X, np.float32(1 / scale), dtype=np.float32)

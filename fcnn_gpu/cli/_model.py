@@ -40,10 +40,7 @@ class SavedModel:
         self.multilabel = bool(self.info.get("multilabel", link == "sigmoid" and n_out > 1))
         self.class_names: list[str] | None = None
         if self.task == "classification":
-            n_classes = max(n_out, 2)
-            self.class_names = [str(name) for name in self.info.get("class_names") or range(n_classes)]
-            if len(self.class_names) != n_classes:
-                raise ModelFileError(
-                    f"{path} names {len(self.class_names)} classes for {n_classes}: model.info is wrong."
-                )
+            known, n_classes = self.model.signature.class_names, max(n_out, 2)
+            self.class_names = [str(name) for name in (range(n_classes) if known is None else known)]
+            self.class_names += [f"output {i}" for i in range(len(self.class_names), n_classes)]
         self.loss: Loss = LOSSES.resolve(self.info.get("loss") or _LOSS_OF_LINK[link])

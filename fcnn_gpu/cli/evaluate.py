@@ -14,7 +14,7 @@ from .._checks import check_choice, check_real
 from .._types import HostArray
 from ..datasets import CATALOGUE, Dataset
 from . import _backend
-from ._data import describe, load_data
+from ._data import as_known, describe, load_data
 from ._evaluation import evaluate_model, print_evaluation
 from ._model import SavedModel
 
@@ -43,6 +43,9 @@ def evaluate(
     test_fraction: Annotated[
         float | None, typer.Option(help="As for train. (default: as it was for the model's training)")
     ] = None,
+    ignore_extra: Annotated[
+        bool, typer.Option("--ignore-extra", help="CSV: leave out all columns that the model does not know.")
+    ] = False,
     backend: Annotated[str | None, typer.Option(help=_backend.HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> int:
@@ -51,7 +54,7 @@ def evaluate(
     if test_fraction is not None:
         check_real("--test-fraction", test_fraction, low=0, high=1, high_open=True)
     saved = SavedModel(model, backend)
-    dataset = _load(saved, data, target, header, test_fraction)
+    dataset = _load(saved, data, target, header, test_fraction, ignore_extra)
     X, y = _samples(saved, dataset, part)
     evaluation = evaluate_model(saved.model, saved.loss, X, y, saved.class_names)
     if as_json:
@@ -63,7 +66,12 @@ def evaluate(
 
 
 def _load(
-    saved: SavedModel, name: str | None, target: str | None, header: bool | None, test_fraction: float | None
+    saved: SavedModel,
+    name: str | None,
+    target: str | None,
+    header: bool | None,
+    test_fraction: float | None,
+    ignore_extra: bool,
 ) -> Dataset:
     trained_on: Any = saved.info.get("data")
     if name is None:
@@ -83,6 +91,7 @@ def _load(
         test_fraction=fraction,
         class_names=saved.class_names if own_file else None,
     )
+    dataset = as_known(dataset, saved.model, ignore_extra)
     _check_fit(saved, dataset)
     return dataset
 

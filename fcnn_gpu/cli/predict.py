@@ -16,7 +16,7 @@ from ..datasets import read_features
 from ..files import write_atomically
 from ..metrics import predicted_classes
 from . import _backend
-from ._data import column
+from ._data import column, scale_of_bytes, scaled
 from ._model import SavedModel
 
 
@@ -28,8 +28,15 @@ def predict(
         bool, typer.Option("--proba", help="Add a column with the probability of each class to the label.")
     ] = False,
     drop: Annotated[
-        str | None, typer.Option(help="CSV: a column to leave out, the target for example, by name or number from 0.")
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="CSV: a column to leave out, the target for example, by name or number from 0. May be repeated.",
+        ),
     ] = None,
+    ignore_extra: Annotated[
+        bool, typer.Option("--ignore-extra", help="CSV: leave out all columns that the model does not know.")
+    ] = False,
     header: Annotated[
         bool | None, typer.Option("--header/--no-header", help="CSV: whether the first line names the columns.")
     ] = None,
@@ -41,7 +48,17 @@ def predict(
         raise ValueError(f"--proba is for classes, and the model {model} predicts values.")
     if out is not None and not out.parent.is_dir():
         raise FileNotFoundError(f"--out: there is no folder {out.parent}.")
-    X = read_features(inputs, drop=column(drop), header=header, n_features=saved.model.n_in)
+    X = read_features(
+        inputs,
+        drop=[column(text) for text in drop or ()],
+        header=header,
+        n_features=saved.model.n_in,
+        feature_names=saved.model.signature.feature_names,
+        ignore_extra=ignore_extra,
+        scale_bytes=False,
+    )
+    if X.dtype == np.uint8:
+        X = scaled(X, scale_of_bytes(saved.model, X, str(inputs)))
     names, columns = _table(saved, saved.model.predict(X), proba)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -20,7 +20,7 @@ from ..model import Sequential
 from ..optimizers import OPTIMIZERS
 from ..training import History, Trainer
 from . import _backend
-from ._data import describe, info_of, load_data
+from ._data import describe, info_of, load_data, signature_of
 from ._evaluation import Evaluation, evaluate_model, print_evaluation
 from ._options import SCHEDULE_NAMES, TrainOptions
 from ._output import HOW_TO_PLOT, can_plot, prepare_folder, write_run
@@ -194,6 +194,7 @@ def run_training(options: TrainOptions) -> int:
         fold_features(model, samples.features)
     if samples.targets is not None:
         fold_targets(model, samples.targets)
+    model.signature = signature_of(data)
     model.info = info_of(data, options.model_info() | {"loss": LOSSES.config(loss)})
     _say_end(history, seconds)
     evaluation = _report(console, model, trainer, data)

@@ -1,5 +1,6 @@
 """What a network is fed: samples checked and taken in, on the device or streaming through it."""
 
+from ._aligned import aligned as aligned
 from ._class_weights import class_weights_to_sample_weights as class_weights_to_sample_weights
 from ._device_data import BatchViews as BatchViews
 from ._device_data import DeviceData as DeviceData
@@ -13,6 +14,8 @@ from ._input_checks import check_features as check_features
 from ._input_checks import features as features
 from ._intake import DataSupply as DataSupply
 from ._intake import Intake as Intake
+from ._signature import SIGNED_SAMPLES as SIGNED_SAMPLES
+from ._signature import Signature as Signature
 from ._stream import ChunkStream as ChunkStream
 from ._stream import StreamedData as StreamedData
 from ._supply import ArraySupply as ArraySupply

@@ -12,6 +12,7 @@ from .._checks import RowError
 from .._types import Array, DType, HostArray
 from ..backend import Ops, as_array, available_memory
 from ..files import MappedFile, let_go_of_pages, place_in_file
+from ._signature import Signature, column_names
 
 _STORED_AS_GIVEN = ("uint8", "float16", "bfloat16")
 """Dtypes in which samples stay, to save memory; they are cast when a batch is gathered."""
@@ -26,6 +27,8 @@ _MAPPED_BYTES = 2**20
 _PAGES = 2**16
 """Bytes that a touched page of a map brings into memory."""
 
+_NOTHING_KNOWN = Signature()
+
 
 class Network(Protocol):
     """What samples are made ready for, as far as that matters to them."""
@@ -38,6 +41,8 @@ class Network(Protocol):
     def n_in(self) -> int: ...
     @property
     def n_out(self) -> int: ...
+    @property
+    def signature(self) -> Signature: ...
 
 
 class Features:
@@ -165,19 +170,26 @@ class Features:
         return converted(rows, self.dtype, self._who, first, self._index)
 
 
-def features(ops: Ops, X: Any, n_in: int | None, dtype: Any, who: str) -> Features:
-    """X, an array of any library on the host or on the device of `ops`, for a model of this dtype.
+def features(ops: Ops, X: Any, n_in: int | None, dtype: Any, who: str, signature: Signature | None = None) -> Features:
+    """X, an array of any library on the host or on the device of `ops`, or a table, for a model of this dtype.
 
-    Raises TypeError for what is not numeric (complex, text, objects, sparse matrices) or lies where the model cannot
-    read it, and ValueError for wrong shapes and another device. What lies on the device must be finite, too.
+    A table's columns are taken by name where the signature has names. Raises TypeError for what is not numeric
+    (complex, text, objects, sparse matrices) or lies where the model cannot read it, and ValueError for wrong shapes or
+    columns, another scale than in training, and another device. What lies on the device must be finite, too.
     """
+    signature = _NOTHING_KNOWN if signature is None else signature
+    places = signature.places(column_names(X, who), who)
     adopted = None if type(X) is np.ndarray else ops.adopt(X, f"{who}: X")
     on_device = adopted is not None
     array: Array = adopted if on_device else as_array(X, f"{who}: X")
+    if places is not None and array.ndim == 2:
+        array = array[:, places]
     _check_matrix(array, n_in, who)
     stored = storage_dtype(array.dtype, dtype)
     if on_device:
         array = _ready(ops, array, stored, who)
+    else:
+        signature.check_scale(array, who)
     return Features(ops, array, stored, who, on_device)
 
 

@@ -16,8 +16,10 @@ from ..datasets import BlockSource
 from ..datasets._rows import with_arrays
 from ..datasets._source import Part
 from ..losses import Loss, check_sample_weight, finite_weights
+from ._aligned import aligned
 from ._class_weights import weights_of_classes
 from ._input_checks import Network, check_same_length, features
+from ._signature import Signature, column_names, some_of
 from ._supply import ArraySupply, SourceSupply, TargetRules, TargetSummary
 from ._validation_split import split_validation
 
@@ -32,15 +34,27 @@ class Intake:
     loss: Loss
     seed: int
 
-    def prepare(self, X: Any, y: Any, sample_weight: Any, who: str, shuffle_buffer: int | None = None) -> DataSupply:
-        """X, y and weights checked; ValueError or TypeError for what the network cannot be trained or evaluated on."""
+    def prepare(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        who: str,
+        shuffle_buffer: int | None = None,
+        signature: Signature | None = None,
+    ) -> DataSupply:
+        """X, y and weights checked; ValueError or TypeError for what the network cannot be trained or evaluated on.
+
+        Columns and classes are taken as the signature knows them. (default: the network's)
+        """
         model = self.model
+        signature = model.signature if signature is None else signature
         if isinstance(X, BlockSource):
-            source = with_arrays(X, y, sample_weight, who)
+            source = aligned(with_arrays(X, y, sample_weight, who), signature, who)
             return SourceSupply(source, model.n_in, model.dtype, self.rules(), who, shuffle_buffer)
         if y is None:
             raise TypeError(f"{who} expects X and y; only a data source has targets of its own.")
-        samples = features(model.ops, X, model.n_in, model.dtype, who)
+        samples = features(model.ops, X, model.n_in, model.dtype, who, signature)
         targets = self.loss.prepare_targets(on_host(model.ops, y, f"{who}: y"), model.n_out, model.dtype)
         check_same_length(samples, targets, who)
         weights = None
@@ -59,8 +73,8 @@ class Intake:
         validation_split: float,
         shuffle_buffer: int | None,
         check_targets: Callable[[HostArray], None],
-    ) -> tuple[DataSupply, DataSupply | None]:
-        """The samples to train on and those to validate on, from what `fit` was given.
+    ) -> tuple[DataSupply, DataSupply | None, Signature]:
+        """The samples to train on and those to validate on, from what `fit` was given, and the signature after it.
 
         `check_targets` is called with the targets of both, or some of a source's, which are all read and checked first.
         """
@@ -73,29 +87,45 @@ class Intake:
                     "random order of all samples. datasets.open_arrays(X, y) makes blocks of it."
                 )
         samples = self.prepare(X, y, sample_weight, "fit", shuffle_buffer)
+        signature = self._signature_after(X, samples)
         validation: DataSupply | None = None
         if validation_data is not None:
             if share:
                 raise ValueError("fit takes validation_data or validation_split, not both.")
-            validation = self._for_validation(validation_data)
+            validation = self._for_validation(validation_data, signature)
         elif share:
             samples, validation = self.split(samples, share)
         summary = _survey(samples, check_targets)
         if validation is not None:
             _survey(validation, check_targets)
         if class_weight is None:
-            return samples, validation
+            return samples, validation, signature
         # Of the training samples alone: validation measures the task as it is.
-        return self.weigh_classes(samples, class_weight, summary), validation
+        return self.weigh_classes(samples, class_weight, summary), validation, signature
 
-    def _for_validation(self, given: Any) -> DataSupply:
+    def _signature_after(self, X: Any, samples: DataSupply) -> Signature:
+        """The network's signature once it is trained on X, of which `samples` was made."""
+        model, known = self.model, self.model.signature
+        if isinstance(samples, SourceSupply):
+            source, classes = samples.source, samples.source.class_names
+            if classes is not None and len(classes) > max(model.n_out, 2):
+                classes = None  # numbers of classes as regression targets
+            signature = known.after(source.feature_names, classes, None, source.dtype == np.uint8)
+        else:
+            given = samples.X
+            some = model.ops.to_numpy(some_of(given.array)) if given.on_device else some_of(given.array)
+            signature = known.after(column_names(X, "fit"), None, some, given.array.dtype == np.uint8)
+        signature.check(model.n_in, model.n_out)
+        return signature
+
+    def _for_validation(self, given: Any, signature: Signature) -> DataSupply:
         """(X, y), (X, y, sample_weight) or a source."""
         if isinstance(given, BlockSource):
             given = (given, None)
         if not isinstance(given, tuple | list) or len(given) not in (2, 3):
             raise TypeError("fit(validation_data) expects (X, y) or (X, y, sample_weight), or a data source.")
         X, y, *weight = given
-        return self.prepare(X, y, weight[0] if weight else None, "validation_data")
+        return self.prepare(X, y, weight[0] if weight else None, "validation_data", signature=signature)
 
     def split(self, samples: DataSupply, share: float) -> tuple[DataSupply, DataSupply]:
         """The samples to train on and those to validate on, drawn by the seed."""

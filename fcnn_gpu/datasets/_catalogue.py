@@ -18,7 +18,16 @@ from ._dataset import Dataset, Task, split_indices
 from ._download import DownloadError, RemoteFile, download_file, progress_bar
 from ._files import DataFileError, StrPath
 from ._idx import idx_header, read_idx
-from ._user_files import FILE_SUFFIXES, IDX_STEMS, Options, as_features, find_idx, load_file, load_idx_folder
+from ._user_files import (
+    BYTE_SCALE,
+    FILE_SUFFIXES,
+    IDX_STEMS,
+    Options,
+    as_features,
+    find_idx,
+    load_file,
+    load_idx_folder,
+)
 
 MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist",
@@ -258,6 +267,7 @@ def _image_dataset(name: str, arrays: Sequence[tuple[HostArray, Path]], source: 
         task="classification",
         source=source,
         licence=_MNIST_LICENCE,
+        byte_scale=BYTE_SCALE,
     )
 
 
@@ -280,6 +290,7 @@ def _load_digits(request: _Request) -> Dataset:
         source="Optical Recognition of Handwritten Digits, test set, by E. Alpaydin and C. Kaynak (1998), UCI Machine "
         "Learning Repository, as shipped with scikit-learn",
         licence="CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)",
+        byte_scale=1 / 16,
     )
 
 

@@ -30,6 +30,8 @@ class Dataset:
         source: where the data comes from and who made it.
         licence: the licence it is under; None for the user's own files.
         feature_names: the columns' names, where the file has them.
+        target_name: the target column's name, where the file has it.
+        byte_scale: what the file's unsigned bytes were multiplied by to become X; None where it holds other numbers.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Dataset:
     source: str
     licence: str | None = None
     feature_names: tuple[str, ...] | None = None
+    target_name: str | None = None
+    byte_scale: float | None = None
 
     @property
     def n_features(self) -> int:

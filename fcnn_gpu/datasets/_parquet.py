@@ -115,7 +115,11 @@ class ParquetFile(BlockSource):
             has_weights=weight is not None,
             piece_size=2 * min(self._piece, max(sizes)) + self._decoding_bytes() // (n_features * dtype.itemsize),
         )
-        self.feature_names = tuple(self._features)
+        self.feature_names = tuple(
+            name if column.width is None else f"{name}[{i}]"
+            for name, column in zip(self._features, columns, strict=True)
+            for i in range(column.width or 1)
+        )
 
     def read(self, block: int) -> Iterator[Piece]:
         for row, batch in self._batches(block, [*self._features, *self._beside]):

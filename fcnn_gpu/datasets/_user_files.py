@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
+from .._checks import match_names
 from .._types import HostArray
 from ._arrays import read_npy, read_npz
-from ._csv import read_csv
+from ._csv import Table, read_csv
 from ._dataset import Dataset, Task, split_indices
 from ._files import DataFileError, StrPath, existing_file
 from ._idx import IDX_TYPES, read_idx
@@ -32,6 +33,8 @@ _KINDS: dict[str, Kind] = {
 FILE_SUFFIXES = tuple(_KINDS)
 IDX_STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 """What MNIST and its relatives (Fashion-MNIST, KMNIST, ...) call their four files."""
+BYTE_SCALE = 1 / 255
+"""Unsigned bytes are pixels, which become numbers from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,13 @@ def load_file(path: Path, options: Options) -> Dataset:
         raise ValueError(
             f"{path} holds one array, the inputs: pass the file with the targets, target='y.npy' (.npy or IDX)."
         )
-    X, feature_shape = as_features(_read_array(path), path)
+    inputs = _read_array(path)
+    X, feature_shape = as_features(inputs, path)
     target = Path(options.target)
     existing_file(target, "a file with the targets (.npy or IDX)")
     values = _read_array(target)
-    return _assemble(path.name, path, X, values, feature_shape, options, targets_in=target)
+    scale = _byte_scale(inputs)
+    return _assemble(path.name, path, X, values, feature_shape, options, targets_in=target, byte_scale=scale)
 
 
 def load_idx_folder(folder: Path, options: Options) -> Dataset:
@@ -81,15 +86,19 @@ def load_idx_folder(folder: Path, options: Options) -> Dataset:
     if options.target is not None:
         raise ValueError(f"target= is for single files; the folder {folder} names its own targets.")
     paths = [path for path in found if path is not None]
-    X, feature_shape = as_features(read_idx(paths[0]), paths[0])
+    inputs = read_idx(paths[0])
+    X, feature_shape = as_features(inputs, paths[0])
     y = read_idx(paths[1])
+    about: dict[str, Any] = {"targets_in": paths[1], "byte_scale": _byte_scale(inputs)}
     if len(paths) == 2:
-        return _assemble(folder.name, paths[0], X, y, feature_shape, options, targets_in=paths[1])
-    X_test, test_shape = as_features(read_idx(paths[2]), paths[2])
+        return _assemble(folder.name, paths[0], X, y, feature_shape, options, **about)
+    test_inputs = read_idx(paths[2])
+    _check_same_kind(inputs, test_inputs, paths[2])
+    X_test, test_shape = as_features(test_inputs, paths[2])
     if test_shape != feature_shape:
         raise DataFileError(paths[2], f"samples have shape {test_shape}, the training samples {feature_shape}.")
     test = (X_test, read_idx(paths[3]))
-    return _assemble(folder.name, paths[0], X, y, feature_shape, options, test=test, targets_in=paths[1])
+    return _assemble(folder.name, paths[0], X, y, feature_shape, options, test=test, **about)
 
 
 def find_idx(stem: str, folders: Sequence[Path]) -> Path | None:
@@ -99,59 +108,110 @@ def find_idx(stem: str, folders: Sequence[Path]) -> Path | None:
 
 
 def read_features(
-    path: StrPath, *, drop: str | int | None = None, header: bool | None = None, n_features: int | None = None
+    path: StrPath,
+    *,
+    drop: str | int | Sequence[str | int] | None = None,
+    header: bool | None = None,
+    n_features: int | None = None,
+    feature_names: Sequence[str] | None = None,
+    ignore_extra: bool = False,
+    scale_bytes: bool = True,
 ) -> HostArray:
     """The inputs in a file that has no targets, as `load` would scale and flatten them.
 
     Args:
         path: IDX (plain or gzip), .npy, .npz (an array X, or a single array of any name) or CSV.
-        drop: a CSV column to leave out, by name or by number from 0: the target, if the file has one.
+        drop: CSV columns to leave out, by name or by number from 0: the target, if the file has one.
         header: whether a CSV file's first line names its columns; None: it does if none of its cells is a number.
         n_features: how many numbers per sample are expected.
+        feature_names: of a CSV file with a header, the columns to take, in this order, wherever they stand. Without a
+            header, and in other files, columns have no names and are taken as they stand.
+        ignore_extra: whether the file may have columns beside those of `feature_names`.
+        scale_bytes: whether unsigned bytes, which are pixels, become numbers from 0 to 1; otherwise they stay bytes.
 
     Returns:
-        (n_samples, n_features) float32, C-contiguous. Unsigned bytes are pixels and become [0, 1].
+        (n_samples, n_features) float32 (or uint8, see `scale_bytes`), C-contiguous.
 
     Raises:
         FileNotFoundError: there is no such file.
-        DataFileError: the file is malformed, or has another number of features.
+        DataFileError: the file is malformed, or has other features.
 
     >>> import tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "inputs.csv"
     >>> _ = path.write_text("width,height\\n1,2\\n3,4\\n")
-    >>> read_features(path)
-    array([[1., 2.],
-           [3., 4.]], dtype=float32)
+    >>> read_features(path, feature_names=["height", "width"])
+    array([[2., 1.],
+           [4., 3.]], dtype=float32)
     """
     path = existing_file(path, "a file of inputs (.npz, .npy, .csv or IDX)")
     kind = _kind(path)
-    if kind != "csv" and (drop is not None or header is not None):
+    if kind != "csv" and (drop not in (None, [], ()) or header is not None):
         raise ValueError(f"drop= and header= are for CSV files; {path} is read as {kind}.")
     if kind == "csv":
+        dropped = [] if drop is None else [drop] if isinstance(drop, str | int) else list(drop)
         table = read_csv(path, header=header)
-        dropped = None if drop is None else table.column(drop, "the column to drop")
-        columns = [i for i in range(table.n_columns) if i != dropped]
-        if not columns:
-            raise DataFileError(path, "has no column left.")
-        X = table.numbers(columns)
-    elif kind == "npz":
+        columns = _feature_columns(table, dropped, feature_names, ignore_extra)
+        if n_features is not None and len(columns) != n_features:
+            hint = " If one column is the target, leave it out with drop=." if len(columns) == n_features + 1 else ""
+            _refuse_width(path, len(columns), n_features, hint)
+        return table.numbers(columns)
+    if kind == "npz":
         arrays = read_npz(path)
         keys = {key.lower(): key for key in arrays}
         if "x" not in keys and len(arrays) != 1:
             raise DataFileError(path, f"has the arrays {_shown(arrays)}; expected one named X, or a single array.")
-        X, _ = as_features(arrays[keys["x"] if "x" in keys else next(iter(arrays))], path)
+        X, _ = as_features(arrays[keys["x"] if "x" in keys else next(iter(arrays))], path, scale_bytes=scale_bytes)
     else:
-        X, _ = as_features(_read_array(path), path)
+        X, _ = as_features(_read_array(path), path, scale_bytes=scale_bytes)
     if n_features is not None and X.shape[1] != n_features:
-        hint = ""
-        if kind == "csv" and drop is None and X.shape[1] == n_features + 1:
-            hint = " If one column is the target, leave it out with drop=."
-        raise DataFileError(path, f"has {X.shape[1]} features per sample, expected {n_features}.{hint}")
+        _refuse_width(path, X.shape[1], n_features)
     return X
 
 
-def as_features(array: HostArray, path: Path, what: str = "the inputs") -> tuple[HostArray, tuple[int, ...]]:
-    """An array as (n_samples, n_features) float32, and the shape of one sample; uint8 is divided by 255."""
+def _feature_columns(
+    table: Table, drop: Sequence[str | int], feature_names: Sequence[str] | None, ignore_extra: bool
+) -> list[int]:
+    """The numbers of the columns to take, in order; those of `feature_names` where both have names."""
+    dropped = {table.column(column, "the column to drop") for column in drop}
+    columns = [i for i in range(table.n_columns) if i not in dropped]
+    if not columns:
+        raise DataFileError(table.path, "has no column left.")
+    if table.names is None or feature_names is None:
+        return columns
+    names = [table.names[i] for i in columns]
+    for name in feature_names:
+        if names.count(name) > 1:
+            raise DataFileError(table.path, f"has two columns {name!r}. Rename or remove one.")
+    remedy = "Leave other columns out with drop=, or all with ignore_extra=True"
+    try:
+        places = match_names(feature_names, names, "", remedy, ignore_extra=ignore_extra)
+    except ValueError as error:
+        raise DataFileError(table.path, str(error).strip()) from None
+    return [columns[place] for place in places]
+
+
+def _refuse_width(path: Path, n_found: int, n_expected: int, hint: str = "") -> NoReturn:
+    raise DataFileError(path, f"has {n_found} features per sample, expected {n_expected}.{hint}")
+
+
+def _byte_scale(inputs: HostArray) -> float | None:
+    return BYTE_SCALE if inputs.dtype == np.uint8 else None
+
+
+def _check_same_kind(training: HostArray, test: HostArray, path: Path) -> None:
+    """DataFileError where one part would be scaled as pixels and the other not."""
+    if (training.dtype == np.uint8) != (test.dtype == np.uint8):
+        raise DataFileError(
+            path,
+            f"the training inputs are {training.dtype} and the test inputs {test.dtype}: one would be scaled as "
+            "pixels, the other not. Save both in one dtype.",
+        )
+
+
+def as_features(
+    array: HostArray, path: Path, what: str = "the inputs", *, scale_bytes: bool = True
+) -> tuple[HostArray, tuple[int, ...]]:
+    """An array as (n_samples, n_features) float32, and the shape of one sample; uint8 is divided by 255, or stays."""
     if array.dtype.kind not in "biuf":
         raise DataFileError(path, f"{what} are {array.dtype}; expected real numbers.")
     if array.ndim < 2 or array.size == 0:
@@ -161,6 +221,8 @@ def as_features(array: HostArray, path: Path, what: str = "the inputs") -> tuple
         )  # fmt: skip
     flat = array.reshape(len(array), -1)
     if array.dtype == np.uint8:
+        if not scale_bytes:
+            return np.ascontiguousarray(flat), array.shape[1:]
         X = np.divide(flat, np.float32(255), dtype=np.float32, order="C")
     else:
         with np.errstate(over="ignore", invalid="ignore"):  # both show below
@@ -216,7 +278,10 @@ def _load_csv(path: Path, options: Options) -> Dataset:
     def row_name(row: int) -> str:
         return f"line {table.line_numbers[row]}, {table.column_name(target_column)}"
 
-    return _assemble(path.name, path, X, values, (len(columns),), options, row_name=row_name, feature_names=names)
+    about: dict[str, Any] = {"row_name": row_name, "feature_names": names}
+    if table.names is not None:
+        about["target_name"] = table.names[target_column]
+    return _assemble(path.name, path, X, values, (len(columns),), options, **about)
 
 
 def _load_npz(path: Path, options: Options) -> Dataset:
@@ -241,13 +306,15 @@ def _load_npz(path: Path, options: Options) -> Dataset:
             "without.",
         )
     X, feature_shape = as_features(by_key[X_key], path, X_key)
+    scale = _byte_scale(by_key[X_key])
     test = None
     if "x_test" in needed:
+        _check_same_kind(by_key[X_key], by_key["x_test"], path)
         X_test, test_shape = as_features(by_key["x_test"], path, "x_test")
         if test_shape != feature_shape:
             raise DataFileError(path, f"X_test's samples have shape {test_shape}, X_train's {feature_shape}.")
         test = (X_test, by_key["y_test"])
-    return _assemble(path.name, path, X, by_key[y_key], feature_shape, options, test=test)
+    return _assemble(path.name, path, X, by_key[y_key], feature_shape, options, test=test, byte_scale=scale)
 
 
 def _shown(arrays: dict[str, HostArray]) -> str:
@@ -266,6 +333,8 @@ def _assemble(
     targets_in: Path | None = None,
     row_name: RowName = "sample {}".format,
     feature_names: tuple[str, ...] | None = None,
+    target_name: str | None = None,
+    byte_scale: float | None = None,
 ) -> Dataset:
     """Check the lengths, encode the targets (training and test together), split where there is no test part."""
     targets_in = targets_in or path
@@ -306,4 +375,6 @@ def _assemble(
         task=task,
         source=f"file {path}",
         feature_names=feature_names,
+        target_name=target_name,
+        byte_scale=byte_scale,
     )

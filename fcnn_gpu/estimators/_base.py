@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .._types import HostArray
-from ..data import check_features, split_validation
+from ..data import Signature, check_features, split_validation
 from ..losses import Loss, check_sample_weight
 from ..metrics import Metric
 from ..model import Sequential
@@ -72,7 +72,7 @@ class FCNNEstimator(Parameters, BaseEstimator):
                 network = self._network
                 self._refuse_changes(network.design, design)
             else:
-                network = Network(design, X.shape[1], n_out, self._seed(), self.backend)
+                network = Network(design, X.shape[1], n_out, self._seed(), self.backend, self._signature())
             share = 0.0 if partial else self._validation_share()
             parts = split_validation(len(X), share, targets, network.seed) if share else (slice(None),)
             data = [(X[part], targets[part], None if weights is None else weights[part]) for part in parts]
@@ -98,6 +98,15 @@ class FCNNEstimator(Parameters, BaseEstimator):
     def _check_targets(self, y: Any, classes: Any, continues: bool, partial: bool) -> tuple[HostArray, int]:
         """(targets, number of outputs) for `y`; sets what the estimator remembers of it."""
         raise NotImplementedError(f"{type(self).__name__} must define _check_targets(...).")
+
+    def _signature(self) -> Signature:
+        """What a saved `model_` says of its inputs and outputs."""
+        names = getattr(self, "feature_names_in_", None)
+        classes = getattr(self, "classes_", None)
+        return Signature(
+            None if names is None else tuple(map(str, names)),
+            None if classes is None else tuple(_plain(label) for label in classes.tolist()),
+        )
 
     def _loss_on_targets(self, loss: Loss) -> Loss:
         """The loss that the checked targets ask for, where the parameters alone give `loss`."""
@@ -141,6 +150,10 @@ class FCNNEstimator(Parameters, BaseEstimator):
                 f"{type(self).__name__} cannot go on training after a change of {', '.join(changed)}: the network was "
                 "built with other values. Set them back, or fit anew with warm_start=False."
             )
+
+
+def _plain(label: Any) -> str | int | float | bool:
+    return label if isinstance(label, str | int | float) else str(label)
 
 
 def _for_targets(metric: Metric, targets: HostArray) -> Metric:

@@ -16,7 +16,7 @@ import numpy as np
 from .._types import HostArray
 from ..activations import Activation
 from ..callbacks import Callback
-from ..data import leaves_single_sample
+from ..data import Signature, leaves_single_sample
 from ..initializers import Initializer, SymmetryWarning
 from ..layers import Activation as ActivationLayer
 from ..layers import BatchNorm, Dense, Dropout, Layer
@@ -107,8 +107,11 @@ class Network:
     in are shared by all threads that use the network.
     """
 
-    def __init__(self, design: Design, n_in: int, n_out: int, seed: int | None, backend: Any) -> None:
+    def __init__(
+        self, design: Design, n_in: int, n_out: int, seed: int | None, backend: Any, signature: Signature
+    ) -> None:
         self.design, self.n_in, self.n_out = design, n_in, n_out
+        self._signature = signature
         self._rate = copy.deepcopy(design.optimizer.learning_rate)
         self._rate_since = 0
         self._backend = backend
@@ -155,7 +158,7 @@ class Network:
             elapsed = trainer.epochs_trained - self._rate_since
             continues = elapsed > 0 and isinstance(self._rate, Schedule)
             trainer.optimizer.learning_rate = Continued(self._rate, elapsed) if continues else self._rate
-            return trainer.fit(
+            history = trainer.fit(
                 X,
                 targets,
                 sample_weight=weights,
@@ -167,6 +170,8 @@ class Network:
                 callbacks=callbacks,
                 progress=progress,
             )
+            self._signature = trainer.model.signature
+            return history
 
     def outputs(self, X: HostArray, backend: Any) -> HostArray:
         """Raw outputs (n_samples, n_outputs)."""
@@ -176,6 +181,7 @@ class Network:
     def _build(self, seed: int | None, backend: Any) -> Trainer:
         design = self.design
         model = Sequential(design.layers(self.n_out), self.n_in, seed=seed, backend=backend, dtype=design.dtype)
+        model.signature = self._signature
         return Trainer(model, dataclasses.replace(design.loss), with_rate(design.optimizer, self._rate))
 
     def _host_state(self) -> _HostState:

@@ -22,6 +22,8 @@ FORMAT = "fcnn_gpu"
 VERSION = "1"
 SCALED_VERSION = "2"
 """What a model with an input scale or shift is saved as: a release that does not know of them must not read it."""
+SIGNED_VERSION = "3"
+"""What a model with a signature is saved as: a release without signatures would take columns by their places."""
 
 
 class ModelFileError(ValueError):
@@ -36,11 +38,13 @@ class ModelFile:
         config: the architecture, as `Sequential.config` gives it.
         tensors: parameters and running statistics by name. Matrices larger than a block stay in the file.
         info: `model.info`.
+        signature: what `model.signature` knows, as plain data.
     """
 
     config: dict[str, Any]
     tensors: Tensors
     info: dict[str, Any]
+    signature: dict[str, Any]
 
 
 def write_model(path: str | os.PathLike[str], model: ModelFile) -> None:
@@ -51,14 +55,14 @@ def write_model(path: str | os.PathLike[str], model: ModelFile) -> None:
     """
     from safetensors.numpy import save as serialize
 
-    config = model.config
-    scaled = config.get("input_scale", 1.0) != 1.0 or config.get("input_shift", 0.0) != 0.0
     metadata = {
         "format": FORMAT,
-        "format_version": SCALED_VERSION if scaled else VERSION,
-        "architecture": json.dumps(config),
+        "format_version": _version(model),
+        "architecture": json.dumps(model.config),
         "info": _info_text(model.info),
     }
+    if model.signature:
+        metadata["signature"] = json.dumps(model.signature)
     if any(isinstance(tensor, BlockMatrix) for tensor in model.tensors.values()):
         with atomic_replacement(path) as beside:
             write_tensors(beside, model.tensors, metadata)
@@ -66,6 +70,13 @@ def write_model(path: str | os.PathLike[str], model: ModelFile) -> None:
     arrays = {name: np.ascontiguousarray(tensor) for name, tensor in model.tensors.items()}
     metadata["crc32"] = checksum(metadata, arrays)
     write_atomically(path, serialize(arrays, metadata))
+
+
+def _version(model: ModelFile) -> str:
+    if model.signature:
+        return SIGNED_VERSION
+    scaled = model.config.get("input_scale", 1.0) != 1.0 or model.config.get("input_shift", 0.0) != 0.0
+    return SCALED_VERSION if scaled else VERSION
 
 
 def _info_text(info: dict[str, Any]) -> str:
@@ -98,7 +109,8 @@ def read_model(source: Path) -> ModelFile:
             f"{source} is damaged: its content does not have the checksum that was saved with it. Restore a copy, or "
             "save the model anew."
         )
-    return ModelFile(_architecture(metadata, source), tensors, _info(metadata, source))
+    info, signature = (_object(metadata, key, source) for key in ("info", "signature"))
+    return ModelFile(_architecture(metadata, source), tensors, info, signature)
 
 
 def _check_origin(metadata: dict[str, str], source: Path) -> None:
@@ -107,10 +119,10 @@ def _check_origin(metadata: dict[str, str], source: Path) -> None:
             f"{source} is a safetensors file, but not one of fcnn_gpu's: its metadata has no architecture. "
             "Build the network with fcnn_gpu.Sequential and copy the weights into layer.W and layer.b."
         )
-    if metadata.get("format_version") not in (VERSION, SCALED_VERSION):
+    if metadata.get("format_version") not in (VERSION, SCALED_VERSION, SIGNED_VERSION):
         raise ModelFileError(
             f"{source} has format version {metadata.get('format_version')!r}; this fcnn_gpu reads versions {VERSION} "
-            f"and {SCALED_VERSION}. Install the release that wrote it, or a newer one."
+            f"to {SIGNED_VERSION}. Install the release that wrote it, or a newer one."
         )
 
 
@@ -124,11 +136,15 @@ def _architecture(metadata: dict[str, str], source: Path) -> dict[str, Any]:
     return config
 
 
-def _info(metadata: dict[str, str], source: Path) -> dict[str, Any]:
+_ARTICLES = {"info": "an", "signature": "a"}
+
+
+def _object(metadata: dict[str, str], key: str, source: Path) -> dict[str, Any]:
+    """The JSON object under a key; {} where there is none."""
     try:
-        info = json.loads(metadata.get("info", "{}"))
+        value = json.loads(metadata.get(key, "{}"))
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{source} has an unreadable info in its metadata: {error}.") from error
-    if not isinstance(info, dict):
-        raise ModelFileError(f"{source} has an info in its metadata that is no JSON object.")
-    return info
+        raise ModelFileError(f"{source} has an unreadable {key} in its metadata: {error}.") from error
+    if not isinstance(value, dict):
+        raise ModelFileError(f"{source} has {_ARTICLES[key]} {key} in its metadata that is no JSON object.")
+    return value

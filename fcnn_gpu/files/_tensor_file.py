@@ -61,7 +61,8 @@ def checksum(metadata: dict[str, str], tensors: Tensors) -> str:
 
 def _checksum_of_texts(metadata: dict[str, str], names: Iterable[str]) -> int:
     crc = 0
-    for text in (metadata.get("architecture", ""), metadata.get("info", ""), *sorted(names)):
+    texts = (metadata.get(key, "") for key in ("architecture", "info", "signature"))
+    for text in (*texts, *sorted(names)):
         crc = zlib.crc32(text.encode(), crc)
     return crc
 

@@ -13,7 +13,7 @@ import numpy as np
 from .._checks import check_bool, check_bytes, check_integer
 from .._types import Array
 from ..backend import Ops, consists_of_primitives, resolve_backend
-from ..data import InputMap
+from ..data import InputMap, Signature
 from ..layers import LAYERS, Binding, Layer, Parameter, build_layers, first_learned, resolve_layers
 from ..memory import explains_out_of_memory
 from ..placement import OpenedFolder, Placement, Storage, StoredWeights, assign_array, copy_array, resolve_storage
@@ -61,6 +61,7 @@ class Network:
         self.ops = resolve_backend(backend).with_precision(self.precision)
         self.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0]) if seed is None else int(seed)
         self.link: str | None = None
+        self._signature = Signature()
         self.info: dict[str, Any] = {}
         """What else belongs to the model, as plain JSON data (class names, the data set, ...), saved with it."""
 
@@ -121,6 +122,7 @@ class Network:
             self.ops.assign(array, arrays[f"state {name}"])
         self.ops.fill(self.random_step, data["random_step"])
         self.info = data["info"]
+        self.signature = Signature.of(data.get("signature", {}))
         self.refresh_low_precision()
 
     def __repr__(self) -> str:
@@ -153,6 +155,18 @@ class Network:
     def input_shift(self) -> float:
         """The network sees input_scale·X + input_shift."""
         return self.input_map.shift
+
+    @property
+    def signature(self) -> Signature:
+        """What the network was trained on: names and scale of its inputs, and what its classes are called."""
+        return self._signature
+
+    @signature.setter
+    def signature(self, signature: Signature) -> None:
+        if not isinstance(signature, Signature):
+            raise TypeError(f"model.signature is a Signature, got {type(signature).__name__}.")
+        signature.check(self.n_in, self.n_out)
+        self._signature = signature
 
     # Parameters
 

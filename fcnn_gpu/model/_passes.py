@@ -36,7 +36,7 @@ class Passes(Network):
         self.refresh_low_precision()
         if isinstance(X, BlockSource):
             raise TypeError(f"model.forward takes one batch, an array; model(X) and predict go through {X!r}.")
-        X = features(self.ops, X, self.n_in, self.dtype, "model.forward").on_model()
+        X = features(self.ops, X, self.n_in, self.dtype, "model.forward", self.signature).on_model()
         if not training:
             self._trained_arrays = None
             return self.outputs_of(X).T

@@ -16,6 +16,7 @@ from typing import Any
 from .._checks import check_choice
 from .._types import Array
 from ..backend import Ops, resolve_backend
+from ..data import Signature
 from ..files import BlockMatrix, ModelFile, ModelFileError, Tensors, read_model, write_model
 from ..layers import Dense, Layer, Residual
 from ..placement import Storage, assign_array, open_folder
@@ -30,7 +31,7 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     A crash at any moment leaves either the old file or the new one; a checksum finds damage that comes later. Raises
     OSError if the folder cannot be written, and TypeError where `model.info` is something other than plain JSON data.
     """
-    write_model(path, ModelFile(model.config(), torch_state(model), model.info))
+    write_model(path, ModelFile(model.config(), torch_state(model), model.info, model.signature.plain()))
 
 
 def load(
@@ -72,7 +73,16 @@ def load(
         raise ModelFileError(f"{source} describes an architecture that cannot be built: {error}") from error
     _load_state(model, tensors, source)
     model.info = saved.info
+    try:
+        model.signature = Signature.of(saved.signature or _signature_of_info(saved.info))
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(f"{source} has a signature that does not fit its network: {error}") from error
     return model
+
+
+def _signature_of_info(info: dict[str, Any]) -> dict[str, Any]:
+    """What releases before signatures wrote into `model.info`."""
+    return {name: info[name] for name in ("feature_names", "class_names") if info.get(name) is not None}
 
 
 def _open_folder(

@@ -15,7 +15,7 @@ import numpy as np
 from .._checks import check_choice, check_integer
 from .._types import Array, HostArray
 from ..backend import Ops, resolve_backend
-from ..data import Features, SourceFeatures, features
+from ..data import Features, Signature, SourceFeatures, aligned, features
 from ..datasets import BlockSource
 from ..initializers import SymmetryWarning
 from ..layers import LAYERS, Activation, Dense
@@ -55,9 +55,13 @@ class Sequential(Passes):
     So pixels may stay uint8, a quarter of the memory of float32, and still be seen as numbers from 0 to 1:
     `input_scale=1/255`. Both belong to the model and are saved with it.
 
-    X may be an array of any library. Samples in uint8, float16 and bfloat16 stay so, and are cast when a batch is
-    gathered; others become `dtype`. On a GPU, an array that lies on the model's device already (of CuPy, PyTorch, JAX,
-    or any other library with DLPack or `__cuda_array_interface__`) is used where it is.
+    `signature` holds the names of the features and classes that the network was trained on, and the scale of its
+    inputs; `Trainer.fit` notes it. From then on a table's columns are taken by name, in whatever order they stand, and
+    numbers of another scale are refused.
+
+    X may be an array of any library, or a table. Samples in uint8, float16 and bfloat16 stay so, and are cast when a
+    batch is gathered; others become `dtype`. On a GPU, an array that lies on the model's device already (of CuPy,
+    PyTorch, JAX, or any other library with DLPack or `__cuda_array_interface__`) is used where it is.
 
     `precision`, on a GPU, makes products faster: "tf32", "bfloat16" or "float16"
     (`fcnn_gpu.model._precision.Precision`). Parameters, gradients, optimizer and results stay in float32; in the last
@@ -106,9 +110,9 @@ class Sequential(Passes):
         size = _INFERENCE_BATCH if batch_size is None else check_integer("batch_size", batch_size, low=1)
         samples: Features | SourceFeatures
         if isinstance(X, BlockSource):
-            samples = SourceFeatures(X, self.n_in, self.dtype, who)
+            samples = SourceFeatures(aligned(X, self.signature, who, targets=False), self.n_in, self.dtype, who)
         else:
-            samples = features(self.ops, X, self.n_in, self.dtype, who)
+            samples = features(self.ops, X, self.n_in, self.dtype, who, self.signature)
         return self._infer(samples, link, min(size, len(samples)))
 
     @explains_out_of_memory(explain_inference)
@@ -243,7 +247,7 @@ class Sequential(Passes):
             model = type(self).from_config(self.config(), self.ops, self._memory_limit, _like=self.stored)
             model.restore(self.named_arrays())
             model.ops.assign(model.random_step, self.ops.to_numpy(self.random_step))
-            model.info = copy.deepcopy(self.info)
+            model.info, model.signature = copy.deepcopy(self.info), self.signature
         memo[id(self)] = model
         return model
 
@@ -257,15 +261,20 @@ class Sequential(Passes):
             )
         arrays = {name: self.ops.to_numpy(array).copy() for name, array in self.named_arrays().items()}
         random_step = int(self.ops.to_numpy(self.random_step)[0])
-        return _rebuild, (self.config(), self.ops.name, arrays, random_step, copy.deepcopy(self.info))
+        return _rebuild, (self.config(), self.ops.name, arrays, random_step, copy.deepcopy(self.info), self.signature)
 
 
 def _rebuild(
-    config: dict[str, Any], backend: str, arrays: dict[str, HostArray], random_step: int, info: dict[str, Any]
+    config: dict[str, Any],
+    backend: str,
+    arrays: dict[str, HostArray],
+    random_step: int,
+    info: dict[str, Any],
+    signature: Signature,
 ) -> Sequential:
     """What `copy.deepcopy` and unpickling call."""
     model = Sequential.from_config(config, backend)
     model.restore(arrays)
     model.ops.fill(model.random_step, random_step)
-    model.info = info
+    model.info, model.signature = info, signature
     return model

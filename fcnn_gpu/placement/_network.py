@@ -15,6 +15,7 @@ import numpy as np
 
 from .._types import Array, HostArray
 from ..backend import SMALLEST_LOSS_SCALE, FlatParameters, Ops, Segment, StepControl
+from ..data import Signature
 from ._folder import FolderStore
 from ._matrix import StoredMatrix
 from ._record import Record
@@ -43,6 +44,7 @@ class Resident(Protocol):
     flat: FlatParameters
     random_step: Array
     info: dict[str, Any]
+    signature: Signature
 
     def config(self) -> dict[str, Any]: ...
     def statistics(self) -> dict[str, Array]: ...
@@ -348,6 +350,7 @@ class StoredWeights:
         record.data = {
             "config": None if getattr(self.store, "temporary", False) else model.config(),
             "info": model.info,
+            "signature": model.signature.plain(),
             "stored": {weight.name: weight.tile_rows for weight in self.weights},
             "random_step": int(self._number(model.random_step)),
             "optimizer": None,

@@ -138,7 +138,7 @@ class Trainer:
             check_bool(f"fit({name})", flag)
         limit = check_bytes("fit(memory_limit)", memory_limit)
         observers = [*check_callbacks(callbacks), *([ProgressBar()] if progress else [])]
-        train, validation = self._intake.for_training(
+        train, validation, signature = self._intake.for_training(
             X, y, sample_weight, class_weight, validation_data, validation_split, shuffle_buffer, self._try_metrics
         )
         n_samples = len(train)
@@ -164,6 +164,7 @@ class Trainer:
                 for observer in observers:
                     observer.on_train_begin(self)
                     ends.callback(observer.on_train_end, self, history)
+                self.model.signature = signature
             try:
                 run.train(observers, interrupted)
             except BaseException as error:

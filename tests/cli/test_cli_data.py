@@ -166,9 +166,9 @@ class TestModelsFromPython:
     def test_a_wrong_number_of_class_names(self, command: Command, tmp_path: Path) -> None:
         model = fcnn.Sequential([fcnn.Dense(10)], n_in=64, seed=0, backend="numpy")
         fcnn.Trainer(model)
-        model.info = {"class_names": ["a", "b"]}
+        model.info = {"class_names": [str(i) for i in range(11)]}
         model.save(tmp_path / "m.safetensors")
-        assert_mistake(command("evaluate", "m.safetensors", "--data", "digits"), "names 2 classes for 10")
+        assert_mistake(command("evaluate", "m.safetensors", "--data", "digits"), "names 11 classes, and the network has 10")
 
 
 class TestStandardization:

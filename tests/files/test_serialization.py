@@ -149,7 +149,7 @@ def test_a_file_holds_tensors_of_any_shape_whether_they_are_in_memory_or_not(
     with pytest.MonkeyPatch.context() as patch:
         for module in (_blocks, _tensor_file):
             patch.setattr(module, "BLOCK_BYTES", 500)
-        serialization.write_model(path, serialization.ModelFile(config, tensors, {"a": 1}))
+        serialization.write_model(path, serialization.ModelFile(config, tensors, {"a": 1}, {}))
         found = serialization.read_model(path)
         assert (found.config, found.info) == (config, {"a": 1})
         assert found.tensors.keys() == arrays.keys()
@@ -291,7 +291,7 @@ def test_the_rewritten_file_is_good(tmp_path: Path) -> None:
     [
         ({"format": None}, "is a safetensors file, but not one of fcnn_gpu's"),
         ({"format": "pt"}, "not one of fcnn_gpu's"),
-        ({"format_version": "3"}, "has format version '3'; this fcnn_gpu reads versions 1 and 2. Install"),
+        ({"format_version": "9"}, "has format version '9'; this fcnn_gpu reads versions 1 to 3. Install"),
         ({"format_version": None}, "has format version None"),
         ({"architecture": None}, "no readable architecture"),
         ({"architecture": "{"}, "no readable architecture"),
@@ -300,6 +300,13 @@ def test_the_rewritten_file_is_good(tmp_path: Path) -> None:
         ({"architecture": "{}"}, "incomplete architecture"),
         ({"info": "{"}, "unreadable info"),
         ({"info": "[]"}, "an info in its metadata that is no JSON object"),
+        ({"signature": "[]"}, "a signature in its metadata that is no JSON object"),
+        ({"signature": '{"colour": 1}'}, "a signature that does not fit its network: .* does not know 'colour'"),
+        ({"signature": '{"feature_names": ["a"]}'}, "names 1 features, and the network has"),
+        ({"signature": '{"feature_names": 5}'}, "expects a list, got 5"),
+        ({"signature": '{"class_names": [[]]}'}, "does not take"),
+        ({"signature": '{"byte_scale": NaN}'}, "expects a number above 0"),
+        ({"signature": '{"input_range": [0]}'}, "expects .smallest, largest."),
         (architecture(layers=5), "cannot be built"),
         (architecture(layers=[]), "cannot be built"),
         (architecture(layers=[[]]), "cannot be built"),

@@ -1,0 +1,92 @@
+"""A source as a network knows its data: columns in the order of their names, classes by their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .._types import HostArray
+from ..datasets import BlockSource
+from ..datasets._source import Piece
+from ._signature import Signature
+
+
+def aligned(source: BlockSource, signature: Signature, who: str, targets: bool = True) -> BlockSource:
+    """The source itself where it is as the network knows it, else one that moves columns and numbers classes anew.
+
+    ValueError for features or classes that the network does not know, and for features that are missing. Without
+    `targets` the classes do not matter.
+    """
+    places = signature.places(source.feature_names, who)
+    classes = _class_numbers(source, signature, who) if targets and source.has_targets else None
+    kind = "u" if source.dtype == np.uint8 else source.dtype.kind
+    to_check = kind == "f" if signature.byte_scale == 1 else kind == "u"
+    if places is None and classes is None and not to_check:
+        return source
+    return Aligned(source, signature, places, classes, who)
+
+
+def _class_numbers(source: BlockSource, signature: Signature, who: str) -> HostArray | None:
+    """The network's number of each of the source's classes; None where they are the same."""
+    known, found = signature.class_names, source.class_names
+    if known is None or found is None:
+        return None
+    numbers = {str(name): number for number, name in enumerate(known)}
+    if tuple(numbers) == found:
+        return None
+    unknown = [name for name in found if name not in numbers]
+    if unknown:
+        file = source.place(0).rpartition(", ")[0] or "the data set"
+        shown = ", ".join(list(numbers)[:20]) + (", ..." if len(numbers) > 20 else "")
+        raise ValueError(
+            f"{who}: {file} has the class {unknown[0]!r}, which the network does not know. Its classes: {shown}."
+        )
+    return np.array([numbers[name] for name in found], np.int64)
+
+
+class Aligned(BlockSource):
+    """A source with its columns in the network's order and its classes by the network's numbers."""
+
+    def __init__(
+        self,
+        source: BlockSource,
+        signature: Signature,
+        places: HostArray | None,
+        classes: HostArray | None,
+        who: str,
+    ) -> None:
+        super().__init__(
+            source.n_features if places is None else len(places),
+            source.dtype,
+            source.block_sizes,
+            has_targets=source.has_targets,
+            has_weights=source.has_weights,
+            piece_size=source.piece_size if places is None else 2 * source.piece_size,
+        )
+        self.feature_names = source.feature_names if places is None else signature.feature_names
+        names = signature.class_names
+        self.class_names = source.class_names if classes is None or names is None else tuple(map(str, names))
+        self._source, self._signature, self._places, self._classes, self._who = source, signature, places, classes, who
+
+    def read(self, block: int) -> Iterator[Piece]:
+        for X, targets, weights in self._source.read(block):
+            self._signature.check_scale(X, self._who)
+            yield X if self._places is None else X[:, self._places], self._numbered(targets), weights
+
+    def read_targets(self, block: int) -> Iterator[tuple[HostArray | None, HostArray | None]]:
+        for targets, weights in self._source.read_targets(block):
+            yield self._numbered(targets), weights
+
+    def place(self, sample: int) -> str:
+        return self._source.place(sample)
+
+    def _numbered(self, targets: HostArray | None) -> HostArray | None:
+        if targets is None or self._classes is None:
+            return targets
+        if targets.ndim == 2 and targets.shape[1] == len(self._classes) > 1:  # a column for each class
+            n_known = len(self._signature.class_names or ())
+            moved = np.zeros((len(targets), n_known), targets.dtype)
+            moved[:, self._classes] = targets
+            return moved
+        return self._classes[targets.astype(np.int64)]

@@ -1,0 +1,211 @@
+"""What a network was trained on, as far as whoever uses it later must know: names and scale of its inputs, its classes.
+
+Columns that have names are matched by name, wherever they lie; numbers of another scale than in training are refused.
+Nobody has to write a signature: `Trainer.fit` notes what it sees, and it is saved with the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .._checks import match_names
+from .._types import HostArray
+
+SIGNED_SAMPLES = 1000
+"""Samples by which the scale of X is known: the first ones."""
+_PIXELS = 1.0
+"""Numbers up to this are taken for scaled bytes."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The names and the scale of a network's inputs, and what its classes are called; None for what is not known.
+
+    >>> Signature(feature_names=["width", "height"], class_names=["cat", "dog"])
+    Signature(feature_names=('width', 'height'), class_names=('cat', 'dog'), byte_scale=None, input_range=None)
+
+    Attributes:
+        feature_names: of the n_in columns of X, in order.
+        class_names: what class 0, 1, ... is called: text, whole numbers, floats or booleans.
+        byte_scale: what unsigned bytes (pixels) are multiplied by before they reach the network: 1 for one that was
+            trained on bytes as they are, 1/255 for one that was trained on pixels from 0 to 1.
+        input_range: the smallest and the largest number among the first 1,000 training samples.
+    """
+
+    feature_names: tuple[str, ...] | None = None
+    class_names: tuple[str | int | float | bool, ...] | None = None
+    byte_scale: float | None = None
+    input_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("feature_names", "class_names", "input_range"):
+            value = getattr(self, name)
+            if value is not None:
+                if isinstance(value, str) or not isinstance(value, Sequence):
+                    raise TypeError(f"Signature({name}) expects a list, got {value!r}.")
+                object.__setattr__(self, name, tuple(value))
+        _check_names("feature_names", self.feature_names, str)
+        _check_names("class_names", self.class_names, str | int | float)
+        scale = self.byte_scale
+        if scale is not None and (not isinstance(scale, int | float) or not 0 < scale < np.inf):
+            raise ValueError(f"Signature(byte_scale) expects a number above 0, got {scale!r}.")
+        bounds = self.input_range
+        if bounds is not None and not (
+            len(bounds) == 2 and all(isinstance(x, int | float) and np.isfinite(x) for x in bounds)
+        ):
+            raise ValueError(f"Signature(input_range) expects (smallest, largest), got {bounds!r}.")
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Signature:
+        """The inverse of `plain`. ValueError or TypeError for anything else."""
+        unknown = set(plain) - {field.name for field in dataclasses.fields(cls)}
+        if unknown:
+            raise ValueError(f"a signature does not know {', '.join(sorted(map(repr, unknown)))}.")
+        return cls(**plain)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON data, without what is not known."""
+        known = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in known.items() if v is not None}
+
+    def check(self, n_in: int, n_out: int) -> None:
+        """ValueError unless a network with so many inputs and outputs can have this signature."""
+        names, classes = self.feature_names, self.class_names
+        if names is not None and len(names) != n_in:
+            raise ValueError(f"The signature names {len(names)} features, and the network has {n_in} inputs.")
+        if classes is not None and len(classes) > max(n_out, 2):
+            raise ValueError(f"The signature names {len(classes)} classes, and the network has {n_out} outputs.")
+
+    def places(self, names: tuple[str, ...] | None, who: str) -> HostArray | None:
+        """Where the network's features lie among columns of these names; None where all lie in order or have no names.
+
+        ValueError for columns that are missing, and for others that the network does not know.
+        """
+        if self.feature_names is None or names is None or names == self.feature_names:
+            return None
+        return match_names(
+            self.feature_names, names, f"{who}: X", "Select them: X[list(model.signature.feature_names)]"
+        )
+
+    def check_scale(self, X: HostArray, who: str) -> None:
+        """ValueError where X on the host is bytes and was scaled in training, or the other way round."""
+        if self.byte_scale is None and self.input_range is None:
+            return
+        if X.dtype == np.uint8:
+            self._check_bytes(X, who)
+        elif self.byte_scale == 1 and X.dtype.kind == "f":
+            some = X[:SIGNED_SAMPLES]
+            if some.size and some.max() <= _PIXELS and some.min() >= 0 and (some != np.floor(some)).any():
+                raise ValueError(
+                    f"{who}: the network was trained on bytes (0 to 255) as they are, and X holds fractions from "
+                    f"{some.min():g} to {some.max():g}. Pass the bytes. {_HOW_TO_LIFT}"
+                )
+
+    def _check_bytes(self, X: HostArray, who: str) -> None:
+        scale = self.byte_scale
+        if scale == 1 or not X.size:
+            return
+        largest = int(X.max())
+        if scale is None:
+            assert self.input_range is not None
+            if self.input_range[1] > _PIXELS or largest <= _PIXELS:
+                return
+        if largest:
+            seen = "" if self.input_range is None else " from {:g} to {:g}".format(*self.input_range)
+            factor = f"1/{1 / scale:g}" if scale else "1/255"
+            raise ValueError(
+                f"{who}: the network was trained on numbers{seen}, and X holds bytes up to {largest}. Scale them as in "
+                f"training, for example X·{factor}. {_HOW_TO_LIFT}"
+            )
+
+    def scale_of_bytes(self, X: HostArray, who: str) -> float:
+        """What bytes that come from a file are multiplied by for this network, where it has no scale of its own.
+
+        Without a word in the signature: pixels, which become numbers from 0 to 1. ValueError where nothing tells.
+        """
+        if self.byte_scale is not None:
+            return self.byte_scale
+        if self.input_range is None:
+            return 1 / 255
+        low, high = self.input_range
+        ambiguous = high <= _PIXELS and X.size and X.max() <= _PIXELS and X.any()
+        if low >= 0 and high <= 255 and not ambiguous:
+            return 1 / 255 if high <= _PIXELS else 1.0
+        raise ValueError(
+            f"{who} holds bytes up to {int(X.max())}, and the network was trained on numbers from {low:g} to {high:g}: "
+            "nothing says how the bytes are to be scaled. Scale them as in training, and pass floating-point numbers."
+        )
+
+    def after(
+        self,
+        names: tuple[str, ...] | None,
+        class_names: tuple[str, ...] | None,
+        some: HostArray | None,
+        is_bytes: bool,
+    ) -> Signature:
+        """This signature after training on samples of these names; `some` of them, where they can be looked at."""
+        bounds = self.input_range
+        if some is not None and some.size and not is_bytes:
+            low, high = float(some.min()), float(some.max())
+            bounds = (low, high) if bounds is None else (min(low, bounds[0]), max(high, bounds[1]))
+        return Signature(
+            self.feature_names or names,
+            self.class_names or class_names,
+            1.0 if self.byte_scale is None and is_bytes else self.byte_scale,
+            bounds,
+        )
+
+
+_HOW_TO_LIFT = "(Where that is meant: model.signature = fcnn_gpu.Signature().)"
+
+
+def some_of(X: HostArray) -> HostArray:
+    """The samples by which a signature knows the scale of X."""
+    return X[:SIGNED_SAMPLES]
+
+
+def column_names(X: Any, who: str) -> tuple[str, ...] | None:
+    """The names of a table's columns (pandas, Polars, Arrow, ...); None where X is no table, or numbers its columns.
+
+    As in scikit-learn, columns have names where all of these are text. TypeError where only some are, and ValueError
+    where a name occurs twice.
+    """
+    if type(X) is np.ndarray:
+        return None
+    columns = getattr(X, "columns", None)
+    if columns is None or isinstance(X, np.ndarray):
+        columns = getattr(X, "column_names", None)
+    try:
+        names = list(columns) if columns is not None and not callable(columns) else []
+    except TypeError:
+        return None
+    are_text = [isinstance(name, str) for name in names]
+    if not any(are_text):
+        return None
+    if not all(are_text):
+        odd = names[are_text.index(False)]
+        raise TypeError(
+            f"{who}: some columns of X are named by text and others not ({odd!r}). Name all: X.columns = "
+            "X.columns.astype(str)."
+        )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{who}: X has two columns {twice!r}. Rename or drop one.")
+    return tuple(names)
+
+
+def _check_names(field: str, names: tuple[Any, ...] | None, kinds: Any) -> None:
+    if names is None:
+        return
+    for name in names:
+        if not isinstance(name, kinds):
+            raise TypeError(f"Signature({field}) does not take {name!r} ({type(name).__name__}).")
+    if len(set(map(str, names))) < len(names):
+        raise ValueError(f"Signature({field}) names something twice: {list(names)}.")
+    if not names:
+        raise ValueError(f"Signature({field}) is empty; None says that names are not known.")
