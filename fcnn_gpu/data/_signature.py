@@ -177,9 +177,9 @@ def column_names(X: Any, who: str) -> tuple[str, ...] | None:
     """
     if type(X) is np.ndarray:
         return None
-    columns = getattr(X, "columns", None)
-    if columns is None or isinstance(X, np.ndarray):
-        columns = getattr(X, "column_names", None)
+    # Of the type: a table's own columns are attributes, too.
+    attribute = next((name for name in ("column_names", "columns") if hasattr(type(X), name)), None)
+    columns = None if attribute is None else getattr(X, attribute)
     try:
         names = list(columns) if columns is not None and not callable(columns) else []
     except TypeError:

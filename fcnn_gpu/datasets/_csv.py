@@ -83,8 +83,8 @@ class Table:
         return cells
 
     def numbers(self, columns: Sequence[int]) -> HostArray:
-        """The given columns as float32 (n_rows, n_columns); text, missing and non-finite cells are errors."""
-        every = len(columns) == self.n_columns
+        """These columns in this order, float32 (n_rows, n_columns); text, missing and non-finite cells are errors."""
+        every = list(columns) == list(range(self.n_columns))
         try:
             with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is reported below
                 values = np.loadtxt(

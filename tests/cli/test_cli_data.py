@@ -168,7 +168,9 @@ class TestModelsFromPython:
         fcnn.Trainer(model)
         model.info = {"class_names": [str(i) for i in range(11)]}
         model.save(tmp_path / "m.safetensors")
-        assert_mistake(command("evaluate", "m.safetensors", "--data", "digits"), "names 11 classes, and the network has 10")
+        assert_mistake(
+            command("evaluate", "m.safetensors", "--data", "digits"), "names 11 classes, and the network has 10"
+        )
 
 
 class TestStandardization:

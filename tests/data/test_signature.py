@@ -277,9 +277,13 @@ class TestBytes:
         pixels = self.X / np.float32(255)
         of_bytes, of_pixels = self.fitted(self.X, input_scale=1 / 255), self.fitted(pixels)
         np.testing.assert_allclose(of_bytes(given_as(self.X)), of_pixels(given_as(pixels)), rtol=1e-5, atol=1e-6)
-        with pytest.raises(ValueError, match=r"trained on bytes \(0 to 255\) as they are, and X holds fractions from 0"):
+        with pytest.raises(
+            ValueError, match=r"trained on bytes \(0 to 255\) as they are, and X holds fractions from 0"
+        ):
             of_bytes(given_as(pixels))
-        with pytest.raises(ValueError, match="trained on numbers from 0 to 1, and X holds bytes up to 255. Scale them"):
+        with pytest.raises(
+            ValueError, match=r"trained on numbers from 0 to 1, and X holds bytes up to 255. Scale them"
+        ):
             of_pixels(given_as(self.X))
         of_pixels.signature = fcnn.Signature()
         assert of_pixels(given_as(self.X)).shape == (30, 3)
@@ -312,5 +316,5 @@ class TestBytes:
         if expected is not None:
             assert signature.scale_of_bytes(X, "images.idx") == expected
             return
-        with pytest.raises(ValueError, match="images.idx holds bytes up to .* nothing says how"):
+        with pytest.raises(ValueError, match=r"images.idx holds bytes up to .* nothing says how"):
             signature.scale_of_bytes(X, "images.idx")
