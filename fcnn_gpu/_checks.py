@@ -9,10 +9,6 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
-from ._types import HostArray
-
 _UNITS = {"B": 1, **{f"{p}{i}B": (1024 if i else 1000) ** e for e, p in enumerate("KMGT", 1) for i in ("", "i")}}
 
 
@@ -50,14 +46,14 @@ def suggest(name: object, known: Iterable[str]) -> str:
 
 def match_names(
     known: Sequence[str], found: Sequence[str], what: str, remedy: str, *, ignore_extra: bool = False
-) -> HostArray:
-    """Where each of the `known` names stands among those `found`: places (n_known,).
+) -> list[int]:
+    """Where each of the `known` names stands among those `found`.
 
     ValueError for names that are missing, and for others beside them unless they are to be ignored. `what` begins the
     message, `remedy` ends it.
 
     >>> match_names(["a", "b"], ["b", "a"], "X", "")
-    array([1, 0])
+    [1, 0]
     """
     places = {name: place for place, name in enumerate(found)}
     missing, extra = [name for name in known if name not in places], sorted(set(found) - set(known))
@@ -65,7 +61,7 @@ def match_names(
     faults += [f"has {_listed(extra)}, which the model does not know"] if extra and not ignore_extra else []
     if faults:
         raise ValueError(f"{what} {' and '.join(faults)}. Its features: {_listed(known)}. {remedy}.")
-    return np.array([places[name] for name in known], np.int64)
+    return [places[name] for name in known]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -92,17 +92,17 @@ def signature_of(data: Dataset) -> Signature:
 
 def as_known(data: Dataset, model: Sequential, ignore_extra: bool) -> Dataset:
     """The data with the columns and the scale that a model knows. ValueError where it has other columns."""
-    signature, X = model.signature, (data.X_train, data.X_test)
-    if signature.feature_names is not None and data.feature_names is not None:
+    known, names, X = model.signature.feature_names, data.feature_names, (data.X_train, data.X_test)
+    if known is not None and names is not None:
         remedy = "Leave other columns out with ignore_extra=True"
-        places = match_names(signature.feature_names, data.feature_names, data.name, remedy, ignore_extra=ignore_extra)
-        X = (X[0][:, places], X[1][:, places])
+        places = match_names(known, names, data.name, remedy, ignore_extra=ignore_extra)
+        X, names = (X[0][:, places], X[1][:, places]), tuple(known)
     if data.byte_scale is not None:
         as_bytes = [np.rint(part / data.byte_scale).astype(np.uint8) for part in X]
         scale = scale_of_bytes(model, np.concatenate(as_bytes), data.name)
         if scale != data.byte_scale:
             X = (scaled(as_bytes[0], scale), scaled(as_bytes[1], scale))
-    return dataclasses.replace(data, X_train=X[0], X_test=X[1], feature_names=signature.feature_names)
+    return dataclasses.replace(data, X_train=X[0], X_test=X[1], feature_names=names)
 
 
 def scale_of_bytes(model: Sequential, X: HostArray, who: str) -> float:

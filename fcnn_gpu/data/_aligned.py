@@ -52,7 +52,7 @@ class Aligned(BlockSource):
         self,
         source: BlockSource,
         signature: Signature,
-        places: HostArray | None,
+        places: list[int] | None,
         classes: HostArray | None,
         who: str,
     ) -> None:
@@ -64,7 +64,7 @@ class Aligned(BlockSource):
             has_weights=source.has_weights,
             piece_size=source.piece_size if places is None else 2 * source.piece_size,
         )
-        self.feature_names = source.feature_names if places is None else signature.feature_names
+        self.feature_names = source.feature_names if places is None else tuple(signature.feature_names or ())
         names = signature.class_names
         self.class_names = source.class_names if classes is None or names is None else tuple(map(str, names))
         self._source, self._signature, self._places, self._classes, self._who = source, signature, places, classes, who

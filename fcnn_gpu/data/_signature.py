@@ -37,10 +37,10 @@ class Signature:
         input_range: the smallest and the largest number among the first 1,000 training samples.
     """
 
-    feature_names: tuple[str, ...] | None = None
-    class_names: tuple[str | int | float | bool, ...] | None = None
+    feature_names: Sequence[str] | None = None
+    class_names: Sequence[str | int | float | bool] | None = None
     byte_scale: float | None = None
-    input_range: tuple[float, float] | None = None
+    input_range: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         for name in ("feature_names", "class_names", "input_range"):
@@ -81,7 +81,7 @@ class Signature:
         if classes is not None and len(classes) > max(n_out, 2):
             raise ValueError(f"The signature names {len(classes)} classes, and the network has {n_out} outputs.")
 
-    def places(self, names: tuple[str, ...] | None, who: str) -> HostArray | None:
+    def places(self, names: tuple[str, ...] | None, who: str) -> list[int] | None:
         """Where the network's features lie among columns of these names; None where all lie in order or have no names.
 
         ValueError for columns that are missing, and for others that the network does not know.
@@ -152,7 +152,8 @@ class Signature:
         bounds = self.input_range
         if some is not None and some.size and not is_bytes:
             low, high = float(some.min()), float(some.max())
-            bounds = (low, high) if bounds is None else (min(low, bounds[0]), max(high, bounds[1]))
+            if np.isfinite(low) and np.isfinite(high):  # else training is about to refuse them
+                bounds = (low, high) if bounds is None else (min(low, bounds[0]), max(high, bounds[1]))
         return Signature(
             self.feature_names or names,
             self.class_names or class_names,
@@ -199,7 +200,7 @@ def column_names(X: Any, who: str) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _check_names(field: str, names: tuple[Any, ...] | None, kinds: Any) -> None:
+def _check_names(field: str, names: Sequence[Any] | None, kinds: Any) -> None:
     if names is None:
         return
     for name in names:
