@@ -45,7 +45,13 @@ def suggest(name: object, known: Iterable[str]) -> str:
 
 
 def match_names(
-    known: Sequence[str], found: Sequence[str], what: str, remedy: str, *, ignore_extra: bool = False
+    known: Sequence[str],
+    found: Sequence[str],
+    what: str,
+    remedy: str,
+    *,
+    ignore_extra: bool = False,
+    kind: str = "features",
 ) -> list[int]:
     """Where each of the `known` names stands among those `found`.
 
@@ -60,7 +66,7 @@ def match_names(
     faults = [f"lacks {_listed(missing)}"] if missing else []
     faults += [f"has {_listed(extra)}, which the model does not know"] if extra and not ignore_extra else []
     if faults:
-        raise ValueError(f"{what} {' and '.join(faults)}. Its features: {_listed(known)}. {remedy}.")
+        raise ValueError(f"{what} {' and '.join(faults)}. Its {kind}: {_listed(known)}. {remedy}.")
     return [places[name] for name in known]
 
 

@@ -87,7 +87,7 @@ def signature_of(data: Dataset) -> Signature:
     """What a model of this data's own numbers expects, and how it names its classes."""
     some = data.X_train[:SIGNED_SAMPLES]
     bounds = (float(some.min()), float(some.max()))
-    return Signature(data.feature_names, data.class_names, data.byte_scale, bounds)
+    return Signature(data.feature_names, data.class_names, byte_scale=data.byte_scale, input_range=bounds)
 
 
 def as_known(data: Dataset, model: Sequential, ignore_extra: bool) -> Dataset:

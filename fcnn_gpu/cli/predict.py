@@ -76,7 +76,8 @@ def _table(saved: SavedModel, predictions: HostArray, proba: bool) -> tuple[list
     classes = saved.class_names
     if classes is None:
         n = predictions.shape[1]
-        return (["prediction"] if n == 1 else [f"prediction_{i}" for i in range(n)]), _numbers(predictions)
+        of = saved.model.signature.target_names or range(n)
+        return (["prediction"] if n == 1 else [f"prediction_{target}" for target in of]), _numbers(predictions)
     names: list[str] = []
     columns: list[list[object]] = []
     if saved.multilabel:

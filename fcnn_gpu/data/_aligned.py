@@ -1,4 +1,4 @@
-"""A source as a network knows its data: columns in the order of their names, classes by their numbers."""
+"""A source as a network knows its data: columns and targets in the order of their names, classes by their numbers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ def aligned(source: BlockSource, signature: Signature, who: str, targets: bool =
     `targets` the classes do not matter.
     """
     places = signature.places(source.feature_names, who)
-    classes = _class_numbers(source, signature, who) if targets and source.has_targets else None
+    with_targets = targets and source.has_targets
+    classes = _class_numbers(source, signature, who) if with_targets else None
+    moved = signature.target_places(source.target_names, who) if with_targets else None
     kind = "u" if source.dtype == np.uint8 else source.dtype.kind
     to_check = kind == "f" if signature.byte_scale == 1 else kind == "u"
-    if places is None and classes is None and not to_check:
+    if places is None and classes is None and moved is None and not to_check:
         return source
-    return Aligned(source, signature, places, classes, who)
+    return Aligned(source, signature, places, classes, moved, who)
 
 
 def _class_numbers(source: BlockSource, signature: Signature, who: str) -> HostArray | None:
@@ -54,6 +56,7 @@ class Aligned(BlockSource):
         signature: Signature,
         places: list[int] | None,
         classes: HostArray | None,
+        target_places: list[int] | None,
         who: str,
     ) -> None:
         super().__init__(
@@ -67,7 +70,9 @@ class Aligned(BlockSource):
         self.feature_names = source.feature_names if places is None else tuple(signature.feature_names or ())
         names = signature.class_names
         self.class_names = source.class_names if classes is None or names is None else tuple(map(str, names))
-        self._source, self._signature, self._places, self._classes, self._who = source, signature, places, classes, who
+        self.target_names = source.target_names if target_places is None else tuple(signature.target_names or ())
+        self._source, self._signature, self._who = source, signature, who
+        self._places, self._classes, self._target_places = places, classes, target_places
 
     def read(self, block: int) -> Iterator[Piece]:
         for X, targets, weights in self._source.read(block):
@@ -82,6 +87,8 @@ class Aligned(BlockSource):
         return self._source.place(sample)
 
     def _numbered(self, targets: HostArray | None) -> HostArray | None:
+        if targets is not None and self._target_places is not None:
+            return targets[:, self._target_places]
         if targets is None or self._classes is None:
             return targets
         if targets.ndim == 2 and targets.shape[1] == len(self._classes) > 1:  # a column for each class

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._checks import check_integer, check_real
 from .._types import HostArray
-from ..backend import on_host
+from ..backend import as_array, on_host
 from ..datasets import BlockSource
 from ..datasets._rows import with_arrays
 from ..datasets._source import Part
@@ -55,7 +55,11 @@ class Intake:
         if y is None:
             raise TypeError(f"{who} expects X and y; only a data source has targets of its own.")
         samples = features(model.ops, X, model.n_in, model.dtype, who, signature)
-        targets = self.loss.prepare_targets(on_host(model.ops, y, f"{who}: y"), model.n_out, model.dtype)
+        values = on_host(model.ops, y, f"{who}: y")
+        places = signature.target_places(column_names(y, who, "y"), who)
+        if places is not None:
+            values = as_array(values, f"{who}: y")[:, places]
+        targets = self.loss.prepare_targets(values, model.n_out, model.dtype)
         check_same_length(samples, targets, who)
         weights = None
         if sample_weight is not None:
@@ -87,7 +91,7 @@ class Intake:
                     "random order of all samples. datasets.open_arrays(X, y) makes blocks of it."
                 )
         samples = self.prepare(X, y, sample_weight, "fit", shuffle_buffer)
-        signature = self._signature_after(X, samples)
+        signature = self._signature_after(X, y, samples)
         validation: DataSupply | None = None
         if validation_data is not None:
             if share:
@@ -103,18 +107,22 @@ class Intake:
         # Of the training samples alone: validation measures the task as it is.
         return self.weigh_classes(samples, class_weight, summary), validation, signature
 
-    def _signature_after(self, X: Any, samples: DataSupply) -> Signature:
-        """The network's signature once it is trained on X, of which `samples` was made."""
+    def _signature_after(self, X: Any, y: Any, samples: DataSupply) -> Signature:
+        """The network's signature once it is trained on X and y, of which `samples` was made."""
         model, known = self.model, self.model.signature
         if isinstance(samples, SourceSupply):
             source, classes = samples.source, samples.source.class_names
             if classes is not None and len(classes) > max(model.n_out, 2):
                 classes = None  # numbers of classes as regression targets
-            signature = known.after(source.feature_names, classes, None, source.dtype == np.uint8)
+            signature = known.after(
+                source.feature_names, classes, _several(source.target_names), None, source.dtype == np.uint8
+            )
         else:
             given = samples.X
             some = model.ops.to_numpy(some_of(given.array)) if given.on_device else some_of(given.array)
-            signature = known.after(column_names(X, "fit"), None, some, given.array.dtype == np.uint8)
+            signature = known.after(
+                column_names(X, "fit"), None, _several(column_names(y, "fit", "y")), some, given.array.dtype == np.uint8
+            )
         signature.check(model.n_in, model.n_out)
         return signature
 
@@ -174,6 +182,11 @@ class Intake:
         if self.loss.link == "identity" or labels.ndim != 1 or (labels != np.floor(labels)).any():
             return None
         return labels.astype(np.int64)
+
+
+def _several(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Names of targets that could be confused."""
+    return names if names is not None and len(names) > 1 else None
 
 
 def _survey(samples: DataSupply, check_targets: Callable[[HostArray], None]) -> TargetSummary | None:

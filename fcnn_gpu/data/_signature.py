@@ -22,16 +22,17 @@ _PIXELS = 1.0
 """Numbers up to this are taken for scaled bytes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Signature:
     """The names and the scale of a network's inputs, and what its classes are called; None for what is not known.
 
     >>> Signature(feature_names=["width", "height"], class_names=["cat", "dog"])
-    Signature(feature_names=('width', 'height'), class_names=('cat', 'dog'), byte_scale=None, input_range=None)
+    Signature(feature_names=('width', 'height'), class_names=('cat', 'dog'))
 
     Attributes:
         feature_names: of the n_in columns of X, in order.
         class_names: what class 0, 1, ... is called: text, whole numbers, floats or booleans.
+        target_names: of the columns of y, where there are several.
         byte_scale: what unsigned bytes (pixels) are multiplied by before they reach the network: 1 for one that was
             trained on bytes as they are, 1/255 for one that was trained on pixels from 0 to 1.
         input_range: the smallest and the largest number among the first 1,000 training samples.
@@ -39,17 +40,19 @@ class Signature:
 
     feature_names: Sequence[str] | None = None
     class_names: Sequence[str | int | float | bool] | None = None
+    target_names: Sequence[str] | None = None
     byte_scale: float | None = None
     input_range: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("feature_names", "class_names", "input_range"):
+        for name in ("feature_names", "class_names", "target_names", "input_range"):
             value = getattr(self, name)
             if value is not None:
                 if isinstance(value, str) or not isinstance(value, Sequence):
                     raise TypeError(f"Signature({name}) expects a list, got {value!r}.")
                 object.__setattr__(self, name, tuple(value))
         _check_names("feature_names", self.feature_names, str)
+        _check_names("target_names", self.target_names, str)
         _check_names("class_names", self.class_names, str | int | float)
         scale = self.byte_scale
         if scale is not None and (not isinstance(scale, int | float) or not 0 < scale < np.inf):
@@ -73,13 +76,20 @@ class Signature:
         known = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in known.items() if v is not None}
 
+    def __repr__(self) -> str:
+        known = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        return f"Signature({', '.join(f'{name}={value!r}' for name, value in known if value is not None)})"
+
     def check(self, n_in: int, n_out: int) -> None:
         """ValueError unless a network with so many inputs and outputs can have this signature."""
-        names, classes = self.feature_names, self.class_names
+        names, classes, targets = self.feature_names, self.class_names, self.target_names
         if names is not None and len(names) != n_in:
             raise ValueError(f"The signature names {len(names)} features, and the network has {n_in} inputs.")
         if classes is not None and len(classes) > max(n_out, 2):
             raise ValueError(f"The signature names {len(classes)} classes, and the network has {n_out} outputs.")
+
+        if targets is not None and len(targets) != n_out:
+            raise ValueError(f"The signature names {len(targets)} targets, and the network has {n_out} outputs.")
 
     def places(self, names: tuple[str, ...] | None, who: str) -> list[int] | None:
         """Where the network's features lie among columns of these names; None where all lie in order or have no names.
@@ -91,6 +101,13 @@ class Signature:
         return match_names(
             self.feature_names, names, f"{who}: X", "Select them: X[list(model.signature.feature_names)]"
         )
+
+    def target_places(self, names: tuple[str, ...] | None, who: str) -> list[int] | None:
+        """The same for the columns of y."""
+        if self.target_names is None or names is None or names == self.target_names:
+            return None
+        remedy = "Select them: y[list(model.signature.target_names)]"
+        return match_names(self.target_names, names, f"{who}: y", remedy, kind="targets")
 
     def check_scale(self, X: HostArray, who: str) -> None:
         """ValueError where X on the host is bytes and was scaled in training, or the other way round."""
@@ -145,6 +162,7 @@ class Signature:
         self,
         names: tuple[str, ...] | None,
         class_names: tuple[str, ...] | None,
+        target_names: tuple[str, ...] | None,
         some: HostArray | None,
         is_bytes: bool,
     ) -> Signature:
@@ -157,6 +175,7 @@ class Signature:
         return Signature(
             self.feature_names or names,
             self.class_names or class_names,
+            self.target_names or target_names,
             1.0 if self.byte_scale is None and is_bytes else self.byte_scale,
             bounds,
         )
@@ -170,11 +189,11 @@ def some_of(X: HostArray) -> HostArray:
     return X[:SIGNED_SAMPLES]
 
 
-def column_names(X: Any, who: str) -> tuple[str, ...] | None:
+def column_names(X: Any, who: str, what: str = "X") -> tuple[str, ...] | None:
     """The names of a table's columns (pandas, Polars, Arrow, ...); None where X is no table, or numbers its columns.
 
     As in scikit-learn, columns have names where all of these are text. TypeError where only some are, and ValueError
-    where a name occurs twice.
+    where a name occurs twice; `what` is what they call the table.
     """
     if type(X) is np.ndarray:
         return None
@@ -191,12 +210,12 @@ def column_names(X: Any, who: str) -> tuple[str, ...] | None:
     if not all(are_text):
         odd = names[are_text.index(False)]
         raise TypeError(
-            f"{who}: some columns of X are named by text and others not ({odd!r}). Name all: X.columns = "
-            "X.columns.astype(str)."
+            f"{who}: some columns of {what} are named by text and others not ({odd!r}). Name all: {what}.columns = "
+            f"{what}.columns.astype(str)."
         )
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{who}: X has two columns {twice!r}. Rename or drop one.")
+        raise ValueError(f"{who}: {what} has two columns {twice!r}. Rename or drop one.")
     return tuple(names)
 
 

@@ -205,6 +205,7 @@ class CsvFile(BlockSource):
         )
         self.class_names = class_names
         self.feature_names = None if scan.names is None else tuple(scan.names[i] for i in self._columns)
+        self.target_names = None if scan.names is None or scan.target is None else (scan.names[scan.target],)
 
     def read(self, block: int) -> Iterator[Piece]:
         table = self._scan.table(self._scan.runs[block])

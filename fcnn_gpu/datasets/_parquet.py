@@ -115,6 +115,7 @@ class ParquetFile(BlockSource):
             has_weights=weight is not None,
             piece_size=2 * min(self._piece, max(sizes)) + self._decoding_bytes() // (n_features * dtype.itemsize),
         )
+        self.target_names = tuple(targets) or None
         self.feature_names = tuple(
             name if column.width is None else f"{name}[{i}]"
             for name, column in zip(self._features, columns, strict=True)

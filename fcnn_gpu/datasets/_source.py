@@ -72,6 +72,8 @@ class BlockSource(ABC):
         """What labels 0, 1, ... are called, where the files say that."""
         self.feature_names: tuple[str, ...] | None = None
         """The columns' names, where the files have them."""
+        self.target_names: tuple[str, ...] | None = None
+        """The names of the targets' columns, where the files have them."""
         if self.dtype.kind not in "biuf" and self.dtype.name != "bfloat16":
             raise TypeError(f"{who} expects X to hold real numbers, got {self.dtype} values.")
 
@@ -156,6 +158,7 @@ class Joined(BlockSource):
             piece_size=max(part.piece_size for part in parts),
         )
         self.class_names, self.feature_names = first.class_names, first.feature_names
+        self.target_names = first.target_names
         self._parts = list(parts)
         self._first_blocks = np.cumsum([0, *(len(part.block_sizes) for part in parts)])
         self._first_samples = np.cumsum([0, *(len(part) for part in parts)])
@@ -213,6 +216,7 @@ class Beside(BlockSource):
             piece_size=source.piece_size,
         )
         self.class_names, self.feature_names = source.class_names, source.feature_names
+        self.target_names = source.target_names
         self._source, self._targets, self._weights = source, targets, weights
         self._all_given = targets is not None and (weights is not None or not source.has_weights)
 
@@ -273,6 +277,7 @@ class Part(BlockSource):
             piece_size=2 * source.piece_size,  # what is read, and what is chosen of it
         )
         self.class_names, self.feature_names = source.class_names, source.feature_names
+        self.target_names = source.target_names
         self._source, self._seed, self._held_out, self._taken = source, seed, held_out, taken
 
     def read(self, block: int) -> Iterator[Piece]:

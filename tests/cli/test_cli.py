@@ -115,7 +115,7 @@ class TestTrain:
         data = fcnn.datasets.load("digits")
         accuracy = float(np.mean(model.predict_classes(data.X_test) == data.y_test))
         assert accuracy == pytest.approx(results["test"]["accuracy"])
-        assert model.signature == fcnn.Signature(None, tuple("0123456789"), 1 / 16, (0.0, 1.0))
+        assert model.signature == fcnn.Signature(None, tuple("0123456789"), None, 1 / 16, (0.0, 1.0))
         assert model.info["feature_shape"] == [8, 8]
         assert model.info["data"] == "digits"
 

@@ -152,4 +152,4 @@ class TestEstimators:
         X = pd.DataFrame({"a": [0.0, 1.0, 2.0], "b": [1.0, 0.0, 1.0]})
         estimator = fcnn.FCNNClassifier((2,), backend="numpy", epochs=1).fit(X, [5, 7, 9])
         signature = pickle.loads(pickle.dumps(estimator)).model_.signature
-        assert signature == fcnn.Signature(("a", "b"), (5, 7, 9), None, (0.0, 2.0))
+        assert signature == fcnn.Signature(("a", "b"), (5, 7, 9), None, None, (0.0, 2.0))

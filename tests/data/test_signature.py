@@ -133,7 +133,7 @@ class TestColumns:
 
 class TestWhereItGoes:
     def test_saved_copied_pickled(self, tmp_path: Path) -> None:
-        signature = fcnn.Signature(NAMES, ["no", 2, True], 1 / 255, (0.0, 1.0))
+        signature = fcnn.Signature(NAMES, ["no", 2, True], ["u", "v", "w"], 1 / 255, (0.0, 1.0))
         model = trainer(n_out=3).model
         model.signature = signature
         model.save(tmp_path / "m.safetensors")
@@ -161,6 +161,7 @@ class TestWhereItGoes:
         [
             ({"feature_names": ["a"]}, "names 1 features, and the network has 4"),
             ({"class_names": ["a", "b", "c"]}, "names 3 classes, and the network has 1"),
+            ({"target_names": ["a", "b"]}, "names 2 targets, and the network has 1"),
         ],
     )
     def test_one_that_does_not_fit(self, signature: dict[str, Any], error: str) -> None:
@@ -221,6 +222,24 @@ class TestSources:
         pq.write_table(pa.table({"x": values, "z": np.ones(4, "float32"), "y": np.ones(4)}), tmp_path / "a.parquet")
         source = open_parquet(tmp_path / "a.parquet", target="y")
         assert source.feature_names == ("x[0]", "x[1]", "x[2]", "z")
+
+    def test_targets_in_another_order(self, tmp_path: Path) -> None:
+        X = frame(40)
+        y = pd.DataFrame({"u": target(X), "v": -target(X)})
+        pd.concat([X, y], axis=1).to_parquet(tmp_path / "a.parquet", index=False)
+        swapped = open_parquet(tmp_path / "a.parquet", target=["v", "u"])
+        for data, held_out in (
+            ((X, y), (X, y[["v", "u"]])),
+            ((open_parquet(tmp_path / "a.parquet", target=["u", "v"]), None), swapped),
+        ):
+            t = trainer(n_out=2)
+            history = t.fit(*data, epochs=20, batch_size=8, progress=False, validation_data=held_out)
+            assert t.model.signature.target_names == ("u", "v")
+            expected = t.evaluate(X.to_numpy(), y.to_numpy())["loss"]
+            assert history["val_loss"][-1] == pytest.approx(expected, rel=1e-5)
+            assert t.evaluate(swapped)["loss"] == pytest.approx(expected, rel=1e-5)
+            with pytest.raises(ValueError, match=r"evaluate: y lacks 'v' and has 'w', .* Its targets: 'u', 'v'. Select"):
+                t.evaluate(X, y.rename(columns={"v": "w"}))
 
     def test_classes_numbered_in_another_way(self, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
