@@ -238,7 +238,7 @@ class TestSources:
             expected = t.evaluate(X.to_numpy(), y.to_numpy())["loss"]
             assert history["val_loss"][-1] == pytest.approx(expected, rel=1e-5)
             assert t.evaluate(swapped)["loss"] == pytest.approx(expected, rel=1e-5)
-            with pytest.raises(ValueError, match=r"evaluate: y lacks 'v' and has 'w', .* Its targets: 'u', 'v'. Select"):
+            with pytest.raises(ValueError, match=r"y lacks 'v' and has 'w', .* Its targets: 'u', 'v'. Select"):
                 t.evaluate(X, y.rename(columns={"v": "w"}))
 
     def test_classes_numbered_in_another_way(self, tmp_path: Path) -> None:
