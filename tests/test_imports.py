@@ -48,6 +48,7 @@ PRIVATE = {
     "bench._render": "loaded by the command when there is a report to show",
     "bench._worker": "the error that the command turns into a message",
     "datasets._dataset": "`fcnn_gpu.datasets` is what users see",
+    "datasets._digits": "the same",
     "datasets._rows": "the same",
     "datasets._source": "the same",
 }

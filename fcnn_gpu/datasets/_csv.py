@@ -26,6 +26,7 @@ MISSING_TEXT = MISSING - {"null", "none"}
 """What stands for a missing label: "none" may well be the name of a class."""
 
 _DELIMITERS = ("\t", ";", "|", ",")
+_LARGEST = float(np.finfo(np.float32).max)
 _UNIT_SEPARATOR = "\x1f"  # joins unquoted cells: it cannot occur in them
 
 
@@ -83,22 +84,21 @@ class Table:
         return cells
 
     def numbers(self, columns: Sequence[int]) -> HostArray:
-        """These columns in this order, float32 (n_rows, n_columns); text, missing and non-finite cells are errors."""
+        """These columns in this order, float64 (n_rows, n_columns); text, missing and non-finite cells are errors."""
         every = list(columns) == list(range(self.n_columns))
         try:
-            with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is reported below
-                values = np.loadtxt(
-                    self.lines,
-                    dtype=np.float32,
-                    delimiter=self.delimiter,
-                    comments=None,
-                    usecols=None if every else tuple(columns),
-                    ndmin=2,
-                )
+            values = np.loadtxt(
+                self.lines,
+                dtype=np.float64,
+                delimiter=self.delimiter,
+                comments=None,
+                usecols=None if every else tuple(columns),
+                ndmin=2,
+            )
         except ValueError as error:
             self._explain(columns)
             raise DataFileError(self.path, f"cannot be read as numbers: {error}.") from error
-        if not np.isfinite(values).all():
+        if not (values.max() <= _LARGEST and values.min() >= -_LARGEST):  # nor NaN, which is neither
             self._explain(columns)
         return values
 
@@ -237,7 +237,7 @@ def _number_fault(cell: str) -> str | None:
     if not _is_number(cell):
         return f"expected a number, got {cell!r}."
     value = float(cell)
-    if math.isinf(value) or abs(value) > float(np.finfo(np.float32).max):
+    if math.isinf(value) or abs(value) > _LARGEST:
         return f"expected a finite number that float32 can hold, got {cell!r}."
     return None
 

@@ -198,10 +198,10 @@ class CsvFile(BlockSource):
         rows = [run.rows for run in scan.runs]
         super().__init__(
             len(self._columns),
-            np.float32,
+            np.float64,
             rows,
             has_targets=scan.target is not None,
-            piece_size=max(*rows, _PARSED_BYTES // (4 * len(self._columns))),
+            piece_size=max(*rows, _PARSED_BYTES // (8 * len(self._columns))),
         )
         self.class_names = class_names
         self.feature_names = None if scan.names is None else tuple(scan.names[i] for i in self._columns)

@@ -19,10 +19,12 @@ class Dataset:
 
     Attributes:
         name: the catalogue's name, or the file's.
-        X_train: (n_train, n_features) float32, C-contiguous; pixels in [0, 1].
+        X_train: (n_train, n_features), C-contiguous; pixels in [0, 1]. float32, or float64 where rounding to float32
+            would move a column by more than 10⁻⁵ of its standard deviation: a time stamp, for example.
         y_train: classification: (n_train,) int64 class indices from 0, or (n_train, n_classes) int64 zeros and ones
-            if a sample may have several labels. Regression: (n_train,) or (n_train, n_outputs) float32.
-        X_test: (n_test, n_features) float32; n_test may be 0.
+            if a sample may have several labels. Regression: (n_train,) or (n_train, n_outputs), float32 or float64
+            by the same rule.
+        X_test: (n_test, n_features), like X_train; n_test may be 0.
         y_test: like y_train.
         feature_shape: the shape of one sample before it was flattened, for example (28, 28).
         class_names: what class 0, 1, ... is called; None for regression.

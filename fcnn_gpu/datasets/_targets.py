@@ -81,7 +81,7 @@ def encode_targets(
             row = next((i for i, value in enumerate(values) if not _is_number(str(value))), 0)
             fault = f"{row_name(row)}: expected a number as regression target, got {str(values[row])!r}."
             raise DataFileError(path, fault)
-        return np.ascontiguousarray(values, dtype=np.float32), task, None
+        return np.ascontiguousarray(values, dtype=np.float64), task, None
     if values.ndim == 2:
         return _encode_matrix(values, path, class_names)
     labels, names = _encode_labels(values, path, row_name, class_names)

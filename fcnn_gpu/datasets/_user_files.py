@@ -14,6 +14,7 @@ from .._types import HostArray
 from ._arrays import read_npy, read_npz
 from ._csv import Table, read_csv
 from ._dataset import Dataset, Task, split_indices
+from ._digits import exactly_narrowed, narrowed
 from ._files import DataFileError, StrPath, existing_file
 from ._idx import IDX_TYPES, read_idx
 from ._targets import RowName, encode_targets, parse_cells
@@ -130,7 +131,8 @@ def read_features(
         scale_bytes: whether unsigned bytes, which are pixels, become numbers from 0 to 1; otherwise they stay bytes.
 
     Returns:
-        (n_samples, n_features) float32 (or uint8, see `scale_bytes`), C-contiguous.
+        (n_samples, n_features), C-contiguous: float32, or float64 where that does not hold every number exactly (or uint8,
+        see `scale_bytes`).
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -154,7 +156,7 @@ def read_features(
         if n_features is not None and len(columns) != n_features:
             hint = " If one column is the target, leave it out with drop=." if len(columns) == n_features + 1 else ""
             _refuse_width(path, len(columns), n_features, hint)
-        return table.numbers(columns)
+        return exactly_narrowed(table.numbers(columns))
     if kind == "npz":
         arrays = read_npz(path)
         keys = {key.lower(): key for key in arrays}
@@ -211,7 +213,10 @@ def _check_same_kind(training: HostArray, test: HostArray, path: Path) -> None:
 def as_features(
     array: HostArray, path: Path, what: str = "the inputs", *, scale_bytes: bool = True
 ) -> tuple[HostArray, tuple[int, ...]]:
-    """An array as (n_samples, n_features) float32, and the shape of one sample; uint8 is divided by 255, or stays."""
+    """An array as (n_samples, n_features), and the shape of one sample; uint8 is divided by 255, or stays.
+
+    Others become float32, or float64 where float32 does not hold every number exactly.
+    """
     if array.dtype.kind not in "biuf":
         raise DataFileError(path, f"{what} are {array.dtype}; expected real numbers.")
     if array.ndim < 2 or array.size == 0:
@@ -225,9 +230,8 @@ def as_features(
             return np.ascontiguousarray(flat), array.shape[1:]
         X = np.divide(flat, np.float32(255), dtype=np.float32, order="C")
     else:
-        with np.errstate(over="ignore", invalid="ignore"):  # both show below
-            X = np.ascontiguousarray(flat, dtype=np.float32)
-        finite = np.isfinite(X)
+        X = np.ascontiguousarray(exactly_narrowed(flat))
+        finite = np.abs(X) <= np.finfo(np.float32).max
         if not finite.all():
             row, column = (int(i) for i in np.argwhere(~finite)[0])
             raise DataFileError(
@@ -358,8 +362,11 @@ def _assemble(
             return f"training sample {row}" if row < n_train else f"test sample {row - n_train}"
 
     y, task, class_names = encode_targets(values, targets_in, row_name, options.task, options.class_names)
+    X, *others = narrowed([X, *([] if test is None else [test[0]])], str(path), feature_names)
+    if task == "regression":
+        (y,) = narrowed([y], f"{targets_in}, targets")
     if test is not None:
-        X_train, y_train, X_test, y_test = X, y[:n_train], test[0], y[n_train:]
+        X_train, y_train, X_test, y_test = X, y[:n_train], others[0], y[n_train:]
     else:
         labels = y if task == "classification" and y.ndim == 1 else None
         train_rows, test_rows = split_indices(len(X), options.test_fraction, options.seed, labels)
