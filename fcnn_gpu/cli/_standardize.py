@@ -5,13 +5,16 @@ x̂ = (x − μ)/σ, and that is W′·x + b′ with W′ = W/σ (column by colu
 layer that predicts (y − μ)/σ becomes one that predicts y: W′ = σ·W (row by row), b′ = σ·b + μ. The folded network takes
 and gives the user's own numbers, so no scaler has to travel with it.
 
-Rounding: x in float32 is exact to about |μ|·6·10⁻⁸, and so is W′·x. A feature whose mean is 10⁵ times its spread loses
-as much by being stored as float32 as it does by folding.
+Rounding: in a dtype with the machine epsilon ε, W′·x and b′ are exact to about ε|μ|/(2σ) each, and cancel. Where that
+is more than 10⁻⁵ for any column, as for time stamps (μ = 1.7·10⁹ seconds), μ is not folded but stays apart, as the
+network's `input_center` or `output_center`, which is subtracted or added in float64; σ is folded all the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +23,14 @@ from ..layers import Dense
 from ..model import Sequential
 from ..placement import assign_array
 
-_CONSTANT = 1e-6
-"""A feature whose spread is this small beside its mean holds only float32's rounding: it is centred, not scaled."""
+_CONSTANT = 8.0
+"""A column that spreads by no more than this many roundings of its mean holds nothing else: it is not scaled."""
+_FOLDED = 1e-5
+"""What folding may cost, in standard deviations."""
+_EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "tf32": 2.0**-10, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+"""The distance from 1 to the next number that products are computed with, by precision."""
+_AT_ONCE = 2**20
+"""Numbers that are standardized at a time."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +42,37 @@ class Standardization:
 
     @classmethod
     def of(cls, values: HostArray) -> Standardization:
-        """Mean and standard deviation (divided by n) of each column; constant columns have scale 1.
+        """Mean and standard deviation (divided by n) of each column, in float64; constant columns have scale 1.
 
         >>> Standardization.of(np.array([[1.0, 5.0], [3.0, 5.0]]))
         Standardization(mean=array([2., 5.]), scale=array([1., 1.]))
         """
         columns = values.reshape(len(values), -1)
-        mean, scale = columns.mean(axis=0, dtype=np.float64), columns.std(axis=0, dtype=np.float64)
-        return cls(mean, np.where(scale > _CONSTANT * np.abs(mean), scale, 1.0))
+        first = columns[0].astype(np.float64)  # sums of what lies far from 0 would lose what is left of it
+        mean = first + sum((part - first).sum(axis=0) for part in _parts(columns)) / len(columns)
+        scale = np.sqrt(sum(((part - mean) ** 2).sum(axis=0) for part in _parts(columns)) / len(columns))
+        return cls(mean, np.where(scale > _CONSTANT * np.finfo(values.dtype).eps * np.abs(mean), scale, 1.0))
 
-    def apply(self, values: HostArray) -> HostArray:
-        """The standardized values, in their own shape and dtype."""
+    def apply(self, values: HostArray, dtype: Any = None) -> HostArray:
+        """The standardized values in their own shape: computed in float64, then rounded to `dtype` (None: theirs)."""
         columns = values.reshape(len(values), -1)
-        return ((columns - self.mean) / self.scale).astype(values.dtype).reshape(values.shape)
+        standardized = np.empty(columns.shape, values.dtype if dtype is None else dtype)
+        start = 0
+        for part in _parts(columns):
+            standardized[start : start + len(part)] = (part - self.mean) / self.scale
+            start += len(part)
+        return standardized.reshape(values.shape)
+
+    def folds(self, precision: str) -> bool:
+        """Whether the mean can be folded into a bias, in products of this precision, without a loss of digits."""
+        return bool((np.abs(self.mean) * (_EPSILON[precision] / 2) <= _FOLDED * self.scale).all())
+
+
+def _parts(columns: HostArray) -> Iterator[HostArray]:
+    """The rows, some at a time, in float64."""
+    rows = max(1, _AT_ONCE // columns.shape[1])
+    for start in range(0, len(columns), rows):
+        yield columns[start : start + rows].astype(np.float64)
 
 
 def check_foldable(model: Sequential, place: str) -> Dense:
@@ -65,18 +92,32 @@ def check_foldable(model: Sequential, place: str) -> Dense:
 
 
 def fold_features(model: Sequential, features: Standardization) -> None:
-    """W ← W/σ, b ← b − W·(μ/σ) in the first layer: a model of standardized features becomes one of the raw ones."""
+    """W ← W/σ, b ← b − W·(μ/σ) in the first layer: a model of standardized features becomes one of the raw ones.
+
+    Where b would cancel with W·x, it stays, and the model's input center becomes μ.
+    """
     layer = check_foldable(model, "first")
-    W = _double(model, layer.W) / features.scale
-    b = _double(model, layer.b) - W @ features.mean[:, np.newaxis]
+    W, b = _double(model, layer.W) / features.scale, _double(model, layer.b)
+    if features.folds(model.precision):
+        b = b - W @ features.mean[:, np.newaxis]
+    else:
+        model.input_center = features.mean
     _assign(model, layer, W, b)
 
 
 def fold_targets(model: Sequential, targets: Standardization) -> None:
-    """W ← σW, b ← σb + μ in the last layer: a model of standardized targets becomes one of the raw ones."""
+    """W ← σW, b ← σb + μ in the last layer: a model of standardized targets becomes one of the raw ones.
+
+    Where μ would take the digits of the outputs, b ← σb, and the model's output center becomes μ.
+    """
     layer = check_foldable(model, "last")
-    mean, scale = targets.mean[:, np.newaxis], targets.scale[:, np.newaxis]
-    _assign(model, layer, scale * _double(model, layer.W), scale * _double(model, layer.b) + mean)
+    scale = targets.scale[:, np.newaxis]
+    W, b = scale * _double(model, layer.W), scale * _double(model, layer.b)
+    if targets.folds(model.precision):
+        b = b + targets.mean[:, np.newaxis]
+    else:
+        model.output_center = targets.mean
+    _assign(model, layer, W, b)
 
 
 def _double(model: Sequential, array: HostArray) -> HostArray:

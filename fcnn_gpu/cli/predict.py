@@ -72,7 +72,7 @@ def predict(
 
 
 def _table(saved: SavedModel, predictions: HostArray, proba: bool) -> tuple[list[str], list[list[object]]]:
-    """The CSV's columns, named; numbers with as many digits as tell float32 values apart."""
+    """The CSV's columns, named; numbers with as many digits as tell values of their dtype apart."""
     classes = saved.class_names
     if classes is None:
         n = predictions.shape[1]
@@ -95,4 +95,6 @@ def _table(saved: SavedModel, predictions: HostArray, proba: bool) -> tuple[list
 
 
 def _numbers(values: HostArray) -> list[list[object]]:
+    if values.dtype == np.float64:  # of a model in float64, or one with an output center
+        return [[repr(float(value)) for value in part] for part in values.T]
     return [[f"{value:.9g}" for value in part] for part in values.T]

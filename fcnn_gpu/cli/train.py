@@ -216,8 +216,8 @@ def _prepare(data: Dataset, options: TrainOptions) -> _Prepared:
 
     def scaled(X: Any, y: Any) -> tuple[Any, Any]:
         return (
-            X if features is None else features.apply(X),
-            y if targets is None else targets.apply(y),
+            X if features is None else features.apply(X, options.dtype),
+            y if targets is None else targets.apply(y, options.dtype),
         )
 
     return _Prepared(*scaled(X, y), None if validation is None else scaled(*validation), features, targets)

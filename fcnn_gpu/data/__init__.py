@@ -1,6 +1,9 @@
 """What a network is fed: samples checked and taken in, on the device or streaming through it."""
 
 from ._aligned import aligned as aligned
+from ._centering import check_center as check_center
+from ._centering import check_output_center as check_output_center
+from ._centering import restored as restored
 from ._class_weights import class_weights_to_sample_weights as class_weights_to_sample_weights
 from ._device_data import BatchViews as BatchViews
 from ._device_data import DeviceData as DeviceData

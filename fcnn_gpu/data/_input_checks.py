@@ -11,7 +11,9 @@ import numpy as np
 from .._checks import RowError
 from .._types import Array, DType, HostArray
 from ..backend import Ops, as_array, available_memory
+from ..datasets._digits import difference, may_round
 from ..files import MappedFile, let_go_of_pages, place_in_file
+from ._centering import REMEDY, centered, centered_on_device, warn_of_lost_digits
 from ._signature import Signature, column_names
 
 _STORED_AS_GIVEN = ("uint8", "float16", "bfloat16")
@@ -26,6 +28,8 @@ _MAPPED_BYTES = 2**20
 """The same for rows that lie close together."""
 _PAGES = 2**16
 """Bytes that a touched page of a map brings into memory."""
+_LOOKED_AT = 256
+"""Rows of an array of the device that are looked at on the host."""
 
 _NOTHING_KNOWN = Signature()
 
@@ -43,18 +47,31 @@ class Network(Protocol):
     def n_out(self) -> int: ...
     @property
     def signature(self) -> Signature: ...
+    @property
+    def input_center(self) -> HostArray | None: ...
+    @property
+    def output_center(self) -> HostArray | None: ...
 
 
 class Features:
     """X (n_samples, n_features), its shape and type checked: on the host as it was given, or on the model's device.
 
     `dtype` is what samples are stored as: uint8 (for booleans, too), float16 and bfloat16 stay, everything else becomes
-    the model's dtype. `features` makes one. What lies on the host is converted, and its numbers are checked, when
-    they are asked for; what lies on the device is ready in `array`.
+    the model's dtype, and so does all of which a center is subtracted. `features` makes one. What lies on the host is
+    converted, and its numbers are checked, when they are asked for; what lies on the device is ready in `array`.
     """
 
-    def __init__(self, ops: Ops, array: Array, dtype: Any, who: str, on_device: bool, index: Any = None) -> None:
-        self._ops, self._who, self._index = ops, who, index
+    def __init__(
+        self,
+        ops: Ops,
+        array: Array,
+        dtype: Any,
+        who: str,
+        on_device: bool,
+        index: Any = None,
+        center: HostArray | None = None,
+    ) -> None:
+        self._ops, self._who, self._index, self._center = ops, who, index, center
         self.array, self.dtype, self.on_device = array, np.dtype(dtype), on_device
         self.n_features = array.shape[1]
         self._mapped = not on_device and place_in_file(array) is not None
@@ -119,7 +136,7 @@ class Features:
 
     def check(self) -> None:
         """The ValueError that `whole` would raise, found without a copy of all samples."""
-        if not self.on_device and self.array.dtype.kind not in "biu":
+        if not self.on_device and (self.array.dtype.kind not in "biu" or self._center is not None):
             rows = max(1, _CHECKED_AT_ONCE // (self.n_features * self.dtype.itemsize))
             for start in range(0, len(self), rows):
                 self.part(start, min(start + rows, len(self)))
@@ -130,6 +147,8 @@ class Features:
             rows = self._index[rows]
         if self._mapped:
             self._read_mapped(rows, out)
+        elif self._center is not None:
+            centered(self.array[rows], self._center, out)
         elif self.array.dtype == out.dtype and self.array.flags.c_contiguous:
             self.array.take(rows, 0, out, "clip")  # of any other array NumPy would first copy all
         else:
@@ -148,7 +167,8 @@ class Features:
         at_once = max(_MAPPED_AT_ONCE, _MAPPED_BYTES // self._row_bytes) if dense else _MAPPED_AT_ONCE
         for first in range(0, len(rows), at_once):
             part = order[first : first + at_once]
-            out[part] = self.array[rows[part]]
+            picked = self.array[rows[part]]
+            out[part] = picked if self._center is None else difference(picked, self._center)
             let_go_of_pages(self.array)
 
     def batches(self, size: int) -> Generator[tuple[int, Array]]:
@@ -160,37 +180,55 @@ class Features:
         """The samples of these numbers: a copy on the device; on the host they are picked when they are asked for."""
         if not self.on_device:
             index = index if self._index is None else self._index[index]
-            return Features(self._ops, self.array, self.dtype, self._who, False, index)
+            return Features(self._ops, self.array, self.dtype, self._who, False, index, self._center)
         ops = self._ops
         picked = ops.empty((len(index), self.n_features), self.dtype)
         ops.gather_rows(self.array, ops.asarray(index.astype(np.int64)), ops.zeros(1, np.int64), picked)
         return Features(ops, picked, self.dtype, self._who, True)
 
     def _checked(self, rows: HostArray, first: int) -> HostArray:
-        return converted(rows, self.dtype, self._who, first, self._index)
+        return converted(rows, self.dtype, self._who, first, self._index, self._center)
 
 
-def features(ops: Ops, X: Any, n_in: int | None, dtype: Any, who: str, signature: Signature | None = None) -> Features:
+def features(
+    ops: Ops,
+    X: Any,
+    n_in: int | None,
+    dtype: Any,
+    who: str,
+    signature: Signature | None = None,
+    center: HostArray | None = None,
+    checks_digits: bool = False,
+) -> Features:
     """X, an array of any library on the host or on the device of `ops`, or a table, for a model of this dtype.
 
     A table's columns are taken by name where the signature has names. Raises TypeError for what is not numeric
     (complex, text, objects, sparse matrices) or lies where the model cannot read it, and ValueError for wrong shapes or
-    columns, another scale than in training, and another device. What lies on the device must be finite, too.
+    columns, another scale than in training, and another device. What lies on the device must be finite, too. `center`
+    is subtracted in float64; `checks_digits` warns where the model's dtype then loses digits of a column.
     """
     signature = _NOTHING_KNOWN if signature is None else signature
-    places = signature.places(column_names(X, who), who)
+    names = column_names(X, who)
+    places = signature.places(names, who)
     adopted = None if type(X) is np.ndarray else ops.adopt(X, f"{who}: X")
     on_device = adopted is not None
     array: Array = adopted if on_device else as_array(X, f"{who}: X")
     if places is not None and array.ndim == 2:
         array = array[:, places]
     _check_matrix(array, n_in, who)
-    stored = storage_dtype(array.dtype, dtype)
+    stored = storage_dtype(array.dtype, dtype, center)
+    if checks_digits and may_round(array.dtype, stored):
+        looked_at = array
+        if on_device:
+            looked_at = ops.to_numpy(array[:: max(1, len(array) // _LOOKED_AT)])
+        if places is not None:
+            names = names if signature.feature_names is None else tuple(signature.feature_names)
+        warn_of_lost_digits(looked_at, stored, center, f"{who}: X", names, REMEDY)
     if on_device:
-        array = _ready(ops, array, stored, who)
+        array = _ready(ops, array, stored, who, center)
     else:
         signature.check_scale(array, who)
-    return Features(ops, array, stored, who, on_device)
+    return Features(ops, array, stored, who, on_device, None, center)
 
 
 def check_features(X: Any, n_in: int | None, dtype: Any, who: str) -> HostArray:
@@ -201,6 +239,7 @@ def check_features(X: Any, n_in: int | None, dtype: Any, who: str) -> HostArray:
     """
     array = as_array(X, f"{who}: X")
     _check_matrix(array, n_in, who)
+    warn_of_lost_digits(array, dtype, None, f"{who}: X", None, REMEDY)
     return converted(array, np.dtype(dtype), who)
 
 
@@ -224,24 +263,37 @@ def _check_matrix(array: Array, n_in: int | None, who: str) -> None:
         raise ValueError(f"{who} expects X of shape (n_samples, {n_in}), got {array.shape}.{hint}")
 
 
-def storage_dtype(given: Any, dtype: Any) -> Any:
-    if given == dtype:
-        return given  # before names are looked at, which takes longer
+def storage_dtype(given: Any, dtype: Any, center: HostArray | None = None) -> Any:
+    if given == dtype or center is not None:
+        return np.dtype(dtype)  # before names are looked at, which takes longer
     if given.kind == "b":
         return np.dtype(np.uint8)
     return given.newbyteorder("=") if given.name in _STORED_AS_GIVEN else np.dtype(dtype)
 
 
-def converted(array: HostArray, dtype: Any, who: str, first: int = 0, index: HostArray | None = None) -> HostArray:
-    """`array`, samples from number `first` on (of `index`), C-contiguous and of `dtype`, all numbers finite."""
+def converted(
+    array: HostArray,
+    dtype: Any,
+    who: str,
+    first: int = 0,
+    index: HostArray | None = None,
+    center: HostArray | None = None,
+) -> HostArray:
+    """`array`, samples from number `first` on (of `index`), C-contiguous and of `dtype`, all numbers finite.
+
+    `center` is subtracted, in float64.
+    """
     if array.dtype.kind == "b" and dtype == np.uint8:
         array = array.view(np.uint8)
-    if array.dtype == dtype and array.flags.c_contiguous:
+    if center is not None:
+        converted = np.empty(array.shape, dtype)
+        centered(array, center, converted)
+    elif array.dtype == dtype and array.flags.c_contiguous:
         converted = array
     else:
         with np.errstate(over="ignore"):
             converted = np.ascontiguousarray(array, dtype)
-    if dtype.kind != "u" and array.dtype.kind not in "biu" and not _surely_finite(converted):
+    if dtype.kind != "u" and (array.dtype.kind not in "biu" or center is not None) and not _surely_finite(converted):
         finite = np.isfinite(converted)
         if not finite.all():
             row, column = (int(i) for i in np.argwhere(~finite)[0])
@@ -260,13 +312,16 @@ def _refuse(value: Any, row: int, column: int, dtype: Any, who: str) -> None:
     raise RowError(f"{who}: X holds {value} (first in {{row}}, column {column}). Remove or impute such values.", row)
 
 
-def _ready(ops: Ops, array: Array, dtype: Any, who: str) -> Array:
-    """An array of the device, C-ordered and of `dtype`: itself if it is so. One number is read back."""
+def _ready(ops: Ops, array: Array, dtype: Any, who: str, center: HostArray | None = None) -> Array:
+    """An array of the device, C-ordered and of `dtype`: itself if it is so. One number is read back.
+
+    Of one that a center is subtracted from, all numbers pass through the host.
+    """
     given = array.dtype
     if given.kind == "b" and array.flags.c_contiguous:
         array = array.view(np.uint8)
-    ready = ops.asarray(array, dtype)
-    if given.kind not in "biu":
+    ready = ops.asarray(array, dtype) if center is None else centered_on_device(ops, array, center, dtype)
+    if given.kind not in "biu" or center is not None:
         count = ops.zeros(1, np.int64)
         ops.count_nonfinite(ready, count)
         n_bad = int(ops.to_numpy(count)[0])

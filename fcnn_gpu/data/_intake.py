@@ -17,6 +17,7 @@ from ..datasets._rows import with_arrays
 from ..datasets._source import Part
 from ..losses import Loss, check_sample_weight, finite_weights
 from ._aligned import aligned
+from ._centering import TARGET_REMEDY, centered_targets, restored, warn_of_lost_digits
 from ._class_weights import weights_of_classes
 from ._input_checks import Network, check_same_length, features
 from ._signature import Signature, column_names, some_of
@@ -42,25 +43,30 @@ class Intake:
         who: str,
         shuffle_buffer: int | None = None,
         signature: Signature | None = None,
+        checks_digits: bool = True,
     ) -> DataSupply:
         """X, y and weights checked; ValueError or TypeError for what the network cannot be trained or evaluated on.
 
-        Columns and classes are taken as the signature knows them. (default: the network's)
+        Columns and classes are taken as the signature knows them. (default: the network's) With `checks_digits` a
+        warning says where the model's dtype loses digits of a column of X or of the targets.
         """
         model = self.model
         signature = model.signature if signature is None else signature
         if isinstance(X, BlockSource):
-            source = aligned(with_arrays(X, y, sample_weight, who), signature, who)
-            return SourceSupply(source, model.n_in, model.dtype, self.rules(), who, shuffle_buffer)
+            source, rules = aligned(with_arrays(X, y, sample_weight, who), signature, who), self.rules()
+            return SourceSupply(source, model.n_in, model.dtype, rules, who, shuffle_buffer, checks_digits)
         if y is None:
             raise TypeError(f"{who} expects X and y; only a data source has targets of its own.")
-        samples = features(model.ops, X, model.n_in, model.dtype, who, signature)
+        samples = features(model.ops, X, model.n_in, model.dtype, who, signature, model.input_center, checks_digits)
         values = on_host(model.ops, y, f"{who}: y")
         places = signature.target_places(column_names(y, who, "y"), who)
         if places is not None:
             values = as_array(values, f"{who}: y")[:, places]
-        targets = self.loss.prepare_targets(values, model.n_out, model.dtype)
+        targets = self._targets(values)
         check_same_length(samples, targets, who)
+        if checks_digits and self.loss.link == "identity":
+            values = as_array(values, f"{who}: y")
+            warn_of_lost_digits(values, targets.dtype, model.output_center, f"{who}: y", None, TARGET_REMEDY)
         weights = None
         if sample_weight is not None:
             given = on_host(model.ops, sample_weight, "sample_weight")
@@ -99,9 +105,10 @@ class Intake:
             validation = self._for_validation(validation_data, signature)
         elif share:
             samples, validation = self.split(samples, share)
-        summary = _survey(samples, check_targets)
+        center = self.model.output_center
+        summary = _survey(samples, lambda targets: check_targets(restored(targets, center)))
         if validation is not None:
-            _survey(validation, check_targets)
+            _survey(validation, lambda targets: check_targets(restored(targets, center)))
         if class_weight is None:
             return samples, validation, signature
         # Of the training samples alone: validation measures the task as it is.
@@ -120,6 +127,8 @@ class Intake:
         else:
             given = samples.X
             some = model.ops.to_numpy(some_of(given.array)) if given.on_device else some_of(given.array)
+            if given.on_device and model.input_center is not None:  # what lies there is no longer what was given
+                some = None
             signature = known.after(
                 column_names(X, "fit"), None, _several(column_names(y, "fit", "y")), some, given.array.dtype == np.uint8
             )
@@ -133,13 +142,15 @@ class Intake:
         if not isinstance(given, tuple | list) or len(given) not in (2, 3):
             raise TypeError("fit(validation_data) expects (X, y) or (X, y, sample_weight), or a data source.")
         X, y, *weight = given
-        return self.prepare(X, y, weight[0] if weight else None, "validation_data", signature=signature)
+        return self.prepare(
+            X, y, weight[0] if weight else None, "validation_data", signature=signature, checks_digits=False
+        )
 
     def split(self, samples: DataSupply, share: float) -> tuple[DataSupply, DataSupply]:
         """The samples to train on and those to validate on, drawn by the seed."""
         if isinstance(samples, SourceSupply):
             training, held_out = (Part(samples.source, share, self.seed, out) for out in (False, True))
-            return samples.of(training), samples.of(held_out)
+            return samples.of(training, checks_digits=True), samples.of(held_out)
         labels = self._integer_labels(samples.targets)
         rows = split_validation(len(samples), share, samples.targets if labels is None else labels, self.seed)
         return samples.part(rows[0]), samples.part(rows[1])
@@ -168,13 +179,21 @@ class Intake:
 
     def rules(self) -> TargetRules:
         """How the loss takes what a source reads."""
-        n_out, dtype = self.model.n_out, self.model.dtype
+        dtype = self.model.dtype
         return TargetRules(
-            lambda y: self.loss.prepare_targets(y, n_out, dtype),
+            self._targets,
             lambda weights, n: finite_weights(weights, n, dtype),
             self._integer_labels,
             dtype,
+            self.loss.link == "identity",
+            self.model.input_center,
+            self.model.output_center,
         )
+
+    def _targets(self, y: Any) -> HostArray:
+        """Targets as the loss computes with them, the network's output center subtracted."""
+        centered = centered_targets(self.loss, y, self.model.output_center)
+        return self.loss.prepare_targets(centered, self.model.n_out, self.model.dtype)
 
     def _integer_labels(self, targets: HostArray) -> HostArray | None:
         """One class number per sample (n,), where the targets of a cross-entropy are that; otherwise None."""

@@ -14,7 +14,9 @@ import numpy as np
 from .._checks import RowError
 from .._types import DType, HostArray
 from ..datasets import BlockSource
+from ..datasets._digits import Digits, may_round
 from ..files import ReadAhead
+from ._centering import REMEDY, TARGET_REMEDY
 from ._device_data import Samples, epoch_order
 from ._input_checks import Features, converted, storage_dtype
 
@@ -126,12 +128,18 @@ class TargetRules:
         weights: (given, n) checked and cast.
         labels: the class numbers (n,) of such targets, or None where they are not that.
         weight_dtype: of weights.
+        are_values: whether targets are values, and not classes.
+        input_center: what is subtracted from X, or None.
+        output_center: what `targets` subtracts, or None.
     """
 
     targets: Callable[[HostArray], HostArray]
     weights: Callable[[HostArray, int], HostArray]
     labels: Callable[[HostArray], HostArray | None]
     weight_dtype: DType
+    are_values: bool = False
+    input_center: HostArray | None = None
+    output_center: HostArray | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +165,7 @@ class SourceSupply:
         rules: how its loss takes targets.
         who: for errors, who reads.
         shuffle_buffer: samples, or None for the source's own choice.
+        checks_digits: whether to warn, after the first pass, where the model's dtype loses digits of a column.
     """
 
     def __init__(
@@ -167,16 +176,21 @@ class SourceSupply:
         rules: TargetRules,
         who: str,
         shuffle_buffer: int | None = None,
+        checks_digits: bool = False,
     ) -> None:
         check_width(source, n_in, who)
         if not source.has_targets:
             raise ValueError(f"{who} needs targets, and {source!r} has none. Name them when it is opened, or pass y.")
         self.source, self.who = source, who
-        self.dtype = np.dtype(storage_dtype(source.dtype, np.dtype(dtype)))
+        self.dtype = np.dtype(storage_dtype(source.dtype, np.dtype(dtype), rules.input_center))
         self.class_weights: HostArray | None = None
         """A factor of the weight of each class's samples, or None."""
         self.shuffle_buffer = source.shuffle_buffer(shuffle_buffer)
         self._rules = rules
+        self._digits: Digits | None = None
+        self._checks_digits, self._seen = checks_digits, 0
+        if checks_digits and may_round(source.dtype, self.dtype):
+            self._digits = Digits(self.dtype, rules.input_center)
         self._slots: Samples | None = None
         self._first: HostArray | None = None
         given, _ = next(iter(source.read_targets(0)), (None, None))
@@ -185,10 +199,10 @@ class SourceSupply:
     def __len__(self) -> int:
         return len(self.source)
 
-    def of(self, source: BlockSource) -> SourceSupply:
+    def of(self, source: BlockSource, checks_digits: bool = False) -> SourceSupply:
         """The same for a source of some of the samples."""
         size = min(self.shuffle_buffer, len(source))
-        return SourceSupply(source, source.n_features, self.dtype, self._rules, self.who, size)
+        return SourceSupply(source, source.n_features, self.dtype, self._rules, self.who, size, checks_digits)
 
     @property
     def like(self) -> HostArray:
@@ -235,6 +249,9 @@ class SourceSupply:
         with closing(self._pieces(order.blocks())) as pieces:
             stream = _Stream(pieces)
             yield self._shuffled(stream, order) if order.shuffle else stream.fill
+        if self._digits is not None and 2 * self._seen >= len(self):
+            self._digits.warn(f"{self.who}: X of {self.source!r}", self.source.feature_names, REMEDY)
+            self._digits = None
 
     def _shuffled(self, stream: _Stream, order: Any) -> Fill:
         if (
@@ -288,12 +305,16 @@ class SourceSupply:
         some: list[HostArray] = []
         weighs = not self.source.has_weights
         stride = max(1, len(self) // _TRIAL_SAMPLES)
+        digits = Digits(self.like.dtype, self._rules.output_center)
+        watched = self._checks_digits and self._rules.are_values
         for block in range(len(self.source.block_sizes)):
             at = int(self.source.starts[block])
             for given, weights in self.source.read_targets(block):
                 targets = self._targets(given, at)
                 weighs = weighs or bool(self._weights(weights, targets, at).any())
                 some.append(targets[-at % stride :: stride].copy())
+                if watched and given is not None and may_round(given.dtype, targets.dtype):
+                    digits.add_sample(given)
                 labels = None if counts is None else self._rules.labels(targets)
                 if labels is None or counts is None:
                     counts = None
@@ -305,6 +326,7 @@ class SourceSupply:
             self._check_length(block, at)
         if not weighs:
             raise ValueError(f"{self.who}: the weight of every sample is 0: there is nothing to learn from.")
+        digits.warn(f"{self.who}: the targets of {self.source!r}", None, TARGET_REMEDY)
         return TargetSummary(counts, np.concatenate(some))
 
     # Pieces
@@ -314,7 +336,10 @@ class SourceSupply:
         for block in blocks:
             at = int(self.source.starts[block])
             for X, given, weights in self.source.read(int(block)):
-                stored = stored_features(X, self.source, self.dtype, at, self.who)
+                stored = stored_features(X, self.source, self.dtype, at, self.who, self._rules.input_center)
+                if self._digits is not None:
+                    self._digits.add_sample(X)
+                    self._seen += len(X)
                 targets = self._targets(given, at)
                 if len(targets) != len(stored):
                     raise ValueError(
@@ -365,10 +390,10 @@ class SourceSupply:
 class SourceFeatures:
     """X of a source in the order of its files, for predictions."""
 
-    def __init__(self, source: BlockSource, n_in: int, dtype: Any, who: str) -> None:
+    def __init__(self, source: BlockSource, n_in: int, dtype: Any, who: str, center: HostArray | None = None) -> None:
         check_width(source, n_in, who)
-        self._source, self._who = source, who
-        self.dtype = np.dtype(storage_dtype(source.dtype, np.dtype(dtype)))
+        self._source, self._who, self._center = source, who, center
+        self.dtype = np.dtype(storage_dtype(source.dtype, np.dtype(dtype), center))
 
     def __len__(self) -> int:
         return len(self._source)
@@ -396,7 +421,7 @@ class SourceFeatures:
         for block in range(len(self._source.block_sizes)):
             at = int(self._source.starts[block])
             for X, _, _ in self._source.read(block):
-                stored = stored_features(X, self._source, self.dtype, at, self._who)
+                stored = stored_features(X, self._source, self.dtype, at, self._who, self._center)
                 yield Samples(stored, stored, None)
                 at += len(stored)
             check_block_length(self._source, block, at, self._who)
@@ -444,15 +469,17 @@ def check_width(source: BlockSource, n_in: int, who: str) -> None:
         raise ValueError(f"{who} expects samples of {n_in} features, got {source!r}.")
 
 
-def stored_features(X: HostArray, source: BlockSource, dtype: DType, first: int, who: str) -> HostArray:
-    """X of samples from number `first` on, C-ordered and of `dtype`, checked."""
+def stored_features(
+    X: HostArray, source: BlockSource, dtype: DType, first: int, who: str, center: HostArray | None = None
+) -> HostArray:
+    """X of samples from number `first` on, C-ordered and of `dtype`, checked; `center` is subtracted in float64."""
     if X.ndim != 2 or X.shape[1] != source.n_features or (X.dtype.kind in "cOSUV" and X.dtype.name != "bfloat16"):
         raise ValueError(
             f"{who}: the data set gives X of shape {X.shape} ({X.dtype}) at {source.place(first)}; expected "
             f"(n, {source.n_features}) real numbers."
         )
     try:
-        return converted(X, dtype, who, first)
+        return converted(X, dtype, who, first, None, center)
     except RowError as error:
         raise ValueError(error.at(source.place(error.row))) from error
 

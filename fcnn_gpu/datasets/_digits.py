@@ -114,8 +114,8 @@ class Digits:
         column = f"column {worst}" + (f" ({names[worst]!r})" if names is not None and worst < len(names) else "")
         others = f" and those of {len(lost) - 1} more" if len(lost) > 1 else ""
         warnings.warn(
-            f"{who}: the numbers of {column}{others} lose their digits: they reach {self._largest[worst]:.6g} and spread "
-            f"by {spread[worst]:.3g}, and {dtype} rounds them by {rounding[worst]:.2g}. {remedy}",
+            f"{who}: the numbers of {column}{others} lose their digits: they reach {self._largest[worst]:.6g} and "
+            f"spread by {spread[worst]:.3g}, and {dtype} rounds them by {rounding[worst]:.2g}. {remedy}",
             DigitsWarning,
             stacklevel=3,
         )
@@ -131,7 +131,7 @@ def may_round(given: DType, dtype: DType) -> bool:
 def difference(x: HostArray, y: HostArray) -> HostArray:
     """x − y in float64, with one rounding at the end: also for whole numbers of 64 bits, which float64 cannot hold."""
     if not (_is_long(x.dtype) or _is_long(y.dtype)):
-        return np.subtract(x, y, dtype=np.float64)
+        return np.subtract(_floats(x), _floats(y))
     (x_high, x_low), (y_high, y_low) = _halves(x), _halves(y)
     return (x_high - y_high) * _HALF + (x_low - y_low)
 
@@ -179,6 +179,6 @@ def narrowed(parts: Sequence[HostArray], who: str, names: Sequence[str] | None =
         rows = max(1, _AT_ONCE // max(1, int(np.prod(values.shape[1:], dtype=np.int64))))
         for start in range(0, len(values), rows):
             digits.add(values[start : start + rows])
-    digits.warn_of_float64(who, names, "Subtract an offset before you write them, in whole numbers or with more digits.")
+    digits.warn_of_float64(who, names, "Subtract an offset before the numbers are written.")
     dtype = np.float32 if digits.n and bool((digits.rounding <= HELD * digits.spread).all()) else np.float64
     return [values.astype(dtype, copy=False) for values in parts]

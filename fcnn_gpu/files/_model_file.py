@@ -23,7 +23,8 @@ VERSION = "1"
 SCALED_VERSION = "2"
 """What a model with an input scale or shift is saved as: a release that does not know of them must not read it."""
 SIGNED_VERSION = "3"
-"""What a model with a signature is saved as: a release without signatures would take columns by their places."""
+"""What a model with a signature or with a center of its inputs or outputs is saved as: a release without them would take
+columns by their places, and subtract nothing."""
 
 
 class ModelFileError(ValueError):
@@ -73,7 +74,7 @@ def write_model(path: str | os.PathLike[str], model: ModelFile) -> None:
 
 
 def _version(model: ModelFile) -> str:
-    if model.signature:
+    if model.signature or model.config.keys() & {"input_center", "output_center"}:
         return SIGNED_VERSION
     scaled = model.config.get("input_scale", 1.0) != 1.0 or model.config.get("input_shift", 0.0) != 0.0
     return SCALED_VERSION if scaled else VERSION

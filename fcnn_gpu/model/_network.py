@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from .._checks import check_bool, check_bytes, check_integer
-from .._types import Array
+from .._types import Array, HostArray
 from ..backend import Ops, consists_of_primitives, resolve_backend
-from ..data import InputMap, Signature
+from ..data import InputMap, Signature, check_center
 from ..layers import LAYERS, Binding, Layer, Parameter, build_layers, first_learned, resolve_layers
 from ..memory import explains_out_of_memory
 from ..placement import OpenedFolder, Placement, Storage, StoredWeights, assign_array, copy_array, resolve_storage
@@ -39,6 +39,8 @@ class Network:
         dtype: Any = "float32",
         input_scale: float = 1.0,
         input_shift: float = 0.0,
+        input_center: Any = None,
+        output_center: Any = None,
         precision: str | None = None,
         memory_limit: int | str | None = None,
         storage: str | os.PathLike[str] | Storage | None = None,
@@ -58,6 +60,7 @@ class Network:
         self._precision = resolve_precision(precision, check_dtype(dtype))
         self.input_map = InputMap(self.compute_dtype, input_scale, input_shift)
         """From samples as they are stored to what the first layer takes."""
+        self._input_center = self._check_input_center(input_center)
         self.ops = resolve_backend(backend).with_precision(self.precision)
         self.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0]) if seed is None else int(seed)
         self.link: str | None = None
@@ -71,6 +74,7 @@ class Network:
         """The weights that are not on the device."""
         try:
             self.n_out = build_layers(self.layers, self.n_in, seeds, "")
+            self._output_center = self._check_output_center(output_center)
             warn_of_symmetry(self.layers)
             placement = Placement(list(self.walk()), self.ops, self._precision, limit, kept_in, _opened, _like)
             self.random_step: Array = self.ops.zeros(1, "int64")
@@ -128,8 +132,18 @@ class Network:
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.layers))
         precision = f", precision={self.precision!r}" if self.precision != self.dtype.name else ""
-        options = f"dtype={self.dtype.name!r}{precision}{self.input_map.options()}"
+        options = f"dtype={self.dtype.name!r}{precision}{self.input_map.options()}{self.center_options()}"
         return f"Sequential([{inner}], n_in={self.n_in}, backend={self.ops.name!r}, {options})"
+
+    def center_options(self) -> str:
+        """The arguments of the centers that there are, as text."""
+        centers = {"input_center": self.input_center, "output_center": self.output_center}
+        shown = {
+            name: f"{center[0]:g}" if len(center) == 1 else f"<{len(center):,} numbers>"
+            for name, center in centers.items()
+            if center is not None
+        }
+        return "".join(f", {name}={text}" for name, text in shown.items())
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -167,6 +181,36 @@ class Network:
             raise TypeError(f"model.signature is a Signature, got {type(signature).__name__}.")
         signature.check(self.n_in, self.n_out)
         self._signature = signature
+
+    @property
+    def input_center(self) -> HostArray | None:
+        """c (n_in,) float64, subtracted from X before anything else, in float64; None: nothing is. May be set."""
+        return self._input_center
+
+    @input_center.setter
+    def input_center(self, center: Any) -> None:
+        self._input_center = self._check_input_center(center)
+        self._commit_centers()
+
+    @property
+    def output_center(self) -> HostArray | None:
+        """c (n_out,) float64, added to outputs on the host, in float64; None: nothing is. May be set."""
+        return self._output_center
+
+    @output_center.setter
+    def output_center(self, center: Any) -> None:
+        self._output_center = self._check_output_center(center)
+        self._commit_centers()
+
+    def _check_input_center(self, center: Any) -> HostArray | None:
+        return check_center("Sequential(input_center)", center, self.n_in, "inputs")
+
+    def _check_output_center(self, center: Any) -> HostArray | None:
+        return check_center("Sequential(output_center)", center, self.n_out, "outputs")
+
+    def _commit_centers(self) -> None:
+        if self.stored is not None:  # a folder holds the architecture beside the weights
+            self.stored.commit()
 
     # Parameters
 
@@ -258,6 +302,7 @@ class Network:
 
     def config(self) -> dict[str, Any]:
         """The architecture as plain data, the inverse of `from_config`."""
+        centers = {"input_center": self.input_center, "output_center": self.output_center}
         return {
             "n_in": self.n_in,
             "layers": [LAYERS.config(layer) for layer in self.layers],
@@ -269,6 +314,7 @@ class Network:
             "link": self.link,
             "recompute": self.recompute,
             "share_workspace": self.share_workspace,
+            **{name: center.tolist() for name, center in centers.items() if center is not None},
         }
 
 

@@ -30,13 +30,15 @@ class Passes(Network):
     def forward(self, X: Any, training: bool = False) -> Array:
         """Raw outputs (n_samples, n_outputs) for X (n_samples, n_in), on the device.
 
-        The result is a view of the workspace: it lasts until the next pass. With `training`, dropout is active, batch
+        The result is a view of the workspace: it lasts until the next pass. It is without `output_center`, which the
+        dtype could not hold: a loss compares it with y − output_center. With `training`, dropout is active, batch
         norm uses the batch's statistics, and `backward` may follow. All of X is one batch.
         """
         self.refresh_low_precision()
         if isinstance(X, BlockSource):
             raise TypeError(f"model.forward takes one batch, an array; model(X) and predict go through {X!r}.")
-        X = features(self.ops, X, self.n_in, self.dtype, "model.forward", self.signature).on_model()
+        samples = features(self.ops, X, self.n_in, self.dtype, "model.forward", self.signature, self.input_center)
+        X = samples.on_model()
         if not training:
             self._trained_arrays = None
             return self.outputs_of(X).T

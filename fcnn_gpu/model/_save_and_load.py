@@ -2,7 +2,8 @@
 
 Weights carry the names and shapes that `torch.nn.Sequential` gives the same network, so its `load_state_dict` takes
 them: a Dense layer with an activation counts as two modules (Linear and the activation), BatchNorm is BatchNorm1d. The
-input's scale and shift are no weights: they stand in the architecture, and PyTorch's network takes X with them applied.
+input's scale and shift and the centers are no weights: they stand in the architecture. PyTorch's network takes
+input_scale·(X − input_center) + input_shift, subtracted in float64, and what it gives lacks output_center.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ def print_summary(model: Sequential, batch_size: int) -> None:
     from rich.table import Table
 
     computing = f", computing in {model.precision}" if model.precision != model.dtype.name else ""
-    numbers = f"{model.dtype.name}{computing}{model.input_map.options()}"
+    numbers = f"{model.dtype.name}{computing}{model.input_map.options()}{model.center_options()}"
     title = f"Input A0 {model.n_in}×{batch_size}  ({numbers}, {model.ops.describe()})"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for name in ("", "layer", "parameters", "output"):

@@ -15,7 +15,7 @@ import numpy as np
 from .._checks import check_choice, check_integer
 from .._types import Array, HostArray
 from ..backend import Ops, resolve_backend
-from ..data import Features, Signature, SourceFeatures, aligned, features
+from ..data import Features, Signature, SourceFeatures, aligned, features, restored
 from ..datasets import BlockSource
 from ..initializers import SymmetryWarning
 from ..layers import LAYERS, Activation, Dense
@@ -54,6 +54,11 @@ class Sequential(Passes):
     `input_scale` and `input_shift` are applied to X wherever it enters: the network sees input_scale·X + input_shift.
     So pixels may stay uint8, a quarter of the memory of float32, and still be seen as numbers from 0 to 1:
     `input_scale=1/255`. Both belong to the model and are saved with it.
+
+    `input_center` and `output_center`, one number per column, are for numbers that lie far from 0 beside their spread,
+    such as time stamps, whose digits `dtype` does not hold: X enters as X − input_center, subtracted in float64 on the
+    host, and outputs on the host (`predict`, `model(X)`, what metrics see) are float64, output_center added. `Trainer`
+    subtracts that from the targets, in float64, too. The network proper sees and gives numbers near 0.
 
     `signature` holds the names of the features and classes that the network was trained on, and the scale of its
     inputs; `Trainer.fit` notes it. From then on a table's columns are taken by name, in whatever order they stand, and
@@ -107,13 +112,17 @@ class Sequential(Passes):
 
     def infer(self, X: Any, link: str | None, batch_size: int | None = None, who: str = "model.infer") -> HostArray:
         """Outputs through a link of the caller's choice ("identity", "sigmoid", "softmax"), or None for raw ones."""
+        center = self.output_center
+        if center is not None and link not in (None, "identity"):
+            raise ValueError(f"{who}: output_center is added to values, and these outputs go through a {link}.")
         size = _INFERENCE_BATCH if batch_size is None else check_integer("batch_size", batch_size, low=1)
         samples: Features | SourceFeatures
         if isinstance(X, BlockSource):
-            samples = SourceFeatures(aligned(X, self.signature, who, targets=False), self.n_in, self.dtype, who)
+            source = aligned(X, self.signature, who, targets=False)
+            samples = SourceFeatures(source, self.n_in, self.dtype, who, self.input_center)
         else:
-            samples = features(self.ops, X, self.n_in, self.dtype, who, self.signature)
-        return self._infer(samples, link, min(size, len(samples)))
+            samples = features(self.ops, X, self.n_in, self.dtype, who, self.signature, self.input_center)
+        return restored(self._infer(samples, link, min(size, len(samples))), center)
 
     @explains_out_of_memory(explain_inference)
     def _infer(self, samples: Features | SourceFeatures, link: str | None, size: int) -> HostArray:
@@ -227,6 +236,8 @@ class Sequential(Passes):
                 dtype=config["dtype"],
                 input_scale=config.get("input_scale", 1.0),
                 input_shift=config.get("input_shift", 0.0),
+                input_center=config.get("input_center"),
+                output_center=config.get("output_center"),
                 precision=precision,
                 recompute=config.get("recompute", False),
                 share_workspace=config.get("share_workspace", False),

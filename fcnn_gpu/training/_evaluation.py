@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._types import Array, HostArray
-from ..data import ArraySupply, ChunkStream, Samples, SourceSupply, Stretch
+from ..data import ArraySupply, ChunkStream, Samples, SourceSupply, Stretch, restored
 from ..losses import Loss
 from ..metrics import Metric
 from ..model import Sequential
@@ -117,20 +117,23 @@ class Evaluator:
         """{"loss": ..., metric: ...} of a data set at inference."""
         self.model.refresh_low_precision()
         targets = data.targets_host
-        scores = Scores(self.metrics, data.n_samples) if self.metrics and data.streams else None
+        center = self.model.output_center
+        scores = Scores(self.metrics, data.n_samples, center) if self.metrics and data.streams else None
         loss, predictions = data.run(self.loss, self.metric_inputs if self.metrics else None, scores)
         if scores is not None:
             return {"loss": loss} | scores.values()
         result = {"loss": loss}
         if predictions is not None and targets is not None:
+            targets = restored(targets, center)
             result |= {metric.label: metric(targets, predictions) for metric in self.metrics}
         return result
 
     def metric_inputs(self, outputs: Array) -> HostArray:
         """Raw outputs (n, n_outputs) of the device, on the host, as the metrics need them; in place.
 
-        That is through the link, but for a softmax in front of metrics that read ranks alone: it changes no rank.
+        That is through the link, but for a softmax in front of metrics that read ranks alone: it changes no rank. With
+        an output center they are float64.
         """
         if self.loss.link != "softmax" or not all(metric.reads_ranks_alone for metric in self.metrics):
             self.model.apply_link(outputs.T, self.loss.link)
-        return self.model.ops.to_numpy(outputs)
+        return restored(self.model.ops.to_numpy(outputs), self.model.output_center)

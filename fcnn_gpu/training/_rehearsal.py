@@ -62,7 +62,10 @@ def memory_report(
             model.check_batch(batch_size)
             chosen = _loss(model, loss)
             if isinstance(data, BlockSource):
-                source, data = Intake(model, chosen, 0).prepare(data, None, None, "memory_report(data)"), None
+                source, data = (
+                    Intake(model, chosen, 0).prepare(data, None, None, "memory_report(data)", checks_digits=False),
+                    None,
+                )
             run = _Training(
                 copy.copy(OPTIMIZERS.resolve(optimizer)),
                 chosen,
@@ -125,7 +128,7 @@ def _data_set(model: Sequential, loss: Loss, data: Any) -> _DataSet:
         return _DataSet(check_integer("memory_report(data)", data, low=1), model.dtype, labels, False)
     if len(data) not in (2, 3):
         raise TypeError("memory_report(data) expects (X, y), (X, y, sample_weight) or a number of samples.")
-    samples = features(model.ops, data[0], model.n_in, model.dtype, "memory_report(data)")
+    samples = features(model.ops, data[0], model.n_in, model.dtype, "memory_report(data)", center=model.input_center)
     return _DataSet(len(samples), samples.dtype, labels and np.ndim(data[1]) == 1, len(data) == 3)
 
 

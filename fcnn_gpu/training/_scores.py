@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .._types import HostArray
-from ..data import add_up
+from ..data import add_up, restored
 from ..metrics import Metric
 
 
@@ -18,13 +18,14 @@ class Scores:
     samples are kept.
     """
 
-    def __init__(self, metrics: Sequence[Metric], n: int) -> None:
-        self._metrics, self._n = metrics, n
+    def __init__(self, metrics: Sequence[Metric], n: int, output_center: HostArray | None = None) -> None:
+        self._metrics, self._n, self._center = metrics, n, output_center
         self._counts: dict[str, int] | None = None
         self._kept: tuple[HostArray, HostArray] | None = None
 
     def add(self, first: int, targets: HostArray, predictions: HostArray) -> None:
-        """What came of the samples from position `first` of the pass on."""
+        """What came of the samples from position `first` of the pass on: targets of the loss, and predictions."""
+        targets = restored(targets, self._center)
         if first == 0:
             self._counts = {metric.label: 0 for metric in self._metrics} if add_up(self._metrics, targets) else None
         if self._counts is not None:

@@ -12,7 +12,7 @@ from .._checks import check_bool, check_bytes, check_integer
 from .._types import HostArray
 from ..backend import LossScaling, quiet_arithmetic
 from ..callbacks import Callback, ProgressBar, check_callbacks
-from ..data import ArraySupply, Intake
+from ..data import ArraySupply, Intake, check_output_center
 from ..layers import Activation, Dense
 from ..losses import LOSSES, Loss
 from ..memory import explains_out_of_memory
@@ -64,6 +64,7 @@ class Trainer:
         self.seed = model.seed if seed is None else check_integer("Trainer(seed)", seed, low=0)
         self.loss.check_outputs(model.n_out)
         _refuse_double_link(model, self.loss)
+        check_output_center(self.loss, model.output_center)
         self.optimizer.bind(model)
         model.link = self.loss.link
         self._loss_scaling: LossScaling | None = None
