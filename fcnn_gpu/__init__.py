@@ -32,6 +32,7 @@ from .callbacks import EarlyStopping as EarlyStopping
 from .callbacks import ModelCheckpoint as ModelCheckpoint
 from .callbacks import ProgressBar as ProgressBar
 from .data import Signature as Signature
+from .datasets import DigitsWarning as DigitsWarning
 from .files import ModelFileError as ModelFileError
 from .files import StorageError as StorageError
 from .initializers import SymmetryWarning as SymmetryWarning

@@ -6,6 +6,7 @@ from ._catalogue import cache_folder as cache_folder
 from ._catalogue import load as load
 from ._csv_source import open_csv as open_csv
 from ._dataset import Dataset as Dataset
+from ._digits import DigitsWarning as DigitsWarning
 from ._download import DownloadError as DownloadError
 from ._files import DataFileError as DataFileError
 from ._idx import read_idx as read_idx

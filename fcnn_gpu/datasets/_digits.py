@@ -9,6 +9,7 @@ arithmetic", on cancellation).
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -117,8 +118,17 @@ class Digits:
             f"{who}: the numbers of {column}{others} lose their digits: they reach {self._largest[worst]:.6g} and "
             f"spread by {spread[worst]:.3g}, and {dtype} rounds them by {rounding[worst]:.2g}. {remedy}",
             DigitsWarning,
-            stacklevel=3,
+            stacklevel=_frames_within_the_package(),
         )
+
+
+def _frames_within_the_package() -> int:
+    """The stack level of the user's line, which one entry of the package or another was called from."""
+    level, frame = 0, sys._getframe(1)
+    package = __name__.partition(".")[0]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (package, "contextlib"):
+        level, frame = level + 1, frame.f_back
+    return level + 1
 
 
 def may_round(given: DType, dtype: DType) -> bool:

@@ -65,7 +65,7 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
             backend alike; it is the `seed` of `Sequential`. A RandomState draws such a seed; None draws a fresh one.
         backend: "auto", "numpy", "cupy" or "cupy:<device>"; None takes the package's default. Changed after `fit`
             (`set_params`), it moves the network. Estimators pickle to host arrays and open on any backend.
-        dtype: what the network computes in and predictions come in, "float32" or "float64".
+        dtype: what the network computes in, and probabilities come in, "float32" or "float64".
         verbose: show a progress bar where there is a terminal.
 
     Attributes:

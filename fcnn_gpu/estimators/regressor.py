@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import RegressorMixin
 
-from .._types import HostArray
+from .._types import DType, HostArray
 from ..losses import LOSSES, Loss
 from ._base import FCNNEstimator
 from ._constructor import constructor_of
@@ -26,7 +26,8 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
     """A fully-connected network as a scikit-learn regressor, for y (n_samples,) or (n_samples, n_outputs).
 
     Neither X nor y is scaled: put `StandardScaler` before it for X, and wrap it in `TransformedTargetRegressor(...,
-    transformer=StandardScaler())` for a y far from mean 0 and variance 1, which a network learns slowly otherwise.
+    transformer=StandardScaler())` for a y far from mean 0 and variance 1, which a network learns slowly otherwise. A
+    `DigitsWarning` names columns, of time stamps for example, whose digits the network's dtype loses: those must be.
 
     Parameters and attributes are those of `FCNNClassifier`, with `loss` ("mse", "mae", "huber" or an instance, such as
     `Huber(delta=2.0)`) in place of label_smoothing and class_weight, and without `classes_`.
@@ -41,6 +42,7 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
     _loss_parameter = "loss"
     _task = "regression"
     _y_ndim: int
+    _y_dtype: DType
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs).
@@ -54,8 +56,11 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
         return self._fit(X, y, sample_weight, partial=True)
 
     def predict(self, X: Any) -> HostArray:
-        """Values in the shape that y had: (n_samples,) or (n_samples, n_outputs)."""
-        outputs = self._outputs(X)
+        """Values in the shape that y had, (n_samples,) or (n_samples, n_outputs), and in its dtype: float32 or float64.
+
+        What scales predictions back, such as `TransformedTargetRegressor`, computes in the dtype that it gets.
+        """
+        outputs = self._outputs(X).astype(self._y_dtype, copy=False)
         return outputs if self._y_ndim == 2 else outputs[:, 0]
 
     def __sklearn_tags__(self) -> Any:
@@ -79,4 +84,5 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
         self._y_ndim = y.ndim
         if y.dtype.kind != "f":  # whole numbers are values here, not labels that a validation part is balanced by
             y = y.astype(np.float64)
+        self._y_dtype = np.result_type(y.dtype, np.float32)
         return y, n_out
