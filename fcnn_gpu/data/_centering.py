@@ -19,6 +19,7 @@ from ..losses import Loss
 
 _AT_ONCE = 2**17
 """Numbers that are subtracted at a time."""
+FLOAT64_REMEDY = "Subtract an offset where they are measured or written, in whole numbers."
 REMEDY = (
     "Standardize them in float64 before, for example with sklearn.preprocessing.StandardScaler, or give the model "
     "Sequential(input_center=X.mean(axis=0)), which is subtracted in float64."
@@ -109,3 +110,5 @@ def warn_of_lost_digits(
     digits = Digits(dtype, center)
     digits.add_sample(values)
     digits.warn(who, names, remedy)
+    if center is not None:
+        digits.warn_of_float64(who, names, FLOAT64_REMEDY)

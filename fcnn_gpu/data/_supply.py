@@ -16,7 +16,7 @@ from .._types import DType, HostArray
 from ..datasets import BlockSource
 from ..datasets._digits import Digits, may_round
 from ..files import ReadAhead
-from ._centering import REMEDY, TARGET_REMEDY
+from ._centering import FLOAT64_REMEDY, REMEDY, TARGET_REMEDY
 from ._device_data import Samples, epoch_order
 from ._input_checks import Features, converted, storage_dtype
 
@@ -250,7 +250,10 @@ class SourceSupply:
             stream = _Stream(pieces)
             yield self._shuffled(stream, order) if order.shuffle else stream.fill
         if self._digits is not None and 2 * self._seen >= len(self):
-            self._digits.warn(f"{self.who}: X of {self.source!r}", self.source.feature_names, REMEDY)
+            who, names = f"{self.who}: X of {self.source!r}", self.source.feature_names
+            self._digits.warn(who, names, REMEDY)
+            if self._rules.input_center is not None:
+                self._digits.warn_of_float64(who, names, FLOAT64_REMEDY)
             self._digits = None
 
     def _shuffled(self, stream: _Stream, order: Any) -> Fill:

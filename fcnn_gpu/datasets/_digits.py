@@ -101,8 +101,8 @@ class Digits:
             self._warn(self.rounding, self._dtype.name, who, names, remedy)
 
     def warn_of_float64(self, who: str, names: Sequence[str] | None, remedy: str) -> None:
-        """The same where float64 hardly resolves how a column spreads; whole numbers below 2⁵³ are exact in it."""
-        if self.n:
+        """The same where numbers that came in float64 were rounded by that; whole numbers below 2⁵³ are exact in it."""
+        if self._first is not None and self._first.dtype == np.float64:
             exact = self._whole & (self._largest < 2.0**53)
             self._warn(np.where(exact, 0.0, np.spacing(self._largest) / np.sqrt(12)), "float64", who, names, remedy)
 
@@ -112,7 +112,7 @@ class Digits:
         if not len(lost):
             return
         worst = int(lost[(rounding[lost] / spread[lost]).argmax()])
-        column = f"column {worst}" + (f" ({names[worst]!r})" if names is not None and worst < len(names) else "")
+        column = f"column {worst}" + (f" ({names[worst]!r})" if names is not None and len(names) == len(spread) else "")
         others = f" and those of {len(lost) - 1} more" if len(lost) > 1 else ""
         warnings.warn(
             f"{who}: the numbers of {column}{others} lose their digits: they reach {self._largest[worst]:.6g} and "
