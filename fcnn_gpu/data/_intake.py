@@ -126,7 +126,7 @@ class Intake:
             )
         else:
             given = samples.X
-            some = model.ops.to_numpy(some_of(given.array)) if given.on_device else some_of(given.array)
+            some: HostArray | None = model.ops.to_numpy(some_of(given.array))
             if given.on_device and model.input_center is not None:  # what lies there is no longer what was given
                 some = None
             signature = known.after(

@@ -131,8 +131,8 @@ def read_features(
         scale_bytes: whether unsigned bytes, which are pixels, become numbers from 0 to 1; otherwise they stay bytes.
 
     Returns:
-        (n_samples, n_features), C-contiguous: float32, or float64 where that does not hold every number exactly (or uint8,
-        see `scale_bytes`).
+        (n_samples, n_features), C-contiguous: float32, or float64 where float32 does not hold every number exactly (or
+        uint8, see `scale_bytes`).
 
     Raises:
         FileNotFoundError: there is no such file.

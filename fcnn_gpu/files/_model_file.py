@@ -23,7 +23,7 @@ VERSION = "1"
 SCALED_VERSION = "2"
 """What a model with an input scale or shift is saved as: a release that does not know of them must not read it."""
 SIGNED_VERSION = "3"
-"""What a model with a signature or with a center of its inputs or outputs is saved as: a release without them would take
+"""What a model with a signature, or a center of its inputs or outputs, is saved as: a release without these would take
 columns by their places, and subtract nothing."""
 
 
