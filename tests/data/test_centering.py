@@ -20,8 +20,6 @@ from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.datasets._digits import difference
 
-from ..support.emulated import DeviceArray
-
 N, N_IN = 150, 3
 RNG = np.random.default_rng(5)
 SECONDS = np.floor(1.7e9 + RNG.uniform(0, 1000, (N, N_IN)))
@@ -101,7 +99,7 @@ def test_a_center_is_subtracted_in_float64_wherever_samples_come_from(
 
 def test_what_streams_and_what_lies_on_the_device_are_centered_too(device_ops: Ops) -> None:
     expected = run(device_ops, (SECONDS - CENTER).astype(np.float32), (SECONDS - CENTER).astype(np.float32))
-    on_device = SECONDS.view(DeviceArray) if device_ops.name == "cupy" else device_ops.asarray(SECONDS)
+    on_device = device_ops.asarray(SECONDS)
     model = network(device_ops, input_center=CENTER)
     for X in (SECONDS, on_device):
         np.testing.assert_array_equal(model(X), network(device_ops)((SECONDS - CENTER).astype(np.float32)))
