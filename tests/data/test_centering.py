@@ -157,6 +157,25 @@ def test_an_output_center_is_subtracted_from_targets_and_added_to_predictions(lo
     assert scores["largest"] == pytest.approx(np.abs(predictions / VALUES - 1).max(), rel=1e-4)
 
 
+def test_metrics_of_training_on_a_source_see_the_targets_that_were_given() -> None:
+    histories = []
+    for X, y in ((SECONDS, VALUES), (fcnn.datasets.open_arrays(SECONDS, VALUES, block_size=40), None)):
+        model = network("numpy", input_center=CENTER, output_center=VALUES.mean(axis=0))
+        trainer = fcnn.Trainer(model, loss="mse", optimizer=fcnn.Adam(0.02), metrics=["r2", "mse"])
+        validation = (X, y) if y is not None else X
+        options: dict[str, Any] = {"epochs": 5, "batch_size": 20, "shuffle": False, "validation_data": validation}
+        histories.append(trainer.fit(X, y, progress=False, **options))
+    for name in ("loss", "r2", "mse", "val_loss", "val_r2", "val_mse"):
+        np.testing.assert_allclose(histories[0][name], histories[1][name], rtol=1e-12)
+    assert histories[0]["val_mse"][-1] == pytest.approx(histories[0]["val_loss"][-1], rel=1e-5)
+
+
+def test_the_memory_report_knows_that_what_is_centered_takes_the_model_s_dtype() -> None:
+    data = np.zeros((N, N_IN), np.uint8), LABELS
+    plain, centered = (network("numpy", input_center=c).memory_report(20, data=data) for c in (None, CENTER))
+    assert centered.data - plain.data == N * N_IN * 3
+
+
 def test_a_centered_network_is_saved_copied_pickled_and_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
