@@ -12,7 +12,7 @@ network's `input_center` or `output_center`, which is subtracted or added in flo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ _FOLDED = 1e-5
 """What folding may cost, in standard deviations."""
 _EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "tf32": 2.0**-10, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 """The distance from 1 to the next number that products are computed with, by precision."""
+_UNITS = {"float16": (1e-3, 1e3)}
+"""Spreads that weights can take up in a precision without leaving its range, 10⁻³⁰ to 10³⁰ in others."""
 _AT_ONCE = 2**20
 """Numbers that are standardized at a time."""
 
@@ -62,6 +64,19 @@ class Standardization:
             standardized[start : start + len(part)] = (part - self.mean) / self.scale
             start += len(part)
         return standardized.reshape(values.shape)
+
+    def check_units(self, precision: str, what: str, names: Sequence[str] | None = None) -> None:
+        """ValueError where weights divided or multiplied by a column's spread would leave the range of a precision."""
+        low, high = _UNITS.get(precision, (1e-30, 1e30))
+        outside = np.flatnonzero((self.scale < low) | (self.scale > high))
+        if len(outside):
+            column = int(outside[0])
+            name = f" ({names[column]!r})" if names is not None else ""
+            remedy = " or train in another --precision" if precision in _UNITS else ""
+            raise ValueError(
+                f"Column {column}{name} of the {what} spreads by {self.scale[column]:.3g}, and weights in {precision} "
+                f"take up spreads of {low:g} to {high:g}. Give it in other units{remedy}."
+            )
 
     def folds(self, precision: str) -> bool:
         """Whether the mean can be folded into a bias, in products of this precision, without a loss of digits."""

@@ -213,6 +213,11 @@ def _prepare(data: Dataset, options: TrainOptions) -> _Prepared:
     scales_targets = data.task == "regression" and options.standardize is not False
     features = Standardization.of(X) if scales_features else None
     targets = Standardization.of(y) if scales_targets else None
+    precision = options.dtype if options.precision is None else options.precision
+    if features is not None:
+        features.check_units(precision, "features", data.feature_names)
+    if targets is not None:
+        targets.check_units(precision, "targets")
 
     def scaled(X: Any, y: Any) -> tuple[Any, Any]:
         return (

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.cli._standardize import Standardization, fold_features, fold_targets
 
 from ..conftest import BACKENDS
-from ..support.cli_cases import Command
+from ..support.cli_cases import Command, assert_mistake
 
 QUICK = ("--no-progress", "--layers", "32", "--dropout", "0", "--backend", "numpy")
 LINEAR = ("--layers", "none", "--lr", "0.02")
@@ -79,7 +80,7 @@ def test_a_time_stamp_is_worth_as_much_after_training_as_in_it(
     seen: list[tuple[HostArray, HostArray]] = []
     original = fcnn.Trainer.fit
 
-    def fit(self: fcnn.Trainer, X: HostArray, y: HostArray, **options: object) -> fcnn.History:
+    def fit(self: fcnn.Trainer, X: HostArray, y: HostArray, **options: Any) -> fcnn.History:
         history = original(self, X, y, **options)
         seen.append((self.model.predict(X), y))
         return history
@@ -148,8 +149,19 @@ def test_means_are_folded_where_nothing_is_lost() -> None:
     model = fcnn.Sequential([fcnn.Dense(2)], n_in=2, seed=0, backend="numpy")
     fold_features(model, Standardization.of(X))
     assert model.input_center is None
-    assert model.layers[0].b.any()
+    assert model.named_arrays()["0.b"].any()
     assert not Standardization.of(X).folds("bfloat16")  # in which even these would cancel
+
+
+def test_spreads_that_weights_cannot_take_up_are_refused_before_training(command: Command, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 2)) * [1.0, 1e-37]
+    np.savetxt(tmp_path / "a.csv", np.column_stack([X, X[:, 0]]), delimiter=",", header="a,b,y", comments="")
+    message = r"Column 1 \('b'\) of the features spreads by .*e-38, .* float32 .* other units\.$"
+    assert_mistake(command("train", "--data", "a.csv", *QUICK), message)
+    Standardization.of(1e4 * X[:, :1]).check_units("bfloat16", "features")
+    with pytest.raises(ValueError, match=r"Column 0 of the targets spreads by .* or train in another --precision"):
+        Standardization.of(1e4 * X[:, :1]).check_units("float16", "targets")
 
 
 def test_mean_and_spread_of_many_rows_far_from_0() -> None:

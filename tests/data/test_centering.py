@@ -274,7 +274,7 @@ def test_the_difference_of_long_whole_numbers_is_rounded_once(numbers: list[int]
 def test_nanoseconds_keep_their_digits() -> None:
     X = np.int64(1_700_000_000_000_000_000) + np.arange(200, dtype=np.int64).reshape(-1, 1)
     model = fcnn.Sequential([fcnn.Dense(1)], n_in=1, backend="numpy", input_center=1.7e18)
-    model.layers[0].W[...] = 1.0
+    model.named_arrays()["0.W"][...] = 1.0
     np.testing.assert_array_equal(model(X)[:, 0], np.arange(200))
 
 

@@ -108,7 +108,7 @@ def test_one_row_has_no_spread_and_is_not_rounded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64])
 def test_what_float64_does_not_hold_either_is_told(dtype: type, tmp_path: Path) -> None:
-    X = (4e18 + 300 * np.arange(40)).astype(dtype).reshape(-1, 1)
+    X: HostArray = (4e18 + 300 * np.arange(40)).astype(dtype).reshape(-1, 1)
     np.savez(tmp_path / "a.npz", X=X, y=np.arange(40) % 2)
     with pytest.warns(DigitsWarning, match=r"a.npz: the numbers of column 0 .* float64 rounds them by"):
         datasets.load(tmp_path / "a.npz")
