@@ -34,7 +34,7 @@ def open_csv(
     task: Task | None = None,
     class_names: Sequence[str] | None = None,
 ) -> BlockSource:
-    """A data set in CSV files, read in runs of lines of 1 MiB. Opening reads all of it once.
+    """A data set in CSV files, read in runs of lines of 1 MiB, in float64. Opening reads all of it once.
 
     Delimiter, header, quotes and targets are understood as by `load`: text and few whole numbers are classes, numbered
     in sorted order (`source.class_names` has their names), other numbers are regression targets.
