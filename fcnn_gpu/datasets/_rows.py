@@ -14,8 +14,8 @@ import numpy as np
 from .._checks import check_integer
 from .._types import DType, HostArray
 from ..files import NumberFile, StorageError, place_in_file
-from ._arrays import read_npy_header
-from ._files import DataFileError, StrPath, existing_file
+from ._arrays import check_elements, read_npy_header
+from ._files import DataFileError, StrPath, existing_file, naming
 from ._source import Beside, BlockSource, Piece, join
 
 BLOCK_BYTES = 2**20
@@ -77,7 +77,10 @@ class FileRows:
         rows = np.empty((stop - start, *self.shape[1:]), self.dtype)
         with NumberFile(self.path) as file:
             file.read(self._position + start * self._row_bytes, rows)
-        return rows if self.dtype.isnative else rows.astype(self.dtype.newbyteorder("="))
+        if not self.dtype.isnative:
+            rows = rows.astype(self.dtype.newbyteorder("="))
+        check_elements(rows, self.path, "", start)
+        return rows
 
     def place(self, row: int) -> str:
         return f"{self.path}, row {row}"
@@ -112,7 +115,7 @@ def rows_of(x: Any, what: str) -> Rows:
 def npy_rows(path: StrPath) -> Rows:
     """The array in a .npy file; its size is checked now, its numbers when they are read."""
     path = existing_file(path, "a .npy file")
-    with open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
         shape, fortran_order, dtype = read_npy_header(file, path, "")
         position = file.tell()
     if not shape:
@@ -148,6 +151,8 @@ class RowSource(BlockSource):
                     f"A data set has as many {what} as samples; got {rows.shape[0]:,} ({_file(rows)}) for {n:,} "
                     f"({_file(X)})."
                 )
+        if isinstance(X, FileRows):
+            check_is_numbers(X.path, X.dtype)
         n_features = math.prod(X.shape[1:])
         if len(X.shape) < 2 or n == 0 or n_features == 0:
             raise ValueError(
@@ -187,6 +192,12 @@ class RowSource(BlockSource):
             None if self._targets is None else self._targets.read(start, stop),
             None if self._weights is None else self._weights.read(start, stop),
         )
+
+
+def check_is_numbers(path: Path, dtype: DType) -> None:
+    """DataFileError unless a file's features are of a kind that a network takes."""
+    if dtype.kind not in "biuf" and dtype.name != "bfloat16":
+        raise DataFileError(path, f"X holds {dtype} values; expected real numbers.")
 
 
 def _file(rows: Rows) -> str:
