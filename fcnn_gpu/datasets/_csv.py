@@ -21,6 +21,8 @@ _DELIMITERS = ("\t", ";", "|", ",")
 _UNIT_SEPARATOR = "\x1f"  # joins unquoted cells: it cannot occur in them
 _LONGEST_CELL = 131_072
 """Characters that Python's reader of quoted cells allows; others may not have more either."""
+_MOST_COLUMNS = 300_000
+"""More than the pixels of 512×512: each column takes some hundred bytes while a line is looked at."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,11 @@ class Table:
             cells = [line.rsplit(self.delimiter, 1)[-1].strip() for line in self.lines]
         else:
             cells = [line.split(self.delimiter, index + 1)[index].strip() for line in self.lines]
-        for cell, number in zip(cells, self.line_numbers, strict=True):
-            if is_missing(cell, MISSING_TEXT):
-                raise DataFileError(self.path, f"line {number}, {self.column_name(index)}: {missing_fault(cell)}")
+        missing = {cell for cell in set(cells) if is_missing(cell, MISSING_TEXT)}
+        if missing:
+            row, cell = next((i, cell) for i, cell in enumerate(cells) if cell in missing)
+            place = f"line {self.line_numbers[row]}, {self.column_name(index)}"
+            raise DataFileError(self.path, f"{place}: {missing_fault(cell)}")
         return cells
 
     def numbers(self, columns: Sequence[int]) -> HostArray:
@@ -115,6 +119,10 @@ def rows_of_text(path: Path, text: str, delimiter: str, first_line: int = 1) -> 
     lines, line_numbers = _unquote(path, text, delimiter, first_line) if quoted else _rows(text, delimiter, first_line)
     delimiter = _UNIT_SEPARATOR if quoted else delimiter
     n_columns = lines[0].count(delimiter) + 1 if lines else 0
+    if n_columns > _MOST_COLUMNS:
+        raise DataFileError(
+            path, f"line {line_numbers[0]} has {n_columns:,} columns; a CSV file has at most {_MOST_COLUMNS:,} here."
+        )
     for line, number in zip(lines, line_numbers, strict=True):
         if line.count(delimiter) + 1 != n_columns:
             raise DataFileError(

@@ -55,7 +55,9 @@ columns. Say header=True if it names the columns, header=False if it is a sample
     if not first.n_numbers:
         if over_numbers or first.missing is None or len(head.lines) == 1:
             return True
-        raise _unclear(head, f"it has no number, and column {first.missing + 1} is empty or says that a value is missing")
+        raise _unclear(
+            head, f"it has no number, and column {first.missing + 1} is empty or says that a value is missing"
+        )
     if over_numbers:
         column = over_numbers[0]
         raise _unclear(head, f"column {column + 1} is {shown(first.text[column])} there, and numbers below")

@@ -124,9 +124,7 @@ class _Targets:
 
     def _note(self, table: Table, column: int) -> None:
         cells = table.text(column)
-        here: dict[str, int] = {}
-        for cell, line in zip(cells, table.line_numbers, strict=True):
-            here.setdefault(cell, line)
+        here = dict(zip(reversed(cells), reversed(table.line_numbers), strict=True))  # the first line of each is kept
         self.is_text = self.is_text or parse_cells(list(here)).dtype.kind == "O"
         if self.lines is not None:
             self.lines = here | self.lines

@@ -29,9 +29,11 @@ def parse_cells(cells: list[str]) -> HostArray:
     >>> parse_cells(["1", "b"])
     array(['1', 'b'], dtype=object)
     """
-    if not all(map(is_number, cells)):
+    try:
+        numbers = np.array(list(map(float, cells)), dtype=np.float64)
+    except ValueError:
         return text_cells(cells)
-    return np.array(list(map(float, cells)), dtype=np.float64)
+    return numbers if all(map(is_number, set(cells))) else text_cells(cells)
 
 
 def text_cells(cells: list[str]) -> HostArray:

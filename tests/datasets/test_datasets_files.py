@@ -208,7 +208,10 @@ BAD_CSV: dict[str, tuple[str | bytes, str]] = {
         IRIS.replace("3.3", "wide"),
         r"line 4, column 2 \('width'\): expected a number, got 'wide'",
     ),
-    "text in the first line": (csv_of([("x", 1, 0), (2, 1, 1)]), r"line 1 may be .* column 1 is 'x' there, and numbers below"),
+    "text in the first line": (
+        csv_of([("x", 1, 0), (2, 1, 1)]),
+        r"line 1 may be .* column 1 is 'x' there, and numbers below",
+    ),
     "underscore in a number": (IRIS.replace("3.3", "3_3"), "line 4, column 2 .*got '3_3'"),
     "decimal comma": (IRIS.replace(",", ";").replace("3.3", "3,3"), "line 4, column 2 .*got '3,3'"),
     "missing feature": (IRIS.replace("3.3", ""), r"line 4, column 2 \('width'\): missing value\."),
