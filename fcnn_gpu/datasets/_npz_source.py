@@ -97,7 +97,7 @@ class _Array:
 
     def rows(self) -> FileRows:
         """Its rows where they lie."""
-        return FileRows(self.path, self.dtype, self.shape, self.position)
+        return FileRows(self.path, self.dtype, self.shape, self.position, f"{self.name}.npy: ")
 
 
 class CompressedShard(BlockSource):

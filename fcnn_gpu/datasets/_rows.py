@@ -67,8 +67,8 @@ class Unchanged:
 class FileRows:
     """Rows of C order in a file, from a byte position on."""
 
-    def __init__(self, path: Path, dtype: DType, shape: tuple[int, ...], position: int) -> None:
-        self.path, self.dtype, self.shape, self._position = path, dtype, shape, position
+    def __init__(self, path: Path, dtype: DType, shape: tuple[int, ...], position: int, member: str = "") -> None:
+        self.path, self.dtype, self.shape, self._position, self._member = path, dtype, shape, position, member
         self._row_bytes = math.prod(shape[1:]) * dtype.itemsize
         self._unchanged = Unchanged(path)
 
@@ -79,7 +79,7 @@ class FileRows:
             file.read(self._position + start * self._row_bytes, rows)
         if not self.dtype.isnative:
             rows = rows.astype(self.dtype.newbyteorder("="))
-        check_elements(rows, self.path, "", start)
+        check_elements(rows, self.path, self._member, start)
         return rows
 
     def place(self, row: int) -> str:
