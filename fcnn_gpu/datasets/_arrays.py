@@ -134,7 +134,7 @@ def check_elements(array: HostArray, path: StrPath, member: str, first_row: int 
     else:
         return
     if bad.any():
-        row = first_row + int(np.argwhere(bad)[0][0]) if bad.ndim else 0
+        row = first_row + (int(np.argmax(bad)) // bad[:1].size if bad.ndim else 0)
         what = "a byte that is neither True nor False" if array.dtype.kind == "b" else "text of what are no characters"
         raise DataFileError(path, f"{member}row {row} holds {what}: the file is damaged.")
 

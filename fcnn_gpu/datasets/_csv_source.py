@@ -143,7 +143,7 @@ def _classes(
             if is_text or task == "classification":
                 raise DataFileError(part.reader.path, f"has more than {_MOST_VALUES:,} different labels.")
             return "regression", None
-        for cell, line in part.lines.items():
+        for cell, line in sorted(part.lines.items(), key=lambda item: item[1]):  # the first at fault is named
             places.setdefault(cell, (part, line))
     cells, at = list(places), list(places.values())
     at_fault = targets[0]

@@ -109,7 +109,9 @@ class CompressedShard(BlockSource):
         X, *beside = arrays
         assert X is not None
         n_features = math.prod(X.shape[1:])
-        check_is_numbers(path, X.dtype)
+        for array in arrays:
+            if array is not None:
+                check_is_numbers(path, array.name, array.dtype)
         if len(X.shape) < 2 or n_features == 0 or X.shape[0] == 0:
             raise DataFileError(path, f"X has shape {X.shape}; expected (n_samples, n_features), none of them 0.")
         for array in beside:

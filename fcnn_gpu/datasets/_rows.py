@@ -151,8 +151,9 @@ class RowSource(BlockSource):
                     f"A data set has as many {what} as samples; got {rows.shape[0]:,} ({_file(rows)}) for {n:,} "
                     f"({_file(X)})."
                 )
-        if isinstance(X, FileRows):
-            check_is_numbers(X.path, X.dtype)
+        for rows, what in ((X, "X"), (targets, "y"), (weights, "sample_weight")):
+            if isinstance(rows, FileRows):
+                check_is_numbers(rows.path, what, rows.dtype)
         n_features = math.prod(X.shape[1:])
         if len(X.shape) < 2 or n == 0 or n_features == 0:
             raise ValueError(
@@ -194,10 +195,11 @@ class RowSource(BlockSource):
         )
 
 
-def check_is_numbers(path: Path, dtype: DType) -> None:
-    """DataFileError unless a file's features are of a kind that a network takes."""
+def check_is_numbers(path: Path, what: str, dtype: DType) -> None:
+    """DataFileError unless an array in a file is of a kind that training takes."""
     if dtype.kind not in "biuf" and dtype.name != "bfloat16":
-        raise DataFileError(path, f"X holds {dtype} values; expected real numbers.")
+        hint = " Number the classes from 0." if what == "y" else ""
+        raise DataFileError(path, f"{what} holds {dtype} values; expected real numbers.{hint}")
 
 
 def _file(rows: Rows) -> str:
@@ -295,7 +297,7 @@ def matching(paths: Any, what: str) -> list[Path]:
             found = sorted(glob.glob(text))
             if not found:
                 raise FileNotFoundError(f"No file matches {text!r} (expected {what}).")
-            return [Path(path) for path in found]
+            return [existing_file(path, what) for path in found]
         return [existing_file(paths, what)]
     if not isinstance(paths, Sequence) or not paths:
         raise TypeError(f"Expected {what}, a pattern of names or a list of files, got {paths!r}.")

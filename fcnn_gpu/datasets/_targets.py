@@ -108,7 +108,7 @@ def _check_finite(values: HostArray, path: Path, row_name: RowName) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         finite = np.isfinite(values.astype(np.float32))
     if not finite.all():
-        bad = tuple(int(i) for i in np.argwhere(~finite)[0])
+        bad = tuple(int(i) for i in np.unravel_index(np.argmin(finite), finite.shape))
         raise DataFileError(
             path, f"{row_name(bad[0])}: expected a finite target that float32 can hold, got {values[bad]}."
         )

@@ -231,7 +231,7 @@ def as_features(
             X = np.ascontiguousarray(flat, dtype=np.float32)
         finite = np.isfinite(X)
         if not finite.all():
-            row, column = (int(i) for i in np.argwhere(~finite)[0])
+            row, column = divmod(int(np.argmin(finite)), X.shape[1])
             raise DataFileError(
                 path,
                 f"{what}: sample {row}, feature {column} is {flat[row, column]}; expected a finite number that "
