@@ -20,7 +20,9 @@ from ._targets import encode_targets, parse_cells, text_cells
 _BLOCK_BYTES = 2**20
 """Text of a block."""
 _PARSED_BYTES = 6 * 2**20
-"""What the text of a block takes while it is parsed, with its lines as objects of Python."""
+"""What the text of a block takes while it is parsed,"""
+_ROW_BYTES = 200
+"""and each of its lines as an object of Python, at most: most where lines are short and in quotes."""
 _MOST_VALUES = 100_000
 """Different cells of the target column that are kept in mind; numbers with more are regression targets."""
 
@@ -175,7 +177,7 @@ class CsvFile(BlockSource):
             np.float32,
             rows,
             has_targets=self._target is not None,
-            piece_size=max(*rows, _PARSED_BYTES // (4 * len(self._columns))),
+            piece_size=max(*rows, (_PARSED_BYTES + _ROW_BYTES * max(rows)) // (4 * len(self._columns))),
         )
         self.class_names = class_names
         names = self._reader.names
