@@ -350,7 +350,9 @@ def _assemble(
 
     y, task, class_names = encode_targets(values, targets_in, row_name, options.task, options.class_names)
     tested = None if test is None else (test[0], y[n_train:])
-    return _divided(name, path, X, y[:n_train], feature_shape, task, class_names, options, test=tested, byte_scale=byte_scale)
+    return _divided(
+        name, path, X, y[:n_train], feature_shape, task, class_names, options, test=tested, byte_scale=byte_scale
+    )
 
 
 def _divided(

@@ -157,6 +157,7 @@ def test_load_and_open_csv_find_the_same(data: st.DataObject, tmp_path_factory: 
     np.testing.assert_array_equal(np.concatenate([y for _, y, _ in pieces if y is not None]), whole.y_train)
     assert (source.class_names, source.feature_names) == (whole.class_names, whole.feature_names)
     assert whole.feature_names == tuple(header[:-1])
+    assert source.target_names == (whole.target_name,) == ("label",)
     if whole.class_names is not None:
         expected = [float(x) for x in labels] if set(labels) <= {"1", "1.0", "2", "10"} else labels
         names = [float(x) for x in whole.class_names] if expected is not labels else list(whole.class_names)
