@@ -55,7 +55,7 @@ def train(
     header: Annotated[
         bool | None,
         _option(
-            "CSV: whether the first line names the columns. (default: if none of its cells is a number)",
+            "CSV: whether the first line names the columns. (default: if it has no number; asks where unclear)",
             _DATA,
             "--header/--no-header",
         ),

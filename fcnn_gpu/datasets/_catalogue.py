@@ -127,7 +127,8 @@ def load(
         target: CSV: the target column's name, or its number from 0; default the last. .npy and IDX: the file with y.
         task: "classification" or "regression"; None decides by the targets.
         class_names: the classes in the order a model knows them; a label that is not among them is an error.
-        header: CSV: whether the first line names the columns; None: it does if none of its cells is a number.
+        header: CSV: whether the first line names the columns; None: a line without numbers does, one of numbers does
+            not, and where that is unclear (0,1,label), the error asks.
         test_fraction: the share of the samples that becomes the test part, in [0, 1).
         seed: of the division.
         download: whether "mnist" may be downloaded.

@@ -1,4 +1,4 @@
-"""CSV files as columns of numbers and of text, with errors that name the line and the column.
+"""Lines of CSV files as columns of numbers and of text, with errors that name the line and the column.
 
 NumPy's parser in C reads the numbers. Only when it fails does Python look at the cells, to say which one is at
 fault: a large file is read fast, a bad one is explained exactly.
@@ -7,32 +7,27 @@ fault: a large file is read fast, a bad one is explained exactly.
 from __future__ import annotations
 
 import csv
-import dataclasses
-import io
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from .._types import HostArray
-from ._files import DataFileError, StrPath, existing_file
-
-MISSING = frozenset({"", "?", "na", "n/a", "#n/a", "nan", "null", "none"})
-"""What stands for a missing number in a cell, in lower case."""
-
-MISSING_TEXT = MISSING - {"null", "none"}
-"""What stands for a missing label: "none" may well be the name of a class."""
+from ._cells import LARGEST, MISSING_TEXT, cells_of, is_missing, missing_fault, number_fault
+from ._files import DataFileError
 
 _DELIMITERS = ("\t", ";", "|", ",")
-_LARGEST = float(np.finfo(np.float32).max)
 _UNIT_SEPARATOR = "\x1f"  # joins unquoted cells: it cannot occur in them
+_LONGEST_CELL = 131_072
+"""Characters that Python's reader of quoted cells allows; others may not have more either."""
+_MOST_COLUMNS = 300_000
+"""More than the pixels of 512×512: each column takes some hundred bytes while a line is looked at."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """The data rows of a CSV file, not yet parsed.
+    """Some rows of a CSV file, not yet parsed.
 
     Attributes:
         path: the file.
@@ -78,13 +73,17 @@ class Table:
             cells = [line.rsplit(self.delimiter, 1)[-1].strip() for line in self.lines]
         else:
             cells = [line.split(self.delimiter, index + 1)[index].strip() for line in self.lines]
-        for cell, number in zip(cells, self.line_numbers, strict=True):
-            if cell.lower() in MISSING_TEXT:
-                raise DataFileError(self.path, f"line {number}, {self.column_name(index)}: {_missing(cell)}")
+        missing = {cell for cell in set(cells) if is_missing(cell, MISSING_TEXT)}
+        if missing:
+            row, cell = next((i, cell) for i, cell in enumerate(cells) if cell in missing)
+            place = f"line {self.line_numbers[row]}, {self.column_name(index)}"
+            raise DataFileError(self.path, f"{place}: {missing_fault(cell)}")
         return cells
 
     def numbers(self, columns: Sequence[int]) -> HostArray:
         """These columns in this order, float64 (n_rows, n_columns); text, missing and non-finite cells are errors."""
+        if self.n_columns == 1 and not all(map(str.strip, self.lines)):  # which NumPy would leave out
+            self._explain(columns)
         every = list(columns) == list(range(self.n_columns))
         try:
             values = np.loadtxt(
@@ -98,77 +97,47 @@ class Table:
         except ValueError as error:
             self._explain(columns)
             raise DataFileError(self.path, f"cannot be read as numbers: {error}.") from error
-        if not (values.max() <= _LARGEST and values.min() >= -_LARGEST):  # nor NaN, which is neither
+        if len(values) != len(self.lines) or not (values.max() <= LARGEST and values.min() >= -LARGEST):  # nor NaN
             self._explain(columns)
+            raise DataFileError(self.path, f"cannot be read as numbers from line {self.line_numbers[0]} on.")
         return values
 
     def _explain(self, columns: Sequence[int]) -> None:
         """Raise the error of the first cell that is not a finite float32."""
+        wanted = set(columns)
         for line, number in zip(self.lines, self.line_numbers, strict=True):
-            cells = line.split(self.delimiter)
-            for index in columns:
-                fault = _number_fault(cells[index].strip())
-                if fault is None:
-                    continue
-                if number == self.line_numbers[0] and self.names is None:
-                    fault += " If this line is the header, say header=True."
-                raise DataFileError(self.path, f"line {number}, {self.column_name(index)}: {fault}")
+            for index, cell in enumerate(cells_of(line, self.delimiter)):
+                fault = number_fault(cell) if index in wanted else None
+                if fault is not None:
+                    raise DataFileError(self.path, f"line {number}, {self.column_name(index)}: {fault}")
 
 
-def read_csv(path: StrPath, *, header: bool | None = None) -> Table:
-    """The rows of a CSV file: comma, semicolon, tab or bar between cells, UTF-8, optional double quotes.
-
-    Args:
-        path: the file.
-        header: whether the first line names the columns; None: it does if none of its cells is a number.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        DataFileError: empty, not UTF-8 text, no data rows, rows of different widths, bad quotes, unnamed columns.
-    """
-    path = existing_file(path, "a CSV file")
-    text = decode(path, path.read_bytes())
-    table = split_header(without_header(path, text, find_delimiter(path, text)), header)
-    if not table.lines:
-        raise DataFileError(path, "has a header but no data rows.")
-    return table
-
-
-def without_header(path: Path, text: str, delimiter: str, first_line: int = 1) -> Table:
-    """The rows of a text that begins with line `first_line` of a file, all of them data, and all of equal width."""
-    if '"' in text:
-        lines, line_numbers = _unquote(path, text, delimiter, first_line)
-        delimiter = _UNIT_SEPARATOR
-    else:
-        numbered = [(i, line) for i, line in enumerate(text.split("\n"), start=first_line) if line.strip()]
-        lines, line_numbers = [line for _, line in numbered], [i for i, _ in numbered]
+def rows_of_text(path: Path, text: str, delimiter: str, first_line: int = 1) -> Table:
+    """The rows of a text that begins with line `first_line` of a file, all of equal width. Blank lines are no rows."""
+    quoted = '"' in text
+    lines, line_numbers = _unquote(path, text, delimiter, first_line) if quoted else _rows(text, delimiter, first_line)
+    delimiter = _UNIT_SEPARATOR if quoted else delimiter
     n_columns = lines[0].count(delimiter) + 1 if lines else 0
+    if n_columns > _MOST_COLUMNS:
+        raise DataFileError(
+            path, f"line {line_numbers[0]} has {n_columns:,} columns; a CSV file has at most {_MOST_COLUMNS:,} here."
+        )
     for line, number in zip(lines, line_numbers, strict=True):
         if line.count(delimiter) + 1 != n_columns:
             raise DataFileError(
                 path,
                 f"line {number} has {line.count(delimiter) + 1} columns, but line {line_numbers[0]} has {n_columns}.",
             )
+    if max(map(len, lines), default=0) > _LONGEST_CELL:
+        for line, number in zip(lines, line_numbers, strict=True):
+            for column, cell in enumerate(cells_of(line, delimiter) if len(line) > _LONGEST_CELL else ()):
+                if len(cell) > _LONGEST_CELL:
+                    raise DataFileError(
+                        path,
+                        f"line {number}, column {column + 1}: a cell of {len(cell):,} characters; expected at most "
+                        f"{_LONGEST_CELL:,}.",
+                    )
     return Table(path, None, n_columns, lines, line_numbers, delimiter)
-
-
-def split_header(table: Table, header: bool | None) -> Table:
-    """A table whose first line may be a header (None: it is one if none of its cells is a number) without it."""
-    path = table.path
-    if not table.lines:
-        raise DataFileError(path, "holds only blank lines; expected a CSV file with data.")
-    first = [cell.strip() for cell in table.lines[0].split(table.delimiter)]
-    if header is None:
-        header = not any(_is_number(cell) for cell in first)
-    if not header:
-        return table
-    if "" in first:
-        raise DataFileError(
-            path,
-            f"line {table.line_numbers[0]}: column {first.index('') + 1} has no name in the header. Is it a row index? "
-            "Write the file without it (pandas: index=False).",
-        )
-    return dataclasses.replace(table, names=tuple(first), lines=table.lines[1:], line_numbers=table.line_numbers[1:])
 
 
 def decode(path: Path, content: bytes, first_line: int = 1) -> str:
@@ -191,7 +160,7 @@ def find_delimiter(path: Path, text: str) -> str:
     """The delimiter that splits the first two rows into the same number of cells; a comma if none does."""
     if path.suffix.lower() == ".tsv":
         return "\t"
-    rows = [row for row in text.lstrip("\n").split("\n", 2)[:2] if row.strip()]
+    rows = [row for row in text.split("\n") if row.strip(" ")][:2]
     for delimiter in _DELIMITERS:
         widths = {_width(row, delimiter) for row in rows}
         if len(widths) == 1 and widths != {1}:
@@ -202,46 +171,47 @@ def find_delimiter(path: Path, text: str) -> str:
 def _width(row: str, delimiter: str) -> int:
     if '"' not in row:
         return row.count(delimiter) + 1
-    return len(next(csv.reader([row], delimiter=delimiter), [""]))
+    try:
+        return len(next(csv.reader([row], delimiter=delimiter), [""]))
+    except csv.Error:  # a cell too long for Python's reader: named by its line where the rows are read
+        return 1
 
 
-def _unquote(path: Path, text: str, delimiter: str, first_line: int) -> tuple[list[str], list[int]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+def _rows(text: str, delimiter: str, first_line: int) -> tuple[list[str], Sequence[int]]:
+    lines = text.split("\n")
+    while lines and _is_blank(lines[-1], delimiter):
+        lines.pop()
+    if all(map(str.strip, lines)):
+        return lines, range(first_line, first_line + len(lines))
+    numbers = [i for i, line in enumerate(lines, start=first_line) if not _is_blank(line, delimiter)]
+    return [lines[i - first_line] for i in numbers], numbers
+
+
+def _is_blank(line: str, delimiter: str) -> bool:
+    """A line of tabs in a file of tabs is a row of empty cells."""
+    return not line.strip() and delimiter not in line
+
+
+def _unquote(path: Path, text: str, delimiter: str, first_line: int) -> tuple[list[str], Sequence[int]]:
+    at = first_line - 1  # the line that was last given to the reader
+
+    def given() -> Iterator[str]:
+        nonlocal at
+        for line in text.split("\n"):
+            at += 1
+            if not _is_blank(line, delimiter):
+                yield line
+
     lines: list[str] = []
     numbers: list[int] = []
+    reader = csv.reader(given(), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         for row in reader:
-            if not row or (len(row) == 1 and not row[0].strip()):
-                continue
-            if any("\n" in cell for cell in row):
-                line = reader.line_num + first_line - 1
-                raise DataFileError(path, f"line {line}: a quoted cell runs over a line break.")
+            if reader.line_num != len(lines) + 1:
+                raise DataFileError(path, f"line {at}: a quoted cell runs over a line break.")
             lines.append(_UNIT_SEPARATOR.join(row))
-            numbers.append(reader.line_num + first_line - 1)
+            numbers.append(at)
     except csv.Error as error:
-        raise DataFileError(path, f"line {reader.line_num + first_line - 1}: bad quotes ({error}).") from error
+        what = "a cell is too long" if "field limit" in str(error) else "bad quotes"
+        raise DataFileError(path, f"line {at}: {what} ({error}).") from error
     return lines, numbers
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell and cell.isascii()  # Python also reads 1_000 and other scripts' digits; NumPy does not
-
-
-def _number_fault(cell: str) -> str | None:
-    if cell.lower() in MISSING:
-        return _missing(cell)
-    if not _is_number(cell):
-        return f"expected a number, got {cell!r}."
-    value = float(cell)
-    if math.isinf(value) or abs(value) > _LARGEST:
-        return f"expected a finite number that float32 can hold, got {cell!r}."
-    return None
-
-
-def _missing(cell: str) -> str:
-    shown = f" ({cell!r})" if cell else ""
-    return f"missing value{shown}. Fill or remove the row first."

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import gzip
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TypeAlias
+
+from ..files import StorageError
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
 _CHUNK_BYTES = 1 << 20
+_LONGEST_SHOWN = 60
 
 
 class DataFileError(ValueError):
@@ -36,14 +42,19 @@ def existing_file(path: StrPath, what: str) -> Path:
     Raises:
         FileNotFoundError: there is no such file; the nearest name in the same folder is suggested.
         IsADirectoryError: it is a folder.
-        DataFileError: it is empty.
+        DataFileError: it is empty, or a pipe or a device, which cannot be read twice.
     """
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; expected {what}.")
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path.absolute()} (expected {what}).{_near(path)}")
-    if path.stat().st_size == 0:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise DataFileError(
+            path, f"is a pipe or a device, which is read only once; expected {what}. Save its content in a file first."
+        )
+    if status.st_size == 0:
         raise DataFileError(path, f"the file is empty; expected {what}.")
     return path
 
@@ -52,8 +63,36 @@ def _near(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f" There is no folder {folder.absolute()} either."
-    near = difflib.get_close_matches(path.name, os.listdir(folder), n=1)
+    try:
+        names = os.listdir(folder)
+    except OSError:  # a folder that may be entered but not listed
+        return ""
+    near = difflib.get_close_matches(path.name, names, n=1)
     return f" Did you mean {near[0]!r} in the same folder?" if near else ""
+
+
+@contextlib.contextmanager
+def naming(path: StrPath) -> Iterator[None]:
+    """Name the file in what the operating system says while it is read: a read that fails knows only its number."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def shown(text: str) -> str:
+    """Text as an error quotes it: in quotes, and only the beginning of what is long.
+
+    >>> shown("setosa"), shown("x" * 1000)[-28:]
+    ("'setosa'", "xxxxx'... (1,000 characters)")
+    """
+    if len(text) <= _LONGEST_SHOWN:
+        return repr(text)
+    return f"{text[:_LONGEST_SHOWN]!r}... ({len(text):,} characters)"
 
 
 def read_up_to(stream: IO[bytes] | gzip.GzipFile, n_bytes: int) -> bytearray:
@@ -69,3 +108,21 @@ def read_up_to(stream: IO[bytes] | gzip.GzipFile, n_bytes: int) -> bytearray:
             break
         content += chunk
     return content
+
+
+def expands(n_bytes: int, path: Path) -> bool:
+    """Whether the content that a compressed file promises is so much larger than the file that it is counted first:
+    more than 16 times its size and 64 MiB.
+    """
+    return n_bytes > 16 * path.stat().st_size + 64 * 2**20
+
+
+def length(stream: IO[bytes] | gzip.GzipFile, at_most: int) -> int:
+    """How many bytes a stream still holds, of which none is kept; counted no further than just beyond `at_most`.
+
+    At its end the checksum of a compressed stream is compared.
+    """
+    n = 0
+    while n <= at_most and (chunk := stream.read(_CHUNK_BYTES)):
+        n += len(chunk)
+    return n

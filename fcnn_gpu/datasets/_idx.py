@@ -17,7 +17,7 @@ import numpy as np
 
 from .._types import DType, HostArray
 from ..files import atomic_replacement
-from ._files import DataFileError, StrPath, existing_file, read_up_to
+from ._files import DataFileError, StrPath, existing_file, expands, length, naming, read_up_to
 
 IDX_TYPES: dict[int, DType] = {
     0x08: np.dtype(">u1"),
@@ -52,12 +52,18 @@ def read_idx(path: StrPath) -> HostArray:
         DataFileError: the file is empty, not IDX, truncated, longer than its header says, or bad gzip.
     """
     path = existing_file(path, _EXPECTED)
-    with open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
         if file.peek(2)[:2] != _GZIP_MAGIC:
-            return _parse(file, path)
+            return _elements(file, path, *_header(file, path))
         try:
             with gzip.GzipFile(fileobj=file) as stream:
-                return _parse(stream, path)
+                shape, dtype = _header(stream, path)
+                n_bytes = math.prod(shape) * dtype.itemsize
+                if expands(n_bytes, path):
+                    _check_length(path, shape, dtype, length(stream, n_bytes))
+                    stream.seek(0)
+                    _header(stream, path)
+                return _elements(stream, path, shape, dtype)
         except EOFError as error:
             raise DataFileError(path, "truncated: the gzip stream ends before its end marker.") from error
         except (gzip.BadGzipFile, zlib.error) as error:
@@ -110,7 +116,8 @@ def idx_header(array: HostArray) -> bytes:
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, _CODES[dtype], array.ndim, *array.shape)
 
 
-def _parse(stream: IO[bytes] | gzip.GzipFile, path: StrPath) -> HostArray:
+def _header(stream: IO[bytes] | gzip.GzipFile, path: StrPath) -> tuple[tuple[int, ...], DType]:
+    """The shape and the type that stand at the beginning; the stream is then at the first element."""
     magic = bytes(read_up_to(stream, 4))
     if len(magic) < 4:
         raise DataFileError(path, f"truncated: {len(magic)} bytes, but the IDX magic number takes 4.")
@@ -129,17 +136,29 @@ def _parse(stream: IO[bytes] | gzip.GzipFile, path: StrPath) -> HostArray:
         )
     shape = struct.unpack(f">{n_dimensions}I", sizes)
     dtype = IDX_TYPES[code]
-    promise = f"{' × '.join(map(str, shape))} elements of {dtype.newbyteorder('=')}"
     if math.prod(size for size in shape if size) * dtype.itemsize > _MAX_BYTES:
-        raise DataFileError(path, f"wrong counts: the header promises {promise}, which no memory can hold.")
+        raise DataFileError(
+            path, f"wrong counts: the header promises {_promise(shape, dtype)}, which no memory can hold."
+        )
+    return shape, dtype
+
+
+def _elements(stream: IO[bytes] | gzip.GzipFile, path: StrPath, shape: tuple[int, ...], dtype: DType) -> HostArray:
     n_bytes = math.prod(shape) * dtype.itemsize
     content = read_up_to(stream, n_bytes)
-    if len(content) < n_bytes:
-        raise DataFileError(
-            path, f"truncated: the header promises {promise} = {n_bytes} bytes, the file holds {len(content)}."
-        )
-    if stream.read(1):  # on gzip, reading past the last element also checks the stream's CRC
-        raise DataFileError(
-            path, f"trailing bytes: the header promises {promise} = {n_bytes} bytes, the file holds more."
-        )
+    # On gzip, reading past the last element also checks the stream's CRC.
+    _check_length(path, shape, dtype, len(content) + len(stream.read(1)))
     return np.frombuffer(content, dtype=dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def _check_length(path: StrPath, shape: tuple[int, ...], dtype: DType, there: int) -> None:
+    n_bytes = math.prod(shape) * dtype.itemsize
+    promised = f"the header promises {_promise(shape, dtype)} = {n_bytes} bytes, the file holds"
+    if there < n_bytes:
+        raise DataFileError(path, f"truncated: {promised} {there}.")
+    if there > n_bytes:
+        raise DataFileError(path, f"trailing bytes: {promised} more.")
+
+
+def _promise(shape: tuple[int, ...], dtype: DType) -> str:
+    return f"{' × '.join(map(str, shape))} elements of {dtype.newbyteorder('=')}"

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from .._types import DType, HostArray
-from ._arrays import ZIP_FAULTS, read_npy_header
-from ._files import DataFileError
-from ._rows import BLOCK_BYTES, FileRows, Paths, RowSource, Unchanged, matching
+from ._archive import Member, open_archive
+from ._arrays import check_elements, check_size, read_npy_header
+from ._files import DataFileError, length
+from ._rows import BLOCK_BYTES, FileRows, Paths, RowSource, Unchanged, check_is_numbers, matching
 from ._source import BlockSource, Piece, join
-
-_LOCAL_HEADER = 30
-"""Bytes of a member's own header in a zip archive before its name."""
 
 
 def open_npz(
@@ -30,6 +27,9 @@ def open_npz(
     block_size: int | None = None,
 ) -> BlockSource:
     """A data set in .npz files, each with some of the samples, as `np.savez` or `np.savez_compressed` write them.
+
+    Opening reads the arrays of `np.savez` once to compare their checksums; those of `np.savez_compressed` are compared
+    at the end of each pass over them.
 
     Args:
         paths: a file, a list of files, or a pattern such as "train-*.npz", in the order of the names.
@@ -47,44 +47,83 @@ def open_npz(
 
 
 def _shard(path: Path, keys: tuple[str, str | None, str | None], block_size: int | None) -> BlockSource:
-    with _archive(path) as archive:
-        members = [None if key is None else _member(archive, path, key) for key in keys]
-        stored = all(member is None or member.compress_type == zipfile.ZIP_STORED for member in members)
-        if not stored:
-            return CompressedShard(path, archive, members)
-    X, targets, weights = (None if member is None else _stored_rows(path, member) for member in members)
+    unchanged = Unchanged(path)
+    with open_archive(path) as members:
+        names = [None if key is None else _name(list(members), path, key) for key in keys]
+        used = [None if name is None else members[name] for name in names]
+        arrays = [None if name is None else _Array(path, name, members[name]) for name in names]
+        stored = all(member is None or member.stored for member in used)
+        if stored:
+            for member, array in zip(used, arrays, strict=True):
+                if member is not None and array is not None:
+                    array.find(member)
+    unchanged.check()
+    if not stored:
+        return CompressedShard(path, arrays)
+    X, targets, weights = (None if array is None else array.rows() for array in arrays)
     assert X is not None
     return RowSource(X, targets, weights, block_size)
+
+
+class _Array:
+    """What the header of an array in an archive says, checked against the archive's own."""
+
+    def __init__(self, path: Path, name: str, member: Member) -> None:
+        self.path, self.name, self.position = path, name, 0
+        with member.open() as stream:
+            self.shape, self.dtype = self.header(stream)
+            check_size(path, f"{name}.npy", self.shape, self.dtype, member.n_bytes - stream.tell())
+
+    def header(self, stream: IO[bytes]) -> tuple[tuple[int, ...], DType]:
+        """The shape and dtype that stand at the beginning; the stream is then at the first number."""
+        shape, fortran_order, dtype = read_npy_header(stream, self.path, f"{self.name}.npy: ")
+        if not shape:
+            raise DataFileError(
+                self.path, f"{self.name}.npy holds a single number; expected an array with a row per sample."
+            )
+        if fortran_order and len(shape) > 1:
+            raise DataFileError(
+                self.path,
+                f"{self.name}.npy is in Fortran order: a sample's numbers lie far apart. Save np.ascontiguousarray(X).",
+            )
+        return shape, dtype
+
+    def find(self, member: Member) -> None:
+        """Read a stored member to its end, where its checksum is compared, and keep where its numbers are."""
+        with member.open() as stream:
+            self.header(stream)
+            self.position = member.position() + stream.tell()
+            length(stream, member.n_bytes)
+
+    def rows(self) -> FileRows:
+        """Its rows where they lie."""
+        return FileRows(self.path, self.dtype, self.shape, self.position, f"{self.name}.npy: ")
 
 
 class CompressedShard(BlockSource):
     """One compressed .npz file as one block, which is decompressed piece by piece."""
 
-    def __init__(self, path: Path, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo | None]) -> None:
+    def __init__(self, path: Path, arrays: list[_Array | None]) -> None:
         self._path, self._unchanged = path, Unchanged(path)
-        self._members = members
-        self._headers: list[tuple[tuple[int, ...], DType] | None] = []
-        for member in members:
-            if member is None:
-                self._headers.append(None)
-                continue
-            with archive.open(member) as stream:
-                self._headers.append(_header(stream, path, member.filename))
-        assert self._headers[0] is not None
-        shape, dtype = self._headers[0]
-        n_features = math.prod(shape[1:])
-        if len(shape) < 2 or n_features == 0 or shape[0] == 0:
-            raise DataFileError(path, f"X has shape {shape}; expected (n_samples, n_features), none of them 0.")
-        for member, header in zip(members[1:], self._headers[1:], strict=True):
-            if header is not None and member is not None and header[0][:1] != shape[:1]:
-                raise DataFileError(path, f"{member.filename} has shape {header[0]}, X has {shape[0]:,} samples.")
-        self._piece = max(1, BLOCK_BYTES // (n_features * dtype.itemsize))
+        self._arrays = arrays
+        X, *beside = arrays
+        assert X is not None
+        n_features = math.prod(X.shape[1:])
+        for array in arrays:
+            if array is not None:
+                check_is_numbers(path, array.name, array.dtype)
+        if len(X.shape) < 2 or n_features == 0 or X.shape[0] == 0:
+            raise DataFileError(path, f"X has shape {X.shape}; expected (n_samples, n_features), none of them 0.")
+        for array in beside:
+            if array is not None and array.shape[:1] != X.shape[:1]:
+                raise DataFileError(path, f"{array.name}.npy has shape {array.shape}, X has {X.shape[0]:,} samples.")
+        self._piece = max(1, BLOCK_BYTES // (n_features * X.dtype.itemsize))
         super().__init__(
             n_features,
-            dtype.newbyteorder("="),
-            [shape[0]],
-            has_targets=members[1] is not None,
-            has_weights=members[2] is not None,
+            X.dtype.newbyteorder("="),
+            [X.shape[0]],
+            has_targets=arrays[1] is not None,
+            has_weights=arrays[2] is not None,
             piece_size=self._piece,
         )
 
@@ -102,82 +141,39 @@ class CompressedShard(BlockSource):
 
     def _pieces(self, wanted: tuple[bool, ...]) -> Iterator[list[HostArray | None]]:
         self._unchanged.check()
-        with ExitStack() as ends, _archive(self._path) as archive:
-            streams: list[IO[bytes] | None] = []
-            for want, member, header in zip(wanted, self._members, self._headers, strict=True):
-                stream = None if not want or member is None else ends.enter_context(archive.open(member))
-                if stream is not None and member is not None and _header(stream, self._path, member.filename) != header:
-                    raise DataFileError(self._path, f"{member.filename} has changed since the file was opened.")
-                streams.append(stream)
+        arrays = [array if want else None for want, array in zip(wanted, self._arrays, strict=True)]
+        with ExitStack() as ends:
+            members = ends.enter_context(open_archive(self._path))
+            streams = [None if array is None else ends.enter_context(members[array.name].open()) for array in arrays]
+            for array, stream in zip(arrays, streams, strict=True):
+                if array is not None and stream is not None and array.header(stream) != (array.shape, array.dtype):
+                    raise DataFileError(self._path, f"{array.name}.npy has changed since the file was opened.")
             for first in range(0, len(self), self._piece):
                 n = min(self._piece, len(self) - first)
                 yield [
-                    None if stream is None or header is None else self._rows(stream, n, *header)
-                    for stream, header in zip(streams, self._headers, strict=True)
+                    None if array is None or stream is None else self._rows(array, stream, first, n)
+                    for array, stream in zip(arrays, streams, strict=True)
                 ]
             for stream in streams:
                 if stream is not None and stream.read(1):  # at its end zipfile compares the checksum
                     raise DataFileError(self._path, "an array has trailing bytes.")
 
-    def _rows(self, stream: IO[bytes], n: int, shape: tuple[int, ...], dtype: DType) -> HostArray:
-        n_bytes = n * math.prod(shape[1:]) * dtype.itemsize
+    def _rows(self, array: _Array, stream: IO[bytes], first: int, n: int) -> HostArray:
+        n_bytes = n * math.prod(array.shape[1:]) * array.dtype.itemsize
         content = stream.read(n_bytes)
         if len(content) < n_bytes:
-            raise DataFileError(self._path, f"truncated: an array of shape {shape} ends before its header says.")
-        rows = np.frombuffer(content, dtype).reshape(n, *shape[1:])
-        return rows.astype(dtype.newbyteorder("="), copy=False)
+            raise DataFileError(
+                self._path, f"{array.name}.npy: truncated: shape {array.shape} ends before its header says."
+            )
+        rows = np.frombuffer(content, array.dtype).reshape(n, *array.shape[1:])
+        rows = rows.astype(array.dtype.newbyteorder("="), copy=False)
+        check_elements(rows, self._path, f"{array.name}.npy: ", first)
+        return rows
 
 
-@contextmanager
-def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The archive, whose faults name the file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except DataFileError:
-        raise
-    except ZIP_FAULTS as error:
-        raise DataFileError(path, f"not a whole .npz file ({error}). Was it cut off or damaged?") from error
-
-
-def _member(archive: zipfile.ZipFile, path: Path, key: str) -> zipfile.ZipInfo:
-    names = [name.removesuffix(".npy") for name in archive.namelist()]
+def _name(names: list[str], path: Path, key: str) -> str:
     found = [name for name in names if name == key] or [name for name in names if name.lower() == key.lower()]
     if len(found) != 1:
         fault = "has no array" if not found else "has more than one array"
         raise DataFileError(path, f"{fault} {key!r}; its arrays: {', '.join(names) or '(none)'}.")
-    return archive.getinfo(f"{found[0]}.npy")
-
-
-def _header(stream: IO[bytes], path: Path, name: str) -> tuple[tuple[int, ...], DType]:
-    shape, fortran_order, dtype = read_npy_header(stream, path, f"{name}: ")
-    if not shape:
-        raise DataFileError(path, f"{name} holds a single number; expected an array with a row per sample.")
-    if fortran_order and len(shape) > 1:
-        raise DataFileError(
-            path,
-            f"{name} is in Fortran order: a sample's numbers lie far apart. Save np.ascontiguousarray(X).",
-        )
-    return shape, dtype
-
-
-def _stored_rows(path: Path, member: zipfile.ZipInfo) -> FileRows:
-    """The rows of a member that lies in the archive as it is."""
-    with open(path, "rb") as file:
-        file.seek(member.header_offset)
-        local = file.read(_LOCAL_HEADER)
-        if local[:4] != b"PK\x03\x04":
-            raise DataFileError(path, f"not a whole .npz file: {member.filename} is not where the archive says.")
-        lengths = (int.from_bytes(local[at : at + 2], "little") for at in (26, 28))
-        begin = member.header_offset + _LOCAL_HEADER + sum(lengths)
-        file.seek(begin)
-        shape, dtype = _header(file, path, member.filename)
-        position = file.tell()
-    n_bytes = math.prod(shape) * dtype.itemsize
-    if position - begin + n_bytes != member.file_size:
-        raise DataFileError(
-            path,
-            f"{member.filename}: shape {shape} of {dtype} is {n_bytes:,} bytes, the archive holds "
-            f"{member.file_size - (position - begin):,}.",
-        )
-    return FileRows(path, dtype, shape, position)
+    return found[0]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +22,8 @@ _DECODER_BYTES = 48 * 2**20
 """What pyarrow's own pools take, whatever the file."""
 _COLUMN_BYTES = 4 * 2**20
 """What a page and a dictionary take at most: pyarrow limits both to 1 MiB where it writes a file."""
+_INDEX = re.compile(r"__index_level_[0-9]+__")
+"""What pandas and pyarrow call an index without a name."""
 
 
 def open_parquet(
@@ -35,7 +41,7 @@ def open_parquet(
         paths: a file, a list of files, or a pattern such as "train-*.parquet", in the order of the names.
         target: the column with the targets, or several; None: there is none.
         features: the columns with the features, in this order: numbers, or fixed-size lists of numbers. (default: all
-            others, in the file's order)
+            others, in the file's order, but for those that hold the index of a pandas table)
         sample_weight: the column with the weights of the samples' losses.
 
     Raises:
@@ -88,10 +94,19 @@ class ParquetFile(BlockSource):
     ) -> None:
         self._path, self._unchanged = path, Unchanged(path)
         self._metadata: Any = None
-        with self._open() as file:
+        with self._faults("is not a whole Parquet file"), self._open() as file:
             self._metadata, schema = file.metadata, file.schema_arrow
+            names = list(schema.names)  # which are decoded only now
+            groups = [self._metadata.row_group(i).num_rows for i in range(self._metadata.num_row_groups)]
+        if min(groups, default=0) < 0 or sum(groups) != self._metadata.num_rows:
+            raise DataFileError(
+                path, f"is damaged: its row groups have {groups} rows, the file {self._metadata.num_rows:,}."
+            )
         beside = [*targets, *([] if weight is None else [weight])]
-        self._features = [name for name in schema.names if name not in beside] if features is None else features
+        if features is None:
+            left_out = {*beside, *_index_columns(path, schema, names)}
+            features = [name for name in names if name not in left_out]
+        self._features = features
         self._targets, self._weight, self._one_target = targets, weight, one_target
         for name in beside:
             if _Column.of(schema, name, path).width is not None:
@@ -99,11 +114,12 @@ class ParquetFile(BlockSource):
         columns = [_Column.of(schema, name, path) for name in self._features]
         if not columns:
             raise DataFileError(path, "has no column left for the features.")
-        groups = [self._metadata.row_group(i).num_rows for i in range(self._metadata.num_row_groups)]
         self._groups = [i for i, n in enumerate(groups) if n]
         if not self._groups:
             raise DataFileError(path, "has no rows.")
         n_features = sum(1 if column.width is None else column.width for column in columns)
+        if not n_features:
+            raise DataFileError(path, "has features of lists of length 0 alone.")
         dtype = np.result_type(*(column.dtype for column in columns))
         self._piece = max(1, BLOCK_BYTES // (n_features * dtype.itemsize))
         sizes = [groups[i] for i in self._groups]
@@ -158,34 +174,48 @@ class ParquetFile(BlockSource):
         return _DECODER_BYTES + max(sum(min(_COLUMN_BYTES, 9 * size // 4) for size in group) for group in sizes)
 
     def _open(self) -> Any:
+        # Without read-ahead of its own and with a small buffer, a row group is not in memory as a whole.
+        return _pyarrow_parquet().ParquetFile(
+            self._path,
+            metadata=self._metadata,
+            buffer_size=2**16,
+            pre_buffer=False,
+            page_checksum_verification=True,
+        )
+
+    @contextlib.contextmanager
+    def _faults(self, what: str) -> Iterator[None]:
+        """Whatever pyarrow raises over a damaged file, as an error that names the file."""
         import pyarrow
 
         try:
-            opened = _pyarrow_parquet().ParquetFile
-            # Without read-ahead of its own and with a small buffer, a row group is not in memory as a whole.
-            return opened(self._path, metadata=self._metadata, buffer_size=2**16, pre_buffer=False)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise DataFileError(self._path, f"is not a whole Parquet file ({error}). Was it cut off?") from error
+            yield
+        except DataFileError:
+            raise
+        except OSError as error:
+            if error.errno is not None:
+                raise OSError(error.errno, os.strerror(error.errno), str(self._path)) from error
+            raise DataFileError(self._path, f"{what} ({error}). Was it cut off or damaged?") from error
+        # Names that are no UTF-8 are found by Python; a size that cannot be allocated is one that the file states.
+        except (pyarrow.ArrowException, ValueError, TypeError, LookupError, OverflowError, RuntimeError) as error:
+            raise DataFileError(self._path, f"{what} ({error}). Was it cut off or damaged?") from error
 
     def _batches(self, block: int, columns: list[str]) -> Iterator[tuple[int, Any]]:
         """The number of the first row, and the record batch, one after the other."""
-        import pyarrow
-
         self._unchanged.check()
-        row = int(self.starts[block])
+        row, end = (int(i) for i in self.starts[block : block + 2])
+        place = f"row group {self._groups[block]} (from row {row} on) cannot be read"
         columns = list(dict.fromkeys(columns))
-        with self._open() as file:
-            try:
-                groups = [self._groups[block]]
-                # One thread: this one reads beside the network's computation, and several hold more memory.
-                for batch in file.iter_batches(self._piece, row_groups=groups, columns=columns, use_threads=False):
-                    yield row, batch
-                    row += batch.num_rows
-            except pyarrow.ArrowException as error:
-                place = f"row group {self._groups[block]} (from row {row} on)"
-                raise DataFileError(self._path, f"{place} cannot be read: {error}.") from error
-            except OSError as error:
-                raise DataFileError(self._path, f"cannot be read from row {row} on: {error}.") from error
+        with self._faults(place), self._open() as file:
+            # One thread: this one reads beside the network's computation, and several hold more memory.
+            batches = file.iter_batches(
+                self._piece, row_groups=[self._groups[block]], columns=columns, use_threads=False
+            )
+            for batch in batches:
+                yield row, batch
+                row += batch.num_rows
+            if row != end:
+                raise DataFileError(self._path, f"row group {self._groups[block]} ends at row {row}, not at {end}.")
 
     def _targets_and_weights(self, batch: Any, row: int) -> tuple[HostArray | None, HostArray | None]:
         targets = [self._numbers(batch, name, row) for name in self._targets]
@@ -194,7 +224,10 @@ class ParquetFile(BlockSource):
 
     def _numbers(self, batch: Any, name: str, row: int) -> HostArray:
         """A column (n,), or (n, width) of lists; DataFileError for nulls."""
-        column = batch.column(name)
+        with self._faults(f"column {name!r} cannot be read from row {row} on"):
+            return self._values(batch.column(name), name, row)
+
+    def _values(self, column: Any, name: str, row: int) -> HostArray:
         lists = hasattr(column.type, "list_size")
         values = column.flatten() if lists and not column.null_count else column
         if values.null_count:
@@ -204,7 +237,28 @@ class ParquetFile(BlockSource):
                 self._path, f"row {bad}, column {name!r}: missing value (null). Fill or remove the row first."
             )
         numbers: HostArray = values.to_numpy(zero_copy_only=False)
-        return numbers.reshape(batch.num_rows, -1) if lists else numbers
+        return numbers.reshape(len(column), -1) if lists else numbers
+
+
+def _index_columns(path: Path, schema: Any, names: list[str]) -> list[str]:
+    """The columns that are the index of a pandas table: by the metadata that `to_parquet` writes, or by their name.
+
+    Source: https://pandas.pydata.org/docs/development/developer.html; a range as index has no column.
+    """
+    written = (schema.metadata or {}).get(b"pandas")
+    if written is None:
+        index = []
+    else:
+        try:
+            index = json.loads(written)["index_columns"]
+            index = [entry for entry in index if isinstance(entry, str)]
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            raise DataFileError(
+                path,
+                f"its pandas metadata cannot be read ({error}): which columns are an index? Name the features: "
+                "features=[...].",
+            ) from error
+    return [*index, *(name for name in names if _INDEX.fullmatch(name))]
 
 
 class _Column:

@@ -14,8 +14,8 @@ import numpy as np
 from .._checks import check_integer
 from .._types import DType, HostArray
 from ..files import NumberFile, StorageError, place_in_file
-from ._arrays import read_npy_header
-from ._files import DataFileError, StrPath, existing_file
+from ._arrays import check_elements, read_npy_header
+from ._files import DataFileError, StrPath, existing_file, naming
 from ._source import Beside, BlockSource, Piece, join
 
 BLOCK_BYTES = 2**20
@@ -67,8 +67,8 @@ class Unchanged:
 class FileRows:
     """Rows of C order in a file, from a byte position on."""
 
-    def __init__(self, path: Path, dtype: DType, shape: tuple[int, ...], position: int) -> None:
-        self.path, self.dtype, self.shape, self._position = path, dtype, shape, position
+    def __init__(self, path: Path, dtype: DType, shape: tuple[int, ...], position: int, member: str = "") -> None:
+        self.path, self.dtype, self.shape, self._position, self._member = path, dtype, shape, position, member
         self._row_bytes = math.prod(shape[1:]) * dtype.itemsize
         self._unchanged = Unchanged(path)
 
@@ -77,7 +77,10 @@ class FileRows:
         rows = np.empty((stop - start, *self.shape[1:]), self.dtype)
         with NumberFile(self.path) as file:
             file.read(self._position + start * self._row_bytes, rows)
-        return rows if self.dtype.isnative else rows.astype(self.dtype.newbyteorder("="))
+        if not self.dtype.isnative:
+            rows = rows.astype(self.dtype.newbyteorder("="))
+        check_elements(rows, self.path, self._member, start)
+        return rows
 
     def place(self, row: int) -> str:
         return f"{self.path}, row {row}"
@@ -112,7 +115,7 @@ def rows_of(x: Any, what: str) -> Rows:
 def npy_rows(path: StrPath) -> Rows:
     """The array in a .npy file; its size is checked now, its numbers when they are read."""
     path = existing_file(path, "a .npy file")
-    with open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
         shape, fortran_order, dtype = read_npy_header(file, path, "")
         position = file.tell()
     if not shape:
@@ -148,6 +151,9 @@ class RowSource(BlockSource):
                     f"A data set has as many {what} as samples; got {rows.shape[0]:,} ({_file(rows)}) for {n:,} "
                     f"({_file(X)})."
                 )
+        for rows, what in ((X, "X"), (targets, "y"), (weights, "sample_weight")):
+            if isinstance(rows, FileRows):
+                check_is_numbers(rows.path, what, rows.dtype)
         n_features = math.prod(X.shape[1:])
         if len(X.shape) < 2 or n == 0 or n_features == 0:
             raise ValueError(
@@ -187,6 +193,13 @@ class RowSource(BlockSource):
             None if self._targets is None else self._targets.read(start, stop),
             None if self._weights is None else self._weights.read(start, stop),
         )
+
+
+def check_is_numbers(path: Path, what: str, dtype: DType) -> None:
+    """DataFileError unless an array in a file is of a kind that training takes."""
+    if dtype.kind not in "biuf" and dtype.name != "bfloat16":
+        hint = " Number the classes from 0." if what == "y" else ""
+        raise DataFileError(path, f"{what} holds {dtype} values; expected real numbers.{hint}")
 
 
 def _file(rows: Rows) -> str:
@@ -284,7 +297,7 @@ def matching(paths: Any, what: str) -> list[Path]:
             found = sorted(glob.glob(text))
             if not found:
                 raise FileNotFoundError(f"No file matches {text!r} (expected {what}).")
-            return [Path(path) for path in found]
+            return [existing_file(path, what) for path in found]
         return [existing_file(paths, what)]
     if not isinstance(paths, Sequence) or not paths:
         raise TypeError(f"Expected {what}, a pattern of names or a list of files, got {paths!r}.")

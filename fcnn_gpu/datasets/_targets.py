@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from .._types import HostArray
+from ._cells import is_number
 from ._dataset import Task
-from ._files import DataFileError
+from ._files import DataFileError, shown
 
 MAX_NUMBERED_CLASSES = 100
 """Whole-number targets with more different values than this are taken for regression, unless the caller says."""
@@ -26,15 +27,18 @@ def parse_cells(cells: list[str]) -> HostArray:
     >>> parse_cells(["1", "2.5"])
     array([1. , 2.5])
     >>> parse_cells(["1", "b"])
-    array(['1', 'b'], dtype='<U1')
+    array(['1', 'b'], dtype=object)
     """
-    text = np.array(cells)
-    if any("_" in cell or not cell.isascii() for cell in cells):
-        return text
     try:
-        return text.astype(np.float64)
+        numbers = np.array(list(map(float, cells)), dtype=np.float64)
     except ValueError:
-        return text
+        return text_cells(cells)
+    return numbers if all(map(is_number, set(cells))) else text_cells(cells)
+
+
+def text_cells(cells: list[str]) -> HostArray:
+    """CSV cells as text, each of its own length: one long cell must not make all others as long."""
+    return np.array(cells, dtype=object)
 
 
 def encode_targets(
@@ -52,7 +56,8 @@ def encode_targets(
     multi-label otherwise; any other matrix is several regression targets.
 
     Args:
-        values: (n_samples,) or (n_samples, n_targets); a single column counts as a vector.
+        values: (n_samples,) or (n_samples, n_targets); a single column counts as a vector. Text is of dtype U or S, or
+            as `text_cells` makes it.
         path: the file, for errors.
         row_name: names sample i in errors.
         task: "classification", "regression" or None to decide by the values.
@@ -65,11 +70,11 @@ def encode_targets(
         values = values[:, 0]
     if values.ndim not in (1, 2) or values.size == 0:
         raise DataFileError(path, f"the targets have shape {values.shape}; expected (n_samples,) or (n_samples, n).")
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8")
-    is_text = values.dtype.kind == "U"
+    is_text = values.dtype.kind in "USO"
     if is_text and values.ndim == 2:
         raise DataFileError(path, f"the targets are text of shape {values.shape}; expected one label per sample.")
+    if values.dtype.kind == "S":
+        values = _decoded(values, path, row_name)
     if not is_text:
         _check_finite(values, path, row_name)
     if class_names is not None and task != "regression":
@@ -78,8 +83,8 @@ def encode_targets(
         task = "classification" if is_text or _looks_like_classes(values) else "regression"
     if task == "regression":
         if is_text:
-            row = next((i for i, value in enumerate(values) if not _is_number(str(value))), 0)
-            fault = f"{row_name(row)}: expected a number as regression target, got {str(values[row])!r}."
+            row = next((i for i, value in enumerate(values) if not is_number(str(value))), 0)
+            fault = f"{row_name(row)}: expected a number as regression target, got {shown(str(values[row]))}."
             raise DataFileError(path, fault)
         return np.ascontiguousarray(values, dtype=np.float64), task, None
     if values.ndim == 2:
@@ -88,11 +93,22 @@ def encode_targets(
     return labels, "classification", names
 
 
+def _decoded(values: HostArray, path: Path, row_name: RowName) -> HostArray:
+    """Labels of bytes as text; DataFileError for one that is no UTF-8."""
+    labels = []
+    for row, value in enumerate(values):
+        try:
+            labels.append(value.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise DataFileError(path, f"{row_name(row)}: the label {bytes(value[:60])!r} is no UTF-8 text.") from error
+    return text_cells(labels)
+
+
 def _check_finite(values: HostArray, path: Path, row_name: RowName) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         finite = np.isfinite(values.astype(np.float32))
     if not finite.all():
-        bad = tuple(int(i) for i in np.argwhere(~finite)[0])
+        bad = tuple(int(i) for i in np.unravel_index(np.argmin(finite), finite.shape))
         raise DataFileError(
             path, f"{row_name(bad[0])}: expected a finite target that float32 can hold, got {values[bad]}."
         )
@@ -136,33 +152,13 @@ def _encode_labels(
     found = [str(value) for value in unique]
     if class_names is None:
         if len(found) < 2:
-            raise DataFileError(path, f"has only one class, {found[0]!r}; a classifier needs at least two.")
-        if unique.dtype.kind == "U" and sum(map(_is_number, found)) == len(found) - 1:
-            _refuse_header_label(values, path, row_name)
+            raise DataFileError(path, f"has only one class, {shown(found[0])}; a classifier needs at least two.")
         return indices.astype(np.int64), tuple(found)
     known = {str(name): index for index, name in enumerate(class_names)}
     for position, label in enumerate(found):
         if label not in known:
             row = int(np.flatnonzero(indices == position)[0])
-            shown = ", ".join(list(known)[:20])
-            raise DataFileError(path, f"{row_name(row)}: label {label!r} is not one of the classes {shown}.")
+            classes = ", ".join(list(known)[:20])
+            raise DataFileError(path, f"{row_name(row)}: label {shown(label)} is not one of the classes {classes}.")
     to_known = np.array([known[label] for label in found], dtype=np.int64)
     return to_known[indices], tuple(str(name) for name in class_names)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _refuse_header_label(values: HostArray, path: Path, row_name: RowName) -> None:
-    """A first label that is the only text among numbers is a header's name, not a class."""
-    if not _is_number(str(values[0])) and (values == values[0]).sum() == 1:
-        raise DataFileError(
-            path,
-            f"{row_name(0)}: the label {str(values[0])!r} is text, all others are numbers. If this line is the header, "
-            "say header=True.",
-        )

@@ -11,13 +11,14 @@ import numpy as np
 
 from .._checks import match_names
 from .._types import HostArray
-from ._arrays import read_npy, read_npz
-from ._csv import Table, read_csv
+from ._arrays import NpzArrays, read_npy, read_npz
+from ._csv_reader import CsvReader, read_csv
+from ._csv_source import read_whole
 from ._dataset import Dataset, Task, split_indices
 from ._digits import exactly_narrowed, narrowed
-from ._files import DataFileError, StrPath, existing_file
+from ._files import DataFileError, StrPath, existing_file, naming
 from ._idx import IDX_TYPES, read_idx
-from ._targets import RowName, encode_targets, parse_cells
+from ._targets import RowName, encode_targets
 
 Kind = Literal["npz", "npy", "csv", "idx"]
 
@@ -123,7 +124,8 @@ def read_features(
     Args:
         path: IDX (plain or gzip), .npy, .npz (an array X, or a single array of any name) or CSV.
         drop: CSV columns to leave out, by name or by number from 0: the target, if the file has one.
-        header: whether a CSV file's first line names its columns; None: it does if none of its cells is a number.
+        header: whether a CSV file's first line names its columns; None: a line without numbers does, one of numbers
+            does not, and where that is unclear (0,1,label), the error asks.
         n_features: how many numbers per sample are expected.
         feature_names: of a CSV file with a header, the columns to take, in this order, wherever they stand. Without a
             header, and in other files, columns have no names and are taken as they stand.
@@ -171,7 +173,7 @@ def read_features(
 
 
 def _feature_columns(
-    table: Table, drop: Sequence[str | int], feature_names: Sequence[str] | None, ignore_extra: bool
+    table: CsvReader, drop: Sequence[str | int], feature_names: Sequence[str] | None, ignore_extra: bool
 ) -> list[int]:
     """The numbers of the columns to take, in order; those of `feature_names` where both have names."""
     dropped = {table.column(column, "the column to drop") for column in drop}
@@ -233,7 +235,7 @@ def as_features(
         X = np.ascontiguousarray(exactly_narrowed(flat))
         finite = np.abs(X) <= np.finfo(np.float32).max
         if not finite.all():
-            row, column = (int(i) for i in np.argwhere(~finite)[0])
+            row, column = divmod(int(np.argmin(finite)), X.shape[1])
             raise DataFileError(
                 path,
                 f"{what}: sample {row}, feature {column} is {flat[row, column]}; expected a finite number that "
@@ -247,7 +249,7 @@ def _kind(path: Path) -> Kind:
         return "idx"
     if path.suffix.lower() in _KINDS:
         return _KINDS[path.suffix.lower()]
-    with open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
         start = file.read(6)
     if start == b"\x93NUMPY":
         return "npy"
@@ -270,31 +272,20 @@ def _load_csv(path: Path, options: Options) -> Dataset:
     target = -1 if options.target is None else options.target
     if not isinstance(target, str | int):
         raise TypeError(f"The target of a CSV file is a column's name or number, got {target!r}.")
-    table = read_csv(path, header=options.header)
-    if table.n_columns < 2:
-        raise DataFileError(path, "has a single column; expected features and a target.")
-    target_column = table.column(target, "the target column")
-    columns = [i for i in range(table.n_columns) if i != target_column]
-    values = parse_cells(table.text(target_column))
-    X = table.numbers(columns)
-    names = None if table.names is None else tuple(table.names[i] for i in columns)
-
-    def row_name(row: int) -> str:
-        return f"line {table.line_numbers[row]}, {table.column_name(target_column)}"
-
-    about: dict[str, Any] = {"row_name": row_name, "feature_names": names}
-    if table.names is not None:
-        about["target_name"] = table.names[target_column]
-    return _assemble(path.name, path, X, values, (len(columns),), options, **about)
+    data = read_whole(path, target, header=options.header, task=options.task, class_names=options.class_names)
+    return _divided(
+        path.name, path, data.X, data.y, (data.X.shape[1],), data.task, data.class_names, options,
+        feature_names=data.feature_names, target_name=data.target_name,
+    )  # fmt: skip
 
 
 def _load_npz(path: Path, options: Options) -> Dataset:
     arrays = read_npz(path)
-    by_key: dict[str, HostArray] = {}
-    for key, array in arrays.items():
+    by_key: dict[str, str] = {}
+    for key in arrays:
         if key.lower() in by_key:
             raise DataFileError(path, f"has two arrays named {key!r} but for upper and lower case.")
-        by_key[key.lower()] = array
+        by_key[key.lower()] = key
     whole = {"x", "y"} & by_key.keys()
     parts = {"x_train", "y_train", "x_test", "y_test"} & by_key.keys()
     if whole and not parts:
@@ -309,20 +300,22 @@ def _load_npz(path: Path, options: Options) -> Dataset:
             f"has the arrays {_shown(arrays)}; expected X and y, or X_train and y_train, with X_test and y_test or "
             "without.",
         )
-    X, feature_shape = as_features(by_key[X_key], path, X_key)
-    scale = _byte_scale(by_key[X_key])
+    inputs = arrays[by_key[X_key]]
+    X, feature_shape = as_features(inputs, path, X_key)
+    scale = _byte_scale(inputs)
     test = None
     if "x_test" in needed:
-        _check_same_kind(by_key[X_key], by_key["x_test"], path)
-        X_test, test_shape = as_features(by_key["x_test"], path, "x_test")
+        test_inputs = arrays[by_key["x_test"]]
+        _check_same_kind(inputs, test_inputs, path)
+        X_test, test_shape = as_features(test_inputs, path, "x_test")
         if test_shape != feature_shape:
             raise DataFileError(path, f"X_test's samples have shape {test_shape}, X_train's {feature_shape}.")
-        test = (X_test, by_key["y_test"])
-    return _assemble(path.name, path, X, by_key[y_key], feature_shape, options, test=test, byte_scale=scale)
+        test = (X_test, arrays[by_key["y_test"]])
+    return _assemble(path.name, path, X, arrays[by_key[y_key]], feature_shape, options, test=test, byte_scale=scale)
 
 
-def _shown(arrays: dict[str, HostArray]) -> str:
-    return ", ".join(f"{key} {array.shape}" for key, array in arrays.items()) or "(none)"
+def _shown(arrays: NpzArrays) -> str:
+    return ", ".join(f"{key} {arrays.shape(key)}" for key in arrays) or "(none)"
 
 
 def _assemble(
@@ -335,13 +328,11 @@ def _assemble(
     *,
     test: tuple[HostArray, HostArray] | None = None,
     targets_in: Path | None = None,
-    row_name: RowName = "sample {}".format,
-    feature_names: tuple[str, ...] | None = None,
-    target_name: str | None = None,
     byte_scale: float | None = None,
 ) -> Dataset:
     """Check the lengths, encode the targets (training and test together), split where there is no test part."""
     targets_in = targets_in or path
+    row_name: RowName = "sample {}".format
     for part, inputs, targets in [("training ", X, values)] + ([("test ", *test)] if test else []):
         length = len(targets) if targets.ndim else 0
         if length != len(inputs):
@@ -362,11 +353,39 @@ def _assemble(
             return f"training sample {row}" if row < n_train else f"test sample {row - n_train}"
 
     y, task, class_names = encode_targets(values, targets_in, row_name, options.task, options.class_names)
-    X, *others = narrowed([X, *([] if test is None else [test[0]])], str(path), feature_names)
+    tested = None if test is None else (test[0], y[n_train:])
+    return _divided(
+        name, path, X, y[:n_train], feature_shape, task, class_names, options,
+        test=tested, targets_in=targets_in, byte_scale=byte_scale,
+    )  # fmt: skip
+
+
+def _divided(
+    name: str,
+    path: Path,
+    X: HostArray,
+    y: HostArray,
+    feature_shape: tuple[int, ...],
+    task: Task,
+    class_names: tuple[str, ...] | None,
+    options: Options,
+    *,
+    test: tuple[HostArray, HostArray] | None = None,
+    targets_in: Path | None = None,
+    feature_names: tuple[str, ...] | None = None,
+    target_name: str | None = None,
+    byte_scale: float | None = None,
+) -> Dataset:
+    """The data set of samples whose targets are encoded, split where there is no test part."""
+    parts = [(X, y), *([] if test is None else [test])]
+    X, *other_X = narrowed([X for X, _ in parts], str(path), feature_names)
     if task == "regression":
-        (y,) = narrowed([y], f"{targets_in}, targets")
+        y, *other_y = narrowed([y for _, y in parts], f"{targets_in or path}, targets")
+        test = None if test is None else (other_X[0], other_y[0])
+    elif test is not None:
+        test = other_X[0], test[1]
     if test is not None:
-        X_train, y_train, X_test, y_test = X, y[:n_train], others[0], y[n_train:]
+        X_train, y_train, (X_test, y_test) = X, y, test
     else:
         labels = y if task == "classification" and y.ndim == 1 else None
         train_rows, test_rows = split_indices(len(X), options.test_fraction, options.seed, labels)
