@@ -20,7 +20,7 @@ from ..backend import Ops, resolve_backend
 from ..data import Signature
 from ..files import BlockMatrix, ModelFile, ModelFileError, StorageError, Tensors, read_model, write_model
 from ..layers import Dense, Layer, Residual
-from ..placement import MemoryLimitError, Storage, assign_array, open_folder
+from ..placement import MemoryLimitError, Storage, assign_array, open_folder, storage_errors
 from .sequential import Sequential
 
 _TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
@@ -64,7 +64,9 @@ def load(
     """
     source = Path(path)
     check_bool("load(verify)", verify)
-    if source.is_dir():
+    with storage_errors(source):
+        is_folder = source.is_dir()
+    if is_folder:
         return _open_folder(source, backend, precision, memory_limit, storage, verify)
     if not source.is_file():
         raise FileNotFoundError(f"There is no model file {source}.")

@@ -13,4 +13,5 @@ from ._plan import MemoryLimitError as MemoryLimitError
 from ._shadow import shadow_stored as shadow_stored
 from ._storage import Storage as Storage
 from ._storage import resolve_storage as resolve_storage
+from ._typed import storage_errors as storage_errors
 from ._weight import FactoredGradient as FactoredGradient

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import secrets
 import weakref
@@ -14,7 +13,7 @@ import numpy as np
 
 from .._types import DType, HostArray
 from ..files import NumberFile, StorageError, blocks_of_rows, rows_of_block
-from ._saved import SavedMatrix, check_sums
+from ._saved import SavedMatrix, check_sums, npy_header
 from ._stamp import UNKNOWN, Stamp, row_sums, stamp_bytes
 
 
@@ -241,11 +240,3 @@ def delete_files(paths: Sequence[Path], files: dict[int, NumberFile] | None = No
 def _delete_own(files: dict[int, NumberFile], paths: Sequence[Path], owner: int) -> None:
     """The same, but in a process that was forked from their owner, which has them still."""
     delete_files(paths if os.getpid() == owner else (), files)
-
-
-def npy_header(shape: tuple[int, int], dtype: DType) -> bytes:
-    """The first bytes of a .npy file of such a matrix."""
-    text = io.BytesIO()
-    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(text, described)
-    return text.getvalue()

@@ -25,6 +25,7 @@ from ._record import RECORD, Record, write_record
 from ._stamp import LONGEST_STAMP, Stamp
 from ._storage import Storage
 from ._temporary import files_of_network, make_temporary_folder
+from ._typed import storage_errors
 
 _BUILDING = 2
 """So many commits a network has before it trains: with its initial weights, and with zero moments."""
@@ -68,8 +69,8 @@ class FolderStore:
         """The files of the weights of that name: new ones, or those of the opened folder."""
         if self.opened is not None:
             self.opened.require(name)
-        rows = self._file(name, shape, dtype)
-        self._rows[name] = rows
+        with storage_errors(self.folder):
+            self._rows[name] = rows = self._file(name, shape, dtype)
         return rows
 
     def moments(self, names: Iterable[str], shapes: dict[str, tuple[int, int]], dtype: DType) -> dict[str, FileRows]:
@@ -79,8 +80,9 @@ class FolderStore:
         """
         found: dict[str, FileRows] = {}
         try:
-            for name in names:
-                found[name] = self._file(name, shapes[name], dtype)
+            with storage_errors(self.folder):
+                for name in names:
+                    found[name] = self._file(name, shapes[name], dtype)
             self._rows |= found
         except BaseException:
             for name, rows in found.items():
@@ -137,17 +139,19 @@ class FolderStore:
                 self._rows |= rows
                 saved |= known
             raise
-        for gone in rows.values():
-            gone.delete()
-        for name in known:
-            delete_files([self.folder / f"{name}.generation{i}.npy" for i in range(2)])
+        with storage_errors(self.folder):
+            for gone in rows.values():
+                gone.delete()
+            for name in known:
+                delete_files([self.folder / f"{name}.generation{i}.npy" for i in range(2)])
 
     def check(self) -> None:
         """`StorageError` where nothing may be written (any more), or a file has been removed or replaced."""
         self.check_writable()
-        self._lock.check()
-        for rows in self._rows.values():
-            rows.check()
+        with storage_errors(self.folder):
+            self._lock.check()
+            for rows in self._rows.values():
+                rows.check()
 
     def check_owner(self) -> None:
         """`StorageError` where the network has been closed, or this process was forked from the one that has it."""
@@ -261,7 +265,7 @@ class FolderStore:
     def close(self) -> None:
         """Close all files and let other processes have the folder; a temporary folder is removed."""
         self._closed = True
-        with contextlib.ExitStack() as ends:  # each, whatever becomes of the others
+        with storage_errors(self.folder), contextlib.ExitStack() as ends:  # each, whatever becomes of the others
             if self.temporary and os.getpid() == self._owner:
                 ends.callback(shutil.rmtree, self.folder, ignore_errors=True)
             ends.callback(self._lock.release)
@@ -291,15 +295,11 @@ def _claim(folder: Path) -> FolderLock:
                 f"{folder} holds a network already. Open it with fcnn_gpu.load({str(folder)!r}), or choose another "
                 "folder."
             )
-        leftovers = list(files_of_network(folder))
-        for path in leftovers:
-            _refuse_trained(path)
-        delete_files(leftovers)
-    except OSError as error:
-        lock.release()
-        if isinstance(error, StorageError | FileExistsError):
-            raise
-        raise StorageError(error.errno, f"{error.filename}, left over, cannot be removed: {error.strerror}.") from error
+        with storage_errors(folder):
+            leftovers = list(files_of_network(folder))
+            for path in leftovers:
+                _refuse_trained(path)
+            delete_files(leftovers)
     except BaseException:
         lock.release()
         raise

@@ -9,6 +9,7 @@ import weakref
 from pathlib import Path
 
 from ..files import StorageError
+from ._typed import storage_errors
 
 LOCK = "lock"
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -38,7 +39,8 @@ class FolderLock:
         self.read_only = False
         """Whether nothing can be written there, and so others may read as well."""
         try:
-            self._take(mark)
+            with storage_errors(folder):
+                self._take(mark)
         except BaseException:
             with contextlib.suppress(OSError):  # the error that is under way says what went wrong first
                 self.release()
@@ -120,7 +122,9 @@ class FolderLock:
 
     def check(self) -> None:
         """`StorageError` where somebody else may have taken the folder since: the file has been removed."""
-        if self._file is not None and not self._locks_folder and not _is_at(self._file, self._path):
+        if self._file is None or self._locks_folder:
+            return
+        if not _is_at(self._file, self._path):
             raise StorageError(
                 f"{self._path} has been removed or replaced while the network was in use: another process may have "
                 "opened it. Nothing is written any more. Close the network, and open it anew."

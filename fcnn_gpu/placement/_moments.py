@@ -58,7 +58,7 @@ class Moments:
 
         RuntimeError if another one has trained the network since.
         """
-        if self._has(optimizer):
+        if self.belong_to(optimizer):
             return self._rows
         self._require_waiting(optimizer)
         self._drop()
@@ -68,13 +68,14 @@ class Moments:
 
     def seen_by(self, optimizer: Any) -> dict[str, Rows]:
         """The same, to be looked at: of one that waits, the zeros that it is going to begin with."""
-        if self._has(optimizer):
+        if self.belong_to(optimizer):
             return self._rows
         self._require_waiting(optimizer)
         names, shapes, dtype = self._layout(optimizer)
         return {name: ZeroRows(shapes[name], dtype, self._weights[0].rows.place) for name in names}
 
-    def _has(self, optimizer: Any) -> bool:
+    def belong_to(self, optimizer: Any) -> bool:
+        """Whether they are this optimizer's."""
         return self._owner is not None and self._owner.optimizer() is optimizer
 
     def _require_waiting(self, optimizer: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -125,6 +125,19 @@ class StoredWeights:
                 self.ops.assign(array, values)
             raise
 
+    @contextmanager
+    def _as_before_the_pass(self) -> Iterator[None]:
+        """Within, the network in memory is as it was before the training pass; after an error it stays so.
+
+        An optimizer that takes another's place commits, and no half of a step may count.
+        """
+        after = [(array, self.ops.to_numpy(array).copy()) for array, _ in self._before]
+        for array, values in self._before:
+            self.ops.assign(array, values)
+        yield
+        for array, values in after:
+            self.ops.assign(array, values)
+
     def check_finite(self, flat: FlatParameters, control: StepControl) -> None:
         """What `ops.check_finite` does for resident gradients, after it: failed_step, skip and clip_scale.
 
@@ -187,7 +200,7 @@ class StoredWeights:
         memory and on disk, as they were before the training pass.
         """
         ops, control, state = self.ops, optimizer.control, optimizer.state
-        with self.undoing():
+        with nullcontext() if self._moments.belong_to(optimizer) else self._as_before_the_pass():
             moments = self.moments_of(optimizer)
         self._applied = True
         before = self._changing(flat, control, state) if isinstance(self.store, FolderStore) else []

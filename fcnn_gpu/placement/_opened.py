@@ -15,6 +15,7 @@ from ._record import RECORD, Record
 from ._saved import SavedMatrix
 from ._stamp import Stamp
 from ._temporary import files_of_network
+from ._typed import storage_errors
 
 _logger = logging.getLogger("fcnn_gpu")
 
@@ -77,9 +78,8 @@ class OpenedFolder:
     def _check_data(self) -> None:
         """`StorageError` where a value is not what it has to be: a sound checksum says who wrote it, not what."""
         data = self.record.data
-        data.setdefault("stamps", {})
-        data.setdefault("network", None)
-        data.setdefault("number", 0)
+        if self.record.version == 1:
+            data |= {"stamps": {}, "network": None, "number": 0}
         data.setdefault("optimizer", None)
         for name, expected, sound in (
             ("config", "an object", lambda x: isinstance(x, dict)),
@@ -141,20 +141,21 @@ def open_folder(folder: Path, verify: bool = False) -> OpenedFolder:
     folder = folder.absolute()
     lock = FolderLock(folder)
     try:
-        if not (folder / RECORD).exists():
-            raise FileNotFoundError(
-                f"There is no model file {folder}, nor a whole network in that folder: it has no {RECORD}. If a "
-                "network was being built there, that was cut short: build it anew."
-            )
-        opened = OpenedFolder(folder, lock, Record.unpack(folder / RECORD))
-        for matrix in opened.matrices.values():
-            matrix.check(verify)
-        if not lock.read_only and not all(os.access(matrix.path, os.W_OK) for matrix in opened.matrices.values()):
-            lock.read_only = True
-        if lock.read_only:
-            _logger.info("Nothing can be written in %s: its network is opened for prediction.", folder)
-        else:
-            _remove_leftovers(opened)
+        with storage_errors(folder):
+            if not (folder / RECORD).exists():
+                raise FileNotFoundError(
+                    f"There is no model file {folder}, nor a whole network in that folder: it has no {RECORD}. If a "
+                    "network was being built there, that was cut short: build it anew."
+                )
+            opened = OpenedFolder(folder, lock, Record.unpack(folder / RECORD))
+            for matrix in opened.matrices.values():
+                matrix.check(verify)
+            if not lock.read_only and not all(os.access(matrix.path, os.W_OK) for matrix in opened.matrices.values()):
+                lock.read_only = True
+            if lock.read_only:
+                _logger.info("Nothing can be written in %s: its network is opened for prediction.", folder)
+            else:
+                _remove_leftovers(opened)
     except BaseException:
         lock.release()
         raise
@@ -166,7 +167,4 @@ def _remove_leftovers(opened: OpenedFolder) -> None:
     known = {f"{name}.generation{i}.npy" for name in opened.matrices for i in range(2)}
     for path in files_of_network(opened.folder):
         if path.name not in known:
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise StorageError(error.errno, f"{path}, left over, cannot be removed: {error.strerror}.") from error
+            path.unlink(missing_ok=True)

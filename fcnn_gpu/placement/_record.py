@@ -30,6 +30,7 @@ class Record:
 
     arrays: dict[str, HostArray] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    version: int = _VERSION
 
     def pack(self) -> list[HostArray]:
         """The file's content in parts: a line of JSON, then the arrays."""
@@ -69,14 +70,14 @@ class Record:
             raise _unreadable(path, f"its first line is no JSON ({error})") from error
         if not isinstance(head, dict) or head.get("format") != _FORMAT:
             raise _unreadable(path, f"its format is not {_FORMAT!r}")
-        if head.get("version") not in (1, _VERSION):
+        if type(head.get("version")) is not int or head["version"] not in (1, _VERSION):
             raise StorageError(
                 f"{path} was written by another version of fcnn_gpu. Open it with that one or a newer one."
             )
         data = head.get("data")
         if not isinstance(data, dict):
             raise _unreadable(path, "it has no data")
-        return cls(_arrays(head.get("arrays"), rest, path), data)
+        return cls(_arrays(head.get("arrays"), rest, path), data, head["version"])
 
 
 def _arrays(described: Any, content: bytes, path: Path) -> dict[str, HostArray]:

@@ -123,7 +123,8 @@ class SavedMatrix:
         sound = len(shape) == 2 and not fortran and dtype in (np.float32, np.float64) and min(shape) > 0
         if sound:
             end = text.tell() + math.prod(shape) * dtype.itemsize + 8 * shape[0] + stamp_bytes(self.stamp.name)
-        if not sound or end != self.size:
+            sound = end == self.size and head.tobytes().startswith(npy_header((shape[0], shape[1]), dtype))
+        if not sound:
             raise StorageError(
                 f"{self.path} is damaged: its .npy header says {dtype} {shape}, which does not go with its "
                 f"{self.size:,} bytes. Restore the folder from a copy."
@@ -142,3 +143,11 @@ def check_sums(path: Path, start: int, values: HostArray, sums: HostArray, posit
             f"{path} is damaged: row {start + row:,} (bytes {first:,} to {first + values.strides[0] - 1:,}) does not "
             "have the sum that was saved with it. Restore the folder from a copy."
         )
+
+
+def npy_header(shape: tuple[int, int], dtype: DType) -> bytes:
+    """The first bytes of a .npy file of such a matrix."""
+    text = io.BytesIO()
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(text, described)
+    return text.getvalue()
