@@ -34,6 +34,7 @@ class FolderLock:
     def __init__(self, folder: Path, mark: str = "") -> None:
         self._folder, self._path, self._owner = folder, folder / LOCK, os.getpid()
         self._descriptors: list[int] = []
+        self._locked: set[int] = set()
         self._file: int | None = None
         self._locks_folder = False
         self.read_only = False
@@ -110,6 +111,7 @@ class FolderLock:
                 f"The network in {self._folder} is in use{f' by {holder}' if holder else ''}. Two cannot train it at a "
                 "time: end the other, call its model.close(), or choose another folder.",
             )
+        self._locked.add(descriptor)
         return True
 
     def _holder(self) -> str:
@@ -147,8 +149,10 @@ class FolderLock:
         self._let_go(descriptor)
 
     def _let_go(self, descriptor: int) -> None:
+        was_locked = descriptor in self._locked
+        self._locked.discard(descriptor)
         try:
-            if os.getpid() == self._owner:
+            if was_locked and os.getpid() == self._owner:
                 _unlock(descriptor)  # also for a process that has just been forked and not closed it yet
         finally:
             os.close(descriptor)
