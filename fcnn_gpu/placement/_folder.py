@@ -129,8 +129,6 @@ class FolderStore:
         names, saved = list(names), {} if self.opened is None else self.opened.matrices
         rows = {name: self._rows.pop(name) for name in names if name in self._rows}
         known = {name: saved.pop(name) for name in names if name in saved}
-        if not rows and not known:
-            return
         before = self.last_commit
         try:
             self.commit()
@@ -144,6 +142,13 @@ class FolderStore:
                 gone.delete()
             for name in known:
                 delete_files([self.folder / f"{name}.generation{i}.npy" for i in range(2)])
+
+    def remove(self, made: dict[str, FileRows]) -> None:
+        """Remove what `moments` has made, which does not count yet."""
+        with storage_errors(self.folder):
+            for name, rows in made.items():
+                self._rows.pop(name, None)
+                rows.delete()
 
     def check(self) -> None:
         """`StorageError` where nothing may be written (any more), or a file has been removed or replaced."""

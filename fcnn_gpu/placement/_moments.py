@@ -13,7 +13,7 @@ import numpy as np
 
 from .._types import Array, DType, HostArray
 from ..backend import Ops
-from ..files import StorageError
+from ..files import StorageError, blocks_of_rows, rows_of_block
 from ._folder import FolderStore
 from ._opened import OpenedFolder
 from ._record import Record
@@ -61,8 +61,7 @@ class Moments:
         if self.belong_to(optimizer):
             return self._rows
         self._require_waiting(optimizer)
-        self._drop()
-        self._begin(optimizer)
+        self._take_over(optimizer)
         self._waiting = [ref for ref in self._waiting if ref() is not None and ref() is not optimizer]
         return self._rows
 
@@ -128,22 +127,34 @@ class Moments:
             raise
         _logger.info("%s goes on from step %d of the folder.", type(optimizer).__name__, opened.record.data["step"])
 
-    def _drop(self) -> None:
-        """Nobody goes on with the moments before: their files are removed."""
-        if not isinstance(self._store, FolderStore):
-            self._owner, self._rows = None, {}
+    def _take_over(self, optimizer: Any) -> None:
+        """Zero moments in place of those before, by one commit: an error leaves those, and nothing else."""
+        store = self._store
+        if not isinstance(store, FolderStore):
+            self._owner, self._rows = None, {}  # before new ones are made
+            self._begin(optimizer)
             return
-        before = self._owner, self._rows
+        store.check_writable()
+        names, shapes, dtype = self._layout(optimizer)
+        before, committed = (self._owner, self._rows), store.last_commit
+        old = {*self._rows, *self._saved()}
         data: dict[str, Any] = {} if self._opened is None else self._opened.record.data
-        saved, data["optimizer"] = data.get("optimizer"), None
-        names = [*self._rows, *self._saved()]
-        self._owner, self._rows = None, {}
+        saved = data.get("optimizer")
+        made = store.moments([name for name in names if name not in old], shapes, dtype)
         try:
-            self._store.check_writable()
-            self._store.drop(names)
+            there = {name: self._rows[name] for name in names if name in self._rows}
+            there |= store.moments([name for name in names if name in old and name not in there], shapes, dtype)
+            for rows in there.values():
+                _fill_next(rows)
+            self._rows = {name: made[name] if name in made else there[name] for name in names}
+            self._owner, data["optimizer"] = _Owner.of(optimizer), None
+            store.drop(old.difference(names))
         except BaseException:
-            self._owner, self._rows = before
-            data["optimizer"] = saved
+            if store.last_commit == committed:
+                self._owner, self._rows = before
+                data["optimizer"] = saved
+                store.abandon()
+                store.remove(made)
             raise
 
     def record(self, record: Record) -> None:
@@ -170,6 +181,13 @@ class _Owner:
     @classmethod
     def of(cls, optimizer: Any) -> _Owner:
         return cls(weakref.ref(optimizer), _kind(optimizer), optimizer.state, optimizer.control.step)
+
+
+def _fill_next(rows: Rows) -> None:
+    """Zeros, which count with the next commit."""
+    zeros = np.zeros((min(rows.shape[0], rows_of_block(rows.shape, rows.dtype)), rows.shape[1]), rows.dtype)
+    for part in blocks_of_rows(rows.shape, rows.dtype):
+        rows.write_next(part.start, zeros[: part.stop - part.start])
 
 
 class ZeroRows:

@@ -136,23 +136,24 @@ def full_disk(*_: Any) -> None:
     raise StorageError(28, "No space left on device")
 
 
-def test_moments_of_another_optimizer_that_find_no_room_leave_a_whole_network(
+def test_moments_of_another_optimizer_that_find_no_room_leave_those_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their names are those of the moments before, which the record must not name when their files are gone."""
     fit(in_folder(tmp_path), fcnn.Adam(0.01), epochs=1).model.close()
     model = opened(tmp_path)
     expected = model.predict(X32)
-    other = fcnn.Trainer(model, optimizer=fcnn.Adam(0.01, beta1=0.8))
+    files = sorted(tmp_path.iterdir())
+    other = fcnn.Trainer(model, optimizer=fcnn.RMSprop(0.01, momentum=0.8))
     with monkeypatch.context() as patch:
         patch.setattr(NumberFile, "reserve", full_disk)
         with pytest.raises(StorageError, match="No space"):
             other.fit(X32, Y, epochs=1, progress=False)
+    assert sorted(tmp_path.iterdir()) == files
     np.testing.assert_array_equal(model.predict(X32), expected)
     model.close()
     again = opened(tmp_path)
     np.testing.assert_array_equal(again.predict(X32), expected)
-    assert fcnn.Adam(0.01).bind(again).control.step[0] == 0
+    assert fcnn.Adam(0.01).bind(again).control.step[0] == 4
 
 
 def test_moments_that_nobody_goes_on_with_are_removed(tmp_path: Path) -> None:
