@@ -8,7 +8,7 @@ import os
 import shutil
 import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +306,10 @@ def set_to(value: Any, *path: str) -> Callable[[dict[str, Any]], Any]:
     return change
 
 
+def each(values: Iterable[Any], *path: str) -> list[Callable[[dict[str, Any]], Any]]:
+    return [set_to(value, *path) for value in values]
+
+
 def renamed(name: str) -> Callable[[dict[str, Any]], Any]:
     """Another name for a matrix, everywhere."""
 
@@ -316,7 +320,9 @@ def renamed(name: str) -> Callable[[dict[str, Any]], Any]:
     return change
 
 
-WRONG = [
+SIGNATURES: list[Any] = [5, [[]], "x", {"x": 1}, {"feature_names": [1]}, {"feature_names": ["a"]}, {"byte_scale": -1}]
+WRONG: list[Callable[[dict[str, Any]], Any]] = [
+    *each(SIGNATURES, "signature"),
     *(
         without(name)
         for name in (
@@ -332,27 +338,30 @@ WRONG = [
             "number",
         )
     ),
-    *(
-        set_to(value, name)
-        for name in ("config", "info", "stored", "generations", "sizes", "stamps")
-        for value in (None, 5, [], "x", [{}])
-    ),
+    *each((None, 5, [], "x", [{}]), "config"),
+    *each((None, 5, [], "x", [{}]), "info"),
+    *each((None, 5, [], "x", [{}]), "stored"),
+    *each((None, 5, [], "x", [{}]), "generations"),
+    *each((None, 5, [], "x", [{}]), "sizes"),
+    *each((None, 5, [], "x", [{}]), "stamps"),
     *(set_to({}, name) for name in ("config", "stored", "generations", "sizes")),
-    *(set_to(value, name) for name in ("random_step", "number", "step") for value in (None, "5", -1, 2**70, 1.5, True)),
-    *(set_to(value, "network") for value in (5, [], "elsewhere")),
-    *(set_to(value, "optimizer") for value in (5, {}, {"kind": 5}, "adam")),
-    *(set_to(value, "generations", "0.W") for value in (2, -1, True, None, "0", [0])),
-    *(set_to(value, "sizes", "0.W") for value in (-1, 10**30, None, 0, 1.0)),
-    *(set_to(value, "stamps", "0.W") for value in (None, [], [1], ["a", "b"], [1, 2], [10**40, "x"])),
-    *(set_to(value, "stored", "0.W") for value in (0, -5, None, "4", 1e9)),
+    *each((None, "5", -1, 2**70, 1.5, True), "random_step"),
+    *each((None, "5", -1, 2**70, 1.5, True), "number"),
+    *each((None, "5", -1, 2**70, 1.5, True), "step"),
+    *each((5, [], "elsewhere"), "network"),
+    *each((5, {}, {"kind": 5}, "adam"), "optimizer"),
+    *each((2, -1, True, None, "0", [0]), "generations", "0.W"),
+    *each((-1, 10**30, None, 0, 1.0), "sizes", "0.W"),
+    *each((None, [], [1], ["a", "b"], [1, 2], [10**40, "x"]), "stamps", "0.W"),
+    *each((0, -5, None, "4", 1e9), "stored", "0.W"),
     *(set_to(0, "generations", name) for name in ("unknown", "../../elsewhere", "a\0b", "/etc/passwd", "")),
     set_to(4, "stored", "7.W"),
     *(renamed(name) for name in ("../0.W", "..", "9.W.m", "x" * 5000, "a\0", "\ud800")),
-    *(set_to(value, "config", "n_in") for value in (0, -1, None, "6", 10**9, 10**30, 7, 6.5)),
-    *(set_to(value, "config", "layers") for value in (None, [], 5, [5], [{}], [{"name": "x"}], {"a": 1})),
-    *(set_to(value, "config", "dtype") for value in ("float16", None, "object", 5, "float64")),
-    *(set_to(value, "config", "seed") for value in ("x", -1, 1.5, [])),
-    *(set_to(value, "config", "link") for value in ("x", 5)),
+    *each((0, -1, None, "6", 10**9, 10**30, 7, 6.5), "config", "n_in"),
+    *each((None, [], 5, [5], [{}], [{"name": "x"}], {"a": 1}), "config", "layers"),
+    *each(("float16", None, "object", 5, "float64"), "config", "dtype"),
+    *each(("x", -1, 1.5, []), "config", "seed"),
+    *each(("x", 5), "config", "link"),
     lambda data: data["config"]["layers"][0].update(n_out=10**10),
     lambda data: data["config"]["layers"][2].update(n_out=10**9),
     lambda data: data["config"]["layers"][0].update(activation="no such"),
