@@ -135,27 +135,28 @@ class FolderLock:
     def release(self) -> None:
         """Let others have the folder. What cannot be closed is let go of all the same, and said."""
         self._file, failed = None, None
+        for descriptor in self._descriptors:  # all before any is closed: an interrupt may leave one open
+            self._unlock(descriptor)
         while self._descriptors:
             descriptor = self._descriptors.pop()  # whatever becomes of it, the number may soon be that of another file
             try:
-                self._let_go(descriptor)
+                os.close(descriptor)
             except OSError as error:
                 failed = error
         if failed is not None:
             raise StorageError(failed.errno, f"{self._path} could not be closed: {failed.strerror}.") from failed
 
     def _close(self, descriptor: int) -> None:
+        self._unlock(descriptor)
         self._descriptors.remove(descriptor)
-        self._let_go(descriptor)
+        os.close(descriptor)
 
-    def _let_go(self, descriptor: int) -> None:
-        was_locked = descriptor in self._locked
+    def _unlock(self, descriptor: int) -> None:
+        """Also for a process that has just been forked and not closed it yet."""
+        if descriptor in self._locked and os.getpid() == self._owner:
+            with contextlib.suppress(OSError):  # closing does it as well
+                _unlock(descriptor)
         self._locked.discard(descriptor)
-        try:
-            if was_locked and os.getpid() == self._owner:
-                _unlock(descriptor)  # also for a process that has just been forked and not closed it yet
-        finally:
-            os.close(descriptor)
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptors"):

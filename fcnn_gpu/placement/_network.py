@@ -200,7 +200,8 @@ class StoredWeights:
         memory and on disk, as they were before the training pass.
         """
         ops, control, state = self.ops, optimizer.control, optimizer.state
-        with nullcontext() if self._moments.belong_to(optimizer) else self._as_before_the_pass():
+        taking_over = nullcontext() if self._moments.belong_to(optimizer) else self._as_before_the_pass()
+        with self.undoing(), taking_over:
             moments = self.moments_of(optimizer)
         self._applied = True
         before = self._changing(flat, control, state) if isinstance(self.store, FolderStore) else []

@@ -146,7 +146,8 @@ def test_an_optimizer_takes_the_place_of_another_wholly_or_not_at_all(
         shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("action", [go_on, step])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python lets none out of __del__
+@pytest.mark.parametrize("action", [go_on, step, step_of_another])
 def test_ctrl_c_before_any_line_leaves_a_whole_step(
     trained: Path, tmp_path: Path, action: Callable[[Path], None], every: int
 ) -> None:
@@ -154,7 +155,7 @@ def test_ctrl_c_before_any_line_leaves_a_whole_step(
     counting = InterruptAtLine(-1)
     shutil.copytree(trained, tmp_path / "after")
     with counting():
-        step(tmp_path / "after")
+        action(tmp_path / "after")
     after = state(tmp_path / "after")
     draw = random.Random(0)
     for k in range(draw.randrange(20 * every), counting.n_lines, 20 * every + draw.randrange(9)):
@@ -162,7 +163,10 @@ def test_ctrl_c_before_any_line_leaves_a_whole_step(
         with InterruptAtLine(k)():
             outcome(action, folder)
         found = state(folder)
-        assert_equal(found, after if found["step"] != before["step"] else before)
+        if action is step_of_another and found["step"] != before["step"]:
+            assert (found["0.W"] == before["0.W"]).all() or (found["0.W"] == after["0.W"]).all()
+        else:
+            assert_equal(found, after if found["step"] != before["step"] else before)
         shutil.rmtree(folder)
 
 
