@@ -120,10 +120,10 @@ class Network:
         if opened is None:
             stored.commit()
             return
-        arrays, data = opened.record.arrays, opened.record.data
-        self.ops.assign(self.flat.values, arrays["flat"])
-        for name, array in self.statistics().items():
-            self.ops.assign(array, arrays[f"state {name}"])
+        data, targets = opened.record.data, {"flat": self.flat.values}
+        targets |= {f"state {name}": array for name, array in self.statistics().items()}
+        for name, array in targets.items():
+            self.ops.assign(array, opened.array(name, array.shape, np.dtype(array.dtype.name)))
         self.ops.fill(self.random_step, data["random_step"])
         self.info = data["info"]
         self.signature = Signature.of(data.get("signature", {}))

@@ -14,13 +14,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from .._checks import check_choice
+from .._checks import check_bool, check_bytes, check_choice
 from .._types import Array
 from ..backend import Ops, resolve_backend
 from ..data import Signature
-from ..files import BlockMatrix, ModelFile, ModelFileError, Tensors, read_model, write_model
+from ..files import BlockMatrix, ModelFile, ModelFileError, StorageError, Tensors, read_model, write_model
 from ..layers import Dense, Layer, Residual
-from ..placement import Storage, assign_array, open_folder
+from ..placement import MemoryLimitError, Storage, assign_array, open_folder, storage_errors
 from .sequential import Sequential
 
 _TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
@@ -42,6 +42,7 @@ def load(
     *,
     memory_limit: int | str | None = None,
     storage: str | os.PathLike[str] | Storage | None = None,
+    verify: bool = False,
 ) -> Sequential:
     """The model that `save` wrote, on `backend` (None: the default), computing in `precision`.
 
@@ -52,13 +53,21 @@ def load(
     Where `path` is the folder of a network whose weights lie on disk (`Sequential(storage=)`), that network is opened
     as it was after its last whole training step, and training goes on in its files. An optimizer of the same kind and
     settings (learning rate and clipping aside) then goes on with the moments and the step number that it left there.
+    Any other leaves them alone until it trains. A folder in which nothing can be written is opened for prediction.
+
+    The files of a folder must be those of one network and one step. `verify=True` reads all of their numbers and
+    compares them with their sums; without, that is done to 4 MiB of each matrix, and to the rest row by row when it is
+    read for the first time. A model file is always compared with its checksum.
 
     Raises FileNotFoundError, `ModelFileError` where the file is damaged or foreign, and `StorageError` where a folder
     is damaged, or in use by another process.
     """
     source = Path(path)
-    if source.is_dir():
-        return _open_folder(source, backend, precision, memory_limit, storage)
+    check_bool("load(verify)", verify)
+    with storage_errors(source):
+        is_folder = source.is_dir()
+    if is_folder:
+        return _open_folder(source, backend, precision, memory_limit, storage, verify)
     if not source.is_file():
         raise FileNotFoundError(f"There is no model file {source}.")
     ops = resolve_backend(backend)
@@ -87,7 +96,7 @@ def _signature_of_info(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def _open_folder(
-    folder: Path, backend: str | Ops | None, precision: str | None, limit: Any, storage: Any
+    folder: Path, backend: str | Ops | None, precision: str | None, limit: Any, storage: Any, verify: bool
 ) -> Sequential:
     """The network of a folder, at its last whole step."""
     durable = isinstance(storage, Storage) and storage.durable
@@ -99,12 +108,19 @@ def _open_folder(
     ops = resolve_backend(backend)
     if precision is not None:
         check_choice("load(precision)", precision, ops.precisions)
-    opened = open_folder(folder)
+    check_bytes("load(memory_limit)", limit)
+    opened = open_folder(folder, verify)
     try:
         config = dict(opened.record.data["config"])
         if precision is not None:
             config["precision"] = precision
-        return Sequential.from_config(config, ops, limit, Storage(None, durable), opened)
+        try:
+            _refuse_impossible_size(config, opened.n_numbers)
+            return Sequential.from_config(config, ops, limit, Storage(None, durable), opened)
+        except (MemoryLimitError, StorageError):  # of the caller's limit, and of a file that is named
+            raise
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            raise opened.fault(f"it describes a network that cannot be built ({error})") from error
     except BaseException:
         opened.lock.release()
         raise

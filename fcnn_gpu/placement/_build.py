@@ -12,8 +12,9 @@ from ..files import rows_of_block
 from ..initializers import Draw
 from ..layers import Dense, Layer, Parameter
 from ..memory import human
-from ._folder import FolderStore, OpenedFolder
+from ._folder import FolderStore
 from ._network import StoredWeights
+from ._opened import OpenedFolder
 from ._plan import Plan, Precision, Weights, is_small, plan_placement, tile_rows
 from ._storage import Storage
 from ._store import HostStore, Rows
@@ -64,6 +65,9 @@ class Placement:
         self._heights: dict[str, int] = {}
         if opened is not None:
             self._heights = opened.record.data["stored"]
+            unknown = sorted(self._heights.keys() - {f"{layer.path}.W" for layer in self._dense})
+            if unknown:
+                raise opened.fault(f"it keeps {unknown[0]!r} on disk, and its network has no such weights")
         elif like is not None:
             self._heights = {weight.name: weight.tile_rows for weight in like.weights}
         if opened is not None or like is not None:

@@ -8,181 +8,27 @@ that the network has in memory, so that the folder is one whole network of one s
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import secrets
 import shutil
-import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .._types import DType, HostArray
-from ..files import NumberFile, StorageError, blocks_of_rows, leftovers, rows_of_block
+from .._types import DType
+from ..files import StorageError
+from ._file_rows import FileRows, delete_files
 from ._lock import FolderLock
+from ._opened import OpenedFolder
 from ._record import RECORD, Record, write_record
+from ._stamp import LONGEST_STAMP, Stamp
 from ._storage import Storage
+from ._temporary import files_of_network, make_temporary_folder
+from ._typed import storage_errors
 
-_FILES = "*.generation[01].npy"
-
-
-class FileRows:
-    """A matrix in two .npy files, of which one counts (`generation`); see `FolderStore`."""
-
-    place = "disk"
-
-    def __init__(self, store: FolderStore, name: str, shape: tuple[int, int], dtype: DType, generation: int) -> None:
-        self.store, self.name = store, name
-        self.shape, self.dtype, self.generation = shape, dtype, generation
-        self.paths = [store.folder / f"{name}.generation{i}.npy" for i in range(2)]
-        self._header = _npy_header(shape, dtype)
-        self._row = shape[1] * dtype.itemsize
-        self._files: list[NumberFile] = []
-        self._closed = False
-        self.written = False
-        """Whether the other generation has been written and counts with the next commit."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of each of the two files."""
-        return len(self._header) + self.shape[0] * self._row
-
-    def create(self) -> None:
-        """Make both files, full of zeros, with room on the disk for all that will be written."""
-        for path in self.paths:
-            file = NumberFile(path, "x")
-            self._files.append(file)
-            self._lay_out(file)
-
-    def open(self) -> None:
-        """Open files that are there already. `StorageError` where the one that counts is cut short or another matrix.
-
-        The other one will be written anew, and need not be sound.
-        """
-        path, other = self.paths[self.generation], self.paths[1 - self.generation]
-        if not other.exists() or other.stat().st_size != self.nbytes:
-            other.unlink(missing_ok=True)
-            with NumberFile(other, "x") as file:
-                self._lay_out(file)
-        self._files = [NumberFile(path, "r+") for path in self.paths]
-        self.check()
-        found = np.empty(len(self._header), np.uint8)
-        self._files[self.generation].read(0, found)
-        if found.tobytes() != self._header:
-            raise StorageError(
-                f"{path} is not the .npy file of {self.shape} {self.dtype} that it was. Restore the folder."
-            )
-        self._files[1 - self.generation].write(0, np.frombuffer(self._header, np.uint8))
-
-    def _lay_out(self, file: NumberFile) -> None:
-        """Zeros, with room on the disk for all that will be written."""
-        file.reserve(self.nbytes)
-        file.write(0, np.frombuffer(self._header, np.uint8))
-
-    def check(self) -> None:
-        """`StorageError` where one of the files has been removed, replaced or cut short since it was opened."""
-        self._require_open()
-        for path, file in zip(self.paths, self._files, strict=True):
-            try:
-                there = os.stat(path)
-            except OSError as error:
-                raise StorageError(
-                    error.errno, f"{path} has gone: {error.strerror}. It is a part of the network; restore it."
-                ) from error
-            if there.st_size != self.nbytes:
-                raise StorageError(
-                    f"{path} has {there.st_size:,} bytes and should have {self.nbytes:,}: something has cut it short "
-                    "or written to it. Restore the folder from a copy.",
-                )
-            if not file.is_at(path):
-                raise StorageError(f"{path} has been replaced by another file while it was in use.")
-
-    def view(self, start: int, stop: int) -> HostArray | None:
-        return None
-
-    def read(self, start: int, out: HostArray) -> None:
-        self._require_open()
-        self._files[self.generation].read(len(self._header) + start * self._row, out)
-
-    def write(self, start: int, values: HostArray) -> None:
-        self._require_own()
-        self._files[self.generation].write(len(self._header) + start * self._row, values)
-
-    def write_next(self, start: int, values: HostArray) -> None:
-        self._require_own()
-        self._files[1 - self.generation].write(len(self._header) + start * self._row, values)
-        self.written = True
-
-    def replace(self, blocks: Iterable[tuple[int, HostArray]]) -> None:
-        try:
-            for start, values in blocks:
-                self.write_next(start, values)
-            self.store.commit_alone()
-        except BaseException:
-            self.written = False
-            raise
-
-    def copy(self) -> FileRows:
-        rows = FileRows(self.store, f"{self.name}.copy{secrets.token_hex(4)}", self.shape, self.dtype, 0)
-        rows.paths = rows.paths[:1]
-        try:
-            rows.create()
-            buffer = np.empty((rows_of_block(self.shape, self.dtype), self.shape[1]), self.dtype)
-            for part in blocks_of_rows(self.shape, self.dtype):
-                block = buffer[: part.stop - part.start]
-                self.read(part.start, block)
-                rows.write(part.start, block)
-        except BaseException:
-            rows.delete()
-            raise
-        weakref.finalize(rows, _delete_own, rows._files, rows.paths, os.getpid())
-        return rows
-
-    def sync(self, generation: int) -> None:
-        """Return when this generation is on the disk, whatever happens to the machine."""
-        self._files[generation].sync()
-
-    def close(self) -> None:
-        """Let go of the files; to read or write them is an error from now on."""
-        self._closed = True
-        for file in self._files:
-            file.close()
-
-    def delete(self) -> None:
-        """Close and remove the files."""
-        self._closed = True
-        _delete(self._files, self.paths)
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise StorageError(f"{self.name} cannot be read or written: {self.store.why_closed()}")
-
-    def _require_own(self) -> None:
-        self._require_open()
-        self.store.check_owner()
-
-
-def _delete(files: Sequence[NumberFile], paths: Sequence[Path]) -> None:
-    for file in files:
-        file.close()
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
-def _delete_own(files: Sequence[NumberFile], paths: Sequence[Path], owner: int) -> None:
-    """The same, but in a process that was forked from their owner, which has them still."""
-    _delete(files, paths if os.getpid() == owner else ())
-
-
-def _npy_header(shape: tuple[int, int], dtype: DType) -> bytes:
-    text = io.BytesIO()
-    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(text, described)
-    return text.getvalue()
+_BUILDING = 2
+"""So many commits a network has before it trains: with its initial weights, and with zero moments."""
 
 
 class FolderStore:
@@ -201,18 +47,19 @@ class FolderStore:
         self._record: Any = None
         self._together = False
         self._owner, self._closed = os.getpid(), False
-        self.opened = opened
+        self.opened, self.read_only = opened, False
         if opened is not None:
-            self.folder, self._lock = opened.folder, opened.lock
+            self.folder, self._lock, self.read_only = opened.folder, opened.lock, opened.read_only
         elif storage.folder is None:
-            self.folder = Path(tempfile.mkdtemp(prefix="fcnn_gpu-"))
-            self._lock = FolderLock(self.folder)
+            self.folder, self._lock = make_temporary_folder()
             weakref.finalize(self, _remove_folder, self.folder, self._lock, os.getpid())
         else:
             self.folder = Path(storage.folder).absolute()  # the program may go to another working directory
             self._lock = _claim(self.folder)
         self.temporary = storage.folder is None and opened is None
         self.committed = opened is not None
+        data = {} if opened is None else opened.record.data
+        self._network, self._number = data.get("network") or secrets.token_hex(8), data.get("number", 0)
 
     def on_commit(self, record: Any) -> None:
         """`record()` gives the `Record` of what the network has in memory."""
@@ -220,40 +67,58 @@ class FolderStore:
 
     def weight(self, name: str, shape: tuple[int, int], dtype: DType) -> FileRows:
         """The files of the weights of that name: new ones, or those of the opened folder."""
-        return self._file(name, shape, dtype)
+        if self.opened is not None:
+            self.opened.require(name)
+        with storage_errors(self.folder):
+            self._rows[name] = rows = self._file(name, shape, dtype)
+        return rows
 
     def moments(self, names: Iterable[str], shapes: dict[str, tuple[int, int]], dtype: DType) -> dict[str, FileRows]:
-        """The files of an optimizer's arrays, all zeros unless they are those of the opened folder."""
-        names = list(names)
+        """The files of an optimizer's arrays, all zeros unless they are those of the opened folder.
+
+        An error removes what was made here, and nothing that was there before.
+        """
         found: dict[str, FileRows] = {}
         try:
-            for name in names:
-                found[name] = self._file(name, shapes[name], dtype)
+            with storage_errors(self.folder):
+                for name in names:
+                    found[name] = self._file(name, shapes[name], dtype)
+            self._rows |= found
         except BaseException:
             for name, rows in found.items():
-                rows.delete()
                 self._rows.pop(name, None)
+                if self._saved(name):
+                    rows.close()
+                else:
+                    rows.delete()
             raise
         return found
 
+    def _saved(self, name: str) -> bool:
+        """Whether the opened folder has a matrix of that name."""
+        return self.opened is not None and name in self.opened.matrices
+
     def _file(self, name: str, shape: tuple[int, int], dtype: DType) -> FileRows:
         self.check_owner()
-        known = self.opened.generations.get(name) if self.opened is not None else None
-        rows = FileRows(self, name, shape, dtype, 0 if known is None else known)
+        saved = self.opened.matrices[name] if self.opened is not None and name in self.opened.matrices else None
+        rows = FileRows(self, name, shape, dtype, 0 if saved is None else saved.generation)
+        if saved is not None:
+            try:
+                rows.open(saved)
+            except BaseException:
+                rows.close()
+                raise
+            return rows
+        self.check_writable()
+        delete_files(rows.paths)  # left over from a process that ended before they counted
         try:
-            if known is None:
-                _delete([], rows.paths)  # left over from a process that ended before they counted
-                rows.create()
-                if self.durable:
-                    for generation in range(2):
-                        rows.sync(generation)
-            else:
-                rows.open()
+            rows.create()
+            if self.durable:
+                for generation in range(2):
+                    rows.sync(generation)
         except BaseException:
-            if known is None:
-                rows.delete()
+            rows.delete()
             raise
-        self._rows[name] = rows
         return rows
 
     def drop(self, names: Iterable[str]) -> None:
@@ -261,11 +126,9 @@ class FolderStore:
 
         A network that is opened later looks for all that the record names: it must not name what has gone.
         """
-        names, saved = list(names), {} if self.opened is None else self.opened.generations
+        names, saved = list(names), {} if self.opened is None else self.opened.matrices
         rows = {name: self._rows.pop(name) for name in names if name in self._rows}
         known = {name: saved.pop(name) for name in names if name in saved}
-        if not rows and not known:
-            return
         before = self.last_commit
         try:
             self.commit()
@@ -274,16 +137,26 @@ class FolderStore:
                 self._rows |= rows
                 saved |= known
             raise
-        for gone in rows.values():
-            gone.delete()
-        for name in known:
-            _delete([], [self.folder / f"{name}.generation{i}.npy" for i in range(2)])
+        with storage_errors(self.folder):
+            for gone in rows.values():
+                gone.delete()
+            for name in known:
+                delete_files([self.folder / f"{name}.generation{i}.npy" for i in range(2)])
+
+    def remove(self, made: dict[str, FileRows]) -> None:
+        """Remove what `moments` has made, which does not count yet."""
+        with storage_errors(self.folder):
+            for name, rows in made.items():
+                self._rows.pop(name, None)
+                rows.delete()
 
     def check(self) -> None:
-        """`StorageError` where the network is not this process's any more, or a file has been removed or replaced."""
-        self.check_owner()
-        for rows in self._rows.values():
-            rows.check()
+        """`StorageError` where nothing may be written (any more), or a file has been removed or replaced."""
+        self.check_writable()
+        with storage_errors(self.folder):
+            self._lock.check()
+            for rows in self._rows.values():
+                rows.check()
 
     def check_owner(self) -> None:
         """`StorageError` where the network has been closed, or this process was forked from the one that has it."""
@@ -294,6 +167,15 @@ class FolderStore:
                 f"The network in {self.folder} belongs to process {self._owner}, from which this one was forked: both "
                 "would write to the same files. Train it there, or build or load a network in this process; "
                 "copy.deepcopy(model) gives it one of its own."
+            )
+
+    def check_writable(self) -> None:
+        """`StorageError` where the network is not this process's, or lies where nothing can be written."""
+        self.check_owner()
+        if self.read_only:
+            raise StorageError(
+                f"The network in {self.folder} is open for prediction alone, because nothing can be written there. To "
+                "train it, copy the folder to where it can be written, or copy.deepcopy(model)."
             )
 
     def why_closed(self) -> str:
@@ -331,11 +213,18 @@ class FolderStore:
 
         An error leaves all as it was.
         """
-        self.check_owner()
-        committed, token = False, secrets.token_hex(8)
+        self.check_writable()
+        committed, token, number = False, secrets.token_hex(8), self._number + 1
+        stamps = {
+            name: Stamp(self._network, name, number, token)
+            for name, rows in self._rows.items()
+            if rows.written or rows.stamp is None
+        }
         try:
             record: Record = self._record()
-            record.data |= self._contents() | {"commit": token}
+            record.data |= self._contents(stamps) | {"commit": token, "network": self._network, "number": number}
+            for name, stamp in stamps.items():
+                self._rows[name].put_stamp(stamp)
             self._sync()
             self.check()
             write_record(self.folder, record, self.durable)
@@ -347,25 +236,27 @@ class FolderStore:
             raise
         finally:
             if committed:
-                self.last_commit, self.committed = token, True
-                for rows in self._rows.values():
-                    rows.generation ^= int(rows.written)
+                self.last_commit, self.committed, self._number = token, True, number
+                for name, stamp in stamps.items():
+                    self._rows[name].count(stamp)
             self.abandon()
 
-    def _contents(self) -> dict[str, Any]:
-        """Which generation of each file will count, and its size."""
+    def _contents(self, stamps: dict[str, Stamp]) -> dict[str, Any]:
+        """Which generation of each file will count, its size and its stamp, of which `stamps` are new."""
         generations = {name: rows.generation ^ int(rows.written) for name, rows in self._rows.items()}
         sizes = {name: rows.nbytes for name, rows in self._rows.items()}
+        counting = {name: stamps.get(name, rows.stamp) for name, rows in self._rows.items()}
         if self.opened is not None:  # moments that no optimizer has taken up yet
-            for name, generation in self.opened.generations.items():
+            for name, matrix in self.opened.matrices.items():
                 if name not in generations:
-                    generations[name], sizes[name] = generation, self.opened.record.data["sizes"][name]
-        return {"generations": generations, "sizes": sizes}
+                    generations[name], sizes[name], counting[name] = matrix.generation, matrix.size, matrix.stamp
+        said = {name: [stamp.commit, stamp.token] for name, stamp in counting.items() if stamp is not None}
+        return {"generations": generations, "sizes": sizes, "stamps": said}
 
     def _sync(self) -> None:
         """Wait, if steps are durable, until what will count is on the disk."""
         for rows in self._rows.values() if self.durable else ():
-            if rows.written or not self.committed:
+            if rows.written or rows.stamp is None:
                 rows.sync(rows.generation ^ int(rows.written))
 
     last_commit = ""
@@ -379,11 +270,12 @@ class FolderStore:
     def close(self) -> None:
         """Close all files and let other processes have the folder; a temporary folder is removed."""
         self._closed = True
-        for rows in self._rows.values():
-            rows.close()
-        self._lock.release()
-        if self.temporary and os.getpid() == self._owner:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        with storage_errors(self.folder), contextlib.ExitStack() as ends:  # each, whatever becomes of the others
+            if self.temporary and os.getpid() == self._owner:
+                ends.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            ends.callback(self._lock.release)
+            for rows in self._rows.values():
+                ends.callback(rows.close)
 
     def discard(self) -> None:
         """Remove what a network that could not be built has made."""
@@ -400,71 +292,38 @@ def _claim(folder: Path) -> FolderLock:
     except OSError as error:
         raise StorageError(error.errno, f"The folder {folder} cannot be made: {error.strerror}.") from error
     lock = FolderLock(folder)
-    if (folder / RECORD).exists():
+    try:
+        if lock.read_only:
+            raise StorageError(f"The folder {folder} cannot be written to. Choose another one.")
+        if (folder / RECORD).exists():
+            raise FileExistsError(
+                f"{folder} holds a network already. Open it with fcnn_gpu.load({str(folder)!r}), or choose another "
+                "folder."
+            )
+        with storage_errors(folder):
+            leftovers = list(files_of_network(folder))
+            for path in leftovers:
+                _refuse_trained(path)
+            delete_files(leftovers)
+    except BaseException:
         lock.release()
-        raise FileExistsError(
-            f"{folder} holds a network already. Open it with fcnn_gpu.load({str(folder)!r}), or choose another folder."
-        )
-    for path in _leftovers(folder):
-        path.unlink()
+        raise
     return lock
 
 
-def _leftovers(folder: Path) -> Iterator[Path]:
-    """Files of a network whose building was cut short, and of steps and snapshots."""
-    yield from folder.glob(_FILES)
-    yield from leftovers(folder / RECORD)
+def _refuse_trained(path: Path) -> None:
+    """`StorageError` for a matrix of a network that has trained: its record has gone, and it must not go as well."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST_STAMP))
+        stamp = Stamp.unpack(file.read())
+    if stamp is not None and stamp.commit > _BUILDING:
+        raise StorageError(
+            f"{path} holds {stamp.name} of a network that has been trained (commit {stamp.commit}), whose {RECORD} is "
+            "missing. Restore that from a copy, or choose another folder, or remove the files if nobody needs them."
+        )
 
 
 def _remove_folder(folder: Path, lock: FolderLock, owner: int) -> None:
     lock.release()
     if os.getpid() == owner:  # and not a process that was forked from it
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@dataclass
-class OpenedFolder:
-    """A folder that holds a network, locked, and the record of its last whole step."""
-
-    folder: Path
-    lock: FolderLock
-    record: Record
-
-    @property
-    def generations(self) -> dict[str, int]:
-        """Which generation counts, by the name of the matrix."""
-        found: dict[str, int] = self.record.data["generations"]
-        return found
-
-    def check(self) -> None:
-        """`StorageError` where a file that counts is missing or has another size than it had."""
-        for name, generation in self.generations.items():
-            path, size = self.folder / f"{name}.generation{generation}.npy", self.record.data["sizes"][name]
-            found = path.stat().st_size if path.exists() else None
-            if found != size:
-                what = "is missing" if found is None else f"has {found:,} bytes and should have {size:,}"
-                raise StorageError(
-                    f"{path} {what}: something has removed it or cut it short. Restore the folder from a copy."
-                )
-
-
-def open_folder(folder: Path) -> OpenedFolder:
-    """Lock a folder and read its record. Files that belong to no whole step are removed."""
-    folder = folder.absolute()
-    lock = FolderLock(folder)
-    try:
-        if not (folder / RECORD).exists():
-            raise FileNotFoundError(
-                f"There is no model file {folder}, nor a whole network in that folder: it has no {RECORD}. If a "
-                "network was being built there, that was cut short: build it anew."
-            )
-        opened = OpenedFolder(folder, lock, Record.unpack(folder / RECORD))
-        opened.check()
-        known = {f"{name}.generation{i}.npy" for name in opened.generations for i in range(2)}
-        for path in _leftovers(folder):
-            if path.name not in known:
-                path.unlink(missing_ok=True)
-    except BaseException:
-        lock.release()
-        raise
-    return opened

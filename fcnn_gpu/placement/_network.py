@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import logging
 import math
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,12 +15,11 @@ from ..backend import SMALLEST_LOSS_SCALE, FlatParameters, Ops, Segment, StepCon
 from ..data import Signature
 from ._folder import FolderStore
 from ._matrix import StoredMatrix
+from ._moments import Moments
 from ._record import Record
 from ._store import HostStore, Rows
 from ._tiles import Tiles
 from ._weight import StoredWeight
-
-_logger = logging.getLogger("fcnn_gpu")
 
 
 class Updates(Protocol):
@@ -64,9 +60,8 @@ class StoredWeights:
         self.ops, self.store, self.weights = ops, store, list(weights)
         self._tiles = tiles
         self._total = ops.zeros(1, "float64")
-        self._moments: dict[str, Rows] = {}
+        self._moments = Moments(ops, store, self.weights)
         self._model: Resident | None = None
-        self._optimizer: Callable[[], Any] = lambda: None
         self._before: list[tuple[Array, HostArray]] = []
         self._applied = False
 
@@ -84,69 +79,27 @@ class StoredWeights:
     # The optimizer
 
     def bind(self, optimizer: Any) -> None:
-        """Make zero moments for every stored weight; the moments of an optimizer before are gone.
-
-        The first optimizer of a network that was opened from a folder goes on where the one before ended, if it is of
-        the same kind with the same settings but for learning rate and clipping.
-        """
-        names = optimizer._state_names()
-        shapes = {f"{w.name}.{name}": w.shape for w in self.weights for name in names}
-        store, opened = self.store, getattr(self.store, "opened", None)
-        saved = None if opened is None else opened.record.data.get("optimizer")
-        resumes = saved is not None and self._optimizer() is None and saved["kind"] == _kind(optimizer)
-        if isinstance(store, FolderStore) and not resumes:  # the names are about to be taken by new files
-            self._drop_moments(store)
-        dtype = self.weights[0].dtype
-        self._moments = dict(store.moments(list(shapes), shapes, dtype))
-        before, self._optimizer = self._optimizer, weakref.ref(optimizer)
-        try:
-            if opened is not None and resumes:
-                self._resume(optimizer, opened.record)
-            if isinstance(store, FolderStore):
-                store.commit_alone()
-        except BaseException:
-            self._optimizer = before
-            raise
-        if opened is not None:
-            opened.record.data["optimizer"] = None
-
-    def _drop_moments(self, store: FolderStore) -> None:
-        """Nobody goes on with the moments of the optimizer before: their files are removed."""
-        opened, before = store.opened, (self._optimizer, self._moments)
-        data = {} if opened is None else opened.record.data
-        saved, data["optimizer"] = data.get("optimizer"), None
-        self._optimizer, self._moments = lambda: None, {}
-        try:
-            store.drop([*before[1], *_saved_moments(opened, self.weights)])
-        except BaseException:
-            self._optimizer, self._moments = before
-            data["optimizer"] = saved
-            raise
-
-    def _resume(self, optimizer: Any, record: Record) -> None:
-        ops = self.ops
-        for name, array in optimizer.state.items():
-            ops.assign(array, record.arrays[f"optimizer {name}"])
-        ops.fill(optimizer.control.step, record.data["step"])
-        _logger.info("%s goes on from step %d of the folder.", type(optimizer).__name__, record.data["step"])
+        """Zero moments for every stored weight, those of the opened folder, or none before it trains; see `Moments`."""
+        self._moments.bind(optimizer)
 
     def moments_of(self, optimizer: Any) -> dict[str, Rows]:
-        """The stored arrays of an optimizer by name: "0.W.m". RuntimeError if another has been bound since."""
-        if self._optimizer() is not optimizer:
-            raise RuntimeError(
-                f"Another optimizer has been bound to this network since this {type(optimizer).__name__}: weights on "
-                f"{self.store.place} keep the moments of one at a time. Make a new optimizer."
-            )
-        return self._moments
+        """The stored arrays of an optimizer that trains, by name: "0.W.m". RuntimeError if another has since."""
+        return self._moments.of(optimizer)
 
     def state_of(self, optimizer: Any) -> dict[str, StoredMatrix]:
-        """The same, to be read and written."""
-        return {name: StoredMatrix(rows) for name, rows in self.moments_of(optimizer).items()}
+        """The same, to be looked at."""
+        return {name: StoredMatrix(rows) for name, rows in self._moments.seen_by(optimizer).items()}
+
+    def check_trainable(self) -> None:
+        """`StorageError` where the network cannot be trained: closed, another process's, or not to be written to."""
+        if isinstance(self.store, FolderStore):
+            self.store.check_writable()
 
     # A training step
 
     def begin_step(self, counted: bool) -> None:
         """A training pass begins: the last gradient is gone, and what the pass changes is remembered."""
+        self.check_trainable()
         for weight in self.weights:
             weight.forget_factors()
         self._applied = False
@@ -171,6 +124,19 @@ class StoredWeights:
             for array, values in self._before:
                 self.ops.assign(array, values)
             raise
+
+    @contextmanager
+    def _as_before_the_pass(self) -> Iterator[None]:
+        """Within, the network in memory is as it was before the training pass; after an error it stays so.
+
+        An optimizer that takes another's place commits, and no half of a step may count.
+        """
+        after = [(array, self.ops.to_numpy(array).copy()) for array, _ in self._before]
+        for array, values in self._before:
+            self.ops.assign(array, values)
+        yield
+        for array, values in after:
+            self.ops.assign(array, values)
 
     def check_finite(self, flat: FlatParameters, control: StepControl) -> None:
         """What `ops.check_finite` does for resident gradients, after it: failed_step, skip and clip_scale.
@@ -234,7 +200,9 @@ class StoredWeights:
         memory and on disk, as they were before the training pass.
         """
         ops, control, state = self.ops, optimizer.control, optimizer.state
-        moments = self.moments_of(optimizer)
+        taking_over = nullcontext() if self._moments.belong_to(optimizer) else self._as_before_the_pass()
+        with self.undoing(), taking_over:
+            moments = self.moments_of(optimizer)
         self._applied = True
         before = self._changing(flat, control, state) if isinstance(self.store, FolderStore) else []
         committed = getattr(self.store, "last_commit", "")
@@ -343,7 +311,7 @@ class StoredWeights:
 
     def _record(self) -> Record:
         """What the network has in memory, for a commit."""
-        model, optimizer, to_numpy = self._model, self._optimizer(), self.ops.to_numpy
+        model, to_numpy = self._model, self.ops.to_numpy
         assert model is not None, "belong_to comes first"
         record = Record({"flat": to_numpy(model.flat.values)})
         record.arrays |= {f"state {name}": to_numpy(array) for name, array in model.statistics().items()}
@@ -359,29 +327,5 @@ class StoredWeights:
             json.dumps(model.info)
         except (TypeError, ValueError) as error:
             raise TypeError(f"model.info must be plain JSON data (str, int, float, list, dict): {error}.") from error
-        if optimizer is not None and optimizer._bound is not None:
-            record.arrays |= {f"optimizer {name}": to_numpy(array) for name, array in optimizer.state.items()}
-            record.data |= {"optimizer": {"kind": _kind(optimizer)}, "step": int(self._number(optimizer.control.step))}
-        elif (opened := getattr(self.store, "opened", None)) is not None:  # nobody has gone on yet
-            kept = {name: array for name, array in opened.record.arrays.items() if name.startswith("optimizer ")}
-            record.arrays |= kept
-            record.data |= {
-                name: opened.record.data[name] for name in ("optimizer", "step") if name in opened.record.data
-            }
+        self._moments.record(record)
         return record
-
-
-def _kind(optimizer: Any) -> str:
-    """The class and the settings that its moments were made with."""
-    free = ("learning_rate", "clip_norm", "clip_value")
-    settings = {
-        f.name: repr(getattr(optimizer, f.name))
-        for f in (dataclasses.fields(optimizer) if dataclasses.is_dataclass(optimizer) else ())
-        if f.init and f.name not in free
-    }
-    return f"{type(optimizer).__module__}.{type(optimizer).__qualname__} {json.dumps(settings, sort_keys=True)}"
-
-
-def _saved_moments(opened: Any, weights: Sequence[StoredWeight]) -> list[str]:
-    """The matrices of an opened folder that are no weights."""
-    return [] if opened is None else [name for name in opened.generations if name not in {w.name for w in weights}]

@@ -25,6 +25,10 @@ _WHOLE_ROWS = 64
 """Tiles have multiples of so many rows where there is room: products take rows in groups."""
 
 
+class MemoryLimitError(ValueError):
+    """`Sequential(memory_limit)` allows less than the network needs at least."""
+
+
 class Precision(Protocol):
     """What a network computes in, as far as it decides how many bytes weights take."""
 
@@ -113,7 +117,7 @@ def plan_placement(
     away = next((moved for moved in options if room is None or least(moved) <= room), smallest)
     if limit is not None and least(away) > limit:
         stays = resident(smallest)
-        raise ValueError(
+        raise MemoryLimitError(
             f"Sequential(memory_limit) allows {limit:,} bytes, and the parameters that stay on the device take "
             f"{stays:,} with gradients and two moments, single rows of the others {least(smallest) - stays:,} on their "
             f"way through. Allow {least(smallest):,} bytes, or give more layers placement='auto'."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,11 @@ from ..files import NumberFile, StorageError, atomic_replacement
 
 RECORD = "network.state"
 _FORMAT = "fcnn_gpu network in a folder"
+_VERSION = 2
+"""Version 1, whose matrices have neither stamps nor sums, is read as well."""
+_DIMENSIONS = 32
+_OBJECT = 72
+"""Bytes that an empty list or object of JSON takes in memory, its place in another one included."""
 
 
 @dataclass
@@ -23,6 +30,7 @@ class Record:
 
     arrays: dict[str, HostArray] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    version: int = _VERSION
 
     def pack(self) -> list[HostArray]:
         """The file's content in parts: a line of JSON, then the arrays."""
@@ -31,7 +39,7 @@ class Record:
         for array in arrays.values():
             crc = zlib.crc32(array.reshape(-1).view(np.uint8).data, crc)
         described = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
-        head = {"format": _FORMAT, "version": 1, "arrays": described, "data": self.data}
+        head = {"format": _FORMAT, "version": _VERSION, "arrays": described, "data": self.data}
         text = json.dumps(head).encode()
         crc = zlib.crc32(text, crc)
         parts = [np.frombuffer(b"%08x " % crc + text + b"\n", np.uint8)]
@@ -39,32 +47,74 @@ class Record:
 
     @classmethod
     def unpack(cls, path: Path) -> Record:
-        """The record of a file. `StorageError` where it is damaged."""
+        """The record of a file. `StorageError` where it is damaged.
+
+        It takes a few times the file's size, whatever is in it.
+        """
         try:
             content = path.read_bytes()
         except OSError as error:
             raise StorageError(error.errno, f"{path} cannot be read: {error.strerror}.") from error
         line, _, rest = content.partition(b"\n")
         crc, _, text = line.partition(b" ")
-        damaged = StorageError(
-            f"{path} is damaged: its content does not have its checksum. Restore the folder from a copy."
-        )
+        del content, line
+        if len(crc) != 8 or not _is_hexadecimal(crc) or int(crc, 16) != zlib.crc32(text, zlib.crc32(rest)):
+            raise StorageError(
+                f"{path} is damaged: its content does not have its checksum. Restore the folder from a copy."
+            )
+        if _OBJECT * (text.count(b"[") + text.count(b"{")) > 8 * len(text) + 2**25:
+            raise _unreadable(path, "its first line is nearly all brackets")
         try:
-            if int(crc, 16) != zlib.crc32(text, zlib.crc32(rest)):
-                raise damaged
             head = json.loads(text)
-            if head["format"] != _FORMAT or head["version"] != 1:
-                raise StorageError(
-                    f"{path} was written by another version of fcnn_gpu. Open it with that one or a newer one."
-                )
-        except (ValueError, KeyError, TypeError) as error:
-            raise damaged from error
-        arrays, at = {}, 0
-        for name, dtype, shape in head["arrays"]:
-            array = np.empty(shape, dtype)
-            array.reshape(-1).view(np.uint8)[:] = np.frombuffer(rest, np.uint8, array.nbytes, at)
-            arrays[name], at = array, at + array.nbytes
-        return cls(arrays, head["data"])
+        except (ValueError, RecursionError) as error:
+            raise _unreadable(path, f"its first line is no JSON ({error})") from error
+        if not isinstance(head, dict) or head.get("format") != _FORMAT:
+            raise _unreadable(path, f"its format is not {_FORMAT!r}")
+        if type(head.get("version")) is not int or head["version"] not in (1, _VERSION):
+            raise StorageError(
+                f"{path} was written by another version of fcnn_gpu. Open it with that one or a newer one."
+            )
+        data = head.get("data")
+        if not isinstance(data, dict):
+            raise _unreadable(path, "it has no data")
+        return cls(_arrays(head.get("arrays"), rest, path), data, head["version"])
+
+
+def _arrays(described: Any, content: bytes, path: Path) -> dict[str, HostArray]:
+    """The arrays that the first line describes, which fill `content` to its end."""
+    if not isinstance(described, list):
+        raise _unreadable(path, "it does not say which arrays it holds")
+    arrays: dict[str, HostArray] = {}
+    at = 0
+    for i, one in enumerate(described):
+        sound = isinstance(one, list) and len(one) == 3 and isinstance(one[0], str) and one[0] not in arrays
+        if not sound or not isinstance(one[1], str) or not isinstance(one[2], list) or len(one[2]) > _DIMENSIONS:
+            raise _unreadable(path, f"its description of array {i} is none")
+        name, number, shape = one
+        if not all(type(n) is int and n >= 0 for n in shape) or not re.fullmatch("[<>|][biuf][1248]", number):
+            raise _unreadable(path, f"array {name!r} cannot be {number!r} of shape {shape}")
+        try:
+            dtype = np.dtype(number)
+        except TypeError as error:
+            raise _unreadable(path, f"array {name!r} cannot be {number!r}") from error
+        nbytes = math.prod(shape) * dtype.itemsize
+        if nbytes > len(content) - at:
+            raise _unreadable(
+                path, f"array {name!r}, {dtype} {shape}, takes {nbytes:,} bytes, and {len(content) - at:,} are there"
+            )
+        arrays[name] = np.frombuffer(content, dtype, math.prod(shape), at).reshape(shape).copy()
+        at += nbytes
+    if at != len(content):
+        raise _unreadable(path, f"{len(content) - at:,} bytes behind its arrays belong to none")
+    return arrays
+
+
+def _is_hexadecimal(text: bytes) -> bool:
+    return all(c in b"0123456789abcdef" for c in text)
+
+
+def _unreadable(path: Path, fault: str) -> StorageError:
+    return StorageError(f"{path} cannot be read: {fault}. Restore the folder from a copy.")
 
 
 def write_record(folder: Path, record: Record, durable: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .._types import Array, DType, HostArray
 from ..backend import Meter, Ops
-from ._folder import FileRows
+from ._file_rows import FileRows
 from ._network import StoredWeights
 from ._store import HostStore, Rows
 from ._tiles import READING, UPDATING, Arrived, Compute, Slot, Tiles, part_of

@@ -147,6 +147,8 @@ class Trainer:
         self._check_batches(n_samples, batch_size, drop_last)
         check_split(self.model, batch_size, micro_batch_size, "fit")
 
+        if self.model.stored is not None:
+            self.model.stored.check_trainable()
         self.model.refresh_low_precision()
         feed = self._feed
         window, val_window = feed.windows(train, validation, batch_size, limit, shuffle, micro_batch_size)

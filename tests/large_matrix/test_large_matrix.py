@@ -185,6 +185,16 @@ class TestEverywhere:
         assert len(ways) >= 3, ways
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("fcnn_gpu read")]
 
+    def test_the_same_limit_gives_the_same_bits_and_another_limit_the_same_up_to_rounding(
+        self, ops: Ops, tmp_path: Path
+    ) -> None:
+        A, B, _ = drawn(60, 50, 700)
+        a, b = stored(A, "file C", tmp_path, "A"), stored(B, "file C", tmp_path, "B")
+        for limit in (20_000, 60_000, 10**7):
+            found = [fcnn.chunked_matmul(a, b, memory_limit=limit, rates=RATES, backend=ops) for _ in range(2)]
+            np.testing.assert_array_equal(*found)
+            assert_near(found[0], expected(A, B, None))
+
     def test_the_report(self, ops: Ops) -> None:
         A, B, _ = drawn(40, 30, 20)
         found, report = fcnn.chunked_matmul(A, B, memory_limit=10_000, rates=RATES, backend=ops, return_report=True)

@@ -93,6 +93,11 @@ def test_another_kind_of_optimizer_begins_anew(tmp_path: Path) -> None:
     assert adam.control.step[0] == 0
     assert not any(np.asarray(m).any() for m in adam.whole_state.values())
     let_go(again)
+    again = opened(tmp_path)
+    assert fcnn.Adam(0.01).bind(again).control.step[0] == 8  # nobody has trained with beta1=0.8
+    let_go(again)
+    fit(again := opened(tmp_path), fcnn.Adam(0.01, beta1=0.8), epochs=1)
+    let_go(again)
     assert fcnn.Adam(0.01).bind(opened(tmp_path)).control.step[0] == 0  # the moments of beta1=0.9 are gone
 
 
@@ -104,10 +109,13 @@ def test_a_learning_rate_may_change_and_moments_stay(tmp_path: Path) -> None:
     adam = fcnn.Adam(0.001, clip_norm=1.0).bind(again)
     assert adam.control.step[0] == 8
     assert all(np.asarray(m).any() for m in adam.whole_state.values())
-    second = fcnn.Adam(0.001).bind(again)
-    assert second.control.step[0] == 0  # a second one has nothing to go on with
-    with pytest.raises(RuntimeError, match="Another optimizer has been bound"):
+    second = fcnn.Trainer(again, optimizer=fcnn.Adam(0.001))
+    assert second.optimizer.control.step[0] == 0  # a second one has nothing to go on with
+    assert all(np.asarray(m).any() for m in adam.whole_state.values())
+    one_step(second)
+    with pytest.raises(RuntimeError, match="Another optimizer has trained this network since this Adam did"):
         adam.whole_state  # noqa: B018
+    assert all(np.asarray(m).any() for m in second.optimizer.whole_state.values())
 
 
 def test_a_network_that_nobody_trains_keeps_its_moments(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import fcnn_gpu as fcnn
 from fcnn_gpu import StorageError
 from fcnn_gpu.files._numbers import NumberFile
 from fcnn_gpu.placement import _folder
+from fcnn_gpu.placement._record import RECORD, Record
 
-from ..support.placement_cases import X, assert_equal, fit, moments, stored_network
+from ..support.placement_cases import PLACES, X, Y, assert_equal, fit, moments, outcome, stored_network
 
 ROWS = 5
 X32 = X.astype("float32")
@@ -135,28 +136,33 @@ def full_disk(*_: Any) -> None:
     raise StorageError(28, "No space left on device")
 
 
-def test_moments_of_another_optimizer_that_find_no_room_leave_a_whole_network(
+def test_moments_of_another_optimizer_that_find_no_room_leave_those_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their names are those of the moments before, which the record must not name when their files are gone."""
     fit(in_folder(tmp_path), fcnn.Adam(0.01), epochs=1).model.close()
     model = opened(tmp_path)
+    expected = model.predict(X32)
+    files = sorted(tmp_path.iterdir())
+    other = fcnn.Trainer(model, optimizer=fcnn.RMSprop(0.01, momentum=0.8))
     with monkeypatch.context() as patch:
         patch.setattr(NumberFile, "reserve", full_disk)
         with pytest.raises(StorageError, match="No space"):
-            fcnn.Adam(0.01, beta1=0.8).bind(model)
-    expected = model.predict(X32)
+            other.fit(X32, Y, epochs=1, progress=False)
+    assert sorted(tmp_path.iterdir()) == files
+    np.testing.assert_array_equal(model.predict(X32), expected)
     model.close()
     again = opened(tmp_path)
     np.testing.assert_array_equal(again.predict(X32), expected)
-    assert fcnn.Adam(0.01).bind(again).control.step[0] == 0
+    assert fcnn.Adam(0.01).bind(again).control.step[0] == 4
 
 
 def test_moments_that_nobody_goes_on_with_are_removed(tmp_path: Path) -> None:
     fit(in_folder(tmp_path), fcnn.Adam(0.01), epochs=1).model.close()
     model = opened(tmp_path)
     assert list(tmp_path.glob("*.W.m.*"))
-    fcnn.SGD(0.1).bind(model)
+    sgd = fcnn.Trainer(model, optimizer=fcnn.SGD(0.1))
+    assert list(tmp_path.glob("*.W.m.*"))
+    sgd.fit(X32, Y, epochs=1, progress=False)
     assert not list(tmp_path.glob("*.W.[mv].*"))
 
 
@@ -171,7 +177,7 @@ def test_an_optimizer_that_could_not_be_bound_leaves_the_moments(
     with monkeypatch.context() as patch:
         patch.setattr(_folder, "write_record", full_disk)
         with pytest.raises(StorageError, match="No space"):
-            fcnn.Adam(0.01, beta1=0.9 if same else 0.8).bind(model)
+            fcnn.Trainer(model, optimizer=fcnn.Adam(0.01, beta1=0.9 if same else 0.8)).fit(X32, Y, progress=False)
     again = fcnn.Trainer(model, optimizer=fcnn.Adam(0.01))
     assert int(again.optimizer.control.step[0]) == step
     assert_equal(moments(again), expected)
@@ -208,3 +214,70 @@ def test_a_copy_of_an_opened_network_lies_where_it_lies(tmp_path: Path, limited:
     assert twin.stored.store.folder != model.stored.store.folder
     assert [w.tile_rows for w in twin.stored.weights] == [w.tile_rows for w in model.stored.weights]
     np.testing.assert_array_equal(np.asarray(twin.layers[0].W), np.asarray(model.layers[0].W))
+
+
+# Whoever does not train changes nothing
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All that is in the files which count."""
+    record = Record.unpack(folder / RECORD)
+    paths = [folder / f"{name}.generation{i}.npy" for name, i in record.data["generations"].items()]
+    optimizer = {name: array.tobytes() for name, array in record.arrays.items()}
+    kind = repr((record.data["optimizer"], record.data.get("step"))).encode()
+    return {path.name: path.read_bytes() for path in paths} | optimizer | {"kind": kind}
+
+
+HARMLESS: dict[str, Callable[[fcnn.Sequential], Any]] = {
+    "trainer": lambda model: fcnn.Trainer(model, optimizer="sgd"),
+    "evaluate": lambda model: fcnn.Trainer(model, optimizer=fcnn.SGD(0.1, momentum=0.9)).evaluate(X32, Y),
+    "evaluate with other settings": lambda model: fcnn.Trainer(model, optimizer=fcnn.Adam(beta1=0.5)).evaluate(X32, Y),
+    "evaluate with its own": lambda model: fcnn.Trainer(model, optimizer=fcnn.Adam(0.5)).evaluate(X32, Y),
+    "predict": lambda model: fcnn.Trainer(model, optimizer="rmsprop").predict(X32),
+    "memory report": lambda model: model.memory_report(16, "adagrad"),
+    "rate": lambda model: fcnn.Trainer(model, optimizer="sgd").optimizer.set_learning_rate(0.5),
+    "copy": lambda model: fit(copy.deepcopy(model), fcnn.SGD(0.1)),
+    "state": lambda model: [np.asarray(x) for x in fcnn.RMSprop().bind(model).whole_state.values()],
+    "save": lambda model: model.save(Path(model.stored.store.folder).parent / "model.safetensors"),  # type: ignore[union-attr]
+    "snapshot": lambda model: model.snapshot(),
+}
+
+
+@pytest.mark.parametrize("action", HARMLESS)
+def test_only_training_takes_the_moments_of_another_optimizer(tmp_path: Path, action: str) -> None:
+    folder = tmp_path / "net"
+    trainer = fit(in_folder(folder), fcnn.Adam(0.01), epochs=1)
+    expected, on_disk = outcome(trainer), contents(folder)
+    trainer.model.close()
+    model = opened(folder)
+    HARMLESS[action](model)
+    assert contents(folder) == on_disk
+    model.layers[-1].b[...] += 0  # type: ignore[attr-defined]
+    model.layers[0].W[...] = np.asarray(model.layers[0].W)  # type: ignore[attr-defined]  # a commit
+    model.close()
+    assert list(contents(folder).values())[-1] == on_disk["kind"]
+    again = fcnn.Trainer(opened(folder), optimizer=fcnn.Adam(0.01))
+    found = outcome(again)
+    for name in found:
+        if not name.startswith("history"):
+            np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_trainer_that_only_evaluates_leaves_another_training(place: str) -> None:
+    alone = fit(stored_network(place, ROWS), fcnn.Adam(0.01), epochs=2)
+    model = stored_network(place, ROWS)
+    trainer = fcnn.Trainer(model, optimizer=fcnn.Adam(0.01), metrics=["accuracy"])
+    for _ in range(2):
+        trainer.fit(X32, Y, epochs=1, batch_size=16, progress=False)
+        fcnn.Trainer(model, optimizer=fcnn.SGD(0.1, momentum=0.9)).evaluate(X32, Y)
+    assert_equal(moments(trainer), moments(alone))
+
+
+def test_zero_moments_that_are_to_come_cannot_be_written(tmp_path: Path) -> None:
+    fit(in_folder(tmp_path), fcnn.Adam(0.01), epochs=1).model.close()
+    state = fcnn.RMSprop().bind(opened(tmp_path)).whole_state
+    for write in (lambda: state["0.W.v"].__setitem__(..., 1.0), lambda: state["0.W.v"].__setitem__(0, 1.0)):
+        with pytest.raises(StorageError, match="made when their optimizer trains for the first time"):
+            write()
+    assert not np.asarray(state["0.W.v"].copy()).any()
