@@ -103,6 +103,7 @@ class Run:
                     epoch.check_health()
                     for observer in observers:
                         observer.on_tick(trainer, epoch.n_done, trainer.steps_per_epoch, epoch.loss)
+                    epoch.look_again()  # one may have changed the rate
         epoch.check_health()
         ops.synchronize()
         self._seconds = time.perf_counter() - start

@@ -13,6 +13,7 @@ from ..data import BatchViews, DeviceData, StreamedData
 from ..losses import Loss
 from ..model import BatchArrays, Sequential
 from ..optimizers import Optimizer
+from ._guard import UpdateGuard
 from ._micro_batches import GradientSums, parts_of
 
 
@@ -78,6 +79,7 @@ class TrainingStep:
         self.losses = ops.empty(data.batch_size, model.dtype)
         self.total = ops.zeros(1, np.float64)
         self.outputs = ops.empty((data.window, model.n_out), model.dtype) if keep_outputs else None
+        self.guard = UpdateGuard(model, optimizer)
         self._capture = capture
         self._rates: Array | None = None
         self._next_rate = ops.zeros(1, np.int64)
@@ -90,13 +92,16 @@ class TrainingStep:
         ops.assign(self._rates, rates)
         ops.fill(self._next_rate, 0)
 
-    def program(self, batch: int, n_steps: int = 1, scheduled: bool = False, part: int = 0) -> Callable[[], None]:
+    def program(
+        self, batch: int, n_steps: int = 1, scheduled: bool = False, part: int = 0, guarded: bool = False
+    ) -> Callable[[], None]:
         """Steps over the next `n_steps` batches: a function without arguments that may be called any number of times.
 
         Where it reads from lives in `data.cursor`, which it advances, in the buffer `part` of the data; the data set's
         order is `data.start_epoch`'s.
-        A `scheduled` program gives each step the next of the rates of `set_learning_rates`.
-        It is captured, and anew after a layer or the loss has been given another setting (`layer.p = 0.2`).
+        A `scheduled` program gives each step the next of the rates of `set_learning_rates`. A `guarded` one takes back
+        an update that leaves parameters that are not finite, and is not captured. Any other
+        is captured, and anew after a layer or the loss has been given another setting (`layer.p = 0.2`).
         """
         rates = self._rates
         if scheduled and rates is None:
@@ -106,6 +111,15 @@ class TrainingStep:
         losses, total, outputs = self.losses[:batch], self.total, self.outputs
         table = (rates, self._next_rate, control.learning_rate) if scheduled else None
         passes = self.passes(batch)
+
+        def update() -> None:
+            if optimizer.has_own_step:
+                optimizer.step()
+                if model.stored is not None:
+                    model.stored.check_applied(optimizer)
+                ops.advance(data.cursor, batch)
+            else:
+                optimizer.apply([(data.cursor, batch)])
 
         def step() -> None:
             self.phase = COMPUTING
@@ -123,13 +137,10 @@ class TrainingStep:
                 self.backward(one)
             self.phase = UPDATING
             model.check_finite(losses, control, total)
-            if optimizer.has_own_step:
-                optimizer.step()
-                if model.stored is not None:
-                    model.stored.check_applied(optimizer)
-                ops.advance(data.cursor, batch)
+            if guarded:
+                self.guard.take(update)
             else:
-                optimizer.apply([(data.cursor, batch)])
+                update()
             self.phase = BETWEEN_STEPS
 
         def steps() -> None:
@@ -145,7 +156,7 @@ class TrainingStep:
             n_now = model.n_changes + loss.n_changes
             if n_now != n_changes:
                 self._sums = GradientSums(model) if len(passes) > 1 else self._sums
-                replay, n_changes = ops.capture(steps) if self.is_captured else steps, n_now
+                replay, n_changes = ops.capture(steps) if self.is_captured and not guarded else steps, n_now
             model.forget_forward()
             self.phase = REPLAYING
             replay()

@@ -19,6 +19,7 @@ from ..memory import explains_out_of_memory
 from ..metrics import METRICS, Metric
 from ..model import Sequential
 from ..optimizers import OPTIMIZERS, Optimizer
+from ..schedules import check_run
 from ._evaluation import EVALUATION_BATCH, Evaluator
 from ._feed import Feed
 from ._interrupt import interruptible
@@ -158,6 +159,7 @@ class Trainer:
                 self.steps_per_epoch = n_samples // batch_size if drop_last else -(-n_samples // batch_size)
                 self.columns = column_names(self.metrics, held_out is not None, self._loss_scaling is not None)
                 self._check_monitors()
+                check_run(self.optimizer.schedule, self.steps_per_epoch, epochs)
                 self.stop_reason = None
                 self.history = history = History()
                 targets = train.targets if isinstance(train, ArraySupply) else None
