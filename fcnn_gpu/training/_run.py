@@ -93,7 +93,7 @@ class Run:
                 self._programs.take_steps(key, first)
                 if stretch is not None:
                     self._score(stretch)
-                if watched and (failed_step[0] >= 0 or epoch.has_statistics):
+                if key.guarded or (watched and (failed_step[0] >= 0 or epoch.has_statistics)):
                     epoch.check_health()
                 if interrupted():
                     break

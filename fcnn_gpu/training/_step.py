@@ -145,6 +145,8 @@ class TrainingStep:
 
         def steps() -> None:
             for i in range(n_steps):
+                if guarded and self.guard.fault is not None:
+                    return
                 if i and self.between_steps is not None:
                     self.between_steps()
                 step()
