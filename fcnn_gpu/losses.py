@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -45,6 +45,16 @@ class Loss:
     def n_changes(self) -> int:
         """How often a setting has changed: what was captured before holds the old one."""
         return self._n_changes
+
+    def task(self, n_outputs: int) -> Literal["classification", "multilabel", "regression"]:
+        """What targets beside `n_outputs` outputs mean: one class per sample, several labels per sample, or values.
+
+        Metrics are told (`Metric.for_task`). A sigmoid on each of several outputs means labels that do not exclude each
+        other; on a single one, two classes.
+        """
+        if self.link == "identity":
+            return "regression"
+        return "multilabel" if self.link == "sigmoid" and n_outputs > 1 else "classification"
 
     def check_outputs(self, n_outputs: int) -> None:
         """ValueError if a network with `n_outputs` outputs cannot have this loss."""

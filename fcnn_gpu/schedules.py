@@ -64,12 +64,13 @@ def check_run(schedule: Schedule, n_steps: int, n_epochs: int) -> None:
     or a rate that is 0 in every step. A constant rate of 0 is one that somebody has asked for.
     """
     times = [*range(n_epochs), n_epochs - 1 / n_steps]
-    if any([rate_at(schedule, float(t), float(n_epochs)) for t in times]) or isinstance(schedule, Constant):
+    rates = [rate_at(schedule, float(t), float(n_epochs)) for t in times]
+    if any(rates) or isinstance(schedule, Constant):
         return
     if not any(any(rates_of_epoch(schedule, number, n_steps, n_epochs)) for number in range(1, n_epochs + 1)):
         raise ValueError(
-            f"{schedule!r} gives a learning rate of 0 in every step of this run ({n_epochs} epochs of {n_steps} steps): "
-            "nothing would be trained. Give it a rate greater than 0 to begin or end with, such as Warmup(start=0.1) "
+            f"{schedule!r} gives a learning rate of 0 in every step of this run ({n_epochs} epochs of {n_steps} "
+            "steps): nothing would be trained. Give it a rate greater than 0 to begin or end with, such as Warmup(start=0.1) "
             "or Cosine(final=1e-5), or a longer time."
         )
 

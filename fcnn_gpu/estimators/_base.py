@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -14,7 +13,6 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from .._types import HostArray
 from ..data import Signature, check_features, split_validation
 from ..losses import Loss, check_sample_weight
-from ..metrics import Metric
 from ..model import Sequential
 from ..training import History
 from ._network import Design, Network
@@ -82,7 +80,7 @@ class FCNNEstimator(Parameters, BaseEstimator):
                 data[1] if share else None,
                 design=design,
                 backend=self.backend,
-                metrics=[_for_targets(metric, targets) for metric in metrics],
+                metrics=[metric.for_task(design.loss.task(n_out)) for metric in metrics],
                 epochs=1 if partial else self.epochs,
                 batch_size=self.batch_size,
                 shuffle=self.shuffle,
@@ -154,13 +152,6 @@ class FCNNEstimator(Parameters, BaseEstimator):
 
 def _plain(label: Any) -> str | int | float | bool:
     return label if isinstance(label, str | int | float) else str(label)
-
-
-def _for_targets(metric: Metric, targets: HostArray) -> Metric:
-    """The metric, told that a matrix of classes means several labels per sample, unless it was told already."""
-    if targets.ndim == 2 and getattr(metric, "multilabel", True) is None and dataclasses.is_dataclass(metric):
-        return dataclasses.replace(metric, multilabel=True)
-    return metric
 
 
 def _joined(previous: History, new: History) -> History:

@@ -61,7 +61,7 @@ class Trainer:
         self.model = model
         self.loss = LOSSES.resolve(loss)
         self.optimizer = OPTIMIZERS.resolve(optimizer)
-        self.metrics = [METRICS.resolve(metric) for metric in metrics]
+        self.metrics = [METRICS.resolve(metric).for_task(self.loss.task(model.n_out)) for metric in metrics]
         self.seed = model.seed if seed is None else check_integer("Trainer(seed)", seed, low=0)
         self.loss.check_outputs(model.n_out)
         _refuse_double_link(model, self.loss)
