@@ -221,5 +221,5 @@ class Bare:
 
     stored = None
 
-    def __init__(self, ops: Ops, flat: FlatParameters) -> None:
-        self.ops, self.flat = ops, flat
+    def __init__(self, primitives: Ops, flat: FlatParameters) -> None:
+        self.ops, self.flat = primitives, flat
