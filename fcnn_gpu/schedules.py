@@ -70,8 +70,8 @@ def check_run(schedule: Schedule, n_steps: int, n_epochs: int) -> None:
     if not any(any(rates_of_epoch(schedule, number, n_steps, n_epochs)) for number in range(1, n_epochs + 1)):
         raise ValueError(
             f"{schedule!r} gives a learning rate of 0 in every step of this run ({n_epochs} epochs of {n_steps} "
-            "steps): nothing would be trained. Give it a rate greater than 0 to begin or end with, such as Warmup(start=0.1) "
-            "or Cosine(final=1e-5), or a longer time."
+            "steps): nothing would be trained. Give it a rate greater than 0 to begin or end with, such as "
+            "Warmup(start=0.1) or Cosine(final=1e-5), or a longer time."
         )
 
 

@@ -229,6 +229,7 @@ def test_after_a_failure_nothing_moves() -> None:
 
 OPTIMIZER: Any = fcnn.Adam
 SGD: Any = fcnn.SGD
+ONE: Any = 1
 
 
 @pytest.mark.parametrize(
@@ -247,7 +248,7 @@ SGD: Any = fcnn.SGD
         (lambda: OPTIMIZER(eps=0), ValueError, r"Adam\(eps\) expects a finite number greater than 0"),
         (lambda: fcnn.AdamW(weight_decay=-1), ValueError, r"AdamW\(weight_decay\)"),
         (lambda: fcnn.AdamW(beta1=2), ValueError, r"AdamW\(beta1\)"),
-        (lambda: fcnn.AdamW(decay_all=1), TypeError, r"AdamW\(decay_all\)"),
+        (lambda: fcnn.AdamW(decay_all=ONE), TypeError, r"AdamW\(decay_all\)"),
         (lambda: SGD(momentum=1.0), ValueError, r"SGD\(momentum\)"),
         (lambda: SGD(nesterov=1), TypeError, r"SGD\(nesterov\) expects True or False, got 1"),
         (lambda: SGD(nesterov=True), ValueError, "needs a momentum greater than 0, for example momentum=0.9"),

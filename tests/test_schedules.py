@@ -182,7 +182,7 @@ NO_RATES = [math.nan, math.inf, -math.inf, -1e-9, np.float32("nan"), "0.1", None
 
 @pytest.mark.parametrize("bad", NO_RATES, ids=repr)
 def test_a_rate_that_is_no_finite_number_changes_nothing(bad: Any) -> None:
-    with pytest.raises((ValueError, TypeError), match="learning rate of .* after 0 of 1 epochs expects a"):
+    with pytest.raises((ValueError, TypeError), match=r"learning rate of .* after 0 of 1 epochs expects a"):
         small_trainer(Given(bad))
     trainer = small_trainer(Given(0.1, bad))
     before = trainer.model.snapshot()
@@ -190,7 +190,8 @@ def test_a_rate_that_is_no_finite_number_changes_nothing(bad: Any) -> None:
         train(trainer, 3)
     for name, array in trainer.model.snapshot().items():
         np.testing.assert_array_equal(array, before[name])
-    assert trainer.epochs_trained == 0 and trainer.history.records == []
+    assert trainer.epochs_trained == 0
+    assert trainer.history.records == []
     rate = float(trainer.optimizer.control.learning_rate[0])
     with pytest.raises((ValueError, TypeError), match=r"SGD.set_learning_rate expects a"):
         trainer.optimizer.set_learning_rate(bad)
@@ -203,7 +204,7 @@ def test_a_rate_within_an_epoch_is_refused_before_that_epoch() -> None:
             return math.nan if epoch == 1.5 else 0.1
 
     trainer, two = small_trainer(Late()), small_trainer(0.1)
-    with pytest.raises(ValueError, match="after 1.5 of 2 epochs"):
+    with pytest.raises(ValueError, match=r"after 1\.5 of 2 epochs"):
         train(trainer, 2)
     train(two, 1)
     for name, array in trainer.model.snapshot().items():
@@ -234,7 +235,7 @@ def test_a_run_that_is_not_longer_than_its_warm_up_rises(then: Schedule, epochs:
 )
 def test_a_run_in_which_every_rate_is_0_is_refused(schedule: Schedule, epochs: int) -> None:
     trainer = small_trainer(schedule)
-    with pytest.raises(ValueError, match=f"rate of 0 in every step of this run \\({epochs} epochs of 1 steps\\)"):
+    with pytest.raises(ValueError, match=rf"rate of 0 in every step of this run \({epochs} epochs of 1 steps\)"):
         train(trainer, epochs, batch_size=16)
 
 

@@ -73,6 +73,8 @@ class Trainer:
             self.loss.check_loss_scale()
             self._loss_scaling = LossScaling.start(model.ops)
 
+        self.held_out_by = "validation_data or validation_split"
+        """What gives a run its validation samples, for messages."""
         self.history = History()
         self.columns: list[str] = []
         self.n_epochs = 0

@@ -152,7 +152,7 @@ def linear_modules(module: nn.Module) -> list[nn.Linear]:
 
 
 def to_torch_optimizer(optimizer: fcnn.optimizers.Optimizer, module: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of the same name over the module's parameters; AdamW's weight decay on weights alone, unless it decays all."""
+    """The optimizer of the same name over the module's parameters; AdamW's decay on weights alone, or on all."""
     o: Any = optimizer
     weights = [part.weight for part in linear_modules(module)]
     known = {id(w) for w in weights}

@@ -60,7 +60,7 @@ class Sudden(Optimizer):
 def test_the_first_update(optimizer: Optimizer, batch_size: int) -> None:
     t = trainer(optimizer=copy.copy(optimizer))
     before = values(t) | {"random_step": 0}
-    with pytest.raises(fcnn.DivergenceError, match="epoch 1, step 1: the update makes .* in layer 0, Dense.*infinite"):
+    with pytest.raises(fcnn.DivergenceError, match=r"epoch 1, step 1: the update makes .* in layer 0, Dense.*infinite"):
         fit(t, batch_size=batch_size, epochs=1)
     assert_same(values(t), before)
 
@@ -99,14 +99,14 @@ def test_a_rate_that_a_callback_sets_within_an_epoch(monkeypatch: pytest.MonkeyP
                 trainer.optimizer.set_learning_rate(1e300)
 
     t = trainer(optimizer=fcnn.SGD(0.01))
-    with pytest.raises(fcnn.DivergenceError, match="epoch 1, step 3: the update makes"):
+    with pytest.raises(fcnn.DivergenceError, match=r"epoch 1, step 3: the update makes"):
         fit(t, callbacks=[Set()])
     assert all(np.isfinite(array).all() for array in t.model.snapshot().values())
 
 
 def test_an_update_that_a_user_has_written() -> None:
     t = trainer(optimizer=Sudden(0.01))
-    with pytest.raises(fcnn.DivergenceError, match="epoch 1, step 3: the update makes W in layer 0"):
+    with pytest.raises(fcnn.DivergenceError, match=r"epoch 1, step 3: the update makes W in layer 0"):
         fit(t)
     assert int(t.optimizer.control.step[0]) == 2
     assert all(np.isfinite(array).all() for array in t.model.snapshot().values())
@@ -127,7 +127,7 @@ def test_weights_elsewhere(place: str, name: str) -> None:
     model = placement_cases.stored_network(place, 7)
     optimizer = copy.copy(OVERFLOWING[name])
     before = model.snapshot()
-    with pytest.raises(fcnn.DivergenceError, match="epoch 1, step 1: the update makes 0.W, infinite"):
+    with pytest.raises(fcnn.DivergenceError, match=r"epoch 1, step 1: the update makes 0.W, infinite"):
         placement_cases.fit(model, optimizer)
     after = model.snapshot()
     for key, array in before.items():
@@ -140,7 +140,7 @@ def test_a_folder_keeps_the_step_before(tmp_path: Path) -> None:
     """The run ends in its third step, which a reopened folder knows nothing of."""
     layers = [fcnn.Dense(8, placement="disk"), fcnn.Dense(3)]
     model = fcnn.Sequential(layers, n_in=20, seed=0, backend="numpy", storage=tmp_path / "folder")
-    with pytest.raises(fcnn.DivergenceError, match="epoch 1, step 3: the update makes 0.W"):
+    with pytest.raises(fcnn.DivergenceError, match=r"epoch 1, step 3: the update makes 0.W"):
         placement_cases.fit(model, fcnn.SGD(Jump(0.5)), epochs=1)
     kept = {name: np.array(array) for name, array in model.named_arrays().items()}
     model.close()
@@ -182,7 +182,8 @@ def test_an_update_of_ones_own_is_known_by_nobody() -> None:
             super()._update(*args)
 
     course = Course(1e-3, 100, 1.0, 1.0, 0.0, 0.0, np.dtype("float32"))
-    assert Adam().stays_finite(course) and not Mine().stays_finite(course)
+    assert Adam().stays_finite(course)
+    assert not Mine().stays_finite(course)
 
 
 _EXPONENTS = st.integers(-45, 19)
