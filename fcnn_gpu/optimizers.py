@@ -228,13 +228,18 @@ class Optimizer:
         """The flat arrays that this optimizer keeps."""
         return ()
 
-    def stays_finite(self, course: Course) -> bool:
-        """Whether all parameters are known to stay finite; False of an update that a user has written."""
+    @property
+    def has_bound(self) -> bool:
+        """Whether `_reach` speaks of the update that is made, and not of one that a user has put in its place."""
         cls = type(self)
         if self.has_own_step or cls.apply is not Optimizer.apply or {"apply", "_update"} & {*vars(self)}:
             return False
         owner = next(c for c in cls.__mro__ if {"_update", "_reach"} & {*vars(c)})
-        if "_reach" not in vars(owner):
+        return "_reach" in vars(owner) and owner is not Optimizer
+
+    def stays_finite(self, course: Course) -> bool:
+        """Whether all parameters are known to stay finite."""
+        if not self.has_bound:
             return False
         reach = self._reach(course)
         largest = reach + course.gradient + course.l1 + 2.0 * course.l2 * reach

@@ -15,6 +15,9 @@ _FEWEST = 64
 """Steps of which it must be known that they overflow nowhere: a look at all parameters pays for no fewer."""
 
 
+_MOST_FOUND = 64
+
+
 class UpdateGuard:
     """Says how many updates are known to leave all parameters finite, and takes those back that do not.
 
@@ -29,7 +32,11 @@ class UpdateGuard:
         self._failed = ops.empty(1, np.int64)
         self._count = ops.empty(1, np.int64)
         self._losses = ops.zeros(1, flat.values.dtype)
-        self._unused = ops.zeros(1, np.float64), ops.zeros(1, np.int64)
+        unused, step = ops.zeros(1, np.float64), ops.zeros(1, np.int64)
+        self._control = StepControl(step, unused, unused, self._failed)
+        self._bound = float(np.sqrt(np.finfo(model.dtype).max))
+        self._found: dict[tuple[float, int], int] = {}
+        """What has been found of a rate and a number of steps, all else being fixed."""
         self._copies: list[tuple[Array, Array]] = []
         self._has_sound_state: bool | None = None
         self._fault: str | None = None
@@ -57,9 +64,17 @@ class UpdateGuard:
             return 0
         if model.stored is not None and not model.stored.is_bounded():
             return 0
+        if (rate, n_steps) not in self._found:
+            if len(self._found) == _MOST_FOUND:  # of rates that never come again
+                self._found.clear()
+            self._found[rate, n_steps] = self._provable_steps(rate, n_steps)
+        return self._found[rate, n_steps]
+
+    def _provable_steps(self, rate: float, n_steps: int) -> int:
+        """`safe_steps` of parameters and moments that are bounded."""
+        model, bound = self._model, self._bound
         weights = [(s.l1, s.l2) for s in model.flat.segments]
         weights += [] if model.stored is None else [(w.l1, w.l2) for w in model.stored.weights]
-        bound = float(np.sqrt(np.finfo(model.dtype).max))
         while n_steps:
             course = Course(
                 rate=rate,
@@ -77,12 +92,11 @@ class UpdateGuard:
 
     def _is_bounded(self, x: Array) -> bool:
         """Whether Σx² is finite, and so no |x| exceeds the root of the dtype's largest number."""
-        ops, (rate, step) = self._model.ops, self._unused
+        ops = self._model.ops
         if not x.size:
             return True
         ops.fill(self._failed, -1)
-        control = StepControl(step, rate, rate, self._failed)
-        ops.check_finite(self._losses, FlatParameters(x, x, self._model.flat.segments), control)
+        ops.check_finite(self._losses, FlatParameters(x, x, ()), self._control)
         return int(ops.to_numpy(self._failed)[0]) < 0
 
     def take(self, update: Callable[[], None]) -> None:

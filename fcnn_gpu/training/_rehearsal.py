@@ -198,7 +198,13 @@ class _Training:
 
 
 def _copies_for_undoing(model: Sequential, optimizer: Optimizer, meter: Meter) -> list[Any]:
-    """With weights on disk, a step can be undone: copies of all that it changes in memory."""
+    """Where a step can be undone, copies of all that it changes in memory.
+
+    So it is with weights on disk, and for updates of a user's own, of which nobody knows whether they overflow.
+    """
+    if model.stored is None and not optimizer.has_bound:
+        with meter.kind("optimizer"):
+            return [meter.like(array) for array in (model.flat.values, *optimizer.state.values())]
     if model.stored is None or model.stored.store.place != "disk":
         return []
     with meter.kind("host" if model.ops.asynchronous else "scratch"):

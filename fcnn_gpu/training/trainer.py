@@ -131,7 +131,8 @@ class Trainer:
         Ctrl-C ends the run after the step under way, with the weights as they are and `history.stopped_by` "interrupt";
         pressed twice it raises KeyboardInterrupt. Raises ValueError or TypeError for unusable arguments before anything
         changes, `OutOfMemoryError` where memory does not suffice (in the first step, the network is then as it was
-        before), and `DivergenceError` when a loss or gradient is not finite, with the weights from before that step.
+        before), and `DivergenceError` when a loss, a gradient or an update is not finite, with the weights from before
+        that step.
         """
         epochs = check_integer("fit(epochs)", epochs, low=1)
         batch_size = check_integer("fit(batch_size)", batch_size, low=1)

@@ -181,7 +181,11 @@ def test_an_update_of_ones_own_is_known_by_nobody() -> None:
         def _update(self, *args: Any) -> None:
             super()._update(*args)
 
+    class Own(Optimizer):
+        learning_rate: Any = 0.1
+
     course = Course(1e-3, 100, 1.0, 1.0, 0.0, 0.0, np.dtype("float32"))
+    assert [optimizer.has_bound for optimizer in (Adam(), Mine(), Own(0.1))] == [True, False, False]
     assert Adam().stays_finite(course)
     assert not Mine().stays_finite(course)
 
