@@ -366,14 +366,14 @@ def check_target_matrix(targets: HostArray, n_outputs: int, dtype: Any, who: str
 
 
 def check_sample_weight(
-    weight: Any, n_samples: int, dtype: Any, what: str = "sample_weight", of: str = "sample"
+    weight: Any, n_samples: int, dtype: Any, what: str = "sample_weight", purpose: str = "learn from"
 ) -> HostArray:
-    """Per-sample weights (n_samples,) of `dtype`: finite, at least 0, not all 0. `what` they are, and `of` what."""
+    """Per-sample weights (n_samples,) of `dtype`: finite, at least 0, not all 0. `what` they are, and what for."""
     weights = finite_weights(weight, n_samples, dtype)
     if n_samples and not weights.any():
         if not as_array(weight, "sample_weight").any():
-            raise ValueError(f"{what} is 0 for every {of}: none of them counts. Leave it out, or give some a weight.")
-        raise ValueError(f"{what} rounds to 0 in {np.dtype(dtype).name} for every {of}. Divide it by its mean.")
+            raise ValueError(f"{what} is 0 for every sample: there is nothing to {purpose}.")
+        raise ValueError(f"{what} rounds to 0 in {np.dtype(dtype).name} for every sample. Divide it by its mean.")
     return weights
 
 

@@ -71,7 +71,8 @@ class Intake:
         if sample_weight is not None:
             given = on_host(model.ops, sample_weight, "sample_weight")
             what = "sample_weight" if who in ("fit", "evaluate") else f"{who}: sample_weight"
-            weights = check_sample_weight(given, len(samples), model.dtype, what)
+            purpose = "learn from" if who == "fit" else "measure"
+            weights = check_sample_weight(given, len(samples), model.dtype, what, purpose)
         supply = ArraySupply(samples, targets, weights)
         counts = self._what_counts(supply)
         if counts is not None and len(counts) and not counts.any():
@@ -190,7 +191,9 @@ class Intake:
         by_class = self._class_weights(class_weight, counts, samples.targets.shape)[labels]
         product = by_class if weights is None else weights * by_class
         what = "class_weight" if weights is None else "class_weight times sample_weight"
-        weighed = check_sample_weight(product, len(samples), self.model.dtype, f"fit: {what}", "training sample")
+        weighed = check_sample_weight(
+            product, len(samples), self.model.dtype, f"fit: among the training samples, {what}"
+        )
         weighed_samples = dataclasses.replace(samples, sample_weight=weighed)
         counts_now = self._what_counts(weighed_samples)
         if counts_now is not None and not counts_now.any():

@@ -346,9 +346,11 @@ class SourceSupply:
         return TargetSummary(counts, np.concatenate(some), _added(counted, np.arange(0), len(counts)) > 0)
 
     def _nothing_counts(self) -> str:
+        where = f" of {self.part}" if self.part else ""
+        remedy = ", or hold other samples out" if self.part else ""
         return (
-            f"{self.who}: the weight of each of the {len(self)} samples of {self.part or 'the data set'} is 0: none of "
-            "them counts. Give some a weight greater than 0, or hold other samples out."
+            f"{self.who}: the weight of every sample{where} is 0: none of them counts. Give some a weight greater than "
+            f"0{remedy}."
         )
 
     def check_what_was_read(self) -> None:

@@ -110,8 +110,8 @@ class FCNNEstimator(Parameters, BaseEstimator):
         """ValueError where batches would have one sample, whose variance is 0."""
         if design.batch_norm and min(self.batch_size, n_samples) == 1:
             raise ValueError(
-                f"{self._who('batch_norm=True')} needs batches of at least two samples, got "
-                f"batch_size={self.batch_size} for {n_samples} sample{'s' if n_samples != 1 else ''} to train on."
+                f"{self._who('batch_norm=True')} cannot train on a batch of one sample, whose variance is 0: got "
+                f"batch_size={self.batch_size}, with {n_samples} samples to train on. Use larger batches."
             )
 
     def _check_targets(self, y: Any, classes: Any, continues: bool, partial: bool) -> tuple[HostArray, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -79,10 +80,14 @@ class TrainingStep:
         self.losses = ops.empty(data.batch_size, model.dtype)
         self.total = ops.zeros(1, np.float64)
         self.outputs = ops.empty((data.window, model.n_out), model.dtype) if keep_outputs else None
-        self.guard = UpdateGuard(model, optimizer)
         self._capture = capture
         self._rates: Array | None = None
         self._next_rate = ops.zeros(1, np.int64)
+
+    @functools.cached_property
+    def guard(self) -> UpdateGuard:
+        """What takes back updates that overflow."""
+        return UpdateGuard(self.model, self.optimizer)
 
     def set_learning_rates(self, rates: HostArray) -> None:
         """The learning rates, float64 (n_steps,), of the next steps of `scheduled` programs; always as many of them."""

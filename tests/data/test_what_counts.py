@@ -62,10 +62,10 @@ def test_nothing_is_trained_on_nothing(given_as: Callable[..., tuple[Any, ...]],
     loss, y, weight, options = CASES[case]
     t = trainer(loss)
     before = t.model.snapshot()
-    with pytest.raises(ValueError, match=r"is 0|of them is 0") as caught:
+    with pytest.raises(ValueError, match=r"is 0") as caught:
         fit(t, given_as(y, weight), **options)
     if case == "one of two parts":
-        assert "every sample" not in str(caught.value)
+        assert "every sample is 0" not in str(caught.value)
         assert "validation_split=0.5" in str(caught.value)
     for name, array in t.model.snapshot().items():
         np.testing.assert_array_equal(array, before[name])

@@ -230,7 +230,7 @@ def test_values(regressor: Setup, y: Any, error: type[Exception], message: str) 
         ({"class_weight": "balance"}, ValueError, "'balanced' or a dict"),
         ({"class_weight": [1, 2, 3]}, TypeError, "'balanced' or a dict of label: weight, got list"),
         ({"class_weight": {7: 1.0}}, ValueError, "names the class 7; the classes are 0 ... 2"),
-        ({"class_weight": {0: 0, 1: 0, 2: 0}}, ValueError, "0 for every training sample"),
+        ({"class_weight": {0: 0, 1: 0, 2: 0}}, ValueError, "0 for every sample"),
         ({"class_weight": {0: 1e300}}, ValueError, "outside the range of float32"),
         ({"callbacks": ["stop"]}, TypeError, "callbacks expects instances of fcnn_gpu.callbacks.Callback, got 'stop'"),
         ({"callbacks": fcnn.EarlyStopping("loss")}, TypeError, "callbacks expects a list"),
