@@ -29,11 +29,10 @@ class UpdateGuard:
     def __init__(self, model: Sequential, optimizer: Optimizer) -> None:
         self._model, self._optimizer = model, optimizer
         ops, flat = model.ops, model.flat
-        self._failed = ops.empty(1, np.int64)
-        self._count = ops.empty(1, np.int64)
+        self._number = ops.empty(1, np.int64)
         self._losses = ops.zeros(1, flat.values.dtype)
-        unused, step = ops.zeros(1, np.float64), ops.zeros(1, np.int64)
-        self._control = StepControl(step, unused, unused, self._failed)
+        control = optimizer.control
+        self._control = StepControl(control.step, control.learning_rate, control.clip_scale, self._number)
         self._bound = float(np.sqrt(np.finfo(model.dtype).max))
         self._found: dict[tuple[float, int], int] = {}
         """What has been found of a rate and a number of steps, all else being fixed."""
@@ -95,9 +94,9 @@ class UpdateGuard:
         ops = self._model.ops
         if not x.size:
             return True
-        ops.fill(self._failed, -1)
+        ops.fill(self._number, -1)
         ops.check_finite(self._losses, FlatParameters(x, x, ()), self._control)
-        return int(ops.to_numpy(self._failed)[0]) < 0
+        return int(ops.to_numpy(self._number)[0]) < 0
 
     def take(self, update: Callable[[], None]) -> None:
         """The update of a step, which has been checked; taken back, and failed_step set, if parameters overflow."""
@@ -136,9 +135,9 @@ class UpdateGuard:
 
     def _n_nonfinite(self, x: Array) -> int:
         ops = self._model.ops
-        ops.fill(self._count, 0)
-        ops.count_nonfinite(x, self._count)
-        return int(ops.to_numpy(self._count)[0])
+        ops.fill(self._number, 0)
+        ops.count_nonfinite(x, self._number)
+        return int(ops.to_numpy(self._number)[0])
 
     def _first_overflow(self) -> str:
         to_numpy = self._model.ops.to_numpy

@@ -161,6 +161,7 @@ class _Training:
             step = TrainingStep(
                 model, loss, optimizer, data, bool(self.metrics), micro_batch_size=self.micro_batch_size
             )
+            _ = step.guard  # which a run has made by then
             if not isinstance(optimizer.schedule, Constant):
                 step.set_learning_rates(np.zeros(-(-data.n_samples // data.batch_size)))
         _move((step.outputs,), "data")
