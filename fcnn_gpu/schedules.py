@@ -54,7 +54,11 @@ def rate_at(schedule: Schedule, epoch: float, n_epochs: float) -> float:
 
 def rates_of_epoch(schedule: Schedule, number: int, n_steps: int, n_epochs: int) -> list[float]:
     """The rates, checked, of the n_steps steps of epoch `number`, from 1 on."""
-    return [rate_at(schedule, number - 1 + i / n_steps, float(n_epochs)) for i in range(n_steps)]
+    begin, n = number - 1, float(n_epochs)
+    rates = [schedule(begin + i / n_steps, n) for i in range(n_steps)]
+    if {*map(type, rates)} == {float} and min(rates) >= 0.0 and sum(rates) < math.inf:  # which no NaN is
+        return rates
+    return [rate_at(schedule, begin + i / n_steps, n) for i in range(n_steps)]
 
 
 def check_run(schedule: Schedule, n_steps: int, n_epochs: int) -> None:

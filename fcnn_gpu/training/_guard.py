@@ -31,6 +31,7 @@ class UpdateGuard:
         ops, flat = model.ops, model.flat
         self._number = ops.empty(1, np.int64)
         self._losses = ops.zeros(1, flat.values.dtype)
+        self._values = FlatParameters(flat.values, flat.values, ())
         control = optimizer.control
         self._control = StepControl(control.step, control.learning_rate, control.clip_scale, self._number)
         self._bound = float(np.sqrt(np.finfo(model.dtype).max))
@@ -58,8 +59,10 @@ class UpdateGuard:
         if model.stored is not None and model.stored.checks_updates:
             return n_steps
         if self._has_sound_state is None:
-            self._has_sound_state = all(self._is_bounded(array) for array in self._optimizer.state.values())
-        if not self._has_sound_state or not self._is_bounded(model.flat.values):
+            self._has_sound_state = all(
+                self._is_bounded(FlatParameters(array, array, ())) for array in self._optimizer.state.values()
+            )
+        if not self._has_sound_state or not self._is_bounded(self._values):
             return 0
         if model.stored is not None and not model.stored.is_bounded():
             return 0
@@ -89,13 +92,13 @@ class UpdateGuard:
             n_steps = n_steps // 2 if n_steps >= 2 * _FEWEST else 0
         return 0
 
-    def _is_bounded(self, x: Array) -> bool:
-        """Whether Σx² is finite, and so no |x| exceeds the root of the dtype's largest number."""
+    def _is_bounded(self, x: FlatParameters) -> bool:
+        """Whether Σx² is finite, x in the place of gradients: then no |x| exceeds the root of the largest number."""
         ops = self._model.ops
-        if not x.size:
+        if not x.values.size:
             return True
         ops.fill(self._number, -1)
-        ops.check_finite(self._losses, FlatParameters(x, x, ()), self._control)
+        ops.check_finite(self._losses, x, self._control)
         return int(ops.to_numpy(self._number)[0]) < 0
 
     def take(self, update: Callable[[], None]) -> None:
