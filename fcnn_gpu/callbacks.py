@@ -28,6 +28,7 @@ class WatchedTrainer(Protocol):
     n_epochs: int
     steps_per_epoch: int
     stop_reason: str | None
+    held_out_by: str
 
     @property
     def model(self) -> Sequential: ...
@@ -85,7 +86,7 @@ def _direction(column: str, greater_is_better: bool | None, trainer: WatchedTrai
 def check_monitor(who: str, column: str, trainer: WatchedTrainer) -> None:
     """A ValueError if the run will not record `column`."""
     if column not in trainer.columns:
-        hint = " val_ columns need validation_data or validation_split." if column.startswith("val_") else ""
+        hint = f" val_ columns need {trainer.held_out_by}." if column.startswith("val_") else ""
         raise ValueError(
             f"{who} monitors {column!r}, which this run does not record.{hint} {suggest(column, trainer.columns)}"
         )

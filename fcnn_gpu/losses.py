@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -46,8 +46,22 @@ class Loss:
         """How often a setting has changed: what was captured before holds the old one."""
         return self._n_changes
 
+    def task(self, n_outputs: int) -> Literal["classification", "multilabel", "regression"]:
+        """What targets beside `n_outputs` outputs mean: one class per sample, several labels per sample, or values.
+
+        Metrics are told (`Metric.for_task`). A sigmoid on each of several outputs means labels that do not exclude each
+        other; on a single one, two classes.
+        """
+        if self.link == "identity":
+            return "regression"
+        return "multilabel" if self.link == "sigmoid" and n_outputs > 1 else "classification"
+
     def check_outputs(self, n_outputs: int) -> None:
         """ValueError if a network with `n_outputs` outputs cannot have this loss."""
+
+    def weights_of(self, targets: HostArray) -> HostArray | None:
+        """The weight (n_samples,) that the loss itself gives samples by their prepared targets; None: 1 each."""
+        return None
 
     def prepare_targets(self, y: Any, n_outputs: int, dtype: Any) -> HostArray:
         """`y` checked, as `compute` takes it: labels (n,) int64 or a matrix (n, n_outputs) of `dtype`."""
@@ -180,6 +194,13 @@ class CrossEntropy(Loss):
                 "sum to 1. For several labels per sample use 'binary_cross_entropy'."
             )
         return matrix
+
+    def weights_of(self, targets: HostArray) -> HostArray | None:
+        if self.class_weight is None:
+            return None
+        v, s = np.asarray(self.class_weight, np.float64), self.label_smoothing
+        of_targets: HostArray = v[targets] if targets.ndim == 1 else targets @ v
+        return (1.0 - s) * of_targets + s * v.mean()
 
     def compute(
         self,
@@ -344,15 +365,15 @@ def check_target_matrix(targets: HostArray, n_outputs: int, dtype: Any, who: str
     return _in_range(targets, dtype, f"{who}: the targets hold", "Scale them.")
 
 
-def check_sample_weight(weight: Any, n_samples: int, dtype: Any) -> HostArray:
-    """Per-sample weights (n_samples,) of `dtype`: finite, at least 0, not all 0."""
+def check_sample_weight(
+    weight: Any, n_samples: int, dtype: Any, what: str = "sample_weight", purpose: str = "learn from"
+) -> HostArray:
+    """Per-sample weights (n_samples,) of `dtype`: finite, at least 0, not all 0. `what` they are, and what for."""
     weights = finite_weights(weight, n_samples, dtype)
     if n_samples and not weights.any():
         if not as_array(weight, "sample_weight").any():
-            raise ValueError("sample_weight is 0 for every sample: there is nothing to learn from.")
-        raise ValueError(
-            f"sample_weight rounds to 0 in {np.dtype(dtype).name} for every sample. Divide it by its mean."
-        )
+            raise ValueError(f"{what} is 0 for every sample: there is nothing to {purpose}.")
+        raise ValueError(f"{what} rounds to 0 in {np.dtype(dtype).name} for every sample. Divide it by its mean.")
     return weights
 
 

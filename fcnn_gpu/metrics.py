@@ -6,10 +6,11 @@ takes part in no gradient; losses do (see losses.py). scikit-learn is imported w
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import Any, ClassVar, Literal, Self, TypedDict, TypeVar
 
 import numpy as np
 
@@ -17,7 +18,10 @@ from ._checks import check_bool, check_choice, check_integer
 from ._registry import Registry
 from ._types import HostArray
 
+Task = Literal["classification", "multilabel", "regression"]
+"""What targets mean: one class per sample, several labels per sample that do not exclude each other, or values."""
 Average = Literal["macro", "micro", "weighted", "binary"]
+_AnyMetric = TypeVar("_AnyMetric", bound="Metric")
 AVERAGES: tuple[Average, ...] = ("macro", "micro", "weighted", "binary")
 
 
@@ -44,6 +48,13 @@ class Metric:
         """Whether only the order of a sample's outputs counts, so that logits serve as well as probabilities."""
         return False
 
+    def for_task(self, task: Task) -> Self:
+        """This metric for what the targets of a loss mean (`Loss.task`): what it was not told yet follows from that.
+
+        ValueError where it measures nothing of the kind.
+        """
+        return self
+
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         """The metric.
 
@@ -54,7 +65,8 @@ class Metric:
                 probabilities is that of class 1.
 
         Raises:
-            ValueError: lengths or widths that do not match, no samples, non-finite numbers, labels that are no class.
+            ValueError: lengths or widths that do not match, no samples, non-finite numbers, labels that are no class,
+                or a matrix of classes where nobody has said what it means (`for_task`, or `multilabel`).
         """
         raise NotImplementedError(f"{type(self).__name__} must define __call__(y_true, y_pred).")
 
@@ -80,8 +92,9 @@ class Accuracy(Metric):
     With several labels per sample every one of them must be right (subset accuracy).
 
     Args:
-        multilabel: whether a 0/1 matrix `y_true` means several labels per sample; None: unless every row has exactly
-            one 1.
+        multilabel: whether a matrix `y_true` means several labels per sample, in zeros and ones, or one class per
+            sample, in rows that sum to 1. None: as the loss of a `Trainer` says (`for_task`); called by itself, such a
+            metric takes no matrix, of which zeros and ones may mean either.
 
     >>> Accuracy()(np.array([0, 1, 2]), np.array([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.5, 0.3, 0.2]]))
     0.6666666666666666
@@ -97,6 +110,9 @@ class Accuracy(Metric):
     @property
     def reads_ranks_alone(self) -> bool:
         return type(self).__call__ is Accuracy.__call__ and not self.multilabel
+
+    def for_task(self, task: Task) -> Self:
+        return _told(self, task)
 
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         truth, prediction, _ = _classes(self.name, y_true, y_pred, self.multilabel)
@@ -130,6 +146,11 @@ class TopKAccuracy(Metric):
     @property
     def reads_ranks_alone(self) -> bool:
         return type(self).__call__ is TopKAccuracy.__call__
+
+    def for_task(self, task: Task) -> Self:
+        if task == "multilabel":
+            raise ValueError(f"{self.label} is for one class per sample, not several labels. Use 'accuracy' or 'f1'.")
+        return self
 
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import top_k_accuracy_score
@@ -167,12 +188,20 @@ class _Averaged(Metric):
     def label(self) -> str:
         return self.name if self.average == "macro" else f"{self.name}_{self.average}"
 
-    def _decisions(self, y_true: HostArray, y_pred: HostArray) -> tuple[HostArray, HostArray]:
+    def for_task(self, task: Task) -> Self:
+        if task == "multilabel" and self.average == "binary":
+            raise ValueError(f"{self.label} is for two classes, not for several labels. Use average='macro'.")
+        return _told(self, task)
+
+    def _decisions(self, y_true: HostArray, y_pred: HostArray) -> tuple[HostArray, HostArray, Average]:
+        """Targets, predictions, and the average for scikit-learn."""
         truth, prediction, n_classes = _classes(self.label, y_true, y_pred, self.multilabel)
         if self.average == "binary" and (n_classes != 2 or truth.ndim == 2):
             kind = "several labels per sample" if truth.ndim == 2 else f"{n_classes} classes"
             raise ValueError(f"{self.label} is for two classes, got {kind}. Use average='macro'.")
-        return truth, prediction
+        if truth.ndim == 2 and truth.shape[1] == 1:  # of one label, every mean over the labels is its own number
+            return truth[:, 0], prediction[:, 0], "binary"
+        return truth, prediction, self.average
 
 
 @METRICS.register("precision")
@@ -191,8 +220,8 @@ class Precision(_Averaged):
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import precision_score
 
-        truth, prediction = self._decisions(y_true, y_pred)
-        return float(precision_score(truth, prediction, average=self.average, zero_division=0))
+        truth, prediction, average = self._decisions(y_true, y_pred)
+        return float(precision_score(truth, prediction, average=average, zero_division=0))
 
 
 @METRICS.register("recall")
@@ -206,8 +235,8 @@ class Recall(_Averaged):
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import recall_score
 
-        truth, prediction = self._decisions(y_true, y_pred)
-        return float(recall_score(truth, prediction, average=self.average, zero_division=0))
+        truth, prediction, average = self._decisions(y_true, y_pred)
+        return float(recall_score(truth, prediction, average=average, zero_division=0))
 
 
 @METRICS.register("f1")
@@ -221,8 +250,8 @@ class F1(_Averaged):
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import f1_score
 
-        truth, prediction = self._decisions(y_true, y_pred)
-        return float(f1_score(truth, prediction, average=self.average, zero_division=0))
+        truth, prediction, average = self._decisions(y_true, y_pred)
+        return float(f1_score(truth, prediction, average=average, zero_division=0))
 
 
 @METRICS.register("r2")
@@ -396,6 +425,15 @@ def _check_multilabel(who: str, value: bool | None) -> None:
         check_bool(f"{who}(multilabel)", value)
 
 
+def _told(metric: _AnyMetric, task: Task) -> _AnyMetric:
+    """A metric whose `multilabel` follows from the task, unless it was told already."""
+    if getattr(metric, "multilabel", None) is not None:
+        return metric
+    told = copy.copy(metric)
+    object.__setattr__(told, "multilabel", task == "multilabel")  # which a frozen copy of a subclass allows, too
+    return told
+
+
 def _scores(who: str, y_pred: HostArray) -> HostArray:
     """Predictions as finite float64 (n_samples, n_outputs)."""
     scores = np.asarray(y_pred)
@@ -443,6 +481,8 @@ def _classes(
     scores = _scores(who, y_pred)
     n_outputs = scores.shape[1]
     targets = _targets(who, y_true, len(scores))
+    if multilabel and targets.ndim == 1 and n_outputs == 1:
+        targets = targets[:, np.newaxis]
     if targets.ndim == 1:
         if multilabel:
             raise ValueError(f"{who} with multilabel=True expects targets (n_samples, n_classes), got one column.")
@@ -450,17 +490,22 @@ def _classes(
         return _labels(who, targets, n_classes), predicted_classes(scores), n_classes
     if targets.shape[1] != n_outputs:
         raise ValueError(f"{who} got targets of width {targets.shape[1]} for predictions of {n_outputs} columns.")
-    binary = bool(np.isin(targets, (0, 1)).all())
-    one_hot = binary and bool((targets.sum(axis=1) == 1).all())
     if multilabel is None:
-        multilabel = binary and not one_hot
+        raise ValueError(
+            f"{who} cannot know what a matrix of targets means, {targets.shape}: say multilabel=False where each row "
+            "is one class (one-hot or soft), or multilabel=True where a sample may have several labels. Class numbers "
+            "(n_samples,) need neither."
+        )
     if multilabel:
-        if not binary:
+        if not np.isin(targets, (0, 1)).all():
             raise ValueError(f"{who} with multilabel=True expects targets of zeros and ones.")
         return targets.astype(np.int64), (scores > 0.5).astype(np.int64), n_outputs
     soft = bool((targets >= 0).all()) and bool(np.allclose(targets.sum(axis=1), 1, atol=1e-4))
     if not soft:
-        raise ValueError(f"{who} expects class targets whose rows sum to 1 (one-hot or soft), got others.")
+        raise ValueError(
+            f"{who} expects class targets whose rows sum to 1 (one-hot or soft), got others. Several labels per sample "
+            "are multilabel=True, and go with the loss 'binary_cross_entropy'."
+        )
     return targets.argmax(axis=1), scores.argmax(axis=1), n_outputs
 
 

@@ -17,15 +17,18 @@ There the rate stays what the schedule says at time 0 until `optimizer.set_learn
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
 
 from ._checks import check_bool, check_real
 from ._registry import Registry
-from ._types import Array
+from ._types import Array, DType
 from .backend import FlatParameters, Ops, StepControl
-from .schedules import SCHEDULES, Constant, Schedule
+from .schedules import SCHEDULES, Constant, Schedule, rate_at
 
 
 class HasParameters(Protocol):
@@ -53,6 +56,28 @@ class StoredUpdates(Protocol):
 
     def apply(self, optimizer: Any, flat: FlatParameters, counters: Sequence[tuple[Array, int]]) -> None:
         """Update all parameters, and `ops.finish_step`."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is known of the updates to come.
+
+    Attributes:
+        rate: no learning rate is larger.
+        n_steps: how many updates.
+        start: no |θ| is larger before them, and no velocity or first moment.
+        gradient: no element of the loss's gradient is larger.
+        l1, l2: no penalty is larger.
+        dtype: of the parameters.
+    """
+
+    rate: float
+    n_steps: int
+    start: float
+    gradient: float
+    l1: float
+    l2: float
+    dtype: DType
 
 
 @dataclass
@@ -103,7 +128,7 @@ class Optimizer:
                 f"This {type(self).__name__} already belongs to another model, whose moments it keeps. Make a new "
                 "optimizer for each model, or a copy: copy.copy(optimizer) is not bound."
             )
-        ops, flat = model.ops, model.flat
+        ops, flat, first_rate = model.ops, model.flat, rate_at(self.schedule, 0.0, 1.0)
         control = StepControl(
             step=ops.zeros(1, "int64"),
             learning_rate=ops.zeros(1, "float64"),
@@ -112,7 +137,7 @@ class Optimizer:
             max_value=self.clip_value,
             max_norm=self.clip_norm,
         )
-        ops.fill(control.learning_rate, self.schedule(0.0, 1.0))
+        ops.fill(control.learning_rate, first_rate)
         ops.fill(control.clip_scale, 1.0)
         ops.fill(control.failed_step, -1)
         state = {name: ops.zeros(flat.values.size, flat.values.dtype) for name in self._state_names()}
@@ -181,9 +206,9 @@ class Optimizer:
         return state if self._stored is None else state | self._stored.state_of(self)
 
     def set_learning_rate(self, value: float) -> None:
-        """Put η into the device's array, where the next step reads it."""
+        """Put η into the device's array, where the next step reads it: a finite number of at least 0."""
         ops, _, control, _ = self._require()
-        ops.fill(control.learning_rate, float(value))
+        ops.fill(control.learning_rate, check_real(f"{type(self).__name__}.set_learning_rate", value, low=0.0))
 
     def _require(self) -> tuple[Ops, FlatParameters, StepControl, dict[str, Array]]:
         if self._bound is None:
@@ -202,6 +227,27 @@ class Optimizer:
     def _state_names(self) -> tuple[str, ...]:
         """The flat arrays that this optimizer keeps."""
         return ()
+
+    @property
+    def has_bound(self) -> bool:
+        """Whether `_reach` speaks of the update that is made, and not of one that a user has put in its place."""
+        cls = type(self)
+        if self.has_own_step or cls.apply is not Optimizer.apply or {"apply", "_update"} & {*vars(self)}:
+            return False
+        owner = next(c for c in cls.__mro__ if {"_update", "_reach"} & {*vars(c)})
+        return "_reach" in vars(owner) and owner is not Optimizer
+
+    def stays_finite(self, course: Course) -> bool:
+        """Whether all parameters are known to stay finite."""
+        if not self.has_bound:
+            return False
+        reach = self._reach(course)
+        largest = reach + course.gradient + course.l1 + 2.0 * course.l2 * reach
+        return largest < float(np.finfo(course.dtype).max) / 8.0
+
+    def _reach(self, course: Course) -> float:
+        """An upper bound of |θ| after these updates, and of what they compute on the way; ∞ where none is known."""
+        return math.inf
 
     def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
         raise NotImplementedError(f"{type(self).__name__} must define _update(...).")
@@ -231,6 +277,18 @@ class SGD(Optimizer):
     def _state_names(self) -> tuple[str, ...]:
         return ("velocity",) if self.momentum else ()
 
+    def _reach(self, course: Course) -> float:
+        # |v| ≤ (|g| + λ₁ + 2λ₂|θ|)/(1 − μ), and as much again of the first velocity
+        c, momentum = course, float(course.dtype.type(self.momentum))
+        drive, pull = c.rate * (c.gradient + c.l1), 2.0 * c.rate * c.l2
+        if not momentum:
+            return (c.start + c.n_steps * drive) * _power(max(1.0, pull - 1.0), c.n_steps)
+        if momentum >= 1.0:
+            return math.inf
+        longest = 2.0 / (1.0 - momentum)
+        reach = (c.start + c.n_steps * longest * drive) * _power(1.0 + longest * pull, c.n_steps)
+        return max(reach, longest * (c.gradient + c.l1 + 2.0 * c.l2 * reach))
+
     def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
         ops.sgd_update(flat, control, self.momentum, self.nesterov, state.get("velocity"))
 
@@ -257,6 +315,20 @@ class Adam(Optimizer):
     def _state_names(self) -> tuple[str, ...]:
         return ("m", "v")
 
+    def _reach(self, course: Course) -> float:
+        return self._reach_of_adam(course, 0.0)
+
+    def _reach_of_adam(self, course: Course, weight_decay: float) -> float:
+        # m² ≤ v/(1 − β₁²/β₂) by Cauchy and Schwarz, but for gradients whose squares are too small for v
+        c, ratio = course, 0.0 if not self.beta1 else self.beta1**2 / self.beta2 if self.beta2 else 1.0
+        if ratio >= 1.0 or not self.beta2 or not c.dtype.type(self.eps) or c.dtype.type(self.beta1) == 1.0:
+            return math.inf
+        step = c.rate * _ROUNDING / math.sqrt((1.0 - self.beta2) * (1.0 - ratio))
+        step += c.rate * _lost_in_squares(c.dtype) / ((1.0 - self.beta1) * self.eps)
+        growth = _power(max(1.0, c.rate * weight_decay - 1.0), c.n_steps)
+        reach = (c.start + c.n_steps * step) * growth
+        return max(reach, (c.gradient + c.l1 + 2.0 * c.l2 * reach) / (1.0 - self.beta1))
+
     def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
         ops.adam_update(flat, control, self.beta1, self.beta2, self.eps, 0.0, state["m"], state["v"])
 
@@ -266,16 +338,24 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay: θ ← θ(1 − ηλ) − η m̂/(√v̂ + ε) (Loshchilov & Hutter 2019, algorithm 2).
 
-    Weights decay; biases and normalization parameters do not (PyTorch's `AdamW` decays whatever it is given).
+    Weights decay; biases and normalization parameters do not, unless `decay_all` (PyTorch's `AdamW` decays all that it
+    is given, as `decay_all` does).
     """
 
     weight_decay: float = 0.01
+    decay_all: bool = False
 
     def _check(self) -> None:
         super()._check()
         self.weight_decay = check_real("AdamW(weight_decay)", self.weight_decay, low=0.0)
+        check_bool("AdamW(decay_all)", self.decay_all)
+
+    def _reach(self, course: Course) -> float:
+        return self._reach_of_adam(course, self.weight_decay)
 
     def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
+        if self.decay_all:
+            flat = replace(flat, segments=tuple(replace(segment, decays=True) for segment in flat.segments))
         ops.adam_update(flat, control, self.beta1, self.beta2, self.eps, self.weight_decay, state["m"], state["v"])
 
 
@@ -300,6 +380,14 @@ class RMSprop(Optimizer):
     def _state_names(self) -> tuple[str, ...]:
         return ("v", "velocity") if self.momentum else ("v",)
 
+    def _reach(self, course: Course) -> float:
+        # v ≥ (1 − α)g², but for gradients whose squares are too small for v
+        c, rest, momentum = course, 1.0 - self.alpha, float(course.dtype.type(self.momentum))
+        if not self.alpha or momentum >= 1.0 or not c.dtype.type(self.eps):
+            return math.inf
+        step = (_ROUNDING + _lost_in_squares(c.dtype) / self.eps) / math.sqrt(rest)
+        return c.start + c.n_steps * c.rate * (step + c.start) * 2.0 / (1.0 - momentum)
+
     def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
         ops.rmsprop_update(flat, control, self.alpha, self.eps, self.momentum, state["v"], state.get("velocity"))
 
@@ -320,5 +408,26 @@ class Adagrad(Optimizer):
     def _state_names(self) -> tuple[str, ...]:
         return ("s",)
 
+    def _reach(self, course: Course) -> float:
+        c = course
+        if not c.dtype.type(self.eps):
+            return math.inf
+        return c.start + c.n_steps * c.rate * (_ROUNDING + _lost_in_squares(c.dtype) / self.eps)
+
     def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
         ops.adagrad_update(flat, control, self.lr_decay, self.eps, state["s"])
+
+
+_ROUNDING = 4.0
+"""What a bound of |m|/√v allows for, of which every sum is rounded."""
+
+
+def _lost_in_squares(dtype: DType) -> float:
+    """Gradients below this have squares of which v may keep nothing, or few digits."""
+    return math.sqrt(float(np.finfo(dtype).tiny)) * 2.0**12
+
+
+def _power(factor: float, n: int) -> float:
+    """factorⁿ for a factor of at least 1, ∞ beyond the range of float."""
+    exponent = n * math.log(factor) if factor < math.inf else math.inf
+    return math.exp(exponent) if exponent < 700.0 else math.inf

@@ -40,6 +40,45 @@ def _check_rate(who: str, value: float) -> float:
     return check_real(who, value, low=0.0)
 
 
+def rate_at(schedule: Schedule, epoch: float, n_epochs: float) -> float:
+    """η(epoch), checked: a ValueError or TypeError where the schedule gives no finite number of at least 0."""
+    value = schedule(epoch, n_epochs)
+    if type(value) is float and 0.0 <= value < math.inf:
+        return value
+    when = f"after {epoch:g} of {n_epochs:g} epochs"
+    try:
+        return _check_rate(f"The learning rate of {schedule!r} {when}", getattr(value, "item", lambda: value)())
+    except ValueError as error:
+        raise ValueError(f"{error} Check the schedule's settings.") from None
+
+
+def rates_of_epoch(schedule: Schedule, number: int, n_steps: int, n_epochs: int) -> list[float]:
+    """The rates, checked, of the n_steps steps of epoch `number`, from 1 on."""
+    begin, n = number - 1, float(n_epochs)
+    rates = [schedule(begin + i / n_steps, n) for i in range(n_steps)]
+    if {*map(type, rates)} == {float} and min(rates) >= 0.0 and sum(rates) < math.inf:  # which no NaN is
+        return rates
+    return [rate_at(schedule, begin + i / n_steps, n) for i in range(n_steps)]
+
+
+def check_run(schedule: Schedule, n_steps: int, n_epochs: int) -> None:
+    """ValueError where a run of n_epochs of n_steps each cannot have this schedule, as far as is known before it.
+
+    That is a rate at the beginning of an epoch, or in the run's last step, that is not a finite number of at least 0;
+    or a rate that is 0 in every step. A constant rate of 0 is one that somebody has asked for.
+    """
+    times = [*range(n_epochs), n_epochs - 1 / n_steps]
+    rates = [rate_at(schedule, float(t), float(n_epochs)) for t in times]
+    if any(rates) or isinstance(schedule, Constant):
+        return
+    if not any(any(rates_of_epoch(schedule, number, n_steps, n_epochs)) for number in range(1, n_epochs + 1)):
+        raise ValueError(
+            f"{schedule!r} gives a learning rate of 0 in every step of this run ({n_epochs} epochs of {n_steps} "
+            "steps): nothing would be trained. Give it a rate greater than 0 to begin or end with, such as "
+            "Warmup(start=0.1) or Cosine(final=1e-5), or a longer time."
+        )
+
+
 @SCHEDULES.register("constant")
 @dataclass
 class Constant(Schedule):
@@ -140,6 +179,8 @@ class Linear(Schedule):
 @dataclass
 class Warmup(Schedule):
     """η rises linearly from start·η₀ to η₀ = then(0) over `epochs`, and goes on as `then`, its time counted from there.
+
+    A run that is not longer than `epochs` ends while the rate rises, η₀ being the rate that `then` begins with.
 
     >>> Warmup(Constant(0.1), epochs=2)(0.5, 10)
     0.025
@@ -247,8 +288,10 @@ class ReduceOnPlateau(Schedule):
 
 
 def _share(epoch: float, epochs: float | None, n_epochs: float) -> float:
-    """How much of the span has passed, in [0, 1]."""
+    """How much of the span has passed, in [0, 1]: none at its beginning, even where it has no length."""
     span = n_epochs if epochs is None else epochs
+    if epoch <= 0.0:
+        return 0.0
     return min(epoch / span, 1.0) if span > 0 else 1.0
 
 

@@ -165,6 +165,23 @@ def test_default_options_are_torch_s(optimizer: str) -> None:
     assert {key: getattr(ours, key) for key in mapped} == mapped
 
 
+def test_adamw_that_decays_all_is_torch_s_of_all_parameters() -> None:
+    """`torch.optim.AdamW(module.parameters())`, biases and normalization parameters included."""
+    layers = [fcnn.Dense(5, activation="tanh"), fcnn.BatchNorm(), fcnn.LayerNorm(), fcnn.Dense(3)]
+    model = build(layers, n_in=4)
+    module = equivalents.to_torch(model)
+    reference = torch.optim.AdamW(module.parameters(), lr=0.05, weight_decay=0.5)
+    optimizer, loss = fcnn.AdamW(0.05, weight_decay=0.5, decay_all=True).bind(model), fcnn.MSE()
+    rng = np.random.default_rng(1)
+    for step in range(STEPS):
+        X, y = rng.standard_normal((8, 4)), rng.standard_normal((8, 3))
+        equivalents.torch_step(model, module, loss, optimizer, reference, X, y)
+        loss.forward(model.forward(X, training=True), y)
+        model.backward(loss.backward())
+        optimizer.step()
+        assert_same_network(model, module, f"after step {step}")
+
+
 def test_l2_is_torch_s_weight_decay_over_two() -> None:
     """The regularizers' docstring: PyTorch's weight_decay is 2λ₂ (in SGD, on the weights alone)."""
     model = build([fcnn.Dense(5, activation="tanh", l2=0.03), fcnn.Dense(3, l2=0.03)], n_in=4)

@@ -201,7 +201,7 @@ def test_sparse_targets() -> None:
         ([1.0, -1.0], ValueError, "finite weights of at least 0"),
         ([1.0, np.nan], ValueError, "finite weights of at least 0"),
         ([1.0, np.inf], ValueError, "finite weights of at least 0"),
-        ([0.0, 0.0], ValueError, "0 for every sample: there is nothing to learn"),
+        ([0.0, 0.0], ValueError, "sample_weight is 0 for every sample: there is nothing to learn"),
         ([1e300, 1.0], ValueError, r"sample_weight holds 1e\+300 \(row 0\), outside the range of float32"),
         ([1e-300, 0.0], ValueError, "rounds to 0 in float32"),
         ([1.0], ValueError, r"expects shape \(2,\), one weight per sample, got \(1,\)"),

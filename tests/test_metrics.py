@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.metrics as reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
 from fcnn_gpu import metrics
@@ -48,16 +50,22 @@ def one_hot(labels: HostArray, n_classes: int = K) -> HostArray:
 
 @pytest.mark.parametrize("targets", [LABELS, LABELS[:, np.newaxis], LABELS.astype(float), one_hot(LABELS)])
 def test_multiclass_targets_of_every_form(targets: HostArray) -> None:
-    assert metrics.Accuracy()(targets, SCORES) == reference.accuracy_score(LABELS, PREDICTED)
+    accuracy = metrics.Accuracy().for_task("classification")
+    assert accuracy(targets, SCORES) == reference.accuracy_score(LABELS, PREDICTED)
     for name, (metric, expected) in AVERAGED.items():
-        value = METRICS.resolve(name)(targets, SCORES)
-        assert value == metric()(targets, SCORES) == pytest.approx(expected(LABELS, PREDICTED, average="macro"))
+        value = METRICS.resolve(name).for_task("classification")(targets, SCORES)
+        assert (
+            value
+            == metric(multilabel=False)(targets, SCORES)
+            == pytest.approx(expected(LABELS, PREDICTED, average="macro"))
+        )
         assert type(value) is float
 
 
 def test_soft_targets_count_as_their_largest_class() -> None:
     smooth = 0.9 * one_hot(LABELS) + 0.1 / K
-    assert metrics.Accuracy()(smooth.astype(np.float32), SCORES) == reference.accuracy_score(LABELS, PREDICTED)
+    accuracy = metrics.Accuracy(multilabel=False)
+    assert accuracy(smooth.astype(np.float32), SCORES) == reference.accuracy_score(LABELS, PREDICTED)
 
 
 @pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
@@ -66,7 +74,8 @@ def test_averages_multiclass_and_multilabel(name: str, average: metrics.Average)
     metric, expected = AVERAGED[name]
     assert metric(average=average)(LABELS, SCORES) == pytest.approx(expected(LABELS, PREDICTED, average=average))
     decisions = MULTI_SCORES > 0.5
-    assert metric(average=average)(MULTI, MULTI_SCORES) == pytest.approx(expected(MULTI, decisions, average=average))
+    value = metric(average=average).for_task("multilabel")(MULTI, MULTI_SCORES)
+    assert value == pytest.approx(expected(MULTI, decisions, average=average))
 
 
 @pytest.mark.parametrize("scores", [P1, P1[:, np.newaxis], np.stack([1 - P1, P1], axis=1)])
@@ -83,13 +92,63 @@ def test_binary_predictions_in_one_or_two_columns(scores: HostArray) -> None:
 def test_multilabel_accuracy_asks_for_every_label() -> None:
     expected = reference.accuracy_score(MULTI, MULTI_SCORES > 0.5)
     assert 0 < expected < 1
-    assert metrics.Accuracy()(MULTI, MULTI_SCORES) == expected
+    assert metrics.Accuracy().for_task("multilabel")(MULTI, MULTI_SCORES) == expected
 
 
-def test_multilabel_can_be_told_where_every_row_has_one_label() -> None:
-    targets, scores = np.array([[1, 0], [0, 1]]), np.array([[0.9, 0.8], [0.1, 0.7]])
-    assert metrics.Accuracy()(targets, scores) == 1  # the largest of two
-    assert metrics.Accuracy(multilabel=True)(targets, scores) == 0.5  # the first sample also gets label 1
+@pytest.mark.parametrize("row", [[], [[1, 1]]], ids=["every row has one label", "one row has two"])
+def test_what_a_matrix_means_is_not_read_off_its_values(row: list[list[int]]) -> None:
+    targets, scores = np.array([[1, 0], [0, 1], *row]), np.array([[0.9, 0.8], [0.1, 0.7], *row])
+    right = (1 + len(row)) / (2 + len(row))  # the first sample also gets label 1
+    assert metrics.Accuracy(multilabel=True)(targets, scores) == pytest.approx(right)
+    for name in ("accuracy", *AVERAGED):
+        with pytest.raises(ValueError, match=f"{name} cannot know what a matrix of targets means"):
+            METRICS.resolve(name)(targets, scores)
+    if not row:
+        assert metrics.Accuracy(multilabel=False)(targets, scores) == 1  # the largest of two
+
+
+def test_a_metric_that_was_told_keeps_to_it() -> None:
+    told = metrics.F1("micro", multilabel=False)
+    assert told.for_task("multilabel") is told
+    assert metrics.F1("micro").for_task("multilabel") == metrics.F1("micro", multilabel=True)
+    assert metrics.R2().for_task("multilabel") == metrics.R2()
+
+
+@pytest.mark.parametrize("n", [1, 7])
+def test_one_label_is_a_column(n: int) -> None:
+    """Of a single label every mean over the labels is that label's number, also where there is one sample."""
+    targets, scores = BINARY[:n, np.newaxis], P1[:n, np.newaxis]
+    predicted = P1[:n] > 0.5
+    assert metrics.Accuracy(multilabel=True)(targets, scores) == reference.accuracy_score(BINARY[:n], predicted)
+    for metric, expected in AVERAGED.values():
+        value = metric(multilabel=True)(targets, scores)
+        assert value == expected(BINARY[:n], predicted, average="binary", zero_division=0)
+
+
+def test_metrics_of_one_class_refuse_several_labels() -> None:
+    model = fcnn.Sequential([fcnn.Dense(3)], n_in=2, seed=0, backend="numpy")
+    for measure, message in (("top_2_accuracy", "one class per sample"), (metrics.F1("binary"), "two classes")):
+        with pytest.raises(ValueError, match=message):
+            fcnn.Trainer(model, "binary_cross_entropy", metrics=[measure])
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 30), n_labels=st.integers(2, 4), single=st.booleans())
+def test_a_trainer_tells_its_metrics_what_targets_mean(seed: int, n: int, n_labels: int, single: bool) -> None:
+    """Whatever the labels happen to be, in memory and in chunks: subset accuracy for independent labels."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 3)).astype(np.float32)
+    y = np.eye(n_labels)[rng.integers(0, n_labels, n)] if single else rng.integers(0, 2, (n, n_labels))
+    model = fcnn.Sequential([fcnn.Dense(n_labels)], n_in=3, seed=0, backend="numpy")
+    trainer = fcnn.Trainer(model, "binary_cross_entropy", fcnn.SGD(0.0), metrics=["accuracy", "f1"])
+    history = trainer.fit(X, y, epochs=1, batch_size=8, validation_data=(X, y), progress=False)
+    expected = reference.accuracy_score(y, model.predict(X) > 0.5)
+    f1 = reference.f1_score(y, model.predict(X) > 0.5, average="macro", zero_division=0)
+    found = trainer.evaluate(X, y)
+    streamed = trainer.evaluate(fcnn.datasets.open_arrays(X, y))
+    for name, value in (("accuracy", expected), ("f1", f1)):
+        measured = history[name][0], history[f"val_{name}"][0], found[name], streamed[name]
+        assert measured == pytest.approx([value] * 4, abs=1e-12), name
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 6])
@@ -210,7 +269,7 @@ def test_classification_metrics_refuse_what_does_not_fit(
     name: str, y_true: HostArray, y_pred: HostArray, fault: str
 ) -> None:
     with pytest.raises(ValueError, match=fault):
-        METRICS.resolve(name)(y_true, y_pred)
+        METRICS.resolve(name).for_task("classification")(y_true, y_pred)
 
 
 @pytest.mark.parametrize("name", VALUE_METRICS)
@@ -236,7 +295,7 @@ def test_metrics_refuse_what_has_no_meaning() -> None:
     with pytest.raises(ValueError, match="f1_binary is for two classes, got 6 classes"):
         metrics.F1(average="binary")(LABELS, SCORES)
     with pytest.raises(ValueError, match="f1_binary is for two classes, got several labels"):
-        metrics.F1(average="binary")(MULTI[:, :2], MULTI_SCORES[:, :2])
+        metrics.F1(average="binary", multilabel=True)(MULTI[:, :2], MULTI_SCORES[:, :2])
     with pytest.raises(ValueError, match="multilabel=True expects targets"):
         metrics.Accuracy(multilabel=True)(LABELS, SCORES)
     with pytest.raises(ValueError, match="multilabel=True expects targets of zeros and ones"):
@@ -335,6 +394,7 @@ def test_only_what_reads_ranks_alone_is_the_same_for_logits(metric: Any, one_hot
     if metric.task == "regression":
         assert not metric.reads_ranks_alone
     else:
+        metric = metric.for_task("classification")
         assert metric(truth, probabilities) == metric(truth, logits) or not metric.reads_ranks_alone
 
 

@@ -130,13 +130,14 @@ def test_penalties_come_before_clipping_and_clipping_before_the_rule(
             np.testing.assert_allclose(model.flat.values, theta, rtol=1e-9, atol=1e-11)
 
 
-def test_weight_decay_shrinks_weights_and_nothing_else() -> None:
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_weight_decay_shrinks_weights_and_nothing_else_unless_told(decay_all: bool) -> None:
     model = network()
     model.flat.values[...] = 2.0
-    optimizer = fcnn.AdamW(0.1, weight_decay=0.5).bind(model)
+    optimizer = fcnn.AdamW(0.1, weight_decay=0.5, decay_all=decay_all).bind(model)
     optimizer.step()  # gradients are 0
     for parameter in model.parameters:
-        expected = 2.0 * (1 - 0.1 * 0.5) if parameter.is_weight else 2.0
+        expected = 2.0 * (1 - 0.1 * 0.5) if parameter.is_weight or decay_all else 2.0
         np.testing.assert_allclose(parameter.value, expected, rtol=1e-12)
 
 
@@ -228,6 +229,7 @@ def test_after_a_failure_nothing_moves() -> None:
 
 OPTIMIZER: Any = fcnn.Adam
 SGD: Any = fcnn.SGD
+ONE: Any = 1
 
 
 @pytest.mark.parametrize(
@@ -246,6 +248,7 @@ SGD: Any = fcnn.SGD
         (lambda: OPTIMIZER(eps=0), ValueError, r"Adam\(eps\) expects a finite number greater than 0"),
         (lambda: fcnn.AdamW(weight_decay=-1), ValueError, r"AdamW\(weight_decay\)"),
         (lambda: fcnn.AdamW(beta1=2), ValueError, r"AdamW\(beta1\)"),
+        (lambda: fcnn.AdamW(decay_all=ONE), TypeError, r"AdamW\(decay_all\)"),
         (lambda: SGD(momentum=1.0), ValueError, r"SGD\(momentum\)"),
         (lambda: SGD(nesterov=1), TypeError, r"SGD\(nesterov\) expects True or False, got 1"),
         (lambda: SGD(nesterov=True), ValueError, "needs a momentum greater than 0, for example momentum=0.9"),

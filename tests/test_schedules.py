@@ -152,3 +152,92 @@ def test_the_base_says_what_to_define() -> None:
     with pytest.raises(NotImplementedError, match="Schedule must define __call__"):
         Schedule()(0.0, 1.0)
     assert Schedule().monitor is None
+
+
+# Rates that are no rates, and runs of which nothing comes
+
+
+class Given(Schedule):
+    """The rates of a list, one per epoch."""
+
+    def __init__(self, *rates: Any) -> None:
+        self.rates = rates
+
+    def __call__(self, epoch: float, n_epochs: float) -> Any:
+        return self.rates[min(int(epoch), len(self.rates) - 1)]
+
+
+def small_trainer(rate: Any) -> fcnn.Trainer:
+    model = fcnn.Sequential([fcnn.Dense(2)], n_in=3, seed=0, backend="numpy")
+    return fcnn.Trainer(model, optimizer=fcnn.SGD(rate))
+
+
+def train(trainer: fcnn.Trainer, epochs: int, batch_size: int = 4) -> None:
+    X = np.random.default_rng(0).normal(size=(16, 3)).astype("f")
+    trainer.fit(X, [0, 1] * 8, epochs=epochs, batch_size=batch_size, progress=False)
+
+
+NO_RATES = [math.nan, math.inf, -math.inf, -1e-9, np.float32("nan"), "0.1", None]
+
+
+@pytest.mark.parametrize("bad", NO_RATES, ids=repr)
+def test_a_rate_that_is_no_finite_number_changes_nothing(bad: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match=r"learning rate of .* after 0 of 1 epochs expects a"):
+        small_trainer(Given(bad))
+    trainer = small_trainer(Given(0.1, bad))
+    before = trainer.model.snapshot()
+    with pytest.raises((ValueError, TypeError), match="after 1 of 3 epochs expects a"):
+        train(trainer, 3)
+    for name, array in trainer.model.snapshot().items():
+        np.testing.assert_array_equal(array, before[name])
+    assert trainer.epochs_trained == 0
+    assert trainer.history.records == []
+    rate = float(trainer.optimizer.control.learning_rate[0])
+    with pytest.raises((ValueError, TypeError), match=r"SGD.set_learning_rate expects a"):
+        trainer.optimizer.set_learning_rate(bad)
+    assert float(trainer.optimizer.control.learning_rate[0]) == rate
+
+
+def test_a_rate_within_an_epoch_is_refused_before_that_epoch() -> None:
+    class Late(Given):
+        def __call__(self, epoch: float, n_epochs: float) -> Any:
+            return math.nan if epoch == 1.5 else 0.1
+
+    trainer, two = small_trainer(Late()), small_trainer(0.1)
+    with pytest.raises(ValueError, match=r"after 1\.5 of 2 epochs"):
+        train(trainer, 2)
+    train(two, 1)
+    for name, array in trainer.model.snapshot().items():
+        np.testing.assert_array_equal(array, two.model.snapshot()[name])
+
+
+@pytest.mark.parametrize("then", [Constant(0.1), Cosine(0.1), Linear(0.1), OneCycle(2.5), StepDecay(0.1, 1)], ids=repr)
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_a_run_that_is_not_longer_than_its_warm_up_rises(then: Schedule, epochs: int) -> None:
+    schedule = Warmup(then, epochs=3)
+    np.testing.assert_allclose(rates(schedule, [0, 0.5, epochs - 0.25], epochs), np.array([0, 0.5, epochs - 0.25]) / 30)
+    trainer = small_trainer(schedule)
+    before = trainer.model.snapshot()["0.W"].copy()
+    train(trainer, epochs)
+    assert (trainer.model.snapshot()["0.W"] != before).all()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epochs"),
+    [
+        (Warmup(Constant(0.1), epochs=2), 1),
+        (Cosine(0.0), 2),
+        (OneCycle(0.0), 3),
+        (StepDecay(0.0, 1), 2),
+        (Given(0.0), 4),
+    ],
+    ids=repr,
+)
+def test_a_run_in_which_every_rate_is_0_is_refused(schedule: Schedule, epochs: int) -> None:
+    trainer = small_trainer(schedule)
+    with pytest.raises(ValueError, match=rf"rate of 0 in every step of this run \({epochs} epochs of 1 steps\)"):
+        train(trainer, epochs, batch_size=16)
+
+
+def test_a_constant_rate_of_0_is_as_somebody_has_asked() -> None:
+    train(small_trainer(0.0), 1)

@@ -63,7 +63,8 @@ def evaluate_model(
         results = {name: METRICS.resolve(name)(y, predictions) for name in names}
         return Evaluation(len(X), {"loss": value} | results, [], [], None)
     if y.ndim == 2:
-        results = {name: METRICS.resolve(name)(y, predictions) for name in ("accuracy", "f1")}
+        measures = [METRICS.resolve(name).for_task(loss.task(model.n_out)) for name in ("accuracy", "f1")]
+        results = {measure.label: measure(y, predictions) for measure in measures}
         return Evaluation(len(X), {"loss": value} | results, *_label_scores(y, predictions, class_names), None)
     predicted = predicted_classes(predictions)
     report = classification_report(y, predicted, len(class_names), class_names)

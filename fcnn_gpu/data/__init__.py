@@ -24,6 +24,7 @@ from ._stream import StreamedData as StreamedData
 from ._supply import ArraySupply as ArraySupply
 from ._supply import SourceFeatures as SourceFeatures
 from ._supply import SourceSupply as SourceSupply
+from ._validation_split import check_parts as check_parts
 from ._validation_split import split_validation as split_validation
 from ._what_streams import DataSet as DataSet
 from ._what_streams import Need as Need

@@ -22,7 +22,7 @@ from ._class_weights import weights_of_classes
 from ._input_checks import Network, check_same_length, features
 from ._signature import Signature, column_names, some_of
 from ._supply import ArraySupply, SourceSupply, TargetRules, TargetSummary
-from ._validation_split import split_validation
+from ._validation_split import check_parts, split_validation
 
 DataSupply = ArraySupply | SourceSupply
 
@@ -70,8 +70,25 @@ class Intake:
         weights = None
         if sample_weight is not None:
             given = on_host(model.ops, sample_weight, "sample_weight")
-            weights = check_sample_weight(given, len(samples), model.dtype)
-        return ArraySupply(samples, targets, weights)
+            what = "sample_weight" if who in ("fit", "evaluate") else f"{who}: sample_weight"
+            purpose = "learn from" if who == "fit" else "measure"
+            weights = check_sample_weight(given, len(samples), model.dtype, what, purpose)
+        supply = ArraySupply(samples, targets, weights)
+        counts = self._what_counts(supply)
+        if counts is not None and len(counts) and not counts.any():
+            raise ValueError(self._nothing_counts(who))
+        return supply
+
+    def _what_counts(self, samples: ArraySupply) -> HostArray | None:
+        """The weight of each sample, that of the loss included; None: 1."""
+        by_loss, weights = self.loss.weights_of(samples.targets), samples.sample_weight
+        return weights if by_loss is None else by_loss if weights is None else by_loss * weights
+
+    def _nothing_counts(self, who: str) -> str:
+        return (
+            f"{who}: the weight of every sample is 0, by {self.loss!r}, class_weight and sample_weight together: none "
+            "of them counts. Give a class that is there, and samples of it, a weight greater than 0."
+        )
 
     def for_training(
         self,
@@ -105,6 +122,9 @@ class Intake:
             validation = self._for_validation(validation_data, signature)
         elif share:
             samples, validation = self.split(samples, share)
+            if isinstance(samples, ArraySupply) and isinstance(validation, ArraySupply):
+                counts = self._what_counts(samples), self._what_counts(validation)
+                check_parts(*counts, share, "validation_split", "validation_data")
         center = self.model.output_center
         summary = _survey(samples, lambda targets: check_targets(restored(targets, center)))
         if validation is not None:
@@ -150,7 +170,8 @@ class Intake:
         """The samples to train on and those to validate on, drawn by the seed."""
         if isinstance(samples, SourceSupply):
             training, held_out = (Part(samples.source, share, self.seed, out) for out in (False, True))
-            return samples.of(training, checks_digits=True), samples.of(held_out)
+            names = (f"the {part} part (validation_split={share:g})" for part in ("training", "validation"))
+            return samples.of(training, next(names), checks_digits=True), samples.of(held_out, next(names))
         labels = self._integer_labels(samples.targets)
         rows = split_validation(len(samples), share, samples.targets if labels is None else labels, self.seed)
         return samples.part(rows[0]), samples.part(rows[1])
@@ -159,13 +180,25 @@ class Intake:
         """The same samples with weights by class as well; `summary` is that of a source's targets."""
         if isinstance(samples, SourceSupply):
             assert summary is not None
-            samples.class_weights = self._class_weights(class_weight, summary.counts, summary.some.shape)
+            by_class = self._class_weights(class_weight, summary.counts, summary.some.shape)
+            assert summary.counted is not None, "there are counts"
+            if not by_class[: len(summary.counted)][summary.counted].any():
+                raise ValueError(self._nothing_counts(samples.who))
+            samples.class_weights = by_class
             return samples
         labels, weights = self._integer_labels(samples.targets), samples.sample_weight
         counts = None if labels is None else np.bincount(labels)
         by_class = self._class_weights(class_weight, counts, samples.targets.shape)[labels]
         product = by_class if weights is None else weights * by_class
-        return dataclasses.replace(samples, sample_weight=check_sample_weight(product, len(samples), self.model.dtype))
+        what = "class_weight" if weights is None else "class_weight times sample_weight"
+        weighed = check_sample_weight(
+            product, len(samples), self.model.dtype, f"fit: among the training samples, {what}"
+        )
+        weighed_samples = dataclasses.replace(samples, sample_weight=weighed)
+        counts_now = self._what_counts(weighed_samples)
+        if counts_now is not None and not counts_now.any():
+            raise ValueError(self._nothing_counts("fit"))
+        return weighed_samples
 
     def _class_weights(self, class_weight: Any, counts: HostArray | None, shape: tuple[int, ...]) -> HostArray:
         """The weight of each class, of which there are `counts` samples; `shape` is that of the targets."""
@@ -188,6 +221,7 @@ class Intake:
             self.loss.link == "identity",
             self.model.input_center,
             self.model.output_center,
+            self.loss.weights_of,
         )
 
     def _targets(self, y: Any) -> HostArray:

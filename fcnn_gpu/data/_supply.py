@@ -131,6 +131,7 @@ class TargetRules:
         are_values: whether targets are values, and not classes.
         input_center: what is subtracted from X, or None.
         output_center: what `targets` subtracts, or None.
+        of_loss: the weights that the loss itself gives samples by such targets, or None.
     """
 
     targets: Callable[[HostArray], HostArray]
@@ -140,6 +141,7 @@ class TargetRules:
     are_values: bool = False
     input_center: HostArray | None = None
     output_center: HostArray | None = None
+    of_loss: Callable[[HostArray], HostArray | None] = lambda targets: None
 
 
 @dataclass(frozen=True)
@@ -149,10 +151,12 @@ class TargetSummary:
     Attributes:
         counts: samples of each class, or None where targets are not labels.
         some: at most 1000 targets from all over the data.
+        counted: whether a class has a sample of a weight greater than 0, or None likewise.
     """
 
     counts: HostArray | None
     some: HostArray
+    counted: HostArray | None = None
 
 
 class SourceSupply:
@@ -191,6 +195,9 @@ class SourceSupply:
         self._checks_digits, self._seen = checks_digits, 0
         if checks_digits and may_round(source.dtype, self.dtype):
             self._digits = Digits(self.dtype, rules.input_center)
+        self.part = ""
+        """Which part of a data set this is, for messages."""
+        self._weighed: bool | None = None
         self._slots: Samples | None = None
         self._first: HostArray | None = None
         given, _ = next(iter(source.read_targets(0)), (None, None))
@@ -199,10 +206,12 @@ class SourceSupply:
     def __len__(self) -> int:
         return len(self.source)
 
-    def of(self, source: BlockSource, checks_digits: bool = False) -> SourceSupply:
-        """The same for a source of some of the samples."""
+    def of(self, source: BlockSource, part: str, checks_digits: bool = False) -> SourceSupply:
+        """The same for a source of some of the samples, called `part` in messages."""
         size = min(self.shuffle_buffer, len(source))
-        return SourceSupply(source, source.n_features, self.dtype, self._rules, self.who, size, checks_digits)
+        supply = SourceSupply(source, source.n_features, self.dtype, self._rules, self.who, size, checks_digits)
+        supply.part = part
+        return supply
 
     @property
     def like(self) -> HostArray:
@@ -305,8 +314,9 @@ class SourceSupply:
         ValueError for what the loss cannot be trained on, with the place in the file, and for weights that are all 0.
         """
         counts: HostArray | None = np.zeros(0, np.int64)
+        counted = np.zeros(0, np.int64)
         some: list[HostArray] = []
-        weighs = not self.source.has_weights
+        weighs = False
         stride = max(1, len(self) // _TRIAL_SAMPLES)
         digits = Digits(self.like.dtype, self._rules.output_center)
         watched = self._checks_digits and self._rules.are_values
@@ -314,7 +324,9 @@ class SourceSupply:
             at = int(self.source.starts[block])
             for given, weights in self.source.read_targets(block):
                 targets = self._targets(given, at)
-                weighs = weighs or bool(self._weights(weights, targets, at).any())
+                weight, of_loss = self._weights(weights, targets, at), self._rules.of_loss(targets)
+                counts_here = weight > 0 if of_loss is None else weight * of_loss > 0
+                weighs = weighs or bool(counts_here.any())
                 some.append(targets[-at % stride :: stride].copy())
                 if watched and given is not None and may_round(given.dtype, targets.dtype):
                     digits.add_sample(given)
@@ -322,15 +334,29 @@ class SourceSupply:
                 if labels is None or counts is None:
                     counts = None
                 else:
-                    found = np.bincount(labels, minlength=len(counts))
-                    found[: len(counts)] += counts
-                    counts = found
+                    counts = _added(counts, labels)
+                    counted = _added(counted, labels[counts_here])
                 at += len(targets)
             self._check_length(block, at)
         if not weighs:
-            raise ValueError(f"{self.who}: the weight of every sample is 0: there is nothing to learn from.")
+            raise ValueError(self._nothing_counts())
         digits.warn(f"{self.who}: the targets of {self.source!r}", None, TARGET_REMEDY)
-        return TargetSummary(counts, np.concatenate(some))
+        if counts is None:
+            return TargetSummary(None, np.concatenate(some))
+        return TargetSummary(counts, np.concatenate(some), _added(counted, np.arange(0), len(counts)) > 0)
+
+    def _nothing_counts(self) -> str:
+        where = f" of {self.part}" if self.part else ""
+        remedy = ", or hold other samples out" if self.part else ""
+        return (
+            f"{self.who}: the weight of every sample{where} is 0: none of them counts. Give some a weight greater than "
+            f"0{remedy}."
+        )
+
+    def check_what_was_read(self) -> None:
+        """ValueError where the weight of every sample was 0 in a pass that has ended."""
+        if self._weighed is False:
+            raise ValueError(self._nothing_counts())
 
     # Pieces
 
@@ -349,7 +375,12 @@ class SourceSupply:
                         f"{self.who}: block {block} has {len(stored)} samples but {len(targets)} targets "
                         f"({self.source.place(at)})."
                     )
-                yield Samples(stored, targets, self._weights(weights, targets, at) if self.has_weights else None)
+                of_samples = self._weights(weights, targets, at) if self.has_weights else None
+                of_loss = self._rules.of_loss(targets)
+                if of_samples is not None or of_loss is not None:
+                    weighs = np.any((1.0 if of_samples is None else of_samples) * (1.0 if of_loss is None else of_loss))
+                    self._weighed = bool(self._weighed or weighs)
+                yield Samples(stored, targets, of_samples)
                 at += len(stored)
             self._check_length(int(block), at)
 
@@ -461,6 +492,13 @@ class _Stream:
                     into[slots[done : done + k]] = array
             self._at += k
             done += k
+
+
+def _added(counts: HostArray, labels: HostArray, n_classes: int = 0) -> HostArray:
+    """`counts` of each class, and these labels; of at least so many classes."""
+    found = np.bincount(labels, minlength=max(len(counts), n_classes))
+    found[: len(counts)] += counts
+    return found
 
 
 # What predictions need, too

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._types import HostArray
 from ..memory import MemoryReport
 from ..metrics import Accuracy, Metric, TopKAccuracy
 from ._input_checks import Network
@@ -104,7 +103,7 @@ class DataSet:
         """
         n, largest = len(samples), HOST_CHUNK if on_host else _LARGEST_CHUNK
         if isinstance(samples, SourceSupply):
-            held = 0 if add_up(metrics, samples.like) else n * (outputs + samples.target_bytes)
+            held = 0 if add_up(metrics) else n * (outputs + samples.target_bytes)
             reading = samples.host_bytes(shuffle) + held
             kept = order + outputs
             return cls(n, min(batch, n), samples.sample_bytes, kept, 0, streams=True, host=reading, largest=largest)
@@ -236,12 +235,7 @@ def plan(
     return chosen
 
 
-def add_up(metrics: Sequence[Metric], targets: HostArray) -> bool:
-    """Whether metrics of such targets are shares of the samples, and so those of the parts of a data set add up.
-
-    The accuracy of several labels per sample is not: what a matrix of targets means depends on all of its rows.
-    """
-    if targets.ndim == 2 and targets.shape[1] > 1:
-        return False
+def add_up(metrics: Sequence[Metric]) -> bool:
+    """Whether metrics are shares of the samples, and so those of the parts of a data set add up."""
     shares: list[type[Metric]] = [Accuracy, TopKAccuracy]
     return all(any(type(metric).__call__ is share.__call__ for share in shares) for metric in metrics)

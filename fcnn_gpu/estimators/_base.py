@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -12,9 +11,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .._types import HostArray
-from ..data import Signature, check_features, split_validation
+from ..data import Signature, check_features, check_parts, split_validation
 from ..losses import Loss, check_sample_weight
-from ..metrics import Metric
+from ..memory import OutOfMemoryError
 from ..model import Sequential
 from ..training import History
 from ._network import Design, Network
@@ -52,7 +51,7 @@ class FCNNEstimator(Parameters, BaseEstimator):
     # Fitting
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None, partial: bool = False) -> Self:
-        with self._unchanged_on_error():
+        with self._unchanged_on_error(), self._explaining_shortage():
             design, metrics, observers = self._check_parameters(partial)
             continues = hasattr(self, "_network") and (partial or self.warm_start)
             X, y = validate_data(
@@ -74,15 +73,15 @@ class FCNNEstimator(Parameters, BaseEstimator):
             else:
                 network = Network(design, X.shape[1], n_out, self._seed(), self.backend, self._signature())
             share = 0.0 if partial else self._validation_share()
-            parts = split_validation(len(X), share, targets, network.seed) if share else (slice(None),)
-            data = [(X[part], targets[part], None if weights is None else weights[part]) for part in parts]
+            data = self._parts(X, targets, weights, share, network.seed)
+            self._check_batches(design, len(data[0][0]))
             previous = self.history_ if continues else History()
             history = network.train(
                 data[0],
                 data[1] if share else None,
                 design=design,
                 backend=self.backend,
-                metrics=[_for_targets(metric, targets) for metric in metrics],
+                metrics=[metric.for_task(design.loss.task(n_out)) for metric in metrics],
                 epochs=1 if partial else self.epochs,
                 batch_size=self.batch_size,
                 shuffle=self.shuffle,
@@ -94,6 +93,26 @@ class FCNNEstimator(Parameters, BaseEstimator):
             self.history_ = _joined(previous, history)
             self.n_iter_ = len(self.history_)
         return self
+
+    def _parts(
+        self, X: HostArray, targets: HostArray, weights: HostArray | None, share: float, seed: int
+    ) -> list[tuple[HostArray, HostArray, HostArray | None]]:
+        """(X, targets, weights) to train on, and with a share those held out."""
+        if not share:
+            return [(X, targets, weights)]
+        option, else_use = self._who("validation_fraction"), "none at all"
+        rows = split_validation(len(X), share, targets, seed, option, else_use)
+        if weights is not None:
+            check_parts(weights[rows[0]], weights[rows[1]], share, option, else_use)
+        return [(X[part], targets[part], None if weights is None else weights[part]) for part in rows]
+
+    def _check_batches(self, design: Design, n_samples: int) -> None:
+        """ValueError where batches would have one sample, whose variance is 0."""
+        if design.batch_norm and min(self.batch_size, n_samples) == 1:
+            raise ValueError(
+                f"{self._who('batch_norm=True')} cannot train on a batch of one sample, whose variance is 0: got "
+                f"batch_size={self.batch_size}, with {n_samples} samples to train on. Use larger batches."
+            )
 
     def _check_targets(self, y: Any, classes: Any, continues: bool, partial: bool) -> tuple[HostArray, int]:
         """(targets, number of outputs) for `y`; sets what the estimator remembers of it."""
@@ -125,7 +144,9 @@ class FCNNEstimator(Parameters, BaseEstimator):
         if sample_weight is not None:
             weights = weights * check_sample_weight(_check_sample_weight(sample_weight, X), len(X), np.float64)
         scale = 1.0 if partial or not weights.any() else weights.mean()
-        return check_sample_weight(weights / scale, len(X), X.dtype)
+        names = [] if sample_weight is None else ["sample_weight"]
+        names += [] if factors is None else ["class_weight"]
+        return check_sample_weight(weights / scale, len(X), X.dtype, " times ".join(names))
 
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
@@ -137,11 +158,25 @@ class FCNNEstimator(Parameters, BaseEstimator):
             self.__dict__ = before
             raise
 
+    @contextmanager
+    def _explaining_shortage(self) -> Iterator[None]:
+        """What is said where memory runs out names this estimator's parameters, and not those of what it is made of."""
+        try:
+            yield
+        except OutOfMemoryError as error:
+            shortage = str(error.__cause__ or error)
+            raise OutOfMemoryError(
+                f"{type(self).__name__} ran out of memory ({shortage}). Use a smaller batch_size or smaller "
+                "hidden_layer_sizes, fit fewer samples, or end what else takes memory; fcnn_gpu.Trainer trains "
+                "networks and data that do not fit."
+            ) from error
+
     def _outputs(self, X: Any) -> HostArray:
         """Raw outputs (n_samples, n_outputs)."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=_FLOATS)
-        return self._network.outputs(X, self.backend)
+        with self._explaining_shortage():
+            return self._network.outputs(X, self.backend)
 
     def _refuse_changes(self, built: Design, asked: Design) -> None:
         changed = [self._loss_parameter if name == "loss" else name for name in built.changes(asked)]
@@ -154,13 +189,6 @@ class FCNNEstimator(Parameters, BaseEstimator):
 
 def _plain(label: Any) -> str | int | float | bool:
     return label if isinstance(label, str | int | float) else str(label)
-
-
-def _for_targets(metric: Metric, targets: HostArray) -> Metric:
-    """The metric, told that a matrix of classes means several labels per sample, unless it was told already."""
-    if targets.ndim == 2 and getattr(metric, "multilabel", True) is None and dataclasses.is_dataclass(metric):
-        return dataclasses.replace(metric, multilabel=True)
-    return metric
 
 
 def _joined(previous: History, new: History) -> History:

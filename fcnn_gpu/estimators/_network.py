@@ -152,6 +152,7 @@ class Network:
         with self._lock:
             trainer = self.trainer(backend)
             trainer.metrics = list(metrics)
+            trainer.held_out_by = "validation_fraction"
             if design.optimizer.learning_rate != self.design.optimizer.learning_rate:
                 self._rate, self._rate_since = copy.deepcopy(design.optimizer.learning_rate), trainer.epochs_trained
                 self.design = design

@@ -47,7 +47,8 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
         shuffle: visit the samples in a new order each epoch.
         dropout: probability of dropping a hidden unit, or a list with one per hidden layer.
         batch_norm: normalize each hidden layer's sums over the batch, before the activation.
-        l1, l2: λ₁Σ|w| + λ₂Σw² over all weights is added to the objective (scikit-learn's alpha is 2·n_samples·λ₂).
+        l1, l2: λ₁Σ|w| + λ₂Σw² over all weights is added to the objective. scikit-learn's alpha is 2·batch_size·λ₂ for
+            SGD and Adam (for a 0/1 matrix n_labels times that: our loss is the mean over the labels, theirs the sum).
         label_smoothing: s in (1 − s)y + s/n_classes; for labels (n_samples,) alone.
         class_weight: {label: weight} or "balanced"; multiplies `sample_weight`. For labels (n_samples,) alone.
         init: an initializer for all weights; None takes the one that fits each layer's activation.

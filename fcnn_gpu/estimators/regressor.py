@@ -30,7 +30,8 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
     `DigitsWarning` names columns, of time stamps for example, whose digits the network's dtype loses: those must be.
 
     Parameters and attributes are those of `FCNNClassifier`, with `loss` ("mse", "mae", "huber" or an instance, such as
-    `Huber(delta=2.0)`) in place of label_smoothing and class_weight, and without `classes_`.
+    `Huber(delta=2.0)`) in place of label_smoothing and class_weight, and without `classes_`. scikit-learn's alpha is
+    batch_size·n_outputs·λ₂ for SGD and Adam, because its squared error is half of the sum over the outputs.
 
     >>> import numpy as np
     >>> X = np.linspace(-1, 1, 200).reshape(-1, 1)

@@ -219,11 +219,14 @@ class ZeroRows:
 
 
 def _kind(optimizer: Any) -> str:
-    """The class and the settings that its moments were made with."""
-    free = ("learning_rate", "clip_norm", "clip_value")
+    """The class and the settings that its moments were made with; those that newer versions have added, if they are on.
+
+    A folder of an older version names none of the latter.
+    """
+    free, added = ("learning_rate", "clip_norm", "clip_value"), ("decay_all",)
     settings = {
         f.name: repr(getattr(optimizer, f.name))
         for f in (dataclasses.fields(optimizer) if dataclasses.is_dataclass(optimizer) else ())
-        if f.init and f.name not in free
+        if f.init and f.name not in free and not (f.name in added and not getattr(optimizer, f.name))
     }
     return f"{type(optimizer).__module__}.{type(optimizer).__qualname__} {json.dumps(settings, sort_keys=True)}"

@@ -61,9 +61,16 @@ class StoredWeights:
         self._tiles = tiles
         self._total = ops.zeros(1, "float64")
         self._moments = Moments(ops, store, self.weights)
+        self._n_nonfinite = ops.zeros(max(1, len(self.weights)), "int64")
         self._model: Resident | None = None
         self._before: list[tuple[Array, HostArray]] = []
         self._applied = False
+        self.guarded = False
+        """Whether weights on the host are to be put back where an update makes any of them infinite or NaN.
+
+        On disk that is always so, because a step counts once it is committed."""
+        self.overflow: str | None = None
+        """What an update that was put back would have made infinite or NaN."""
 
     @property
     def size(self) -> int:
@@ -197,22 +204,31 @@ class StoredWeights:
         """The optimizer's update of all parameters, stored ones first, and `ops.finish_step`.
 
         On disk it is one step, committed at the end: an error before that leaves the network and the optimizer, in
-        memory and on disk, as they were before the training pass.
+        memory and on disk, as they were before the training pass. Where updates are looked at, one that makes a
+        parameter infinite or NaN is put back, and failed_step ← step.
         """
         ops, control, state = self.ops, optimizer.control, optimizer.state
         taking_over = nullcontext() if self._moments.belong_to(optimizer) else self._as_before_the_pass()
         with self.undoing(), taking_over:
             moments = self.moments_of(optimizer)
         self._applied = True
-        before = self._changing(flat, control, state) if isinstance(self.store, FolderStore) else []
+        before = self._changing(flat, control, state) if self.checks_updates else []
         committed = getattr(self.store, "last_commit", "")
         try:
-            if not self._stands_still(control):
+            changes, copies = not self._stands_still(control), list[tuple[Rows, Rows]]()
+            if changes:
                 if isinstance(self.store, FolderStore):
                     self.store.check()
-                for weight in self.weights:
-                    self._update(optimizer, weight, control, moments)
+                elif self.guarded:
+                    copies = [(rows, rows.copy()) for rows in self._rows_of(moments)]
+                ops.fill(self._n_nonfinite, 0)
+                for number in range(len(self.weights)):
+                    self._update(optimizer, number, control, moments)
             optimizer._update(ops, flat, control, state)
+            if changes and self.checks_updates:
+                self.overflow = self._find_overflow(flat)
+                if self.overflow is not None:
+                    self._fail(flat, control, before[: 1 + len(state)], copies)
             ops.finish_step(control, counters)
             if isinstance(self.store, FolderStore) and not self._failed(control):
                 self.store.commit()
@@ -231,13 +247,59 @@ class StoredWeights:
                 "model.flat. Let it call super().step(), or define _update alone, which is called with every tile."
             )
 
-    def _update(self, optimizer: Updates, weight: StoredWeight, control: StepControl, moments: dict[str, Rows]) -> None:
-        names = optimizer._state_names()
+    @property
+    def checks_updates(self) -> bool:
+        """Whether every update is looked at before it counts."""
+        return self.guarded or isinstance(self.store, FolderStore)
+
+    def is_bounded(self) -> bool:
+        """Whether Σw² of each tile is finite, and so no |w| exceeds the root of the dtype's largest number."""
+        for weight in self.weights:
+            with self._tiles.reading([weight.rows], weight.cut()) as tiles:
+                for _, (W,) in tiles:
+                    if not math.isfinite(weight.square(W, self._total)):
+                        return False
+        return True
+
+    def _rows_of(self, moments: dict[str, Rows]) -> list[Rows]:
+        return [*(weight.rows for weight in self.weights), *moments.values()]
+
+    def _find_overflow(self, flat: FlatParameters) -> str | None:
+        """What the updates of this step have made infinite or NaN."""
+        counts = self.ops.to_numpy(self._n_nonfinite)
+        if not counts.any() and flat.values.size:
+            self.ops.count_nonfinite(flat.values, self._n_nonfinite[:1])
+            return "the parameters in memory" if self.ops.to_numpy(self._n_nonfinite)[0] else None
+        return next((weight.name for weight, n in zip(self.weights, counts, strict=True) if n), None)
+
+    def _fail(
+        self,
+        flat: FlatParameters,
+        control: StepControl,
+        before: list[tuple[Array, HostArray]],
+        copies: list[tuple[Rows, Rows]],
+    ) -> None:
+        """Put the parameters and moments back, and let the step have failed."""
+        for array, values in before:
+            self.ops.assign(array, values)
+        if flat.low is not None:
+            self.ops.cast(flat.values[: flat.low.size], flat.low)
+        for rows, copy in copies:
+            rows.replace([(0, _whole(copy))])
+        if isinstance(self.store, FolderStore):
+            self.store.abandon()
+        self.ops.fill(control.failed_step, int(self._number(control.step)))
+
+    def _update(self, optimizer: Updates, number: int, control: StepControl, moments: dict[str, Rows]) -> None:
+        names, weight, checks = optimizer._state_names(), self.weights[number], self.checks_updates
+        n_nonfinite = self._n_nonfinite[number : number + 1]
 
         def compute(rows: slice, arrays: list[Array]) -> None:
             tile = weight.flat_tile(arrays[0], weight.gradient_tile(rows))
             state = {name: array.reshape(-1) for name, array in zip(names, arrays[1:], strict=True)}
             optimizer._update(self.ops, tile, control, state)
+            if checks:
+                self.ops.count_nonfinite(tile.values, n_nonfinite)
 
         stored = [weight.rows, *(moments[f"{weight.name}.{name}"] for name in names)]
         self._tiles.update(stored, weight.cut(), compute)
@@ -329,3 +391,10 @@ class StoredWeights:
             raise TypeError(f"model.info must be plain JSON data (str, int, float, list, dict): {error}.") from error
         self._moments.record(record)
         return record
+
+
+def _whole(rows: Rows) -> HostArray:
+    """All rows of a matrix that lies in memory."""
+    found = rows.view(0, rows.shape[0])
+    assert found is not None, "it lies on the host"
+    return found

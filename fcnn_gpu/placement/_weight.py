@@ -122,16 +122,17 @@ class StoredWeight:
 
     def gradient_bound(self, total: Array) -> float:
         """An upper bound of ‖∂L/∂W‖, by Cauchy and Schwarz: ‖dZ‖·‖A₀‖. NaN or ∞ bound nothing."""
-        return math.prod(math.sqrt(self._square(x, total)) for x in self._require_factors())
+        return math.prod(math.sqrt(self.square(x, total)) for x in self._require_factors())
 
     def gradient_square(self, rows: slice, total: Array, inverse: float = 1.0) -> float:
         """‖inverse·∂L/∂W[rows]‖², each block of it summed in the weights' dtype; `inverse`: of the loss scale."""
         tile = self.gradient_tile(rows)
         if inverse != 1.0:
             self.ops.scale(tile, inverse, tile)
-        return self._square(tile, total)
+        return self.square(tile, total)
 
-    def _square(self, x: Array, total: Array) -> float:
+    def square(self, x: Array, total: Array) -> float:
+        """‖x‖², each block of it summed in the weights' dtype; total float64 (1,) is scratch."""
         flat = (x if x.flags.c_contiguous else x.T).reshape(-1)
         if flat.dtype != self.dtype:  # 16 bits
             cast = self.ops.scratch("stored factor", flat.size, self.dtype)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class DivergenceError(ArithmeticError):
-    """Training met a loss or gradient that is NaN or infinite. The model holds the weights from before that step.
+    """Training met a loss, a gradient or an update that is NaN or infinite. The model holds the weights from before it.
 
     Unless `EarlyStopping(restore_best=True)` put back those of its best epoch. On a GPU, which is asked for failures a
     few times a second, the running statistics of batch normalization are those of the last time that all was well.
@@ -23,7 +23,8 @@ class DivergenceError(ArithmeticError):
     def __init__(self, epoch: int, step: int, fault: str, learning_rate: float) -> None:
         super().__init__(
             f"Training diverged in epoch {epoch}, step {step}: {fault}. The weights from before that step are kept. "
-            f"Try a smaller learning rate (it was {learning_rate:g}), clip_norm=1.0, or scaled inputs."
+            f"Try a smaller learning rate (it was {learning_rate:g}), an optimizer that clips gradients, such as "
+            "Adam(clip_norm=1.0), or scaled inputs."
         )
         self.epoch, self.step, self.fault = epoch, step, fault
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..schedules import rates_of_epoch
 from ._diagnosis import DivergenceError, find_fault
 from ._step import REPLAYING, TrainingStep, copies_of_state
 
@@ -30,6 +31,10 @@ class Epoch:
         """Whether the learning rate changes within the epoch, so that each step takes its own."""
         self.learning_rate = float("nan")
         """That of the epoch's last step."""
+        self.guarded = False
+        """Whether each update must be looked at, because parameters may overflow in it."""
+        self._safe_until, self._safe_rate = 0, 0.0
+        """As many of the epoch's steps are known to leave all parameters finite."""
         self._rates = np.full(trainer.steps_per_epoch, np.nan)
         self._statistics = copies_of_state(trainer.model)
 
@@ -40,15 +45,32 @@ class Epoch:
 
     def begin(self, number: int) -> None:
         """Epoch `number` of the run, from 1 on: no step is taken, and the step's sum of losses is 0."""
-        ops, model, control = self._trainer.model.ops, self._trainer.model, self._trainer.optimizer.control
+        ops, model = self._trainer.model.ops, self._trainer.model
         self.number, self.n_done = number, 0
         ops.fill(self._step.total, 0.0)
         self._random_step = int(ops.to_numpy(model.random_step)[0])
         self._first_step = self._n_steps()
         self._first_skipped = self._n_skipped()
         self.keep()
-        self._rate_before = float(ops.to_numpy(control.learning_rate)[0])
+        self._rate_before = self._rate_on_device()
         self.scheduled = self._set_learning_rates()
+        self.look_ahead()
+
+    def look_ahead(self) -> None:
+        """Find out how many of the steps to come need no look at what they have written, at the rates known now."""
+        self._safe_rate = max(float(self._rates.max()), self._rate_on_device())
+        left = len(self._rates) - self.n_done
+        n_safe = self._step.guard.safe_steps(self._safe_rate, left)
+        self.guarded = left > 0 and n_safe == 0
+        self._safe_until = self.n_done + (n_safe or left)
+
+    def look_again(self, n_steps: int = 0) -> None:
+        """`look_ahead` where so many steps more, or the rate of now, are too much for what was found out last."""
+        if self.n_done + n_steps > self._safe_until or (not n_steps and self._rate_on_device() > self._safe_rate):
+            self.look_ahead()
+
+    def _rate_on_device(self) -> float:
+        return float(self._trainer.model.ops.to_numpy(self._trainer.optimizer.control.learning_rate)[0])
 
     def _set_learning_rates(self) -> bool:
         """Put the epoch's learning rates on the device; whether they differ, so that each step must take its own.
@@ -56,8 +78,7 @@ class Epoch:
         A rate that stays is written once: what a callback sets in its place (`set_learning_rate`) then holds.
         """
         optimizer, n_steps = self._trainer.optimizer, len(self._rates)
-        begin, n_epochs = self.number - 1, float(self._trainer.n_epochs)
-        self._rates[:] = [optimizer.schedule(begin + i / n_steps, n_epochs) for i in range(n_steps)]
+        self._rates[:] = rates_of_epoch(optimizer.schedule, self.number, n_steps, self._trainer.n_epochs)
         differ = bool((self._rates != self._rates[0]).any())
         if differ:
             self._step.set_learning_rates(self._rates)
@@ -130,7 +151,12 @@ class Epoch:
         size = self._step.data.batch_size
         first = succeeded * size
         self._put_back(succeeded)
-        fault = find_fault(self._step, min(size, self.n_samples - first), first)
-        self._put_back(succeeded)
+        overflow = self._step.guard.fault
+        if overflow is None:
+            fault = find_fault(self._step, min(size, self.n_samples - first), first)
+            self._put_back(succeeded)
+        else:
+            fault = f"the update makes {overflow}, infinite or NaN, though every gradient is finite"
+            self._step.guard.forget_fault()
         ops.fill(control.failed_step, -1)
         raise DivergenceError(self.number, succeeded + 1, fault, float(self._rates[succeeded]))

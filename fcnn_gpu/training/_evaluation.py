@@ -72,6 +72,8 @@ class EvaluationData:
                         whole = part
                     elif scores is not None:  # the next chunk's outputs take the place of these
                         scores.add(stretch.first, self._stream.on_host(stretch.part).targets[: stretch.n], part)
+        if isinstance(self._supply, SourceSupply):
+            self._supply.check_what_was_read()
         return float(ops.to_numpy(self._total)[0]) / self.n_samples, whole
 
     @property

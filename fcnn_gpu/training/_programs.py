@@ -24,6 +24,7 @@ class Key(NamedTuple):
     n_steps: int
     scheduled: bool
     part: int
+    guarded: bool
 
 
 class Programs:
@@ -55,7 +56,8 @@ class Programs:
             sizes = [(size, at_once)] * n_calls + [(size, 1)] * n_single + [(left_over, 1)] * bool(left_over)
             first = 0
             for i, (batch, n) in enumerate(sizes, 1):
-                key = Key(batch, n, self._epoch.scheduled, stretch.part)
+                self._epoch.look_again(n)
+                key = Key(batch, n, self._epoch.scheduled, stretch.part, self._epoch.guarded)
                 yield key, first, stretch if i == len(sizes) else None
                 first += batch * n
 
@@ -116,7 +118,7 @@ class Programs:
             program()
         finally:
             self._step.between_steps = None
-        if self._step.is_captured or not self._epoch.has_statistics:
+        if (self._step.is_captured and not key.guarded) or not self._epoch.has_statistics:
             self._ready[key] = program
 
     def _shrink(self, error: Exception) -> None:

@@ -161,6 +161,7 @@ class _Training:
             step = TrainingStep(
                 model, loss, optimizer, data, bool(self.metrics), micro_batch_size=self.micro_batch_size
             )
+            _ = step.guard  # which a run has made by then
             if not isinstance(optimizer.schedule, Constant):
                 step.set_learning_rates(np.zeros(-(-data.n_samples // data.batch_size)))
         _move((step.outputs,), "data")
@@ -198,7 +199,13 @@ class _Training:
 
 
 def _copies_for_undoing(model: Sequential, optimizer: Optimizer, meter: Meter) -> list[Any]:
-    """With weights on disk, a step can be undone: copies of all that it changes in memory."""
+    """Where a step can be undone, copies of all that it changes in memory.
+
+    So it is with weights on disk, and for updates of a user's own, of which nobody knows whether they overflow.
+    """
+    if model.stored is None and not optimizer.has_bound:
+        with meter.kind("optimizer"):
+            return [meter.like(array) for array in (model.flat.values, *optimizer.state.values())]
     if model.stored is None or model.stored.store.place != "disk":
         return []
     with meter.kind("host" if model.ops.asynchronous else "scratch"):

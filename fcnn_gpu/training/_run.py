@@ -93,7 +93,7 @@ class Run:
                 self._programs.take_steps(key, first)
                 if stretch is not None:
                     self._score(stretch)
-                if watched and (failed_step[0] >= 0 or epoch.has_statistics):
+                if key.guarded or (watched and (failed_step[0] >= 0 or epoch.has_statistics)):
                     epoch.check_health()
                 if interrupted():
                     break
@@ -103,6 +103,7 @@ class Run:
                     epoch.check_health()
                     for observer in observers:
                         observer.on_tick(trainer, epoch.n_done, trainer.steps_per_epoch, epoch.loss)
+                    epoch.look_again()  # one may have changed the rate
         epoch.check_health()
         ops.synchronize()
         self._seconds = time.perf_counter() - start

@@ -27,7 +27,7 @@ class Scores:
         """What came of the samples from position `first` of the pass on: targets of the loss, and predictions."""
         targets = restored(targets, self._center)
         if first == 0:
-            self._counts = {metric.label: 0 for metric in self._metrics} if add_up(self._metrics, targets) else None
+            self._counts = {metric.label: 0 for metric in self._metrics} if add_up(self._metrics) else None
         if self._counts is not None:
             for metric in self._metrics:
                 self._counts[metric.label] += round(metric(targets, predictions) * len(targets))

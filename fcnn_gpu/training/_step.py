@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from ..data import BatchViews, DeviceData, StreamedData
 from ..losses import Loss
 from ..model import BatchArrays, Sequential
 from ..optimizers import Optimizer
+from ._guard import UpdateGuard
 from ._micro_batches import GradientSums, parts_of
 
 
@@ -82,6 +84,11 @@ class TrainingStep:
         self._rates: Array | None = None
         self._next_rate = ops.zeros(1, np.int64)
 
+    @functools.cached_property
+    def guard(self) -> UpdateGuard:
+        """What takes back updates that overflow."""
+        return UpdateGuard(self.model, self.optimizer)
+
     def set_learning_rates(self, rates: HostArray) -> None:
         """The learning rates, float64 (n_steps,), of the next steps of `scheduled` programs; always as many of them."""
         ops = self.model.ops
@@ -90,13 +97,16 @@ class TrainingStep:
         ops.assign(self._rates, rates)
         ops.fill(self._next_rate, 0)
 
-    def program(self, batch: int, n_steps: int = 1, scheduled: bool = False, part: int = 0) -> Callable[[], None]:
+    def program(
+        self, batch: int, n_steps: int = 1, scheduled: bool = False, part: int = 0, guarded: bool = False
+    ) -> Callable[[], None]:
         """Steps over the next `n_steps` batches: a function without arguments that may be called any number of times.
 
         Where it reads from lives in `data.cursor`, which it advances, in the buffer `part` of the data; the data set's
         order is `data.start_epoch`'s.
-        A `scheduled` program gives each step the next of the rates of `set_learning_rates`.
-        It is captured, and anew after a layer or the loss has been given another setting (`layer.p = 0.2`).
+        A `scheduled` program gives each step the next of the rates of `set_learning_rates`. A `guarded` one takes back
+        an update that leaves parameters that are not finite, and is not captured. Any other
+        is captured, and anew after a layer or the loss has been given another setting (`layer.p = 0.2`).
         """
         rates = self._rates
         if scheduled and rates is None:
@@ -106,6 +116,15 @@ class TrainingStep:
         losses, total, outputs = self.losses[:batch], self.total, self.outputs
         table = (rates, self._next_rate, control.learning_rate) if scheduled else None
         passes = self.passes(batch)
+
+        def update() -> None:
+            if optimizer.has_own_step:
+                optimizer.step()
+                if model.stored is not None:
+                    model.stored.check_applied(optimizer)
+                ops.advance(data.cursor, batch)
+            else:
+                optimizer.apply([(data.cursor, batch)])
 
         def step() -> None:
             self.phase = COMPUTING
@@ -123,17 +142,16 @@ class TrainingStep:
                 self.backward(one)
             self.phase = UPDATING
             model.check_finite(losses, control, total)
-            if optimizer.has_own_step:
-                optimizer.step()
-                if model.stored is not None:
-                    model.stored.check_applied(optimizer)
-                ops.advance(data.cursor, batch)
+            if guarded:
+                self.guard.take(update)
             else:
-                optimizer.apply([(data.cursor, batch)])
+                update()
             self.phase = BETWEEN_STEPS
 
         def steps() -> None:
             for i in range(n_steps):
+                if guarded and self.guard.fault is not None:
+                    return
                 if i and self.between_steps is not None:
                     self.between_steps()
                 step()
@@ -145,7 +163,7 @@ class TrainingStep:
             n_now = model.n_changes + loss.n_changes
             if n_now != n_changes:
                 self._sums = GradientSums(model) if len(passes) > 1 else self._sums
-                replay, n_changes = ops.capture(steps) if self.is_captured else steps, n_now
+                replay, n_changes = ops.capture(steps) if self.is_captured and not guarded else steps, n_now
             model.forget_forward()
             self.phase = REPLAYING
             replay()

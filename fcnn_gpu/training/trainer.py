@@ -19,6 +19,7 @@ from ..memory import explains_out_of_memory
 from ..metrics import METRICS, Metric
 from ..model import Sequential
 from ..optimizers import OPTIMIZERS, Optimizer
+from ..schedules import check_run
 from ._evaluation import EVALUATION_BATCH, Evaluator
 from ._feed import Feed
 from ._interrupt import interruptible
@@ -60,7 +61,7 @@ class Trainer:
         self.model = model
         self.loss = LOSSES.resolve(loss)
         self.optimizer = OPTIMIZERS.resolve(optimizer)
-        self.metrics = [METRICS.resolve(metric) for metric in metrics]
+        self.metrics = [METRICS.resolve(metric).for_task(self.loss.task(model.n_out)) for metric in metrics]
         self.seed = model.seed if seed is None else check_integer("Trainer(seed)", seed, low=0)
         self.loss.check_outputs(model.n_out)
         _refuse_double_link(model, self.loss)
@@ -72,6 +73,8 @@ class Trainer:
             self.loss.check_loss_scale()
             self._loss_scaling = LossScaling.start(model.ops)
 
+        self.held_out_by = "validation_data or validation_split"
+        """What gives a run its validation samples, for messages."""
         self.history = History()
         self.columns: list[str] = []
         self.n_epochs = 0
@@ -128,7 +131,8 @@ class Trainer:
         Ctrl-C ends the run after the step under way, with the weights as they are and `history.stopped_by` "interrupt";
         pressed twice it raises KeyboardInterrupt. Raises ValueError or TypeError for unusable arguments before anything
         changes, `OutOfMemoryError` where memory does not suffice (in the first step, the network is then as it was
-        before), and `DivergenceError` when a loss or gradient is not finite, with the weights from before that step.
+        before), and `DivergenceError` when a loss, a gradient or an update is not finite, with the weights from before
+        that step.
         """
         epochs = check_integer("fit(epochs)", epochs, low=1)
         batch_size = check_integer("fit(batch_size)", batch_size, low=1)
@@ -160,6 +164,7 @@ class Trainer:
                 self.steps_per_epoch = n_samples // batch_size if drop_last else -(-n_samples // batch_size)
                 self.columns = column_names(self.metrics, held_out is not None, self._loss_scaling is not None)
                 self._check_monitors()
+                check_run(self.optimizer.schedule, self.steps_per_epoch, epochs)
                 self.stop_reason = None
                 self.history = history = History()
                 targets = train.targets if isinstance(train, ArraySupply) else None

@@ -21,6 +21,7 @@ OPTIMIZERS: dict[str, Any] = {
     "nesterov": lambda: fcnn.SGD(0.05, momentum=0.9, nesterov=True),
     "adam": lambda: fcnn.Adam(0.01),
     "adamw": lambda: fcnn.AdamW(0.01, weight_decay=0.1),
+    "adamw of all": lambda: fcnn.AdamW(0.01, weight_decay=0.1, decay_all=True),
     "rmsprop": lambda: fcnn.RMSprop(0.01),
     "rmsprop momentum": lambda: fcnn.RMSprop(0.01, momentum=0.5),
     "adagrad": lambda: fcnn.Adagrad(0.05, lr_decay=0.01),

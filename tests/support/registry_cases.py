@@ -178,6 +178,7 @@ OPTIMIZER_CASES: dict[str, list[Callable[..., fcnn.optimizers.Optimizer]]] = {
     "adamw": [
         lambda **clip: fcnn.AdamW(0.01, **clip),
         lambda **clip: fcnn.AdamW(0.01, weight_decay=0.3, eps=1e-6, **clip),
+        lambda **clip: fcnn.AdamW(0.01, weight_decay=0.3, decay_all=True, **clip),
     ],
     "rmsprop": [
         lambda **clip: fcnn.RMSprop(0.003, **clip),

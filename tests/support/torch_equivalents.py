@@ -152,7 +152,7 @@ def linear_modules(module: nn.Module) -> list[nn.Linear]:
 
 
 def to_torch_optimizer(optimizer: fcnn.optimizers.Optimizer, module: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of the same name over the module's parameters; AdamW's weight decay on weights alone."""
+    """The optimizer of the same name over the module's parameters; AdamW's decay on weights alone, or on all."""
     o: Any = optimizer
     weights = [part.weight for part in linear_modules(module)]
     known = {id(w) for w in weights}
@@ -163,7 +163,10 @@ def to_torch_optimizer(optimizer: fcnn.optimizers.Optimizer, module: nn.Module) 
         "sgd": lambda: torch.optim.SGD(groups, lr=rate, momentum=o.momentum, nesterov=o.nesterov),
         "adam": lambda: torch.optim.Adam(groups, lr=rate, betas=(o.beta1, o.beta2), eps=o.eps),
         "adamw": lambda: torch.optim.AdamW(
-            [groups[0] | {"weight_decay": o.weight_decay}, groups[1] | {"weight_decay": 0.0}],
+            [
+                groups[0] | {"weight_decay": o.weight_decay},
+                groups[1] | {"weight_decay": o.weight_decay if o.decay_all else 0.0},
+            ],
             lr=rate,
             betas=(o.beta1, o.beta2),
             eps=o.eps,

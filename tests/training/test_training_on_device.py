@@ -115,6 +115,39 @@ def test_a_diverging_run_stops_with_the_weights_from_before(device_ops: Ops) -> 
     assert np.isfinite(model.predict(X)).all()
 
 
+@pytest.mark.parametrize("batch_size", [20, 75], ids=["four steps", "the run's only step"])
+def test_an_update_that_overflows_is_taken_back(device_ops: Ops, batch_size: int) -> None:
+    X, y = data("mse")
+    model = network(device_ops, "float32")
+    before = model.snapshot()
+    trainer = fcnn.Trainer(model, "mse", fcnn.SGD(1e300, momentum=0.9))
+    with pytest.raises(DivergenceError, match="epoch 1, step 1: the update makes W in layer 0"):
+        trainer.fit(X, y, epochs=1, batch_size=batch_size, progress=False)
+    to_numpy = device_ops.to_numpy
+    for name, array in model.snapshot().items():
+        np.testing.assert_array_equal(to_numpy(array), to_numpy(before[name]), err_msg=name)
+    assert not to_numpy(trainer.optimizer.state["velocity"]).any()
+    assert int(to_numpy(trainer.optimizer.control.step)[0]) == 0
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_an_update_that_overflows_in_16_bits_is_taken_back(device_ops: Ops, precision: str) -> None:
+    """The 16-bit copies of the weights and the loss scale as well."""
+    X, y = data("mse")
+    layers = [fcnn.Dense(8, activation="tanh"), fcnn.Dense(4)]
+    model = fcnn.Sequential(layers, n_in=12, seed=3, precision=precision, backend=device_ops)
+    before = model.snapshot()
+    trainer = fcnn.Trainer(model, "mse", fcnn.Adam(1e300))
+    with pytest.raises(DivergenceError, match="epoch 1, step 1: the update makes W in layer 0"):
+        trainer.fit(X, y, epochs=1, batch_size=20, progress=False)
+    to_numpy, low = device_ops.to_numpy, model.flat.low
+    for name, array in model.snapshot().items():
+        np.testing.assert_array_equal(to_numpy(array), to_numpy(before[name]), err_msg=name)
+    assert low is not None
+    kept = to_numpy(model.flat.values)[: low.size].astype(to_numpy(low).dtype)
+    np.testing.assert_array_equal(to_numpy(low), kept)
+
+
 @pytest.mark.parametrize("clip", [{"clip_norm": 0.5}, {"clip_value": 0.01}], ids=["norm", "value"])
 def test_weights_smoothing_clipping_schedule_and_metrics(device_ops: Ops, clip: dict[str, Any]) -> None:
     rng = np.random.default_rng(2)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..._types import Array
 from .._interchange import library_of, on_cuda
 from . import _numpy as np
-from ._array import ArrayOps
+from ._array import BLOCK, ArrayOps
 
 
 class InterchangeOps(ArrayOps):
@@ -28,4 +29,11 @@ class InterchangeOps(ArrayOps):
 
     def count_nonfinite(self, x: Array, count: Array) -> None:
         """count += the number of elements of `x` that are NaN or infinite; count int64 (1,), x contiguous."""
-        np.add(count, x.size - np.count_nonzero(np.isfinite(x)), out=count)
+        if x.dtype.itemsize < 4:
+            np.add(count, x.size - np.count_nonzero(np.isfinite(x)), out=count)
+            return
+        flat = x.reshape(-1, order="A")
+        for start in range(0, flat.size, BLOCK):
+            block = flat[start : start + BLOCK]
+            if not math.isfinite(float(np.dot(block, block))):  # as fast as memory; squares may overflow alone
+                np.add(count, block.size - np.count_nonzero(np.isfinite(block)), out=count)
