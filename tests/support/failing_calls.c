@@ -158,10 +158,11 @@ OF_FILE(ftruncate64, "truncate", WRITES | INTERRUPTIBLE, (int descriptor, off64_
 RESERVE(posix_fallocate, off_t)
 RESERVE(posix_fallocate64, off64_t)
 
-/* The descriptor is gone all the same, as on Linux. */
+/* Of a file that has been written, whose last bytes may be lost. The descriptor is gone all the same, as on Linux. */
 int close(int descriptor) {
     REAL(int, "close", int);
-    int saved = errno, error = armed && of_folder(descriptor) ? fault("close", 0) : 0;
+    int saved = errno, written = armed && (fcntl(descriptor, F_GETFL) & O_ACCMODE) != O_RDONLY;
+    int error = written && of_folder(descriptor) ? fault("close", 0) : 0;
     errno = saved;
     int done = real(descriptor);
     return error ? (errno = error, -1) : done;

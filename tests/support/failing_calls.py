@@ -438,12 +438,12 @@ def main(name: str, count: int, seed: int) -> None:
         random.Random(seed).shuffle(every)
         for k, error in every[:count]:
             _, call, raised = attempt(k, error)
-            found = None if raised is None else fault_of_error(raised, folder)
-            if found is None:
-                try:
-                    found = scenario.fault(folder, raised is None)
-                except Exception as caught:
-                    found = f"cannot be read any more: {type(caught).__name__}: {str(caught)[:300]}"
+            try:
+                found = scenario.fault(folder, raised is None)
+            except Exception as caught:
+                found = f"cannot be read any more: {type(caught).__name__}: {str(caught)[:300]}"
+            if found is None and raised is not None:
+                found = fault_of_error(raised, folder)
             if found is not None:
                 what = {"call": k, "of": n_calls, "what": call.decode(), "error": errno.errorcode[error]}
                 faults.append(what | {"raised": repr(raised)[:200], "fault": found.replace(top, "")})
