@@ -316,7 +316,7 @@ def test_the_rewritten_file_is_good(tmp_path: Path) -> None:
         ({"signature": '{"feature_names": ["a"]}'}, "names 1 features, and the network has"),
         ({"signature": '{"feature_names": 5}'}, "expects a list, got 5"),
         ({"signature": '{"class_names": [[]]}'}, "does not take"),
-        ({"signature": '{"byte_scale": NaN}'}, "expects a number above 0"),
+        ({"signature": '{"byte_scale": NaN}'}, "NaN is no JSON number"),
         ({"signature": '{"input_range": [0]}'}, "expects .smallest, largest."),
         (architecture(layers=5), "cannot be built"),
         (architecture(layers=[]), "cannot be built"),

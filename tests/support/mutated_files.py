@@ -79,6 +79,7 @@ def _network(seed: int) -> fcnn.Sequential:
     model = fcnn.Sequential(layers, n_in=3, seed=seed, backend="numpy", input_scale=0.5)
     model.info = {"classes": ["cat", "dog", "émeu"], "features": ["a", "b", "c"], "n": 1.5, "deep": {"list": [1, None]}}
     model.link = "softmax"
+    model.signature = fcnn.Signature(["a", "b", "c"], ["cat", "dog", "émeu"], input_range=(-2.5, 3.0))
     return model
 
 
@@ -131,12 +132,15 @@ class ModelFiles(OneFile):
         return Case(path, self._resigned(seed // 2, path), False)
 
     def _resigned(self, seed: int, path: Path) -> int:
-        """Another architecture, info or header, under its own checksum where one can be had."""
+        """Another architecture, info, signature or header, under its own checksum where one can be had."""
         from fcnn_gpu.files._tensor_file import checksum
 
         n = int.from_bytes(self._content[:8], "little")
         header, data = json.loads(self._content[8 : 8 + n]), self._content[8 + n :]
-        metadata, what = header.pop("__metadata__"), ("architecture", "info", "header", "architecture")[seed % 4]
+        metadata, what = (
+            header.pop("__metadata__"),
+            ("architecture", "info", "header", "signature", "architecture")[seed % 5],
+        )
         arrays = {name: np.frombuffer(data, np.uint8)[slice(*entry["data_offsets"])] for name, entry in header.items()}
         if what == "header":
             text = resigned_json(seed, {"__metadata__": metadata} | header).encode()
@@ -157,7 +161,8 @@ class ModelFiles(OneFile):
         outputs = model.predict(np.ones((2, model.n_in), np.float32))
         assert outputs.shape == (2, model.n_out)
         model.save(path.with_name("again"))
-        return {"config": model.config(), "info": model.info} | _arrays(model)
+        said = {"config": model.config(), "info": model.info, "signature": model.signature.plain()}
+        return said | _arrays(model)
 
 
 class NpyFiles(OneFile):
