@@ -73,23 +73,35 @@ def load(
     try:
         layers = check_config(config)
     except (TypeError, ValueError) as error:
-        fault = brief(str(error), 500)[1:-1]
-        raise ModelFileError(f"{source} describes an architecture that cannot be built: {fault}") from error
+        raise _not_buildable(source, error) from error
     told = torch_shapes(layers, config["n_in"])
     if told is not None:  # before anything is allocated
         _check_arrays(told[1], tensors, np.dtype(config["dtype"]), source)
     if precision is not None:
         config["precision"] = precision
-    with without_drawing():  # all weights are about to be replaced
-        model = Sequential.from_config(config, ops, memory_limit, storage)
+    try:
+        with without_drawing():  # all weights are about to be replaced
+            model = Sequential.from_config(config, ops, memory_limit, storage)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        if memory_limit is not None or storage is not None:  # it may be what was asked for that cannot be had
+            raise
+        raise _not_buildable(source, error) from error
     _load_state(model, tensors, source)
     model.info = saved.info
     try:
         model.signature = Signature.of(saved.signature or _signature_of_info(saved.info))
     except (TypeError, ValueError) as error:
-        fault = brief(str(error), 500)[1:-1]
-        raise ModelFileError(f"{source} has a signature that does not fit its network: {fault}") from error
+        raise ModelFileError(f"{source} has a signature that does not fit its network: {_short(error)}") from error
     return model
+
+
+def _not_buildable(source: Path, error: Exception) -> ModelFileError:
+    return ModelFileError(f"{source} describes an architecture that cannot be built: {_short(error)}")
+
+
+def _short(error: Exception) -> str:
+    """What an error says, on one line, where it may quote a whole file."""
+    return brief(str(error), 500)[1:-1]
 
 
 def _signature_of_info(info: dict[str, Any]) -> dict[str, Any]:

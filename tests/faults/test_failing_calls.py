@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from tests.support.failing_calls import SCENARIOS, library, missing
+from tests.support.failing_system_calls import SCENARIOS, library, missing
 from tests.support.faults import Faults, told
 
 COUNTS = {"train": 25}
@@ -20,7 +20,7 @@ def test_a_failing_call_loses_nothing(name: str, faults: Faults) -> None:
         pytest.skip(reason)
     if name == "plot" and not importlib.util.find_spec("matplotlib"):
         pytest.skip("matplotlib is not installed")
-    said = faults.inject("failing_calls", name, COUNTS.get(name, _OTHERS), faults.seed, library())
+    said = faults.inject("failing_system_calls", name, COUNTS.get(name, _OTHERS), faults.seed, library())
     assert said["calls"] >= 3, "the calls are not counted"
     assert said["tried"]
     assert not said["faults"], told(said["faults"], f"Of {said['calls']} calls.")

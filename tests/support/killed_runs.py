@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import fcnn_gpu as fcnn
-from tests.support.failing_calls import arrays, command, equal, network, samples, stored_network
+from tests.support.failing_system_calls import arrays, command, equal, network, samples, stored_network
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 _UNEXPECTED = 99

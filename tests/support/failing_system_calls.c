@@ -1,7 +1,7 @@
 /* System calls that fail: preloaded into a process, it counts the calls that concern one folder and lets the k-th fail.
 
    A call concerns the folder if its path lies in it, or its descriptor's. Nothing is counted before `faults_begin` and
-   after `faults_end`; both are called by Python through ctypes (tests/support/failing_calls.py). */
+   after `faults_end`; both are called by Python through ctypes (tests/support/failing_system_calls.py). */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -1,7 +1,7 @@
 """The k-th system call fails: what must hold of whatever was being written, read or opened at that moment.
 
 The old content is whole, or the new one is; the error names the path; nothing is left beside it. `main` tries a
-scenario (`SCENARIOS`) with failures that a seed draws, in a process into which failing_calls.c has been preloaded.
+scenario (`SCENARIOS`) with failures that a seed draws, in a process into which failing_system_calls.c has been preloaded.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def missing() -> str | None:
     if not sys.platform.startswith("linux"):
         return "system calls are made to fail by LD_PRELOAD and found by /proc, as on Linux"
     if shutil.which("cc") is None:
-        return "there is no C compiler (cc) to build tests/support/failing_calls.c with"
+        return "there is no C compiler (cc) to build tests/support/failing_system_calls.c with"
     return None
 
 
 @functools.cache
 def library() -> Path:
-    """failing_calls.c, built once for this text of it."""
+    """failing_system_calls.c, built once for this text of it."""
     text = hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:16]
     built = Path(tempfile.gettempdir()) / f"fcnn_gpu-failing-calls-{os.getuid()}-{text}.so"
     if not built.exists():
