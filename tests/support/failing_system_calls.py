@@ -1,7 +1,7 @@
 """The k-th system call fails: what must hold of whatever was being written, read or opened at that moment.
 
 The old content is whole, or the new one is; the error names the path; nothing is left beside it. `main` tries a
-scenario (`SCENARIOS`) with failures that a seed draws, in a process into which failing_system_calls.c has been preloaded.
+scenario (`SCENARIOS`) with failures that a seed draws, in a process into which the C file has been preloaded.
 """
 
 from __future__ import annotations
