@@ -42,8 +42,8 @@ class Run:
         """In the child."""
         raise NotImplementedError
 
-    def fault(self, folder: Path, ended: signal.Signals) -> str | None:
-        """What does not hold of the folder after that signal."""
+    def fault(self, folder: Path) -> str | None:
+        """What does not hold of the folder afterwards."""
         raise NotImplementedError
 
 
@@ -65,12 +65,15 @@ class Saving(Run):
         for model in itertools.cycle(self.models):
             model.save(folder / "model")
 
-    def fault(self, folder: Path, ended: signal.Signals) -> str | None:
+    def fault(self, folder: Path) -> str | None:
         found = arrays(fcnn.load(folder / "model", backend="numpy"))
         if not any(equal(found, arrays(model)) for model in self.models):
             return "the model is neither of the two"
         left = _parts(folder)
-        return f"Ctrl-C left {left}" if ended == signal.SIGINT and left else None
+        self.models[0].save(folder / "model")
+        if len(left) > 1 or _parts(folder):
+            return f"the folder held {left}, and after the next save {_parts(folder)}"
+        return None
 
 
 class Training(Run):
@@ -107,7 +110,7 @@ class Training(Run):
             self._fit(self._reference, 1)
         return self._states[step - 1]
 
-    def fault(self, folder: Path, ended: signal.Signals) -> str | None:
+    def fault(self, folder: Path) -> str | None:
         trainer = self._opened(folder / "net")
         model = trainer.model
         try:
@@ -133,7 +136,7 @@ class Building(Run):
         fcnn.Trainer(model, "cross_entropy", fcnn.Adam(0.01)).fit(X, y, epochs=3, batch_size=16, progress=False)
         model.close()
 
-    def fault(self, folder: Path, ended: signal.Signals) -> str | None:
+    def fault(self, folder: Path) -> str | None:
         try:
             fcnn.load(folder / "net", backend="numpy").close()
         except FileNotFoundError:
@@ -162,13 +165,12 @@ class Command(Run):
     def act(self, folder: Path) -> None:
         self._train(folder, 1)
 
-    def fault(self, folder: Path, ended: signal.Signals) -> str | None:
+    def fault(self, folder: Path) -> str | None:
         model = fcnn.load(folder / "run" / "model.safetensors", backend="numpy")
         if model.seed not in (0, 1) or (model.seed == 0 and not equal(arrays(model), self.old)):
             return "the model is neither the old one nor the new"
         json.loads((folder / "run" / "run.json").read_text())
-        left = _parts(folder)
-        return f"Ctrl-C left {left}" if ended == signal.SIGINT and left else None
+        return None
 
 
 RUNS: dict[str, type[Run]] = {run.name: run for run in Run.__subclasses__()}
@@ -231,7 +233,7 @@ def main(name: str, count: int, seed: int) -> None:
                 found: str | None = f"exit status {code}: {said.read_text()[-1500:]}"
             else:
                 try:
-                    found = run.fault(folder, sent)
+                    found = run.fault(folder)
                 except Exception as error:
                     found = f"cannot be read any more: {type(error).__name__}: {str(error)[:300]}"
             if found is not None:
