@@ -184,6 +184,7 @@ def _child(run: Run, folder: Path, said: Path) -> None:
         with open(said, "w", encoding="utf-8") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         run.act(folder)
         code = 0
     except BaseException as error:
@@ -209,9 +210,11 @@ def main(name: str, count: int, seed: int) -> None:
         def start() -> int:
             shutil.rmtree(folder)
             shutil.copytree(sound, folder)
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the child is where it can be interrupted
             child = os.fork()
             if child == 0:
                 _child(run, folder, said)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             return child
 
         seconds = run.seconds

@@ -74,6 +74,17 @@ def _samples(seed: int = 0) -> tuple[Any, Any]:
     return rng.normal(size=(40, 3)).astype(np.float32), rng.integers(0, 3, 40)
 
 
+_REFUSED = object()
+
+
+def _value_or_refusal(read: Callable[[Path], Any], path: Path) -> Any:
+    """What a sound file holds; `_REFUSED`, which equals nothing that is read, for a kind that is not taken."""
+    try:
+        return read(path)
+    except datasets.DataFileError:
+        return _REFUSED
+
+
 def _network(seed: int) -> fcnn.Sequential:
     layers = [fcnn.Dense(6, activation="relu"), fcnn.BatchNorm(), fcnn.Residual([fcnn.Dense(4)]), fcnn.Dense(3)]
     model = fcnn.Sequential(layers, n_in=3, seed=seed, backend="numpy", input_scale=0.5)
@@ -102,7 +113,7 @@ class OneFile(Kind):
         self._content, self._other = self.content(0), self.content(1)
         path = folder / f"sound{self.suffix}"
         path.write_bytes(self._content)
-        self.expected = {name: read(path) for name, read in self.readers().items()}
+        self.expected = {name: _value_or_refusal(read, path) for name, read in self.readers().items()}
 
     def make(self, seed: int, folder: Path) -> Case:
         content = mutant(seed, self._content, self._other, self.mutations)
