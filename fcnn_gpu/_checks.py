@@ -39,7 +39,7 @@ def suggest(name: object, known: Iterable[str]) -> str:
     "Did you mean 'relu'? Known names: relu, tanh."
     """
     names = sorted(known)
-    nearest = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(str(name)[:100].lower(), names, n=1, cutoff=0.5)
     hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
     return f"{hint}Known names: {', '.join(names)}."
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -174,6 +176,22 @@ class Zeros(ElementwiseInitializer):
         return np.zeros(shape)
 
 
+_LEFT_OUT: ContextVar[bool] = ContextVar("fcnn_gpu drawing of initial weights is left out", default=False)
+
+
+@contextmanager
+def without_drawing() -> Iterator[None]:
+    """Layers that are built inside start from zeros: their weights are about to be replaced.
+
+    To draw some of them takes longer than to read them, 'orthogonal' ones by far.
+    """
+    token = _LEFT_OUT.set(True)
+    try:
+        yield
+    finally:
+        _LEFT_OUT.reset(token)
+
+
 @dataclass(frozen=True)
 class Draw:
     """A layer's initial weights (n_out, n_in) yet to be drawn: the same numbers whole or in blocks of rows."""
@@ -184,6 +202,10 @@ class Draw:
     seed: np.random.SeedSequence
     n_out: int
     n_in: int
+
+    def __post_init__(self) -> None:
+        if _LEFT_OUT.get():
+            object.__setattr__(self, "initializer", Zeros())
 
     def whole(self) -> HostArray:
         """All of them, float64. ValueError where the initializer gives another shape, NaN or infinity."""

@@ -16,6 +16,7 @@ import pytest
 from fcnn_gpu.backend._ops import Ops
 from tests.cuda_on_cpu import missing_compiler
 from tests.software_cuda import option as software_cuda_option
+from tests.support import faults as faults_option
 from tests.support.cli_cases import Command, Output
 from tests.support.gpu_required import require_gpu
 from tests.support.whole_runs import pytest_cmdline_main as pytest_cmdline_main
@@ -33,6 +34,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell starts what run
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     software_cuda_option.add_option(parser)
+    faults_option.add_option(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from ._blocks import BlockMatrix
+from ._json import read_json
 from ._replacement import atomic_replacement, write_atomically
-from ._tensor_file import Tensor, Tensors, checksum, large_tensors, write_tensors
+from ._tensor_file import LONGEST_HEADER, TensorFile, Tensors, checksum, write_tensors
 
 FORMAT = "fcnn_gpu"
 VERSION = "1"
@@ -52,18 +53,20 @@ def write_model(path: str | os.PathLike[str], model: ModelFile) -> None:
     """Make or replace the file at `path`: a crash at any moment leaves either the old file or the new one.
 
     A checksum finds damage that comes later. Tensors that are not in memory are gone through block by block. Raises
-    OSError if the folder cannot be written, and TypeError where `info` is something other than plain JSON data.
+    OSError if the folder cannot be written, TypeError where `info` is something other than plain JSON data, and
+    ValueError where it is longer than the format allows.
     """
     from safetensors.numpy import save as serialize
 
     metadata = {
         "format": FORMAT,
         "format_version": _version(model),
-        "architecture": json.dumps(model.config),
+        "architecture": json.dumps(model.config, allow_nan=False),
         "info": _info_text(model.info),
     }
     if model.signature:
-        metadata["signature"] = json.dumps(model.signature)
+        metadata["signature"] = json.dumps(model.signature, allow_nan=False)
+    _check_length(metadata)
     if any(isinstance(tensor, BlockMatrix) for tensor in model.tensors.values()):
         with atomic_replacement(path) as beside:
             write_tensors(beside, model.tensors, metadata)
@@ -83,35 +86,42 @@ def _version(model: ModelFile) -> str:
 def _info_text(info: dict[str, Any]) -> str:
     try:
         text = json.dumps(info, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        read_json(text)  # what could not be read again is refused while the model is still there
+    except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"model.info must be plain JSON data (str, int, float, bool, list, dict): {error}.") from error
     if not isinstance(info, dict):
         raise TypeError(f"model.info must be a dict, got {type(info).__name__}.")
     return text
 
 
+def _check_length(metadata: dict[str, str]) -> None:
+    """A ValueError for a header that no reader of the format would take."""
+    length = len(json.dumps(metadata))
+    if length > LONGEST_HEADER:
+        raise ValueError(
+            f"The model's info and architecture take {length:,} bytes in a file, which holds up to "
+            f"{LONGEST_HEADER:,}. Keep what is large beside the model."
+        )
+
+
 def read_model(source: Path) -> ModelFile:
     """What `write_model` wrote into the file `source`. `ModelFileError` where it is damaged or foreign."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(source, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            _check_origin(metadata, source)
-            large = large_tensors(source)
-            tensors: dict[str, Tensor] = {
-                name: large[name] if name in large else file.get_tensor(name)
-                for name in file.keys()  # noqa: SIM118 (no mapping)
-            }
-    except (SafetensorError, TypeError, AttributeError) as error:  # the latter two: a dtype that NumPy does not have
+        file = TensorFile(source)
+        _check_origin(file.metadata, source)
+        described = file.described()
+    except ModelFileError:
+        raise
+    except ValueError as error:
         raise ModelFileError(f"{source} is damaged or no safetensors file: {error}.") from error
-    if metadata.get("crc32") != checksum(metadata, tensors):
+    tensors = file.read(described)
+    if file.metadata.get("crc32") != checksum(file.metadata, tensors):
         raise ModelFileError(
             f"{source} is damaged: its content does not have the checksum that was saved with it. Restore a copy, or "
             "save the model anew."
         )
-    info, signature = (_object(metadata, key, source) for key in ("info", "signature"))
-    return ModelFile(_architecture(metadata, source), tensors, info, signature)
+    info, signature = (_object(file.metadata, key, source) for key in ("info", "signature"))
+    return ModelFile(_architecture(file.metadata, source), tensors, info, signature)
 
 
 def _check_origin(metadata: dict[str, str], source: Path) -> None:
@@ -129,8 +139,10 @@ def _check_origin(metadata: dict[str, str], source: Path) -> None:
 
 def _architecture(metadata: dict[str, str], source: Path) -> dict[str, Any]:
     try:
-        config = json.loads(metadata["architecture"])
-    except (KeyError, ValueError, RecursionError) as error:
+        config = read_json(metadata["architecture"])
+    except KeyError:
+        raise ModelFileError(f"{source} has no readable architecture in its metadata: there is none.") from None
+    except ValueError as error:
         raise ModelFileError(f"{source} has no readable architecture in its metadata: {error}.") from error
     if not isinstance(config, dict) or not {"n_in", "layers", "dtype", "seed", "link"} <= config.keys():
         raise ModelFileError(f"{source} has an incomplete architecture in its metadata.")
@@ -143,8 +155,8 @@ _ARTICLES = {"info": "an", "signature": "a"}
 def _object(metadata: dict[str, str], key: str, source: Path) -> dict[str, Any]:
     """The JSON object under a key; {} where there is none."""
     try:
-        value = json.loads(metadata.get(key, "{}"))
-    except (ValueError, RecursionError) as error:
+        value = read_json(metadata.get(key, "{}"))
+    except ValueError as error:
         raise ModelFileError(f"{source} has an unreadable {key} in its metadata: {error}.") from error
     if not isinstance(value, dict):
         raise ModelFileError(f"{source} has {_ARTICLES[key]} {key} in its metadata that is no JSON object.")

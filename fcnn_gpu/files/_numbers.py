@@ -127,11 +127,14 @@ class NumberFile:
         return os.path.samestat(os.stat(path), os.fstat(self._descriptor))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, also where the system says that something written to it is lost: `StorageError`."""
         if not self._closed:
             self._closed = True
-            os.close(self._descriptor)
-            self._descriptor = -1  # the number may soon be that of another file
+            descriptor, self._descriptor = self._descriptor, -1  # the number may soon be that of another file
+            try:
+                os.close(descriptor)
+            except OSError as error:
+                raise StorageError(error.errno, f"{self.path} cannot be closed: {error.strerror}.") from error
 
     def __enter__(self) -> NumberFile:
         return self

@@ -139,6 +139,13 @@ class Layer:
     def _build(self, n_in: int, seed: np.random.SeedSequence) -> None:
         self.n_out = n_in
 
+    def shapes(self, n_in: int) -> tuple[int, dict[str, tuple[int, int]]]:
+        """n_out, and the shapes of `parameters` and `state` by name, of the layer once it is built for this width.
+
+        Nothing is allocated: by this a file is compared with its architecture before there are any arrays.
+        """
+        return n_in, {}
+
     def bind(self, binding: Binding, index: Iterator[int]) -> None:
         """Take the device's primitives; `index` numbers the layers of the whole model."""
         self._binding = binding

@@ -70,6 +70,9 @@ class Dense(Layer):
         self._W = Parameter("W", weights, self.l1, self.l2, is_weight=True, draw=draw if later else None)
         self._b = Parameter("b", np.zeros((self.n_out, 1))) if self.bias else None
 
+    def shapes(self, n_in: int) -> tuple[int, dict[str, tuple[int, int]]]:
+        return self.n_out, {"W": (self.n_out, n_in)} | ({"b": (self.n_out, 1)} if self.bias else {})
+
     @property
     def weights(self) -> Parameter:
         """W as a parameter of a layer that has been built."""

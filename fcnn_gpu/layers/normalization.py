@@ -32,6 +32,9 @@ class _Normalization(Layer):
         self._gamma = Parameter("gamma", np.ones((n_in, 1)))
         self._beta = Parameter("beta", np.zeros((n_in, 1)))
 
+    def shapes(self, n_in: int) -> tuple[int, dict[str, tuple[int, int]]]:
+        return n_in, {"gamma": (n_in, 1), "beta": (n_in, 1)}
+
     @property
     def gamma(self) -> Array:
         """The scale γ, (n, 1): a live view."""
@@ -74,6 +77,10 @@ class BatchNorm(_Normalization):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.momentum = check_real("BatchNorm(momentum)", self.momentum, low=0.0, high=1.0)
+
+    def shapes(self, n_in: int) -> tuple[int, dict[str, tuple[int, int]]]:
+        n_out, learned = super().shapes(n_in)
+        return n_out, learned | {"running_mean": (n_in, 1), "running_var": (n_in, 1)}
 
     def bind(self, binding: Binding, index: Iterator[int]) -> None:
         super().bind(binding, index)

@@ -72,7 +72,8 @@ class FusedPass:
         self._stack: DenseStack | None = None
         weights = flat.values if flat.low is None else flat.low
         dense = _stackable(ops, layers, weights.dtype, training)
-        self._caches = [cache for layer, cache in zip(layers, caches, strict=True) if layer in dense]
+        stacked = set(map(id, dense))
+        self._caches = [cache for layer, cache in zip(layers, caches, strict=True) if id(layer) in stacked]
         if dense:
             described = [
                 _described(layer, cache, layer is dense[-1]) for layer, cache in zip(dense, self._caches, strict=True)

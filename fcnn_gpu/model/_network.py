@@ -320,15 +320,15 @@ class Network:
 
 def _refuse_reuse(layers: list[Layer]) -> None:
     """A ValueError if one of `layers` belongs to a model already, or stands in two places."""
-    seen: list[Layer] = []
+    seen: set[int] = set()
     for layer in layers:
         if layer.n_in:
             raise ValueError(
                 f"{layer} already belongs to a model (as layer {layer.path}). Make a new layer for each place."
             )
-        if any(layer is other for other in seen):
+        if id(layer) in seen:
             raise ValueError(f"{layer} stands twice among the layers. Make a new layer for each place.")
-        seen.append(layer)
+        seen.add(id(layer))
 
 
 def check_dtype(dtype: Any) -> np.dtype[Any]:

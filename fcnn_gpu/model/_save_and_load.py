@@ -8,22 +8,25 @@ input_scale·(X − input_center) + input_shift, subtracted in float64, and what
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .._checks import check_bool, check_bytes, check_choice
-from .._types import Array
+from .._types import DType
 from ..backend import Ops, resolve_backend
 from ..data import Signature
-from ..files import BlockMatrix, ModelFile, ModelFileError, StorageError, Tensors, read_model, write_model
-from ..layers import Dense, Layer, Residual
-from ..placement import MemoryLimitError, Storage, assign_array, open_folder, storage_errors
+from ..files import BlockMatrix, ModelFile, ModelFileError, StorageError, Tensors, brief, read_model, write_model
+from ..initializers import without_drawing
+from ..placement import MemoryLimitError, Storage, assign_array, open_folder, resolve_storage, storage_errors
+from ._config import check_config
+from ._torch_names import Shape, torch_arrays, torch_shapes
 from .sequential import Sequential
-
-_TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
 
 
 def save(model: Sequential, path: str | os.PathLike[str]) -> None:
@@ -68,26 +71,54 @@ def load(
         is_folder = source.is_dir()
     if is_folder:
         return _open_folder(source, backend, precision, memory_limit, storage, verify)
-    if not source.is_file():
+    if not source.exists():
         raise FileNotFoundError(f"There is no model file {source}.")
+    if not source.is_file():
+        raise ModelFileError(
+            f"{source} is a pipe or a device, and a model file is read more than once. "
+            "Save its content in a file first."
+        )
     ops = resolve_backend(backend)
-    saved = read_model(source)
-    config, tensors = saved.config, saved.tensors
     if precision is not None:
         check_choice("load(precision)", precision, ops.precisions)
+    check_bytes("load(memory_limit)", memory_limit)
+    resolve_storage(storage)
+    saved = read_model(source)
+    config, tensors = saved.config, saved.tensors
+    try:
+        layers = check_config(config)
+    except (TypeError, ValueError) as error:
+        raise _not_buildable(source, error) from error
+    told = torch_shapes(layers, config["n_in"])
+    if told is not None:  # before anything is allocated
+        _check_arrays(told[1], tensors, np.dtype(config["dtype"]), source)
+    if precision is not None:
         config["precision"] = precision
     try:
-        _refuse_impossible_size(config, sum(tensor.size for tensor in tensors.values()))
-        model = Sequential.from_config(config, ops, memory_limit, storage)
+        with without_drawing():  # all weights are about to be replaced
+            model = Sequential.from_config(config, ops, memory_limit, storage)
+    except MemoryLimitError:
+        raise
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{source} describes an architecture that cannot be built: {error}") from error
+        if storage is not None:  # it may be what was asked for that cannot be had
+            raise
+        raise _not_buildable(source, error) from error
     _load_state(model, tensors, source)
     model.info = saved.info
     try:
         model.signature = Signature.of(saved.signature or _signature_of_info(saved.info))
     except (TypeError, ValueError) as error:
-        raise ModelFileError(f"{source} has a signature that does not fit its network: {error}") from error
+        raise ModelFileError(f"{source} has a signature that does not fit its network: {_short(error)}") from error
     return model
+
+
+def _not_buildable(source: Path, error: Exception) -> ModelFileError:
+    return ModelFileError(f"{source} describes an architecture that cannot be built: {_short(error)}")
+
+
+def _short(error: Exception) -> str:
+    """What an error says, on one line, where it may quote a whole file."""
+    return brief(str(error), 500)[1:-1]
 
 
 def _signature_of_info(info: dict[str, Any]) -> dict[str, Any]:
@@ -127,26 +158,12 @@ def _open_folder(
 
 
 def _refuse_impossible_size(config: dict[str, Any], n_stored: int) -> None:
-    """A ValueError if the layers have more parameters than the file holds: they must not be allocated first."""
-
-    def n_weights(layers: list[dict[str, Any]], n_in: int) -> tuple[int, int]:
-        total = 0
-        for layer in layers:
-            n_out = n_in
-            if layer["name"] == "dense":
-                n_out = layer["n_out"]
-                total += n_in * n_out
-            elif layer["name"] == "residual":
-                inner, n_out = n_weights(layer["block"], n_in)
-                total += inner
-            elif layer["name"] in ("batch_norm", "layer_norm"):
-                total += 2 * n_in
-            n_in = n_out
-        return total, n_in
-
-    needed, _ = n_weights(config["layers"], config["n_in"])
+    """A ValueError if the layers have more parameters than are stored: they must not be allocated first."""
+    told = torch_shapes(check_config(config), config["n_in"])
+    learned = {} if told is None else {n: shape for n, shape in told[1].items() if n.endswith(("weight", "bias"))}
+    needed = sum(map(math.prod, learned.values()))
     if needed > n_stored:
-        raise ValueError(f"its layers have {needed:,} parameters, but the file holds {n_stored:,} numbers.")
+        raise ValueError(f"its layers have {needed:,} parameters, but {n_stored:,} numbers are stored.")
 
 
 def torch_state(model: Sequential) -> dict[str, Any]:
@@ -156,45 +173,31 @@ def torch_state(model: Sequential) -> dict[str, Any]:
     """
     return {
         name: array if isinstance(array, BlockMatrix) else model.ops.to_numpy(array).reshape(shape)
-        for name, array, shape in _torch_arrays(model.layers)
+        for name, array, shape in torch_arrays(model.layers)
     }
 
 
-def _torch_arrays(layers: Sequence[Layer], prefix: str = "") -> list[tuple[str, Array, tuple[int, ...]]]:
-    """(name, live array, shape in the file) for a stack of layers."""
-    found: list[tuple[str, Array, tuple[int, ...]]] = []
-    module = 0
-    for layer in layers:
-        here = f"{prefix}{module}."
-        for p in layer.parameters():
-            shape = p.value.shape if p.is_weight else (p.value.shape[0],)
-            found.append((here + _TORCH_NAMES[p.name], p.value, shape))
-        for name, array in layer.state().items():
-            found.append((here + name, array, (array.shape[0],)))
-        if isinstance(layer, Residual):
-            found += _torch_arrays(layer.block, f"{here}block.")
-            if layer.projection is not None:
-                found.append((f"{here}projection.weight", layer.projection.W, layer.projection.W.shape))
-        module += 2 if isinstance(layer, Dense) and layer.activation.name != "identity" else 1
-    return found
+def _check_arrays(expected: Mapping[str, Shape], tensors: Tensors, dtype: DType, source: Path) -> None:
+    """`ModelFileError` where the file does not hold the arrays of its architecture."""
+    missing = [name for name in expected if name not in tensors]
+    extra = sorted(tensors.keys() - expected.keys())
+    if missing or extra:
+        parts = [f"{len(missing)} missing ({missing[0]}, ...)"] if missing else []
+        parts += [f"{len(extra)} unknown ({brief(extra[0])[1:-1]}, ...)"] if extra else []
+        raise ModelFileError(f"{source} does not hold the arrays of its architecture: {'; '.join(parts)}.")
+    for name, shape in expected.items():
+        if tensors[name].shape != shape or tensors[name].dtype != dtype:
+            raise ModelFileError(
+                f"{source}: {name} is {tensors[name].dtype} {tensors[name].shape}, "
+                f"its architecture says {dtype.name} {shape}."
+            )
 
 
 def _load_state(model: Sequential, tensors: Tensors, source: Path) -> None:
-    expected = _torch_arrays(model.layers)
-    missing = [name for name, _, _ in expected if name not in tensors]
-    extra = sorted(set(tensors) - {name for name, _, _ in expected})
-    if missing or extra:
-        parts = [f"{len(missing)} missing ({missing[0]}, ...)"] if missing else []
-        parts += [f"{len(extra)} unknown ({extra[0]}, ...)"] if extra else []
-        raise ModelFileError(f"{source} does not hold the arrays of its architecture: {'; '.join(parts)}.")
-    for name, _, shape in expected:
-        if tensors[name].shape != shape or tensors[name].dtype != model.dtype:
-            raise ModelFileError(
-                f"{source}: {name} is {tensors[name].dtype} {tensors[name].shape}, "
-                f"its architecture says {model.dtype.name} {shape}."
-            )
+    arrays = torch_arrays(model.layers)
+    _check_arrays({name: shape for name, _, shape in arrays}, tensors, model.dtype, source)
     with nullcontext() if model.stored is None else model.stored.as_one():
-        for name, array, _ in expected:
+        for name, array, _ in arrays:
             tensor = tensors[name]
             values = tensor if isinstance(tensor, BlockMatrix) else tensor.reshape(array.shape)
             assign_array(model.ops, array, values)

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._checks import check_choice, check_integer
+from .._checks import check_integer
 from .._types import Array, HostArray
 from ..backend import Ops, resolve_backend
 from ..data import Features, Signature, SourceFeatures, aligned, features, restored
 from ..datasets import BlockSource
-from ..initializers import SymmetryWarning
-from ..layers import LAYERS, Activation, Dense
+from ..initializers import SymmetryWarning, without_drawing
+from ..layers import Activation, Dense
 from ..memory import explains_out_of_memory
 from ..placement import OpenedFolder, Storage, StoredWeights
+from ._config import check_config
 from ._network import check_dtype
 from ._out_of_memory import explain_inference
 from ._passes import Passes
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from ..metrics import Metric
     from ..optimizers import Optimizer
 
-LINKS = ("identity", "sigmoid", "softmax")
 _INFERENCE_BATCH = 1024
 _logger = logging.getLogger("fcnn_gpu")
 
@@ -218,8 +218,10 @@ class Sequential(Passes):
 
         Precision is how a network computes, not what it is: where the backend has only that of the parameters, the
         network takes that, and a line in the log says so.
+
+        ValueError or TypeError where `config` is not what `Sequential.config` gives; it says which layer, and why.
         """
-        ops = resolve_backend(backend)
+        layers, ops = check_config(config), resolve_backend(backend)
         precision = resolve_precision(config.get("precision"), check_dtype(config["dtype"])).name
         if precision not in ops.precisions:
             _logger.warning(
@@ -229,7 +231,7 @@ class Sequential(Passes):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SymmetryWarning)  # the weights are about to be replaced
             model = cls(
-                [LAYERS.build(layer) for layer in config["layers"]],
+                layers,
                 config["n_in"],
                 seed=config["seed"],
                 backend=ops,
@@ -246,8 +248,7 @@ class Sequential(Passes):
                 _opened=_opened,
                 _like=_like,
             )
-        if config["link"] is not None:
-            model.link = check_choice("The model's link", config["link"], LINKS)
+        model.link = config["link"]
         return model
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Sequential:
@@ -284,7 +285,8 @@ def _rebuild(
     signature: Signature,
 ) -> Sequential:
     """What `copy.deepcopy` and unpickling call."""
-    model = Sequential.from_config(config, backend)
+    with without_drawing():
+        model = Sequential.from_config(config, backend)
     model.restore(arrays)
     model.ops.fill(model.random_step, random_step)
     model.info, model.signature = info, signature

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import json
 import os
+import pickle
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +26,11 @@ from fcnn_gpu.files import _blocks, _tensor_file
 from fcnn_gpu.files import _model_file as serialization
 from fcnn_gpu.files._blocks import BlockMatrix
 from fcnn_gpu.files._tensor_file import checksum
-from fcnn_gpu.layers import LAYERS
+from fcnn_gpu.layers import LAYERS, Parameter
 from fcnn_gpu.model import _save_and_load as _saved
-from tests.support.limited import file_size_limit, needs_file_limits
+from fcnn_gpu.model._torch_names import torch_arrays, torch_shapes
+from tests.support.limited import file_size_limit, needs_file_limits, needs_limits, run_limited
+from tests.support.registry_cases import LAYER_CASES, LayerCase
 
 
 def every_layer(**options: Any) -> fcnn.Sequential:
@@ -282,6 +286,13 @@ def architecture(**changes: Any) -> dict[str, str]:
     return {"architecture": json.dumps(small().config() | changes)}
 
 
+def nested(depth: int) -> list[Any]:
+    layers: list[Any] = [{"name": "activation", "activation": "tanh"}]
+    for _ in range(depth):
+        layers = [{"name": "residual", "block": layers}]
+    return layers
+
+
 def test_the_rewritten_file_is_good(tmp_path: Path) -> None:
     assert fcnn.load(rewritten(tmp_path / "m")).info == {}
 
@@ -305,28 +316,45 @@ def test_the_rewritten_file_is_good(tmp_path: Path) -> None:
         ({"signature": '{"feature_names": ["a"]}'}, "names 1 features, and the network has"),
         ({"signature": '{"feature_names": 5}'}, "expects a list, got 5"),
         ({"signature": '{"class_names": [[]]}'}, "does not take"),
-        ({"signature": '{"byte_scale": NaN}'}, "expects a number above 0"),
+        ({"signature": '{"byte_scale": NaN}'}, "NaN is no JSON number"),
         ({"signature": '{"input_range": [0]}'}, "expects .smallest, largest."),
         (architecture(layers=5), "cannot be built"),
         (architecture(layers=[]), "cannot be built"),
         (architecture(layers=[[]]), "cannot be built"),
         (architecture(layers=["dense"]), "cannot be built"),
         (architecture(layers=[{"n_out": 2}]), "cannot be built"),
-        (architecture(layers=[{"name": "dens", "n_out": 2}]), "cannot be built: Unknown layer 'dens'"),
+        (architecture(layers=[{"name": "dens", "n_out": 2}]), "cannot be built: layer 0: Unknown layer 'dens'"),
         (architecture(layers=[{"name": "dense", "n_out": 2, "colour": 1}]), "cannot be built.*colour"),
         (architecture(layers=[{"name": "dense", "n_out": -2}]), "cannot be built"),
         (architecture(layers=[{"name": "dense", "n_out": "2"}]), "cannot be built"),
         (architecture(layers=[{"name": "dense", "n_out": 2, "activation": {"name": "rleu"}}]), "Did you mean 'relu'"),
-        (
-            architecture(layers=[{"name": "dense", "n_out": 10**12}]),
-            "2,000,000,000,000 parameters, but the file holds 6",
-        ),
+        (architecture(layers=[{"name": "dense", "n_out": 10**12}]), r"architecture says float32 \(1000000000000, 2\)"),
         (
             architecture(layers=[{"name": "residual", "block": [{"name": "dense", "n_out": 10**12}]}]),
-            "parameters, but the file holds 6",
+            r"3 missing \(0.block.0.weight, ...\); 2 unknown \(0.bias",
         ),
-        (architecture(n_in=10**12, layers=[{"name": "layer_norm"}]), "2,000,000,000,000 parameters"),
-        (architecture(n_in=10**12), "parameters, but the file holds 6"),
+        (architecture(n_in=10**12, layers=[{"name": "layer_norm"}]), r"architecture says float32 \(1000000000000,\)"),
+        (architecture(n_in=10**12), r"architecture says float32 \(2, 1000000000000\)"),
+        (architecture(n_in=True), "cannot be built: n_in expects an integer, got True"),
+        (architecture(n_in=10**4000), r"architecture says float32 \(2, 10+"),
+        (architecture(n_im=2), "cannot be built: .* does not know 'n_im'. Did you mean 'n_in'"),
+        (architecture(seed=None), "cannot be built: seed expects an integer"),
+        (architecture(dtype=["f4"]), "cannot be built: dtype is 'float32' or 'float64'"),
+        (architecture(share_workspace=1), "cannot be built: share_workspace expects True or False"),
+        (architecture(layers={"name": "dropout"}), "cannot be built: layers expects a list"),
+        (architecture(layers=["tanh"]), "cannot be built: layer 0: it is no configuration of a layer"),
+        (architecture(layers=[{"name": "dense", "n_out": "9" * 10**5}]), "cannot be built: layer 0: .*99...$"),
+        ({"architecture": '{"n_in": 2, "n_in": 3}'}, "no readable architecture.* 'n_in' stands twice in one object"),
+        ({"architecture": '{"n_in": NaN}'}, "no readable architecture.*NaN is no JSON number"),
+        ({"architecture": '{"n_in": 1e999}'}, "no readable architecture.*'1e999' is beyond the range of float"),
+        ({"architecture": '{"n_in": ' + "9" * 5000 + "}"}, "no readable architecture.*4300 digits"),
+        ({"architecture": "[" * 400 + "]" * 400}, "incomplete architecture"),
+        ({"info": '{"a": Infinity}'}, "unreadable info.*Infinity is no JSON number"),
+        ({"info": '{"a": {"b": 1, "b": 1}}'}, "unreadable info.*'b' stands twice"),
+        (
+            {"architecture": json.dumps(small().config() | {"layers": nested(300)})},
+            "cannot be built: layer 0: its blocks are nested too deeply",
+        ),
         (architecture(n_in=1.5), "cannot be built"),
         (architecture(n_in=3, layers=[{"name": "dense", "n_out": 1}]), r"0.weight is float32 \(2, 2\)"),
         (architecture(dtype="float16"), "cannot be built: .*'float32' or 'float64'"),
@@ -358,6 +386,185 @@ def safetensors_file(path: Path, header: dict[str, Any], data: bytes) -> Path:
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
     return path
+
+
+def tensor(**changes: Any) -> dict[str, Any]:
+    return {"w": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]} | changes}
+
+
+OURS = {"__metadata__": {"format": "fcnn_gpu", "format_version": "1", "architecture": json.dumps(small().config())}}
+HEADERS: Any = [
+    ([], "its header is no JSON object"),
+    ({"__metadata__": []}, "__metadata__ of its header are not texts by name"),
+    ({"__metadata__": OURS["__metadata__"] | {"n": 1}}, "__metadata__ of its header are not texts by name"),
+    ({"__metadata__": OURS["__metadata__"] | {"info": "\ud800"}}, "header holds text that is none: surrogates"),
+    ({"\udfff": tensor()["w"]}, "header holds text that is none: surrogates"),
+    ({"w": []}, "describes 'w' as no tensor: not dtype, shape and data_offsets"),
+    (tensor(more=1), "describes 'w' as no tensor: not dtype, shape and data_offsets"),
+    (tensor(dtype=["F32"]), r"describes 'w' as no tensor: its dtype is \['F32'\], and not one of F32"),
+    (tensor(shape=[1] * 100), "describes 'w' as no tensor: its shape is .*, and not up to 8 sizes"),
+    (tensor(shape=[0, 2**62], data_offsets=[0, 0]), "its shape is .*, and not up to 8 sizes of at least 1"),
+    (tensor(shape=[2.0, 3.0]), "describes 'w' as no tensor: its shape is"),
+    (tensor(shape=[True, 6]), "describes 'w' as no tensor: its shape is"),
+    (tensor(shape=[-2, -3]), "describes 'w' as no tensor: its shape is"),
+    (tensor(shape=6), "describes 'w' as no tensor: its shape is"),
+    (tensor(shape=[2**62, 2**62]), "its shape .* takes [0-9,]+ bytes, and it has 24"),
+    (tensor(data_offsets=[24, 0]), "its shape .* takes 24 bytes, and it has -24"),
+    (tensor(data_offsets=[0, 24, 24]), "its data_offsets are .*, and not two positions"),
+    (tensor(data_offsets=[1, 25]), "the bytes of 'w' begin at 1, those before end at 0"),
+    (tensor() | {"v": tensor()["w"]}, "the bytes of 'w' begin at 0, those before end at 24"),
+    (tensor(shape=[5], data_offsets=[0, 20]), "it has [0-9,]+ bytes, its header describes"),
+]
+
+
+@pytest.mark.parametrize(("header", "message"), HEADERS)
+def test_a_header_that_contradicts_itself_or_its_file(tmp_path: Path, header: Any, message: str) -> None:
+    whole = OURS | header if isinstance(header, dict) else header
+    assert_refused(safetensors_file(tmp_path / "m", whole, bytes(24)), f"damaged or no safetensors file: .*{message}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'{"w": 1, "w": 1}', "its header cannot be read: the name 'w' stands twice in one object"),
+        (b'{"\xff": 1}', "its header cannot be read: it is not UTF-8 text at byte 2"),
+        (b'{"w": 1', "its header cannot be read: .*char 7"),
+    ],
+)
+def test_a_header_that_is_no_plain_json(tmp_path: Path, text: bytes, message: str) -> None:
+    (tmp_path / "m").write_bytes(struct.pack("<Q", len(text)) + text)
+    assert_refused(tmp_path / "m", message)
+
+
+@needs_limits
+@pytest.mark.parametrize("kind", ["projections", "layers"])
+def test_what_an_architecture_takes_is_known_before_it_is_built(tmp_path: Path, kind: str) -> None:
+    """In processor time as well, of which a test says nothing; 20,000 layers once were compared with each other."""
+    n = 20_000
+    widths = [{"name": "dense", "n_out": width, "bias": False} for width in (n, 1, n + 1)]
+    layers: Any = [widths[0], {"name": "residual", "block": widths[1:]}]  # with a projection of n² weights
+    arrays: Any = {"0.weight": (n, 1), "1.block.0.weight": (1, n), "1.block.1.weight": (n + 1, 1)}
+    changes: dict[str, Any] = {"n_in": 1}
+    if kind == "layers":
+        layers, arrays = [{"name": "activation", "activation": "tanh"}] * n, {"0.weight": (n, 1)}
+    held = {name: np.zeros(shape, np.float32) for name, shape in arrays.items()}
+    path = rewritten(tmp_path / "m", held | {"0.bias": None}, architecture(layers=layers, **changes))
+    used = run_limited(
+        """
+        import resource, sys
+        import fcnn_gpu as fcnn, numpy as np
+        def used():
+            return next(int(x.split()[1]) for x in open("/proc/self/status") if x.startswith("VmHWM")) * 1024
+        before = used()
+        try:
+            fcnn.load(sys.argv[2], backend="numpy")
+        except fcnn.ModelFileError as error:
+            result = [str(error), used() - before]
+        """,
+        path,
+    ).result
+    assert "does not hold the arrays of its architecture" in used[0]
+    assert used[1] < 16 * path.stat().st_size + 2**26
+
+
+def test_loading_draws_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """'orthogonal' ones take a factorization: far longer than reading them, which a small file could ask for."""
+    model = fcnn.Sequential([fcnn.Dense(4, init="orthogonal"), fcnn.Dense(3)], n_in=3, backend="numpy")
+    model.save(tmp_path / "m")
+    config = model.config()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("drawn")
+
+    monkeypatch.setattr(fcnn.initializers.Orthogonal, "__call__", refuse)
+    for again in (fcnn.load(tmp_path / "m", backend="numpy"), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(again.flat.values, model.flat.values)
+        assert again.config() == config
+    with pytest.raises(AssertionError, match="drawn"):
+        fcnn.Sequential.from_config(config, "numpy")  # whose weights are fresh
+
+
+class TwoScales(fcnn.Layer):
+    """A layer of a user's with an array more than its `shapes` speaks of."""
+
+    def _build(self, n_in: int, seed: np.random.SeedSequence) -> None:
+        self.n_out = n_in
+        self._scale = Parameter("gamma", np.ones((n_in, 1)))
+
+    def parameters(self) -> list[Parameter]:
+        return [self._scale]
+
+    def forward(self, A0: Any, cache: Any, training: bool) -> Any:
+        return A0 * self._scale.value
+
+
+def test_a_layer_that_tells_its_arrays_only_once_it_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LAYERS, "_members", dict(LAYERS._members))
+    LAYERS.register("two_scales")(dataclasses.dataclass(eq=False)(TwoScales))
+    model = fcnn.Sequential([TwoScales(), fcnn.Dense(2)], n_in=2, backend="numpy")
+    assert torch_shapes(model.layers, 2) is None
+    model.flat.values[:] = np.arange(model.flat.values.size)
+    model.save(tmp_path / "m")
+    np.testing.assert_array_equal(fcnn.load(tmp_path / "m", backend="numpy").flat.values, model.flat.values)
+
+
+@pytest.mark.parametrize(
+    "case", [case for cases in LAYER_CASES.values() for case in cases], ids=lambda case: case.label
+)
+def test_layers_tell_their_arrays_before_they_are_built(case: LayerCase) -> None:
+    told = torch_shapes([case.make()], case.n_in)
+    model = fcnn.Sequential([case.make()], case.n_in, backend="numpy")
+    assert told == (model.n_out, {name: shape for name, _, shape in torch_arrays(model.layers)})
+
+
+def test_arguments_of_load_are_no_fault_of_the_file(tmp_path: Path) -> None:
+    small().save(tmp_path / "m")
+    wrong: list[dict[str, Any]] = [{"memory_limit": "x"}, {"storage": 5}, {"storage": tmp_path / "unused"}]
+    for options in wrong:
+        with pytest.raises((ValueError, TypeError)) as caught:
+            fcnn.load(tmp_path / "m", backend="numpy", **options)
+        assert not isinstance(caught.value, fcnn.ModelFileError)
+
+
+def deep(n: int) -> Any:
+    info: dict[str, Any] = {}
+    for _ in range(n):
+        info = {"a": info}
+    return info
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({1: "a", "1": "b"}, "'1' stands twice"),
+        (deep(5000), "model.info"),
+    ],
+)
+def test_an_info_that_could_not_be_read_again_is_refused(tmp_path: Path, info: Any, message: str) -> None:
+    model = small()
+    model.info = info
+    with pytest.raises(TypeError, match=message):
+        model.save(tmp_path / "m")
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_info_beyond_what_the_format_holds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serialization, "LONGEST_HEADER", 2000)
+    model = small()
+    model.info = {"text": "x" * 2000}
+    with pytest.raises(ValueError, match="bytes in a file, which holds up to 2,000"):
+        model.save(tmp_path / "m")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_of_the_safetensors_library_is_read_and_one_of_ours_by_it(tmp_path: Path) -> None:
+    model = every_layer()
+    model.save(tmp_path / "m")
+    theirs = safetensors.numpy.load_file(tmp_path / "m")
+    ours = serialization.read_model(tmp_path / "m").tensors
+    assert theirs.keys() == ours.keys()
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(ours[name], array)
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3"])

@@ -1,0 +1,74 @@
+"""Arrays under the names and in the shapes that `torch.nn.Sequential` gives the same network: those of a model file.
+
+A Dense layer with an activation counts as two modules (Linear and the activation), BatchNorm is BatchNorm1d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+from .._types import Array
+from ..layers import Dense, Layer, Residual
+
+Shape: TypeAlias = tuple[int, ...]
+
+_TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
+
+
+def _numbered(layers: Sequence[Layer], prefix: str) -> Iterator[tuple[str, Layer]]:
+    """Each layer with what the names of its arrays begin with."""
+    module = 0
+    for layer in layers:
+        yield f"{prefix}{module}.", layer
+        module += 2 if isinstance(layer, Dense) and layer.activation.name != "identity" else 1
+
+
+def torch_arrays(layers: Sequence[Layer], prefix: str = "") -> list[tuple[str, Array, Shape]]:
+    """(name, live array, shape in the file) for a stack of layers."""
+    found: list[tuple[str, Array, Shape]] = []
+    for here, layer in _numbered(layers, prefix):
+        for p in layer.parameters():
+            shape = p.value.shape if p.is_weight else (p.value.shape[0],)
+            found.append((here + _TORCH_NAMES[p.name], p.value, shape))
+        for name, array in layer.state().items():
+            found.append((here + name, array, (array.shape[0],)))
+        if isinstance(layer, Residual):
+            found += torch_arrays(layer.block, f"{here}block.")
+            if layer.projection is not None:
+                found.append((f"{here}projection.weight", layer.projection.W, layer.projection.W.shape))
+    return found
+
+
+def torch_shapes(layers: Sequence[Layer], n_in: int, prefix: str = "") -> tuple[int, dict[str, Shape]] | None:
+    """(n_out, shapes by name) of what `torch_arrays` gives once the layers are built. Nothing is allocated.
+
+    None where a layer of a user's is among them that tells only then.
+    """
+    found: dict[str, Shape] = {}
+    for here, layer in _numbered(layers, prefix):
+        if type(layer) is Residual:
+            block = torch_shapes(layer.block, n_in, f"{here}block.")
+            if block is None:
+                return None
+            n_out = block[0]
+            found |= block[1]
+            if n_out != n_in:
+                found[f"{here}projection.weight"] = (n_out, n_in)
+        elif _tells(layer):
+            n_out, arrays = layer.shapes(n_in)
+            for name, shape in arrays.items():
+                found[here + _TORCH_NAMES.get(name, name)] = shape if name == "W" else shape[:1]
+        else:
+            return None
+        n_in = n_out
+    return n_in, found
+
+
+def _tells(layer: Layer) -> bool:
+    """Whether `shapes` speaks of what the layer builds: a subclass may build other things and not say so."""
+
+    def depth(method: str) -> int:
+        return next(i for i, cls in enumerate(type(layer).__mro__) if method in vars(cls))
+
+    return depth("shapes") <= min(map(depth, ("_build", "parameters", "state")))

@@ -1,0 +1,43 @@
+"""No mutant of any file is taken for what it is not, leaks an error of another type, or takes too much memory."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from tests.support.faults import Faults, told, with_pending
+from tests.support.limited import needs_limits
+from tests.support.mutants import mutant, resigned_json
+from tests.support.mutated_files import KINDS
+
+_ARCHIVES = "datasets/: every error is typed and names the file, CRCs are compared"
+PENDING = {f"npz-{how}": _ARCHIVES for how in ("stored", "deflated", "bzip2", "lzma")}
+PENDING["folder"] = "placement/: matrices carry their step and sums, records are read strictly"
+"""What fails until another part of the package is mended, and which."""
+COUNTS = {"model": 300, "folder": 150}
+_OTHERS = 120
+
+
+@needs_limits
+@pytest.mark.parametrize("kind", with_pending(KINDS, PENDING))
+def test_a_mutant_is_refused_or_read_for_what_it_is(kind: str, faults: Faults) -> None:
+    if kind == "parquet" and not importlib.util.find_spec("pyarrow"):
+        pytest.skip("pyarrow is not installed")
+    first = faults.seed * 1_000_000
+    found = faults.inject("mutated_files", kind, COUNTS.get(kind, _OTHERS), first)
+    call = f'tests.support.mutated_files.main("{kind}", 1, MUTANT)'
+    assert not found, told(found, f"One mutant alone: {call}")
+
+
+def test_mutants_are_others_than_the_file_and_the_same_again() -> None:
+    content = bytes(range(256)) * 4
+    made = [mutant(seed, content, b"another file") for seed in range(300)]
+    assert content not in made
+    assert len(set(made)) > 280
+    assert made == [mutant(seed, content, b"another file") for seed in range(300)]
+    assert mutant(1, b"") != b""
+    value = {"n": 3, "layers": [{"name": "dense", "n_out": 2, "bias": True}], "x": 0.5, "nothing": None}
+    texts = [resigned_json(seed, value) for seed in range(300)]
+    assert len(set(texts)) > 200
+    assert texts == [resigned_json(seed, value) for seed in range(300)]
