@@ -117,7 +117,7 @@ def atomic_replacement(target: str | os.PathLike[str], *, durable: bool = True) 
             beside.unlink(missing_ok=True)
         raise
     if durable:
-        _force_names(folder, target)
+        force_names(folder, target)
 
 
 def write_atomically(target: str | os.PathLike[str], content: bytes, *, durable: bool = True) -> None:
@@ -209,7 +209,7 @@ def _new_part(final: Path, mode: int) -> tuple[Path, int]:
         beside = final.parent / f".{_stem(final.name)}.{secrets.token_hex(8)}.part"
         # Held open from before the first byte: a write that fails in the system's cache is told to this descriptor too.
         held = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), mode)
-        if _lock(held) and _is_at(held, beside):
+        if lock(held) and is_at(held, beside):
             return beside, held
         os.close(held)  # another process took it for a dead one's between the two calls, and removes it
 
@@ -228,13 +228,13 @@ def _remove_dead_parts(final: Path) -> None:
                 continue
             descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
-                if _lock(descriptor, unknown=False) and _is_at(descriptor, part):
+                if lock(descriptor, unknown=False) and is_at(descriptor, part):
                     part.unlink()
             finally:
                 os.close(descriptor)
 
 
-def _lock(descriptor: int, unknown: bool = True) -> bool:
+def lock(descriptor: int, unknown: bool = True) -> bool:
     """Lock a file for this process; False if another one has. `unknown`: what to say where there are no locks."""
     if sys.platform == "win32":
         return True
@@ -247,7 +247,8 @@ def _lock(descriptor: int, unknown: bool = True) -> bool:
     return True
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether what a descriptor stands for lies at `path`, and not another in its place."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -286,8 +287,8 @@ def _naming(target: Path, beside: Path | None = None) -> Iterator[None]:
         raise
 
 
-def _force_names(folder: Path, target: Path) -> None:
-    """The replacement is on the disk once the folder is."""
+def force_names(folder: Path, target: Path) -> None:
+    """Return when a folder's names are on the disk; `target` is what has been replaced there."""
     if os.name != "posix":
         return
     try:
