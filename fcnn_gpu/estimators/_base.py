@@ -89,10 +89,16 @@ class FCNNEstimator(Parameters, BaseEstimator):
                 callbacks=observers,
                 progress=self.verbose,
             )
+            interrupted = history.stopped_by == "interrupt"
+            message = f"{type(self).__name__}.fit was interrupted"
+            if interrupted and not continues and not history.records:
+                raise KeyboardInterrupt(f"{message} before its first epoch was done; the estimator is as it was.")
             self._network = network
             self.n_outputs_ = n_out
             self.history_ = _joined(previous, history)
             self.n_iter_ = len(self.history_)
+        if interrupted:  # what called this fit, a search for example, would take the network for a whole run's
+            raise KeyboardInterrupt(f"{message}; the estimator keeps what it had learned by then.")
         return self
 
     def _check_targets(self, y: Any, classes: Any, continues: bool, partial: bool) -> tuple[HostArray, int]:

@@ -78,6 +78,9 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
     the estimator's attributes are then what they were before the call. Where the call was to go on with a trained
     network (warm_start, partial_fit), divergence leaves that network with the weights from before the step that failed.
 
+    Ctrl-C ends `fit` after the step under way: the estimator keeps what it has learned by then, and `KeyboardInterrupt`
+    is raised, so that a search or a cross-validation ends too and scores no half-trained network.
+
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler
