@@ -181,7 +181,7 @@ def verify_reproducible(
     for name in names:
         trainer = _new_trainer(make_trainer, made)
         found = _initial(trainer.model)
-        trainer.fit(X, y, capture=name != names[-1], **options)
+        _fit(trainer, X, y, capture=name != names[-1], **options)
         found |= _outcome(trainer)
         first = first or found
         difference = _first_difference(name, first, found)
@@ -200,10 +200,16 @@ def verify_reproducible(
         before.masks(batch_size),
         before.outputs("outputs before training are equal up to rounding", _ROUNDING, None),
     ]
-    other.fit(X, y, **options)
+    _fit(other, X, y, **options)
     after = _Comparison(ours, other, X)
     guarantees.append(after.outputs("outputs after training are within tolerance", _TRAINING, tolerance))
     return replace(report, reference=other.model.ops.describe(), guarantees=tuple(guarantees))
+
+
+def _fit(trainer: Trainer, X: Any, y: Any, **options: Any) -> None:
+    """A whole run: one that Ctrl-C has cut short would differ from the others."""
+    if trainer.fit(X, y, **options).stopped_by == "interrupt":
+        raise KeyboardInterrupt
 
 
 def _new_trainer(make_trainer: MakeTrainer, made: list[Trainer]) -> Trainer:

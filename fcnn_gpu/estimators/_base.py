@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .._types import HostArray
+from ..backend import default_backend, inherit_backend
 from ..data import Signature, check_features, split_validation
 from ..losses import Loss, check_sample_weight
 from ..metrics import Metric
@@ -22,6 +23,9 @@ from ._parameters import Parameters
 
 _FLOATS = [np.float64, np.float32]
 """What scikit-learn's checks may return X in; the cast to the network's dtype comes with a check of its range."""
+
+_DEFAULT = "_default_backend"
+"""Where a pickle says what `backend=None` stood for. It is no attribute, and away from worker processes it is ignored."""
 
 
 class FCNNEstimator(Parameters, BaseEstimator):
@@ -48,6 +52,16 @@ class FCNNEstimator(Parameters, BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_network")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the default backend of this process: a worker of joblib's must not take another on its own."""
+        state: dict[str, Any] = super().__getstate__()
+        default = default_backend()
+        return state if default is None else state | {_DEFAULT: default}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        inherit_backend(state.get(_DEFAULT))
+        super().__setstate__({name: value for name, value in state.items() if name != _DEFAULT})
 
     # Fitting
 

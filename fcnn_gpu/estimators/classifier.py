@@ -64,7 +64,8 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
         random_state: an int fixes initial weights, sample orders, dropout masks and the validation samples, on every
             backend alike; it is the `seed` of `Sequential`. A RandomState draws such a seed; None draws a fresh one.
         backend: "auto", "numpy", "cupy" or "cupy:<device>"; None takes the package's default. Changed after `fit`
-            (`set_params`), it moves the network. Estimators pickle to host arrays and open on any backend.
+            (`set_params`), it moves the network. Estimators pickle to host arrays and open on any backend; in worker
+            processes (joblib's, multiprocessing's) None takes the default of the process that they work for.
         dtype: what the network computes in, and probabilities come in, "float32" or "float64".
         verbose: show a progress bar where there is a terminal.
 
