@@ -15,6 +15,9 @@ from typing import Any
 LEGIBLE = "fcnn_gpu.legible"
 """The name of an error handler of `codecs`: signs that mean the same, and for the rest the number of the character."""
 
+_FAILING = ("strict", "surrogateescape")
+"""The error handlers that do not take every character: Python's own for standard output, and that of the C locale."""
+
 _SIGNS = {
     "×": "x",
     "·": "*",
@@ -76,13 +79,13 @@ def every_character(*streams: Any) -> Iterator[None]:
     """
     with ExitStack() as ends:
         for stream in streams:
-            if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            if isinstance(stream, io.TextIOWrapper) and stream.errors in _FAILING:
+                ends.callback(_restore, stream, stream.errors)
                 stream.reconfigure(errors=LEGIBLE)
-                ends.callback(_restore, stream)
         yield
 
 
-def _restore(stream: io.TextIOWrapper) -> None:
-    """What is printed next fails again where it did; what is still waiting in a stream that cannot be written stays."""
+def _restore(stream: io.TextIOWrapper, errors: str) -> None:
+    """What others print next fails again where it did."""
     if not stream.closed:
-        stream.reconfigure(errors="strict")
+        stream.reconfigure(errors=errors)

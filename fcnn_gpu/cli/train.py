@@ -146,6 +146,8 @@ class _Prepared:
 
 def run_training(options: TrainOptions) -> int:
     """Do what the options say; returns the exit code."""
+    if options.out is not None:
+        outlive_output()
     ops, reason = _backend.choose_backend(options.backend)
     print(f"Backend: {ops.describe()}, {reason}")
     data = load_data(
@@ -176,7 +178,6 @@ def run_training(options: TrainOptions) -> int:
     folder = None if options.out is None else RunFolder(Path(options.out))
     if folder is not None:
         prepare_folder(folder.path)
-        outlive_output()
     _say_standardization(samples, data)
     if options.progress:
         model.summary(min(options.batch_size, len(samples.X)))
