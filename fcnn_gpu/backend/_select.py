@@ -62,7 +62,7 @@ def inherit_backend(backend: str | None) -> None:
 
 
 def _inherit_by_fork() -> None:
-    """What the parent has set is the child's to inherit, and not the child's own setting: the parent may set another."""
+    """What the parent has set is inherited, and is no setting of the child's own: the parent may set another."""
     global _default, _inherited
     _default, _inherited = None, _default or _inherited
 

@@ -15,8 +15,7 @@ from .. import __version__
 from ..backend import BackendError
 from ..bench._worker import WorkerError
 from ..datasets import DownloadError
-from ..training import DivergenceError
-from ._output import PictureError
+from ..training import DivergenceError, PictureError
 from ._stdout import Output, OutputLost, print_error, standard_output
 from .bench import bench
 from .doctor import doctor

@@ -17,7 +17,7 @@ import numpy as np
 from .. import __version__
 from ..files import replaced_together, write_atomically
 from ..model import Sequential
-from ..training import History
+from ..training import History, PictureError, drawing
 from ._evaluation import Evaluation
 
 MODEL, HISTORY, RUN = "model.safetensors", "history.csv", "run.json"
@@ -76,12 +76,10 @@ class RunFolder:
         for name, draw in pictures.items():
             self._check()
             try:
-                draw(self.path / name)
-            except OSError:
-                raise
-            except Exception as error:  # of matplotlib: whatever it is, the rest is worth having
-                fault = PictureError(f"{name} cannot be drawn: {type(error).__name__}: {error}")
-                fault.__cause__ = error
+                with drawing(name):
+                    draw(self.path / name)
+            except PictureError as error:
+                fault = error
         if fault is not None:
             raise fault
         return [MODEL, HISTORY, RUN, *pictures]
@@ -92,10 +90,6 @@ class RunFolder:
                 f"Another run has written its model to {self.path} meanwhile: what was measured of this one is not "
                 "kept. Give each run a folder of its own."
             )
-
-
-class PictureError(RuntimeError):
-    """A picture cannot be drawn; the message names it and says why."""
 
 
 def _plain(run: dict[str, Any]) -> bytes:

@@ -78,7 +78,7 @@ def standard_output() -> Iterator[Output]:
     _fill_standard_descriptors()
     before = sys.stdout
     output = Output(before)
-    sys.stdout = output  # type: ignore[assignment]
+    sys.stdout = output
     try:
         with every_character(before, sys.stderr):
             yield output
@@ -116,7 +116,7 @@ def print_error(message: str) -> None:
 
 
 def _fill_standard_descriptors() -> None:
-    """Open what was closed before the process began: else the next file would be standard output or error to a library."""
+    """Open what was closed before the process began: to a library, the next file would be standard output or error."""
     if os.name != "posix":
         return
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:

@@ -201,7 +201,6 @@ def run_training(options: TrainOptions) -> int:
         model.signature = signature_of(data)
         model.info = info_of(data, options.model_info() | {"loss": LOSSES.config(loss)})
         kept = folder is not None and _keep(folder, model, history, run)
-    _say_end(history, run["seconds"])
     return _tell(folder if kept else None, options, model, trainer, history, data, run, interrupted())
 
 
@@ -298,8 +297,9 @@ def _tell(
     run: dict[str, Any],
     interrupted: bool,
 ) -> int:
-    """Measure, print and draw; whatever goes wrong, the error says where the trained model is. Returns the exit code."""
+    """Measure, print and draw; where that fails, the error says where the trained model is. Returns the exit code."""
     try:
+        _say_end(history, run["seconds"])
         if interrupted and history.stopped_by != "interrupt":
             raise KeyboardInterrupt  # it came between the last step and the model's file
         evaluation = _report(Console(), model, trainer, data)

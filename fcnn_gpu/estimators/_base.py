@@ -25,7 +25,7 @@ _FLOATS = [np.float64, np.float32]
 """What scikit-learn's checks may return X in; the cast to the network's dtype comes with a check of its range."""
 
 _DEFAULT = "_default_backend"
-"""Where a pickle says what `backend=None` stood for. It is no attribute, and away from worker processes it is ignored."""
+"""Where a pickle says what `backend=None` stood for. It is no attribute, and read in worker processes alone."""
 
 
 class FCNNEstimator(Parameters, BaseEstimator):

@@ -41,9 +41,7 @@ _RENAME_EXCHANGE, _RENAME_SWAP = 2, 2  # of Linux's renameat2 and of macOS's ren
 
 
 @contextmanager
-def replaced_together(
-    folder: str | os.PathLike[str], first: str, is_ours: Callable[[str], bool]
-) -> Iterator[Path]:
+def replaced_together(folder: str | os.PathLike[str], first: str, is_ours: Callable[[str], bool]) -> Iterator[Path]:
     """`with replaced_together(folder, ...) as fresh:` write files into `fresh`, which then are those of `folder`.
 
     Args:
@@ -104,15 +102,20 @@ def _can_exchange(final: Path, is_ours: Callable[[str], bool]) -> bool:
         and status.st_uid == os.geteuid()
         and os.access(final.parent, os.W_OK | os.X_OK)
         and not os.path.samestat(status, os.stat(os.curdir))
-        and not any(entry.is_dir(follow_symlinks=False) for entry in os.scandir(final) if not is_ours(entry.name))
+        and not any(entry.is_dir(follow_symlinks=False) for entry in _entries(final) if not is_ours(entry.name))
     )
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)
 
 
 def _exchanged(fresh: Path, final: Path, is_ours: Callable[[str], bool]) -> bool:
     """Let the fresh folder take the other's place, and have what else is in that; False where that does not go."""
     linked = []
     try:
-        for entry in os.scandir(final):
+        for entry in _entries(final):
             if not is_ours(entry.name):
                 os.link(entry.path, fresh / entry.name, follow_symlinks=False)
                 linked.append(fresh / entry.name)
@@ -139,11 +142,15 @@ def _move(fresh: Path, final: Path, first: str, is_ours: Callable[[str], bool]) 
 def _absorb(old: Path, final: Path, is_ours: Callable[[str], bool]) -> None:
     """Remove what is left of a fresh folder, or of the one whose place it took. What is of others goes to `final`."""
     with contextlib.suppress(FileNotFoundError):
-        for entry in list(os.scandir(old)):
+        for entry in _entries(old):
             there = final / entry.name
             if entry.is_dir(follow_symlinks=False) and is_ours(entry.name):
                 shutil.rmtree(entry.path)
-            elif is_ours(entry.name) or _PART.fullmatch(entry.name) or (there.exists() and os.path.samestat(os.lstat(there), os.lstat(entry.path))):
+            elif (
+                is_ours(entry.name)
+                or _PART.fullmatch(entry.name)
+                or (there.exists() and os.path.samestat(os.lstat(there), os.lstat(entry.path)))
+            ):
                 os.unlink(entry.path)
             elif not os.path.lexists(there):
                 os.rename(entry.path, there)

@@ -59,8 +59,13 @@ def load(
     source = Path(path)
     if source.is_dir():
         return _open_folder(source, backend, precision, memory_limit, storage)
-    if not source.is_file():
+    if not source.exists():
         raise FileNotFoundError(f"There is no model file {source}.")
+    if not source.is_file():
+        raise ModelFileError(
+            f"{source} is a pipe or a device, and a model file is read more than once. "
+            "Save its content in a file first."
+        )
     ops = resolve_backend(backend)
     saved = read_model(source)
     config, tensors = saved.config, saved.tensors

@@ -43,7 +43,9 @@ def print_summary(model: Sequential, batch_size: int) -> None:
     n = model.n_parameters
     with every_character(sys.stdout):
         console.print(table)
-        console.print(f"{n:,} parameters, {n * model.dtype.itemsize:,} bytes; each gradient and optimizer moment as much.")
+        console.print(
+            f"{n:,} parameters, {n * model.dtype.itemsize:,} bytes; each gradient and optimizer moment as much."
+        )
 
 
 def _title(layer: Layer) -> str:

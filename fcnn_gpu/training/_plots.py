@@ -7,7 +7,8 @@ black-and-white printer.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -90,6 +91,21 @@ def plot_confusion_matrix(matrix: HostArray, class_names: Sequence[str] | None =
     bar.set_label("share of the true class")
     bar.outline.set_visible(False)
     return saved(figure, path)
+
+
+class PictureError(RuntimeError):
+    """A picture cannot be drawn; the message names it and says why."""
+
+
+@contextmanager
+def drawing(what: str) -> Iterator[None]:
+    """For programs that go on without a picture: what matplotlib raises is a `PictureError`, files' errors aside."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise PictureError(f"{what} cannot be drawn: {type(error).__name__}: {error}") from error
 
 
 def make_figure(width: float, height: float) -> Figure:

@@ -60,7 +60,7 @@ def test_a_worker_does_not_choose_another_backend_by_itself(workers: Parallel) -
     X = np.random.default_rng(0).normal(size=(20, 3))
     estimator = FCNNClassifier((2,), epochs=1)
     fcnn.set_backend("cupy:77")
-    with pytest.raises(Exception, match="77|CuPy|CUDA"):
+    with pytest.raises(Exception, match=r"77|CuPy|CUDA"):
         cross_val_score(estimator, X, X[:, 0] > 0, cv=2, n_jobs=2, error_score="raise")
 
 
