@@ -309,7 +309,7 @@ class _Comparison:
         """What each device gathers in each epoch."""
         orders = [_visited(trainer, n_samples, epochs, shuffle) for trainer in (self._ours, self._other)]
         n_different = int((orders[0] != orders[1]).sum())
-        detail = f"{n_different:,} of {epochs} × {n_samples:,} places differ"
+        detail = f"{n_different:,} of {epochs} x {n_samples:,} places differ"
         return Guarantee("samples are visited in the same order", n_different == 0, detail)
 
     def masks(self, batch_size: int) -> Guarantee:

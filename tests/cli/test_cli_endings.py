@@ -296,6 +296,24 @@ except UnicodeEncodeError:
         assert b"Residual (3 -> 3)" in done.stdout
         assert done.stdout.endswith(b"as before" + os.linesep.encode())
 
+    def test_what_reports_say_is_in_characters_that_all_streams_have(self) -> None:
+        """`print(report)` is the user's own, which nothing here can help."""
+        model = fcnn.Sequential(
+            [fcnn.Dense(4, l2=0.1), fcnn.Dropout(0.5), fcnn.Dense(2)], n_in=3, seed=0, backend="numpy"
+        )
+        X, y = np.eye(3, dtype=np.float32), [0, 1, 1]
+        reports = [
+            model.memory_report(32, data=(X, y), metrics=["accuracy"]),
+            fcnn.gradient_check.check_layer(fcnn.Dense(2), n_in=3, backend="numpy"),
+            fcnn.reproducibility.verify_reproducible(
+                lambda: fcnn.Trainer(fcnn.Sequential([fcnn.Dense(2)], 3, seed=0, backend="numpy")), X, y, epochs=1
+            ),
+            fcnn.large_matrix.plan_chunked_matmul(X, X, activation="relu", backend="numpy"),
+            fcnn.large_matrix.chunked_matmul(X, X, backend="numpy", return_report=True)[1],
+        ]
+        for report in reports:
+            assert str(report).isascii(), report
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
