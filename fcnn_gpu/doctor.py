@@ -213,7 +213,8 @@ def _training_step() -> str:
     model = Sequential([Dense(8, activation="tanh"), Dense(2)], n_in=2, seed=0, backend="numpy")
     trainer = Trainer(model, optimizer="adam")
     before = trainer.evaluate(X, [0, 1, 1, 0])["loss"]
-    if trainer.fit(X, [0, 1, 1, 0], epochs=20, batch_size=4, progress=False).stopped_by == "interrupt":
+    trainer.fit(X, [0, 1, 1, 0], epochs=20, batch_size=4, progress=False)
+    if trainer.history.stopped_by == "interrupt":
         raise KeyboardInterrupt
     after = trainer.evaluate(X, [0, 1, 1, 0])["loss"]
     if not after < before:
