@@ -217,7 +217,11 @@ def _new_part(final: Path, mode: int) -> tuple[Path, int]:
 def _remove_dead_parts(final: Path) -> None:
     """Remove the target's parts whose writers have ended. One that cannot be removed is left: it harms nobody."""
     stem = f".{_stem(final.name)}."
-    for name in os.listdir(final.parent):
+    try:
+        names = os.listdir(final.parent)
+    except PermissionError:  # a folder that may be written to and not listed
+        return
+    for name in names:
         if not (name.startswith(stem) and re.fullmatch(r"[0-9a-f]{16}\.part", name[len(stem) :])):
             continue
         part = final.parent / name
