@@ -207,7 +207,7 @@ class ProgressBar(Callback):
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[report]}"),
+            TextColumn("{task.fields[report]}", markup=False),
             console=console,
             refresh_per_second=_REFRESHES,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ._console import every_character
 from .backend import read_cpu
 from .backend._blas import Blas, Slowdown, build_time_blas, loop_slowdowns, numpy_blas, numpy_simd, product_slowdowns
 from .backend._cpu import Cpu
@@ -130,10 +132,12 @@ def print_report(report: Report) -> None:
             fix = f"\n[bold]→ {escape(link.fix)}[/]" if link.fix else ""
             mark = slow if link in report.slow else part if link in report.limited else marks[link.ok]
             table.add_row(mark, link.name, escape(link.detail) + fix)
-        console.print(table)
-    if report.hint:
-        print(report.hint)
-    print(report.verdict)
+        with every_character(sys.stdout):
+            console.print(table)
+    with every_character(sys.stdout):
+        if report.hint:
+            print(report.hint)
+        print(report.verdict)
 
 
 def _check(name: str, check: Callable[[], str | tuple[str, list[Slowdown]]], fix: str = "") -> Link:
@@ -210,6 +214,8 @@ def _training_step() -> str:
     trainer = Trainer(model, optimizer="adam")
     before = trainer.evaluate(X, [0, 1, 1, 0])["loss"]
     trainer.fit(X, [0, 1, 1, 0], epochs=20, batch_size=4, progress=False)
+    if trainer.history.stopped_by == "interrupt":
+        raise KeyboardInterrupt
     after = trainer.evaluate(X, [0, 1, 1, 0])["loss"]
     if not after < before:
         raise ArithmeticError(f"the loss of a tiny network went from {before:.3f} to {after:.3f} in 20 steps.")

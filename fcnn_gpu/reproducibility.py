@@ -181,7 +181,7 @@ def verify_reproducible(
     for name in names:
         trainer = _new_trainer(make_trainer, made)
         found = _initial(trainer.model)
-        trainer.fit(X, y, capture=name != names[-1], **options)
+        _fit(trainer, X, y, capture=name != names[-1], **options)
         found |= _outcome(trainer)
         first = first or found
         difference = _first_difference(name, first, found)
@@ -200,10 +200,16 @@ def verify_reproducible(
         before.masks(batch_size),
         before.outputs("outputs before training are equal up to rounding", _ROUNDING, None),
     ]
-    other.fit(X, y, **options)
+    _fit(other, X, y, **options)
     after = _Comparison(ours, other, X)
     guarantees.append(after.outputs("outputs after training are within tolerance", _TRAINING, tolerance))
     return replace(report, reference=other.model.ops.describe(), guarantees=tuple(guarantees))
+
+
+def _fit(trainer: Trainer, X: Any, y: Any, **options: Any) -> None:
+    """A whole run: one that Ctrl-C has cut short would differ from the others."""
+    if trainer.fit(X, y, **options).stopped_by == "interrupt":
+        raise KeyboardInterrupt
 
 
 def _new_trainer(make_trainer: MakeTrainer, made: list[Trainer]) -> Trainer:
@@ -303,7 +309,7 @@ class _Comparison:
         """What each device gathers in each epoch."""
         orders = [_visited(trainer, n_samples, epochs, shuffle) for trainer in (self._ours, self._other)]
         n_different = int((orders[0] != orders[1]).sum())
-        detail = f"{n_different:,} of {epochs} × {n_samples:,} places differ"
+        detail = f"{n_different:,} of {epochs} x {n_samples:,} places differ"
         return Guarantee("samples are visited in the same order", n_different == 0, detail)
 
     def masks(self, batch_size: int) -> Guarantee:

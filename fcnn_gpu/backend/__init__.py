@@ -24,6 +24,8 @@ from ._ops import StepControl as StepControl
 from ._ops import quiet_arithmetic as quiet_arithmetic
 from ._primitives import consists_of_primitives as consists_of_primitives
 from ._select import choose_backend as choose_backend
+from ._select import default_backend as default_backend
+from ._select import inherit_backend as inherit_backend
 from ._select import ops_for as ops_for
 from ._select import resolve_backend as resolve_backend
 from ._select import set_backend as set_backend

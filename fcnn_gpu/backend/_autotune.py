@@ -79,7 +79,7 @@ class Tuned:
     note: str = ""
 
     def __str__(self) -> str:
-        times = ", ".join(f"{name} {1e6 * t:.1f} µs" for name, t in sorted(self.seconds.items(), key=lambda x: x[1]))
+        times = ", ".join(f"{name} {1e6 * t:.1f} us" for name, t in sorted(self.seconds.items(), key=lambda x: x[1]))
         refused = "".join(f"; {name}: {reason}" for name, reason in self.dropped.items())
         why = "; ".join(part for part in (self.note, times) if part)
         return f"{_described(self.problem)} on {self.device}: {self.choice} ({why}{refused})"

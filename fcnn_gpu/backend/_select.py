@@ -7,6 +7,7 @@ An explicit "cupy" never falls back: it raises `BackendError`, which names the f
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import re
 import threading
@@ -25,6 +26,8 @@ _OTHER_NAMES = {"cpu": "numpy", "host": "numpy", "gpu": "cupy", "cuda": "cupy", 
 _CUPY = re.compile(r"cupy(?::(\d+))?")
 _lock = threading.Lock()
 _default: str | None = None
+_inherited: str | None = None
+"""In a worker process: the default of the process that it works for."""
 _numpy: Ops | None = None
 _cupy: dict[int, Ops] = {}
 _announced: set[str] = set()
@@ -33,17 +36,46 @@ _announced: set[str] = set()
 def set_backend(backend: str) -> None:
     """Make `backend` ("auto", "numpy", "cupy" or "cupy:<device>") the default of models built from now on.
 
-    It goes before the environment variable FCNN_BACKEND; models that exist keep theirs.
+    It goes before the environment variable FCNN_BACKEND, which it sets as well: processes that are started from now on
+    (by joblib, multiprocessing, subprocess) take the same. Models that exist keep theirs.
     """
     global _default
     _check_name(backend, "set_backend")
     _default = backend
+    os.environ["FCNN_BACKEND"] = backend
+
+
+def default_backend() -> str | None:
+    """The name that `backend=None` stands for in this process; None where nobody has said anything."""
+    return _default or _inherited or os.environ.get("FCNN_BACKEND") or None
+
+
+def inherit_backend(backend: str | None) -> None:
+    """In a worker process, take over the default of the process that gave the work; elsewhere nothing.
+
+    A worker that was started before `set_backend` was called does not see what that sets.
+    """
+    global _inherited
+    if backend is not None and multiprocessing.parent_process() is not None:
+        _check_name(backend, "inherit_backend")
+        _inherited = backend
+
+
+def _inherit_by_fork() -> None:
+    """What the parent has set is inherited, and is no setting of the child's own: the parent may set another."""
+    global _default, _inherited
+    _default, _inherited = None, _default or _inherited
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_inherit_by_fork)
 
 
 def resolve_backend(backend: str | Ops | None = None) -> Ops:
     """The primitives of a backend, one shared instance per device.
 
-    `backend` None means the default: `set_backend`'s, else FCNN_BACKEND's, else "auto". Raises ValueError for an
+    `backend` None means the default: `set_backend`'s, else in a worker process that of the process that it works for,
+    else FCNN_BACKEND's, else "auto". Raises ValueError for an
     unknown name and `BackendError` where an explicit "cupy" cannot be had.
     """
     if isinstance(backend, Ops):
@@ -65,6 +97,8 @@ def _choose(backend: str | None, who: str) -> tuple[Ops, str, BackendError | Non
     source = f"{who} {backend}"
     if backend is None and _default is not None:
         backend, source = _default, "set_backend"
+    if backend is None and _inherited is not None:
+        backend, source = _inherited, "the process that this one works for"
     if backend is None:
         backend, who = os.environ.get("FCNN_BACKEND") or "auto", "The environment variable FCNN_BACKEND"
         source = f"FCNN_BACKEND={backend}"

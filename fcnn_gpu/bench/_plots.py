@@ -244,7 +244,8 @@ def _panels(panels: list[list[CaseResult]], height: float) -> tuple[Figure, list
 
 
 def _title(figure: Figure, what: str, result: CaseResult | OperationResult) -> None:
-    figure.suptitle(f"{what}\n{result.device}, {result.dtype}", fontsize=11, fontweight="bold")
+    # A device's name is none of ours, and no formula.
+    figure.suptitle(f"{what}\n{result.device}, {result.dtype}", fontsize=11, fontweight="bold", parse_math=False)
 
 
 def _look(library: str, libraries: list[str]) -> tuple[str, str]:

@@ -15,7 +15,8 @@ from typing import Any, cast
 from .. import __version__
 from .._checks import check_choice
 from ..backend import BackendError, choose_backend
-from ..files import write_atomically
+from ..files import replaced_together, write_atomically
+from ..training import drawing
 from . import ceilings, crossover, epoch, machine, operations, rounds
 from ._json import ReportFileError as ReportFileError
 from ._json import from_json as from_json
@@ -36,6 +37,7 @@ JOBS: tuple[Job, ...] = ("train", "infer")
 QUICK = {"rounds": 5, "round_seconds": 0.03}
 """What `--quick` sets unless it is given: enough to see that all works, not to quote."""
 
+_JSON, _PAGE = "report.json", "report.md"
 _GPU_DTYPES: tuple[str, ...] = ("float32", "tf32", "bfloat16", "float16")
 
 
@@ -243,15 +245,20 @@ def backends_for(wanted: str | None) -> tuple[tuple[str, ...], str]:
 def write(report: Report, folder: Path) -> list[str]:
     """Write report.json, report.md and, with matplotlib, the pictures; the names of the files.
 
-    A picture of an earlier run that this one does not draw anew is removed: it would show other numbers.
+    The numbers come first and take the place of all that an earlier run has left, so that the folder never holds files
+    of two. `PictureError` where a picture cannot be drawn: then the report is there without it.
     """
-    save(report, folder / "report.json")
-    pictures = write_pictures(report, folder) if importlib.util.find_spec("matplotlib") else {}
-    for path in folder.iterdir():
-        if FILE_NAME.fullmatch(path.name) and path.name not in pictures:
-            path.unlink()
-    write_atomically(folder / "report.md", to_markdown(report, pictures).encode())
-    return ["report.json", "report.md", *pictures]
+    with replaced_together(
+        folder, _JSON, lambda name: name in (_JSON, _PAGE) or bool(FILE_NAME.fullmatch(name))
+    ) as new:
+        save(report, new / _JSON)
+        write_atomically(new / _PAGE, to_markdown(report, {}).encode())
+    if not importlib.util.find_spec("matplotlib"):
+        return [_JSON, _PAGE]
+    with drawing("the pictures of the report"):
+        pictures = write_pictures(report, folder)
+    write_atomically(folder / _PAGE, to_markdown(report, pictures).encode())
+    return [_JSON, _PAGE, *pictures]
 
 
 def _plain_settings(settings: Settings, quick: bool) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import re
 import sys
 import traceback
@@ -15,7 +15,8 @@ from .. import __version__
 from ..backend import BackendError
 from ..bench._worker import WorkerError
 from ..datasets import DownloadError
-from ..training import DivergenceError
+from ..training import DivergenceError, PictureError
+from ._stdout import Output, OutputLost, print_error, standard_output
 from .bench import bench
 from .doctor import doctor
 from .evaluate import evaluate
@@ -25,7 +26,7 @@ from .train import train
 OK, FAILURE, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 PROGRAM = "fcnn-gpu"
 
-_FAILURES = (DivergenceError, BackendError, DownloadError, WorkerError, MemoryError)
+_FAILURES = (DivergenceError, BackendError, DownloadError, WorkerError, PictureError, MemoryError)
 _MISTAKES = (ValueError, TypeError, OSError)
 _UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 """What typer raises for unknown options and the like: click's class, or that of the click inside newer typers."""
@@ -72,28 +73,51 @@ def run(arguments: Sequence[str]) -> int:
 
     0: done. 1: it failed while running (training diverged, a backend or a download is not to be had, no memory). 2: a
     mistake in what it was given. 130: ended by Ctrl-C. Both kinds of error print one line on standard error; an error
-    of any other kind is a bug and leaves as an exception.
+    of any other kind is a bug and leaves as an exception. Standard output that takes no more is a failure, without a
+    word where its reader has seen enough.
     """
+    with standard_output() as output:
+        try:
+            code = _command(arguments)
+            sys.stdout.flush()
+        except OutputLost:
+            code = FAILURE
+        if output.fault is not None and code in (OK, FAILURE):
+            return _say_lost(output)
+    return code
+
+
+def _command(arguments: Sequence[str]) -> int:
     try:
         code = app(list(arguments), prog_name=PROGRAM, standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of a pipe has seen enough: what is left has nowhere to go
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILURE
     except _UsageError as error:
         return _say(error.format_message(), MISTAKE)  # type: ignore[attr-defined]
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except (*_FAILURES, *_MISTAKES) as error:
         if "--traceback" in arguments:
             traceback.print_exc()
-        return _say(_message(error), FAILURE if isinstance(error, _FAILURES) else MISTAKE)
+        notes = getattr(error, "__notes__", [])
+        return _say(" ".join([_message(error), *notes]), FAILURE if isinstance(error, _FAILURES) else MISTAKE)
     if code == INTERRUPTED:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        print_error(f"{PROGRAM}: interrupted")
     return code or OK
 
 
 def _say(message: str, code: int) -> int:
-    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    print_error(f"{PROGRAM}: error: {message}")
     return code
+
+
+def _say_lost(output: Output) -> int:
+    """Nothing where a reader has seen enough, unless there is more than what it has not seen."""
+    fault = output.fault
+    assert fault is not None
+    if fault.errno != errno.EPIPE:
+        return _say(f"standard output cannot be written: {fault.strerror}. {output.kept}".strip(), FAILURE)
+    if output.kept:
+        return _say(f"the reader of standard output has gone. {output.kept}", FAILURE)
+    return FAILURE
 
 
 def _message(error: BaseException) -> str:

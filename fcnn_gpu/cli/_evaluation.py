@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from .._types import HostArray
 from ..losses import Loss
@@ -113,5 +113,5 @@ def print_evaluation(console: Console, evaluation: Evaluation, what: str) -> Non
     console.print(table)
 
 
-def _cells(row: ClassScores) -> list[str]:
-    return [escape(row["name"]), *(f"{row[k]:.3f}" for k in ("precision", "recall", "f1")), f"{row['support']:,}"]
+def _cells(row: ClassScores) -> list[str | Text]:
+    return [Text(row["name"]), *(f"{row[k]:.3f}" for k in ("precision", "recall", "f1")), f"{row['support']:,}"]

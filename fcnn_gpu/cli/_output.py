@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import platform
 import sys
 import tempfile
@@ -14,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..files import write_atomically
+from ..files import replaced_together, write_atomically
 from ..model import Sequential
-from ..training import History
+from ..training import History, PictureError, drawing
 from ._evaluation import Evaluation
 
 MODEL, HISTORY, RUN = "model.safetensors", "history.csv", "run.json"
 CURVES, CONFUSION = "curves.png", "confusion_matrix.png"
+_FILES = {MODEL, HISTORY, RUN, CURVES, CONFUSION}
 HOW_TO_PLOT = "pip install 'fcnn_gpu[plot]'"
 
 
@@ -33,29 +35,65 @@ def prepare_folder(path: Path) -> None:
         pass
 
 
-def write_run(
-    folder: Path,
-    model: Sequential,
-    history: History,
-    run: dict[str, Any],
-    evaluation: Evaluation | None,
-    class_names: list[str] | None,
-) -> list[str]:
-    """Write the model, the history, run.json and, with matplotlib, the pictures.
+def holds_run(folder: Path) -> bool:
+    """Whether there is a model of an earlier run."""
+    return (folder / MODEL).exists()
 
-    Returns the names of the files. A picture of an earlier run in the same folder that this run does not draw anew is
-    removed: it would show another model.
+
+class RunFolder:
+    """The folder of a run: its model first, and what is measured and drawn of it afterwards.
+
+    `keep` puts the model, the history and run.json in the place of all that an earlier run has left there, in one step
+    where the system can (see files/_replaced_together.py). What is added later replaces files one by one, and only as
+    long as the folder holds this very model: another process may train into it, too.
     """
-    model.save(folder / MODEL)
-    write_atomically(folder / HISTORY, history.to_csv().encode())
-    write_atomically(folder / RUN, (json.dumps(versions() | run, indent=2) + "\n").encode())
-    pictures = _pictures(history, evaluation, class_names) if can_plot() else {}
-    for name in (CURVES, CONFUSION):
-        if name in pictures:
-            pictures[name](folder / name)
-        else:
-            (folder / name).unlink(missing_ok=True)
-    return [MODEL, HISTORY, RUN, *pictures]
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def keep(self, model: Sequential, history: History, run: dict[str, Any]) -> None:
+        with replaced_together(self.path, MODEL, lambda name: name in _FILES) as fresh:
+            model.save(fresh / MODEL)
+            history.to_csv(fresh / HISTORY)
+            (fresh / RUN).write_bytes(_plain(run))
+            self._model = os.stat(fresh / MODEL)
+
+    def add(
+        self,
+        history: History,
+        run: dict[str, Any],
+        evaluation: Evaluation | None,
+        class_names: list[str] | None,
+    ) -> list[str]:
+        """Write run.json with what was measured and, with matplotlib, the pictures; the names of all files.
+
+        `PictureError` for one that cannot be drawn, when all else is written.
+        """
+        self._check()
+        write_atomically(self.path / RUN, _plain(run))
+        pictures = _pictures(history, evaluation, class_names) if can_plot() else {}
+        fault: PictureError | None = None
+        for name, draw in pictures.items():
+            self._check()
+            try:
+                with drawing(name):
+                    draw(self.path / name)
+            except PictureError as error:
+                fault = error
+        if fault is not None:
+            raise fault
+        return [MODEL, HISTORY, RUN, *pictures]
+
+    def _check(self) -> None:
+        if not os.path.samestat(os.stat(self.path / MODEL), self._model):
+            raise FileExistsError(
+                f"Another run has written its model to {self.path} meanwhile: what was measured of this one is not "
+                "kept. Give each run a folder of its own."
+            )
+
+
+def _plain(run: dict[str, Any]) -> bytes:
+    return (json.dumps(versions() | run, indent=2) + "\n").encode()
 
 
 def can_plot() -> bool:

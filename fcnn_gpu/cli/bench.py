@@ -13,6 +13,7 @@ from ..bench.report import Benchmark, Listener, load, to_json, write
 from ..bench.results import Report
 from ._bench_options import DEFAULT_BATCH, make_cases, make_settings
 from ._output import HOW_TO_PLOT, can_plot, prepare_folder
+from ._stdout import print_data
 
 INTERRUPTED = 130
 
@@ -162,9 +163,9 @@ def _hand_over(report: Report, out: Path | None, as_json: bool, markdown: bool) 
     from ..bench._render import print_report, to_markdown
 
     if as_json:
-        print(to_json(report), end="")
+        print_data(to_json(report))
     elif markdown:
-        print(to_markdown(report), end="")
+        print_data(to_markdown(report))
     else:
         print_report(report, Console())
     if out is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +17,7 @@ from ..metrics import predicted_classes
 from . import _backend
 from ._data import column, scale_of_bytes, scaled
 from ._model import SavedModel
+from ._stdout import print_data
 
 
 def predict(
@@ -65,7 +65,7 @@ def predict(
     writer.writerow(names)
     writer.writerows(zip(*columns, strict=True))
     if out is None:
-        sys.stdout.write(text.getvalue())
+        print_data(text.getvalue())
     else:
         write_atomically(out, text.getvalue().encode())
     return 0

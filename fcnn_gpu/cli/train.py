@@ -18,14 +18,15 @@ from ..datasets import CATALOGUE, Dataset
 from ..losses import LOSSES
 from ..model import Sequential
 from ..optimizers import OPTIMIZERS
-from ..training import History, Trainer
+from ..training import History, Trainer, interruptible
 from . import _backend
 from ._data import describe, info_of, load_data, signature_of
 from ._evaluation import Evaluation, evaluate_model, print_evaluation
 from ._options import SCHEDULE_NAMES, TrainOptions
-from ._output import HOW_TO_PLOT, can_plot, prepare_folder, write_run
+from ._output import HOW_TO_PLOT, MODEL, RunFolder, can_plot, holds_run, prepare_folder
 from ._progress import EpochLog
 from ._standardize import Standardization, fold_features, fold_targets
+from ._stdout import outlive_output, print_error
 
 INTERRUPTED = 130
 
@@ -145,7 +146,8 @@ class _Prepared:
 
 def run_training(options: TrainOptions) -> int:
     """Do what the options say; returns the exit code."""
-    console = Console()
+    if options.out is not None:
+        outlive_output()
     ops, reason = _backend.choose_backend(options.backend)
     print(f"Backend: {ops.describe()}, {reason}")
     data = load_data(
@@ -173,33 +175,33 @@ def run_training(options: TrainOptions) -> int:
         optimizer=options.make_optimizer(),
         metrics=["mae"] if data.task == "regression" else ["accuracy"],
     )
-    if options.out is not None:
-        prepare_folder(Path(options.out))
+    folder = None if options.out is None else RunFolder(Path(options.out))
+    if folder is not None:
+        prepare_folder(folder.path)
     _say_standardization(samples, data)
     if options.progress:
         model.summary(min(options.batch_size, len(samples.X)))
-    started = time.perf_counter()
-    history = trainer.fit(
-        samples.X,
-        samples.y,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        validation_data=samples.validation,
-        drop_last=options.batch_norm and leaves_single_sample(len(samples.X), options.batch_size),
-        progress=options.progress,
-        callbacks=_callbacks(options),
-    )
-    seconds = time.perf_counter() - started
-    if samples.features is not None:
-        fold_features(model, samples.features)
-    if samples.targets is not None:
-        fold_targets(model, samples.targets)
-    model.signature = signature_of(data)
-    model.info = info_of(data, options.model_info() | {"loss": LOSSES.config(loss)})
-    _say_end(history, seconds)
-    evaluation = _report(console, model, trainer, data)
-    _keep(options, model, history, evaluation, data, seconds)
-    return INTERRUPTED if history.stopped_by == "interrupt" else 0
+    with interruptible() as interrupted:  # Ctrl-C right after the training must not lose it
+        started = time.perf_counter()
+        history = trainer.fit(
+            samples.X,
+            samples.y,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            validation_data=samples.validation,
+            drop_last=options.batch_norm and leaves_single_sample(len(samples.X), options.batch_size),
+            progress=options.progress,
+            callbacks=_callbacks(options),
+        )
+        run = _run_of(options, model, history, data, time.perf_counter() - started)
+        if samples.features is not None:
+            fold_features(model, samples.features)
+        if samples.targets is not None:
+            fold_targets(model, samples.targets)
+        model.signature = signature_of(data)
+        model.info = info_of(data, options.model_info() | {"loss": LOSSES.config(loss)})
+        kept = folder is not None and _keep(folder, model, history, run)
+    return _tell(folder if kept else None, options, model, trainer, history, data, run, interrupted())
 
 
 def _prepare(data: Dataset, options: TrainOptions) -> _Prepared:
@@ -255,6 +257,65 @@ def _say_end(history: History, seconds: float) -> None:
     print(line)
 
 
+def _run_of(
+    options: TrainOptions, model: Sequential, history: History, data: Dataset, seconds: float
+) -> dict[str, Any]:
+    """What run.json says, as long as nothing is measured."""
+    return {
+        "options": dataclasses.asdict(options),
+        "backend": model.ops.describe(),
+        "data": {"name": data.name, "source": data.source, "train": len(data.X_train), "test": len(data.X_test)},
+        "n_parameters": model.n_parameters,
+        "epochs": len(history),
+        "stopped_by": history.stopped_by,
+        "best_epoch": history.best_epoch,
+        "seconds": seconds,
+        "test": None,
+    }
+
+
+def _keep(folder: RunFolder, model: Sequential, history: History, run: dict[str, Any]) -> bool:
+    """Write the model before anything is said or measured of it, which may fail. False where an earlier one stays."""
+    if len(history) == 0 and holds_run(folder.path):
+        return False
+    folder.keep(model, history, run)
+    outlive_output(_where(folder))
+    return True
+
+
+def _where(folder: RunFolder) -> str:
+    return f"The trained model is in {folder.path / MODEL}."
+
+
+def _tell(
+    folder: RunFolder | None,
+    options: TrainOptions,
+    model: Sequential,
+    trainer: Trainer,
+    history: History,
+    data: Dataset,
+    run: dict[str, Any],
+    interrupted: bool,
+) -> int:
+    """Measure, print and draw; where that fails, the error says where the trained model is. Returns the exit code."""
+    try:
+        _say_end(history, run["seconds"])
+        if interrupted and history.stopped_by != "interrupt":
+            raise KeyboardInterrupt  # it came between the last step and the model's file
+        evaluation = _report(Console(), model, trainer, data)
+        run["test"] = None if evaluation is None else evaluation.plain()
+        _say_kept(folder, options, history, run, evaluation, data)
+    except KeyboardInterrupt:
+        if folder is not None:
+            print_error(_where(folder))
+        return INTERRUPTED
+    except Exception as error:
+        if folder is not None:
+            error.add_note(_where(folder))
+        raise
+    return INTERRUPTED if history.stopped_by == "interrupt" else 0
+
+
 def _report(console: Console, model: Sequential, trainer: Trainer, data: Dataset) -> Evaluation | None:
     """Measure the test part, if there is one, and print what came out."""
     if len(data.X_test) == 0:
@@ -266,31 +327,23 @@ def _report(console: Console, model: Sequential, trainer: Trainer, data: Dataset
     return evaluation
 
 
-def _keep(
+def _say_kept(
+    folder: RunFolder | None,
     options: TrainOptions,
-    model: Sequential,
     history: History,
+    run: dict[str, Any],
     evaluation: Evaluation | None,
     data: Dataset,
-    seconds: float,
 ) -> None:
-    """Write the run's folder, or say how to have one."""
-    if options.out is None:
+    """Complete the run's folder, or say how to have one."""
+    if folder is None and options.out is not None:
+        print(f"No epoch was done: the earlier run in {options.out} stays as it was")
+        return
+    if folder is None:
         print("Nothing is kept. Add --out DIR for the model, the history and pictures.")
         return
-    run = {
-        "options": dataclasses.asdict(options),
-        "backend": model.ops.describe(),
-        "data": {"name": data.name, "source": data.source, "train": len(data.X_train), "test": len(data.X_test)},
-        "n_parameters": model.n_parameters,
-        "epochs": len(history),
-        "stopped_by": history.stopped_by,
-        "best_epoch": history.best_epoch,
-        "seconds": seconds,
-        "test": None if evaluation is None else evaluation.plain(),
-    }
     names = None if data.class_names is None else list(data.class_names)
-    written = write_run(Path(options.out), model, history, run, evaluation, names)
+    written = folder.add(history, run, evaluation, names)
     print(f"Written to {options.out}: {', '.join(written)}")
     if not can_plot():
         print(f"No pictures, since matplotlib is not installed: {HOW_TO_PLOT}")

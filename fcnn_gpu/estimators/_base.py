@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .._types import HostArray
+from ..backend import default_backend, inherit_backend
 from ..data import Signature, check_features, check_parts, split_validation
 from ..losses import Loss, check_sample_weight
 from ..memory import OutOfMemoryError
@@ -21,6 +22,9 @@ from ._parameters import Parameters
 
 _FLOATS = [np.float64, np.float32]
 """What scikit-learn's checks may return X in; the cast to the network's dtype comes with a check of its range."""
+
+_DEFAULT = "_default_backend"
+"""Where a pickle says what `backend=None` stood for. It is no attribute, and read in worker processes alone."""
 
 
 class FCNNEstimator(Parameters, BaseEstimator):
@@ -47,6 +51,16 @@ class FCNNEstimator(Parameters, BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_network")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the default backend of this process: a worker of joblib's must not take another on its own."""
+        state: dict[str, Any] = super().__getstate__()
+        default = default_backend()
+        return state if default is None else state | {_DEFAULT: default}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        inherit_backend(state.get(_DEFAULT))
+        super().__setstate__({name: value for name, value in state.items() if name != _DEFAULT})
 
     # Fitting
 
@@ -88,10 +102,16 @@ class FCNNEstimator(Parameters, BaseEstimator):
                 callbacks=observers,
                 progress=self.verbose,
             )
+            interrupted = history.stopped_by == "interrupt"
+            message = f"{type(self).__name__}.fit was interrupted"
+            if interrupted and not continues and not history.records:
+                raise KeyboardInterrupt(f"{message} before its first epoch was done; the estimator is as it was.")
             self._network = network
             self.n_outputs_ = n_out
             self.history_ = _joined(previous, history)
             self.n_iter_ = len(self.history_)
+        if interrupted:  # what called this fit, a search for example, would take the network for a whole run's
+            raise KeyboardInterrupt(f"{message}; the estimator keeps what it had learned by then.")
         return self
 
     def _parts(

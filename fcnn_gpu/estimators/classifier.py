@@ -65,7 +65,8 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
         random_state: an int fixes initial weights, sample orders, dropout masks and the validation samples, on every
             backend alike; it is the `seed` of `Sequential`. A RandomState draws such a seed; None draws a fresh one.
         backend: "auto", "numpy", "cupy" or "cupy:<device>"; None takes the package's default. Changed after `fit`
-            (`set_params`), it moves the network. Estimators pickle to host arrays and open on any backend.
+            (`set_params`), it moves the network. Estimators pickle to host arrays and open on any backend; in worker
+            processes (joblib's, multiprocessing's) None takes the default of the process that they work for.
         dtype: what the network computes in, and probabilities come in, "float32" or "float64".
         verbose: show a progress bar where there is a terminal.
 
@@ -78,6 +79,9 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
     `fit` raises ValueError or TypeError for unusable parameters or data, and `DivergenceError` when training diverges;
     the estimator's attributes are then what they were before the call. Where the call was to go on with a trained
     network (warm_start, partial_fit), divergence leaves that network with the weights from before the step that failed.
+
+    Ctrl-C ends `fit` after the step under way: the estimator keeps what it has learned by then, and `KeyboardInterrupt`
+    is raised, so that a search or a cross-validation ends too and scores no half-trained network.
 
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.pipeline import make_pipeline

@@ -182,10 +182,10 @@ def tiles_of(plan: MatmulPlan) -> list[str]:
 def _matrices(plan: MatmulPlan) -> list[str]:
     problem, (m, n, k) = plan.problem, plan.problem.shape
     f = "" if problem.activation == "identity" else problem.activation
-    inner = f"A·B{' + bias' if problem.bias else ''}"
+    inner = f"A*B{' + bias' if problem.bias else ''}"
     lines = [
         f"out = {f}({inner})" if f else f"out = {inner}",
-        f"({m:,} × {n:,}) = ({m:,} × {k:,})·({k:,} × {n:,}) on {problem.device}",
+        f"({m:,} x {n:,}) = ({m:,} x {k:,})*({k:,} x {n:,}) on {problem.device}",
         "",
     ]
     tm, tn, tk = plan.tile
@@ -201,16 +201,16 @@ def _matrices(plan: MatmulPlan) -> list[str]:
                 name,
                 where,
                 human(layout.nbytes),
-                "{:,} × {:,}".format(*shapes[name]),
+                "{:,} x {:,}".format(*shapes[name]),
                 str(buffers) if buffers else "in place",
-                (human(moved) + (f" ({times:g} times)" if times > 1 else "")) if buffers else "—",
+                (human(moved) + (f" ({times:g} times)" if times > 1 else "")) if buffers else "-",
             )
         )
     return lines + aligned(rows, left=(0, 1))
 
 
 def _cut(plan: MatmulPlan) -> list[str]:
-    along = " × ".join(f"{count:,}" for count in plan.counts)
+    along = " x ".join(f"{count:,}" for count in plan.counts)
     how = {
         None: "both operands stream for each tile of out",
         "A": "a row of tiles of A stays for all products that need it",

@@ -29,4 +29,4 @@ def flop_rate(rate: float) -> str:
 
 
 def byte_rate(n_bytes: float, seconds: float) -> str:
-    return "—" if seconds <= 0 or math.isinf(seconds) else f"{n_bytes / seconds / 1e9:.3g} GB/s"
+    return "-" if seconds <= 0 or math.isinf(seconds) else f"{n_bytes / seconds / 1e9:.3g} GB/s"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
+
+from .._console import every_character
 
 if TYPE_CHECKING:
     from ..layers import Layer
@@ -37,9 +40,12 @@ def print_summary(model: Sequential, batch_size: int) -> None:
     console = Console()
     widest = console.measure(table, options=console.options.update(width=10_000)).maximum
     console.width = max(console.width, widest)  # a narrow terminal wraps whole lines rather than every cell
-    console.print(table)
     n = model.n_parameters
-    console.print(f"{n:,} parameters, {n * model.dtype.itemsize:,} bytes; each gradient and optimizer moment as much.")
+    with every_character(sys.stdout):
+        console.print(table)
+        console.print(
+            f"{n:,} parameters, {n * model.dtype.itemsize:,} bytes; each gradient and optimizer moment as much."
+        )
 
 
 def _title(layer: Layer) -> str:

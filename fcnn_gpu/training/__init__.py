@@ -3,6 +3,9 @@
 from ._diagnosis import DivergenceError as DivergenceError
 from ._evaluation import EvaluationData as EvaluationData
 from ._evaluation import Evaluator as Evaluator
+from ._interrupt import interruptible as interruptible
+from ._plots import PictureError as PictureError
+from ._plots import drawing as drawing
 from ._plots import make_figure as make_figure
 from ._plots import plot_confusion_matrix as plot_confusion_matrix
 from ._plots import saved as saved

@@ -6,12 +6,16 @@ black-and-white printer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from .._types import HostArray
+from ..files import atomic_replacement
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +27,8 @@ _OTHER_COLUMNS |= {"seconds", "samples_per_second"}
 _NAMES = {"mae": "mean absolute error", "mse": "mean squared error", "rmse": "root mean squared error", "r2": "R²"}
 _MOST_COUNTS = 30  # classes; in a larger matrix the counts would be too small to read
 _DPI = 160
+_PLAIN: dict[str, Any] = {"parse_math": False, "usetex": False}
+"""For text that a user has chosen: "$^$" and "_" are names, and no formulas."""
 
 _Columns: TypeAlias = Mapping[str, Sequence[float]]
 """Of a history: a value per epoch each, by name."""
@@ -59,7 +65,7 @@ def plot_confusion_matrix(matrix: HostArray, class_names: Sequence[str] | None =
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
         raise ValueError(f"plot_confusion_matrix expects a square matrix of counts, got shape {counts.shape}.")
     n = len(counts)
-    names = [str(i) for i in range(n)] if class_names is None else [str(name) for name in class_names]
+    names = [str(i) for i in range(n)] if class_names is None else [_drawable(name) for name in class_names]
     if len(names) != n:
         raise ValueError(f"plot_confusion_matrix expects {n} class names, got {len(names)}.")
     totals = counts.sum(axis=1, keepdims=True)
@@ -73,8 +79,8 @@ def plot_confusion_matrix(matrix: HostArray, class_names: Sequence[str] | None =
         _write_counts(axes, counts, shares)
     step = -(-n // 50)
     longest = max(map(len, names))
-    axes.set_xticks(range(0, n, step), names[::step], rotation=0 if longest <= 3 else 60, ha=_align(longest))
-    axes.set_yticks(range(0, n, step), names[::step])
+    axes.set_xticks(range(0, n, step), names[::step], rotation=0 if longest <= 3 else 60, ha=_align(longest), **_PLAIN)
+    axes.set_yticks(range(0, n, step), names[::step], **_PLAIN)
     axes.tick_params(length=0)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
@@ -87,6 +93,21 @@ def plot_confusion_matrix(matrix: HostArray, class_names: Sequence[str] | None =
     return saved(figure, path)
 
 
+class PictureError(RuntimeError):
+    """A picture cannot be drawn; the message names it and says why."""
+
+
+@contextmanager
+def drawing(what: str) -> Iterator[None]:
+    """For programs that go on without a picture: what matplotlib raises is a `PictureError`, files' errors aside."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise PictureError(f"{what} cannot be drawn: {type(error).__name__}: {error}") from error
+
+
 def make_figure(width: float, height: float) -> Figure:
     """A figure outside pyplot: it needs no display, belongs to no global state and frees itself."""
     try:
@@ -97,9 +118,23 @@ def make_figure(width: float, height: float) -> Figure:
 
 
 def saved(figure: Figure, path: Any) -> Figure:
-    """The figure, written to `path` (.png, .pdf, .svg, ...) if one is given."""
-    if path is not None:
-        figure.savefig(path, dpi=_DPI)
+    """The figure, written to `path` (.png, .pdf, .svg, ..., or an open file) if one is given.
+
+    A file is replaced whole or not at all. As in matplotlib, a name without an ending gets that of its default format;
+    what is there and is no regular file (a pipe, /dev/null) keeps its name.
+    """
+    if not isinstance(path, str | os.PathLike):
+        if path is not None:
+            figure.savefig(path, dpi=_DPI)
+        return figure
+    target = Path(path)
+    kind = target.suffix[1:].lower()
+    if not kind:
+        kind = figure.canvas.get_default_filetype()
+        if target.is_file() or not target.exists():
+            target = target.with_name(f"{target.name}.{kind}")
+    with atomic_replacement(target) as beside:
+        figure.savefig(beside, format=kind, dpi=_DPI)
     return figure
 
 
@@ -117,7 +152,8 @@ def _plot_column(axes: Axes, columns: _Columns, column: str) -> None:
             markersize=3,
             label="validation",
         )
-    axes.set_title(_NAMES.get(column, column.replace("_", " ")) if column != "loss" else "data loss")
+    title = _NAMES.get(column, _drawable(column.replace("_", " "))) if column != "loss" else "data loss"
+    axes.set_title(title, **_PLAIN)
 
 
 def _plot_penalty(axes: Axes, columns: _Columns) -> None:
@@ -143,6 +179,11 @@ def _write_counts(axes: Axes, counts: HostArray, shares: HostArray) -> None:
         if counts[i, j]:
             color = "white" if shares[i, j] > 0.55 else "black"
             axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", color=color, fontsize=8)
+
+
+def _drawable(name: object) -> str:
+    """A name as fonts take it: half of a surrogate pair, which is no character, becomes its number."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
 
 
 def _align(longest: int) -> Any:

@@ -6,9 +6,9 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from ..files import write_atomically
 from ..metrics import Metric
 from ._plots import plot_history
 
@@ -54,13 +54,13 @@ class History:
         return {column: self[column] for column in self.columns}
 
     def to_csv(self, path: Any = None) -> str:
-        """The table as CSV text, also written to `path` if one is given."""
+        """The table as CSV text, also written to `path` if one is given: the file is replaced whole or not at all."""
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=self.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.records)
         if path is not None:
-            Path(path).write_text(text.getvalue(), encoding="utf-8")
+            write_atomically(path, text.getvalue().encode())
         return text.getvalue()
 
     def plot(self, path: Any = None) -> Any:

@@ -129,10 +129,12 @@ class Trainer:
             shuffle_buffer: for a source, samples that are held to be visited in random order. (default: 64 MiB of X)
 
         Ctrl-C ends the run after the step under way, with the weights as they are and `history.stopped_by` "interrupt";
-        pressed twice it raises KeyboardInterrupt. Raises ValueError or TypeError for unusable arguments before anything
-        changes, `OutOfMemoryError` where memory does not suffice (in the first step, the network is then as it was
-        before), and `DivergenceError` when a loss, a gradient or an update is not finite, with the weights from before
-        that step.
+        pressed twice it raises KeyboardInterrupt. Where the program has a handler of its own for SIGINT, that is called
+        instead (of `asyncio.run`'s: as well): set `trainer.stop_reason` in it, or raise, to end the run.
+
+        Raises ValueError or TypeError for unusable arguments before anything changes, `OutOfMemoryError` where memory
+        does not suffice (in the first step, the network is then as it was before), and `DivergenceError` when a loss, a
+        gradient or an update is not finite, with the weights from before that step.
         """
         epochs = check_integer("fit(epochs)", epochs, low=1)
         batch_size = check_integer("fit(batch_size)", batch_size, low=1)

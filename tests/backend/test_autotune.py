@@ -158,7 +158,7 @@ def test_the_fastest_is_chosen_once() -> None:
     assert trial.asked == 1
     (tuned,) = tuner.results()
     assert tuned.seconds == pytest.approx({"a": 3e-6, "b": 1e-6, "c": 2e-6})
-    assert str(tuned) == f"{TEXT} on H100: b (b 1.0 µs, c 2.0 µs, a 3.0 µs)"
+    assert str(tuned) == f"{TEXT} on H100: b (b 1.0 us, c 2.0 us, a 3.0 us)"
     assert tuned in fcnn.autotune_report()
 
 

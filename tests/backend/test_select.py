@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from fcnn_gpu.backend import BackendError, Ops, _select, ops_for, resolve_backen
 @pytest.fixture(autouse=True)
 def _no_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     """No default from the environment or an earlier test, and no GPU that another test has found."""
-    monkeypatch.delenv("FCNN_BACKEND", raising=False)
+    monkeypatch.setenv("FCNN_BACKEND", "")  # which `set_backend` changes, and the end of the test restores
     monkeypatch.setattr(_select, "_default", None)
+    monkeypatch.setattr(_select, "_inherited", None)
     monkeypatch.setattr(_select, "_announced", set())
     monkeypatch.setattr(_select, "_cupy", {})
 
@@ -91,6 +93,7 @@ def test_the_default_is_set_backends_then_the_environments_then_auto(monkeypatch
     assert resolve_backend().name == "numpy"
     fcnn.set_backend("cupy")
     assert resolve_backend().name == "cupy:0"
+    assert os.environ["FCNN_BACKEND"] == "cupy", "which a process that is started now inherits"
     monkeypatch.setattr(_select, "_default", None)
     monkeypatch.setenv("FCNN_BACKEND", "")
     assert resolve_backend().name == "cupy:0"

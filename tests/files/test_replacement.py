@@ -72,26 +72,144 @@ def test_a_reader_of_the_old_file_reads_it_to_its_end(target: Path) -> None:
 
 
 @POSIX
-@pytest.mark.parametrize("mode", [0o600, 0o644])
-def test_permissions_are_those_of_any_new_file(target: Path, mode: int) -> None:
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o400, 0o777])
+def test_permissions_stay(target: Path, mode: int) -> None:
+    """Until all is written nobody else may read what takes the place of a private file."""
     target.chmod(mode)
+    with atomic_replacement(target) as beside:
+        assert beside.stat().st_mode & 0o777 == 0o600
+        beside.write_bytes(b"new")
+    assert target.read_bytes() == b"new"
+    assert target.stat().st_mode & 0o777 == mode
+
+
+@POSIX
+def test_a_new_file_has_the_permissions_of_any(target: Path) -> None:
     mask = os.umask(0o027)
     try:
-        write_atomically(target, b"new")
+        write_atomically(target.with_name("new"), b"new")
     finally:
         os.umask(mask)
-    assert target.stat().st_mode & 0o777 == 0o640
+    assert target.with_name("new").stat().st_mode & 0o777 == 0o640
+
+
+@POSIX
+@pytest.mark.skipif(os.name == "posix" and os.geteuid() != 0, reason="only root gives files away")
+def test_the_owner_stays(target: Path) -> None:
+    os.chown(target, 65534, 65533)
+    write_atomically(target, b"new")
+    assert (target.stat().st_uid, target.stat().st_gid) == (65534, 65533)
 
 
 @POSIX
 @pytest.mark.parametrize("dangling", [False, True])
-def test_a_link_is_replaced_and_what_it_points_to_stays(target: Path, dangling: bool) -> None:
+def test_a_link_stays_and_what_it_points_to_is_replaced(target: Path, dangling: bool) -> None:
+    """A link to a link in another folder: the part is beside the file, which a rename reaches."""
+    other = target.parent / "other"
+    other.mkdir()
+    final = target.with_name("nothing yet") if dangling else target
+    (other / "second").symlink_to(Path("..") / final.name)
     link = target.with_name("link")
-    link.symlink_to("nothing" if dangling else target)
-    write_atomically(link, b"new")
-    assert not link.is_symlink()
-    assert (link.read_bytes(), target.read_bytes()) == (b"new", OLD)
-    assert sorted(target.parent.iterdir()) == sorted([target, link])
+    link.symlink_to(other / "second")
+    with atomic_replacement(link) as beside:
+        assert beside.parent == final.parent
+        beside.write_bytes(b"new")
+    assert link.is_symlink()
+    assert (other / "second").is_symlink()
+    assert not final.is_symlink()
+    assert final.read_bytes() == b"new"
+    assert sorted(target.parent.iterdir()) == sorted({target, final, link, other})
+
+
+@POSIX
+def test_links_in_a_circle_are_an_error_that_names_the_target(target: Path) -> None:
+    link = target.with_name("link")
+    link.symlink_to(link)
+    with pytest.raises(OSError) as caught:
+        write_atomically(link, b"new")
+    assert (caught.value.errno, caught.value.filename) == (errno.ELOOP, str(link))
+
+
+@pytest.mark.parametrize("name", ["σ" * 127 + "x", "n" * 251 + ".csv", "a" * 104])
+def test_a_name_of_any_length_that_the_file_system_takes(target: Path, name: str) -> None:
+    long, similar = target.with_name(name), target.with_name(name[:-1] + "y")
+    for content in (b"first", b"second"):
+        with atomic_replacement(long) as beside, atomic_replacement(similar) as other:
+            assert list(leftovers(long)) == [beside]
+            assert list(leftovers(similar)) == [other]
+            beside.write_bytes(content)
+        assert long.read_bytes() == content
+    with pytest.raises(OSError) as caught:
+        write_atomically(target.with_name("n" * 256), b"new")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENAMETOOLONG, str(target.with_name("n" * 256)))
+    assert sorted(target.parent.iterdir()) == sorted([target, long, similar])
+
+
+# What is no regular file
+
+
+@POSIX
+def test_a_device_stays_a_device(tmp_path: Path) -> None:
+    link = tmp_path / "nowhere"
+    link.symlink_to(os.devnull)
+    for name in (os.devnull, link):
+        write_atomically(name, b"new")
+        assert Path(os.devnull).is_char_device()
+    assert link.is_symlink()
+    with pytest.raises(OSError) as caught:
+        write_atomically("/dev/full", b"new")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "/dev/full")
+
+
+@POSIX
+def test_a_pipe_gets_the_content_once_it_is_whole(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    content = os.urandom(300_000)
+    write_atomically(pipe, content)
+    reader.join()
+    assert read == [content]
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+@POSIX
+def test_a_pipe_without_a_reader_is_named(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: open(pipe, "rb").close())
+    reader.start()
+    with pytest.raises(StorageError, match=rf"{pipe}: whoever reads this pipe has gone"):
+        write_atomically(pipe, bytes(10_000_000))
+    reader.join()
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+@pytest.mark.parametrize("into", ["file", "pipe"])
+def test_what_a_process_has_open_goes_on_behind_what_is_written(tmp_path: Path, name: str, into: str) -> None:
+    """A shell's redirection stays the same file, and all that is printed is in its order."""
+    if not Path(name).parent.exists():
+        pytest.skip("another system")
+    code = f"""
+import sys
+from fcnn_gpu.files._replacement import write_atomically
+print("before")
+write_atomically({name!r}, b"content\\n")
+print("after")
+"""
+    command = [sys.executable, "-c", code.replace("\\\\", "\\")]
+    if into == "pipe":
+        out = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    else:
+        (tmp_path / "out").write_bytes(b"earlier\n")
+        with open(tmp_path / "out", "ab") as file:
+            subprocess.run(command, stdout=file, check=True)
+        out = (tmp_path / "out").read_bytes().removeprefix(b"earlier\n")
+    assert out == b"before\ncontent\nafter\n"
 
 
 @POSIX
@@ -158,7 +276,7 @@ def test_a_disk_that_is_found_full_at_the_end_leaves_the_old_file(
         with pytest.raises(OSError) as caught:
             write_atomically(target, b"new")
     assert caught.value.errno == errno.ENOSPC
-    assert call == "replace" or caught.value.filename == str(target)
+    assert caught.value.filename == str(target)
     assert_untouched(target)
 
 
@@ -228,7 +346,7 @@ def test_a_folder_in_the_files_place_is_refused(target: Path) -> None:
     folder.mkdir()
     with pytest.raises(OSError) as caught:
         write_atomically(folder, b"new")
-    assert caught.value.filename2 == str(folder)
+    assert (caught.value.errno, caught.value.filename) == (errno.EISDIR, str(folder))
     assert sorted(target.parent.iterdir()) == sorted([target, folder])
 
 
@@ -254,8 +372,9 @@ def test_a_folder_without_permission_is_left_as_it_was() -> None:
         target.chmod(0o666)
         folder.chmod(0o555)
         try:
-            with as_nobody(), pytest.raises(PermissionError, match="Permission denied"):
+            with as_nobody(), pytest.raises(PermissionError) as caught:
                 write_atomically(target, b"new")
+            assert caught.value.filename == str(target)
             assert_untouched(target)
         finally:
             folder.chmod(0o755)
@@ -279,7 +398,7 @@ for n in range(50):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing kills so")
 def test_a_process_that_is_killed_in_the_middle_leaves_the_last_whole_file(target: Path) -> None:
-    """A reader looks all the while; the part that is left over is found, and is in nobody's way."""
+    """A reader looks all the while; the part that is left over is found, and the next writer removes it."""
     target.write_bytes(bytes(1_000_000))
     seen: set[int] = set()
     with subprocess.Popen(
@@ -303,6 +422,28 @@ def test_a_process_that_is_killed_in_the_middle_leaves_the_last_whole_file(targe
     assert part.read_bytes() == bytes([49]) * 600_000
     write_atomically(target, b"new")
     assert target.read_bytes() == b"new"
+    assert list(target.parent.iterdir()) == [target]
+
+
+@POSIX
+def test_the_part_of_a_process_that_is_writing_is_left_alone(target: Path) -> None:
+    """Of another process, and of another block in this one; and what merely has a similar name."""
+    similar = [target.with_name(f".{target.name}.{name}.part") for name in ("0123", "x" * 16)]
+    for path in similar:
+        path.write_bytes(b"not ours")
+    with subprocess.Popen(
+        [sys.executable, "-c", _WRITES, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with atomic_replacement(target) as beside:
+            write_atomically(target, b"new")
+            beside.write_bytes(b"newer")
+        assert target.read_bytes() == b"newer"
+        assert len(list(leftovers(target))) == 1
+        process.communicate("go on")
+    assert target.read_bytes() == bytes([49]) * 1_000_000
+    assert sorted(target.parent.iterdir()) == sorted([target, *similar])
 
 
 def test_two_writers_do_not_mix(target: Path) -> None:

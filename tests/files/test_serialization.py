@@ -180,7 +180,7 @@ def test_a_disk_without_room_leaves_the_old_file(tmp_path: Path, placement: Any)
     small().save(path)
     old = path.read_bytes()
     model = fcnn.Sequential([fcnn.Dense(50, placement=placement)], n_in=100, backend="numpy")
-    with file_size_limit(20_000), pytest.raises(OSError, match=r"File too large.*/m'|/\.m\..* cannot be written"):
+    with file_size_limit(20_000), pytest.raises(OSError, match=r"File too large.*/m'|/m cannot be written"):
         model.save(path)
     assert path.read_bytes() == old
     assert os.listdir(tmp_path) == ["m"]

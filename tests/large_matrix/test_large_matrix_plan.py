@@ -207,14 +207,14 @@ def test_the_table_says_what_a_user_wants_to_know() -> None:
     plan = make_plan(square(8192, bias=True, activation="relu"), RATES, 2**27)
     text = str(plan)
     for expected in (
-        "out = relu(A·B + bias)",
-        "(8,192 × 8,192)·(8,192 × 8,192) on the CPU",
+        "out = relu(A*B + bias)",
+        "(8,192 x 8,192)*(8,192 x 8,192) on the CPU",
         "file, C-ordered",
         "128.0 MiB",
         f"the smallest that works: {plan.minimum:,} bytes",
         "1,099.5 GFLOP at 100 GFLOP/s",
         f"bound by {plan.bound}",
-        f"{plan.tile[0]:,} × {plan.tile[2]:,}",
+        f"{plan.tile[0]:,} x {plan.tile[2]:,}",
     ):
         assert expected in text, text
     assert max(map(len, text.splitlines())) <= 120

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -118,3 +119,38 @@ def test_importing_the_command_line_loads_neither_matplotlib_nor_cupy() -> None:
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("names", [["$^$", "_"], ["&", "\\"], ["a\nb", "\ud800"], ["$", "[red]"], ["$x_1$", "{"]])
+def test_names_are_no_formulas(names: list[str], tmp_path: Path) -> None:
+    figure = plot_confusion_matrix(np.eye(2), names, tmp_path / "picture.png")
+    shown = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert shown == [name.replace("\ud800", r"\ud800") for name in names]
+    history(metric=names[0]).plot(tmp_path / "curves.svg")
+
+
+@pytest.mark.parametrize("name", ["picture.png", "picture.PDF", "picture.svg", "picture"])
+def test_a_picture_is_written_beside_and_then_replaced(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error while it is drawn leaves the old one; so does a kind of file that does not exist."""
+    target = tmp_path / (name if "." in name else "picture.png")
+    target.write_bytes(b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr("matplotlib.figure.Figure.draw", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            history().plot(tmp_path / name)
+    assert target.read_bytes() == b"old"
+    history().plot(str(tmp_path / name))
+    assert target.read_bytes()[:4] in (b"\x89PNG", b"%PDF", b"<?xm")
+    with pytest.raises(ValueError, match=r"not supported"):
+        history().plot(tmp_path / "picture.xyz")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_picture_goes_into_a_device_or_an_open_file(tmp_path: Path) -> None:
+    history().plot(os.devnull)
+    assert not Path(os.devnull).is_file()
+    with open(tmp_path / "picture", "wb") as file:
+        history().plot(file)
+    assert (tmp_path / "picture").read_bytes().startswith(b"\x89PNG")
