@@ -7,29 +7,13 @@ import importlib.util
 import pytest
 
 from tests.support.failing_system_calls import SCENARIOS, library, missing
-from tests.support.faults import Faults, told, with_pending
+from tests.support.faults import Faults, told
 
-_REPLACEMENT = "files/_replacement.py: every error names the path"
-_FOLDERS = "placement/: moments survive an error, every error names the path"
-PENDING = {
-    "save": _REPLACEMENT,
-    "save-stored": _REPLACEMENT,
-    "idx": _REPLACEMENT,
-    "history": "training/history.py: written in place",
-    "plot": "training/_plots.py: written in place",
-    "predict": f"{_REPLACEMENT}; datasets/: reading names it too",
-    "train": "cli/: a run folder holds the files of one run; every error names the path",
-    "folder-open": _FOLDERS,
-    "folder-moments": _FOLDERS,
-    "folder-step": _FOLDERS,
-    "folder-create": _FOLDERS,
-}
-"""What fails until another part of the package is mended, and which."""
 COUNTS = {"train": 20, "predict": 25, "plot": 15}
 _OTHERS = 40
 
 
-@pytest.mark.parametrize("name", with_pending(SCENARIOS, PENDING))
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_a_failing_call_loses_nothing(name: str, faults: Faults) -> None:
     reason = missing()
     if reason:

@@ -6,21 +6,17 @@ import importlib.util
 
 import pytest
 
-from tests.support.faults import Faults, told, with_pending
+from tests.support.faults import Faults, told
 from tests.support.limited import needs_limits
 from tests.support.mutants import mutant, resigned_json
 from tests.support.mutated_files import KINDS
 
-_ARCHIVES = "datasets/: every error is typed and names the file, CRCs are compared"
-PENDING = {f"npz-{how}": _ARCHIVES for how in ("stored", "deflated", "bzip2", "lzma")}
-PENDING["folder"] = "placement/: matrices carry their step and sums, records are read strictly"
-"""What fails until another part of the package is mended, and which."""
 COUNTS = {"model": 300, "folder": 150}
 _OTHERS = 120
 
 
 @needs_limits
-@pytest.mark.parametrize("kind", with_pending(KINDS, PENDING))
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_mutant_is_refused_or_read_for_what_it_is(kind: str, faults: Faults) -> None:
     if kind == "parquet" and not importlib.util.find_spec("pyarrow"):
         pytest.skip("pyarrow is not installed")

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,14 +59,6 @@ class Faults:
         )
         assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         return json.loads(done.stdout.rstrip().rpartition("\n")[2])
-
-
-def with_pending(names: Iterable[str], pending: Mapping[str, str]) -> list[Any]:
-    """Parameters of a test, those that cannot pass yet marked with the reason."""
-    return [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=pending[name])) if name in pending else name
-        for name in names
-    ]
 
 
 def told(faults: Sequence[dict[str, Any]], how: str) -> str:
