@@ -31,8 +31,12 @@ def prepare_folder(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"--out expects a folder, and {path} is a file.")
     path.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path):
-        pass
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        error.filename = str(path)  # of the file, which nobody has named, or none where closing fails
+        raise
 
 
 def holds_run(folder: Path) -> bool:

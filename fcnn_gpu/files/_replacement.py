@@ -108,10 +108,13 @@ def atomic_replacement(target: str | os.PathLike[str], *, durable: bool = True) 
                 if os.name == "nt":
                     os.close(held)  # Windows neither renames nor removes what is open
                     held = -1
+                else:
+                    os.close(os.dup(held))  # some systems tell here, and only here, that a write has failed
                 os.replace(beside, final)
             finally:
                 if held >= 0:
-                    os.close(held)  # and the lock with it, by which the part was known to be in use
+                    with contextlib.suppress(OSError):  # what closing has to tell, it has told of the copy
+                        os.close(held)  # and the lock with it, by which the part was known to be in use
     except BaseException:
         with contextlib.suppress(OSError):  # the error that is under way says what went wrong first
             beside.unlink(missing_ok=True)

@@ -280,8 +280,14 @@ class FolderStore:
     def discard(self) -> None:
         """Remove what a network that could not be built has made."""
         if self.opened is None:
-            for rows in self._rows.values():
-                rows.delete()
+            with contextlib.ExitStack() as ends:
+                ends.callback(self.close)
+                # First: the commit itself may have failed after its record was in place.
+                with storage_errors(self.folder):
+                    (self.folder / RECORD).unlink(missing_ok=True)
+                for rows in self._rows.values():
+                    rows.delete()
+            return
         self.close()
 
 
