@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self, TypedDict, TypeVar
 
 import numpy as np
 
+from ._arrays import as_array
 from ._checks import check_bool, check_choice, check_integer
 from ._registry import Registry
 from ._types import HostArray
@@ -162,7 +163,7 @@ class TopKAccuracy(Metric):
             return 1.0
         if n_classes == 2:
             return float(np.mean(truth == prediction))
-        scores = np.asarray(y_pred, dtype=np.float64)
+        scores = _scores(self.label, y_pred)
         return float(top_k_accuracy_score(truth, scores, k=self.k, labels=np.arange(n_classes)))
 
 
@@ -436,7 +437,7 @@ def _told(metric: _AnyMetric, task: Task) -> _AnyMetric:
 
 def _scores(who: str, y_pred: HostArray) -> HostArray:
     """Predictions as finite float64 (n_samples, n_outputs)."""
-    scores = np.asarray(y_pred)
+    scores = as_array(y_pred, f"{who}: the predictions")
     if scores.dtype.kind not in "biuf":
         raise TypeError(f"{who} expects predictions of real numbers, got {scores.dtype}.")
     if scores.ndim == 1:
@@ -452,7 +453,7 @@ def _scores(who: str, y_pred: HostArray) -> HostArray:
 
 def _targets(who: str, y_true: HostArray, n_samples: int) -> HostArray:
     """Targets as finite numbers, (n_samples,) or (n_samples, at least 2)."""
-    targets = np.asarray(y_true)
+    targets = as_array(y_true, f"{who}: the targets")
     if targets.dtype.kind not in "biuf":
         raise TypeError(f"{who} expects targets of real numbers, got {targets.dtype}.")
     if targets.ndim == 2 and targets.shape[1] == 1:
@@ -523,7 +524,8 @@ def _labels(who: str, values: HostArray, n_classes: int) -> HostArray:
 def _label_pair(who: str, y_true: HostArray, y_pred: HostArray, n_classes: int) -> tuple[HostArray, HostArray]:
     n_classes = check_integer(f"{who}(n_classes)", n_classes, low=2)
     pair = []
-    for what, values in (("y_true", np.asarray(y_true)), ("y_pred", np.asarray(y_pred))):
+    for what, given in (("y_true", y_true), ("y_pred", y_pred)):
+        values = as_array(given, f"{who}: {what}")
         if values.dtype.kind not in "biuf" or values.ndim != 1 or len(values) == 0:
             raise ValueError(
                 f"{who} expects {what} as class indices of shape (n_samples,), got {values.dtype} {values.shape}."

@@ -32,6 +32,7 @@ ROOMS = [
     {"activations", "losses", "memory", "optimizers", "regularizers"},
     {"backend", "datasets", "initializers", "metrics", "schedules"},
     {"_registry", "files"},
+    {"_arrays"},
     {"_checks", "_console", "_types"},
 ]
 """From the top of the house to the bottom; what stands together in a row does not import its neighbours."""

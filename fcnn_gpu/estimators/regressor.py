@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import RegressorMixin
 
+from .._arrays import refuse_masked
 from .._types import DType, HostArray
 from ..losses import LOSSES, Loss
 from ._base import FCNNEstimator
@@ -63,6 +64,12 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
         """
         outputs = self._outputs(X).astype(self._y_dtype, copy=False)
         return outputs if self._y_ndim == 2 else outputs[:, 0]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R² on X and y, the share of the targets' variance that is explained; several outputs are averaged."""
+        refuse_masked(y, "FCNNRegressor.score: y")
+        refuse_masked(sample_weight, "FCNNRegressor.score: sample_weight")
+        return super().score(X, y, sample_weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

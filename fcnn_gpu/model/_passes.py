@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from .._arrays import refuse_masked
 from .._types import Array
 from ..backend import StepControl
 from ..data import features
@@ -56,6 +57,7 @@ class Passes(Network):
         arrays = self._trained_arrays
         if arrays is None:
             raise RuntimeError("model.backward needs model.forward(X, training=True) right before it.")
+        refuse_masked(output_gradient, "model.backward: ∂L/∂outputs")
         expected = (arrays.batch, self.n_out)
         if output_gradient.shape != expected:
             raise ValueError(f"model.backward expects ∂L/∂outputs of shape {expected}, got {output_gradient.shape}.")
