@@ -193,6 +193,18 @@ def without_drawing() -> Iterator[None]:
         _LEFT_OUT.reset(token)
 
 
+def initial_values(weights: HostArray, dtype: Any) -> HostArray:
+    """Drawn weights in a network's dtype, C-ordered. ValueError where one is outside its range."""
+    with np.errstate(over="ignore", under="ignore"):
+        values = np.ascontiguousarray(weights, dtype)
+    if values.size and not (math.isfinite(values.min()) and math.isfinite(values.max())):
+        raise ValueError(
+            f"An initializer gave {np.abs(weights).max():.3g}, which is outside the range of {np.dtype(dtype).name}. "
+            "Use one of smaller numbers, or dtype='float64'."
+        )
+    return values
+
+
 @dataclass(frozen=True)
 class Draw:
     """A layer's initial weights (n_out, n_in) yet to be drawn: the same numbers whole or in blocks of rows."""

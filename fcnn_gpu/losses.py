@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ._checks import RowError, check_real
+from ._checks import RowError, check_in_dtype, check_real, check_settings
 from ._registry import Registry
 from ._types import Array, DType, HostArray
 from .backend import Ops, as_array, on_host, ops_for
@@ -179,6 +179,9 @@ class CrossEntropy(Loss):
             )
 
     def prepare_targets(self, y: Any, n_outputs: int, dtype: Any) -> HostArray:
+        check_settings(self, dtype)
+        for weight in self.class_weight or ():
+            check_in_dtype("CrossEntropy(class_weight): a weight", weight, dtype)
         targets = target_array(y, self.name)
         if targets.ndim == 1:
             return check_labels(targets, n_outputs, self.name)
@@ -243,6 +246,7 @@ class _ElementwiseLoss(Loss):
         return 0.0
 
     def prepare_targets(self, y: Any, n_outputs: int, dtype: Any) -> HostArray:
+        check_settings(self, dtype)
         targets = target_array(y, self.name)
         if targets.ndim == 1 and n_outputs == 1:
             targets = targets.reshape(-1, 1)

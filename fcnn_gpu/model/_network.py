@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import check_bool, check_bytes, check_integer
+from .._checks import check_bool, check_bytes, check_in_dtype, check_integer
 from .._types import Array, HostArray
 from ..backend import Ops, consists_of_primitives, resolve_backend
 from ..data import InputMap, Signature, check_center
@@ -60,6 +60,8 @@ class Network:
         self._precision = resolve_precision(precision, check_dtype(dtype))
         self.input_map = InputMap(self.compute_dtype, input_scale, input_shift)
         """From samples as they are stored to what the first layer takes."""
+        check_in_dtype("Sequential(input_scale)", self.input_map.scale, self.dtype)
+        check_in_dtype("Sequential(input_shift)", self.input_map.shift, self.dtype)
         self._input_center = self._check_input_center(input_center)
         self.ops = resolve_backend(backend).with_precision(self.precision)
         self.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0]) if seed is None else int(seed)

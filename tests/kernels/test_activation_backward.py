@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend import quiet_arithmetic
 from fcnn_gpu.backend._kernel_ops._device import tiles, vector_threads
