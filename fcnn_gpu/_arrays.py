@@ -16,6 +16,10 @@ import numpy as np
 from ._checks import RowError
 from ._types import HostArray
 
+quietly = np.errstate(all="ignore")
+"""Decorates what users call: within, NumPy neither raises nor warns where a sum underflows or overflows, whatever
+`np.seterr` says. What comes of it is checked where it matters: losses, gradients, outputs, what dtypes can hold."""
+
 _NUMBERS = (numbers.Real, np.bool_, Decimal)
 _MISSING = ("NoneType", "NAType", "NaTType")
 

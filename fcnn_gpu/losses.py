@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from ._arrays import quietly
 from ._checks import RowError, check_in_dtype, check_real, check_settings
 from ._registry import Registry
 from ._types import Array, DType, HostArray
@@ -99,6 +100,7 @@ class Loss:
                 "or train with precision='bfloat16', which needs no scaling."
             )
 
+    @quietly
     def forward(self, outputs: Array, y: Any, sample_weight: Any = None) -> Array:
         """L for outputs (batch, n_outputs), as an array without dimensions on the outputs' device; ∂L is kept."""
         if outputs.ndim != 2:
@@ -398,7 +400,7 @@ def finite_weights(weight: Any, n_samples: int, dtype: Any) -> HostArray:
 
 def _in_range(array: HostArray, dtype: Any, holds: str, remedy: str) -> HostArray:
     """A finite array as a C-contiguous one of `dtype`; a ValueError names the first value outside its range."""
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         converted = np.ascontiguousarray(array, dtype)
     if array.dtype.kind == "f" and not np.isfinite(converted).all():
         index = np.argwhere(~np.isfinite(converted))[0]

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self, TypedDict, TypeVar
 
 import numpy as np
 
-from ._arrays import as_array
+from ._arrays import as_array, quietly
 from ._checks import check_bool, check_choice, check_integer
 from ._registry import Registry
 from ._types import HostArray
@@ -115,6 +115,7 @@ class Accuracy(Metric):
     def for_task(self, task: Task) -> Self:
         return _told(self, task)
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         truth, prediction, _ = _classes(self.name, y_true, y_pred, self.multilabel)
         right = truth == prediction
@@ -153,6 +154,7 @@ class TopKAccuracy(Metric):
             raise ValueError(f"{self.label} is for one class per sample, not several labels. Use 'accuracy' or 'f1'.")
         return self
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import top_k_accuracy_score
 
@@ -218,6 +220,7 @@ class Precision(_Averaged):
         multilabel: as in `Accuracy`.
     """
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import precision_score
 
@@ -233,6 +236,7 @@ class Recall(_Averaged):
     A class that never occurs among the targets counts as 0. The arguments are those of `Precision`.
     """
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import recall_score
 
@@ -248,6 +252,7 @@ class F1(_Averaged):
     The arguments are those of `Precision`.
     """
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import f1_score
 
@@ -266,6 +271,7 @@ class R2(Metric):
     greater_is_better: ClassVar[bool] = True
     task: ClassVar[Literal["classification", "regression"]] = "regression"
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import r2_score
 
@@ -283,6 +289,7 @@ class MeanAbsoluteError(Metric):
     greater_is_better: ClassVar[bool] = False
     task: ClassVar[Literal["classification", "regression"]] = "regression"
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import mean_absolute_error
 
@@ -297,6 +304,7 @@ class MeanSquaredError(Metric):
     greater_is_better: ClassVar[bool] = False
     task: ClassVar[Literal["classification", "regression"]] = "regression"
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import mean_squared_error
 
@@ -311,6 +319,7 @@ class RootMeanSquaredError(Metric):
     greater_is_better: ClassVar[bool] = False
     task: ClassVar[Literal["classification", "regression"]] = "regression"
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import root_mean_squared_error
 
@@ -336,6 +345,7 @@ class Report(TypedDict):
     weighted: ClassScores
 
 
+@quietly
 def predicted_classes(y_pred: HostArray) -> HostArray:
     """Class indices (n_samples,) from probabilities (n_samples, n_outputs); one column is that of class 1.
 
@@ -348,6 +358,7 @@ def predicted_classes(y_pred: HostArray) -> HostArray:
     return (scores[:, 0] > 0.5).astype(np.int64) if scores.shape[1] == 1 else scores.argmax(axis=1)
 
 
+@quietly
 def confusion_matrix(y_true: HostArray, y_pred: HostArray, n_classes: int) -> HostArray:
     """C (n_classes, n_classes) int64: C[i, j] samples of class i were predicted as class j.
 
@@ -369,6 +380,7 @@ def confusion_matrix(y_true: HostArray, y_pred: HostArray, n_classes: int) -> Ho
     return sklearn_confusion_matrix(truth, prediction, labels=np.arange(n_classes)).astype(np.int64)
 
 
+@quietly
 def classification_report(
     y_true: HostArray, y_pred: HostArray, n_classes: int, class_names: Sequence[str] | None = None
 ) -> Report:

@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from ._arrays import quietly
 from ._checks import check_bool, check_real, check_settings
 from ._registry import Registry
 from ._types import Array, DType
@@ -167,6 +168,7 @@ class Optimizer:
             )
         super().__setattr__(name, value)
 
+    @quietly
     def step(self) -> None:
         """Change the bound model's parameters once, by the gradients that its last `backward` left."""
         ops, flat, control, _ = self._require()

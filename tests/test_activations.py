@@ -134,7 +134,7 @@ SLOPES: dict[str, Any] = {
 @given(data=st.data())
 def test_any_finite_input(name: str, dtype: Any, data: st.DataObject) -> None:
     limits = np.finfo(dtype)
-    finite = st.floats(width=limits.bits, allow_nan=False, allow_infinity=False)
+    finite = st.floats(width=32 if limits.bits == 32 else 64, allow_nan=False, allow_infinity=False)
     z = data.draw(arrays.arrays(dtype, (1, data.draw(st.integers(1, 20))), elements=finite))
     ends = np.array([[-limits.max, limits.max, limits.tiny, limits.smallest_subnormal]], dtype)
     Z = np.hstack([z, ends])

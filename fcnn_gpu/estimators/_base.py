@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, check_X_y, validate_data
 
-from .._arrays import as_array, as_labels
+from .._arrays import as_array, as_labels, quietly
 from .._types import HostArray
 from ..backend import default_backend, inherit_backend
 from ..data import Signature, check_features, check_parts, split_validation
@@ -65,6 +65,7 @@ class FCNNEstimator(Parameters, BaseEstimator):
 
     # Fitting
 
+    @quietly
     def _fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None, partial: bool = False) -> Self:
         with self._unchanged_on_error(), self._explaining_shortage():
             design, metrics, observers = self._check_parameters(partial)
@@ -193,6 +194,7 @@ class FCNNEstimator(Parameters, BaseEstimator):
                 "networks and data that do not fit."
             ) from error
 
+    @quietly
     def _outputs(self, X: Any) -> HostArray:
         """Raw outputs (n_samples, n_outputs)."""
         check_is_fitted(self)

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import RegressorMixin
 
-from .._arrays import refuse_masked
+from .._arrays import quietly, refuse_masked
 from .._types import DType, HostArray
 from ..losses import LOSSES, Loss
 from ._base import FCNNEstimator
@@ -57,6 +57,7 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
         """Train one more epoch, on these samples. Nothing is held out; `sample_weight` is used as it is."""
         return self._fit(X, y, sample_weight, partial=True)
 
+    @quietly
     def predict(self, X: Any) -> HostArray:
         """Values in the shape that y had, (n_samples,) or (n_samples, n_outputs), and in its dtype: float32 or float64.
 
@@ -65,6 +66,7 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
         outputs = self._outputs(X).astype(self._y_dtype, copy=False)
         return outputs if self._y_ndim == 2 else outputs[:, 0]
 
+    @quietly
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R² on X and y, the share of the targets' variance that is explained; several outputs are averaged."""
         refuse_masked(y, "FCNNRegressor.score: y")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 
+from .._arrays import quietly
 from .._checks import check_bool, check_bytes, check_integer
 from .._types import HostArray
 from ..backend import LossScaling, quiet_arithmetic
@@ -17,7 +19,7 @@ from ..layers import Activation, Dense
 from ..losses import LOSSES, Loss
 from ..memory import explains_out_of_memory
 from ..metrics import METRICS, Metric
-from ..model import Sequential
+from ..model import NonFiniteOutputError, Sequential
 from ..optimizers import OPTIMIZERS, Optimizer
 from ..schedules import check_run
 from ._evaluation import EVALUATION_BATCH, Evaluator
@@ -83,6 +85,7 @@ class Trainer:
         """Epochs over all calls of `fit`: a second call goes on with new sample orders, not the first's again."""
         self.stop_reason: str | None = None
 
+    @quietly
     @explains_out_of_memory(explain_training, undo=what_a_step_changes)
     def fit(
         self,
@@ -202,6 +205,7 @@ class Trainer:
         finally:
             control.loss_scaling = None
 
+    @quietly
     @explains_out_of_memory(explain_evaluation)
     def evaluate(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, memory_limit: int | str | None = None
@@ -209,12 +213,19 @@ class Trainer:
         """Data loss and metrics on X, y at inference (dropout off, running statistics): {"loss": ..., metric: ...}.
 
         X may be a `datasets.BlockSource`, which has its own targets and streams.
+        Raises `NonFiniteOutputError`, an ArithmeticError, where the loss is NaN or infinite.
         With `memory_limit`, as in `fit`, data that does not fit streams through the device.
         """
         limit = check_bytes("evaluate(memory_limit)", memory_limit)
         samples, feed = self._intake.prepare(X, y, sample_weight, "evaluate"), self._feed
         _, window = feed.windows(None, samples, EVALUATION_BATCH, limit)
-        return self._evaluator.measure(feed.evaluation(samples, window))
+        result = self._evaluator.measure(feed.evaluation(samples, window))
+        if not math.isfinite(result["loss"]):
+            raise NonFiniteOutputError(
+                f"evaluate: the loss is {result['loss']}, though X and y are finite. Ask model.predict, which names "
+                "the first sample whose outputs are not, and why."
+            )
+        return result
 
     def predict(self, X: Any, batch_size: int | None = None) -> HostArray:
         """The model's outputs through this trainer's loss's link, (n_samples, n_outputs)."""
