@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from ..metrics import METRICS, Metric
 from ..model import NonFiniteOutputError, Sequential
 from ..optimizers import OPTIMIZERS, Optimizer
 from ..schedules import check_run
+from ._copies import arrays_of, attributes, on_host, restore
 from ._evaluation import EVALUATION_BATCH, Evaluator
 from ._feed import Feed
 from ._interrupt import interruptible
@@ -242,6 +244,26 @@ class Trainer:
         if self.loss.link == "sigmoid" and P.shape[1] == 1:
             return np.hstack([1.0 - P, P])
         return P
+
+    def __copy__(self) -> Self:
+        """A trainer of the same network, with the same optimizer. `copy.deepcopy` and pickling copy both."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A trainer with a network and an optimizer of its own, which goes on as this one would, bit for bit."""
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        restore(twin, copy.deepcopy(attributes(self), memo), arrays_of(self))
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled. TypeError where the network's weights lie on disk."""
+        return {"attributes": attributes(self), "arrays": on_host(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        restore(self, state["attributes"], state["arrays"])
 
     @property
     def _intake(self) -> Intake:
