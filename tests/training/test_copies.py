@@ -96,7 +96,7 @@ def test_a_shallow_copy_trains_the_same_network() -> None:
 
 def test_copies_that_belong_together_stay_together() -> None:
     trainer = _trainer()
-    model, twin = copy.deepcopy([trainer.model, trainer])
+    model, twin = copy.deepcopy((trainer.model, trainer))
     assert twin.model is model
 
 
