@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from .._types import HostArray
+from .._types import Array, HostArray
+from ..backend import Ops
 from ..files import BlockMatrix
 from ..placement import is_finite
 
-if TYPE_CHECKING:
-    from ._network import Network
+
+class Named(Protocol):
+    """A network, as far as its numbers matter."""
+
+    @property
+    def ops(self) -> Ops: ...
+    @property
+    def precision(self) -> str: ...
+    def named_arrays(self) -> dict[str, Array]: ...
 
 
 class NonFiniteOutputError(ArithmeticError):
@@ -27,7 +35,7 @@ class NonFiniteOutputError(ArithmeticError):
         self.sample = sample
 
 
-def check_outputs(model: Network, outputs: HostArray, who: str) -> None:
+def check_outputs(model: Named, outputs: HostArray, who: str) -> None:
     """NonFiniteOutputError for outputs (n_samples, n_outputs) that are not finite; says what the network lacks."""
     flat = outputs.reshape(-1)
     if math.isfinite(np.vdot(flat, flat)) or np.isfinite(outputs).all():  # the sum of squares takes no memory
