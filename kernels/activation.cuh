@@ -71,7 +71,7 @@ template <int kind, typename A> __device__ __forceinline__ A activation_derivati
         return multiply_add(saved, density, normal_cdf(saved));
     }
     if constexpr (kind == GELU_TANH) {  // ½(1 + h) + ½ √(2/π) (s + 3·0.044715 s z z), s = z (1 − h²): 0 where z² overflows
-        const A h = gelu_tanh_inner(saved), s = saved * multiply_add(-h, h, A(1));
+        const A h = gelu_tanh_inner(saved), s = multiply_rounded(saved, multiply_add(-h, h, A(1)));
         const A slope = multiply_add(A(3 * 0.044715) * (s * saved), saved, s);
         return A(0.5) * multiply_add(slope, A(0.79788456080286535588), add_rounded(A(1), h));
     }
