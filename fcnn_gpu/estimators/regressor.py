@@ -10,6 +10,7 @@ from sklearn.base import RegressorMixin
 
 from .._arrays import quietly, refuse_masked
 from .._types import DType, HostArray
+from ..data import warn_of_lost_digits
 from ..losses import LOSSES, Loss
 from ._base import FCNNEstimator
 from ._constructor import constructor_of
@@ -93,6 +94,8 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
             )
         self._y_ndim = y.ndim
         if y.dtype.kind != "f":  # whole numbers are values here, not labels that a validation part is balanced by
+            remedy = "Subtract their mean from them while they are whole."
+            warn_of_lost_digits(y, np.float64, None, f"{type(self).__name__}.fit: y", None, remedy)
             y = y.astype(np.float64)
         self._y_dtype = np.result_type(y.dtype, np.float32)
         return y, n_out
