@@ -7,21 +7,37 @@ values in columns that have no NaN, fields, text.
 
 from __future__ import annotations
 
+import functools
 import numbers
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from ._checks import RowError
 from ._types import HostArray
 
-quietly = np.errstate(all="ignore")
-"""Decorates what users call: within, NumPy neither raises nor warns where a sum underflows or overflows, whatever
-`np.seterr` says. What comes of it is checked where it matters: losses, gradients, outputs, what dtypes can hold."""
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _NUMBERS = (numbers.Real, np.bool_, Decimal)
 _MISSING = ("NoneType", "NAType", "NaTType")
+
+
+def quietly(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorates what users call: in it NumPy neither raises nor warns where a sum underflows or overflows.
+
+    Whatever `np.seterr` says: what comes of it is checked where it matters, in losses, gradients, outputs and what a
+    dtype can hold. (`np.errstate` decorates, too, but a warning that looks for the user's line would find NumPy's.)
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with np.errstate(all="ignore"):
+            return function(*args, **kwargs)
+
+    return call
 
 
 def library_of(x: Any) -> str:
