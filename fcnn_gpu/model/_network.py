@@ -15,7 +15,6 @@ from .._checks import check_bool, check_bytes, check_in_dtype, check_integer
 from .._types import Array, HostArray
 from ..backend import Ops, consists_of_primitives, resolve_backend
 from ..data import InputMap, Signature, check_center
-from ..files import ModelFileError
 from ..layers import LAYERS, Binding, Layer, Parameter, build_layers, first_learned, resolve_layers
 from ..memory import explains_out_of_memory
 from ..placement import (
@@ -141,7 +140,7 @@ class Network:
             self.ops.assign(array, opened.array(name, array.shape, np.dtype(array.dtype.name)))
         for name, array in self.named_arrays().items():
             if not isinstance(array, LazyMatrix):  # of those, blocks are read when they are needed
-                sound(name, self.ops.to_numpy(array), lambda fault: ModelFileError(f"{opened.folder}: {fault}."))
+                sound(name, self.ops.to_numpy(array), ValueError)  # `load` names the folder
         self.ops.fill(self.random_step, data["random_step"])
         self.info = data["info"]
         self.signature = Signature.of(data.get("signature", {}))

@@ -117,7 +117,7 @@ def test_a_folder_of_such_a_network(tmp_path: Path) -> None:
     _set(model, "1.running_var", -1.0)
     model.restore(model.snapshot())  # which commits
     model.close()
-    with pytest.raises(fcnn.ModelFileError, match=r"1.running_var holds -1, and no variance is negative"):
+    with pytest.raises(fcnn.StorageError, match=r"1.running_var holds -1, and no variance is negative"):
         fcnn.load(tmp_path, backend="numpy")
 
 
