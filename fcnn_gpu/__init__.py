@@ -55,6 +55,7 @@ from .losses import CrossEntropy as CrossEntropy
 from .losses import Huber as Huber
 from .losses import Loss as Loss
 from .memory import OutOfMemoryError as OutOfMemoryError
+from .model import NonFiniteOutputError as NonFiniteOutputError
 from .model import Sequential as Sequential
 from .model import load as load
 from .optimizers import SGD as SGD

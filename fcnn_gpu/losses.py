@@ -19,7 +19,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ._checks import RowError, check_real
+from ._arrays import quietly
+from ._checks import RowError, check_in_dtype, check_real, check_settings
 from ._registry import Registry
 from ._types import Array, DType, HostArray
 from .backend import Ops, as_array, on_host, ops_for
@@ -99,6 +100,7 @@ class Loss:
                 "or train with precision='bfloat16', which needs no scaling."
             )
 
+    @quietly
     def forward(self, outputs: Array, y: Any, sample_weight: Any = None) -> Array:
         """L for outputs (batch, n_outputs), as an array without dimensions on the outputs' device; ∂L is kept."""
         if outputs.ndim != 2:
@@ -179,6 +181,9 @@ class CrossEntropy(Loss):
             )
 
     def prepare_targets(self, y: Any, n_outputs: int, dtype: Any) -> HostArray:
+        check_settings(self, dtype)
+        for weight in self.class_weight or ():
+            check_in_dtype("CrossEntropy(class_weight): a weight", weight, dtype)
         targets = target_array(y, self.name)
         if targets.ndim == 1:
             return check_labels(targets, n_outputs, self.name)
@@ -243,6 +248,7 @@ class _ElementwiseLoss(Loss):
         return 0.0
 
     def prepare_targets(self, y: Any, n_outputs: int, dtype: Any) -> HostArray:
+        check_settings(self, dtype)
         targets = target_array(y, self.name)
         if targets.ndim == 1 and n_outputs == 1:
             targets = targets.reshape(-1, 1)
@@ -394,7 +400,7 @@ def finite_weights(weight: Any, n_samples: int, dtype: Any) -> HostArray:
 
 def _in_range(array: HostArray, dtype: Any, holds: str, remedy: str) -> HostArray:
     """A finite array as a C-contiguous one of `dtype`; a ValueError names the first value outside its range."""
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         converted = np.ascontiguousarray(array, dtype)
     if array.dtype.kind == "f" and not np.isfinite(converted).all():
         index = np.argwhere(~np.isfinite(converted))[0]

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self, TypedDict, TypeVar
 
 import numpy as np
 
+from ._arrays import as_array, quietly
 from ._checks import check_bool, check_choice, check_integer
 from ._registry import Registry
 from ._types import HostArray
@@ -114,6 +115,7 @@ class Accuracy(Metric):
     def for_task(self, task: Task) -> Self:
         return _told(self, task)
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         truth, prediction, _ = _classes(self.name, y_true, y_pred, self.multilabel)
         right = truth == prediction
@@ -152,6 +154,7 @@ class TopKAccuracy(Metric):
             raise ValueError(f"{self.label} is for one class per sample, not several labels. Use 'accuracy' or 'f1'.")
         return self
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import top_k_accuracy_score
 
@@ -162,7 +165,7 @@ class TopKAccuracy(Metric):
             return 1.0
         if n_classes == 2:
             return float(np.mean(truth == prediction))
-        scores = np.asarray(y_pred, dtype=np.float64)
+        scores = _scores(self.label, y_pred)
         return float(top_k_accuracy_score(truth, scores, k=self.k, labels=np.arange(n_classes)))
 
 
@@ -217,6 +220,7 @@ class Precision(_Averaged):
         multilabel: as in `Accuracy`.
     """
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import precision_score
 
@@ -232,6 +236,7 @@ class Recall(_Averaged):
     A class that never occurs among the targets counts as 0. The arguments are those of `Precision`.
     """
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import recall_score
 
@@ -247,6 +252,7 @@ class F1(_Averaged):
     The arguments are those of `Precision`.
     """
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import f1_score
 
@@ -265,6 +271,7 @@ class R2(Metric):
     greater_is_better: ClassVar[bool] = True
     task: ClassVar[Literal["classification", "regression"]] = "regression"
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import r2_score
 
@@ -282,6 +289,7 @@ class MeanAbsoluteError(Metric):
     greater_is_better: ClassVar[bool] = False
     task: ClassVar[Literal["classification", "regression"]] = "regression"
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import mean_absolute_error
 
@@ -296,6 +304,7 @@ class MeanSquaredError(Metric):
     greater_is_better: ClassVar[bool] = False
     task: ClassVar[Literal["classification", "regression"]] = "regression"
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import mean_squared_error
 
@@ -310,6 +319,7 @@ class RootMeanSquaredError(Metric):
     greater_is_better: ClassVar[bool] = False
     task: ClassVar[Literal["classification", "regression"]] = "regression"
 
+    @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         from sklearn.metrics import root_mean_squared_error
 
@@ -335,6 +345,7 @@ class Report(TypedDict):
     weighted: ClassScores
 
 
+@quietly
 def predicted_classes(y_pred: HostArray) -> HostArray:
     """Class indices (n_samples,) from probabilities (n_samples, n_outputs); one column is that of class 1.
 
@@ -347,6 +358,7 @@ def predicted_classes(y_pred: HostArray) -> HostArray:
     return (scores[:, 0] > 0.5).astype(np.int64) if scores.shape[1] == 1 else scores.argmax(axis=1)
 
 
+@quietly
 def confusion_matrix(y_true: HostArray, y_pred: HostArray, n_classes: int) -> HostArray:
     """C (n_classes, n_classes) int64: C[i, j] samples of class i were predicted as class j.
 
@@ -368,6 +380,7 @@ def confusion_matrix(y_true: HostArray, y_pred: HostArray, n_classes: int) -> Ho
     return sklearn_confusion_matrix(truth, prediction, labels=np.arange(n_classes)).astype(np.int64)
 
 
+@quietly
 def classification_report(
     y_true: HostArray, y_pred: HostArray, n_classes: int, class_names: Sequence[str] | None = None
 ) -> Report:
@@ -436,7 +449,7 @@ def _told(metric: _AnyMetric, task: Task) -> _AnyMetric:
 
 def _scores(who: str, y_pred: HostArray) -> HostArray:
     """Predictions as finite float64 (n_samples, n_outputs)."""
-    scores = np.asarray(y_pred)
+    scores = as_array(y_pred, f"{who}: the predictions")
     if scores.dtype.kind not in "biuf":
         raise TypeError(f"{who} expects predictions of real numbers, got {scores.dtype}.")
     if scores.ndim == 1:
@@ -452,7 +465,7 @@ def _scores(who: str, y_pred: HostArray) -> HostArray:
 
 def _targets(who: str, y_true: HostArray, n_samples: int) -> HostArray:
     """Targets as finite numbers, (n_samples,) or (n_samples, at least 2)."""
-    targets = np.asarray(y_true)
+    targets = as_array(y_true, f"{who}: the targets")
     if targets.dtype.kind not in "biuf":
         raise TypeError(f"{who} expects targets of real numbers, got {targets.dtype}.")
     if targets.ndim == 2 and targets.shape[1] == 1:
@@ -523,7 +536,8 @@ def _labels(who: str, values: HostArray, n_classes: int) -> HostArray:
 def _label_pair(who: str, y_true: HostArray, y_pred: HostArray, n_classes: int) -> tuple[HostArray, HostArray]:
     n_classes = check_integer(f"{who}(n_classes)", n_classes, low=2)
     pair = []
-    for what, values in (("y_true", np.asarray(y_true)), ("y_pred", np.asarray(y_pred))):
+    for what, given in (("y_true", y_true), ("y_pred", y_pred)):
+        values = as_array(given, f"{who}: {what}")
         if values.dtype.kind not in "biuf" or values.ndim != 1 or len(values) == 0:
             raise ValueError(
                 f"{who} expects {what} as class indices of shape (n_samples,), got {values.dtype} {values.shape}."

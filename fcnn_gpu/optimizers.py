@@ -24,7 +24,8 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
-from ._checks import check_bool, check_real
+from ._arrays import quietly
+from ._checks import check_bool, check_real, check_settings
 from ._registry import Registry
 from ._types import Array, DType
 from .backend import FlatParameters, Ops, StepControl
@@ -119,7 +120,8 @@ class Optimizer:
     def bind(self, model: HasParameters) -> Self:
         """Make the state (step 0, zero moments) for this model's parameters. Binding again to the same keeps it.
 
-        Raises ValueError if another model is bound: its training would silently go on with this model's parameters.
+        Raises ValueError if another model is bound: its training would silently go on with this model's parameters; and
+        where a setting is 0 or infinite in the dtype of the parameters.
         """
         if self._bound is not None:
             if self._bound[1] is model.flat:
@@ -129,6 +131,7 @@ class Optimizer:
                 "optimizer for each model, or a copy: copy.copy(optimizer) is not bound."
             )
         ops, flat, first_rate = model.ops, model.flat, rate_at(self.schedule, 0.0, 1.0)
+        check_settings(self, flat.values.dtype)
         control = StepControl(
             step=ops.zeros(1, "int64"),
             learning_rate=ops.zeros(1, "float64"),
@@ -165,6 +168,7 @@ class Optimizer:
             )
         super().__setattr__(name, value)
 
+    @quietly
     def step(self) -> None:
         """Change the bound model's parameters once, by the gradients that its last `backward` left."""
         ops, flat, control, _ = self._require()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ._arrays import quietly
 from ._checks import check_real
 from ._registry import Registry
 from ._types import Array
@@ -32,6 +33,7 @@ class Regularizer:
         """(λ₁, λ₂)"""
         raise NotImplementedError(f"{type(self).__name__} must define factors.")
 
+    @quietly
     def value(self, W: Array) -> float:
         """R(W)."""
         ops = ops_for(W)
@@ -39,6 +41,7 @@ class Regularizer:
         ops.penalty(self._flat(W, ops.zeros(W.size, W.dtype)), total)
         return float(ops.to_numpy(total)[0])
 
+    @quietly
     def gradient(self, W: Array) -> Array:
         """∂R/∂W, of W's shape."""
         ops = ops_for(W)

@@ -1,7 +1,7 @@
 // Activation functions f and their derivatives f′ by number, as compile-time parameters of the kernels that apply them.
 //
-// The numbers are the order of ELEMENTWISE in fcnn_gpu/backend/_ops/_activation.py. No exponential overflows: inputs of
-// ±10⁴ are as good as any other. NaN goes through, so that a diverged network shows.
+// The numbers are the order of ELEMENTWISE in fcnn_gpu/backend/_ops/_activation.py. No finite input gives NaN,
+// and none overflows but where f itself does. NaN goes through, so that a diverged network shows.
 #pragma once
 
 #include "common.cuh"
@@ -70,10 +70,10 @@ template <int kind, typename A> __device__ __forceinline__ A activation_derivati
         const A density = A(0.39894228040143267794) * exp(multiply_rounded(A(-0.5) * saved, saved));
         return multiply_add(saved, density, normal_cdf(saved));
     }
-    if constexpr (kind == GELU_TANH) {  // ½(1 + h) + ½ z (1 − h²) √(2/π) (1 + 3·0.044715 z²)
-        A h = gelu_tanh_inner(saved);
-        A inner_slope = A(0.79788456080286535588) * multiply_add(A(3 * 0.044715) * saved, saved, A(1));
-        return A(0.5) * multiply_add(saved * multiply_add(-h, h, A(1)), inner_slope, add_rounded(A(1), h));
+    if constexpr (kind == GELU_TANH) {  // ½(1 + h) + ½ √(2/π) (s + 3·0.044715 s z z), s = z (1 − h²): 0 where z² overflows
+        const A h = gelu_tanh_inner(saved), s = multiply_rounded(saved, multiply_add(-h, h, A(1)));
+        const A slope = multiply_add(A(3 * 0.044715) * (s * saved), saved, s);
+        return A(0.5) * multiply_add(slope, A(0.79788456080286535588), add_rounded(A(1), h));
     }
     if constexpr (kind == SILU) {  // σ(1 + z(1 − σ))
         A s = sigmoid(saved);

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from scipy import special
 
 import fcnn_gpu as fcnn
@@ -25,7 +28,7 @@ DEFINITIONS: dict[str, Any] = {
     "leaky_relu": lambda z: np.where(z > 0, z, 0.01 * z),
     "elu": lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
     "selu": lambda z: SELU_SCALE * np.where(z > 0, z, SELU_ALPHA * np.expm1(np.minimum(z, 0))),
-    "gelu": lambda z: z * special.ndtr(z),
+    "gelu": lambda z: z * special.ndtr(z.astype(np.float64)),
     "gelu_tanh": lambda z: 0.5 * z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))),
     "silu": lambda z: z * special.expit(z),
     "softplus": lambda z: np.logaddexp(0, z),
@@ -102,6 +105,55 @@ def test_inputs_of_ten_thousand(name: str, dtype: Any) -> None:
         right = 0.0 if name in ("sigmoid", "tanh") else SELU_SCALE if name == "selu" else 1.0
         expected = np.where(EXTREMES > 0, right, slope)[far]
         np.testing.assert_allclose(dZ[0, far], expected, atol=1e-7)
+
+
+def _gelu_tanh_slope(z: Any) -> Any:
+    h = np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))
+    return 0.5 * (1 + h) + 0.5 * z * (1 - h**2) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * z**2)
+
+
+SLOPES: dict[str, Any] = {
+    "identity": np.ones_like,
+    "sigmoid": lambda z: special.expit(z) * special.expit(-z),
+    "tanh": lambda z: 1 - np.tanh(z) ** 2,
+    "relu": lambda z: z > 0,
+    "leaky_relu": lambda z: np.where(z > 0, 1.0, 0.01),
+    "elu": lambda z: np.exp(np.minimum(z, 0)),
+    "selu": lambda z: SELU_SCALE * np.where(z > 0, 1.0, SELU_ALPHA * np.exp(np.minimum(z, 0))),
+    "gelu": lambda z: special.ndtr(z.astype(np.float64)) + z * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi),
+    "gelu_tanh": _gelu_tanh_slope,
+    "silu": lambda z: special.expit(z) * (1 + z * special.expit(-z)),
+    "softplus": special.expit,
+}
+"""f′(z) in long double, in whose range z³ is still a number."""
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).maxexp < 4 * 1024, reason="long double has the range of double here")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", SLOPES)
+@given(data=st.data())
+def test_any_finite_input(name: str, dtype: Any, data: st.DataObject) -> None:
+    limits = np.finfo(dtype)
+    finite = st.floats(width=32 if limits.bits == 32 else 64, allow_nan=False, allow_infinity=False)
+    z = data.draw(arrays.arrays(dtype, (1, data.draw(st.integers(1, 20))), elements=finite))
+    ends = np.array([[-limits.max, limits.max, limits.tiny, limits.smallest_subnormal]], dtype)
+    Z = np.hstack([z, ends])
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        A, dZ = run(name, Z)
+        wide = Z.astype(np.longdouble)
+        expected, slope = DEFINITIONS[name](wide), SLOPES[name](wide)
+    inside = np.abs(expected) <= limits.max
+    assert inside.all() or name == "selu"  # which stretches by 1.05
+    tolerance = 20 * limits.eps
+    np.testing.assert_allclose(A[inside], expected[inside].astype(np.float64), rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(dZ, slope.astype(np.float64), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("alpha", [1e-6, 0.3, 1.0, 7.7, 1e30])
+def test_the_slope_of_elu_is_1_above_0_whatever_its_scale(alpha: float) -> None:
+    Z = np.array([[1e-3, 2.0, 1e30]], np.float32)
+    _, dZ = run(ELU(alpha), Z)
+    np.testing.assert_array_equal(dZ, 1)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 from fcnn_gpu._checks import check_bool, check_choice, check_integer, check_real, suggest
-from fcnn_gpu.backend._interchange import as_array
 
 
 @pytest.mark.parametrize("value", [0.5, 1, np.float32(0.5), np.float64(0.5), np.int64(1), Fraction(1, 2)])
@@ -82,26 +80,3 @@ def test_choices() -> None:
 def test_the_nearest_name_is_suggested_only_if_one_is_near() -> None:
     assert suggest("Adma", ["adam", "sgd"]).startswith("Did you mean 'adam'?")
     assert suggest("xyzzy", ["adam", "sgd"]) == "Known names: adam, sgd."
-
-
-def _sparse() -> Any:
-    from scipy.sparse import csr_array
-
-    return csr_array(np.eye(2))
-
-
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (_sparse, TypeError, r"X must be dense, got the sparse csr_array. Pass its toarray\(\)."),
-        (lambda: [[1, 2], [3]], ValueError, "X cannot be made an array. Do all rows have the same length"),
-        (lambda: np.ma.masked_equal([[1.0, 2.0]], 2.0), ValueError, "X has 1 masked values"),
-    ],
-)
-def test_what_is_no_array(make: Callable[[], Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        as_array(make(), "X")
-
-
-def test_a_masked_array_without_masked_values_is_an_array() -> None:
-    np.testing.assert_array_equal(as_array(np.ma.array([1.0, 2.0]), "X"), [1.0, 2.0])

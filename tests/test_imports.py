@@ -32,6 +32,7 @@ ROOMS = [
     {"activations", "losses", "memory", "optimizers", "regularizers"},
     {"backend", "datasets", "initializers", "metrics", "schedules"},
     {"_registry", "files"},
+    {"_arrays"},
     {"_checks", "_console", "_types"},
 ]
 """From the top of the house to the bottom; what stands together in a row does not import its neighbours."""
@@ -63,6 +64,7 @@ CIRCULAR = {
     ("fcnn_gpu.training._run", "fcnn_gpu.training.trainer"): "a type: the trainer whose run it is",
     ("fcnn_gpu.training._epoch", "fcnn_gpu.training.trainer"): "the same",
     ("fcnn_gpu.training._out_of_memory", "fcnn_gpu.training.trainer"): "the same",
+    ("fcnn_gpu.training._copies", "fcnn_gpu.training.trainer"): "a type: the trainer that is copied",
 }
 """What a file of a folder imports of another although that closes a circle, and why."""
 

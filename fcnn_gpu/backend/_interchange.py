@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .._arrays import as_array as as_array
+from .._arrays import library_of as library_of
 from .._types import Array, HostArray
 
 _DLPACK_CUDA = {2, 13}
@@ -29,32 +31,6 @@ def on_cuda(x: Any) -> bool:
         return getattr(x, "__cuda_array_interface__", None) is not None
     except Exception:  # PyTorch has it, but refuses to give it for a CUDA tensor that records gradients
         return True
-
-
-def library_of(x: Any) -> str:
-    """The name of an array's type with its library: "torch.Tensor", "jaxlib.ArrayImpl".
-
-    >>> library_of(np.zeros(1))
-    'numpy.ndarray'
-    """
-    return f"{type(x).__module__.partition('.')[0]}.{type(x).__name__}"
-
-
-def as_array(x: Any, what: str) -> HostArray:
-    """`x` (an array, a list, a pandas object, a tensor) as a NumPy array, or an error that says what is wrong."""
-    if hasattr(x, "tocsr"):
-        raise TypeError(f"{what} must be dense, got the sparse {type(x).__name__}. Pass its toarray().")
-    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        raise ValueError(f"{what} has {np.ma.count_masked(x)} masked values. Remove or impute them.")
-    try:
-        return np.asarray(x)
-    except ValueError as error:  # rows of different lengths
-        raise ValueError(f"{what} cannot be made an array. Do all rows have the same length? ({error})") from error
-    except (TypeError, RuntimeError, BufferError) as error:  # what the other library refuses to hand out
-        raise TypeError(
-            f"{what}, a {library_of(x)}, cannot be read as a NumPy array: {str(error).rstrip('.')}. Convert it first: "
-            "X.detach() where it records gradients, X.float() where NumPy lacks its dtype."
-        ) from error
 
 
 class _Device(Protocol):

@@ -14,6 +14,7 @@ import threading
 
 import numpy as np
 
+from .._arrays import refuse_masked
 from .._checks import suggest
 from .._types import Array, HostArray
 from ._errors import BackendError
@@ -117,6 +118,7 @@ def _choose(backend: str | None, who: str) -> tuple[Ops, str, BackendError | Non
 def ops_for(array: Array) -> Ops:
     """The primitives of the device that an array is on; TypeError for what is no array of a backend."""
     if isinstance(array, np.ndarray):
+        refuse_masked(array, "The array")
         return resolve_backend("numpy")
     if not hasattr(getattr(array, "device", None), "id"):
         raise TypeError(f"Expected a NumPy or a CuPy array, got {type(array).__name__}.")

@@ -15,6 +15,7 @@ from .. import __version__
 from ..backend import BackendError
 from ..bench._worker import WorkerError
 from ..datasets import DownloadError
+from ..model import NonFiniteOutputError
 from ..training import DivergenceError, PictureError
 from ._stdout import Output, OutputLost, print_error, standard_output
 from .bench import bench
@@ -26,7 +27,15 @@ from .train import train
 OK, FAILURE, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 PROGRAM = "fcnn-gpu"
 
-_FAILURES = (DivergenceError, BackendError, DownloadError, WorkerError, PictureError, MemoryError)
+_FAILURES = (
+    DivergenceError,
+    NonFiniteOutputError,
+    BackendError,
+    DownloadError,
+    WorkerError,
+    PictureError,
+    MemoryError,
+)
 _MISTAKES = (ValueError, TypeError, OSError)
 _UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 """What typer raises for unknown options and the like: click's class, or that of the click inside newer typers."""

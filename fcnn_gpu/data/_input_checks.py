@@ -291,7 +291,7 @@ def converted(
     elif array.dtype == dtype and array.flags.c_contiguous:
         converted = array
     else:
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             converted = np.ascontiguousarray(array, dtype)
     if dtype.kind != "u" and (array.dtype.kind not in "biu" or center is not None) and not _surely_finite(converted):
         finite = np.isfinite(converted)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .._arrays import as_array
 from .._checks import RowError
 from .._types import DType, HostArray
 from ..datasets import BlockSource
@@ -514,6 +515,7 @@ def stored_features(
     X: HostArray, source: BlockSource, dtype: DType, first: int, who: str, center: HostArray | None = None
 ) -> HostArray:
     """X of samples from number `first` on, C-ordered and of `dtype`, checked; `center` is subtracted in float64."""
+    X = as_array(X, f"{who}: the X that {source!r} gives")
     if X.ndim != 2 or X.shape[1] != source.n_features or (X.dtype.kind in "cOSUV" and X.dtype.name != "bfloat16"):
         raise ValueError(
             f"{who}: the data set gives X of shape {X.shape} ({X.dtype}) at {source.place(first)}; expected "

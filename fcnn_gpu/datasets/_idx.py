@@ -15,6 +15,7 @@ from typing import IO
 
 import numpy as np
 
+from .._arrays import refuse_masked
 from .._types import DType, HostArray
 from ..files import atomic_replacement
 from ._files import DataFileError, StrPath, existing_file, expands, length, naming, read_up_to
@@ -90,6 +91,7 @@ def write_idx(path: StrPath, array: HostArray) -> None:
     >>> read_idx(path)
     array([5, 0, 4], dtype=uint8)
     """
+    refuse_masked(array, "write_idx: the array")
     array = np.asarray(array)
     header = idx_header(array)
     elements = np.ascontiguousarray(array, dtype=IDX_TYPES[header[2]]).reshape(-1).view(np.uint8).data

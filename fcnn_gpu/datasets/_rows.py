@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from .._arrays import as_array
 from .._checks import check_integer
 from .._types import DType, HostArray
 from ..files import NumberFile, StorageError, place_in_file
@@ -103,7 +104,7 @@ def rows_of(x: Any, what: str) -> Rows:
     """What a user calls an array: the path of a .npy file, or an array, mapped or not."""
     if isinstance(x, str | os.PathLike):
         return npy_rows(x)
-    array = np.asanyarray(x)
+    array = as_array(x, what)
     if array.ndim == 0:
         raise ValueError(f"{what} expects the path of a .npy file or an array with a row per sample, got {x!r}.")
     found = place_in_file(array)
@@ -324,7 +325,7 @@ def with_arrays(source: BlockSource, y: Any, sample_weight: Any, who: str) -> Bl
             continue
         if there:
             raise ValueError(f"{who} got {what}, but the data set {source!r} has its own. Leave one out.")
-        array = np.asanyarray(given)
+        array = as_array(given, f"{who}: {what}")
         if array.ndim == 0 or len(array) != len(source):
             n = "a single value" if array.ndim == 0 else f"{len(array):,} rows"
             raise ValueError(f"{who} expects {what} with a row for each of the {len(source):,} samples, got {n}.")

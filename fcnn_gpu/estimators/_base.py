@@ -8,8 +8,9 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, check_X_y, validate_data
 
+from .._arrays import as_array, as_labels, quietly
 from .._types import HostArray
 from ..backend import default_backend, inherit_backend
 from ..data import Signature, check_features, check_parts, split_validation
@@ -64,18 +65,19 @@ class FCNNEstimator(Parameters, BaseEstimator):
 
     # Fitting
 
+    @quietly
     def _fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None, partial: bool = False) -> Self:
         with self._unchanged_on_error(), self._explaining_shortage():
             design, metrics, observers = self._check_parameters(partial)
             continues = hasattr(self, "_network") and (partial or self.warm_start)
-            X, y = validate_data(
-                self,
-                X,
-                y,
-                reset=not continues,
+            validate_data(self, X, y, reset=not continues, skip_check_array=True)
+            X, y = check_X_y(
+                self._numbers(X, "fit"),
+                self._given_targets(y),
                 dtype=_FLOATS,
                 multi_output=True,
                 y_numeric=self._task == "regression",
+                estimator=self,
             )
             X = check_features(X, None, design.dtype, f"{type(self).__name__}.fit")
             targets, n_out = self._check_targets(y, classes, continues, partial)
@@ -162,7 +164,8 @@ class FCNNEstimator(Parameters, BaseEstimator):
             return None
         weights = np.ones(len(X)) if factors is None else factors
         if sample_weight is not None:
-            weights = weights * check_sample_weight(_check_sample_weight(sample_weight, X), len(X), np.float64)
+            given = as_array(sample_weight, f"{type(self).__name__}.fit: sample_weight")
+            weights = weights * check_sample_weight(_check_sample_weight(given, X), len(X), np.float64)
         scale = 1.0 if partial or not weights.any() else weights.mean()
         names = [] if sample_weight is None else ["sample_weight"]
         names += [] if factors is None else ["class_weight"]
@@ -191,12 +194,30 @@ class FCNNEstimator(Parameters, BaseEstimator):
                 "networks and data that do not fit."
             ) from error
 
+    @quietly
     def _outputs(self, X: Any) -> HostArray:
         """Raw outputs (n_samples, n_outputs)."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=_FLOATS)
+        array = check_array(self._numbers(X, "predict"), dtype=_FLOATS, estimator=self)
+        validate_data(self, X, reset=False, skip_check_array=True)
         with self._explaining_shortage():
-            return self._network.outputs(X, self.backend)
+            return self._network.outputs(array, self.backend)
+
+    def _numbers(self, X: Any, method: str) -> HostArray:
+        """X as an array; scikit-learn's own checks, which come behind, would lose a mask and make numbers of text."""
+        who = f"{type(self).__name__}.{method}"
+        array = as_array(X, f"{who}: X")
+        if array.dtype.kind in "SUmM":
+            raise TypeError(
+                f"{who} expects X to hold real numbers, got {array.dtype} values. Encode categories as numbers first."
+            )
+        return array
+
+    def _given_targets(self, y: Any) -> Any:
+        """y before scikit-learn's checks: numbers for regression and in tables, labels of any type as they are."""
+        what = f"{type(self).__name__}.fit: y"
+        is_table = hasattr(y, "columns") or (isinstance(y, np.ndarray) and y.ndim == 2)
+        return as_array(y, what) if self._task == "regression" or is_table else as_labels(y, what)
 
     def _refuse_changes(self, built: Design, asked: Design) -> None:
         changed = [self._loss_parameter if name == "loss" else name for name in built.changes(asked)]

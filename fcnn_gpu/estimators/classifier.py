@@ -11,6 +11,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
+from .._arrays import as_labels, quietly, refuse_masked
 from .._checks import check_real
 from .._types import HostArray
 from ..data import class_weights_to_sample_weights
@@ -112,8 +113,10 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
         held out for validation. `sample_weight` is used as it is, so that it compares between calls; class_weight
         "balanced", which would not, is refused.
         """
+        classes = None if classes is None else as_labels(classes, "FCNNClassifier.partial_fit: classes")
         return self._fit(X, y, sample_weight, classes, partial=True)
 
+    @quietly
     def predict(self, X: Any) -> HostArray:
         """Labels (n_samples,): the class with the largest output; or 0/1 (n_samples, n_labels): probability over ½."""
         Z = self._outputs(X)
@@ -121,16 +124,26 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
             return (Z > 0).astype(np.int64)
         return self.classes_[Z.argmax(axis=1)]
 
+    @quietly
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The accuracy on X and y; for a 0/1 matrix, the share of samples of which every label is right."""
+        refuse_masked(y, "FCNNClassifier.score: y")
+        refuse_masked(sample_weight, "FCNNClassifier.score: sample_weight")
+        return super().score(X, y, sample_weight)
+
+    @quietly
     def predict_proba(self, X: Any) -> HostArray:
         """Probabilities (n_samples, n_classes), rows summing to 1; or of each label, (n_samples, n_labels)."""
         Z = self._outputs(X)
         return expit(Z) if self._multilabel else softmax(Z, axis=1)
 
+    @quietly
     def predict_log_proba(self, X: Any) -> HostArray:
         """log of `predict_proba`, from the raw outputs, so that it stays finite where a probability rounds to 0."""
         Z = self._outputs(X)
         return log_expit(Z) if self._multilabel else log_softmax(Z, axis=1)
 
+    @quietly
     def decision_function(self, X: Any) -> HostArray:
         """Raw outputs (n_samples, n_classes or n_labels); for two classes z₁ − z₀, the log-odds, (n_samples,)."""
         Z = self._outputs(X)

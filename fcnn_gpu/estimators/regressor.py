@@ -8,7 +8,9 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import RegressorMixin
 
+from .._arrays import quietly, refuse_masked
 from .._types import DType, HostArray
+from ..data import warn_of_lost_digits
 from ..losses import LOSSES, Loss
 from ._base import FCNNEstimator
 from ._constructor import constructor_of
@@ -56,6 +58,7 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
         """Train one more epoch, on these samples. Nothing is held out; `sample_weight` is used as it is."""
         return self._fit(X, y, sample_weight, partial=True)
 
+    @quietly
     def predict(self, X: Any) -> HostArray:
         """Values in the shape that y had, (n_samples,) or (n_samples, n_outputs), and in its dtype: float32 or float64.
 
@@ -63,6 +66,13 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
         """
         outputs = self._outputs(X).astype(self._y_dtype, copy=False)
         return outputs if self._y_ndim == 2 else outputs[:, 0]
+
+    @quietly
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R² on X and y, the share of the targets' variance that is explained; several outputs are averaged."""
+        refuse_masked(y, "FCNNRegressor.score: y")
+        refuse_masked(sample_weight, "FCNNRegressor.score: sample_weight")
+        return super().score(X, y, sample_weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -84,6 +94,8 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
             )
         self._y_ndim = y.ndim
         if y.dtype.kind != "f":  # whole numbers are values here, not labels that a validation part is balanced by
+            remedy = "Subtract their mean from them while they are whole."
+            warn_of_lost_digits(y, np.float64, None, f"{type(self).__name__}.fit: y", None, remedy)
             y = y.astype(np.float64)
         self._y_dtype = np.result_type(y.dtype, np.float32)
         return y, n_out

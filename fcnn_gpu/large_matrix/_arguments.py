@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._types import Array, DType, HostArray
-from ..backend import Ops, library_of, on_cuda, resolve_backend
+from ..backend import Ops, as_array, library_of, on_cuda, resolve_backend
 from ..backend._cublas._plan import plan_gemm
 from ..files import NumberFile, StorageError, place_in_file
 from ._host_product import can_multiply_in_place
@@ -64,7 +64,7 @@ def operand(ops: Ops, name: str, x: Any) -> Matrix:
                 f"{WHO}({name}) expects a NumPy array, a memory map, an array of a CUDA device or the path of a .npy "
                 f"file, got {type(x).__name__}. np.asarray makes an array of a sequence."
             )
-        array = x
+        array = as_array(x, f"{WHO}({name})")
     if array.ndim != 2:
         raise ValueError(f"{WHO}({name}) expects a matrix, got shape {array.shape}.")
     if on_device is None:
@@ -98,7 +98,7 @@ def _opened(name: str, path: Path) -> HostArray:
 def bias_column(ops: Ops, bias: Any, m: int, dtype: DType) -> HostArray:
     """A copy as an (m, 1) column, wherever it lies."""
     on_device = ops.adopt(bias, f"{WHO}(bias)")
-    values = np.asarray(bias if on_device is None else ops.to_numpy(on_device))
+    values = as_array(bias if on_device is None else ops.to_numpy(on_device), f"{WHO}(bias)")
     if values.shape not in ((m,), (m, 1)):
         raise ValueError(f"{WHO}(bias) expects shape ({m},) or ({m}, 1), one number for each row, got {values.shape}.")
     if values.dtype.kind not in "fiu" and values.dtype.name != "bfloat16":
@@ -108,8 +108,10 @@ def bias_column(ops: Ops, bias: Any, m: int, dtype: DType) -> HostArray:
 
 def result(ops: Ops, x: Any, shape: tuple[int, int], dtype: DType, operands: tuple[Matrix, Matrix]) -> Matrix:
     on_device = ops.adopt(x, f"{WHO}(out)")
-    array: Any = x if on_device is None else on_device
-    if on_device is None and not isinstance(x, np.ndarray):
+    array: Any = on_device
+    if on_device is None and isinstance(x, np.ndarray):
+        array = as_array(x, f"{WHO}(out)")
+    elif on_device is None:
         raise TypeError(
             f"{WHO}(out) expects a NumPy array, a memory map, an array of a CUDA device or the path of a new .npy "
             f"file, got {type(x).__name__}."

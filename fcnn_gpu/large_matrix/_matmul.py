@@ -12,6 +12,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from .._arrays import quietly
 from .._checks import check_bool, check_bytes
 from .._types import Array, DType
 from ..activations import ACTIVATIONS, Activation
@@ -58,6 +59,7 @@ def chunked_matmul(
 ) -> tuple[Array, MatmulReport]: ...
 
 
+@quietly
 def chunked_matmul(
     A: Any,
     B: Any,

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from .._checks import check_settings
 from .._registry import Registry
 from .._types import Array, HostArray
 from ..backend import Ops
@@ -147,7 +148,11 @@ class Layer:
         return n_in, {}
 
     def bind(self, binding: Binding, index: Iterator[int]) -> None:
-        """Take the device's primitives; `index` numbers the layers of the whole model."""
+        """Take the device's primitives; `index` numbers the layers of the whole model.
+
+        ValueError where a setting of the layer is 0 or infinite in the model's dtype.
+        """
+        check_settings(self, binding.dtype)
         self._binding = binding
         self._index = next(index)
 

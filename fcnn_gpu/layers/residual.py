@@ -15,13 +15,17 @@ from ._base import LAYERS, Binding, Layer, Plan
 from ._stack import backward_layers, build_layers, first_learned, resolve_layers
 from .dense import Dense
 
+_MOST_NESTED = 64
+"""Passes, copies and files go through nested blocks by recursion, a few calls a level; Python allows 1000 in all."""
+
 
 @LAYERS.register("residual")
 @dataclass(eq=False)
 class Residual(Layer):
     """A = F(A₀) + A₀, F the block of layers; where F changes the width, A = F(A₀) + P·A₀ with a learned P.
 
-    Backward: dA₀ = (∂F)ᵀ dA + dA, or + Pᵀ dA, and ∂L/∂P = dA·A₀ᵀ (He et al. 2016, eqs. 1 and 2).
+    Backward: dA₀ = (∂F)ᵀ dA + dA, or + Pᵀ dA, and ∂L/∂P = dA·A₀ᵀ (He et al. 2016, eqs. 1 and 2). Any number may stand
+    one after another, and up to 64 inside each other (ValueError).
     """
 
     block: Sequence[Any]
@@ -30,6 +34,12 @@ class Residual(Layer):
 
     def __post_init__(self) -> None:
         self.block = resolve_layers(self.block, "Residual")
+        self._depth: int = 1 + max((layer._depth for layer in self.block if isinstance(layer, Residual)), default=0)
+        if self._depth > _MOST_NESTED:
+            raise ValueError(
+                f"Residual layers are nested {self._depth} deep here; at most {_MOST_NESTED} may be. Put them one "
+                "after another, which takes any number."
+            )
         if self.init is not None:
             self.init = INITIALIZERS.resolve(self.init)
 

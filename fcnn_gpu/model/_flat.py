@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..backend import FlatParameters, Ops, Segment
+from ..initializers import initial_values
 from ..layers import Parameter
 from ._precision import Precision
 
@@ -19,9 +20,9 @@ def make_flat(parameters: Sequence[Parameter], ops: Ops, precision: Precision) -
     """
     ordered = sorted((p for p in parameters if p.stored is None), key=lambda p: not p.is_weight)
     size = sum(p.initial.size for p in ordered)
-    host = np.concatenate([p.initial.T.reshape(-1) for p in ordered] or [np.zeros(0)]).astype(precision.dtype)
+    host = np.concatenate([p.initial.T.reshape(-1) for p in ordered] or [np.zeros(0)])
     values, gradients = ops.empty(size, precision.dtype), ops.zeros(size, precision.dtype)
-    ops.assign(values, host)
+    ops.assign(values, initial_values(host, precision.dtype))
     low = None
     if precision.mixed:
         low = ops.empty(sum(p.initial.size for p in ordered if p.is_weight), precision.compute_dtype)

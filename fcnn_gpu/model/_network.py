@@ -10,13 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import check_bool, check_bytes, check_integer
+from .._arrays import quietly
+from .._checks import check_bool, check_bytes, check_in_dtype, check_integer
 from .._types import Array, HostArray
 from ..backend import Ops, consists_of_primitives, resolve_backend
 from ..data import InputMap, Signature, check_center
 from ..layers import LAYERS, Binding, Layer, Parameter, build_layers, first_learned, resolve_layers
 from ..memory import explains_out_of_memory
-from ..placement import OpenedFolder, Placement, Storage, StoredWeights, assign_array, copy_array, resolve_storage
+from ..placement import (
+    LazyMatrix,
+    OpenedFolder,
+    Placement,
+    Storage,
+    StoredWeights,
+    assign_array,
+    copy_array,
+    resolve_storage,
+)
+from ._finite import sound
 from ._flat import make_flat
 from ._out_of_memory import explain_building
 from ._precision import resolve_precision
@@ -28,6 +39,7 @@ from ._workspace import BatchArrays, Workspace
 class Network:
     """Layers in order on a device, and what they learn. See `Sequential`."""
 
+    @quietly
     @explains_out_of_memory(explain_building)
     def __init__(
         self,
@@ -60,6 +72,8 @@ class Network:
         self._precision = resolve_precision(precision, check_dtype(dtype))
         self.input_map = InputMap(self.compute_dtype, input_scale, input_shift)
         """From samples as they are stored to what the first layer takes."""
+        check_in_dtype("Sequential(input_scale)", self.input_map.scale, self.dtype)
+        check_in_dtype("Sequential(input_shift)", self.input_map.shift, self.dtype)
         self._input_center = self._check_input_center(input_center)
         self.ops = resolve_backend(backend).with_precision(self.precision)
         self.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0]) if seed is None else int(seed)
@@ -124,6 +138,9 @@ class Network:
         targets |= {f"state {name}": array for name, array in self.statistics().items()}
         for name, array in targets.items():
             self.ops.assign(array, opened.array(name, array.shape, np.dtype(array.dtype.name)))
+        for name, array in self.named_arrays().items():
+            if not isinstance(array, LazyMatrix):  # of those, blocks are read when they are needed
+                sound(name, self.ops.to_numpy(array), ValueError)  # `load` names the folder
         self.ops.fill(self.random_step, data["random_step"])
         self.info = data["info"]
         self.signature = Signature.of(data.get("signature", {}))
@@ -258,6 +275,7 @@ class Network:
         """Copies of `named_arrays`, each where the array itself lies."""
         return {name: copy_array(self.ops, array) for name, array in self.named_arrays().items()}
 
+    @quietly
     def restore(self, snapshot: dict[str, Array]) -> None:
         """Put a `snapshot` of this model, or of one of the same architecture, back. ValueError for any other."""
         arrays = self.named_arrays()
@@ -278,6 +296,7 @@ class Network:
         if low is not None:
             self.ops.cast(self.flat.values[: low.size], low)
 
+    @quietly
     def penalty(self) -> float:
         """Σ over layers of λ₁Σ|w| + λ₂Σw²: what the objective holds beside the data loss."""
         total = self.ops.zeros(1, "float64")
@@ -285,6 +304,7 @@ class Network:
         resident = float(self.ops.to_numpy(total)[0])
         return resident if self.stored is None else resident + self.stored.penalty()
 
+    @quietly
     def objective_gradient(self) -> Array:
         """The flat gradient of data loss plus penalties after the last `backward`; `flat.gradients` has the data's.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from .._arrays import quietly, refuse_masked
 from .._types import Array
 from ..backend import StepControl
 from ..data import features
@@ -26,6 +27,7 @@ _COPIED = 2**15
 class Passes(Network):
     """A network that computes: outputs from samples, gradients from those of the outputs. See `Sequential`."""
 
+    @quietly
     @explains_out_of_memory(explain_forward)
     def forward(self, X: Any, training: bool = False) -> Array:
         """Raw outputs (n_samples, n_outputs) for X (n_samples, n_in), on the device.
@@ -48,6 +50,7 @@ class Passes(Network):
         self._trained_arrays = arrays
         return Z.T
 
+    @quietly
     def backward(self, output_gradient: Array, input_gradient: bool = False) -> Array | None:
         """Fill every parameter's gradient from ∂L/∂outputs (n_samples, n_outputs) of the last training pass.
 
@@ -56,6 +59,7 @@ class Passes(Network):
         arrays = self._trained_arrays
         if arrays is None:
             raise RuntimeError("model.backward needs model.forward(X, training=True) right before it.")
+        refuse_masked(output_gradient, "model.backward: ∂L/∂outputs")
         expected = (arrays.batch, self.n_out)
         if output_gradient.shape != expected:
             raise ValueError(f"model.backward expects ∂L/∂outputs of shape {expected}, got {output_gradient.shape}.")

@@ -25,6 +25,7 @@ from ..files import BlockMatrix, ModelFile, ModelFileError, StorageError, Tensor
 from ..initializers import without_drawing
 from ..placement import MemoryLimitError, Storage, assign_array, open_folder, resolve_storage, storage_errors
 from ._config import check_config
+from ._finite import sound
 from ._torch_names import Shape, torch_arrays, torch_shapes
 from .sequential import Sequential
 
@@ -33,9 +34,15 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     """Write `model` to `path`: beside it first, forced to the disk, then renamed over it.
 
     A crash at any moment leaves either the old file or the new one; a checksum finds damage that comes later. Raises
-    OSError if the folder cannot be written, and TypeError where `model.info` is something other than plain JSON data.
+    OSError if the folder cannot be written, TypeError where `model.info` is something other than plain JSON data, and
+    ValueError where a weight is NaN or infinite, or a running variance negative, which `load` would refuse.
     """
-    write_model(path, ModelFile(model.config(), torch_state(model), model.info, model.signature.plain()))
+    tensors = {name: sound(name, array, _refuse_to_save) for name, array in torch_state(model).items()}
+    write_model(path, ModelFile(model.config(), tensors, model.info, model.signature.plain()))
+
+
+def _refuse_to_save(fault: str) -> ValueError:
+    return ValueError(f"model.save: {fault}. Nothing has been written; a network like this computes nothing of use.")
 
 
 def load(
@@ -198,6 +205,6 @@ def _load_state(model: Sequential, tensors: Tensors, source: Path) -> None:
     _check_arrays({name: shape for name, _, shape in arrays}, tensors, model.dtype, source)
     with nullcontext() if model.stored is None else model.stored.as_one():
         for name, array, _ in arrays:
-            tensor = tensors[name]
+            tensor = sound(name, tensors[name], lambda fault: ModelFileError(f"{source}: {fault}."))
             values = tensor if isinstance(tensor, BlockMatrix) else tensor.reshape(array.shape)
             assign_array(model.ops, array, values)

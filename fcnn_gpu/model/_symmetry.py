@@ -24,7 +24,7 @@ def warn_of_symmetry(layers: Sequence[Layer]) -> None:
                 "outputs equally they get the same gradient: they stay equal and learn one feature between them. "
                 "Use init='he_normal' or 'xavier_uniform'.",
                 SymmetryWarning,
-                stacklevel=4,  # who called Sequential, whose __init__ is wrapped (_out_of_memory.py)
+                stacklevel=5,  # who called Sequential, whose __init__ is wrapped twice (_network.py)
             )
 
 

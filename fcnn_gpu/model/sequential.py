@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._arrays import quietly
 from .._checks import check_integer
 from .._types import Array, HostArray
 from ..backend import Ops, resolve_backend
@@ -22,6 +23,7 @@ from ..layers import Activation, Dense
 from ..memory import explains_out_of_memory
 from ..placement import OpenedFolder, Storage, StoredWeights
 from ._config import check_config
+from ._finite import check_outputs
 from ._network import check_dtype
 from ._out_of_memory import explain_inference
 from ._passes import Passes
@@ -110,8 +112,12 @@ class Sequential(Passes):
         threshold = 0.5 if is_probability or self.link == "identity" else 0.0
         return (outputs[:, 0] > threshold).astype(np.int64)
 
+    @quietly
     def infer(self, X: Any, link: str | None, batch_size: int | None = None, who: str = "model.infer") -> HostArray:
-        """Outputs through a link of the caller's choice ("identity", "sigmoid", "softmax"), or None for raw ones."""
+        """Outputs through a link of the caller's choice ("identity", "sigmoid", "softmax"), or None for raw ones.
+
+        Raises `NonFiniteOutputError`, an ArithmeticError, where one is NaN or infinite: X is not, once it is checked.
+        """
         center = self.output_center
         if center is not None and link not in (None, "identity"):
             raise ValueError(f"{who}: output_center is added to values, and these outputs go through a {link}.")
@@ -122,7 +128,9 @@ class Sequential(Passes):
             samples = SourceFeatures(source, self.n_in, self.dtype, who, self.input_center)
         else:
             samples = features(self.ops, X, self.n_in, self.dtype, who, self.signature, self.input_center)
-        return restored(self._infer(samples, link, min(size, len(samples))), center)
+        outputs = restored(self._infer(samples, link, min(size, len(samples))), center)
+        check_outputs(self, outputs, who)
+        return outputs
 
     @explains_out_of_memory(explain_inference)
     def _infer(self, samples: Features | SourceFeatures, link: str | None, size: int) -> HostArray:

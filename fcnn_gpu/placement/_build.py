@@ -9,7 +9,7 @@ import numpy as np
 
 from ..backend import Ops, available_memory
 from ..files import rows_of_block
-from ..initializers import Draw
+from ..initializers import Draw, initial_values
 from ..layers import Dense, Layer, Parameter
 from ..memory import human
 from ._folder import FolderStore
@@ -150,7 +150,7 @@ def _draw_into(rows: Rows, parameter: Parameter) -> None:
         blocks = (whole[start : start + height] for start in range(0, rows.shape[0], height))
     starts = range(0, rows.shape[0], height)
     for start, block in zip(starts, blocks, strict=True):
-        rows.write(start, np.ascontiguousarray(block, rows.dtype))
+        rows.write(start, initial_values(block, rows.dtype))
 
 
 def _whole(draw: Draw) -> Any:

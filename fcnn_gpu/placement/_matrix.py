@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays import as_array, refuse_masked
 from .._types import Array, HostArray
 from ..backend import Ops
 from ..files import BlockMatrix, blocks_of_rows
@@ -93,14 +94,14 @@ class StoredMatrix(LazyMatrix):
             return
         rows, columns = _places(key, self.shape)
         flat_rows, flat_columns = rows.reshape(-1), columns.reshape(-1)
-        flat = np.broadcast_to(np.asarray(values), rows.shape).reshape(-1)
+        flat = np.broadcast_to(as_array(values, repr(self)), rows.shape).reshape(-1)
         for row, where in _by_row(flat_rows):
             numbers = self._rows(row, row + 1)
             numbers[0, flat_columns[where]] = flat[where]
             self.stored.write(row, numbers)
 
     def _replace(self, values: Any) -> None:
-        source = values if isinstance(values, BlockMatrix) else np.asarray(values)
+        source = values if isinstance(values, BlockMatrix) else as_array(values, repr(self))
         if isinstance(source, BlockMatrix) and source.shape != self.shape:
             raise ValueError(f"{self!r} cannot take the numbers of a matrix of shape {source.shape}.")
         given = source.blocks() if isinstance(source, BlockMatrix) else self._cut(source)
@@ -117,7 +118,8 @@ class StoredMatrix(LazyMatrix):
 
 
 def assign_array(ops: Ops, out: Array | StoredMatrix, values: Any) -> None:
-    """out[...] = values, wherever either lies."""
+    """out[...] = values, wherever either lies. A ValueError where some are masked."""
+    refuse_masked(values, "What replaces the weights")
     if isinstance(out, StoredMatrix):
         out[...] = values if isinstance(values, BlockMatrix) else ops.to_numpy(values)
     else:

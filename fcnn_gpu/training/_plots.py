@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from .._arrays import as_array
 from .._types import HostArray
 from ..files import atomic_replacement
 
@@ -61,7 +62,7 @@ def plot_confusion_matrix(matrix: HostArray, class_names: Sequence[str] | None =
     is given. Raises ImportError without matplotlib, and ValueError for a matrix that is not square or names that do not
     fit.
     """
-    counts = np.asarray(matrix)
+    counts = as_array(matrix, "plot_confusion_matrix: the matrix")
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
         raise ValueError(f"plot_confusion_matrix expects a square matrix of counts, got shape {counts.shape}.")
     n = len(counts)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from .._arrays import quietly
 from .._checks import check_bool, check_bytes, check_integer
 from .._types import HostArray
 from ..backend import LossScaling, quiet_arithmetic
@@ -17,9 +20,10 @@ from ..layers import Activation, Dense
 from ..losses import LOSSES, Loss
 from ..memory import explains_out_of_memory
 from ..metrics import METRICS, Metric
-from ..model import Sequential
+from ..model import NonFiniteOutputError, Sequential
 from ..optimizers import OPTIMIZERS, Optimizer
 from ..schedules import check_run
+from ._copies import arrays_of, attributes, on_host, restore
 from ._evaluation import EVALUATION_BATCH, Evaluator
 from ._feed import Feed
 from ._interrupt import interruptible
@@ -83,6 +87,7 @@ class Trainer:
         """Epochs over all calls of `fit`: a second call goes on with new sample orders, not the first's again."""
         self.stop_reason: str | None = None
 
+    @quietly
     @explains_out_of_memory(explain_training, undo=what_a_step_changes)
     def fit(
         self,
@@ -202,6 +207,7 @@ class Trainer:
         finally:
             control.loss_scaling = None
 
+    @quietly
     @explains_out_of_memory(explain_evaluation)
     def evaluate(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, memory_limit: int | str | None = None
@@ -209,12 +215,19 @@ class Trainer:
         """Data loss and metrics on X, y at inference (dropout off, running statistics): {"loss": ..., metric: ...}.
 
         X may be a `datasets.BlockSource`, which has its own targets and streams.
+        Raises `NonFiniteOutputError`, an ArithmeticError, where the loss is NaN or infinite.
         With `memory_limit`, as in `fit`, data that does not fit streams through the device.
         """
         limit = check_bytes("evaluate(memory_limit)", memory_limit)
         samples, feed = self._intake.prepare(X, y, sample_weight, "evaluate"), self._feed
         _, window = feed.windows(None, samples, EVALUATION_BATCH, limit)
-        return self._evaluator.measure(feed.evaluation(samples, window))
+        result = self._evaluator.measure(feed.evaluation(samples, window))
+        if not math.isfinite(result["loss"]):
+            raise NonFiniteOutputError(
+                f"evaluate: the loss is {result['loss']}, though X and y are finite. Ask model.predict, which names "
+                "the first sample whose outputs are not, and why."
+            )
+        return result
 
     def predict(self, X: Any, batch_size: int | None = None) -> HostArray:
         """The model's outputs through this trainer's loss's link, (n_samples, n_outputs)."""
@@ -231,6 +244,26 @@ class Trainer:
         if self.loss.link == "sigmoid" and P.shape[1] == 1:
             return np.hstack([1.0 - P, P])
         return P
+
+    def __copy__(self) -> Self:
+        """A trainer of the same network, with the same optimizer. `copy.deepcopy` and pickling copy both."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A trainer with a network and an optimizer of its own, which goes on as this one would, bit for bit."""
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        restore(twin, copy.deepcopy(attributes(self), memo), arrays_of(self))
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled. TypeError where the network's weights lie on disk."""
+        return {"attributes": attributes(self), "arrays": on_host(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        restore(self, state["attributes"], state["arrays"])
 
     @property
     def _intake(self) -> Intake:

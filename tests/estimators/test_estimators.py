@@ -385,3 +385,10 @@ def test_fcnn_gpu_imports_no_scikit_learn_until_asked() -> None:
 def test_unknown_names_of_the_package_raise() -> None:
     with pytest.raises(AttributeError, match="no attribute 'FCNNClasifier'"):
         fcnn.FCNNClasifier  # noqa: B018
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_whole_targets_that_float64_cannot_tell_apart_are_not_taken_in_silence(dtype: Any) -> None:
+    X = np.arange(64.0)[:, None]
+    with pytest.warns(fcnn.DigitsWarning, match=r"FCNNRegressor.fit: y: .* Subtract their mean"):
+        regressor(dtype="float64").fit(X, (2**60 + np.arange(64)).astype(dtype))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fcnn_gpu._types import HostArray
+from fcnn_gpu.backend import quiet_arithmetic
 from fcnn_gpu.backend._kernel_ops._device import tiles, vector_threads
 from fcnn_gpu.backend._kernels import Launcher
 from fcnn_gpu.backend._ops import ELEMENTWISE, Ops
@@ -67,6 +68,29 @@ def test_every_kind(launcher: Launcher, kind: str, dtype: np.dtype[Any]) -> None
         db = backward_with_bias(launcher, dA, saved, kind, same, chunk=32)
         np.testing.assert_array_equal(same, dZ)
         assert_rounded(db, expected.sum(axis=1, keepdims=True), roundings=32, scale=scale.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_the_whole_range_of_every_kind(launcher: Launcher, dtype: np.dtype[Any]) -> None:
+    """The kernel agrees with NumPy up to the ends of the range, where squares and cubes overflow."""
+    limits, rng = np.finfo(dtype), np.random.default_rng(0)
+    any_bits = rng.integers(0, 2**limits.bits, 2000, f"u{dtype.itemsize}", endpoint=False).view(dtype)
+    z = np.concatenate([any_bits[np.isfinite(any_bits)], [0.0] * 4])
+    z[:4] = [-limits.max, limits.max, -limits.smallest_subnormal, limits.tiny]
+    tolerance = 16 * limits.eps
+    for kind, f in ELEMENTWISE.items():
+        for alpha in (ALPHA, 1e30) if kind == "elu" else (ALPHA,):
+            saved = np.asfortranarray(z[: z.size // 4 * 4].astype(dtype).reshape(4, -1))
+            if f.from_output:
+                Ops().bias_activation(saved, None, kind, alpha, saved)
+            dZ, expected, dA = poisoned(saved.shape, dtype), poisoned(saved.shape, dtype), np.ones_like(saved)
+            with quiet_arithmetic():
+                Ops().activation_backward(dA, saved, kind, alpha, expected)
+            template, threads = (dtype, kind.upper()), vector_threads(dA.size, dtype)
+            arguments = [*saved.shape, alpha, dA, saved, dZ]
+            launcher.launch("activation_backward", "activation_backward", template, arguments, threads=threads)
+            assert np.isfinite(dZ).all()
+            np.testing.assert_allclose(dZ, expected, rtol=tolerance, atol=tolerance, err_msg=kind)
 
 
 @pytest.mark.parametrize(("block", "max_blocks"), list(itertools.product(BLOCKS, [1, 3, 65_536])))

@@ -23,6 +23,7 @@ SHAPES = [(0, 3), (3, 0), (1, 1), (1, 40), (3, 11), (33, 5), (64, 9), (130, 17)]
 """Units that are a whole number of vectors and others, fewer units than a vector has elements."""
 
 ALPHA = 0.3
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def exact(Z: HostArray, kind: str) -> HostArray:
@@ -75,15 +76,20 @@ def test_any_grid_finds_each_units_bias(make_launcher: Callable[..., Launcher], 
         np.testing.assert_array_equal(Z, out)
 
 
-@given(z=hnp.arrays(np.float32, st.integers(1, 40), elements=st.floats(-1e4, 1e4, width=32)))
+@given(
+    z=hnp.arrays(np.float32, st.integers(1, 40), elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
+)
 @settings(deadline=None, max_examples=40)
 def test_any_value_of_every_kind(launcher: Launcher, z: HostArray) -> None:
     Z = z.reshape(1, -1)
     for kind in ELEMENTWISE:
         out = poisoned(Z.shape, np.float32)
         launch(launcher, Z, None, kind, out)
-        assert np.isfinite(out).all()
-        assert_rounded(out, exact(Z, kind), roundings=16, scale=1 + np.abs(Z.astype(np.float64)))
+        expected = exact(Z, kind)
+        inside = np.abs(expected) <= LARGEST  # SELU's largest outputs overflow
+        assert np.isinf(out[~inside]).all()
+        scale = 1 + np.abs(Z.astype(np.float64))
+        assert_rounded(out[inside], expected[inside], roundings=16, scale=scale[inside])
 
 
 @pytest.mark.parametrize("kind", ELEMENTWISE)

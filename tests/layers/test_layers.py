@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -430,6 +433,44 @@ def test_normalization_does_not_hide_an_overflow(make: Any) -> None:
     """The variance of 10³⁰ overflows float32, and 0·x̂ would look like any other output."""
     model = fcnn.Sequential([make()], n_in=2, backend="numpy")
     X = np.array([[1e30, -1e30], [-1e30, 1e30], [2e30, 1e30]])
-    with np.errstate(over="ignore", invalid="ignore"):
-        assert np.isnan(model.forward(X, training=True)).all()
-        assert np.isnan(model(X)).all()
+    assert np.isnan(model.forward(X, training=True)).all()
+    assert np.isnan(model.forward(X)).all()
+    with pytest.raises(fcnn.NonFiniteOutputError, match="output 0 of sample 0 is nan"):
+        model(X)
+
+
+def _nested(depth: int) -> fcnn.Layer:
+    layer: fcnn.Layer = fcnn.Dense(3)
+    for _ in range(depth):
+        layer = fcnn.Residual([layer])
+    return layer
+
+
+def test_residuals_inside_each_other_do_everything_up_to_64(tmp_path: Path) -> None:
+    model = fcnn.Sequential([_nested(64)], 3, seed=0, backend="numpy")
+    X = np.ones((4, 3), np.float32)
+    fcnn.Trainer(model, "mse", fcnn.SGD(1e-30)).fit(X, X, epochs=1, progress=False)
+    model.summary()
+    assert model.memory_report(4).total > 0
+    assert repr(model).count("Residual") == 64
+    model.save(tmp_path / "model.safetensors")
+    outputs = model(X)
+    for twin in (
+        fcnn.load(tmp_path / "model.safetensors", backend="numpy"),
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+    ):
+        np.testing.assert_array_equal(twin(X), outputs)
+
+
+@pytest.mark.parametrize("depth", [65, 400, 5000])
+def test_residuals_nested_deeper_are_refused_when_they_are_made(depth: int) -> None:
+    with pytest.raises(ValueError, match="Residual layers are nested 65 deep here; at most 64 may be"):
+        _nested(depth)
+
+
+def test_any_number_of_residuals_may_stand_in_a_row(tmp_path: Path) -> None:
+    model = fcnn.Sequential([fcnn.Residual([fcnn.Dense(2)]) for _ in range(400)], 2, seed=0, backend="numpy")
+    model.save(tmp_path / "model.safetensors")
+    assert len(fcnn.load(tmp_path / "model.safetensors", backend="numpy").layers) == 400
+    assert len(copy.deepcopy(model).layers) == 400

@@ -26,7 +26,7 @@ def sparse() -> Any:
     return csr_matrix(X)
 
 
-def with_value(value: float, dtype: Any = np.float64) -> Any:
+def with_value(value: Any, dtype: Any = np.float64) -> Any:
     bad = X.astype(dtype)
     bad[5, 2] = value
     return bad
@@ -62,14 +62,18 @@ FEATURES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"X holds 1e\+300 \(row 5, column 2\), outside the range of float32. Scale the features",
     ),
     "complex": (lambda: X + 1j, TypeError, "{who} expects X to hold real numbers, got complex numbers"),
-    "objects": (lambda: X.astype(object), TypeError, "got object values. Encode categories as numbers first"),
+    "objects": (
+        lambda: with_value("x", object),
+        TypeError,
+        r"X, row 5, column 2: .* got .x.\. Encode categories as numbers first",
+    ),
     "text": (lambda: X.astype(str), TypeError, "got <U.* values"),
     "None": (lambda: None, TypeError, "got object values"),
     "dates": (lambda: np.zeros((N, N_IN), "datetime64[D]"), TypeError, r"got datetime64\[D\] values"),
     "a table with text": (
         lambda: pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}),
         TypeError,
-        "got object values. Encode categories",
+        "X, row 0, column 1: .* got 'x'. Encode categories",
     ),
     "sparse": (sparse, TypeError, r"{who}: X must be dense, got the sparse csr_matrix. Pass its toarray\(\)"),
     "ragged": (
@@ -94,7 +98,7 @@ LABELS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "got <U1 values. For names of classes use FCNNClassifier",
     ),
     "complex": (lambda: Y + 1j, TypeError, "complex numbers"),
-    "objects": (lambda: np.array([None] * N), TypeError, "got object values"),
+    "objects": (lambda: np.array([None] * N), ValueError, r"the targets: a value is missing, None \(row 0\)"),
     "a column": (lambda: Y.reshape(-1, 1), ValueError, r"targets of shape \(12, 1\): a column. .* y.ravel\(\)"),
     "a table": (lambda: pd.DataFrame({"y": Y}), ValueError, "a column"),
     "too many columns": (lambda: np.eye(5)[Y], ValueError, r"expects targets of shape \(n_samples, 3\), got \(12, 5\)"),

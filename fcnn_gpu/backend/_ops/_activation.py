@@ -1,6 +1,6 @@
 """Activation functions f and their derivatives f′, fused with the bias in front and the bias gradient behind.
 
-Every formula is arranged so that no exponential overflows: inputs of ±10⁴ are as good as any other, in float32 too.
+Every formula is arranged so that no finite input gives NaN, and none overflows but where f itself does.
 """
 
 from __future__ import annotations
@@ -106,11 +106,11 @@ def _elu(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
 
 
 def _elu_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
-    # f′ = 1 for z > 0, else α e^z: α e^min(z, 0) + (1 − α)·[z > 0]
+    # f′ = 1 for z > 0, else α e^z: α(e^min(z, 0) − [z > 0]) + [z > 0], where e^0 − 1 is exactly 0 for any α
     _relu_derivative(z, out, t, u, alpha)
-    np.multiply(out, 1.0 - alpha, out=out)
     np.minimum(z, constant_tile(0.0, z.shape, z.dtype), out=t)
     np.exp(t, out=t)
+    np.subtract(t, out, out=t)
     np.multiply(t, alpha, out=t)
     np.add(out, t, out=out)
 
@@ -167,16 +167,17 @@ def _gelu_tanh(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
 
 
 def _gelu_tanh_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
-    # ½(1 + h) + ½ z (1 − h²) √(2/π) (1 + 3·0.044715 z²), h the tanh above
+    # ½(1 + h) + ½ √(2/π) (s + 3·0.044715 s z z) with s = z (1 − h²), h the tanh above. s is 0 where z² overflows, and
+    # so are its products with z.
     _gelu_tanh_inner(z, t)
-    np.multiply(z, z, out=out)
-    np.multiply(out, 3.0 * _GELU_CUBIC, out=out)
-    np.add(out, 1, out=out)
-    np.multiply(out, z, out=out)
-    np.multiply(out, _SQRT_2_OVER_PI, out=out)
     np.multiply(t, t, out=u)
     np.subtract(1, u, out=u)
-    np.multiply(out, u, out=out)
+    np.multiply(u, z, out=u)
+    np.multiply(u, z, out=out)
+    np.multiply(out, z, out=out)
+    np.multiply(out, 3.0 * _GELU_CUBIC, out=out)
+    np.add(out, u, out=out)
+    np.multiply(out, _SQRT_2_OVER_PI, out=out)
     np.add(out, t, out=out)
     np.add(out, 1, out=out)
     np.multiply(out, 0.5, out=out)
