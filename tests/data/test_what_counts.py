@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
 from fcnn_gpu._types import HostArray
+from tests.support.small_runs import TooMuch
 
 N, N_CLASSES = 12, 3
 X = np.random.default_rng(0).normal(size=(N, 4)).astype(np.float32)
@@ -149,7 +150,7 @@ def test_an_estimator_s_messages_name_parameters_that_it_has() -> None:
         ({"early_stopping": True, "validation_fraction": 0.01}, ValueError),
         ({"callbacks": stopping}, ValueError),
         ({"batch_norm": True, "batch_size": 1}, ValueError),
-        ({"optimizer": fcnn.SGD(1e300)}, fcnn.DivergenceError),
+        ({"optimizer": fcnn.SGD(TooMuch())}, fcnn.DivergenceError),
     ]
     foreign = ("validation_split", "validation_data", "drop_last", "fit(", "clip_norm=1.0, ", "Trainer")
     for options, error in faults:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import fcnn_gpu as fcnn
+from fcnn_gpu.schedules import Schedule
 
 N, N_IN, N_CLASSES = 50, 5, 3
 X = np.random.default_rng(0).normal(size=(N, N_IN)).astype(np.float32)
@@ -43,3 +44,10 @@ def assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
     assert a.keys() == b.keys()
     for name in a:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+class TooMuch(Schedule):
+    """A rate at which every first update overflows; as a number it would be refused."""
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        return 1e300

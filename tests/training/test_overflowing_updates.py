@@ -23,16 +23,6 @@ from ..support import placement_cases
 from ..support.registry_cases import OPTIMIZER_CASES
 from ..support.small_runs import Y, assert_same, fit, trainer, values
 
-OVERFLOWING = {
-    "sgd": fcnn.SGD(1e300),
-    "momentum": fcnn.SGD(1e300, momentum=0.9),
-    "adam": fcnn.Adam(1e39),
-    "adamw": fcnn.AdamW(1e30, weight_decay=1e10),
-    "rmsprop": fcnn.RMSprop(1e38, momentum=0.9),
-    "adagrad": fcnn.Adagrad(1e39),
-}
-"""Rates at which the first update of float32 weights is infinite or NaN."""
-
 
 class Jump(Schedule):
     """0.01, and from a time on far too much."""
@@ -42,6 +32,17 @@ class Jump(Schedule):
 
     def __call__(self, epoch: float, n_epochs: float) -> float:
         return 1e300 if epoch >= self.at else 0.01
+
+
+OVERFLOWING = {
+    "sgd": fcnn.SGD(Jump(0)),
+    "momentum": fcnn.SGD(Jump(0), momentum=0.9),
+    "adam": fcnn.Adam(Jump(0)),
+    "adamw": fcnn.AdamW(1e30, weight_decay=1e10),
+    "rmsprop": fcnn.RMSprop(1e38, momentum=0.9),
+    "adagrad": fcnn.Adagrad(Jump(0)),
+}
+"""Rates at which the first update of float32 weights is infinite or NaN."""
 
 
 class Sudden(Optimizer):

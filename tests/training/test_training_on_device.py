@@ -18,6 +18,7 @@ from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import ELEMENTWISE, Ops
 from fcnn_gpu.training._diagnosis import DivergenceError
 
+from ..support.small_runs import TooMuch
 from ..support.tolerances import assert_close
 
 OPTIMIZERS = ["sgd", "adam", "adamw", "rmsprop", "adagrad"]
@@ -120,7 +121,7 @@ def test_an_update_that_overflows_is_taken_back(device_ops: Ops, batch_size: int
     X, y = data("mse")
     model = network(device_ops, "float32")
     before = model.snapshot()
-    trainer = fcnn.Trainer(model, "mse", fcnn.SGD(1e300, momentum=0.9))
+    trainer = fcnn.Trainer(model, "mse", fcnn.SGD(TooMuch(), momentum=0.9))
     with pytest.raises(DivergenceError, match="epoch 1, step 1: the update makes W in layer 0"):
         trainer.fit(X, y, epochs=1, batch_size=batch_size, progress=False)
     to_numpy = device_ops.to_numpy
@@ -137,7 +138,7 @@ def test_an_update_that_overflows_in_16_bits_is_taken_back(device_ops: Ops, prec
     layers = [fcnn.Dense(8, activation="tanh"), fcnn.Dense(4)]
     model = fcnn.Sequential(layers, n_in=12, seed=3, precision=precision, backend=device_ops)
     before = model.snapshot()
-    trainer = fcnn.Trainer(model, "mse", fcnn.Adam(1e300))
+    trainer = fcnn.Trainer(model, "mse", fcnn.Adam(TooMuch()))
     with pytest.raises(DivergenceError, match="epoch 1, step 1: the update makes W in layer 0"):
         trainer.fit(X, y, epochs=1, batch_size=20, progress=False)
     to_numpy, low = device_ops.to_numpy, model.flat.low
