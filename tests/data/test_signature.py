@@ -278,6 +278,15 @@ class TestSources:
             with pytest.raises(ValueError, match=r"strange.csv has the class 'fox', .* Its classes: cat, dog, emu"):
                 call()
 
+    @pytest.mark.parametrize("label", [-1, 2, 0.5, np.nan])
+    def test_a_label_that_is_none_of_the_classes_of_its_source(self, label: float) -> None:
+        model = fcnn.Sequential([fcnn.Dense(3)], n_in=2, seed=0, backend="numpy")
+        model.signature = fcnn.Signature(class_names=["cat", "dog", "emu"])
+        source = open_arrays(np.ones((6, 2), "float32"), np.array([0, 1, 0, 1, label, 1]), block_size=3)
+        source.class_names = ("emu", "dog")
+        with pytest.raises(ValueError, match=f"the label {label} at row 4 is none of the data set's 2 classes"):
+            fcnn.Trainer(model).evaluate(source)
+
     def test_a_source_with_wrong_names_is_refused_before_anything_changes(self) -> None:
         source = open_arrays(np.ones((4, 3), "float32"), np.ones(4))
         source.feature_names = ("a", "b")
