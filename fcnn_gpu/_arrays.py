@@ -100,6 +100,36 @@ def refuse_masked(x: Any, what: str) -> None:
         raise ValueError(f"{what} has {n} masked values. Remove or impute them.")
 
 
+def column_names(X: Any, who: str, what: str = "X") -> tuple[str, ...] | None:
+    """The names of a table's columns (pandas, Polars, Arrow, ...); None where X is no table, or numbers its columns.
+
+    As in scikit-learn, columns have names where all of these are text. TypeError where only some are, and ValueError
+    where a name occurs twice; `what` is what they call the table.
+    """
+    if type(X) is np.ndarray:
+        return None
+    # Of the type: a table's own columns are attributes, too.
+    attribute = next((name for name in ("column_names", "columns") if hasattr(type(X), name)), None)
+    columns = None if attribute is None else getattr(X, attribute)
+    try:
+        names = list(columns) if columns is not None and not callable(columns) else []
+    except TypeError:
+        return None
+    are_text = [isinstance(name, str) for name in names]
+    if not any(are_text):
+        return None
+    if not all(are_text):
+        odd = names[are_text.index(False)]
+        raise TypeError(
+            f"{who}: some columns of {what} are named by text and others not ({odd!r}). Name all: {what}.columns = "
+            f"{what}.columns.astype(str)."
+        )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{who}: {what} has two columns {twice!r}. Rename or drop one.")
+    return tuple(names)
+
+
 def _is_mixed_table(x: Any) -> bool:
     """Whether `x` is a DataFrame of numbers of several kinds, of which pandas would make Python objects."""
     if not (hasattr(x, "columns") and hasattr(x, "dtypes") and hasattr(x, "to_numpy")):

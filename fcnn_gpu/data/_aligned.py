@@ -75,25 +75,37 @@ class Aligned(BlockSource):
         self._places, self._classes, self._target_places = places, classes, target_places
 
     def read(self, block: int) -> Iterator[Piece]:
+        at = int(self.starts[block])
         for X, targets, weights in self._source.read(block):
             self._signature.check_scale(X, self._who)
-            yield X if self._places is None else X[:, self._places], self._numbered(targets), weights
+            yield X if self._places is None else X[:, self._places], self._numbered(targets, at), weights
+            at += len(X)
 
     def read_targets(self, block: int) -> Iterator[tuple[HostArray | None, HostArray | None]]:
+        at = int(self.starts[block])
         for targets, weights in self._source.read_targets(block):
-            yield self._numbered(targets), weights
+            yield self._numbered(targets, at), weights
+            at += 0 if targets is None else len(targets)
 
     def place(self, sample: int) -> str:
         return self._source.place(sample)
 
-    def _numbered(self, targets: HostArray | None) -> HostArray | None:
+    def _numbered(self, targets: HostArray | None, first: int) -> HostArray | None:
+        """Targets from sample `first` on, with the network's columns and numbers of classes."""
         if targets is not None and self._target_places is not None:
             return targets[:, self._target_places]
         if targets is None or self._classes is None:
             return targets
-        if targets.ndim == 2 and targets.shape[1] == len(self._classes) > 1:  # a column for each class
-            n_known = len(self._signature.class_names or ())
-            moved = np.zeros((len(targets), n_known), targets.dtype)
+        n_classes = len(self._classes)
+        if targets.ndim == 2 and targets.shape[1] == n_classes > 1:  # a column for each class
+            moved = np.zeros((len(targets), len(self._signature.class_names or ())), targets.dtype)
             moved[:, self._classes] = targets
             return moved
+        are_classes = (targets >= 0) & (targets < n_classes) & (targets == np.floor(targets))
+        if not are_classes.all():
+            row = int(np.argwhere(~are_classes)[0, 0])
+            raise ValueError(
+                f"{self._who}: the label {targets[row]} at {self.place(first + row)} is none of the data set's "
+                f"{n_classes} classes; expected 0 ... {n_classes - 1}."
+            )
         return self._classes[targets.astype(np.int64)]

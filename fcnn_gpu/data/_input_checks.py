@@ -8,13 +8,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .._arrays import column_names
 from .._checks import RowError
 from .._types import Array, DType, HostArray
 from ..backend import Ops, as_array, available_memory
 from ..datasets._digits import difference, may_round
 from ..files import MappedFile, let_go_of_pages, place_in_file
 from ._centering import REMEDY, centered, centered_on_device, warn_of_lost_digits
-from ._signature import Signature, column_names
+from ._signature import Signature
 
 _STORED_AS_GIVEN = ("uint8", "float16", "bfloat16")
 """Dtypes in which samples stay, to save memory; they are cast when a batch is gathered."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays import column_names
 from .._checks import check_integer, check_real
 from .._types import HostArray
 from ..backend import as_array, on_host
@@ -20,7 +21,7 @@ from ._aligned import aligned
 from ._centering import TARGET_REMEDY, centered_targets, restored, warn_of_lost_digits
 from ._class_weights import weights_of_classes
 from ._input_checks import Network, check_same_length, features
-from ._signature import Signature, column_names, some_of
+from ._signature import Signature, some_of
 from ._supply import ArraySupply, SourceSupply, TargetRules, TargetSummary
 from ._validation_split import check_parts, split_validation
 

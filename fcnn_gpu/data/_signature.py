@@ -116,6 +116,8 @@ class Signature:
         if X.dtype == np.uint8:
             self._check_bytes(X, who)
         elif self.byte_scale == 1 and X.dtype.kind == "f":
+            if self.input_range is not None and self.input_range[1] <= _PIXELS:
+                return  # flags, of which fractions may well be meant
             some = X[:SIGNED_SAMPLES]
             if some.size and some.max() <= _PIXELS and some.min() >= 0 and (some != np.floor(some)).any():
                 raise ValueError(
@@ -168,7 +170,7 @@ class Signature:
     ) -> Signature:
         """This signature after training on samples of these names; `some` of them, where they can be looked at."""
         bounds = self.input_range
-        if some is not None and some.size and not is_bytes:
+        if some is not None and some.size:
             low, high = float(some.min()), float(some.max())
             if np.isfinite(low) and np.isfinite(high):  # else training is about to refuse them
                 bounds = (low, high) if bounds is None else (min(low, bounds[0]), max(high, bounds[1]))
@@ -187,36 +189,6 @@ _HOW_TO_LIFT = "(Where that is meant: model.signature = fcnn_gpu.Signature().)"
 def some_of(X: HostArray) -> HostArray:
     """The samples by which a signature knows the scale of X."""
     return X[:SIGNED_SAMPLES]
-
-
-def column_names(X: Any, who: str, what: str = "X") -> tuple[str, ...] | None:
-    """The names of a table's columns (pandas, Polars, Arrow, ...); None where X is no table, or numbers its columns.
-
-    As in scikit-learn, columns have names where all of these are text. TypeError where only some are, and ValueError
-    where a name occurs twice; `what` is what they call the table.
-    """
-    if type(X) is np.ndarray:
-        return None
-    # Of the type: a table's own columns are attributes, too.
-    attribute = next((name for name in ("column_names", "columns") if hasattr(type(X), name)), None)
-    columns = None if attribute is None else getattr(X, attribute)
-    try:
-        names = list(columns) if columns is not None and not callable(columns) else []
-    except TypeError:
-        return None
-    are_text = [isinstance(name, str) for name in names]
-    if not any(are_text):
-        return None
-    if not all(are_text):
-        odd = names[are_text.index(False)]
-        raise TypeError(
-            f"{who}: some columns of {what} are named by text and others not ({odd!r}). Name all: {what}.columns = "
-            f"{what}.columns.astype(str)."
-        )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{who}: {what} has two columns {twice!r}. Rename or drop one.")
-    return tuple(names)
 
 
 def _check_names(field: str, names: Sequence[Any] | None, kinds: Any) -> None:

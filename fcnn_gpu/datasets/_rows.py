@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from .._arrays import as_array
+from .._arrays import as_array, column_names
 from .._checks import check_integer
 from .._types import DType, HostArray
 from ..files import NumberFile, StorageError, place_in_file
@@ -279,15 +279,19 @@ def open_arrays(X: Any, y: Any = None, sample_weight: Any = None, *, block_size:
     """A data set of arrays or memory maps, visited block by block instead of in a random order of all samples.
 
     Args:
-        X: (n_samples, n_features) or more dimensions: an array, or an `np.memmap`, whose file is then read in runs of
-            rows. Also the path of a .npy file.
+        X: (n_samples, n_features) or more dimensions: an array, a table, whose columns keep their names, or an
+            `np.memmap`, whose file is then read in runs of rows. Also the path of a .npy file.
         y: the targets, likewise.
         sample_weight: weights of the samples' losses, likewise.
         block_size: samples per block. (default: 1 MiB of X)
     """
-    X = X if isinstance(X, FileRows) else rows_of(X, "X")
+    rows = X if isinstance(X, FileRows) else rows_of(X, "X")
     targets = None if y is None else rows_of(y, "y")
-    return RowSource(X, targets, None if sample_weight is None else rows_of(sample_weight, "sample_weight"), block_size)
+    weights = None if sample_weight is None else rows_of(sample_weight, "sample_weight")
+    source = RowSource(rows, targets, weights, block_size)
+    source.feature_names = column_names(X, "open_arrays")
+    source.target_names = column_names(y, "open_arrays", "y")
+    return source
 
 
 def matching(paths: Any, what: str) -> list[Path]:
@@ -330,4 +334,9 @@ def with_arrays(source: BlockSource, y: Any, sample_weight: Any, who: str) -> Bl
             n = "a single value" if array.ndim == 0 else f"{len(array):,} rows"
             raise ValueError(f"{who} expects {what} with a row for each of the {len(source):,} samples, got {n}.")
         arrays.append(array)
-    return source if y is None and sample_weight is None else Beside(source, *arrays)
+    if y is None and sample_weight is None:
+        return source
+    beside = Beside(source, *arrays)
+    if y is not None:
+        beside.target_names = column_names(y, who, "y")
+    return beside

@@ -214,10 +214,10 @@ class FCNNEstimator(Parameters, BaseEstimator):
         return array
 
     def _given_targets(self, y: Any) -> Any:
-        """y before scikit-learn's checks: numbers for regression and in tables, labels of any type as they are."""
+        """y before scikit-learn's checks: numbers for regression and in matrices, labels of any type as they are."""
         what = f"{type(self).__name__}.fit: y"
-        is_table = hasattr(y, "columns") or (isinstance(y, np.ndarray) and y.ndim == 2)
-        return as_array(y, what) if self._task == "regression" or is_table else as_labels(y, what)
+        is_matrix = not hasattr(y, "tocsr") and len(shape := getattr(y, "shape", ())) == 2 and shape[1] != 1
+        return as_array(y, what) if self._task == "regression" or is_matrix else as_labels(y, what)
 
     def _refuse_changes(self, built: Design, asked: Design) -> None:
         changed = [self._loss_parameter if name == "loss" else name for name in built.changes(asked)]

@@ -70,12 +70,15 @@ def with_rate(optimizer: Optimizer, rate: float | Schedule) -> Optimizer:
     return dataclasses.replace(optimizer, learning_rate=rate)
 
 
-@dataclass
+@dataclass(repr=False)
 class Continued(Schedule):
     """η(t) = then(t + elapsed): a run that goes on where an earlier one of `elapsed` epochs ended."""
 
     then: Schedule
     elapsed: int
+
+    def __repr__(self) -> str:  # for messages to users, who know `then` alone
+        return f"{self.then!r}, {self.elapsed} epochs on,"
 
     def __call__(self, epoch: float, n_epochs: float) -> float:
         return self.then(epoch + self.elapsed, n_epochs + self.elapsed)

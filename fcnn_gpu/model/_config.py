@@ -13,8 +13,16 @@ from ._recompute import check_recompute
 
 LINKS = ("identity", "sigmoid", "softmax")
 REQUIRED = ("n_in", "layers", "dtype", "seed", "link")
-OPTIONAL = ("precision", "input_scale", "input_shift", "recompute", "share_workspace")
-"""What files of earlier releases lack."""
+OPTIONAL = (
+    "precision",
+    "input_scale",
+    "input_shift",
+    "input_center",
+    "output_center",
+    "recompute",
+    "share_workspace",
+)
+"""What files of earlier releases lack, and networks without a center."""
 
 
 def check_config(config: dict[str, Any]) -> list[Layer]:

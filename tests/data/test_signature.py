@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
-from fcnn_gpu.data._signature import column_names
+from fcnn_gpu._arrays import column_names
 from fcnn_gpu.datasets import BlockSource, open_arrays, open_csv, open_npy, open_parquet
 
 NAMES = ("a", "b", "c", "d")
@@ -216,6 +216,21 @@ class TestSources:
             with pytest.raises(ValueError, match="lacks 'd'"):
                 call()
 
+    @pytest.mark.parametrize("kind", TABLES)
+    def test_a_table_keeps_its_names_in_a_source(self, kind: str, tmp_path: Path) -> None:
+        X = frame()
+        y = pd.DataFrame({"u": target(X), "v": -target(X)})
+        t = trainer(n_out=2)
+        t.fit(X, y, epochs=5, batch_size=5, progress=False)
+        expected = t.evaluate(X, y)
+        shuffled, swapped = (TABLES[kind](table) for table in (X[["c", "a", "d", "b"]], y[["v", "u"]]))
+        np.save(tmp_path / "X.npy", np.ascontiguousarray(X))
+        whole, of_file = open_arrays(shuffled, swapped, block_size=6), open_npy(tmp_path / "X.npy", swapped)
+        for data in ((whole, None), (of_file, None), (open_arrays(shuffled), swapped)):
+            assert t.evaluate(*data)["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+        assert (whole.feature_names, whole.target_names) == (("c", "a", "d", "b"), ("v", "u"))
+        np.testing.assert_array_equal(t.predict(whole), t.predict(X))
+
     def test_fixed_size_lists_have_a_name_per_number(self, tmp_path: Path) -> None:
         pq = pytest.importorskip("pyarrow.parquet")
         values = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(12, dtype="float32")), 3)
@@ -263,6 +278,15 @@ class TestSources:
             with pytest.raises(ValueError, match=r"strange.csv has the class 'fox', .* Its classes: cat, dog, emu"):
                 call()
 
+    @pytest.mark.parametrize("label", [-1, 2, 0.5, np.nan])
+    def test_a_label_that_is_none_of_the_classes_of_its_source(self, label: float) -> None:
+        model = fcnn.Sequential([fcnn.Dense(3)], n_in=2, seed=0, backend="numpy")
+        model.signature = fcnn.Signature(class_names=["cat", "dog", "emu"])
+        source = open_arrays(np.ones((6, 2), "float32"), np.array([0, 1, 0, 1, label, 1]), block_size=3)
+        source.class_names = ("emu", "dog")
+        with pytest.raises(ValueError, match=f"the label {label} at row 4 is none of the data set's 2 classes"):
+            fcnn.Trainer(model).evaluate(source)
+
     def test_a_source_with_wrong_names_is_refused_before_anything_changes(self) -> None:
         source = open_arrays(np.ones((4, 3), "float32"), np.ones(4))
         source.feature_names = ("a", "b")
@@ -283,9 +307,10 @@ class TestBytes:
         return t.model
 
     def test_what_is_noted(self) -> None:
-        assert self.fitted(self.X).signature == fcnn.Signature(byte_scale=1.0)
+        ends = (float(self.X.min()), float(self.X.max()))
+        assert self.fitted(self.X).signature == fcnn.Signature(byte_scale=1.0, input_range=ends)
         assert self.fitted(self.X / np.float32(255)).signature.input_range == (0.0, 1.0)
-        assert self.fitted(self.X.astype(float)).signature.input_range == (float(self.X.min()), float(self.X.max()))
+        assert self.fitted(self.X.astype(float)).signature.input_range == ends
 
     @pytest.mark.parametrize("source", [False, True])
     def test_another_scale_than_in_training_is_refused(self, source: bool, tmp_path: Path) -> None:
@@ -315,6 +340,8 @@ class TestBytes:
         zeros_and_ones = self.X > 127
         of_ones = self.fitted(zeros_and_ones.astype("float32"))
         np.testing.assert_array_equal(of_ones(zeros_and_ones), of_ones(zeros_and_ones.astype(np.uint8)))
+        shares = np.random.default_rng(0).random((5, 9), "float32")  # mixtures of categories, for example
+        np.testing.assert_array_equal(self.fitted(zeros_and_ones.astype(np.uint8))(shares), of_ones(shares))
 
     @pytest.mark.parametrize(
         ("signature", "bytes_up_to", "expected"),

@@ -112,3 +112,17 @@ def test_what_float64_does_not_hold_either_is_told(dtype: type, tmp_path: Path) 
     np.savez(tmp_path / "a.npz", X=X, y=np.arange(40) % 2)
     with pytest.warns(DigitsWarning, match=r"a.npz: the numbers of column 0 .* float64 rounds them by"):
         datasets.load(tmp_path / "a.npz")
+
+
+def test_one_number_computed_in_several_ways_has_no_digits_to_lose() -> None:
+    shares = np.random.default_rng(0).dirichlet(np.ones(4), 200)
+    sums = np.stack([shares.sum(axis=1), 1e6 * shares.sum(axis=1)], axis=1)
+    assert (np.ptp(sums, axis=0) > 0).all()
+    digits, whole = Digits(np.float32), Digits(np.float32)
+    digits.add(sums)
+    whole.add(2**56 + np.arange(60).reshape(-1, 1))  # as close together beside their size, and all of them meant
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        digits.warn("fit", None, "")
+    with pytest.warns(DigitsWarning, match="float32 rounds them"):
+        whole.warn("fit", None, "")

@@ -14,11 +14,13 @@ from typing import Any, get_type_hints
 import joblib
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_diabetes, load_digits
+from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -368,6 +370,15 @@ def test_data_frames(iris: tuple[HostArray, HostArray]) -> None:
 
 
 # Import
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, lambda column: column["kind"].to_numpy(object)[:, None]])
+def test_names_of_classes_in_a_column(make: Callable[[Any], Any], iris: tuple[HostArray, HostArray]) -> None:
+    X, y = iris
+    names = pd.DataFrame({"kind": np.array(["setosa", "versicolor", "virginica"])[y]})
+    with pytest.warns(DataConversionWarning, match="column-vector"):
+        fitted = classifier(epochs=1).fit(X, make(names))
+    assert fitted.predict(X).tolist() == classifier(epochs=1).fit(X, names["kind"]).predict(X).tolist()
 
 
 def test_fcnn_gpu_imports_no_scikit_learn_until_asked() -> None:

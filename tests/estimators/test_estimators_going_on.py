@@ -175,6 +175,12 @@ def test_partial_fit_learns_from_chunks(iris: tuple[HostArray, HostArray]) -> No
         network.partial_fit(X, y)  # numbers, where the classes are strings
 
 
+def test_a_schedule_that_has_ended_is_named_as_it_was_given(iris: tuple[HostArray, HostArray]) -> None:
+    network = classifier(epochs=1, learning_rate=Cosine(0.01, epochs=1)).fit(*iris)
+    with pytest.raises(ValueError, match=r"^Cosine\(.*epochs=1\), 1 epochs on, gives a learning rate of 0"):
+        network.partial_fit(*iris)
+
+
 def test_partial_fit_goes_on_after_fit_as_one_more_epoch(iris: tuple[HostArray, HostArray]) -> None:
     X, y = iris
     network = classifier(epochs=3, dropout=0.2).fit(X, y).partial_fit(X, y)
