@@ -18,6 +18,9 @@ import fcnn_gpu as fcnn
 from fcnn_gpu.backend import _select, choose_backend
 from fcnn_gpu.estimators import FCNNClassifier
 
+OF_AUTO = "no CUDA device can be used", "a CUDA device answers"
+"""How the reasons of "auto" begin, with a GPU and without."""
+
 
 @pytest.fixture
 def workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Parallel]:
@@ -50,9 +53,8 @@ def test_set_backend_reaches_workers_that_have_begun(workers: Parallel) -> None:
         assert (name, why) == ("numpy", "as the process that this one works for says")
     fcnn.set_backend("auto")
     assert joblib.hash(clone(estimator)) != unset, "what a cache keeps is of another backend"
-    for name, why in workers(delayed(within)(estimator) for _ in range(3)):
-        assert name == "numpy"
-        assert why.startswith("no CUDA device can be used")
+    for _, why in workers(delayed(within)(estimator) for _ in range(3)):
+        assert why.startswith(OF_AUTO)
 
 
 def test_a_worker_does_not_choose_another_backend_by_itself(workers: Parallel) -> None:
@@ -73,7 +75,7 @@ def test_set_backend_reaches_children_that_begin_later(method: str, monkeypatch:
         assert "numpy" in pool.apply(reason) or "works for" in pool.apply(reason)
         if method == "fork":  # what the child had from the parent is not its own word: the parent may change its mind
             fcnn.set_backend("auto")
-            assert "no CUDA device" in pool.apply(reason, (FCNNClassifier(),))
+            assert pool.apply(reason, (FCNNClassifier(),)).startswith(OF_AUTO)
 
 
 def test_a_pickle_says_nothing_to_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
