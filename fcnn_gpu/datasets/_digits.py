@@ -22,7 +22,7 @@ HELD = 1e-5
 """Rounding of this many standard deviations of a column is none: no network's error is as small."""
 NOTICED = 1e-4
 """Rounding of more than this is worth a warning where nothing can be done about it here."""
-_NOISE = 4
+_NOISE = 2
 """Fractions that spread by no more of float64's steps are one number, computed in several ways: rows that sum to 1."""
 _AT_ONCE = 2**20
 """Numbers that are looked at at a time."""
@@ -100,7 +100,8 @@ class Digits:
     def warn(self, who: str, names: Sequence[str] | None, remedy: str) -> None:
         """A `DigitsWarning` where the dtype loses digits of a column that is not constant, up to float64's rounding."""
         if self.n:
-            self._warn(self.rounding, self._dtype.name, who, names, remedy)
+            is_noise = ~self._whole & (self.spread <= _NOISE * np.spacing(self._largest))
+            self._warn(np.where(is_noise, 0.0, self.rounding), self._dtype.name, who, names, remedy)
 
     def warn_of_float64(self, who: str, names: Sequence[str] | None, remedy: str) -> None:
         """The same where numbers that came in float64 were rounded by that; whole numbers below 2⁵³ are exact in it."""
@@ -110,8 +111,7 @@ class Digits:
 
     def _warn(self, rounding: HostArray, dtype: str, who: str, names: Sequence[str] | None, remedy: str) -> None:
         spread = self.spread
-        is_noise = ~self._whole & (spread <= _NOISE * np.spacing(self._largest))
-        lost = np.flatnonzero((spread > 0) & (rounding > NOTICED * spread) & ~is_noise)
+        lost = np.flatnonzero((spread > 0) & (rounding > NOTICED * spread))
         if not len(lost):
             return
         worst = int(lost[(rounding[lost] / spread[lost]).argmax()])
