@@ -14,7 +14,7 @@ import numpy as np
 
 from .._types import Array, HostArray
 from ..backend import as_array
-from ..datasets._digits import Digits, difference, may_round
+from ..datasets._digits import Digits, difference, may_round, some_rows, surely_held
 from ..losses import Loss
 
 _AT_ONCE = 2**17
@@ -107,8 +107,11 @@ def warn_of_lost_digits(
     dtype = np.dtype(dtype)
     if values.dtype.kind not in "iuf" or values.ndim not in (1, 2) or not may_round(values.dtype, dtype):
         return
+    some = some_rows(values)
+    if center is None and len(some) and surely_held(some.reshape(len(some), -1), dtype):
+        return
     digits = Digits(dtype, center)
-    digits.add_sample(values)
+    digits.add(some)
     digits.warn(who, names, remedy)
     if center is not None:
         digits.warn_of_float64(who, names, FLOAT64_REMEDY)

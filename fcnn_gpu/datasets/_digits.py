@@ -28,6 +28,8 @@ _AT_ONCE = 2**20
 """Numbers that are looked at at a time."""
 _SAMPLE_ROWS = 256
 """Rows that tell a spread to a few percent."""
+_MORE_ROWS = 16
+"""Rows of each piece that comes after as many."""
 _HALF = 2.0**32
 
 
@@ -84,8 +86,7 @@ class Digits:
 
     def add_sample(self, rows: HostArray) -> None:
         """Take in some of these rows, spread out: as many as tell a spread, and no more than costs little."""
-        width = max(1, int(np.prod(rows.shape[1:], dtype=np.int64)))
-        self.add(rows[:: max(1, -(-len(rows) // max(2, min(_SAMPLE_ROWS, _AT_ONCE // width))))])
+        self.add(some_rows(rows, _SAMPLE_ROWS if self.n < _SAMPLE_ROWS else _MORE_ROWS))
 
     @property
     def spread(self) -> HostArray:
@@ -134,8 +135,29 @@ def _frames_within_the_package() -> int:
     return level + 1
 
 
+def some_rows(rows: HostArray, n: int = _SAMPLE_ROWS) -> HostArray:
+    """At most n of these rows, spread out, and fewer where they are long."""
+    width = max(1, int(np.prod(rows.shape[1:], dtype=np.int64)))
+    return rows[:: max(1, -(-len(rows) // max(2, min(n, _AT_ONCE // width))))]
+
+
+def surely_held(rows: HostArray, dtype: Any) -> bool:
+    """Whether the dtype holds the digits of every column of rows (n, n_columns), by their ends alone.
+
+    Of n numbers that span r the standard deviation is at least r/√(2n), and none is rounded by more than ε|x|.
+    """
+    limits = np.finfo(dtype)
+    with np.errstate(all="ignore"):
+        low, high = rows.min(axis=0), rows.max(axis=0)
+        apart = difference(high, low)
+        rounding = limits.eps * np.maximum(np.abs(_floats(low)), np.abs(_floats(high))) + limits.smallest_subnormal
+        return bool(((apart == 0) | (rounding <= NOTICED * apart / np.sqrt(2 * len(rows)))).all())
+
+
 def may_round(given: DType, dtype: DType) -> bool:
     """Whether numbers of one dtype may have digits that another lacks, which is worth a look."""
+    if given == dtype:
+        return False
     if given.kind in "iu":
         return given.itemsize >= dtype.itemsize
     return given.kind == "f" and given.itemsize > dtype.itemsize

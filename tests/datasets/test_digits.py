@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fcnn_gpu import DigitsWarning, datasets
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.datasets import read_features
-from fcnn_gpu.datasets._digits import HELD, Digits, narrowed
+from fcnn_gpu.datasets._digits import HELD, NOTICED, Digits, may_round, narrowed, surely_held
 from fcnn_gpu.datasets._idx import write_idx
 
 SECONDS = 1.7e9 + np.linspace(0, 1000, 60)
@@ -126,3 +126,27 @@ def test_one_number_computed_in_several_ways_has_no_digits_to_lose() -> None:
         digits.warn("fit", None, "")
     with pytest.warns(DigitsWarning, match="float32 rounds them"):
         whole.warn("fit", None, "")
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 60),
+    st.sampled_from([np.float64, np.int64]),
+    st.sampled_from(["normal", "spike", "constant"]),
+    st.integers(-45, 18),
+    st.integers(-45, 15),
+)
+def test_what_is_held_by_its_ends_is_held(n: int, dtype: type, kind: str, magnitude: int, spread: int) -> None:
+    rng = np.random.default_rng(n)
+    parts = {"normal": rng.normal(size=n), "spike": (np.arange(n) == 0).astype(float), "constant": np.zeros(n)}
+    column = (10.0**magnitude + 10.0**spread * parts[kind]).astype(dtype).reshape(-1, 1)
+    if surely_held(column, np.float32):
+        digits = Digits(np.float32)
+        digits.add(column)
+        assert digits.spread[0] == 0 or digits.rounding[0] <= NOTICED * digits.spread[0]
+    assert surely_held(rng.normal(size=(n, 3)) + 3.0, np.float32)
+
+
+def test_nothing_is_rounded_to_the_dtype_that_it_has() -> None:
+    for dtype in (np.uint8, np.int64, np.float16, np.float64):
+        assert not may_round(np.dtype(dtype), np.dtype(dtype))
