@@ -202,7 +202,7 @@ class TestModelsFromPython:
     ) -> None:
         names = ["a\rb", 'say "c"', "d,e", "f\ng", "", "\udc80", "ü"]
         model = fcnn.Sequential([fcnn.Dense(len(names))], n_in=len(names), seed=0, backend="numpy")
-        model.layers[0].W[:] = np.eye(len(names))
+        model.named_arrays()["0.W"][:] = np.eye(len(names))
         fcnn.Trainer(model)
         model.signature = fcnn.Signature(class_names=names)
         model.save(tmp_path / "m.safetensors")

@@ -158,7 +158,7 @@ def test_task_follows_the_targets(tmp_path: Path) -> None:
         load([7, 7])
 
 
-@pytest.mark.parametrize(("rows", "fault"), [("1,0", "at least 2 samples"), ("1,a\n2,b", "No class has 2 samples")])
+@pytest.mark.parametrize(("rows", "fault"), [("1,0.5", "at least 2 samples"), ("1,a\n2,b", "No class has 2 samples")])
 def test_a_file_too_small_to_be_divided_is_named(tmp_path: Path, rows: str, fault: str) -> None:
     path = tmp_path / "small.csv"
     path.write_text(f"x,label\n{rows}\n", encoding="utf-8")
