@@ -163,7 +163,7 @@ def test_a_file_too_small_to_be_divided_is_named(tmp_path: Path, rows: str, faul
     path = tmp_path / "small.csv"
     path.write_text(f"x,label\n{rows}\n", encoding="utf-8")
     with pytest.raises(DataFileError, match=rf"small\.csv: .*{fault}.*test_fraction=0"):
-        datasets.load(path, task="classification")
+        datasets.load(path)
     assert len(datasets.load(path, test_fraction=0).X_train) == rows.count(",")
 
 
