@@ -242,14 +242,17 @@ class FolderStore:
                     self._rows[name].count(stamp)
             self.abandon()
 
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a last commit, which may be changed."""
+        own = self.committed and not (self.temporary or self.read_only or self._closed or os.getpid() != self._owner)
+        return own and (self.folder / RECORD).exists()
+
     def keep(self, notes: dict[str, Any], config: dict[str, Any]) -> None:
         """Change entries of the last commit's data and of its architecture, and nothing else of it.
 
-        Nothing is done where nothing differs, or nothing can be kept (any more).
+        Nothing is done where nothing differs.
         """
-        kept = self.committed and not (self.temporary or self.read_only or self._closed or os.getpid() != self._owner)
-        if not kept or not (self.folder / RECORD).exists():
-            return
         record = Record.unpack(self.folder / RECORD)
         record.complete()
         noted = json.loads(json.dumps(notes | {"config": record.data["config"] | config}))

@@ -347,7 +347,7 @@ class StoredWeights:
         """Let go of the folder, if there is one, which then has the network's notes as they are."""
         if isinstance(self.store, FolderStore):
             try:
-                if self._model is not None:
+                if self._model is not None and self.store.keeps:
                     self.store.keep(self._notes(self._model), {"link": self._model.config()["link"]})
             finally:
                 self.store.close()

@@ -49,6 +49,7 @@ def test_notes_that_cannot_be_kept_are_an_error_and_the_folder_is_free(tmp_path:
     model.info = {"note": object()}
     with pytest.raises(TypeError, match="plain JSON data"):
         model.close()
+    model.close()  # for good, by now
     model = opened(tmp_path / "net")
     assert model.info == {}
     model.close()
