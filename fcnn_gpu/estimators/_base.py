@@ -216,7 +216,8 @@ class FCNNEstimator(Parameters, BaseEstimator):
     def _given_targets(self, y: Any) -> Any:
         """y before scikit-learn's checks: numbers for regression and in matrices, labels of any type as they are."""
         what = f"{type(self).__name__}.fit: y"
-        is_matrix = not hasattr(y, "tocsr") and len(shape := getattr(y, "shape", ())) == 2 and shape[1] != 1
+        shape: tuple[int, ...] = getattr(y, "shape", ())
+        is_matrix = not hasattr(y, "tocsr") and len(shape) == 2 and shape[1] != 1
         return as_array(y, what) if self._task == "regression" or is_matrix else as_labels(y, what)
 
     def _refuse_changes(self, built: Design, asked: Design) -> None:
