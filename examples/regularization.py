@@ -23,6 +23,7 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 import fcnn_gpu as fcnn
+from fcnn_gpu.training import make_figure, saved
 
 WIDTHS = (512, 512, 512, 512)
 N_TRAINING = 500
@@ -141,11 +142,9 @@ def table_of(results: dict[str, Result]) -> Table:
 
 def plot(results: dict[str, Result], path: str) -> None:
     """Left: validation accuracy over the epochs, mean of the seeds. Right: where training and validation end."""
-    from matplotlib.figure import Figure
-
     styles = dict(zip(results, ["-", "--", "-.", "-"], strict=True))
     colors = dict(zip(results, ["#000000", "#e69f00", "#0072b2", "#d55e00"], strict=True))
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = make_figure(11, 4.2)
     curves, ends = figure.subplots(1, 2, width_ratios=[1.25, 1])
     for name, result in results.items():
         mean = 100 * result.curves.mean(axis=0)
@@ -167,7 +166,7 @@ def plot(results: dict[str, Result], path: str) -> None:
     for axes in (curves, ends):
         axes.grid(alpha=0.3, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    saved(figure, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import numbers
+from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, ParamSpec, TypeVar
@@ -125,7 +126,7 @@ def column_names(X: Any, who: str, what: str = "X") -> tuple[str, ...] | None:
             f"{what}.columns.astype(str)."
         )
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, times in Counter(names).items() if times > 1)
         raise ValueError(f"{who}: {what} has two columns {twice!r}. Rename or drop one.")
     return tuple(names)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ..files import ModelFileError
 from ..losses import LOSSES, Loss
@@ -11,6 +10,10 @@ from ..model import Sequential, load
 from ._backend import choose_backend
 
 _LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse"}
+
+
+_NOTED = {"multilabel": bool, "loss": dict, "data": str, "target": str, "test_fraction": float}
+"""What `fcnn-gpu train` notes for the other commands (`info_of`)."""
 
 
 class SavedModel:
@@ -22,13 +25,14 @@ class SavedModel:
         class_names: what classes are called, or None for regression.
         multilabel: whether a sample may have several labels.
         loss: what `evaluate` measures.
-        info: `model.info`.
+        info: what `fcnn-gpu train` has noted in `model.info`; entries of another kind are a program's own.
     """
 
     def __init__(self, path: Path, backend: str | None) -> None:
         self.path = path
         self.model: Sequential = load(path, choose_backend(backend)[0])
-        self.info: dict[str, Any] = self.model.info
+        noted = self.model.info
+        self.info = {key: noted[key] for key, kind in _NOTED.items() if isinstance(noted.get(key), kind)}
         link = self.model.link
         if link is None:
             raise ModelFileError(
@@ -37,10 +41,13 @@ class SavedModel:
             )
         n_out = self.model.n_out
         self.task = "regression" if link == "identity" else "classification"
-        self.multilabel = bool(self.info.get("multilabel", link == "sigmoid" and n_out > 1))
+        self.multilabel = link == "sigmoid" and self.info.get("multilabel", n_out > 1)
         self.class_names: list[str] | None = None
         if self.task == "classification":
             known, n_classes = self.model.signature.class_names, max(n_out, 2)
             self.class_names = [str(name) for name in (range(n_classes) if known is None else known)]
             self.class_names += [f"output {i}" for i in range(len(self.class_names), n_classes)]
-        self.loss: Loss = LOSSES.resolve(self.info.get("loss") or _LOSS_OF_LINK[link])
+        try:
+            self.loss: Loss = LOSSES.resolve(self.info.get("loss", _LOSS_OF_LINK[link]))
+        except (TypeError, ValueError) as error:
+            raise ModelFileError(f"{path} notes a loss that is not known: {error}") from error

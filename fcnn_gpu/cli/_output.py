@@ -59,7 +59,7 @@ class RunFolder:
         with replaced_together(self.path, MODEL, lambda name: name in _FILES) as fresh:
             model.save(fresh / MODEL)
             history.to_csv(fresh / HISTORY)
-            (fresh / RUN).write_bytes(_plain(run))
+            write_atomically(fresh / RUN, _plain(run))  # whose errors name the file
             self._model = os.stat(fresh / MODEL)
 
     def add(

@@ -13,6 +13,9 @@ from typing import Any
 
 from .._console import every_character
 
+UNENCODABLE = "backslashreplace"
+"""How a lone surrogate, which is no character and has no UTF-8, is written."""
+
 
 class OutputLost(Exception):
     """Standard output takes no more, and the command has nothing to do but to print."""
@@ -100,7 +103,7 @@ def print_data(text: str) -> None:
         return
     sys.stdout.flush()
     before = stream.encoding, stream.errors
-    stream.reconfigure(encoding="utf-8", errors="strict", newline="\n")
+    stream.reconfigure(encoding="utf-8", errors=UNENCODABLE, newline="\n")
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -73,12 +73,12 @@ def _load(
     test_fraction: float | None,
     ignore_extra: bool,
 ) -> Dataset:
-    trained_on: Any = saved.info.get("data")
+    trained_on = saved.info.get("data")
     if name is None:
         if trained_on not in CATALOGUE:
             known = f"It was trained on {trained_on}." if trained_on else "It does not say what it was trained on."
             raise ValueError(f"Say which data {saved.path} is to be evaluated on: --data FILE. {known}")
-        name = str(trained_on)
+        name = trained_on
     own_file = name not in CATALOGUE
     if own_file and target is None and Path(name).suffix != ".npz":
         target = saved.info.get("target")

@@ -55,12 +55,10 @@ class Signature:
         _check_names("target_names", self.target_names, str)
         _check_names("class_names", self.class_names, str | int | float)
         scale = self.byte_scale
-        if scale is not None and (not isinstance(scale, int | float) or not 0 < scale < np.inf):
+        if scale is not None and not (_is_number(scale) and 0 < scale < np.inf):
             raise ValueError(f"Signature(byte_scale) expects a number above 0, got {scale!r}.")
         bounds = self.input_range
-        if bounds is not None and not (
-            len(bounds) == 2 and all(isinstance(x, int | float) and np.isfinite(x) for x in bounds)
-        ):
+        if bounds is not None and not (len(bounds) == 2 and all(_is_number(x) and np.isfinite(x) for x in bounds)):
             raise ValueError(f"Signature(input_range) expects (smallest, largest), got {bounds!r}.")
 
     @classmethod
@@ -191,12 +189,18 @@ def some_of(X: HostArray) -> HostArray:
     return X[:SIGNED_SAMPLES]
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _check_names(field: str, names: Sequence[Any] | None, kinds: Any) -> None:
     if names is None:
         return
     for name in names:
         if not isinstance(name, kinds):
             raise TypeError(f"Signature({field}) does not take {name!r} ({type(name).__name__}).")
+        if isinstance(name, float) and not np.isfinite(name):  # for which JSON, as what it is saved, has no number
+            raise ValueError(f"Signature({field}) does not take {name}.")
     if len(set(map(str, names))) < len(names):
         raise ValueError(f"Signature({field}) names something twice: {list(names)}.")
     if not names:

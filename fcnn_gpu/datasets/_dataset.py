@@ -80,6 +80,10 @@ class Dataset:
         )
 
 
+class TooFewSamples(ValueError):
+    """Samples cannot be divided into a training and a test part."""
+
+
 def split_indices(
     n_samples: int, test_fraction: float, seed: int, labels: HostArray | None = None
 ) -> tuple[HostArray, HostArray]:
@@ -97,7 +101,7 @@ def split_indices(
         labels: (n_samples,) class indices to stratify by.
 
     Raises:
-        ValueError: the samples are too few to give both parts one.
+        TooFewSamples: there are too few to give both parts one. A ValueError.
 
     >>> train, test = split_indices(6, 1 / 3, seed=0, labels=np.array([0, 0, 0, 1, 1, 1]))
     >>> sorted(int(i) // 3 for i in test)
@@ -108,7 +112,7 @@ def split_indices(
     if fraction == 0:
         return np.arange(n_samples), np.arange(0)
     if n_samples < 2:
-        raise ValueError(f"A test part needs at least 2 samples, got {n_samples}. Pass test_fraction=0 for none.")
+        raise TooFewSamples(f"A test part needs at least 2 samples, got {n_samples}. Pass test_fraction=0 for none.")
     rng = np.random.default_rng(seed)
     order = rng.permutation(n_samples)
     n_test = min(max(round(fraction * n_samples), 1), n_samples - 1)
@@ -119,7 +123,7 @@ def split_indices(
     counts = np.bincount(labels)
     shares = class_shares(counts, n_test)
     if not shares.any():
-        raise ValueError("No class has 2 samples, so a stratified test part is empty. Pass test_fraction=0 for none.")
+        raise TooFewSamples("No class has 2 samples: a stratified test part is empty. Pass test_fraction=0 for none.")
     for label, share in enumerate(shares):
         is_test[np.flatnonzero(shuffled == label)[:share]] = True
     return order[~is_test], order[is_test]

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -108,10 +109,11 @@ class ParquetFile(BlockSource):
             features = [name for name in names if name not in left_out]
         self._features = features
         self._targets, self._weight, self._one_target = targets, weight, one_target
+        times = Counter(names)
         for name in beside:
-            if _Column.of(schema, name, path).width is not None:
+            if _Column.of(schema, times, name, path).width is not None:
                 raise DataFileError(path, f"column {name!r} holds lists; targets and weights are single numbers.")
-        columns = [_Column.of(schema, name, path) for name in self._features]
+        columns = [_Column.of(schema, times, name, path) for name in self._features]
         if not columns:
             raise DataFileError(path, "has no column left for the features.")
         self._groups = [i for i, n in enumerate(groups) if n]
@@ -168,10 +170,11 @@ class ParquetFile(BlockSource):
 
     def _decoding_bytes(self) -> int:
         """About what pyarrow holds while it decodes a row group, as measured: pages and a dictionary of each column."""
+        # By the row group's own sum: pyarrow ends the process (`std::terminate`) where a damaged footer is asked for a
+        # column's metadata.
         groups = [self._metadata.row_group(i) for i in self._groups]
-        columns = range(groups[0].num_columns)
-        sizes = ([group.column(i).total_uncompressed_size for i in columns] for group in groups)
-        return _DECODER_BYTES + max(sum(min(_COLUMN_BYTES, 9 * size // 4) for size in group) for group in sizes)
+        sizes = (min(_COLUMN_BYTES * group.num_columns, 9 * group.total_byte_size // 4) for group in groups)
+        return _DECODER_BYTES + max(0, *sizes)
 
     def _open(self) -> Any:
         # Without read-ahead of its own and with a small buffer, a row group is not in memory as a whole.
@@ -268,13 +271,14 @@ class _Column:
         self.dtype, self.width = dtype, width
 
     @classmethod
-    def of(cls, schema: Any, name: str, path: Path) -> _Column:
+    def of(cls, schema: Any, times: Counter[str], name: str, path: Path) -> _Column:
+        """That of a schema whose columns' names occur so many times."""
         import pyarrow
 
-        count = schema.names.count(name)
-        if count != 1:
-            shown = ", ".join(schema.names[:20]) + (", ..." if len(schema.names) > 20 else "")
-            fault = "does not exist" if not count else "occurs more than once"
+        if times[name] != 1:
+            names = list(times.elements())
+            shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+            fault = "does not exist" if not times[name] else "occurs more than once"
             raise DataFileError(path, f"column {name!r} {fault}. Columns: {shown}.")
         kind, width = schema.field(name).type, None
         if pyarrow.types.is_fixed_size_list(kind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from .._types import HostArray
 from ._arrays import NpzArrays, read_npy, read_npz
 from ._csv_reader import CsvReader, read_csv
 from ._csv_source import read_whole
-from ._dataset import Dataset, Task, split_indices
+from ._dataset import Dataset, Task, TooFewSamples, split_indices
 from ._digits import exactly_narrowed, narrowed
 from ._files import DataFileError, StrPath, existing_file, naming
 from ._idx import IDX_TYPES, read_idx
@@ -183,8 +184,9 @@ def _feature_columns(
     if table.names is None or feature_names is None:
         return columns
     names = [table.names[i] for i in columns]
+    times = Counter(names)
     for name in feature_names:
-        if names.count(name) > 1:
+        if times[name] > 1:
             raise DataFileError(table.path, f"has two columns {name!r}. Rename or remove one.")
     remedy = "Leave other columns out with drop=, or all with ignore_extra=True"
     try:
@@ -388,7 +390,10 @@ def _divided(
         X_train, y_train, (X_test, y_test) = X, y, test
     else:
         labels = y if task == "classification" and y.ndim == 1 else None
-        train_rows, test_rows = split_indices(len(X), options.test_fraction, options.seed, labels)
+        try:
+            train_rows, test_rows = split_indices(len(X), options.test_fraction, options.seed, labels)
+        except TooFewSamples as error:
+            raise DataFileError(path, str(error)) from None
         X_train, y_train, X_test, y_test = X[train_rows], y[train_rows], X[test_rows], y[test_rows]
     return Dataset(
         name=name,

@@ -84,7 +84,13 @@ def _fresh_folder(final: Path, exchanging: bool) -> tuple[Path, int | None]:
     fresh.mkdir()
     if sys.platform == "win32":
         return fresh, None
-    held = os.open(fresh, os.O_RDONLY)
+    try:
+        held = os.open(fresh, os.O_RDONLY)
+    except BaseException as error:
+        fresh.rmdir()
+        if isinstance(error, OSError):
+            error.filename = str(final)  # nobody has heard of the other
+        raise
     lock(held)
     return fresh, held
 

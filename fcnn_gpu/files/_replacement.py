@@ -6,9 +6,10 @@ What `atomic_replacement` promises, and `write_atomically` with it:
   that to its end. Where there was no file, there is none until the new one is whole.
 - **An error or Ctrl-C**, in the block or in the replacement (a full disk, no permission, a folder of that name), leaves
   the old file as it was and nothing beside it. The system's errors name the target.
-- **A kill** leaves the old file or the new one, and perhaps `.NAME.<16 digits>.part` beside it, which nobody reads; who
-  writes to the same target next removes it. Where the system locks files, a lock tells the part of a process that is
-  dead; on Windows, that nobody has it open. `leftovers` finds all parts.
+- **A kill**, or Ctrl-C in the instant in which a part is made, leaves the old file or the new one, and perhaps
+  `.NAME.<16 digits>.part` beside it, which nobody reads; who writes to the same target next, once the process is dead,
+  removes it. Where the system locks files, a lock tells the part of a dead process; on Windows, that nobody has it
+  open. `leftovers` finds all parts.
 - **A loss of power**: with `durable` the content is on the disk before the name is, and the name before the block has
   been left, so that from then on the new file is what comes back. Without, which is quicker, recent replacements may be
   lost, and some file systems may bring back an empty file: that is for who checks what is read, and can do without.

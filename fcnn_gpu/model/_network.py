@@ -143,7 +143,7 @@ class Network:
                 sound(name, self.ops.to_numpy(array), ValueError)  # `load` names the folder
         self.ops.fill(self.random_step, data["random_step"])
         self.info = data["info"]
-        self.signature = Signature.of(data.get("signature", {}))
+        self.signature = Signature.of(data["signature"])
         self.refresh_low_precision()
 
     def __repr__(self) -> str:

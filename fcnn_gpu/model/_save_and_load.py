@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +112,11 @@ def load(
         raise _not_buildable(source, error) from error
     _load_state(model, tensors, source)
     model.info = saved.info
+    if not saved.signature:
+        model.signature = _signature_of_info(saved.info, model)
+        return model
     try:
-        model.signature = Signature.of(saved.signature or _signature_of_info(saved.info))
+        model.signature = Signature.of(saved.signature)
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"{source} has a signature that does not fit its network: {_short(error)}") from error
     return model
@@ -128,9 +131,14 @@ def _short(error: Exception) -> str:
     return brief(str(error), 500)[1:-1]
 
 
-def _signature_of_info(info: dict[str, Any]) -> dict[str, Any]:
-    """What releases before signatures wrote into `model.info`."""
-    return {name: info[name] for name in ("feature_names", "class_names") if info.get(name) is not None}
+def _signature_of_info(info: dict[str, Any], model: Sequential) -> Signature:
+    """What releases before signatures wrote into `model.info`; what does not fit the network is the user's own."""
+    fitting: dict[str, Any] = {}
+    for name in ("feature_names", "class_names"):
+        with suppress(TypeError, ValueError):
+            Signature.of({name: info.get(name)}).check(model.n_in, model.n_out)
+            fitting[name] = info.get(name)
+    return Signature.of(fitting)
 
 
 def _open_folder(

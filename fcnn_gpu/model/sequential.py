@@ -159,7 +159,9 @@ class Sequential(Passes):
     def close(self) -> None:
         """Let go of the folder that holds weights on disk, so that it can be opened again; a temporary one is removed.
 
-        The end of the process does the same. The network cannot be used any more. Without weights on disk: nothing.
+        The end of the process does the same. What has been set since the last step of `info`, `signature` and `link` is
+        kept; of all else, the folder has the last step. The network cannot be used any more. Without weights on disk:
+        nothing.
         """
         if self.stored is not None:
             self.stored.close()

@@ -8,6 +8,7 @@ that the network has in memory, so that the folder is one whole network of one s
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -240,6 +241,27 @@ class FolderStore:
                 for name, stamp in stamps.items():
                     self._rows[name].count(stamp)
             self.abandon()
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a last commit, which may be changed."""
+        own = self.committed and not (self.temporary or self.read_only or self._closed or os.getpid() != self._owner)
+        return own and (self.folder / RECORD).exists()
+
+    def keep(self, notes: dict[str, Any], config: dict[str, Any]) -> None:
+        """Change entries of the last commit's data and of its architecture, and nothing else of it.
+
+        Nothing is done where nothing differs.
+        """
+        record = Record.unpack(self.folder / RECORD)
+        record.complete()
+        noted = json.loads(json.dumps(notes | {"config": record.data["config"] | config}))
+        if all(record.data[name] == value for name, value in noted.items()):
+            return
+        with storage_errors(self.folder):
+            self._lock.check()
+        record.data |= noted
+        write_record(self.folder, record, self.durable)
 
     def _contents(self, stamps: dict[str, Stamp]) -> dict[str, Any]:
         """Which generation of each file will count, its size and its stamp, of which `stamps` are new."""

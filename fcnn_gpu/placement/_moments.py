@@ -28,7 +28,8 @@ class Moments:
 
     An optimizer that is bound to a network where nobody has moments gets its own at once, and the first one of a
     network that was opened from a folder those that lie there, if it is of the same kind. Any other waits: to bind it
-    changes nothing, and only when it trains are the moments before it removed and its own made.
+    changes nothing, and only when it trains are the moments before it removed and its own made. One that has gone
+    without having trained leaves those of the folder to the next of its kind.
     """
 
     def __init__(self, ops: Ops, store: HostStore | FolderStore, weights: Sequence[StoredWeight]) -> None:
@@ -36,6 +37,7 @@ class Moments:
         self._rows: dict[str, Rows] = {}
         self._owner: _Owner | None = None
         self._waiting: list[weakref.ref[Any]] = []
+        self._trained = False
 
     @property
     def _opened(self) -> OpenedFolder | None:
@@ -45,7 +47,8 @@ class Moments:
         """Give an optimizer its moments, or let it wait."""
         opened = self._opened
         saved = None if opened is None else opened.record.data["optimizer"]
-        if self._owner is None and opened is not None and saved is not None and saved["kind"] == _kind(optimizer):
+        free = self._owner is None or (self._owner.optimizer() is None and not self._trained)
+        if free and opened is not None and saved is not None and saved["kind"] == _kind(optimizer):
             self._resume(optimizer, opened)
         elif self._owner is not None or self._rows or self._saved() or getattr(self._store, "read_only", False):
             self._waiting = [ref for ref in self._waiting if ref() is not None]
@@ -58,6 +61,7 @@ class Moments:
 
         RuntimeError if another one has trained the network since.
         """
+        self._trained = True
         if self.belong_to(optimizer):
             return self._rows
         self._require_waiting(optimizer)
@@ -114,7 +118,8 @@ class Moments:
             name: opened.array(f"optimizer {name}", array.shape, np.dtype(array.dtype.name))
             for name, array in optimizer.state.items()
         }
-        self._rows = dict(store.moments(names, shapes, dtype))
+        if self._owner is None:  # else one had them that has gone without training
+            self._rows = dict(store.moments(names, shapes, dtype))
         for name, array in optimizer.state.items():
             ops.assign(array, arrays[name])
         ops.fill(optimizer.control.step, opened.record.data["step"])

@@ -344,9 +344,13 @@ class StoredWeights:
             self.store.commit()
 
     def close(self) -> None:
-        """Let go of the folder, if there is one."""
+        """Let go of the folder, if there is one, which then has the network's notes as they are."""
         if isinstance(self.store, FolderStore):
-            self.store.close()
+            try:
+                if self._model is not None and self.store.keeps:
+                    self.store.keep(self._notes(self._model), {"link": self._model.config()["link"]})
+            finally:
+                self.store.close()
 
     def discard(self) -> None:
         """Remove what a network that could not be built has put elsewhere."""
@@ -379,18 +383,20 @@ class StoredWeights:
         record.arrays |= {f"state {name}": to_numpy(array) for name, array in model.statistics().items()}
         record.data = {
             "config": None if getattr(self.store, "temporary", False) else model.config(),
-            "info": model.info,
-            "signature": model.signature.plain(),
             "stored": {weight.name: weight.tile_rows for weight in self.weights},
             "random_step": int(self._number(model.random_step)),
             "optimizer": None,
-        }
+        } | self._notes(model)
+        self._moments.record(record)
+        return record
+
+    def _notes(self, model: Resident) -> dict[str, Any]:
+        """What a program may change at any time."""
         try:
             json.dumps(model.info)
         except (TypeError, ValueError) as error:
             raise TypeError(f"model.info must be plain JSON data (str, int, float, list, dict): {error}.") from error
-        self._moments.record(record)
-        return record
+        return {"info": model.info, "signature": model.signature.plain()}
 
 
 def _whole(rows: Rows) -> HostArray:

@@ -77,10 +77,8 @@ class OpenedFolder:
 
     def _check_data(self) -> None:
         """`StorageError` where a value is not what it has to be: a sound checksum says who wrote it, not what."""
+        self.record.complete()
         data = self.record.data
-        if self.record.version == 1:
-            data |= {"stamps": {}, "network": None, "number": 0}
-        data.setdefault("optimizer", None)
         for name, expected, sound in (
             ("config", "an object", lambda x: isinstance(x, dict)),
             ("info", "an object", lambda x: isinstance(x, dict)),

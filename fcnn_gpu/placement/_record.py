@@ -45,6 +45,13 @@ class Record:
         parts = [np.frombuffer(b"%08x " % crc + text + b"\n", np.uint8)]
         return parts + [array.reshape(-1).view(np.uint8) for array in arrays.values()]
 
+    def complete(self) -> None:
+        """Fill in what records of older versions lack."""
+        added: dict[str, Any] = {"signature": {}, "optimizer": None}
+        if self.version == 1:
+            added |= {"stamps": {}, "network": None, "number": 0}
+        self.data = added | self.data
+
     @classmethod
     def unpack(cls, path: Path) -> Record:
         """The record of a file. `StorageError` where it is damaged.

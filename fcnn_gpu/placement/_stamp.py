@@ -77,7 +77,8 @@ class Stamp:
             found = json.loads(text)
             if found.pop("format") != _FORMAT:
                 return None
-            return cls(**found)
+            stamp = cls(**found)
+            return stamp if type(stamp.commit) is int and isinstance(stamp.name, str) else None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -163,14 +164,55 @@ class TestModelsFromPython:
         fcnn.Sequential([fcnn.Dense(10)], n_in=64, seed=0, backend="numpy").save(tmp_path / "m.safetensors")
         assert_mistake(command("evaluate", "m.safetensors", "--data", "digits"), "saved before it had a loss")
 
-    def test_a_wrong_number_of_class_names(self, command: Command, tmp_path: Path) -> None:
-        model = fcnn.Sequential([fcnn.Dense(10)], n_in=64, seed=0, backend="numpy")
+    @pytest.mark.parametrize(
+        "info",
+        [
+            {"class_names": [str(i) for i in range(11)]},
+            {"class_names": 5, "feature_names": "abc"},
+            {"loss": 0.25, "multilabel": "no", "data": ["x"], "target": 3.5, "test_fraction": "half"},
+        ],
+    )
+    def test_what_a_program_notes_for_itself_is_its_own(
+        self, command: Command, tmp_path: Path, info: dict[str, Any]
+    ) -> None:
+        model = fcnn.Sequential([fcnn.Dense(2)], n_in=1, seed=0, backend="numpy")
         fcnn.Trainer(model)
-        model.info = {"class_names": [str(i) for i in range(11)]}
+        table = tmp_path / "table.csv"
+        table.write_text("a,label\n" + "1,0\n2,1\n" * 5, encoding="utf-8")
+        said = []
+        for noted in ({}, info):
+            model.info = noted
+            model.save(tmp_path / "m.safetensors")
+            assert fcnn.load(tmp_path / "m.safetensors", backend="numpy").info == noted
+            said.append(command("evaluate", "m.safetensors", "--data", table))
+            assert said[-1][0] == 0
+            assert_mistake(command("evaluate", "m.safetensors"), "Say which data")
+        assert said[0] == said[1]
+
+    def test_a_loss_that_is_not_known(self, command: Command, tmp_path: Path) -> None:
+        model = fcnn.Sequential([fcnn.Dense(2)], n_in=1, seed=0, backend="numpy")
+        fcnn.Trainer(model)
+        model.info = {"loss": {"name": "their_own"}}
         model.save(tmp_path / "m.safetensors")
-        assert_mistake(
-            command("evaluate", "m.safetensors", "--data", "digits"), "names 11 classes, and the network has 10"
-        )
+        assert_mistake(command("evaluate", "m.safetensors", "--data", "digits"), "m.safetensors notes a loss")
+
+    @pytest.mark.parametrize("to_file", [False, True])
+    def test_any_class_name_comes_back_from_what_is_predicted(
+        self, command: Command, tmp_path: Path, to_file: bool
+    ) -> None:
+        names = ["a\rb", 'say "c"', "d,e", "f\ng", "", "\udc80", "ü"]
+        model = fcnn.Sequential([fcnn.Dense(len(names))], n_in=len(names), seed=0, backend="numpy")
+        model.named_arrays()["0.W"][:] = np.eye(len(names))
+        fcnn.Trainer(model)
+        model.signature = fcnn.Signature(class_names=names)
+        model.save(tmp_path / "m.safetensors")
+        np.save(tmp_path / "X.npy", 9 * np.eye(len(names), dtype=np.float32))
+        code, out, _ = command("predict", "m.safetensors", "X.npy", *(("--out", "out.csv") if to_file else ()))
+        assert code == 0
+        text = (tmp_path / "out.csv").read_bytes().decode() if to_file else out
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+        written = [row[0] for row in rows[1:]]
+        assert [name.replace("\\udc80", "\udc80") for name in written] == names
 
 
 class TestStandardization:

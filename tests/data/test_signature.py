@@ -177,7 +177,10 @@ class TestWhereItGoes:
             ({"class_names": []}, ValueError, "is empty"),
             ({"feature_names": ["a", "a"]}, ValueError, "names something twice"),
             ({"class_names": ["1", 1]}, ValueError, "names something twice"),
+            ({"class_names": ["a", float("inf")]}, ValueError, "does not take inf"),
             ({"byte_scale": 0}, ValueError, "a number above 0"),
+            ({"byte_scale": True}, ValueError, "a number above 0"),
+            ({"input_range": (False, 1)}, ValueError, "smallest, largest"),
             ({"input_range": (0, float("nan"))}, ValueError, "smallest, largest"),
         ],
     )

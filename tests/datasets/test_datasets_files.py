@@ -158,6 +158,15 @@ def test_task_follows_the_targets(tmp_path: Path) -> None:
         load([7, 7])
 
 
+@pytest.mark.parametrize(("rows", "fault"), [("1,0.5", "at least 2 samples"), ("1,a\n2,b", "No class has 2 samples")])
+def test_a_file_too_small_to_be_divided_is_named(tmp_path: Path, rows: str, fault: str) -> None:
+    path = tmp_path / "small.csv"
+    path.write_text(f"x,label\n{rows}\n", encoding="utf-8")
+    with pytest.raises(DataFileError, match=rf"small\.csv: .*{fault}.*test_fraction=0"):
+        datasets.load(path)
+    assert len(datasets.load(path, test_fraction=0).X_train) == rows.count(",")
+
+
 def test_class_names_of_a_model_are_kept(tmp_path: Path) -> None:
     names = ["virginica", "versicolor", "setosa"]
     data = datasets.load(write(tmp_path / "a.csv", IRIS), class_names=names, test_fraction=0)

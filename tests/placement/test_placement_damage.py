@@ -507,3 +507,9 @@ def test_a_stamp_comes_back() -> None:
     packed = stamp.pack().tobytes()
     assert Stamp.unpack(b"\n\n\n" + packed) == stamp
     assert Stamp.unpack(packed.replace(b"token", b"tokeN")) is None
+
+
+@pytest.mark.parametrize(("name", "commit"), [("0.W", "3"), ("0.W", None), (["0.W"], 3), ("0.W", True)])
+def test_a_stamp_of_other_types_is_none(name: Any, commit: Any) -> None:
+    assert Stamp.unpack(Stamp("network", "0.W", 3, "token").pack().tobytes()) is not None
+    assert Stamp.unpack(Stamp("network", name, commit, "token").pack().tobytes()) is None

@@ -1,4 +1,8 @@
-"""System calls that fail, and interrupts, at a chosen moment of what runs."""
+"""Functions of `os` that fail, and interrupts, at a chosen moment of what runs: on every system, within one test.
+
+failing_system_calls.py goes deeper, on Linux: there the system's calls fail, those of libraries included, in a process
+of its own. Only here may a call be made and its result be lost, and an interrupt come before any line.
+"""
 
 from __future__ import annotations
 
