@@ -107,6 +107,18 @@ class TestMistakes:
         assert_mistake(command("train", "--data", "digits", "--out", "run", *QUICK), "expects a folder")
         assert (tmp_path / "run").read_text(encoding="utf-8") == "mine"
 
+    def test_out_is_no_folder(self, command: Command, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to("nowhere")
+        (tmp_path / "run" / "run.json").mkdir(parents=True)
+        (tmp_path / "run" / "run.json" / "mine").touch()
+        for out, message in (
+            ("", "--out expects a folder, got ''"),
+            (tmp_path / "link", "link is a link to nowhere, which is not there"),
+            (tmp_path / "run", r"run\.json is a folder, and a file of that name is to be written. Move it away"),
+        ):
+            assert_mistake(command("train", "--data", "digits", "--epochs", 1, "--out", out), message)
+        assert (tmp_path / "run" / "run.json" / "mine").exists()
+
     def test_out_below_a_file(self, command: Command, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         assert_mistake(command("train", "--data", "digits", "--out", "file/run", *QUICK), "file/run: Not a directory")
