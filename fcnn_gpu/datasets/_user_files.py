@@ -186,7 +186,8 @@ def _feature_columns(
     for name in feature_names:
         if names.count(name) > 1:
             raise DataFileError(table.path, f"has two columns {name!r}. Rename or remove one.")
-    remedy = "Leave other columns out with drop=, or all with ignore_extra=True"
+    all_there = set(feature_names) <= set(names)
+    remedy = "Leave other columns out with drop=, or all with ignore_extra=True" if all_there else ""
     try:
         places = match_names(feature_names, names, "", remedy, ignore_extra=ignore_extra)
     except ValueError as error:
