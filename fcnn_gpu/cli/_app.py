@@ -144,7 +144,7 @@ def _message(error: BaseException) -> str:
 
 _FLAGS = {"header=True": "--header", "header=False": "--no-header", "ignore_extra=True": "--ignore-extra"}
 _IN_PYTHON = re.compile(r" \(Where that is meant: model\.signature = [^)]*\(\)\.\)")
-"""What only a program can do."""
+"""A remedy that the command line does not have."""
 _KEYWORDS = "target|task|header|drop|test_fraction|validation_split|clip_norm"
 
 

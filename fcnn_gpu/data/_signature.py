@@ -144,8 +144,8 @@ class Signature:
         if least < largest <= 255 and some.min() >= 0 and (some == np.floor(some)).all():
             factor = f"1/{1 / self.byte_scale:g}" if self.byte_scale else "1/255"
             raise ValueError(
-                f"{who}: the network was trained on bytes that were scaled to numbers up to {_PIXELS:g}, and X holds "
-                f"whole numbers up to {largest:g}. Scale them as in training, for example X·{factor}. {_HOW_TO_LIFT}"
+                f"{who}: the network was trained on numbers up to {_PIXELS:g}, and X holds whole numbers up to "
+                f"{largest:g}: bytes, it seems. Scale them as in training, for example X·{factor}. {_HOW_TO_LIFT}"
             )
 
     def _check_bytes(self, X: HostArray, who: str) -> None:

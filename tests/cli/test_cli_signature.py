@@ -129,7 +129,7 @@ class TestBytes:
         X, saved = files["X"], tmp_path / "m.safetensors"
         for given, other, message in (
             (X, X / np.float32(255), r"trained on bytes \(0 to 255\) as they are, and X holds fractions.*the bytes\."),
-            (X / np.float32(255), X.astype(int), r"X holds whole numbers up to 139. Scale them.* X·1/255\."),
+            (X / np.float32(255), X.astype(int), r"X holds whole numbers up to 139: bytes, .* X·1/255\."),
         ):
             model = fcnn.Sequential([fcnn.Dense(3)], n_in=16, seed=0, backend="numpy")
             fcnn.Trainer(model, "cross_entropy").fit(given, files["y"], epochs=1, progress=False)

@@ -331,7 +331,7 @@ class TestBytes:
             of_pixels(given_as(self.X))
         for dtype in ("int64", "float32"):
             if not source:
-                with pytest.raises(ValueError, match=r"and X holds whole numbers up to 255. Scale them .* X·1/255"):
+                with pytest.raises(ValueError, match=r"and X holds whole numbers up to 255: bytes, .* X·1/255"):
                     of_pixels(self.X.astype(dtype))
         of_pixels.signature = fcnn.Signature()
         assert of_pixels(given_as(self.X)).shape == (30, 3)
