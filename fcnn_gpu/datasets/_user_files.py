@@ -32,6 +32,15 @@ _KINDS: dict[str, Kind] = {
     ".idx": "idx",
     ".gz": "idx",
 }
+_OTHERS = {
+    ".parquet": "Write it as .csv, or read it in a program: fcnn_gpu.datasets.open_parquet.",
+    ".xlsx": "Save the table as .csv.",
+    ".xls": "Save the table as .csv.",
+    ".json": "Write the table as .csv.",
+    ".csv.gz": "Unpack it first.",
+    ".tsv.gz": "Unpack it first.",
+}
+"""Files that tables often come in, and what to do with them."""
 FILE_SUFFIXES = tuple(_KINDS)
 IDX_STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 """What MNIST and its relatives (Fashion-MNIST, KMNIST, ...) call their four files."""
@@ -248,6 +257,9 @@ def as_features(
 def _kind(path: Path) -> Kind:
     if "ubyte" in path.name:
         return "idx"
+    for ending, remedy in _OTHERS.items():
+        if path.name.lower().endswith(ending):
+            raise DataFileError(path, f"{ending} files are not read here, but .npz, .npy, .csv and IDX. {remedy}")
     if path.suffix.lower() in _KINDS:
         return _KINDS[path.suffix.lower()]
     with naming(path), open(path, "rb") as file:

@@ -11,6 +11,7 @@ import pytest
 import fcnn_gpu as fcnn
 from fcnn_gpu.cli import train as train_module
 from fcnn_gpu.cli._options import TrainOptions
+from fcnn_gpu.datasets import read_features
 from tests.support.cli_cases import QUICK, Command, assert_mistake, iris_like
 
 MISTAKES: list[tuple[str, str]] = [
@@ -54,6 +55,20 @@ class TestMistakes:
     def test_options(self, command: Command, tmp_path: Path, arguments: str, message: str) -> None:
         assert_mistake(command("train", *arguments.split(), "--out", "run"), message)
         assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("a.parquet", "Write it as .csv, or .*open_parquet"),
+            ("A.XLSX", "Save the table as .csv"),
+            ("a.csv.gz", "Unpack it first"),
+        ],
+    )
+    def test_files_of_other_programs(self, command: Command, tmp_path: Path, name: str, message: str) -> None:
+        (tmp_path / name).write_bytes(b"PAR1")
+        assert_mistake(command("train", "--data", name), f"{name}: .*{message}")
+        with pytest.raises(ValueError, match=f"{name}: .*{message}"):
+            read_features(tmp_path / name)
 
     @pytest.mark.parametrize(
         ("content", "message"),
