@@ -69,7 +69,8 @@ def match_names(
     faults = [f"lacks {_listed(missing)}"] if missing else []
     faults += [f"has {_listed(extra)}, which the model does not know"] if extra and not ignore_extra else []
     if faults:
-        raise ValueError(f"{what} {' and '.join(faults)}. Its {kind}: {_listed(known)}. {remedy}.")
+        end = f" {remedy}." if remedy else ""
+        raise ValueError(f"{what} {' and '.join(faults)}. Its {kind}: {_listed(known)}.{end}")
     return [places[name] for name in known]
 
 

@@ -143,6 +143,8 @@ def _message(error: BaseException) -> str:
 
 
 _FLAGS = {"header=True": "--header", "header=False": "--no-header", "ignore_extra=True": "--ignore-extra"}
+_IN_PYTHON = re.compile(r" \(Where that is meant: model\.signature = [^)]*\(\)\.\)")
+"""A remedy that the command line does not have."""
 _KEYWORDS = "target|task|header|drop|test_fraction|validation_split|clip_norm"
 
 
@@ -158,6 +160,7 @@ def in_options(message: str) -> str:
     def option(match: re.Match[str]) -> str:
         return f"--{match[1].replace('_', '-')}" + (" " if match[2] else "")
 
+    message = _IN_PYTHON.sub("", message)
     for keyword, option_name in _FLAGS.items():
         message = message.replace(keyword, option_name)
     return re.sub(rf"\b({_KEYWORDS})=(?=([\w'\"])?)", option, message)

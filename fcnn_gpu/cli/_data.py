@@ -94,7 +94,7 @@ def as_known(data: Dataset, model: Sequential, ignore_extra: bool) -> Dataset:
     """The data with the columns and the scale that a model knows. ValueError where it has other columns."""
     known, names, X = model.signature.feature_names, data.feature_names, (data.X_train, data.X_test)
     if known is not None and names is not None:
-        remedy = "Leave other columns out with ignore_extra=True"
+        remedy = "Leave other columns out with ignore_extra=True" if set(known) <= set(names) else ""
         places = match_names(known, names, data.name, remedy, ignore_extra=ignore_extra)
         X, names = (X[0][:, places], X[1][:, places]), tuple(known)
     if data.byte_scale is not None:
@@ -102,6 +102,9 @@ def as_known(data: Dataset, model: Sequential, ignore_extra: bool) -> Dataset:
         scale = scale_of_bytes(model, np.concatenate(as_bytes), data.name)
         if scale != data.byte_scale:
             X = (scaled(as_bytes[0], scale), scaled(as_bytes[1], scale))
+    else:
+        for part in X:
+            model.signature.check_scale(part, data.name)
     return dataclasses.replace(data, X_train=X[0], X_test=X[1], feature_names=names)
 
 

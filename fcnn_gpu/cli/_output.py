@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..files import replaced_together, write_atomically
+from ..files import check_replaceable, replaced_together, write_atomically
 from ..model import Sequential
 from ..training import History, PictureError, drawing
 from ._evaluation import Evaluation
@@ -30,7 +30,10 @@ def prepare_folder(path: Path) -> None:
     """Make the folder and see that it can be written, before a long run rather than after it; OSError if not."""
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"--out expects a folder, and {path} is a file.")
+    if path.is_symlink() and not path.exists():
+        raise FileNotFoundError(f"--out: {path} is a link to {os.readlink(path)}, which is not there.")
     path.mkdir(parents=True, exist_ok=True)
+    check_replaceable(path, _FILES.__contains__)
     try:
         with tempfile.TemporaryFile(dir=path):
             pass

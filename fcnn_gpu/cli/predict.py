@@ -60,6 +60,8 @@ def predict(
     )
     if X.dtype == np.uint8:
         X = scaled(X, scale_of_bytes(saved.model, X, str(inputs)))
+    else:
+        saved.model.signature.check_scale(X, str(inputs))
     names, columns = _table(saved, saved.model.predict(X), proba)
     text = "".join(",".join(map(_cell, row)) + "\n" for row in (names, *zip(*columns, strict=True)))
     if out is None:

@@ -146,6 +146,8 @@ class _Prepared:
 
 def run_training(options: TrainOptions) -> int:
     """Do what the options say; returns the exit code."""
+    if options.out == "":
+        raise ValueError("--out expects a folder, got ''.")
     if options.out is not None:
         outlive_output()
     ops, reason = _backend.choose_backend(options.backend)

@@ -20,6 +20,8 @@ SIGNED_SAMPLES = 1000
 """Samples by which the scale of X is known: the first ones."""
 _PIXELS = 1.0
 """Numbers up to this are taken for scaled bytes."""
+_NO_PIXELS = 127.0
+"""Whole numbers above this are no test data of a network of numbers up to 1, but bytes in another dtype."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -122,6 +124,27 @@ class Signature:
                     f"{who}: the network was trained on bytes (0 to 255) as they are, and X holds fractions from "
                     f"{some.min():g} to {some.max():g}. Pass the bytes. {_HOW_TO_LIFT}"
                 )
+        else:
+            self._check_widened_bytes(X, who)
+
+    def _check_widened_bytes(self, X: HostArray, who: str) -> None:
+        """ValueError for bytes in another dtype, such as int64, where the network was trained on scaled ones."""
+        if self.byte_scale is None:
+            assert self.input_range is not None
+            low, high = self.input_range
+            least = _NO_PIXELS if low >= 0 and high <= _PIXELS else np.inf
+        else:
+            least = _PIXELS if self.byte_scale < 1 else np.inf
+        some = X[:SIGNED_SAMPLES]
+        if least == np.inf or not some.size or some.dtype.kind not in "iuf":
+            return
+        largest = some.max()
+        if least < largest <= 255 and some.min() >= 0 and (some == np.floor(some)).all():
+            factor = f"1/{1 / self.byte_scale:g}" if self.byte_scale else "1/255"
+            raise ValueError(
+                f"{who}: the network was trained on numbers up to {_PIXELS:g}, and X holds whole numbers up to "
+                f"{largest:g}: bytes, it seems. Scale them as in training, for example X·{factor}. {_HOW_TO_LIFT}"
+            )
 
     def _check_bytes(self, X: HostArray, who: str) -> None:
         scale = self.byte_scale

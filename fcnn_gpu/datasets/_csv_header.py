@@ -29,6 +29,7 @@ def has_header(head: Table) -> bool:
     | numbers and text | some text comes again below it | a sample: labels come again, names do not |
     | numbers | they are 0, 1, 2, ..., whatever text or missing cells are between them | unclear: columns, counted |
     | numbers | 3 or more, whole, increasing, above nothing but fractions | unclear: years, wavelengths |
+    | numbers and text | 2 or more, whole, increasing, and other text comes again below | unclear: years, a name |
     | numbers | | a sample |
 
     Args:
@@ -68,6 +69,8 @@ columns. Say header=True if it names the columns, header=False if it is a sample
         raise _unclear(head, f"its numbers count the columns{index if first.missing == 0 else ''}")
     if first.increasing and below is not None and below.fractions:
         raise _unclear(head, "its numbers are whole and increase, and all numbers below are fractions")
+    if first.rising and below is not None and below.repeats:
+        raise _unclear(head, "its numbers are whole and increase, and only its text does not come again below")
     return False
 
 
@@ -87,25 +90,27 @@ class _FirstRow:
         missing: the first column that is missing, or None.
         n_numbers: how many are numbers.
         counting: whether the numbers are 0, 1, 2, ...
-        increasing: whether they are whole, each larger than the one before, and too many for chance.
+        rising: whether they are two or more, whole, and each larger than the one before.
+        increasing: the same of too many for chance.
     """
 
     def __init__(self, head: Table) -> None:
         self.text: dict[int, str] = {}
         self.missing: int | None = None
-        self.n_numbers, self.counting, self.increasing, last = 0, True, True, -1
+        self.n_numbers, self.counting, self.rising, last = 0, True, True, -1
         for column, cell in enumerate(cells_of(head.lines[0], head.delimiter)):
             if is_missing(cell):
                 self.missing = column if self.missing is None else self.missing
             elif is_number(cell):
                 self.counting = self.counting and cell == str(self.n_numbers)
-                whole = int(cell) if self.increasing and len(cell) < 20 and _INTEGER.fullmatch(cell) else -1
-                self.increasing, last = whole > last, whole
+                whole = int(cell) if self.rising and len(cell) < 20 and _INTEGER.fullmatch(cell) else -1
+                self.rising, last = whole > last, whole
                 self.n_numbers += 1
             else:
                 self.text[column] = cell
         self.counting = self.counting and self.n_numbers > 0
-        self.increasing = self.increasing and self.n_numbers >= _NO_CHANCE
+        self.rising = self.rising and self.n_numbers >= 2
+        self.increasing = self.rising and self.n_numbers >= _NO_CHANCE
 
 
 class _Below:
@@ -115,19 +120,23 @@ class _Below:
         numbers: of the columns whose first cell is text, those with a number below it.
         texts: those with text below it.
         again: whether some text of the first row comes again in its column.
+        repeats: whether some other text comes again in such a column.
         fractions: whether there are numbers below those of the first row, and none of them is whole.
     """
 
     def __init__(self, head: Table, first: _FirstRow) -> None:
         self.numbers: set[int] = set()
         self.texts: set[int] = set()
-        self.again = False
+        self.again = self.repeats = False
+        seen: set[tuple[int, str]] = set()
         fractions = whole = 0
         for line in head.lines[1:]:
             for column, cell in enumerate(cells_of(line, head.delimiter)):
                 if column in first.text:
                     self.again = self.again or cell == first.text[column]
                     if not is_missing(cell):
+                        self.repeats = self.repeats or (column, cell) in seen
+                        seen.add((column, cell))
                         (self.numbers if is_number(cell) else self.texts).add(column)
                 elif is_number(cell):
                     whole += _WHOLE.fullmatch(cell) is not None

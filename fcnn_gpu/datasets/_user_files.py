@@ -33,6 +33,15 @@ _KINDS: dict[str, Kind] = {
     ".idx": "idx",
     ".gz": "idx",
 }
+_OTHERS = {
+    ".parquet": "Write it as .csv, or read it in a program: fcnn_gpu.datasets.open_parquet.",
+    ".xlsx": "Save the table as .csv.",
+    ".xls": "Save the table as .csv.",
+    ".json": "Write the table as .csv.",
+    ".csv.gz": "Unpack it first.",
+    ".tsv.gz": "Unpack it first.",
+}
+"""Files that tables often come in, and what to do with them."""
 FILE_SUFFIXES = tuple(_KINDS)
 IDX_STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 """What MNIST and its relatives (Fashion-MNIST, KMNIST, ...) call their four files."""
@@ -188,7 +197,8 @@ def _feature_columns(
     for name in feature_names:
         if times[name] > 1:
             raise DataFileError(table.path, f"has two columns {name!r}. Rename or remove one.")
-    remedy = "Leave other columns out with drop=, or all with ignore_extra=True"
+    all_there = set(feature_names) <= set(names)
+    remedy = "Leave other columns out with drop=, or all with ignore_extra=True" if all_there else ""
     try:
         places = match_names(feature_names, names, "", remedy, ignore_extra=ignore_extra)
     except ValueError as error:
@@ -249,6 +259,9 @@ def as_features(
 def _kind(path: Path) -> Kind:
     if "ubyte" in path.name:
         return "idx"
+    for ending, remedy in _OTHERS.items():
+        if path.name.lower().endswith(ending):
+            raise DataFileError(path, f"{ending} files are not read here, but .npz, .npy, .csv and IDX. {remedy}")
     if path.suffix.lower() in _KINDS:
         return _KINDS[path.suffix.lower()]
     with naming(path), open(path, "rb") as file:

@@ -16,6 +16,7 @@ from ._numbers import is_mapped as is_mapped
 from ._numbers import let_go_of_pages as let_go_of_pages
 from ._numbers import place_in_file as place_in_file
 from ._read_ahead import ReadAhead as ReadAhead
+from ._replaced_together import check_replaceable as check_replaceable
 from ._replaced_together import replaced_together as replaced_together
 from ._replacement import atomic_replacement as atomic_replacement
 from ._replacement import leftovers as leftovers

@@ -20,7 +20,6 @@ import functools
 import os
 import re
 import secrets
-import shutil
 import stat
 import sys
 import time
@@ -50,11 +49,12 @@ def replaced_together(folder: str | os.PathLike[str], first: str, is_ours: Calla
         is_ours: tells names of files that belong to a run. All such files in the folder go when the new ones come;
             others stay.
 
-    An error or Ctrl-C in the block leaves the folder as it was. Raises the system's OSError, which names the file in
-    `folder`.
+    An error or Ctrl-C in the block leaves the folder as it was. Raises IsADirectoryError where a file of a run would
+    replace a folder, and the system's OSError, which names the file in `folder`, for all else.
     """
     final = Path(os.path.realpath(folder))
     _clear(final, is_ours)
+    check_replaceable(Path(folder), is_ours)
     exchanging = _can_exchange(final, is_ours)
     fresh, held = _fresh_folder(final, exchanging)
     try:
@@ -75,6 +75,15 @@ def replaced_together(folder: str | os.PathLike[str], first: str, is_ours: Calla
             _absorb(fresh, final, is_ours)
         if held is not None:
             os.close(held)
+
+
+def check_replaceable(folder: Path, is_ours: Callable[[str], bool]) -> None:
+    """IsADirectoryError where what has the name of a run's file is a folder: nobody knows what lies in that."""
+    for entry in _entries(folder):
+        if is_ours(entry.name) and entry.is_dir(follow_symlinks=False):
+            raise IsADirectoryError(
+                f"{folder / entry.name} is a folder, and a file of that name is to be written. Move it away."
+            )
 
 
 def _fresh_folder(final: Path, exchanging: bool) -> tuple[Path, int | None]:
@@ -150,10 +159,8 @@ def _absorb(old: Path, final: Path, is_ours: Callable[[str], bool]) -> None:
     with contextlib.suppress(FileNotFoundError):
         for entry in _entries(old):
             there = final / entry.name
-            if entry.is_dir(follow_symlinks=False) and is_ours(entry.name):
-                shutil.rmtree(entry.path)
-            elif (
-                is_ours(entry.name)
+            if (
+                (is_ours(entry.name) and not entry.is_dir(follow_symlinks=False))
                 or _PART.fullmatch(entry.name)
                 or (there.exists() and os.path.samestat(os.lstat(there), os.lstat(entry.path)))
             ):

@@ -11,6 +11,7 @@ import pytest
 import fcnn_gpu as fcnn
 from fcnn_gpu.cli import train as train_module
 from fcnn_gpu.cli._options import TrainOptions
+from fcnn_gpu.datasets import read_features
 from tests.support.cli_cases import QUICK, Command, assert_mistake, iris_like
 
 MISTAKES: list[tuple[str, str]] = [
@@ -54,6 +55,20 @@ class TestMistakes:
     def test_options(self, command: Command, tmp_path: Path, arguments: str, message: str) -> None:
         assert_mistake(command("train", *arguments.split(), "--out", "run"), message)
         assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("a.parquet", "Write it as .csv, or .*open_parquet"),
+            ("A.XLSX", "Save the table as .csv"),
+            ("a.csv.gz", "Unpack it first"),
+        ],
+    )
+    def test_files_of_other_programs(self, command: Command, tmp_path: Path, name: str, message: str) -> None:
+        (tmp_path / name).write_bytes(b"PAR1")
+        assert_mistake(command("train", "--data", name), f"{name}: .*{message}")
+        with pytest.raises(ValueError, match=f"{name}: .*{message}"):
+            read_features(tmp_path / name)
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -106,6 +121,18 @@ class TestMistakes:
         (tmp_path / "run").write_text("mine", encoding="utf-8")
         assert_mistake(command("train", "--data", "digits", "--out", "run", *QUICK), "expects a folder")
         assert (tmp_path / "run").read_text(encoding="utf-8") == "mine"
+
+    def test_out_is_no_folder(self, command: Command, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to("nowhere")
+        (tmp_path / "run" / "run.json").mkdir(parents=True)
+        (tmp_path / "run" / "run.json" / "mine").touch()
+        for out, message in (
+            ("", "--out expects a folder, got ''"),
+            (tmp_path / "link", "link is a link to nowhere, which is not there"),
+            (tmp_path / "run", r"run\.json is a folder, and a file of that name is to be written. Move it away"),
+        ):
+            assert_mistake(command("train", "--data", "digits", "--epochs", 1, "--out", out), message)
+        assert (tmp_path / "run" / "run.json" / "mine").exists()
 
     def test_out_below_a_file(self, command: Command, tmp_path: Path) -> None:
         (tmp_path / "file").touch()

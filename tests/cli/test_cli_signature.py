@@ -42,7 +42,9 @@ class TestColumns:
 
     def test_predict_refuses_others(self, command: Command, model: Path, tmp_path: Path) -> None:
         output = command("predict", model, self.file(tmp_path, "x,a\n1,50\n"))
-        assert_mistake(output, "new.csv: lacks 'b' and has 'x', which the model does not know. Its features: 'a', 'b'")
+        assert_mistake(
+            output, r"new\.csv: lacks 'b' and has 'x', which the model does not know. Its features: 'a', 'b'\.$"
+        )
         extra = self.file(tmp_path, "price,id,b,a\n0,7,50,1\n")
         assert_mistake(
             command("predict", model, extra),
@@ -122,6 +124,20 @@ class TestBytes:
         assert_mistake(command("predict", tmp_path / "m.safetensors", files["idx"]), message)
         targets = ("--data", files["npy"], "--target", tmp_path / "y.npy", "--part", "all")
         assert_mistake(command("evaluate", tmp_path / "m.safetensors", *targets), message)
+
+    def test_a_file_of_another_scale_is_named(self, files: dict[str, Any], command: Command, tmp_path: Path) -> None:
+        X, saved = files["X"], tmp_path / "m.safetensors"
+        for given, other, message in (
+            (X, X / np.float32(255), r"trained on bytes \(0 to 255\) as they are, and X holds fractions.*the bytes\."),
+            (X / np.float32(255), X.astype(int), r"X holds whole numbers up to 139: bytes, .* X·1/255\."),
+        ):
+            model = fcnn.Sequential([fcnn.Dense(3)], n_in=16, seed=0, backend="numpy")
+            fcnn.Trainer(model, "cross_entropy").fit(given, files["y"], epochs=1, progress=False)
+            model.save(saved)
+            np.save(tmp_path / "other.npy", other)
+            assert_mistake(command("predict", saved, tmp_path / "other.npy"), rf"other\.npy: .*{message}$")
+            targets = ("--data", tmp_path / "other.npy", "--target", tmp_path / "y.npy", "--part", "all")
+            assert_mistake(command("evaluate", saved, *targets), rf"other\.npy: .*{message}$")
 
     def test_parts_of_two_kinds(self, files: dict[str, Any], command: Command, tmp_path: Path) -> None:
         X, y = files["X"], files["y"]

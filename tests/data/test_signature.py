@@ -332,6 +332,10 @@ class TestBytes:
             ValueError, match=r"trained on numbers from 0 to 1, and X holds bytes up to 255. Scale them"
         ):
             of_pixels(given_as(self.X))
+        for dtype in ("int64", "float32"):
+            if not source:
+                with pytest.raises(ValueError, match=r"and X holds whole numbers up to 255: bytes, .* X·1/255"):
+                    of_pixels(self.X.astype(dtype))
         of_pixels.signature = fcnn.Signature()
         assert of_pixels(given_as(self.X)).shape == (30, 3)
 

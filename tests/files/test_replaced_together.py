@@ -76,6 +76,17 @@ def test_an_error_names_the_file_in_its_folder(folder: Path) -> None:
     assert caught.value.filename == str(folder / "model")
 
 
+def test_a_folder_with_a_files_name_is_not_replaced(folder: Path) -> None:
+    (folder / "picture").unlink()
+    (folder / "picture").mkdir()
+    (folder / "picture" / "mine").write_text("mine")
+    with pytest.raises(IsADirectoryError, match="picture is a folder, and a file of that name is to be written"):
+        replaced_together(folder, "model", ours).__enter__()
+    assert (folder / "model").read_text() == "old"
+    assert (folder / "picture" / "mine").read_text() == "mine"
+    assert list(folder.parent.iterdir()) == [folder]
+
+
 @POSIX
 @pytest.mark.parametrize("what", ["a folder within", "the working directory", "a link to it"])
 def test_folders_that_are_not_exchanged(folder: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
