@@ -91,11 +91,18 @@ class InterruptAtLine:
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
-        """Within, it happens."""
+        """Within, it happens.
+
+        Where a tracer raises as a `with` block is left, Python 3.11 may lose count of its stack and go on with a
+        TypeError in the place of the interrupt, which unwinds everything all the same.
+        """
         before = sys.gettrace()
         sys.settrace(self._trace)
         try:
             yield
+        except TypeError as error:
+            if str(error) != "'traceback' object is not callable":
+                raise
         finally:
             sys.settrace(before)
 
