@@ -87,7 +87,6 @@ class Signature:
             raise ValueError(f"The signature names {len(names)} features, and the network has {n_in} inputs.")
         if classes is not None and len(classes) > max(n_out, 2):
             raise ValueError(f"The signature names {len(classes)} classes, and the network has {n_out} outputs.")
-
         if targets is not None and len(targets) != n_out:
             raise ValueError(f"The signature names {len(targets)} targets, and the network has {n_out} outputs.")
 
