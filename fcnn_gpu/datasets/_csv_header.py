@@ -12,6 +12,8 @@ _INTEGER = re.compile(r"[0-9]+")
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _NO_CHANCE = 3
 """So many whole numbers that increase, above columns of nothing but fractions, are no chance."""
+_MOST_LOOKED_AT = 1000
+"""Columns in which text is remembered: a tuple for each cell of a very wide file would take more than the file."""
 
 
 def has_header(head: Table) -> bool:
@@ -135,8 +137,9 @@ class _Below:
                 if column in first.text:
                     self.again = self.again or cell == first.text[column]
                     if not is_missing(cell):
-                        self.repeats = self.repeats or (column, cell) in seen
-                        seen.add((column, cell))
+                        if first.rising and column < _MOST_LOOKED_AT:
+                            self.repeats = self.repeats or (column, cell) in seen
+                            seen.add((column, cell))
                         (self.numbers if is_number(cell) else self.texts).add(column)
                 elif is_number(cell):
                     whole += _WHOLE.fullmatch(cell) is not None

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -267,6 +265,9 @@ def test_no_row_of_a_single_column_vanishes(
 
 
 def test_what_pandas_and_polars_write_for_a_missing_value(tmp_path: Path) -> None:
+    import pandas as pd  # here: the memory that this file's processes take is measured
+    import polars as pl
+
     path = tmp_path / "a.csv"
     readers: list[Callable[[Path], Any]] = [read_features, lambda path: consume(open_csv(path, None))]
     pd.DataFrame({"x": [1.0, None, 3.0]}).to_csv(path, index=False)

@@ -35,5 +35,5 @@ class InterchangeOps(ArrayOps):
         flat = x.reshape(-1, order="A")
         for start in range(0, flat.size, BLOCK):
             block = flat[start : start + BLOCK]
-            if not math.isfinite(float(np.dot(block, block))):  # as fast as memory; squares may overflow alone
+            if not math.isfinite(float(np.vdot(block, block))):  # as fast as memory; squares may overflow alone
                 np.add(count, block.size - np.count_nonzero(np.isfinite(block)), out=count)
