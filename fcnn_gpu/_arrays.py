@@ -8,6 +8,7 @@ values in columns that have no NaN, fields, text.
 from __future__ import annotations
 
 import functools
+import math
 import numbers
 from collections import Counter
 from collections.abc import Callable
@@ -39,6 +40,14 @@ def quietly(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return call
+
+
+def surely_finite(x: HostArray) -> bool:
+    """Whether Σ x² is finite: one pass at the speed of memory, without a temporary. Finite values may overflow it."""
+    if x.dtype.itemsize < 4:  # BLAS has no 16-bit types, and a sum of squares in one would overflow at once
+        return False
+    flat = x.reshape(-1, order="A")
+    return math.isfinite(np.vdot(flat, flat))  # unlike np.dot it warns of no overflow
 
 
 def library_of(x: Any) -> str:
@@ -129,6 +138,11 @@ def column_names(X: Any, who: str, what: str = "X") -> tuple[str, ...] | None:
         twice = next(name for name, times in Counter(names).items() if times > 1)
         raise ValueError(f"{who}: {what} has two columns {twice!r}. Rename or drop one.")
     return tuple(names)
+
+
+def several(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Names of columns that could be confused: those of two or more."""
+    return names if names is not None and len(names) > 1 else None
 
 
 def _is_mixed_table(x: Any) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from ._checks import RowError, check_in_dtype, check_real, check_settings
 from ._registry import Registry
 from ._types import Array, DType, HostArray
 from .backend import Ops, as_array, on_host, ops_for
+from .metrics import Task
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Loss:
         """How often a setting has changed: what was captured before holds the old one."""
         return self._n_changes
 
-    def task(self, n_outputs: int) -> Literal["classification", "multilabel", "regression"]:
+    def task(self, n_outputs: int) -> Task:
         """What targets beside `n_outputs` outputs mean: one class per sample, several labels per sample, or values.
 
         Metrics are told (`Metric.for_task`). A sigmoid on each of several outputs means labels that do not exclude each

@@ -48,7 +48,17 @@ def set_backend(backend: str) -> None:
 
 def default_backend() -> str | None:
     """The name that `backend=None` stands for in this process; None where nobody has said anything."""
-    return _default or _inherited or os.environ.get("FCNN_BACKEND") or None
+    return _default_and_source()[0]
+
+
+def _default_and_source() -> tuple[str | None, str]:
+    """That name, and who said so."""
+    if _default is not None:
+        return _default, "set_backend"
+    if _inherited is not None:
+        return _inherited, "the process that this one works for"
+    named = os.environ.get("FCNN_BACKEND") or None
+    return named, f"FCNN_BACKEND={named}"
 
 
 def inherit_backend(backend: str | None) -> None:
@@ -76,8 +86,8 @@ def resolve_backend(backend: str | Ops | None = None) -> Ops:
     """The primitives of a backend, one shared instance per device.
 
     `backend` None means the default: `set_backend`'s, else in a worker process that of the process that it works for,
-    else FCNN_BACKEND's, else "auto". Raises ValueError for an
-    unknown name and `BackendError` where an explicit "cupy" cannot be had.
+    else FCNN_BACKEND's, else "auto". Raises ValueError for an unknown name and `BackendError` where an explicit "cupy"
+    cannot be had.
     """
     if isinstance(backend, Ops):
         return backend
@@ -96,13 +106,9 @@ def choose_backend(backend: str | None, who: str) -> tuple[Ops, str]:
 def _choose(backend: str | None, who: str) -> tuple[Ops, str, BackendError | None]:
     """(primitives, why these, what made "auto" fall back)"""
     source = f"{who} {backend}"
-    if backend is None and _default is not None:
-        backend, source = _default, "set_backend"
-    if backend is None and _inherited is not None:
-        backend, source = _inherited, "the process that this one works for"
     if backend is None:
-        backend, who = os.environ.get("FCNN_BACKEND") or "auto", "The environment variable FCNN_BACKEND"
-        source = f"FCNN_BACKEND={backend}"
+        backend, source = _default_and_source()
+        backend, who = backend or "auto", "The environment variable FCNN_BACKEND"  # the others have been checked
     name, device = _check_name(backend, who)
     with _lock:
         if name == "numpy":

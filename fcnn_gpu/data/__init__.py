@@ -20,11 +20,11 @@ from ._intake import DataSupply as DataSupply
 from ._intake import Intake as Intake
 from ._signature import SIGNED_SAMPLES as SIGNED_SAMPLES
 from ._signature import Signature as Signature
+from ._source_supply import SourceFeatures as SourceFeatures
+from ._source_supply import SourceSupply as SourceSupply
 from ._stream import ChunkStream as ChunkStream
 from ._stream import StreamedData as StreamedData
 from ._supply import ArraySupply as ArraySupply
-from ._supply import SourceFeatures as SourceFeatures
-from ._supply import SourceSupply as SourceSupply
 from ._validation_split import check_parts as check_parts
 from ._validation_split import split_validation as split_validation
 from ._what_streams import DataSet as DataSet

@@ -15,16 +15,14 @@ from ._signature import Signature
 def aligned(source: BlockSource, signature: Signature, who: str, targets: bool = True) -> BlockSource:
     """The source itself where it is as the network knows it, else one that moves columns and numbers classes anew.
 
-    ValueError for features or classes that the network does not know, and for features that are missing. Without
-    `targets` the classes do not matter.
+    ValueError for features or classes that the network does not know, and for features that are missing; and, in what
+    is read, for numbers of another scale than in training. Without `targets` the classes do not matter.
     """
     places = signature.places(source.feature_names, who)
     with_targets = targets and source.has_targets
     classes = _class_numbers(source, signature, who) if with_targets else None
     moved = signature.target_places(source.target_names, who) if with_targets else None
-    kind = "u" if source.dtype == np.uint8 else source.dtype.kind
-    to_check = kind == "f" if signature.byte_scale == 1 else kind == "u"
-    if places is None and classes is None and moved is None and not to_check:
+    if places is None and classes is None and moved is None and not signature.may_refuse(source.dtype):
         return source
     return Aligned(source, signature, places, classes, moved, who)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
 from typing import Any, Protocol
 
 import numpy as np
 
-from .._arrays import column_names
+from .._arrays import column_names, surely_finite
 from .._checks import RowError
 from .._types import Array, DType, HostArray
 from ..backend import Ops, as_array, available_memory
@@ -294,7 +293,7 @@ def converted(
     else:
         with np.errstate(all="ignore"):
             converted = np.ascontiguousarray(array, dtype)
-    if dtype.kind != "u" and (array.dtype.kind not in "biu" or center is not None) and not _surely_finite(converted):
+    if dtype.kind != "u" and (array.dtype.kind not in "biu" or center is not None) and not surely_finite(converted):
         finite = np.isfinite(converted)
         if not finite.all():
             row, column = (int(i) for i in np.argwhere(~finite)[0])
@@ -333,14 +332,6 @@ def _ready(ops: Ops, array: Array, dtype: Any, who: str, center: HostArray | Non
                 f"{outside}. Remove, impute or scale them."
             )
     return ready
-
-
-def _surely_finite(x: HostArray) -> bool:
-    """Whether Σ x² is finite, in one pass without a temporary. It may also overflow for finite values."""
-    if x.dtype.itemsize < 4:  # BLAS has no 16-bit types, and a sum of squares in one would overflow at once
-        return False
-    flat = x.reshape(-1)
-    return math.isfinite(np.vdot(flat, flat))  # unlike np.dot it warns of no overflow
 
 
 def check_same_length(X: Features | HostArray, y: HostArray, who: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import column_names
+from .._arrays import column_names, several
 from .._checks import check_integer, check_real
 from .._types import HostArray
 from ..backend import as_array, on_host
@@ -22,7 +22,8 @@ from ._centering import TARGET_REMEDY, centered_targets, restored, warn_of_lost_
 from ._class_weights import weights_of_classes
 from ._input_checks import Network, check_same_length, features
 from ._signature import Signature, some_of
-from ._supply import ArraySupply, SourceSupply, TargetRules, TargetSummary
+from ._source_supply import SourceSupply, TargetRules, TargetSummary
+from ._supply import ArraySupply
 from ._validation_split import check_parts, split_validation
 
 DataSupply = ArraySupply | SourceSupply
@@ -143,7 +144,7 @@ class Intake:
             if classes is not None and len(classes) > max(model.n_out, 2):
                 classes = None  # numbers of classes as regression targets
             signature = known.after(
-                source.feature_names, classes, _several(source.target_names), None, source.dtype == np.uint8
+                source.feature_names, classes, several(source.target_names), None, source.dtype == np.uint8
             )
         else:
             given = samples.X
@@ -151,7 +152,7 @@ class Intake:
             if given.on_device and model.input_center is not None:  # what lies there is no longer what was given
                 some = None
             signature = known.after(
-                column_names(X, "fit"), None, _several(column_names(y, "fit", "y")), some, given.array.dtype == np.uint8
+                column_names(X, "fit"), None, several(column_names(y, "fit", "y")), some, given.array.dtype == np.uint8
             )
         signature.check(model.n_in, model.n_out)
         return signature
@@ -236,11 +237,6 @@ class Intake:
         if self.loss.link == "identity" or labels.ndim != 1 or (labels != np.floor(labels)).any():
             return None
         return labels.astype(np.int64)
-
-
-def _several(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """Names of targets that could be confused."""
-    return names if names is not None and len(names) > 1 else None
 
 
 def _survey(samples: DataSupply, check_targets: Callable[[HostArray], None]) -> TargetSummary | None:

@@ -108,6 +108,12 @@ class Signature:
         remedy = "Select them: y[list(model.signature.target_names)]"
         return match_names(self.target_names, names, f"{who}: y", remedy, kind="targets")
 
+    def may_refuse(self, dtype: Any) -> bool:
+        """Whether `check_scale` may refuse X of this dtype, as far as that alone tells."""
+        if self.byte_scale == 1:
+            return bool(dtype.kind == "f")
+        return dtype.kind in "iuf" and (self.byte_scale is not None or self.input_range is not None)
+
     def check_scale(self, X: HostArray, who: str) -> None:
         """ValueError where X on the host is bytes and was scaled in training, or the other way round."""
         if self.byte_scale is None and self.input_range is None:

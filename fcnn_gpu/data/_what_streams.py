@@ -11,7 +11,8 @@ import numpy as np
 from ..memory import MemoryReport
 from ..metrics import Accuracy, Metric, TopKAccuracy
 from ._input_checks import Network
-from ._supply import N_READERS, ArraySupply, SourceSupply
+from ._source_supply import SourceSupply
+from ._supply import N_READERS, ArraySupply
 
 _LARGEST_CHUNK = 128 * 2**20
 """Bytes of a chunk at which a longer one no longer pays: copying takes milliseconds, starting to copy microseconds."""

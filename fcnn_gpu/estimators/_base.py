@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, check_X_y, validate_data
 
-from .._arrays import as_array, as_labels, quietly
+from .._arrays import as_array, as_labels, column_names, quietly, several
 from .._types import HostArray
 from ..backend import default_backend, inherit_backend
 from ..data import Signature, check_features, check_parts, split_validation
@@ -71,6 +71,7 @@ class FCNNEstimator(Parameters, BaseEstimator):
             design, metrics, observers = self._check_parameters(partial)
             continues = hasattr(self, "_network") and (partial or self.warm_start)
             validate_data(self, X, y, reset=not continues, skip_check_array=True)
+            target_names = several(column_names(y, f"{type(self).__name__}.fit", "y"))
             X, y = check_X_y(
                 self._numbers(X, "fit"),
                 self._given_targets(y),
@@ -87,7 +88,7 @@ class FCNNEstimator(Parameters, BaseEstimator):
                 network = self._network
                 self._refuse_changes(network.design, design)
             else:
-                network = Network(design, X.shape[1], n_out, self._seed(), self.backend, self._signature())
+                network = Network(design, X.shape[1], n_out, self._seed(), self.backend, self._signature(target_names))
             share = 0.0 if partial else self._validation_share()
             data = self._parts(X, targets, weights, share, network.seed)
             self._check_batches(design, len(data[0][0]))
@@ -140,13 +141,16 @@ class FCNNEstimator(Parameters, BaseEstimator):
         """(targets, number of outputs) for `y`; sets what the estimator remembers of it."""
         raise NotImplementedError(f"{type(self).__name__} must define _check_targets(...).")
 
-    def _signature(self) -> Signature:
-        """What a saved `model_` says of its inputs and outputs."""
+    def _signature(self, target_names: tuple[str, ...] | None) -> Signature:
+        """What a saved `model_` says of its inputs and outputs; several labels are called as their columns in y."""
         names = getattr(self, "feature_names_in_", None)
         classes = getattr(self, "classes_", None)
+        if classes is not None:
+            classes = target_names or tuple(_plain(label) for label in classes.tolist())
         return Signature(
             None if names is None else tuple(map(str, names)),
-            None if classes is None else tuple(_plain(label) for label in classes.tolist()),
+            classes,
+            target_names,
         )
 
     def _loss_on_targets(self, loss: Loss) -> Loss:

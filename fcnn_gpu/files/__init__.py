@@ -5,6 +5,9 @@ from ._blocks import blocks_of_rows as blocks_of_rows
 from ._blocks import rows_of_block as rows_of_block
 from ._json import brief as brief
 from ._json import read_json as read_json
+from ._lock import is_at as is_at
+from ._lock import try_to_lock as try_to_lock
+from ._lock import unlock as unlock
 from ._model_file import ModelFile as ModelFile
 from ._model_file import ModelFileError as ModelFileError
 from ._model_file import read_model as read_model

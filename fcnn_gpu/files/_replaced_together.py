@@ -27,7 +27,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ._replacement import force_names, is_at, lock
+from ._lock import is_at
+from ._replacement import force_names, lock
 
 _PART = re.compile(r"\..*\.[0-9a-f]{16}\.part", re.DOTALL)
 """What a process that is killed while it writes a file leaves of it."""

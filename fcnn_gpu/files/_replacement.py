@@ -42,10 +42,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ._lock import is_at, try_to_lock
 from ._numbers import StorageError
-
-if sys.platform != "win32":
-    import fcntl
 
 _UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP)
 """What fsync says of a folder on a file system that does not force names to the disk."""
@@ -244,23 +242,12 @@ def _remove_dead_parts(final: Path) -> None:
 
 def lock(descriptor: int, unknown: bool = True) -> bool:
     """Lock a file for this process; False if another one has. `unknown`: what to say where there are no locks."""
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # whose locks would keep a part from being renamed
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return try_to_lock(descriptor)
     except OSError:
         return unknown
-    return True
-
-
-def is_at(descriptor: int, path: Path) -> bool:
-    """Whether what a descriptor stands for lies at `path`, and not another in its place."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _take_over(held: int, old: os.stat_result) -> None:

@@ -8,7 +8,7 @@ import os
 import weakref
 from pathlib import Path
 
-from ..files import StorageError
+from ..files import StorageError, is_at, try_to_lock, unlock
 from ._typed import storage_errors
 
 LOCK = "lock"
@@ -54,13 +54,13 @@ class FolderLock:
         if os.name == "posix":
             folder = self._open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
             self._locks_folder = self._lock(folder, optional=True)
-            if self._locks_folder and not _is_at(folder, self._folder):
+            if self._locks_folder and not is_at(folder, self._folder):
                 raise StorageError(f"{self._folder} has been removed or replaced while it was being opened.")
         for _ in range(_ATTEMPTS):
             if file is None:
                 break
             self._lock(file)
-            if _is_at(file, self._path):  # and not removed, or replaced, since it was opened
+            if is_at(file, self._path):  # and not removed, or replaced, since it was opened
                 break
             self._close(file)
             file = self._open_file()
@@ -100,7 +100,7 @@ class FolderLock:
     def _lock(self, descriptor: int, optional: bool = False) -> bool:
         """Lock it; False where the system does not lock such a thing, if that is `optional`."""
         try:
-            taken = _try_to_lock(descriptor, shared=self.read_only)
+            taken = try_to_lock(descriptor, shared=self.read_only)
         except OSError as error:
             if optional:
                 return False
@@ -126,7 +126,7 @@ class FolderLock:
         """`StorageError` where somebody else may have taken the folder since: the file has been removed."""
         if self._file is None or self._locks_folder:
             return
-        if not _is_at(self._file, self._path):
+        if not is_at(self._file, self._path):
             raise StorageError(
                 f"{self._path} has been removed or replaced while the network was in use: another process may have "
                 "opened it. Nothing is written any more. Close the network, and open it anew."
@@ -155,7 +155,7 @@ class FolderLock:
         """Also for a process that has just been forked and not closed it yet."""
         if descriptor in self._locked and os.getpid() == self._owner:
             with contextlib.suppress(OSError):  # closing does it as well
-                _unlock(descriptor)
+                unlock(descriptor)
         self._locked.discard(descriptor)
 
     def __del__(self) -> None:
@@ -174,39 +174,3 @@ def _leave_to_parent() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_to_parent)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether this very file lies at `path`."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _try_to_lock(descriptor: int, shared: bool) -> bool:
-    """Whether the lock could be had."""
-    try:
-        import fcntl
-    except ImportError:
-        import msvcrt
-
-        if shared:  # nobody can write there, and Windows has no lock for several
-            return True
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _unlock(descriptor: int) -> None:
-    with contextlib.suppress(ImportError):  # elsewhere nobody forks, and closing does it
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_UN)

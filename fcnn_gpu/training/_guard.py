@@ -13,9 +13,8 @@ from ..optimizers import Course, Optimizer
 
 _FEWEST = 64
 """Steps of which it must be known that they overflow nowhere: a look at all parameters pays for no fewer."""
-
-
 _MOST_FOUND = 64
+"""Rates for which it is kept in mind: a schedule may give each epoch another."""
 
 
 class UpdateGuard:

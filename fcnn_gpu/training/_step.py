@@ -105,8 +105,8 @@ class TrainingStep:
         Where it reads from lives in `data.cursor`, which it advances, in the buffer `part` of the data; the data set's
         order is `data.start_epoch`'s.
         A `scheduled` program gives each step the next of the rates of `set_learning_rates`. A `guarded` one takes back
-        an update that leaves parameters that are not finite, and is not captured. Any other
-        is captured, and anew after a layer or the loss has been given another setting (`layer.p = 0.2`).
+        an update that leaves parameters that are not finite, and is not captured. Any other is captured, and anew after
+        a layer or the loss has been given another setting (`layer.p = 0.2`).
         """
         rates = self._rates
         if scheduled and rates is None:

@@ -471,7 +471,7 @@ class TestPrediction:
     def test_predictions_come_in_order(
         self, backend: Ops, dtype: str, size: int | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("fcnn_gpu.data._supply._PREDICTED_BYTES", 500)
+        monkeypatch.setattr("fcnn_gpu.data._source_supply._PREDICTED_BYTES", 500)
         X, y, _ = samples(150, dtype)
         source, t = Recorded(X, y, None, cut(150, 9), piece=11), trainer(backend)
         for predict in (t.model, t.model.predict, t.predict, t.predict_proba, t.model.predict_classes):

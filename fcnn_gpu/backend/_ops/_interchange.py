@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+from ..._arrays import surely_finite
 from ..._types import Array
 from .._interchange import library_of, on_cuda
 from . import _numpy as np
@@ -29,11 +29,8 @@ class InterchangeOps(ArrayOps):
 
     def count_nonfinite(self, x: Array, count: Array) -> None:
         """count += the number of elements of `x` that are NaN or infinite; count int64 (1,), x contiguous."""
-        if x.dtype.itemsize < 4:
-            np.add(count, x.size - np.count_nonzero(np.isfinite(x)), out=count)
-            return
         flat = x.reshape(-1, order="A")
         for start in range(0, flat.size, BLOCK):
             block = flat[start : start + BLOCK]
-            if not math.isfinite(float(np.vdot(block, block))):  # as fast as memory; squares may overflow alone
+            if not surely_finite(block):
                 np.add(count, block.size - np.count_nonzero(np.isfinite(block)), out=count)
