@@ -62,6 +62,18 @@ def test_multiclass_targets_of_every_form(targets: HostArray) -> None:
         assert type(value) is float
 
 
+def test_a_trainer_tells_metrics_that_are_set_later() -> None:
+    model = fcnn.Sequential([fcnn.Dense(3)], n_in=2, seed=0, backend="numpy")
+    trainer = fcnn.Trainer(model, "binary_cross_entropy")
+    trainer.metrics = ["f1", metrics.Accuracy()]
+    assert [metric.multilabel for metric in trainer.metrics] == [True, True]  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match=r"expects a list, got 'f1'. Write metrics=\['f1'\]"):
+        trainer.metrics = "f1"
+    with pytest.raises(ValueError, match="is for one class per sample, not several labels"):
+        trainer.metrics = [metrics.TopKAccuracy(2)]
+    assert len(trainer.metrics) == 2
+
+
 def test_soft_targets_count_as_their_largest_class() -> None:
     smooth = 0.9 * one_hot(LABELS) + 0.1 / K
     accuracy = metrics.Accuracy(multilabel=False)

@@ -86,6 +86,15 @@ class Intake:
         by_loss, weights = self.loss.weights_of(samples.targets), samples.sample_weight
         return weights if by_loss is None else by_loss if weights is None else by_loss * weights
 
+    def check_what_is_visited(self, samples: DataSupply, n: int) -> None:
+        """ValueError where epochs visit the first n samples alone, and these have no weight."""
+        counts = self._what_counts(samples) if isinstance(samples, ArraySupply) else None
+        if counts is not None and not counts[:n].any():
+            raise ValueError(
+                f"fit(drop_last=True, shuffle=False) trains on the first {n} samples alone, and the weight of each of "
+                "them is 0: none of them counts. Shuffle, or leave no batch out."
+            )
+
     def _nothing_counts(self, who: str) -> str:
         return (
             f"{who}: the weight of every sample is 0, by {self.loss!r}, class_weight and sample_weight together: none "

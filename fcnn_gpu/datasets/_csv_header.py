@@ -12,6 +12,7 @@ _INTEGER = re.compile(r"[0-9]+")
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _NO_CHANCE = 3
 """So many whole numbers that increase, above columns of nothing but fractions, are no chance."""
+_YEARS = range(1500, 2200)
 _MOST_LOOKED_AT = 1000
 """Columns in which text is remembered: a tuple for each cell of a very wide file would take more than the file."""
 
@@ -31,6 +32,7 @@ def has_header(head: Table) -> bool:
     | numbers and text | some text comes again below it | a sample: labels come again, names do not |
     | numbers | they are 0, 1, 2, ..., whatever text or missing cells are between them | unclear: columns, counted |
     | numbers | 3 or more, whole, increasing, above nothing but fractions | unclear: years, wavelengths |
+    | numbers | 3 or more years, one after the other: 1990, 1991, 1992 | unclear: years |
     | numbers and text | 2 or more, whole, increasing, and other text comes again below | unclear: years, a name |
     | numbers | | a sample |
 
@@ -71,6 +73,8 @@ columns. Say header=True if it names the columns, header=False if it is a sample
         raise _unclear(head, f"its numbers count the columns{index if first.missing == 0 else ''}")
     if first.increasing and below is not None and below.fractions:
         raise _unclear(head, "its numbers are whole and increase, and all numbers below are fractions")
+    if first.years:
+        raise _unclear(head, "its numbers are years, one after the other")
     if first.rising and below is not None and below.repeats:
         raise _unclear(head, "its numbers are whole and increase, and only its text does not come again below")
     return False
@@ -94,18 +98,21 @@ class _FirstRow:
         counting: whether the numbers are 0, 1, 2, ...
         rising: whether they are two or more, whole, and each larger than the one before.
         increasing: the same of too many for chance.
+        years: whether they are as many, and years that follow each other.
     """
 
     def __init__(self, head: Table) -> None:
         self.text: dict[int, str] = {}
         self.missing: int | None = None
         self.n_numbers, self.counting, self.rising, last = 0, True, True, -1
+        self.years = True
         for column, cell in enumerate(cells_of(head.lines[0], head.delimiter)):
             if is_missing(cell):
                 self.missing = column if self.missing is None else self.missing
             elif is_number(cell):
                 self.counting = self.counting and cell == str(self.n_numbers)
                 whole = int(cell) if self.rising and len(cell) < 20 and _INTEGER.fullmatch(cell) else -1
+                self.years = self.years and whole in _YEARS and (not self.n_numbers or whole == last + 1)
                 self.rising, last = whole > last, whole
                 self.n_numbers += 1
             else:
@@ -113,6 +120,7 @@ class _FirstRow:
         self.counting = self.counting and self.n_numbers > 0
         self.rising = self.rising and self.n_numbers >= 2
         self.increasing = self.rising and self.n_numbers >= _NO_CHANCE
+        self.years = self.years and self.increasing
 
 
 class _Below:

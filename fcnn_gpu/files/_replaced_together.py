@@ -5,9 +5,10 @@ macOS), the fresh one is beside the old one, takes its place, and is whole at ev
 files or all of the new ones. Other people's files in the folder are in both by then, as hard links.
 
 Where it cannot (Windows, some file systems, a mount point, a folder of somebody else, one that this process works in,
-one with folders in it, a parent that cannot be written to), the fresh folder is inside, the old files are removed, and
-the new ones are renamed to their places, the first of them before all others. A kill then leaves files of one run, of
-which, if it comes within those few calls, some are missing.
+one with folders in it, or with a link in the place of a run's file, a parent that cannot be written to), the fresh
+folder is inside, the old files are removed, and the new ones are renamed to their places, the first of them before all
+others; what a link points to is replaced, and the link stays. A kill then leaves files of one run, of which, if it
+comes within those few calls, some are missing.
 
 What a killed process leaves of its fresh folder goes with the next replacement; a lock tells whose process is dead.
 """
@@ -20,6 +21,7 @@ import functools
 import os
 import re
 import secrets
+import shutil
 import stat
 import sys
 import time
@@ -28,7 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ._lock import is_at
-from ._replacement import force_names, lock
+from ._replacement import atomic_replacement, force_names, lock
 
 _PART = re.compile(r"\..*\.[0-9a-f]{16}\.part", re.DOTALL)
 """What a process that is killed while it writes a file leaves of it."""
@@ -118,7 +120,10 @@ def _can_exchange(final: Path, is_ours: Callable[[str], bool]) -> bool:
         and status.st_uid == os.geteuid()
         and os.access(final.parent, os.W_OK | os.X_OK)
         and not os.path.samestat(status, os.stat(os.curdir))
-        and not any(entry.is_dir(follow_symlinks=False) for entry in _entries(final) if not is_ours(entry.name))
+        and not any(
+            entry.is_symlink() if is_ours(entry.name) else entry.is_dir(follow_symlinks=False)
+            for entry in _entries(final)
+        )
     )
 
 
@@ -148,11 +153,16 @@ def _exchanged(fresh: Path, final: Path, is_ours: Callable[[str], bool]) -> bool
 def _move(fresh: Path, final: Path, first: str, is_ours: Callable[[str], bool]) -> None:
     """File by file: the old ones go, then the new ones come, `first` first and over its old one."""
     new = sorted(os.listdir(fresh), key=lambda name: name != first)
+    links = {entry.name for entry in _entries(final) if entry.is_symlink()}
     for name in os.listdir(final):
-        if is_ours(name) and not (name == first and first in new):
+        if is_ours(name) and not (name in new and (name == first or name in links)):
             (final / name).unlink()
     for name in new:
-        os.replace(fresh / name, final / name)
+        if name in links:  # which stays, and what it points to is replaced
+            with atomic_replacement(final / name) as beside:
+                shutil.copyfile(fresh / name, beside)
+        else:
+            os.replace(fresh / name, final / name)
 
 
 def _absorb(old: Path, final: Path, is_ours: Callable[[str], bool]) -> None:

@@ -67,7 +67,8 @@ def load(
 
     The files of a folder must be those of one network and one step. `verify=True` reads all of their numbers and
     compares them with their sums; without, that is done to 4 MiB of each matrix, and to the rest row by row when it is
-    read for the first time. A model file is always compared with its checksum.
+    read for the first time. Weights that are looked at so must be finite. A model file is always compared with its
+    checksum.
 
     Raises FileNotFoundError, `ModelFileError` where the file is damaged or foreign, and `StorageError` where a folder
     is damaged, or in use by another process.

@@ -146,8 +146,9 @@ def open_folder(folder: Path, verify: bool = False) -> OpenedFolder:
                     "network was being built there, that was cut short: build it anew."
                 )
             opened = OpenedFolder(folder, lock, Record.unpack(folder / RECORD))
-            for matrix in opened.matrices.values():
-                matrix.check(verify)
+            weights = opened.record.data["stored"]
+            for name, matrix in opened.matrices.items():
+                matrix.check(verify, finite=name in weights)
             if not lock.read_only and not all(os.access(matrix.path, os.W_OK) for matrix in opened.matrices.values()):
                 lock.read_only = True
             if lock.read_only:

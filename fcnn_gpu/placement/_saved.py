@@ -38,11 +38,11 @@ class SavedMatrix:
     stamp: Stamp | None
     checked: HostArray | None = None
 
-    def check(self, whole: bool = False) -> None:
+    def check(self, whole: bool = False, finite: bool = False) -> None:
         """`StorageError` where the file is missing, another one, cut short or damaged.
 
         Numbers are compared with their sums where that is cheap: all of a small matrix, rows all over a large one, or
-        all rows of any with `whole`.
+        all rows of any with `whole`. With `finite`, those that are read must be neither NaN nor infinite.
         """
         try:
             found = os.stat(self.path).st_size
@@ -55,7 +55,7 @@ class SavedMatrix:
         with NumberFile(self.path) as file:
             self._check_size(file, found)
             if self.stamp is not None:
-                self._check_sums(file, whole)
+                self._check_sums(file, whole, finite)
             elif whole:
                 raise StorageError(
                     f"{self.path} was written by an older fcnn_gpu, which kept no sums that it could be compared with. "
@@ -88,7 +88,7 @@ class SavedMatrix:
             "it. Restore the folder from a copy."
         )
 
-    def _check_sums(self, file: NumberFile, whole: bool) -> None:
+    def _check_sums(self, file: NumberFile, whole: bool, finite: bool) -> None:
         assert self.stamp is not None
         shape, dtype, start = self._layout(file)
         n_rows, row = shape[0], shape[1] * dtype.itemsize
@@ -105,6 +105,9 @@ class SavedMatrix:
             position = start + part.start * row
             file.read(position, values)
             check_sums(self.path, part.start, values, sums, position)
+            if finite and not np.isfinite(values).all():
+                row = part.start + int(np.argwhere(~np.isfinite(values))[0, 0])
+                raise StorageError(f"{self.path} holds NaN or infinity in row {row:,}, as it was saved.")
             self.checked[part] = True
 
     def _layout(self, file: NumberFile) -> tuple[tuple[int, int], DType, int]:

@@ -60,12 +60,10 @@ class Trainer:
     ) -> None:
         if not isinstance(model, Sequential):
             raise TypeError(f"Trainer expects a Sequential, got {type(model).__name__}.")
-        if isinstance(metrics, str | Metric):
-            raise TypeError(f"Trainer(metrics) expects a list, got {metrics!r}. Write metrics=[{metrics!r}].")
         self.model = model
         self.loss = LOSSES.resolve(loss)
         self.optimizer = OPTIMIZERS.resolve(optimizer)
-        self.metrics = [METRICS.resolve(metric).for_task(self.loss.task(model.n_out)) for metric in metrics]
+        self.metrics = metrics
         self.seed = model.seed if seed is None else check_integer("Trainer(seed)", seed, low=0)
         self.loss.check_outputs(model.n_out)
         _refuse_double_link(model, self.loss)
@@ -86,6 +84,18 @@ class Trainer:
         self.epochs_trained = 0
         """Epochs over all calls of `fit`: a second call goes on with new sample orders, not the first's again."""
         self.stop_reason: str | None = None
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """What is measured beside the loss. Set, names and instances are told what the loss's targets mean."""
+        return self._metrics
+
+    @metrics.setter
+    def metrics(self, metrics: Sequence[str | Metric]) -> None:
+        if isinstance(metrics, str | Metric):
+            raise TypeError(f"Trainer(metrics) expects a list, got {metrics!r}. Write metrics=[{metrics!r}].")
+        task = self.loss.task(self.model.n_out)
+        self._metrics = [METRICS.resolve(metric).for_task(task) for metric in metrics]
 
     @quietly
     @explains_out_of_memory(explain_training, undo=what_a_step_changes)
@@ -156,6 +166,8 @@ class Trainer:
         n_samples = len(train)
         batch_size = min(batch_size, n_samples)
         self._check_batches(n_samples, batch_size, drop_last)
+        if drop_last and not shuffle:
+            self._intake.check_what_is_visited(train, n_samples // batch_size * batch_size)
         check_split(self.model, batch_size, micro_batch_size, "fit")
 
         if self.model.stored is not None:

@@ -162,6 +162,20 @@ class TestEstimators:
         assert code == 0
         assert out.split()[1:] == [str(label) for label in estimator.predict(X).tolist()]
 
+    @pytest.mark.parametrize("kind", ["regressor", "several labels"])
+    def test_names_of_several_targets(self, kind: str, command: Command, tmp_path: Path) -> None:
+        X = pd.DataFrame({"a": np.linspace(0, 1, 20), "b": np.ones(20)})
+        y = pd.DataFrame({"red": X["a"], "blue": -X["a"]})
+        estimator: Any = fcnn.FCNNRegressor((2,), backend="numpy", epochs=1)
+        if kind == "several labels":
+            estimator, y = fcnn.FCNNClassifier((2,), backend="numpy", epochs=1), (y > 0.5).astype(int)
+        estimator.fit(X, y)
+        estimator.model_.save(tmp_path / "m.safetensors")
+        X.to_csv(tmp_path / "X.csv", index=False)
+        code, out, _ = command("predict", tmp_path / "m.safetensors", tmp_path / "X.csv")
+        expected = "red,blue" if kind == "several labels" else "prediction_red,prediction_blue"
+        assert (code, out.split()[0]) == (0, expected)
+
     def test_a_pickled_estimator_keeps_them(self) -> None:
         import pickle
 

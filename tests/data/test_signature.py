@@ -339,6 +339,18 @@ class TestBytes:
         of_pixels.signature = fcnn.Signature()
         assert of_pixels(given_as(self.X)).shape == (30, 3)
 
+    @pytest.mark.parametrize("dtype", [np.int64, np.float32])
+    def test_bytes_in_another_dtype_from_a_source(self, dtype: Any) -> None:
+        of_pixels = self.fitted(self.X / np.float32(255))
+        for call in (of_pixels, of_pixels.predict):
+            with pytest.raises(ValueError, match="X holds whole numbers up to 255: bytes, it seems"):
+                call(open_arrays(self.X.astype(dtype)))
+        before = of_pixels.snapshot()
+        t = fcnn.Trainer(of_pixels, "cross_entropy")
+        with pytest.raises(ValueError, match="bytes, it seems"):
+            t.fit(open_arrays(self.X.astype(dtype), self.y), epochs=1, progress=False)
+        np.testing.assert_array_equal(of_pixels.snapshot()["0.W"], before["0.W"])
+
     def test_numbers_that_may_well_be_meant(self) -> None:
         of_bytes = self.fitted(self.X)
         of_floats = self.fitted(self.X.astype("float32"))

@@ -38,6 +38,8 @@ TABLE: dict[str, tuple[str, str]] = {
     "sodium is a name": ("Na,K,y|1,2,0|3,4,1", "header"),
     "a sample without its numbers": ("?,NA,setosa|1,2,setosa|3,4,virginica", "unclear"),
     "an empty name above numbers": (",a,y|0,2,0|1,4,1", "header"),
+    "years above whole numbers": ("1990,1991,1992|17,4,20|3,15,8", "unclear"),
+    "whole numbers that follow each other": ("7,8,9|17,4,20|3,15,8", "sample"),
     "iris": ("5.1,3.5,1.4,0.2,setosa|4.9,3.0,1.4,0.2,setosa|6.3,3.3,6.0,2.5,virginica", "sample"),
     "iris, each of its own": ("5.1,3.5,setosa|7.0,3.2,versicolor|6.3,3.3,virginica", "sample"),
     "one sample": ("5.1,3.5,setosa", "sample"),

@@ -88,7 +88,7 @@ def test_a_folder_with_a_files_name_is_not_replaced(folder: Path) -> None:
 
 
 @POSIX
-@pytest.mark.parametrize("what", ["a folder within", "the working directory", "a link to it"])
+@pytest.mark.parametrize("what", ["a folder within", "the working directory", "a link to it", "a link in it"])
 def test_folders_that_are_not_exchanged(folder: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is the same folder afterwards: somebody is in it, or has it by another name."""
     before, path = folder.stat(), folder
@@ -98,6 +98,9 @@ def test_folders_that_are_not_exchanged(folder: Path, what: str, monkeypatch: py
     elif what == "the working directory":
         monkeypatch.chdir(folder)
         path = Path()
+    elif what == "a link in it":
+        (folder / "model").rename(folder.parent / "elsewhere")
+        (folder / "model").symlink_to(Path("..", "elsewhere"))
     else:
         path = folder.parent / "link"
         path.symlink_to(folder)
@@ -107,6 +110,7 @@ def test_folders_that_are_not_exchanged(folder: Path, what: str, monkeypatch: py
     assert path.is_symlink() == (what == "a link to it")
     assert (folder / "model").read_text() == "new"
     assert not (folder / "picture").exists()
+    assert what != "a link in it" or (folder.parent / "elsewhere").read_text() == "new"
     assert what != "a folder within" or (folder / "data" / "file").read_text() == "mine"
 
 

@@ -513,3 +513,16 @@ def test_a_stamp_comes_back() -> None:
 def test_a_stamp_of_other_types_is_none(name: Any, commit: Any) -> None:
     assert Stamp.unpack(Stamp("network", "0.W", 3, "token").pack().tobytes()) is not None
     assert Stamp.unpack(Stamp("network", name, commit, "token").pack().tobytes()) is None
+
+
+def test_weights_that_are_not_finite(folder: Path) -> None:
+    """They were written so, sum and all, by a release that kept the overflow of an update."""
+    model: Any = load(folder)
+    rows = model.stored.weights[1].rows
+    values = np.array(model.layers[1].W)
+    values[3, 2] = np.nan
+    rows.replace([(0, values)])
+    model.stored.commit()
+    model.close()
+    with pytest.raises(StorageError, match=r"1.W.generation\d\.npy holds NaN or infinity in row 3, as it was saved"):
+        load(folder)
