@@ -87,12 +87,12 @@ def test_nothing_is_measured_on_nothing(
 @pytest.mark.parametrize("weights", [{"sample_weight": [0.0] * 8 + [1.0, 1.0]}, {"class_weight": {0: 0.0, 1: 1.0}}])
 def test_what_epochs_leave_out_does_not_count(weights: dict[str, Any]) -> None:
     t = fcnn.Trainer(fcnn.Sequential([fcnn.Dense(2)], n_in=1, seed=0, backend="numpy"))
-    data = np.ones((10, 1), np.float32), [0] * 8 + [1] * 2
+    X, y = np.ones((10, 1), np.float32), [0] * 8 + [1] * 2
     options: dict[str, Any] = {"epochs": 1, "batch_size": 4, "drop_last": True, "progress": False}
     with pytest.raises(ValueError, match="trains on the first 8 samples alone, and the weight of each of them is 0"):
-        t.fit(*data, shuffle=False, **options, **weights)
+        t.fit(X, y, shuffle=False, **(options | weights))
     assert len(t.history) == 0
-    t.fit(*data, **options, **weights)
+    t.fit(X, y, **(options | weights))
 
 
 def test_what_smoothing_spreads_counts() -> None:
