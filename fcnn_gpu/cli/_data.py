@@ -97,14 +97,14 @@ def as_known(data: Dataset, model: Sequential, ignore_extra: bool) -> Dataset:
         remedy = "Leave other columns out with ignore_extra=True" if set(known) <= set(names) else ""
         places = match_names(known, names, data.name, remedy, ignore_extra=ignore_extra)
         X, names = (X[0][:, places], X[1][:, places]), tuple(known)
-    if data.byte_scale is not None:
+    if data.byte_scale is None:
+        for part in X:
+            model.signature.check_scale(part, data.name)
+    elif data.byte_scale != model.signature.byte_scale:
         as_bytes = [np.rint(part / data.byte_scale).astype(np.uint8) for part in X]
         scale = scale_of_bytes(model, np.concatenate(as_bytes), data.name)
         if scale != data.byte_scale:
             X = (scaled(as_bytes[0], scale), scaled(as_bytes[1], scale))
-    else:
-        for part in X:
-            model.signature.check_scale(part, data.name)
     return dataclasses.replace(data, X_train=X[0], X_test=X[1], feature_names=names)
 
 

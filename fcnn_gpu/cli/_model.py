@@ -10,8 +10,6 @@ from ..model import Sequential, load
 from ._backend import choose_backend
 
 _LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse"}
-
-
 _NOTED = {"multilabel": bool, "loss": dict, "data": str, "target": str, "test_fraction": float}
 """What `fcnn-gpu train` notes for the other commands (`info_of`)."""
 
