@@ -92,6 +92,19 @@ def numpy_ops() -> Ops:
 
 
 @functools.cache
+def compiled_ops() -> Ops:
+    """The compiled primitives, built from this checkout; skips the test where no C compiler is to be had."""
+    from fcnn_gpu.backend._compiled import BuildError, build_in_checkout, load_library
+    from fcnn_gpu.backend._compiled_ops import CompiledOps
+
+    try:
+        build_in_checkout()
+    except BuildError as error:
+        pytest.skip(str(error))
+    return CompiledOps(load_library())
+
+
+@functools.cache
 def emulated_ops() -> Ops:
     """`CupyOps` whose kernels run on the CPU; skips the test where no C++ compiler is to be had."""
     reason = missing_compiler()
@@ -124,6 +137,7 @@ def cuda_ops() -> Ops:
 
 BACKENDS = [
     pytest.param(numpy_ops, id="numpy"),
+    pytest.param(compiled_ops, id="cpu"),
     pytest.param(emulated_ops, id="emulated"),
     pytest.param(cuda_ops, id="cupy", marks=pytest.mark.gpu),
 ]
@@ -137,7 +151,7 @@ def ops(request: pytest.FixtureRequest) -> Ops:
     return make()
 
 
-@pytest.fixture(params=BACKENDS[1:])
+@pytest.fixture(params=BACKENDS[2:])
 def device_ops(request: pytest.FixtureRequest) -> Ops:
     """`CupyOps`, emulated and on a GPU: what is compared with the NumPy reference."""
     make: Any = request.param

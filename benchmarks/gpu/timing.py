@@ -44,7 +44,8 @@ def time_calls(ops: Ops, call: Callable[[], object], rounds: int = 5, round_seco
         for _ in range(n_calls):
             call()
 
-    run, timed_as = ops.capture(several), "graph"
+    run: Callable[[], None] = ops.capture(several)
+    timed_as = "graph"
     try:
         run()
         run()

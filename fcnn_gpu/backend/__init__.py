@@ -18,6 +18,7 @@ from ._ops import DenseStack as DenseStack
 from ._ops import FlatParameters as FlatParameters
 from ._ops import LossScaling as LossScaling
 from ._ops import Ops as Ops
+from ._ops import Replay as Replay
 from ._ops import Segment as Segment
 from ._ops import StackLayer as StackLayer
 from ._ops import StepControl as StepControl

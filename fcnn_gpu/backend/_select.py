@@ -22,14 +22,15 @@ from ._ops import Ops
 
 logger = logging.getLogger("fcnn_gpu")
 
-_OTHER_NAMES = {"cpu": "numpy", "host": "numpy", "gpu": "cupy", "cuda": "cupy", "nvidia": "cupy"}
-"""What people write for a backend elsewhere; by its letters alone, "cpu" would be nearest to "cupy"."""
+_OTHER_NAMES = {"host": "cpu", "compiled": "cpu", "gpu": "cupy", "cuda": "cupy", "nvidia": "cupy"}
+"""What people write for a backend elsewhere; not all are near it by their letters."""
 _CUPY = re.compile(r"cupy(?::(\d+))?")
 _lock = threading.Lock()
 _default: str | None = None
 _inherited: str | None = None
 """In a worker process: the default of the process that it works for."""
 _numpy: Ops | None = None
+_compiled: Ops | None = None
 _cupy: dict[int, Ops] = {}
 _announced: set[str] = set()
 
@@ -93,7 +94,7 @@ def resolve_backend(backend: str | Ops | None = None) -> Ops:
         return backend
     ops, _, fault = _choose(backend, "backend")
     if fault is not None:
-        _say_once(f"fcnn_gpu computes on the CPU (NumPy): {fault}")
+        _say_once(f"fcnn_gpu computes on the CPU ({ops.describe()}): {fault}")
     return ops
 
 
@@ -113,12 +114,16 @@ def _choose(backend: str | None, who: str) -> tuple[Ops, str, BackendError | Non
     with _lock:
         if name == "numpy":
             return _numpy_ops(), f"as {source} says", None
+        if name == "cpu":
+            ops, why = _cpu_ops()
+            return ops, f"as {source} says{why}", None
         if name == "cupy":
             return _cupy_ops(device), f"as {source} says", None
         try:
             return _cupy_ops(device), "a CUDA device answers", None
         except BackendError as fault:
-            return _numpy_ops(), f"no CUDA device can be used: {fault}", fault
+            ops, why = _cpu_ops()
+            return ops, f"no CUDA device can be used: {fault}{why}", fault
 
 
 def ops_for(array: Array) -> Ops:
@@ -138,13 +143,13 @@ def to_numpy(array: Array) -> HostArray:
 
 def _check_name(backend: object, who: str) -> tuple[str, int]:
     if isinstance(backend, str):
-        if backend in ("auto", "numpy"):
+        if backend in ("auto", "cpu", "numpy"):
             return backend, 0
         match = _CUPY.fullmatch(backend)
         if match:
             return "cupy", int(match.group(1) or 0)
     meant = _OTHER_NAMES.get(str(backend).lower(), backend)
-    hint = suggest(meant, ["auto", "numpy", "cupy", "cupy:1"])
+    hint = suggest(meant, ["auto", "cpu", "numpy", "cupy", "cupy:1"])
     raise ValueError(f"{who} does not know {backend!r}. {hint}")
 
 
@@ -153,6 +158,21 @@ def _numpy_ops() -> Ops:
     if _numpy is None:
         _numpy = Ops()
     return _numpy
+
+
+def _cpu_ops() -> tuple[Ops, str]:
+    """The compiled primitives; where there are none, NumPy's, and why."""
+    global _compiled
+    if _compiled is None:
+        from ._compiled import load_library
+        from ._compiled_ops import CompiledOps
+
+        try:
+            _compiled = CompiledOps(load_library())
+        except OSError as fault:
+            _say_once(f"fcnn_gpu computes on NumPy, without its compiled kernels: {fault}.")
+            return _numpy_ops(), f"; NumPy, because {fault}"
+    return _compiled, ""
 
 
 def _cupy_ops(device: int) -> Ops:

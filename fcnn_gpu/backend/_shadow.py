@@ -20,7 +20,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from .._types import Array
 from ._kernel_ops import KernelOps, Runtime
-from ._ops import Ops
+from ._ops import Ops, Replay
 from ._ops._numpy import CACHE_LINE
 
 POOL_UNIT = 512
@@ -325,8 +325,13 @@ def _shadow_class(base: Any) -> type[Ops]:
         def synchronize(self) -> None:
             pass
 
-        def capture(self, fn: Callable[[], None]) -> Callable[[], None]:
+        def capture(self, fn: Callable[[], None]) -> Replay:
             """`fn`. NumPy's tape is made in the first step, and keeps scratch memory that is too small later in it."""
-            return fn if self.asynchronous else functools.partial(self._meter.retaining, fn)
+
+            def run(n_times: int = 1) -> None:
+                for _ in range(n_times):
+                    fn() if self.asynchronous else self._meter.retaining(fn)
+
+            return run
 
     return ShadowOps

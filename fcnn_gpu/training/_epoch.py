@@ -64,6 +64,10 @@ class Epoch:
         self.guarded = left > 0 and n_safe == 0
         self._safe_until = self.n_done + (n_safe or left)
 
+    def is_safe(self, n_steps: int) -> bool:
+        """Whether so many steps more are known to leave all parameters finite."""
+        return self.n_done + n_steps <= self._safe_until
+
     def look_again(self, n_steps: int = 0) -> None:
         """`look_ahead` where so many steps more, or the rate of now, are too much for what was found out last."""
         if self.n_done + n_steps > self._safe_until or (not n_steps and self._rate_on_device() > self._safe_rate):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from ..backend import Replay
 from ..data import Stretch
 from ..memory import forget_frames, is_out_of_memory
 from ..model import release
@@ -14,6 +16,8 @@ from ._micro_batches import why_whole
 from ._step import REPLAYING, UPDATING, TrainingStep
 from .history import History
 
+_MOMENT = 0.03
+"""Seconds for which steps are taken without a look at Ctrl-C and the clock."""
 _logger = logging.getLogger("fcnn_gpu")
 
 
@@ -38,37 +42,52 @@ class Programs:
     def __init__(self, step: TrainingStep, epoch: Epoch, history: History) -> None:
         self._step, self._epoch, self._history = step, epoch, history
         self.is_reserved = False
-        self._made: dict[Key, Callable[[], None]] = {}
-        self._ready: dict[Key, Callable[[], None]] = {}
+        self._made: dict[Key, Replay] = {}
+        self._ready: dict[Key, Replay] = {}
         """Programs that have been called, and need no precautions any more."""
+        self._seconds_per_call: dict[Key, float] = {}
         self.has_told = False
         """Whether the user has heard of a shortage in this run."""
 
-    def of(self, stretches: Iterator[Stretch]) -> Iterator[tuple[Key, int, Stretch | None]]:
-        """The programs of an epoch in order, each with its place in a stretch, and the stretch if it ends that."""
+    def of(self, stretches: Iterator[Stretch]) -> Iterator[tuple[Key, int, int, Stretch | None]]:
+        """The programs of an epoch in order, each with how often it is to be called and its place in a stretch.
+
+        Last comes the stretch, if it ends that.
+        """
         data, ops = self._step.data, self._step.model.ops
         size = data.batch_size
         for stretch in stretches:
             n_parts = -(-size // self._step.micro_batch_size)
             at_once = max(1, min(ops.steps_per_capture // n_parts, data.window // size))
-            n_full, left_over = divmod(stretch.n, size)
-            n_calls, n_single = divmod(n_full, at_once)
-            sizes = [(size, at_once)] * n_calls + [(size, 1)] * n_single + [(left_over, 1)] * bool(left_over)
             first = 0
-            for i, (batch, n) in enumerate(sizes, 1):
+            while first < stretch.n:
+                batch = min(size, stretch.n - first)
+                n_left = (stretch.n - first) // batch
+                n = at_once if n_left >= at_once else 1
                 self._epoch.look_again(n)
                 key = Key(batch, n, self._epoch.scheduled, stretch.part, self._epoch.guarded)
-                yield key, first, stretch if i == len(sizes) else None
-                first += batch * n
+                n_times = self._times(key, n_left // n)
+                yield key, n_times, first, stretch if first + batch * n * n_times == stretch.n else None
+                first += batch * n * n_times
 
-    def take_steps(self, key: Key, first: int) -> None:
-        """Call the program of `key`, whose batches begin at position `first` of the stretch."""
+    def _times(self, key: Key, most: int) -> int:
+        """How often to call the program at once: for a moment, where that spares time; once if each is looked at."""
+        if key not in self._ready or key.guarded or self._epoch.has_statistics:
+            return 1
+        for_a_moment = int(_MOMENT / max(self._seconds_per_call.get(key, _MOMENT), 1e-9))
+        n = max(1, min(most, for_a_moment, self._step.model.ops.steps_per_call))
+        return n if self._epoch.is_safe(n * key.n_steps) else 1
+
+    def take_steps(self, key: Key, n_times: int, first: int) -> None:
+        """Call the program of `key` so often; its batches begin at position `first` of the stretch."""
         program = self._ready.get(key)
         shortage: Exception | None = None
         if program is not None:
+            start = time.perf_counter()
             try:
-                program()
-                self._epoch.n_done += key.n_steps
+                program(n_times)
+                self._epoch.n_done += key.n_steps * n_times
+                self._seconds_per_call[key] = (time.perf_counter() - start) / n_times
                 return
             except Exception as error:
                 if not is_out_of_memory(error):

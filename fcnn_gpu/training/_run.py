@@ -89,8 +89,8 @@ class Run:
         watched, failed_step = not ops.asynchronous, trainer.optimizer.control.failed_step
         start = tick = time.perf_counter()
         with data.visit(self._order, epoch.n_samples) as stretches:
-            for key, first, stretch in self._programs.of(stretches):
-                self._programs.take_steps(key, first)
+            for key, n_times, first, stretch in self._programs.of(stretches):
+                self._programs.take_steps(key, n_times, first)
                 if stretch is not None:
                     self._score(stretch)
                 if key.guarded or (watched and (failed_step[0] >= 0 or epoch.has_statistics)):

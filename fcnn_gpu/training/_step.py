@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._types import Array, HostArray
-from ..backend import consists_of_primitives
+from ..backend import Replay, consists_of_primitives
 from ..data import BatchViews, DeviceData, StreamedData
 from ..losses import Loss
 from ..model import BatchArrays, Sequential
@@ -99,8 +99,10 @@ class TrainingStep:
 
     def program(
         self, batch: int, n_steps: int = 1, scheduled: bool = False, part: int = 0, guarded: bool = False
-    ) -> Callable[[], None]:
-        """Steps over the next `n_steps` batches: a function without arguments that may be called any number of times.
+    ) -> Replay:
+        """Steps over the next `n_steps` batches: a function that may be called any number of times.
+
+        It takes how many times that is to be done in one call, 1 unless it is said.
 
         Where it reads from lives in `data.cursor`, which it advances, in the buffer `part` of the data; the data set's
         order is `data.start_epoch`'s.
@@ -156,17 +158,23 @@ class TrainingStep:
                     self.between_steps()
                 step()
 
-        replay, n_changes = steps, -1
+        def one_by_one(n_times: int = 1) -> None:
+            for _ in range(n_times):
+                steps()
 
-        def run() -> None:
+        replay: Replay = one_by_one
+        n_changes = -1
+
+        def run(n_times: int = 1) -> None:
             nonlocal replay, n_changes
             n_now = model.n_changes + loss.n_changes
             if n_now != n_changes:
                 self._sums = GradientSums(model) if len(passes) > 1 else self._sums
-                replay, n_changes = ops.capture(steps) if self.is_captured and not guarded else steps, n_now
+                replay = ops.capture(steps) if self.is_captured and not guarded else one_by_one
+                n_changes = n_now
             model.forget_forward()
             self.phase = REPLAYING
-            replay()
+            replay(n_times)
             self.phase = BETWEEN_STEPS
 
         return run

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import fcnn_gpu as fcnn
 from fcnn_gpu import losses, optimizers, schedules
 from fcnn_gpu.activations import ACTIVATIONS, Tanh
-from fcnn_gpu.backend._ops import Ops
+from fcnn_gpu.backend._ops import Ops, Replay
 from fcnn_gpu.callbacks import Callback
 
 from ..support.small_runs import N_CLASSES, N_IN, X, Y, assert_same, fit, values
@@ -22,8 +22,12 @@ from ..support.small_runs import N_CLASSES, N_IN, X, Y, assert_same, fit, values
 class Eager(Ops):
     """The primitives without tapes."""
 
-    def capture(self, fn: Callable[[], None]) -> Callable[[], None]:
-        return fn
+    def capture(self, fn: Callable[[], None]) -> Replay:
+        def run(n_times: int = 1) -> None:
+            for _ in range(n_times):
+                fn()
+
+        return run
 
 
 _ACTIVATION = st.one_of(st.sampled_from(["relu", None]), st.sampled_from(sorted(ACTIVATIONS)))

@@ -11,7 +11,7 @@ from ..._types import Array, DType, HostArray
 from .._autotune import Autotuner, Problem, Question
 from .._cublas import CublasProducts
 from .._kernels import Launcher
-from .._ops import Ops, SideStream
+from .._ops import Ops, Replay, SideStream
 from .._threads import ThisThread
 
 WARP = 32
@@ -227,7 +227,7 @@ class DeviceOps(Ops):
     def stopwatch(self) -> Callable[[], float]:
         return self._runtime.stopwatch()
 
-    def capture(self, fn: Callable[[], None]) -> Callable[[], None]:
+    def capture(self, fn: Callable[[], None]) -> Replay:
         """A replayable form of `fn`, a function that calls primitives on arrays that stay the same.
 
         The first call of a thread runs `fn` as it is: kernels are compiled, products tuned, scratch memory made. The
@@ -239,17 +239,18 @@ class DeviceOps(Ops):
         kept: list[Any] = []  # the graph holds addresses alone: what lies there must live as long
         warm = ThisThread()
 
-        def run() -> None:
+        def run(n_times: int = 1) -> None:
             nonlocal graph
-            if graph is not None and not runtime.is_recording():
-                graph()
-            elif runtime.is_recording() or not warm.here:
-                fn()
-                warm.here = True
-            else:
-                with launcher.keeping(kept):
-                    graph = runtime.record(fn)
-                graph()
+            for _ in range(n_times):
+                if graph is not None and not runtime.is_recording():
+                    graph()
+                elif runtime.is_recording() or not warm.here:
+                    fn()
+                    warm.here = True
+                else:
+                    with launcher.keeping(kept):
+                        graph = runtime.record(fn)
+                    graph()
 
         return run
 

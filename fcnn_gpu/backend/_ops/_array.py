@@ -12,7 +12,7 @@ from typing import Any
 
 from ..._types import Array, DType, HostArray
 from . import _numpy as np
-from ._tape import Tape
+from ._tape import Replay, Tape
 
 BLOCK = 32_768
 """Elements in one tile of an elementwise pass: 128 KiB in float32, so that a tile and its scratch stay in L2."""
@@ -42,6 +42,8 @@ class ArrayOps:
     """Whether work is queued, so that reading a result waits for all of it."""
     steps_per_capture = 1
     """Training steps to capture as one program: more than one where beginning a program has a cost of its own."""
+    steps_per_call = 1
+    """Times that a captured step may be asked for at once: more than one where Python between two has a cost."""
 
     def __init__(self) -> None:
         self._per_thread = threading.local()
@@ -124,22 +126,24 @@ class ArrayOps:
         start = time.perf_counter()
         return lambda: time.perf_counter() - start
 
-    def capture(self, fn: Callable[[], None]) -> Callable[[], None]:
+    def capture(self, fn: Callable[[], None]) -> Replay:
         """A replayable form of `fn`, a function that calls primitives on arrays that stay the same.
 
-        On NumPy the first call records the NumPy calls that `fn` leads to, and later ones make those calls again: the
-        Python between them (and what `fn` does outside of the primitives) runs the first time only.
+        `replay(n)` is n calls of `fn`, `replay()` one. On NumPy the first call records the NumPy calls that `fn` leads
+        to, and later ones make those calls again: the Python between them (and what `fn` does outside of the
+        primitives) runs the first time only.
         """
         tapes: list[Tape] = []
 
-        def run() -> None:
-            if tapes:
-                tapes[0].replay()
-                return
-            with np.recorded_calls() as tape:
-                fn()
-            if tape.complete:
-                tapes.append(tape)
+        def run(n_times: int = 1) -> None:
+            for _ in range(n_times):
+                if tapes:
+                    tapes[0].replay()
+                    continue
+                with np.recorded_calls() as tape:
+                    fn()
+                if tape.complete:
+                    tapes.append(tape)
 
         return run
 

@@ -62,12 +62,12 @@ class FlatParameters:
 
         Where weight decay plays no part, segments that differ in nothing else are one.
         """
-        for segment in self.segments if decay_matters else self._penalty_segments:
+        for segment in self.segments if decay_matters else self.penalty_segments:
             for start in range(segment.start, segment.stop, BLOCK):
                 yield slice(start, min(start + BLOCK, segment.stop)), segment
 
     @cached_property
-    def _penalty_segments(self) -> tuple[Segment, ...]:
+    def penalty_segments(self) -> tuple[Segment, ...]:
         """The segments, neighbours with equal penalties joined."""
         joined: list[Segment] = []
         for segment in self.segments:

@@ -12,13 +12,19 @@ What must run anew in every step, because it decides or computes something in Py
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 S = TypeVar("S")
+
+
+class Replay(Protocol):
+    """What `capture` makes of a function: as many calls of it as are asked for."""
+
+    def __call__(self, n_times: int = 1) -> None: ...
 
 
 class _Stop(Exception):
@@ -34,6 +40,11 @@ class Tape:
         self._asked: object = None
         self.complete = True
         """False if the recorded step ended early, so that some of its calls are missing."""
+
+    @property
+    def calls(self) -> list[Callable[[], object]]:
+        """What has been written down."""
+        return self._calls
 
     @property
     def listening(self) -> bool:
@@ -63,10 +74,10 @@ class Tape:
         finally:
             self._paused -= 1
 
-    def replay(self) -> None:
-        """Make the calls."""
+    def replay(self, calls: Sequence[Callable[[], object]] | None = None) -> None:
+        """Make the calls, or others that do the same."""
         try:
-            for call in self._calls:
+            for call in self._calls if calls is None else calls:
                 call()
         except _Stop:
             pass

@@ -1,0 +1,8 @@
+"""The compiled operations of the CPU: building and loading their library, and the programs that are made of them."""
+
+from ._build import BuildError as BuildError
+from ._call import Call as Call
+from ._library import Library as Library
+from ._library import build_in_checkout as build_in_checkout
+from ._library import load_library as load_library
+from ._program import Program as Program

@@ -1,0 +1,147 @@
+"""One call of a compiled operation: its arguments checked, as the words of a record."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..._types import Array, DType
+
+if TYPE_CHECKING:
+    from ._library import Library
+
+SAMPLES, SHARED, SERIAL = "SAMPLES", "SHARED", "SERIAL"
+"""Who computes an operation: threads by samples, threads in another way, one thread (kernels/cpu/level.h)."""
+
+_DTYPES = {"double": "float64", "int64_t": "int64", "uint8_t": "uint8"}
+_MEMBER = re.compile(r"(?P<marks>(?:_Alignas\(\w+\) )*)(?P<const>const )?(?P<type>\w+) (?P<pointer>\*?)(?P<name>\w+)")
+_ROWS, _OPTIONAL = "_Alignas(8)", "_Alignas(int64_t)"
+
+
+class Parameter(NamedTuple):
+    """A member of an operation's ARGUMENTS. `dtype`: what a pointer points to, None for any, "real" the record's."""
+
+    name: str
+    is_pointer: bool
+    dtype: str | None
+    writes: bool
+    by_rows: bool
+    optional: bool
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation as the library describes it."""
+
+    name: str
+    code: int
+    kind: str
+    parameters: tuple[Parameter, ...]
+
+    @classmethod
+    def parse(cls, code: int, name: str, text: str) -> Operation:
+        """From the text of its ARGUMENTS: "SHARED: int64_t n; const float *x; double *out;"."""
+        kind, _, members = text.partition(": ")
+        return cls(name, code, kind, tuple(_parameter(name, m.strip()) for m in members.split(";") if m.strip()))
+
+
+def _parameter(operation: str, text: str) -> Parameter:
+    match = _MEMBER.fullmatch(text)
+    if match is None:
+        raise AssertionError(f"{operation}: {text!r} is no member of 8 bytes as kernels/cpu/level.h has them")
+    marks, kind = match["marks"].split(), match["type"]
+    is_pointer = bool(match["pointer"])
+    dtype = "real" if kind == "float" else None if kind == "void" else _DTYPES[kind]
+    writes = is_pointer and not match["const"]
+    return Parameter(match["name"], is_pointer, dtype, writes, _ROWS in marks, _OPTIONAL in marks)
+
+
+class Access(NamedTuple):
+    """Bytes start ... stop − 1 of memory that a call reads or writes; with `row_bytes`, each sample its own row."""
+
+    start: int
+    stop: int
+    writes: bool
+    row_bytes: int
+
+
+class Call:
+    """An operation with its arguments. Calling it computes it, at once and in this thread.
+
+    It keeps its arrays alive. `work` is about how many nanoseconds one thread takes.
+    """
+
+    def __init__(self, library: Library, operation: Operation, dtype: DType, arguments: Mapping[str, Any]) -> None:
+        self.library, self.operation, self.dtype = library, operation, dtype
+        self.arguments = dict(arguments)
+        self.accesses: list[Access] = []
+        self.words: list[int] = [_HEAD.unpack(struct.pack("=ii", operation.code, dtype == np.float64))[0]]
+        if [p.name for p in operation.parameters] != list(arguments):
+            expected = ", ".join(p.name for p in operation.parameters)
+            raise TypeError(f"{operation.name} takes ({expected}), got ({', '.join(arguments)}).")
+        self.batch = int(arguments.get("batch", 0)) if operation.kind == SAMPLES else 0
+        for parameter, value in zip(operation.parameters, arguments.values(), strict=True):
+            self.words.append(self._pointer(parameter, value) if parameter.is_pointer else _number(parameter, value))
+
+    @property
+    def name(self) -> str:
+        """Of the operation."""
+        return self.operation.name
+
+    def _pointer(self, parameter: Parameter, array: Array | None) -> int:
+        if array is None:
+            if not parameter.optional:
+                raise TypeError(f"{self.name}: {parameter.name} is an array, got None.")
+            return 0
+        dtype = self.dtype.name if parameter.dtype == "real" else parameter.dtype
+        if dtype is not None and array.dtype.name != dtype:
+            raise TypeError(f"{self.name}: {parameter.name} is an array of {dtype}, got {array.dtype.name}.")
+        if parameter.writes and not array.flags.writeable:
+            raise ValueError(f"{self.name}: {parameter.name} is written to, got a read-only array.")
+        address, extent = address_of(array), _extent(array)
+        row_bytes = array.nbytes // self.batch if parameter.by_rows and self.batch else 0
+        self.accesses.append(Access(address, address + extent, parameter.writes, row_bytes))
+        return address
+
+    @property
+    def work(self) -> float:
+        """Nanoseconds, roughly: 10 bytes, or 50 multiplications in a product, take one."""
+        if "k" in self.arguments:
+            m = self.arguments.get("m", self.batch)
+            return float(m * self.arguments["n"] * self.arguments["k"]) / 50
+        return sum(access.stop - access.start for access in self.accesses) / 10
+
+    def __call__(self) -> None:
+        words = self.words
+        record = (ctypes.c_int64 * self.library.record_words)(*words)
+        self.library.run_once(record)
+
+
+_HEAD = struct.Struct("=q")
+_DOUBLE = struct.Struct("=d")
+
+
+def _number(parameter: Parameter, value: Any) -> int:
+    if parameter.dtype == "int64":
+        return int(value)
+    return int(_HEAD.unpack(_DOUBLE.pack(value))[0])
+
+
+def address_of(array: Array) -> int:
+    """Of its first element."""
+    return int(array.__array_interface__["data"][0])
+
+
+def _extent(array: Array) -> int:
+    """Bytes from its first element to behind its last; strides are positive."""
+    if array.flags.forc:
+        return int(array.nbytes)
+    if not array.size:
+        return 0
+    return int(sum((n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)) + array.itemsize)

@@ -1,0 +1,152 @@
+"""A program: calls put into phases, which threads go through together, and executed in C any number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..._types import Array
+from ._call import SAMPLES, SERIAL, Access, Call
+
+_PART = 3000.0
+"""Nanoseconds of work for which another thread is asked: to wait for it takes about one thousand."""
+_BUDGET = 20_000_000
+"""Nanoseconds after which a program comes back between two times: then Python may see Ctrl-C."""
+
+
+class Program:
+    """Calls in an order with the same results as theirs.
+
+    A phase is what threads compute between two waits: calls that need nothing of each other, and calls by samples one
+    after the other, for a thread keeps to its samples. What one thread computes alone comes between phases. Each call
+    goes into the first phase that it may: which memory it and the calls before it read and write decides.
+    """
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self._library = calls[0].library
+        self._calls = calls = without_separate_check(calls)
+        places = phases_of(calls)
+        self.phases: list[tuple[list[Call], list[Call]]] = []
+        for number in range(min(places), max(places) + 1):
+            inside = [call for call, place in zip(calls, places, strict=True) if place == number]
+            shared = [call for call in inside if call.operation.kind != SERIAL]
+            self.phases.append((shared, [call for call in inside if call.operation.kind == SERIAL]))
+        ordered = [call for shared, serial in self.phases for call in (*shared, *serial)]
+        self._records = np.zeros((len(ordered), self._library.record_words), np.int64)
+        for row, call in zip(self._records, ordered, strict=True):
+            row[: len(call.words)] = call.words
+        table, first = [], 0
+        for shared, serial in self.phases:
+            table.append((first, len(shared), len(serial), _parts(shared)))
+            first += len(shared) + len(serial)
+        self._table = np.array(table, np.int64)
+        self._most_parts = max(row[3] for row in table)
+        self._given = self._records.ctypes.data, self._table.ctypes.data, len(table)
+
+    def run(self, n_times: int, n_threads: int) -> None:
+        """Execute it; between two times Python's signal handlers may run."""
+        library = self._library
+        n_threads = min(n_threads, self._most_parts)
+        scratch = library.scratch()
+        while n_times > 0:
+            n_times -= library.execute(library.level, *self._given, n_threads, n_times, _BUDGET, scratch)
+
+
+def _parts(calls: Sequence[Call]) -> int:
+    """How many threads are worth their waiting."""
+    parts = int(sum(call.work for call in calls) / _PART)
+    return max(1, min(parts, *(call.batch for call in calls if call.batch), 256)) if calls else 1
+
+
+def phases_of(calls: Sequence[Call]) -> list[int]:
+    """The number of the phase of each call, −1 for what comes before the first."""
+    places: list[int] = []
+    known = _Accesses()
+    for call in calls:
+        place = -1 if call.operation.kind == SERIAL else 0
+        for access in call.accesses:
+            for i in known.conflicts(access):
+                waits = call.operation.kind != SERIAL and not known.same_rows(i, call, access)
+                place = max(place, places[i] + waits)
+        places.append(place)
+        known.add(call)
+    return places
+
+
+class _Accesses:
+    """What calls so far have read and written, to be asked which of them an access must come after."""
+
+    def __init__(self) -> None:
+        self._of: list[tuple[Call, list[Access]]] = []
+        self._table = np.zeros((64, 3), np.int64)
+        self._owner = np.zeros(64, np.int64)
+        self._n = 0
+
+    def add(self, call: Call) -> None:
+        for access in call.accesses:
+            if self._n == len(self._owner):
+                self._table = np.concatenate([self._table, np.zeros_like(self._table)])
+                self._owner = np.concatenate([self._owner, np.zeros_like(self._owner)])
+            self._table[self._n] = access.start, access.stop, access.writes
+            self._owner[self._n] = len(self._of)
+            self._n += 1
+        self._of.append((call, call.accesses))
+
+    def conflicts(self, access: Access) -> list[int]:
+        """The numbers of the calls that write what this reads, or read or write what this writes."""
+        table = self._table[: self._n]
+        overlap = (table[:, 0] < access.stop) & (table[:, 1] > access.start)
+        if not access.writes:
+            overlap &= table[:, 2] != 0
+        return np.unique(self._owner[: self._n][overlap]).tolist()
+
+    def same_rows(self, i: int, call: Call, access: Access) -> bool:
+        """Whether call i and `call` go by the same samples, and touch these bytes only in rows of their own."""
+        before, accesses = self._of[i]
+        if not (before.operation.kind == call.operation.kind == SAMPLES and before.batch == call.batch):
+            return False
+        touching = [x for x in accesses if x.start < access.stop and x.stop > access.start]
+        return all(
+            x.row_bytes and x.start == access.start and x.row_bytes == access.row_bytes
+            for x in touching
+            if x.writes or access.writes
+        )
+
+
+def without_separate_check(calls: Sequence[Call]) -> Sequence[Call]:
+    """The calls without `check_gradients`, where what computes the gradients can look at them on the way.
+
+    That is so where the calls before it write all of the gradients in operations that have a place for the finding.
+    """
+    at = next((i for i, call in enumerate(calls) if call.name == "check_gradients"), None)
+    if at is None:
+        return calls
+    check = calls[at]
+    gradients, unsound = check.arguments["gradients"], check.arguments["unsound"]
+    start, stop = check.accesses[0].start, check.accesses[0].stop
+    writers: dict[tuple[int, int], Call] = {}
+    for call in calls[:at]:
+        for access in call.accesses:
+            if access.writes and access.start < stop and access.stop > start:
+                place = access.start, access.stop
+                if "unsound" not in call.arguments or call.arguments.get("accumulate") or place in writers:
+                    return calls
+                writers[place] = call
+    reached = start
+    for first, last in sorted(writers):
+        if first != reached:
+            return calls
+        reached = last
+    if reached != stop or gradients.size == 0:
+        return calls
+    checking = {id(call): writers_checking(call, unsound) for call in writers.values()}
+    return [checking.get(id(call), call) for call in calls if call is not check]
+
+
+def writers_checking(call: Call, unsound: Array) -> Call:
+    """The call, looking at what it writes."""
+    arguments = call.arguments | {"unsound": unsound}
+    if "epilogue" in arguments:
+        arguments["epilogue"] = call.library.epilogues["CHECK"]
+    return Call(call.library, call.operation, call.dtype, arguments)

@@ -1,0 +1,23 @@
+"""The primitives as compiled operations (kernels/cpu), under the signatures of the NumPy reference.
+
+What is not overridden here, or not in the cases that an override names, is the reference's own: in a captured step its
+NumPy calls stand between two programs.
+"""
+
+from ._activation import CompiledActivation
+from ._array import CompiledArrays
+from ._batch import CompiledBatch
+from ._loss import CompiledLoss
+from ._matrix import CompiledMatrix
+from ._optimizer import CompiledOptimizer
+
+
+class CompiledOps(
+    CompiledMatrix,
+    CompiledActivation,
+    CompiledLoss,
+    CompiledOptimizer,
+    CompiledBatch,
+    CompiledArrays,
+):
+    """All primitives on the CPU, compiled."""

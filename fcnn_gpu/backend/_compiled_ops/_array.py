@@ -1,0 +1,92 @@
+"""Issuing calls of compiled operations: computed at once, and written down while a step is recorded."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..._types import Array, DType
+from .._compiled import Call, Library, Program
+from .._ops import Ops, Replay
+from .._ops import _numpy as recordable
+from .._ops._tape import Tape, current_tape
+
+
+class CompiledArrays(Ops):
+    name = "cpu"
+    steps_per_call = 1024
+
+    def __init__(self, library: Library) -> None:
+        super().__init__()
+        self._library = library
+
+    def describe(self) -> str:
+        return f"CPU (compiled kernels for {self._library.level_name}; NumPy {np.__version__})"
+
+    def _issue(self, operation: str, dtype: DType | type, /, **arguments: Any) -> None:
+        """Compute an operation of kernels/cpu on these arguments, those of its ARGUMENTS in their order."""
+        call = self._library.call(operation, np.dtype(dtype), arguments)
+        call()
+        tape = current_tape()
+        if tape is not None:
+            tape.add(call)
+
+    def capture(self, fn: Callable[[], None]) -> Replay:
+        """A replayable form of `fn`, as the reference has it: compiled calls become programs that C repeats."""
+        made: list[Replay] = []
+
+        def run(n_times: int = 1) -> None:
+            while n_times and not made:
+                with recordable.recorded_calls() as tape:
+                    fn()
+                n_times -= 1
+                if tape.complete:
+                    made.append(self._joined(tape))
+            if n_times:
+                made[0](n_times)
+
+        return run
+
+    def _joined(self, tape: Tape) -> Replay:
+        """What a tape says, any number of times: stretches of compiled calls are programs."""
+        stretches: list[Callable[[], object]] = []
+        programs: list[Program] = []
+        for compiled, calls in itertools.groupby(tape.calls, lambda call: isinstance(call, Call)):
+            if compiled:
+                program = Program([call for call in calls if isinstance(call, Call)])
+                programs.append(program)
+                stretches.append(partial(self._run_once, program))
+            else:
+                stretches.extend(calls)
+        if len(programs) == len(stretches) == 1:
+            return lambda n_times=1: programs[0].run(n_times, self.n_threads)
+
+        def run(n_times: int = 1) -> None:
+            for _ in range(n_times):
+                tape.replay(stretches)
+
+        return run
+
+    def _run_once(self, program: Program) -> None:
+        program.run(1, self.n_threads)
+
+    @property
+    def n_threads(self) -> int:
+        """How many threads a program may use."""
+        import os
+
+        return int(os.environ.get("FCNN_THREADS", "1"))
+
+    def release_memory(self) -> None:
+        super().release_memory()
+        self._library.release_scratch()
+
+    def advance(self, counter: Array, by: int) -> None:
+        if counter.dtype != np.int64:
+            super().advance(counter, by)
+            return
+        self._issue("advance", np.float64, by=by, counter=counter)

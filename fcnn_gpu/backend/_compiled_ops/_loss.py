@@ -1,0 +1,36 @@
+"""Losses with their gradients."""
+
+from __future__ import annotations
+
+from ..._types import Array
+from ._array import CompiledArrays
+
+
+class CompiledLoss(CompiledArrays):
+    def softmax_cross_entropy(
+        self,
+        Z: Array,
+        targets: Array,
+        class_weight: Array | None,
+        sample_weight: Array | None,
+        label_smoothing: float,
+        losses: Array,
+        dZ: Array,
+        loss_scale: Array | None = None,
+    ) -> None:
+        are_labels = targets.ndim == 1
+        self._issue(
+            "softmax_cross_entropy",
+            Z.dtype,
+            batch=Z.shape[1],
+            n=Z.shape[0],
+            label_smoothing=label_smoothing,
+            Z=Z,
+            labels=targets if are_labels else None,
+            Y=None if are_labels else targets,
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            loss_scale=loss_scale,
+            losses=losses,
+            dZ=dZ,
+        )

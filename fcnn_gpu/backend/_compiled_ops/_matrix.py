@@ -1,0 +1,91 @@
+"""Matrix products, a layer's bias and activation in their epilogue where it is short."""
+
+from __future__ import annotations
+
+from ..._types import Array
+from ._array import CompiledArrays
+
+_IN_EPILOGUE = {"identity": "BIAS", "relu": "BIAS_RELU", "leaky_relu": "BIAS_LEAKY"}
+
+
+class CompiledMatrix(CompiledArrays):
+    def gemm(self, A: Array, B: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> None:
+        if beta not in (0.0, 1.0) or (beta and alpha != 1.0) or not _strided(A, B):
+            super().gemm(A, B, out, alpha, beta)
+            return
+        if not out.flags.c_contiguous:  # (A·B)ᵀ = Bᵀ·Aᵀ
+            A, B, out = B.T, A.T, out.T
+            self._multiply("product_of_samples", "batch", A, B, out, alpha, bool(beta))
+        else:
+            self._multiply("product_of_weights", "m", A, B, out, alpha, bool(beta))
+
+    def _multiply(
+        self,
+        operation: str,
+        rows: str,
+        A: Array,
+        B: Array,
+        out: Array,
+        alpha: float,
+        accumulate: bool,
+        epilogue: str = "STORE",
+        b: Array | None = None,
+        slope: float = 0.0,
+    ) -> None:
+        size = out.itemsize
+        strides = [stride // size for stride in (*A.strides, *B.strides, out.strides[0])]
+        names = ("a_row", "a_inner", "b_inner", "b_column", "c_row")
+        self._issue(
+            operation,
+            out.dtype,
+            **{rows: A.shape[0]},
+            n=B.shape[1],
+            k=A.shape[1],
+            **dict(zip(names, strides, strict=True)),
+            accumulate=accumulate,
+            epilogue=self._library.epilogues[epilogue],
+            alpha=alpha,
+            slope=slope,
+            A=A,
+            B=B,
+            b=b,
+            unsound=None,
+            C=out,
+        )
+
+    def dense_forward(
+        self, W: Array, A0: Array, b: Array | None, kind: str, alpha: float, Z: Array, out: Array
+    ) -> None:
+        if b is None or not _strided(W, A0):
+            self.gemm(W, A0, Z)
+            self.bias_activation(Z, b, kind, alpha, out)
+            return
+        inside = out is Z and kind in _IN_EPILOGUE
+        epilogue = _IN_EPILOGUE[kind] if inside else "BIAS"
+        self._multiply("product_of_samples", "batch", A0.T, W.T, Z.T, 1.0, False, epilogue, b, alpha)
+        if not inside:
+            self.bias_activation(Z, None, kind, alpha, out)
+
+    def dense_backward(
+        self,
+        dA: Array,
+        saved: Array,
+        kind: str,
+        alpha: float,
+        W: Array,
+        A0: Array,
+        dZ: Array,
+        dW: Array,
+        db: Array | None = None,
+        dA0: Array | None = None,
+        add_to_dW: bool = False,
+    ) -> None:
+        self.activation_backward(dA, saved, kind, alpha, dZ, db)
+        self._multiply("product_of_weights", "m", A0, dZ.T, dW.T, 1.0, add_to_dW)
+        if dA0 is not None:
+            self.gemm(W.T, dZ, dA0)
+
+
+def _strided(*matrices: Array) -> bool:
+    """Whether the distances between elements are whole numbers of them, and positive."""
+    return all(s > 0 and s % matrix.itemsize == 0 for matrix in matrices for s in matrix.strides)

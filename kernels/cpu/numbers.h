@@ -1,0 +1,30 @@
+/* Set `real` and what belongs to it; included before each of the two times that the operations are. REAL_IS_FLOAT is given. */
+#undef real
+#undef integer
+#undef SUFFIX
+#undef FMA
+#undef SQRT
+#undef ABS
+#undef LANES
+#if REAL_IS_FLOAT
+#define real float
+#define integer int32_t
+#define SUFFIX JOIN(_f32_, LEVEL)
+#define SQRT(x) __builtin_sqrtf(x)
+#define ABS(x) __builtin_fabsf(x)
+#define LANES 16 /* running sums that a sum over elements is made of: element i goes to sum i mod LANES */
+#else
+#define real double
+#define integer int64_t
+#define SUFFIX JOIN(_f64_, LEVEL)
+#define SQRT(x) __builtin_sqrt(x)
+#define ABS(x) __builtin_fabs(x)
+#define LANES 8
+#endif
+#if !HAS_FMA
+#define FMA(a, b, c) ((a) * (b) + (c))
+#elif REAL_IS_FLOAT
+#define FMA(a, b, c) __builtin_fmaf(a, b, c)
+#else
+#define FMA(a, b, c) __builtin_fma(a, b, c)
+#endif

@@ -1,0 +1,17 @@
+/* Every operation, by the name of its file. */
+#ifndef FCNN_OPERATIONS_H
+#define FCNN_OPERATIONS_H
+
+#define OPERATIONS(X)          \
+    X(product_of_samples)      \
+    X(product_of_weights)      \
+    X(gather_rows)             \
+    X(advance)                 \
+    X(row_sum)                 \
+    X(softmax_cross_entropy)   \
+    X(adam)                    \
+    X(check_gradients)         \
+    X(judge)                   \
+    X(finish_step)
+
+#endif

@@ -1,0 +1,60 @@
+/* C = α·A·B, the three products of a layer, with what belongs to each element of C done while it is in a register.
+
+   A (m, k), B (k, n), C (m, n); an element of A lies at A[i·a_row + p·a_inner], of B at B[p·b_inner + j·b_column], of C at
+   C[i·c_row + j]. `accumulate`: C + α·A·B, α = 1. Behind α, by `epilogue`:
+       STORE          C
+       BIAS           C + b_j
+       BIAS_RELU      max(C + b_j, 0)
+       BIAS_LEAKY     max(C + b_j, slope·(C + b_j))
+       CHECK          C, and *unsound ← 1 if the square of any element is not finite
+
+   Every element is one sum over p = 0, 1, 2, ..., each product added with one rounding: it has the same bits whatever the tile,
+   the block or the thread that it is computed in. Source of the blocks: Goto & van de Geijn (2008), "Anatomy of
+   high-performance matrix multiplication". */
+#ifndef FCNN_EPILOGUES
+#define FCNN_EPILOGUES
+enum { STORE, BIAS, BIAS_RELU, BIAS_LEAKY, CHECK };
+#endif
+
+/* Z = A₀·W (batch, n_out) with its epilogue, and dA₀ = dZ·Wᵀ: the rows of A and C are samples. */
+ARGUMENTS(product_of_samples, SAMPLES,
+          int64_t batch;
+          int64_t n;
+          int64_t k;
+          int64_t a_row;
+          int64_t a_inner;
+          int64_t b_inner;
+          int64_t b_column;
+          int64_t c_row;
+          int64_t accumulate;
+          int64_t epilogue;
+          double alpha;
+          double slope;
+          rows const real *A;
+          const real *B;
+          optional const real *b;
+          optional int64_t *unsound;
+          rows real *C;)
+
+/* dW = A₀ᵀ·dZ (n_in, n_out), or any product: rows of C are shared out. */
+ARGUMENTS(product_of_weights, SHARED,
+          int64_t m;
+          int64_t n;
+          int64_t k;
+          int64_t a_row;
+          int64_t a_inner;
+          int64_t b_inner;
+          int64_t b_column;
+          int64_t c_row;
+          int64_t accumulate;
+          int64_t epilogue;
+          double alpha;
+          double slope;
+          const real *A;
+          const real *B;
+          optional const real *b;
+          optional int64_t *unsound;
+          real *C;)
+
+__attribute__((visibility("hidden"))) void NAME(product_of_samples)(const void *arguments, const Share *share);
+__attribute__((visibility("hidden"))) void NAME(product_of_weights)(const void *arguments, const Share *share);

@@ -1,0 +1,204 @@
+/* The products for one kind of numbers. */
+#include "numbers.h"
+#include "vector.h"
+#include "product.h"
+
+#undef NR
+#define NR (2 * VL)
+
+/* Where a block of C comes from, and what is done to it. */
+typedef struct {
+    const real *A, *B, *b;
+    real *C;
+    int64_t a_row, a_inner, b_inner, b_column, c_row;
+    int accumulate, epilogue;
+    real alpha, slope;
+} NAME(Product);
+
+/* c (mr, nv·VL) = [c +] a (mr, k)·b (k, nv·VL), then the epilogue. All but k is known where this is expanded. */
+INLINE void NAME(tile)(const int mr, const int nv, int64_t k, const real *a, int64_t a_row, int64_t a_inner, const real *b,
+                       int64_t b_inner, real *c, int64_t c_row, int accumulate, int epilogue, const real *bias, real alpha,
+                       real slope, vector *poison)
+{
+    vector sum[MR][2];
+#pragma GCC unroll 16
+    for (int r = 0; r < mr; r++)
+#pragma GCC unroll 2
+        for (int v = 0; v < nv; v++) sum[r][v] = accumulate ? NAME(load)(c + r * c_row + v * VL) : NAME(all)(0);
+#pragma GCC unroll 1
+    for (int64_t p = 0; p < k; p++, a += a_inner, b += b_inner) {
+        const vector b0 = NAME(load)(b), b1 = nv == 2 ? NAME(load)(b + VL) : b0;
+#pragma GCC unroll 16
+        for (int r = 0; r < mr; r++) {
+            const vector x = NAME(all)(a[r * a_row]);
+            sum[r][0] += x * b0;
+            if (nv == 2) sum[r][1] += x * b1;
+        }
+    }
+    vector found = NAME(all)(0);
+#pragma GCC unroll 16
+    for (int r = 0; r < mr; r++)
+#pragma GCC unroll 2
+        for (int v = 0; v < nv; v++) {
+            vector x = sum[r][v];
+            if (alpha != 1) x = x * alpha;
+            if (epilogue == BIAS || epilogue == BIAS_RELU || epilogue == BIAS_LEAKY) x = x + NAME(load)(bias + v * VL);
+            if (epilogue == BIAS_RELU) x = NAME(where)(x <= 0, NAME(all)(0), x); /* a NaN stays */
+            if (epilogue == BIAS_LEAKY) x = NAME(where)(x <= 0, x * slope, x);
+            if (epilogue == CHECK) {
+                const vector square = x * x;
+                found += square - square; /* ∞ − ∞ is NaN */
+            }
+            NAME(store)(c + r * c_row + v * VL, x);
+        }
+    if (epilogue == CHECK) *poison += found;
+}
+
+/* `width` elements, fewer than a tile is wide. */
+INLINE void NAME(copy_narrow)(real *to, const real *from, int64_t width)
+{
+    memcpy(to, from, (size_t)width * sizeof(real));
+}
+
+/* b (k, width) ← B (k, columns), zeros behind its columns. */
+static void NAME(pack_b)(int64_t k, int64_t columns, int64_t width, const real *B, int64_t b_inner, int64_t b_column, real *b)
+{
+    if (b_column == 1 && columns == width) {
+        for (int64_t p = 0; p < k; p++, B += b_inner, b += width)
+            for (int64_t j = 0; j < width; j += VL) NAME(store)(b + j, NAME(load)(B + j));
+        return;
+    }
+    if (b_column == 1) {
+        for (int64_t p = 0; p < k; p++, B += b_inner, b += width) {
+            memset(b, 0, (size_t)width * sizeof(real));
+            NAME(copy_narrow)(b, B, columns);
+        }
+        return;
+    }
+    enum { SIDE = 8 };
+    int64_t p = 0;
+    for (; p + SIDE <= k; p += SIDE)
+        for (int64_t j = 0; j < width; j += SIDE) {
+            real square[SIDE][SIDE];
+            for (int64_t c = 0; c < SIDE; c++)
+                if (j + c < columns) memcpy(square[c], B + (j + c) * b_column + p * b_inner, sizeof square[c]);
+                else memset(square[c], 0, sizeof square[c]);
+            for (int64_t q = 0; q < SIDE; q++)
+                for (int64_t c = 0; c < SIDE; c++) b[(p + q) * width + j + c] = square[c][q];
+        }
+    for (; p < k; p++)
+        for (int64_t j = 0; j < width; j++) b[p * width + j] = j < columns ? B[p * b_inner + j * b_column] : 0;
+}
+
+static void NAME(pack_a)(int64_t k, int64_t m, const real *A, int64_t a_row, int64_t a_inner, real *a)
+{
+    if (a_row == 1)
+        for (int64_t p = 0; p < k; p++, A += a_inner, a += m) NAME(copy_narrow)(a, A, m);
+    else
+        for (int64_t p = 0; p < k; p++)
+            for (int64_t r = 0; r < m; r++) a[p * m + r] = A[r * a_row + p * a_inner];
+}
+
+/* Columns j ... j + width − 1 of rows i0 ... i0 + m − 1, tile by tile, for one stretch of k. `packed`: a is packed, in blocks of
+   rows as they are cut here. */
+static __attribute__((noinline)) void NAME(tiles)(const NAME(Product) * g, int64_t k, const real *a, int packed, int64_t m,
+                                                  const real *b, int64_t b_inner, int64_t i0, int64_t j, int64_t width,
+                                                  int accumulate, int epilogue, vector *poison)
+{
+    const int64_t n_blocks = (m + MR - 1) / MR;
+    const int nv = width > VL ? 2 : 1, narrow = width < nv * VL;
+    real part[MR * NR], bias[NR];
+    if (g->b && narrow) NAME(copy_narrow)(bias, g->b + j, width);
+    for (int64_t q = 0; q < n_blocks; q++) {
+        const int64_t first = m * q / n_blocks;
+        const int mr = (int)(m * (q + 1) / n_blocks - first);
+        const real *from = packed ? a + first * k : a + first * g->a_row, *extra = narrow ? bias : g->b ? g->b + j : NULL;
+        const int64_t a_row = packed ? 1 : g->a_row, a_inner = packed ? mr : g->a_inner;
+        real *c = g->C + (i0 + first) * g->c_row + j, *out = narrow ? part : c;
+        const int64_t c_row = narrow ? NR : g->c_row;
+        if (narrow && accumulate)
+            for (int r = 0; r < mr; r++) NAME(copy_narrow)(part + r * NR, c + r * g->c_row, width);
+#define CASE(n)                                                                                                          \
+    case n:                                                                                                              \
+        if (n <= MR && nv == 2)                                                                                          \
+            NAME(tile)(n <= MR ? n : 1, 2, k, from, a_row, a_inner, b, b_inner, out, c_row, accumulate, epilogue, extra,  \
+                       g->alpha, g->slope, poison);                                                                      \
+        else if (n <= MR)                                                                                                \
+            NAME(tile)(n <= MR ? n : 1, 1, k, from, a_row, a_inner, b, b_inner, out, c_row, accumulate, epilogue, extra,  \
+                       g->alpha, g->slope, poison);                                                                      \
+        break;
+        switch (mr) {
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+        }
+#undef CASE
+        if (narrow)
+            for (int r = 0; r < mr; r++) NAME(copy_narrow)(c + r * g->c_row, part + r * NR, width);
+    }
+}
+
+/* Rows i0 ... i1 of C. */
+static int NAME(multiply)(const NAME(Product) * g, int64_t i0, int64_t i1, int64_t n, int64_t k, real *scratch)
+{
+    enum { KC = 256, MC = 512 / (sizeof(real) / 4) };
+    const int64_t n_k = (k + KC - 1) / KC, kc = n_k ? (k + n_k - 1) / n_k : 1, m = i1 - i0;
+    const int64_t n_m = (m + MC - 1) / MC;
+    real *const packed_b = scratch, *const packed_a = scratch + KC * NR;
+    const int packs_b = g->b_column != 1 || (m >= 64 && n > 64 && k * n > 32768) || (n > 512 && m > MR);
+    const int packs_a = g->a_row != 1 ? m >= 64 && n >= 512 : k > 128 && m > 64 && n > 64;
+    vector poison = NAME(all)(0);
+    for (int64_t p = 0; p < k || p == 0; p += kc) {
+        const int64_t depth = k - p < kc ? k - p : kc;
+        const int last = p + kc >= k, accumulate = g->accumulate || p > 0;
+        NAME(Product) part = *g;
+        if (!last) part.alpha = 1;
+        for (int64_t block = 0; block < n_m; block++) {
+            const int64_t start = i0 + m * block / n_m, count = i0 + m * (block + 1) / n_m - start;
+            const real *a = g->A + start * g->a_row + p * g->a_inner;
+            if (packs_a) {
+                const int64_t n_blocks = (count + MR - 1) / MR;
+                for (int64_t q = 0; q < n_blocks; q++) {
+                    const int64_t r = count * q / n_blocks, mr = count * (q + 1) / n_blocks - r;
+                    NAME(pack_a)(depth, mr, a + r * g->a_row, g->a_row, g->a_inner, packed_a + r * depth);
+                }
+                a = packed_a;
+            }
+            for (int64_t j = 0; j < n; j += NR) {
+                const int64_t width = n - j < NR ? n - j : NR, whole = width > VL ? NR : VL;
+                const real *b = g->B + p * g->b_inner + j * g->b_column;
+                int64_t b_inner = g->b_inner;
+                if (packs_b || width < whole) {
+                    NAME(pack_b)(depth, width, whole, b, g->b_inner, g->b_column, packed_b);
+                    b = packed_b;
+                    b_inner = whole;
+                }
+                NAME(tiles)(&part, depth, a, packs_a, count, b, b_inner, start, j, width, accumulate,
+                            last ? g->epilogue : STORE, &poison);
+            }
+        }
+    }
+    int unsound = 0;
+    for (int i = 0; i < VL; i++) unsound |= poison[i] != 0; /* NaN is not 0 */
+    return unsound;
+}
+
+#define MULTIPLY(m)                                                                                                          \
+    const Range range = share_of(a->m, 1, share);                                                                            \
+    const NAME(Product) g = {.A = a->A, .B = a->B, .b = a->b, .C = a->C, .a_row = a->a_row, .a_inner = a->a_inner,            \
+                             .b_inner = a->b_inner, .b_column = a->b_column, .c_row = a->c_row,                              \
+                             .accumulate = (int)a->accumulate, .epilogue = (int)a->epilogue, .alpha = (real)a->alpha,        \
+                             .slope = (real)a->slope};                                                                      \
+    if (range.start < range.stop && NAME(multiply)(&g, range.start, range.stop, a->n, a->k, share->scratch))                  \
+        atomic_store_explicit((_Atomic int64_t *)a->unsound, 1, memory_order_relaxed);
+
+void NAME(product_of_samples)(const void *arguments, const Share *share)
+{
+    const NAME(product_of_samples_arguments) *a = arguments;
+    MULTIPLY(batch)
+}
+
+void NAME(product_of_weights)(const void *arguments, const Share *share)
+{
+    const NAME(product_of_weights_arguments) *a = arguments;
+    MULTIPLY(m)
+}
+#undef MULTIPLY

@@ -1,0 +1,99 @@
+/* What Python calls: the levels and operations that there are, and the execution of a program. */
+#include <time.h>
+
+#include "operations.h"
+#include "record.h"
+#include "threads.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+extern const Operation fcnn_operations_v2[], fcnn_operations_v3[], fcnn_operations_v4[];
+
+typedef struct {
+    const char *name;
+    const Operation *operations;
+} Level;
+
+/* Best first. */
+#if defined(__x86_64__)
+static const Level levels[] = {{"v4", fcnn_operations_v4}, {"v3", fcnn_operations_v3}, {"v2", fcnn_operations_v2}};
+#else
+extern const Operation fcnn_operations_baseline[];
+static const Level levels[] = {{"baseline", fcnn_operations_baseline}};
+#endif
+
+enum { N_LEVELS = sizeof levels / sizeof *levels };
+
+#define COUNT(name) +1
+enum { N_OPERATIONS = 0 OPERATIONS(COUNT) };
+
+EXPORT int fcnn_n_levels(void) { return N_LEVELS; }
+EXPORT const char *fcnn_level_name(int level) { return levels[level].name; }
+
+/* Whether this CPU has the instructions of a level. */
+EXPORT int fcnn_level_is_supported(int level)
+{
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    const int v2 = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
+    const int v3 = v2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    const int v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                   __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return level == 0 ? v4 : level == 1 ? v3 : v2;
+#else
+    return level == 0;
+#endif
+}
+
+EXPORT int fcnn_n_operations(void) { return N_OPERATIONS; }
+EXPORT const char *fcnn_operation_name(int operation) { return levels[0].operations[operation].name; }
+EXPORT const char *fcnn_operation_parameters(int operation) { return levels[0].operations[operation].parameters; }
+EXPORT int64_t fcnn_scratch_bytes(void) { return SCRATCH_BYTES; }
+EXPORT int64_t fcnn_record_bytes(void) { return sizeof(Record); }
+
+typedef struct {
+    const Operation *operations;
+    const Record *records;
+    int64_t n;
+} Stretch;
+
+static void compute(void *context, const Share *share)
+{
+    const Stretch *stretch = context;
+    for (int64_t i = 0; i < stretch->n; i++) {
+        const Record *record = stretch->records + i;
+        stretch->operations[record->operation].kernels[record->is_double](record->arguments, share);
+    }
+}
+
+static int64_t nanoseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Executes the program up to n_times times, as often as it begins within `budget` nanoseconds; returns how often. Once at least. */
+EXPORT int64_t fcnn_run(int level, const Record *records, const Phase *phases, int64_t n_phases, int64_t n_threads,
+                        int64_t n_times, int64_t budget, void *scratch)
+{
+    const Operation *operations = levels[level].operations;
+    const Share whole = {.part = 0, .n_parts = 1, .scratch = scratch};
+    const int helped = n_threads > 1 && take_helpers(n_threads - 1);
+    const int64_t end = n_times > 1 ? nanoseconds() + budget : 0;
+    int64_t done = 0;
+    do {
+        for (int64_t p = 0; p < n_phases; p++) {
+            const Phase *phase = phases + p;
+            Stretch stretch = {operations, records + phase->first, phase->n_shared};
+            const int64_t n_parts = phase->n_parts < n_threads ? phase->n_parts : n_threads;
+            if (helped && n_parts > 1 && stretch.n > 0) share_out(compute, &stretch, n_parts, scratch);
+            else compute(&stretch, &whole);
+            Stretch serial = {operations, stretch.records + stretch.n, phase->n_serial};
+            compute(&serial, &whole);
+        }
+        done++;
+    } while (done < n_times && nanoseconds() < end);
+    if (helped) give_back_helpers();
+    return done;
+}

@@ -1,0 +1,53 @@
+/* What a program is made of. fcnn_gpu/backend/_compiled writes these structures; all numbers in them have 8 bytes or 4. */
+#ifndef FCNN_RECORD_H
+#define FCNN_RECORD_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+enum { MOST_ARGUMENTS = 24 };
+
+/* One operation of a program, with its arguments in the order of its ARGUMENTS structure. */
+typedef struct {
+    int32_t operation; /* its place in OPERATIONS */
+    int32_t is_double; /* 0: `real` is float; 1: double */
+    int64_t arguments[MOST_ARGUMENTS];
+} Record;
+
+/* Records first ... first + n_shared − 1 are computed by `n_parts` threads at a time, each its share of every one in turn.
+   Once all have come to their end, the caller computes the n_serial that follow, and the next phase begins. */
+typedef struct {
+    int64_t first, n_shared, n_serial, n_parts;
+} Phase;
+
+/* Which part of a phase's work a call is to do, and memory of the thread's own to do it in. */
+typedef struct {
+    int64_t part, n_parts;
+    void *scratch;
+} Share;
+
+enum { SCRATCH_BYTES = 3 << 20 };
+
+typedef struct {
+    int64_t start, stop;
+} Range;
+
+/* Part `part` of 0 ... n − 1, cut at multiples of `grain`. */
+static inline Range share_of(int64_t n, int64_t grain, const Share *share)
+{
+    const int64_t pieces = (n + grain - 1) / grain;
+    Range range = {pieces * share->part / share->n_parts * grain, pieces * (share->part + 1) / share->n_parts * grain};
+    if (range.start > n) range.start = n;
+    if (range.stop > n) range.stop = n;
+    return range;
+}
+
+typedef void (*Kernel)(const void *arguments, const Share *share);
+
+/* An operation for both kinds of numbers, and how it is called: its kind, then the members of its structure. */
+typedef struct {
+    const char *name, *parameters;
+    Kernel kernels[2];
+} Operation;
+
+#endif
