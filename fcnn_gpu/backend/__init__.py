@@ -14,6 +14,7 @@ from ._ops import BLOCK as BLOCK
 from ._ops import ELEMENTWISE as ELEMENTWISE
 from ._ops import PRECISIONS as PRECISIONS
 from ._ops import SMALLEST_LOSS_SCALE as SMALLEST_LOSS_SCALE
+from ._ops import CapturedOver as CapturedOver
 from ._ops import DenseStack as DenseStack
 from ._ops import FlatParameters as FlatParameters
 from ._ops import LossScaling as LossScaling

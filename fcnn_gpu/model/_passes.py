@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+
+import numpy as np
 
 from .._arrays import quietly, refuse_masked
 from .._types import Array
@@ -39,6 +41,10 @@ class Passes(Network):
         self.refresh_low_precision()
         if isinstance(X, BlockSource):
             raise TypeError(f"model.forward takes one batch, an array; model(X) and predict go through {X!r}.")
+        if not training:
+            outputs = self.directly(X, "model.forward")
+            if outputs is not None:
+                return outputs.T
         samples = features(self.ops, X, self.n_in, self.dtype, "model.forward", self.signature, self.input_center)
         X = samples.on_model()
         if not training:
@@ -124,6 +130,45 @@ class Passes(Network):
             arrays.fused = FusedPass(self.ops, layers, caches, self.flat, training, arrays.kept, self.n_changes)
         return arrays.fused
 
+    def directly(self, X: Any, who: str) -> Array | None:
+        """Raw outputs (n_outputs, batch) at inference, where X lies as the network reads it and all is one program.
+
+        None for any other X, and for one that holds numbers which are not finite: `features` says what is wrong.
+        """
+        ops = self.ops
+        if not (ops.captures_over and type(X) is np.ndarray and X.base is None and X.dtype == self.dtype):
+            return None
+        if X.ndim != 2 or X.shape[1] != self.n_in or not X.size or not X.flags.c_contiguous:
+            return None
+        if self.input_center is not None:
+            return None
+        self.signature.check_scale(X, who)
+        self._trained_arrays = None
+        arrays = self._workspace.batch(len(X), False)
+        return None if arrays.is_shared else self._captured_over(X, arrays, True)
+
+    def _captured_over(self, X: Array, arrays: BatchArrays, checks: bool) -> Array | None:
+        """Raw outputs for stored samples X of the device by one program, or None."""
+        if not self.ops.captures_over:
+            return None
+        key = self.n_changes, X.dtype, checks
+        if key not in arrays.over:
+            arrays.over.clear()
+            known = self.consists_of_primitives and self.stored is None and X.flags.c_contiguous
+            arrays.over[key] = self.ops.capture_over(self._pass_over(arrays), X, checks) if known else None
+        over = arrays.over[key]
+        return over.result if over is not None and over(X) else None
+
+    def _pass_over(self, arrays: BatchArrays) -> Callable[[Array], Array]:
+        def run(X: Array) -> Array:
+            if self.input_map.leaves(X):
+                return self._pass_from(0, X.T, arrays, False)
+            A0 = self._workspace.inputs(arrays)
+            self.ops.cast(X, A0.T, self.input_map.scale, self.input_map.shift)
+            return self._pass_from(0, A0, arrays, False)
+
+        return run
+
     def outputs_of(self, X: Array) -> Array:
         """Raw outputs (n_outputs, batch) at inference, for stored samples X (batch, n_in) of the device.
 
@@ -134,6 +179,9 @@ class Passes(Network):
             self.forget_forward()
             if self.stored is not None:
                 self.stored.forget_gradients()
+        direct = None if arrays.is_shared else self._captured_over(X, arrays, False)
+        if direct is not None:
+            return direct
         if self.ops.asynchronous or X.nbytes <= _COPIED or not self.input_map.leaves(X):
             # A copy to one place makes the whole pass one that can be captured.
             A0 = self._workspace.inputs(arrays)

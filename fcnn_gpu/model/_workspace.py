@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._types import Array
-from ..backend import Ops, ThisThread
+from ..backend import CapturedOver, Ops, ThisThread
 from ..layers import BatchPart, Layer
 from ._arena import ALIGNED, Layout, Sizes, aligned, best, lay_out_inference, lay_out_training, needs_of
 from ._fusion import FusedPass, kept_matrices
@@ -32,6 +32,7 @@ class BatchArrays:
 
     `inputs` (n_in, batch), at inference: where samples are put that are not used where they lie (`Workspace.inputs`).
     `kept`, in training: the one buffer that all matrices of the caches lie in, if a pass may be one launch.
+    `over`: at inference, whole passes over samples wherever they lie, by what is given of these (`Passes`).
     `segmented`: the training pass where layers are run again in its backward half.
     """
 
@@ -41,6 +42,7 @@ class BatchArrays:
     output_gradient: Array | None
     inputs: Array | None = None
     rest: CapturedRest | None = None
+    over: dict[tuple[Any, ...], CapturedOver | None] = field(default_factory=dict)
     kept: Array | None = None
     fused: FusedPass | None = None
     segmented: SegmentedPass | None = None

@@ -73,21 +73,30 @@ static int64_t nanoseconds(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* Executes the program up to n_times times, as often as it begins within `budget` nanoseconds; returns how often. Once at least. */
-EXPORT int64_t fcnn_run(int level, const Record *records, const Phase *phases, int64_t n_phases, int64_t n_threads,
-                        int64_t n_times, int64_t budget, void *scratch)
+/* A program, how often it is to be executed, and in what. */
+typedef struct {
+    int64_t level;
+    const Record *records;
+    const Phase *phases;
+    int64_t n_phases, n_threads, n_times, budget;
+    void *scratch;
+} Execution;
+
+/* Executes it up to n_times times, as often as it begins within `budget` nanoseconds; returns how often. Once at least. */
+EXPORT int64_t fcnn_run(const Execution *given)
 {
-    const Operation *operations = levels[level].operations;
-    const Share whole = {.part = 0, .n_parts = 1, .scratch = scratch};
+    const Operation *operations = levels[given->level].operations;
+    const Share whole = {.part = 0, .n_parts = 1, .scratch = given->scratch};
+    const int64_t n_threads = given->n_threads, n_times = given->n_times;
     const int helped = n_threads > 1 && take_helpers(n_threads - 1);
-    const int64_t end = n_times > 1 ? nanoseconds() + budget : 0;
+    const int64_t end = n_times > 1 ? nanoseconds() + given->budget : 0;
     int64_t done = 0;
     do {
-        for (int64_t p = 0; p < n_phases; p++) {
-            const Phase *phase = phases + p;
-            Stretch stretch = {operations, records + phase->first, phase->n_shared};
+        for (int64_t p = 0; p < given->n_phases; p++) {
+            const Phase *phase = given->phases + p;
+            Stretch stretch = {operations, given->records + phase->first, phase->n_shared};
             const int64_t n_parts = phase->n_parts < n_threads ? phase->n_parts : n_threads;
-            if (helped && n_parts > 1 && stretch.n > 0) share_out(compute, &stretch, n_parts, scratch);
+            if (helped && n_parts > 1 && stretch.n > 0) share_out(compute, &stretch, n_parts, given->scratch);
             else compute(&stretch, &whole);
             Stretch serial = {operations, stretch.records + stretch.n, phase->n_serial};
             compute(&serial, &whole);

@@ -2,6 +2,7 @@
 
 from ._build import BuildError as BuildError
 from ._call import Call as Call
+from ._call import address_of as address_of
 from ._library import Library as Library
 from ._library import build_in_checkout as build_in_checkout
 from ._library import load_library as load_library

@@ -20,6 +20,15 @@ from ._call import Call, Operation, address_of
 LEVEL_VARIABLE = "FCNN_CPU_LEVEL"
 
 
+class Execution(ctypes.Structure):
+    """What `Library.execute` is given the address of: a program, and how it is to be executed (program.c)."""
+
+    _fields_: ClassVar = [
+        *((name, ctypes.c_int64) for name in ("level", "records", "phases", "n_phases")),
+        *((name, ctypes.c_int64) for name in ("n_threads", "n_times", "budget", "scratch")),
+    ]
+
+
 class Library:
     """The compiled operations, for the best instruction level that this CPU has, or for the one that is named."""
 
@@ -48,15 +57,9 @@ class Library:
         self.scratch_bytes: int = dll.fcnn_scratch_bytes()
         self.record_words: int = dll.fcnn_record_bytes() // 8
         self._per_thread = threading.local()
-        self._alone_table = np.array([[0, 1, 0, 1]], np.int64)
-        self._alone = address_of(self._alone_table)
+        self._one_phase = np.array([[0, 1, 0, 1]], np.int64)
         self.execute: Any = dll.fcnn_run
-        self.execute.argtypes = [
-            ctypes.c_int,
-            *([ctypes.c_void_p] * 2),
-            *([ctypes.c_int64] * 4),
-            ctypes.c_void_p,
-        ]
+        self.execute.argtypes = [ctypes.c_void_p]
 
     def _text(self, what: str, i: int) -> str:
         text: bytes = getattr(self._dll, f"fcnn_{what}")(i)
@@ -80,7 +83,9 @@ class Library:
 
     def run_once(self, record: Any) -> None:
         """Compute one record, in this thread."""
-        self.execute(self.level, ctypes.addressof(record), self._alone, 1, 1, 1, 0, self.scratch())
+        phases = address_of(self._one_phase)
+        execution = Execution(self.level, ctypes.addressof(record), phases, 1, 1, 1, 0, self.scratch())
+        self.execute(ctypes.addressof(execution))
 
 
 _PACKAGE = Path(__file__).parents[2]

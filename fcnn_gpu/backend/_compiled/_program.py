@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 
 import numpy as np
 
 from ..._types import Array
-from ._call import SAMPLES, SERIAL, Access, Call
+from ._call import SAMPLES, SERIAL, Access, Call, address_of
+from ._library import Execution
 
 _PART = 3000.0
 """Nanoseconds of work for which another thread is asked: to wait for it takes about one thousand."""
@@ -42,15 +44,34 @@ class Program:
             first += len(shared) + len(serial)
         self._table = np.array(table, np.int64)
         self._most_parts = max(row[3] for row in table)
-        self._given = self._records.ctypes.data, self._table.ctypes.data, len(table)
+        records, phases = address_of(self._records), address_of(self._table)
+        self._execution = Execution(self._library.level, records, phases, len(table), 1, 1, _BUDGET, 0)
+        self._address = ctypes.addressof(self._execution)
 
     def run(self, n_times: int, n_threads: int) -> None:
         """Execute it; between two times Python's signal handlers may run."""
-        library = self._library
-        n_threads = min(n_threads, self._most_parts)
-        scratch = library.scratch()
+        execution, library = self._execution, self._library
+        execution.n_threads, execution.scratch = min(n_threads, self._most_parts), library.scratch()
         while n_times > 0:
-            n_times -= library.execute(library.level, *self._given, n_threads, n_times, _BUDGET, scratch)
+            execution.n_times = n_times
+            n_times -= library.execute(self._address)
+
+    def places_of(self, array: Array) -> list[tuple[int, int, int]]:
+        """Where the program points into an array: (record, word, bytes from the array's beginning)."""
+        start = address_of(array)
+        ordered = [call for shared, serial in self.phases for call in (*shared, *serial)]
+        places = []
+        for i, call in enumerate(ordered):
+            for word, parameter in enumerate(call.operation.parameters, start=1):
+                value = call.arguments[parameter.name]
+                if parameter.is_pointer and value is not None and 0 <= address_of(value) - start < max(1, array.nbytes):
+                    places.append((i, word, address_of(value) - start))
+        return places
+
+    def point(self, places: Sequence[tuple[int, int, int]], address: int) -> None:
+        """Take another array, whose address this is, in the places of one (`places_of`)."""
+        for record, word, offset in places:
+            self._records[record, word] = address + offset
 
 
 def _parts(calls: Sequence[Call]) -> int:

@@ -10,14 +10,32 @@ from typing import Any
 import numpy as np
 
 from ..._types import Array, DType
-from .._compiled import Call, Library, Program
-from .._ops import Ops, Replay
+from .._compiled import Call, Library, Program, address_of
+from .._ops import CapturedOver, Ops, Replay
 from .._ops import _numpy as recordable
 from .._ops._tape import Tape, current_tape
 
 
+class _Over:
+    """A program over an array whose place others take (`CapturedOver`)."""
+
+    def __init__(self, ops: CompiledArrays, program: Program, x: Array, result: Array, found: Array) -> None:
+        self.result = result
+        self._ops, self._program, self._found = ops, program, found
+        self._places = program.places_of(x)
+
+    def __call__(self, x: Array) -> bool:
+        self._program.point(self._places, address_of(x))
+        self._program.run(1, self._ops.n_threads)
+        if self._found[0]:
+            self._found[0] = 0
+            return False
+        return True
+
+
 class CompiledArrays(Ops):
     name = "cpu"
+    captures_over = True
     steps_per_call = 1024
 
     def __init__(self, library: Library) -> None:
@@ -50,6 +68,16 @@ class CompiledArrays(Ops):
                 made[0](n_times)
 
         return run
+
+    def capture_over(self, fn: Callable[[Array], Array], x: Array, checks: bool) -> CapturedOver | None:
+        found = self.zeros(1, np.int64)
+        with recordable.recorded_calls() as tape:
+            if checks:
+                self._issue("check_gradients", x.dtype, n=x.size, gradients=x, unsound=found)
+            result = fn(x)
+        if result is x or not tape.complete or not all(isinstance(call, Call) for call in tape.calls):
+            return None
+        return _Over(self, Program([call for call in tape.calls if isinstance(call, Call)]), x, result, found)
 
     def _joined(self, tape: Tape) -> Replay:
         """What a tape says, any number of times: stretches of compiled calls are programs."""

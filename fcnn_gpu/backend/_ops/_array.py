@@ -12,7 +12,7 @@ from typing import Any
 
 from ..._types import Array, DType, HostArray
 from . import _numpy as np
-from ._tape import Replay, Tape
+from ._tape import CapturedOver, Replay, Tape
 
 BLOCK = 32_768
 """Elements in one tile of an elementwise pass: 128 KiB in float32, so that a tile and its scratch stay in L2."""
@@ -42,6 +42,8 @@ class ArrayOps:
     """Whether work is queued, so that reading a result waits for all of it."""
     steps_per_capture = 1
     """Training steps to capture as one program: more than one where beginning a program has a cost of its own."""
+    captures_over = False
+    """Whether `capture_over` may give something."""
     steps_per_call = 1
     """Times that a captured step may be asked for at once: more than one where Python between two has a cost."""
 
@@ -146,6 +148,14 @@ class ArrayOps:
                     tapes.append(tape)
 
         return run
+
+    def capture_over(self, fn: Callable[[Array], Array], x: Array, checks: bool) -> CapturedOver | None:
+        """`fn`, which computes an array from `x` by primitives, for others in x's place; None where that is not had.
+
+        They have x's shape, dtype and order. With `checks`, a number in them that is not finite is told of. `fn` may be
+        called once. On NumPy a tape holds the array that it was recorded on.
+        """
+        return None
 
     # Scratch memory
 

@@ -27,6 +27,17 @@ class Replay(Protocol):
     def __call__(self, n_times: int = 1) -> None: ...
 
 
+class CapturedOver(Protocol):
+    """What `capture_over` makes: computes `result`, always the same array, from another x.
+
+    It returns False where x was to be checked and a number, or its square, is not finite; the result says nothing then.
+    """
+
+    result: Any
+
+    def __call__(self, x: Any) -> bool: ...
+
+
 class _Stop(Exception):
     """Ends a replay early: the step has failed, and nothing after this may happen."""
 
