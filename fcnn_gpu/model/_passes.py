@@ -11,7 +11,7 @@ import numpy as np
 
 from .._arrays import quietly, refuse_masked
 from .._types import Array
-from ..backend import StepControl
+from ..backend import StepControl, called
 from ..data import features
 from ..datasets import BlockSource
 from ..layers import BatchNorm, Layer, backward_layers
@@ -109,7 +109,7 @@ class Passes(Network):
             return
         A = A0
         for layer, cache in zip(self.layers, arrays.caches, strict=True):
-            A = layer.forward(A, cache, True)
+            A = called(layer, layer.forward, A, cache, True)
             yield layer, A
 
     def _pass_from(self, first: int, A: Array, arrays: BatchArrays, training: bool) -> Array:
@@ -119,7 +119,7 @@ class Passes(Network):
             if outputs is not None:
                 return outputs
         for layer, cache in itertools.islice(zip(self.layers, arrays.caches, strict=True), first, None):
-            A = layer.forward(A, cache, training)
+            A = called(layer, layer.forward, A, cache, training)
         return A
 
     def _fused(self, arrays: BatchArrays, training: bool) -> FusedPass:
@@ -154,7 +154,7 @@ class Passes(Network):
         key = self.n_changes, X.dtype, checks
         if key not in arrays.over:
             arrays.over.clear()
-            known = self.consists_of_primitives and self.stored is None and X.flags.c_contiguous
+            known = self.consists_of_primitives and X.flags.c_contiguous
             arrays.over[key] = self.ops.capture_over(self._pass_over(arrays), X, checks) if known else None
         over = arrays.over[key]
         return over.result if over is not None and over(X) else None
@@ -206,7 +206,7 @@ class Passes(Network):
                 outputs[0] = self._pass_from(first, A, arrays, False)
 
             fixed = A is arrays.inputs or A is not A0
-            known = fixed and self.consists_of_primitives
+            known = fixed and self.can_be_recorded
             rest = CapturedRest(A, self.n_changes, self.ops.capture(run) if known else run, outputs)
             if known:
                 arrays.rest = rest

@@ -143,6 +143,8 @@ class _Plan:
         return self._own(n, self.statistics_dtype).reshape(n, 1)
 
     def scratch(self, slot: int, n: int) -> Array:
+        if n * self._arrays.capacity * np.dtype(self._dtype).itemsize <= self._ops.apart_bytes:
+            return self.matrix(n)
         flat = self._buffer(f"gradient {slot}", self._widest * self._arrays.capacity, self._dtype)
         return flat[: n * self.batch].reshape(self.batch, n).T
 

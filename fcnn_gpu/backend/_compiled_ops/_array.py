@@ -35,12 +35,18 @@ class _Over:
 
 class CompiledArrays(Ops):
     name = "cpu"
+    apart_bytes = 2**16
     captures_over = True
     steps_per_call = 1024
 
     def __init__(self, library: Library) -> None:
         super().__init__()
         self._library = library
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Memory that the operations of a thread compute in."""
+        return self._library.scratch_bytes
 
     def describe(self) -> str:
         return f"CPU (compiled kernels for {self._library.level_name}; NumPy {np.__version__})"
