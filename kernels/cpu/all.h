@@ -5,6 +5,7 @@
 #include "parameters.h"
 
 #include "advance.c"
+#include "copy_rows.c"
 #include "gather_rows.c"
 #include "row_sum.c"
 #include "softmax_cross_entropy.c"

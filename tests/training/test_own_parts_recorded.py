@@ -55,8 +55,10 @@ class EverySecond(Layer):
 class Doubled(CrossEntropy):
     """Twice the cross-entropy, by NumPy."""
 
-    def compute(self, ops: Any, Z: Any, targets: Any, sample_weight: Any, losses: Any, dZ: Any, **given: Any) -> None:
-        super().compute(ops, Z, targets, sample_weight, losses, dZ, **given)
+    def compute(
+        self, ops: Ops, Z: Any, targets: Any, sample_weight: Any, losses: Any, dZ: Any, loss_scale: Any = None
+    ) -> None:
+        super().compute(ops, Z, targets, sample_weight, losses, dZ, loss_scale)
         losses *= 2
         dZ *= 2
 

@@ -39,6 +39,9 @@ class CapturedOver(Protocol):
 
     def __call__(self, x: Any) -> bool: ...
 
+    def sweep(self, X: Any, out: Any) -> bool:
+        """The same for the rows of X, len(x) at a time, results beside each other in out: both C-ordered."""
+
 
 class _Stop(Exception):
     """Ends a replay early: the step has failed, and nothing after this may happen."""
