@@ -141,12 +141,19 @@ BACKENDS = [
     pytest.param(emulated_ops, id="emulated"),
     pytest.param(cuda_ops, id="cupy", marks=pytest.mark.gpu),
 ]
-"""The NumPy reference; CupyOps with its kernels executed on the CPU; CupyOps on a GPU."""
+"""The NumPy reference; the compiled primitives; CupyOps with its kernels executed on the CPU; CupyOps on a GPU."""
 
 
 @pytest.fixture(params=BACKENDS)
 def ops(request: pytest.FixtureRequest) -> Ops:
     """The primitives of each backend in turn."""
+    make: Any = request.param
+    return make()
+
+
+@pytest.fixture(params=BACKENDS[1:])
+def other_ops(request: pytest.FixtureRequest) -> Ops:
+    """What is compared with the NumPy reference: the compiled primitives, and `CupyOps`, emulated and on a GPU."""
     make: Any = request.param
     return make()
 

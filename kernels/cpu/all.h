@@ -1,13 +1,19 @@
 /* All operations for one kind of numbers. */
 #include "numbers.h"
 #include "elementary.h"
+#include "activation.h"
 #include "product.h"
 #include "parameters.h"
 
+#include "activation_backward.c"
 #include "advance.c"
+#include "bias_activation.c"
 #include "copy_rows.c"
 #include "gather_rows.c"
 #include "row_sum.c"
+#include "elementwise_loss.c"
+#include "softmax.c"
+#include "softmax_backward.c"
 #include "softmax_cross_entropy.c"
 
 #include "adam.c"

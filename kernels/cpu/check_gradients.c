@@ -2,7 +2,7 @@
 ARGUMENTS(check_gradients, SHARED,
           int64_t n;
           const real *gradients;
-          int64_t *unsound;)
+          raised int64_t *unsound;)
 
 OPERATION(check_gradients)
 {
@@ -21,5 +21,5 @@ OPERATION(check_gradients)
     }
     int bad = 0;
     for (int lane = 0; lane < 4 * LANES; lane++) bad |= sum[lane] != 0;
-    if (bad) atomic_store_explicit((_Atomic int64_t *)a->unsound, 1, memory_order_relaxed);
+    if (bad) raise_flag(a->unsound);
 }

@@ -19,6 +19,25 @@ INLINE float float16_value(uint16_t h)
     return value;
 }
 
+/* Rows of a few bytes are copied in one move each, which takes their number to be known. */
+INLINE void copy_chosen_of(const int64_t bytes, const char *from, const int64_t *order, Range range, char *to)
+{
+    for (int64_t j = range.start; j < range.stop; j++) memcpy(to + j * bytes, from + order[j] * bytes, (size_t)bytes);
+}
+
+static void copy_chosen(const void *from, const int64_t *order, int64_t bytes, Range range, void *to)
+{
+    switch (bytes) {
+        case 1: copy_chosen_of(1, from, order, range, to); break;
+        case 4: copy_chosen_of(4, from, order, range, to); break;
+        case 8: copy_chosen_of(8, from, order, range, to); break;
+        case 16: copy_chosen_of(16, from, order, range, to); break;
+        case 32: copy_chosen_of(32, from, order, range, to); break;
+        case 64: copy_chosen_of(64, from, order, range, to); break;
+        default: copy_chosen_of(bytes, from, order, range, to);
+    }
+}
+
 INLINE float bfloat16_value(uint16_t h)
 {
     const uint32_t bits = (uint32_t)h << 16;
@@ -46,12 +65,12 @@ OPERATION(gather_rows)
     const int64_t *order = a->order + *a->cursor;
     const int64_t n = a->n;
     const real scale = (real)a->scale, shift = (real)a->shift;
+    if (a->source == COPIED) {
+        copy_chosen(a->X, order, a->row_bytes, range, a->out);
+        return;
+    }
     for (int64_t j = range.start; j < range.stop; j++) {
         const char *from = (const char *)a->X + order[j] * a->row_bytes;
-        if (a->source == COPIED) {
-            memcpy((char *)a->out + j * a->row_bytes, from, (size_t)a->row_bytes);
-            continue;
-        }
         real *out = (real *)a->out + j * n;
 #define ROW(type, value_of)                                              \
     {                                                                    \

@@ -23,9 +23,11 @@
 #endif
 
 /* Of a pointer in ARGUMENTS. `rows`: each sample's own row, (batch, n) with `batch` an argument, and a call touches the rows of
-   its share alone. `optional`: may be null. To the compiler neither says anything new of a member of 8 bytes. */
+   its share alone. `optional`: may be null. `raised`: a flag that calls set to 1 and none of them reads: their order does not
+   matter. To the compiler none of these says anything new of a member of 8 bytes. */
 #define rows _Alignas(8)
 #define optional _Alignas(int64_t)
+#define raised _Alignas(double)
 _Static_assert(sizeof(void *) == 8, "records hold pointers of 8 bytes");
 
 /* The arguments of an operation, members of 8 bytes, and the same as text. KIND says who computes it:
@@ -39,6 +41,8 @@ _Static_assert(sizeof(void *) == 8, "records hold pointers of 8 bytes");
     } NAME(name##_arguments);        \
     _Static_assert(sizeof(NAME(name##_arguments)) <= 8 * MOST_ARGUMENTS, #name " has too many arguments"); \
     __attribute__((unused)) static const char NAME(name##_parameters)[] = #KIND ": " TEXT(__VA_ARGS__);
+
+INLINE void raise_flag(int64_t *flag) { atomic_store_explicit((_Atomic int64_t *)flag, 1, memory_order_relaxed); }
 
 /* The head of an operation: `a` are its arguments. */
 #define OPERATION(name)                                                                     \

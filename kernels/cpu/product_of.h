@@ -54,10 +54,28 @@ INLINE void NAME(tile)(const int mr, const int nv, int64_t k, const real *a, int
     if (epilogue == CHECK) *poison += found;
 }
 
-/* `width` elements, fewer than a tile is wide. */
-INLINE void NAME(copy_narrow)(real *to, const real *from, int64_t width)
+/* Rows of `width` elements, fewer than a tile is wide, from one matrix into another. With the number of elements known where this
+   is expanded, a row is copied in two or three moves. */
+INLINE void NAME(copy_rows_of)(const int width, int64_t n_rows, real *to, int64_t to_row, const real *from, int64_t from_row)
 {
-    memcpy(to, from, (size_t)width * sizeof(real));
+    for (int64_t r = 0; r < n_rows; r++) memcpy(to + r * to_row, from + r * from_row, (size_t)width * sizeof(real));
+}
+
+static void NAME(copy_narrow)(int64_t width, int64_t n_rows, real *to, int64_t to_row, const real *from, int64_t from_row)
+{
+    if (width >= VL) {
+        NAME(copy_rows_of)(VL, n_rows, to, to_row, from, from_row);
+        to += VL;
+        from += VL;
+        width -= VL;
+    }
+#define CASE(n) \
+    case n: NAME(copy_rows_of)(n, n_rows, to, to_row, from, from_row); break;
+    switch (width) {
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
+        CASE(15)
+    }
+#undef CASE
 }
 
 /* b (k, width) ← B (k, columns), zeros behind its columns. */
@@ -69,10 +87,8 @@ static void NAME(pack_b)(int64_t k, int64_t columns, int64_t width, const real *
         return;
     }
     if (b_column == 1) {
-        for (int64_t p = 0; p < k; p++, B += b_inner, b += width) {
-            memset(b, 0, (size_t)width * sizeof(real));
-            NAME(copy_narrow)(b, B, columns);
-        }
+        memset(b, 0, (size_t)(k * width) * sizeof(real));
+        NAME(copy_narrow)(columns, k, b, width, B, b_inner);
         return;
     }
     enum { SIDE = 8 };
@@ -93,7 +109,7 @@ static void NAME(pack_b)(int64_t k, int64_t columns, int64_t width, const real *
 static void NAME(pack_a)(int64_t k, int64_t m, const real *A, int64_t a_row, int64_t a_inner, real *a)
 {
     if (a_row == 1)
-        for (int64_t p = 0; p < k; p++, A += a_inner, a += m) NAME(copy_narrow)(a, A, m);
+        NAME(copy_narrow)(m, k, a, m, A, a_inner);
     else
         for (int64_t p = 0; p < k; p++)
             for (int64_t r = 0; r < m; r++) a[p * m + r] = A[r * a_row + p * a_inner];
@@ -108,7 +124,7 @@ static __attribute__((noinline)) void NAME(tiles)(const NAME(Product) * g, int64
     const int64_t n_blocks = (m + MR - 1) / MR;
     const int nv = width > VL ? 2 : 1, narrow = width < nv * VL;
     real part[MR * NR], bias[NR];
-    if (g->b && narrow) NAME(copy_narrow)(bias, g->b + j, width);
+    if (g->b && narrow) NAME(copy_narrow)(width, 1, bias, 0, g->b + j, 0);
     for (int64_t q = 0; q < n_blocks; q++) {
         const int64_t first = m * q / n_blocks;
         const int mr = (int)(m * (q + 1) / n_blocks - first);
@@ -116,8 +132,7 @@ static __attribute__((noinline)) void NAME(tiles)(const NAME(Product) * g, int64
         const int64_t a_row = packed ? 1 : g->a_row, a_inner = packed ? mr : g->a_inner;
         real *c = g->C + (i0 + first) * g->c_row + j, *out = narrow ? part : c;
         const int64_t c_row = narrow ? NR : g->c_row;
-        if (narrow && accumulate)
-            for (int r = 0; r < mr; r++) NAME(copy_narrow)(part + r * NR, c + r * g->c_row, width);
+        if (narrow && accumulate) NAME(copy_narrow)(width, mr, part, NR, c, g->c_row);
 #define CASE(n)                                                                                                          \
     case n:                                                                                                              \
         if (n <= MR && nv == 2)                                                                                          \
@@ -131,8 +146,7 @@ static __attribute__((noinline)) void NAME(tiles)(const NAME(Product) * g, int64
             CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
         }
 #undef CASE
-        if (narrow)
-            for (int r = 0; r < mr; r++) NAME(copy_narrow)(c + r * g->c_row, part + r * NR, width);
+        if (narrow) NAME(copy_narrow)(width, mr, c, g->c_row, part, NR);
     }
 }
 
@@ -188,7 +202,7 @@ static int NAME(multiply)(const NAME(Product) * g, int64_t i0, int64_t i1, int64
                              .accumulate = (int)a->accumulate, .epilogue = (int)a->epilogue, .alpha = (real)a->alpha,        \
                              .slope = (real)a->slope};                                                                      \
     if (range.start < range.stop && NAME(multiply)(&g, range.start, range.stop, a->n, a->k, share->scratch))                  \
-        atomic_store_explicit((_Atomic int64_t *)a->unsound, 1, memory_order_relaxed);
+        raise_flag(a->unsound);
 
 void NAME(product_of_samples)(const void *arguments, const Share *share)
 {

@@ -4,7 +4,7 @@ ARGUMENTS(row_sum, SHARED,
           int64_t n;
           int64_t batch;
           const real *X;
-          optional int64_t *unsound;
+          optional raised int64_t *unsound;
           real *out;)
 
 OPERATION(row_sum)
@@ -31,5 +31,5 @@ OPERATION(row_sum)
             a->out[i + c] = sum[c];
         }
     }
-    if (bad && a->unsound) atomic_store_explicit((_Atomic int64_t *)a->unsound, 1, memory_order_relaxed);
+    if (bad && a->unsound) raise_flag(a->unsound);
 }

@@ -1,7 +1,9 @@
 /* Softmax, cross-entropy and its gradient, sample by sample: with p = softmax(z) and targets ỹ = (1 − s)·y + s/n,
        ℓ = w·Σ_c v_c ỹ_c (log Σ_k e^(z_k − m) − (z_c − m)),  m = max z,
-       dZ_c = (w/whole)(p_c Σ_k v_k ỹ_k − v_c ỹ_c)·scale,
+       dZ_c = (w/batch)(p_c Σ_k v_k ỹ_k − v_c ỹ_c)·scale,
    v the class weights, w the sample weight, s the label smoothing. y is a label, or a row of Y (batch, n).
+   Up to FEW classes, LANES samples are computed side by side: their numbers stand transposed in a tile. More classes of a sample
+   are computed side by side, and summed one after the other. Either way each sum has one order.
    Source: Goodfellow, Bengio & Courville (2016), "Deep Learning", section 6.2.2.3. */
 ARGUMENTS(softmax_cross_entropy, SAMPLES,
           int64_t batch;
@@ -16,44 +18,99 @@ ARGUMENTS(softmax_cross_entropy, SAMPLES,
           rows real *losses;
           rows real *dZ;)
 
+/* What of a call does not change from sample to sample. */
+typedef struct {
+    const NAME(softmax_cross_entropy_arguments) * a;
+    real smoothing, of_each, factor;
+} NAME(CrossEntropy);
+
+/* Of a sample without target matrix and smoothing: dZ holds e^(z − m), whose sum is `total`. */
+INLINE void NAME(finish_label)(const NAME(CrossEntropy) * g, int64_t j, real top, real total, real log_total)
+{
+    const int64_t n = g->a->n, label = g->a->labels[j];
+    const real v = g->a->class_weight ? g->a->class_weight[label] : 1, w = g->a->sample_weight ? g->a->sample_weight[j] : 1;
+    const real factor = g->factor * w * v;
+    real *d = g->a->dZ + j * n;
+    g->a->losses[j] = (log_total - (g->a->Z[j * n + label] - top)) * v * w;
+    const real each = factor / total;
+    for (int64_t c = 0; c < n; c++) d[c] *= each;
+    d[label] -= factor;
+}
+
+INLINE real NAME(target)(const NAME(CrossEntropy) * g, int64_t j, int64_t c)
+{
+    const real y = g->a->Y ? g->a->Y[j * g->a->n + c] : (real)(g->a->labels[j] == c);
+    const real t = y * (1 - g->smoothing) + g->of_each;
+    return g->a->class_weight ? t * g->a->class_weight[c] : t;
+}
+
+/* Of any other sample. */
+static void NAME(finish_targets)(const NAME(CrossEntropy) * g, int64_t j, real top, real total, real log_total)
+{
+    const int64_t n = g->a->n;
+    const real *z = g->a->Z + j * n, w = g->a->sample_weight ? g->a->sample_weight[j] : 1, factor = g->factor * w;
+    real *d = g->a->dZ + j * n, sum = 0, loss = 0;
+    for (int64_t c = 0; c < n; c++) {
+        const real t = NAME(target)(g, j, c);
+        sum += t;
+        loss += (log_total - (z[c] - top)) * t;
+    }
+    for (int64_t c = 0; c < n; c++) d[c] = (d[c] / total * sum - NAME(target)(g, j, c)) * factor;
+    g->a->losses[j] = loss * w;
+}
+
+INLINE void NAME(finish_sample)(const NAME(CrossEntropy) * g, int64_t j, real top, real total, real log_total)
+{
+    if (g->a->labels && g->smoothing == 0) NAME(finish_label)(g, j, top, total, log_total);
+    else NAME(finish_targets)(g, j, top, total, log_total);
+}
+
+/* LANES samples from j on, of which `count` are there. */
+static void NAME(few_classes)(const NAME(CrossEntropy) * g, int64_t j, int64_t count)
+{
+    enum { FEW = 32 };
+    const int64_t n = g->a->n;
+    const real *z = g->a->Z + j * n;
+    real *d = g->a->dZ + j * n, tile[FEW][LANES], top[LANES], total[LANES] = {0}, log_total[LANES];
+    for (int64_t c = 0; c < n; c++)
+        for (int lane = 0; lane < LANES; lane++) tile[c][lane] = lane < count ? z[lane * n + c] : 0;
+    for (int lane = 0; lane < LANES; lane++) top[lane] = tile[0][lane];
+    for (int64_t c = 1; c < n; c++)
+        for (int lane = 0; lane < LANES; lane++) top[lane] = tile[c][lane] > top[lane] ? tile[c][lane] : top[lane];
+    for (int64_t c = 0; c < n; c++)
+        for (int lane = 0; lane < LANES; lane++) {
+            const real e = NAME(exponential)(tile[c][lane] - top[lane]);
+            tile[c][lane] = e;
+            total[lane] += e;
+        }
+    for (int lane = 0; lane < LANES; lane++) log_total[lane] = NAME(logarithm)(total[lane]);
+    for (int64_t lane = 0; lane < count; lane++)
+        for (int64_t c = 0; c < n; c++) d[lane * n + c] = tile[c][lane];
+    for (int64_t lane = 0; lane < count; lane++) NAME(finish_sample)(g, j + lane, top[lane], total[lane], log_total[lane]);
+}
+
+static void NAME(many_classes)(const NAME(CrossEntropy) * g, int64_t j)
+{
+    const int64_t n = g->a->n;
+    const real *z = g->a->Z + j * n;
+    real *d = g->a->dZ + j * n, top = z[0], total = 0;
+    for (int64_t c = 1; c < n; c++) top = z[c] > top ? z[c] : top;
+    for (int64_t c = 0; c < n; c++) d[c] = NAME(exponential)(z[c] - top);
+    for (int64_t c = 0; c < n; c++) total += d[c];
+    NAME(finish_sample)(g, j, top, total, NAME(logarithm)(total));
+}
+
 OPERATION(softmax_cross_entropy)
 {
     const Range range = share_of(a->batch, 1, share);
-    const int64_t n = a->n;
-    const real smoothing = (real)a->label_smoothing, share_of_all = smoothing / (real)n;
     const real scale = a->loss_scale ? (real)*a->loss_scale : 1;
-    for (int64_t j = range.start; j < range.stop; j++) {
-        const real *z = a->Z + j * n, *y = a->Y ? a->Y + j * n : NULL;
-        real *d = a->dZ + j * n;
-        real top = z[0];
-        for (int64_t c = 1; c < n; c++) top = z[c] > top ? z[c] : top;
-        for (int64_t c = 0; c < n; c++) d[c] = NAME(exponential)(z[c] - top);
-        real total = 0;
-        for (int64_t c = 0; c < n; c++) total += d[c];
-        const real log_total = NAME(logarithm)(total), w = a->sample_weight ? a->sample_weight[j] : 1;
-        const real factor = w / (real)a->batch * scale;
-        if (a->labels && smoothing == 0) {
-            const int64_t label = a->labels[j];
-            const real v = a->class_weight ? a->class_weight[label] : 1, share = factor * v;
-            a->losses[j] = (log_total - (z[label] - top)) * v * w;
-            for (int64_t c = 0; c < n; c++) d[c] = d[c] / total * share;
-            d[label] -= share;
-            continue;
-        }
-        real sum = 0, loss = 0;
-        for (int64_t c = 0; c < n; c++) {
-            real t = y ? y[c] : (real)(a->labels[j] == c);
-            t = t * (1 - smoothing) + share_of_all;
-            t = a->class_weight ? t * a->class_weight[c] : t;
-            sum += t;
-            loss += (log_total - (z[c] - top)) * t;
-        }
-        for (int64_t c = 0; c < n; c++) {
-            real t = y ? y[c] : (real)(a->labels[j] == c);
-            t = t * (1 - smoothing) + share_of_all;
-            t = a->class_weight ? t * a->class_weight[c] : t;
-            d[c] = (d[c] / total * sum - t) * factor;
-        }
-        a->losses[j] = loss * w;
-    }
+    const NAME(CrossEntropy) g = {.a = a,
+                                  .smoothing = (real)a->label_smoothing,
+                                  .of_each = (real)a->label_smoothing / (real)a->n,
+                                  .factor = scale / (real)a->batch};
+    if (a->n <= 32)
+        for (int64_t j = range.start; j < range.stop; j += LANES)
+            NAME(few_classes)(&g, j, range.stop - j < LANES ? range.stop - j : LANES);
+    else
+        for (int64_t j = range.start; j < range.stop; j++) NAME(many_classes)(&g, j);
 }

@@ -21,7 +21,9 @@ SAMPLES, SHARED, SERIAL = "SAMPLES", "SHARED", "SERIAL"
 
 _DTYPES = {"double": "float64", "int64_t": "int64", "uint8_t": "uint8"}
 _MEMBER = re.compile(r"(?P<marks>(?:_Alignas\(\w+\) )*)(?P<const>const )?(?P<type>\w+) (?P<pointer>\*?)(?P<name>\w+)")
-_ROWS, _OPTIONAL = "_Alignas(8)", "_Alignas(int64_t)"
+_MARKS = _ROWS, _OPTIONAL, _RAISED = "_Alignas(8)", "_Alignas(int64_t)", "_Alignas(double)"
+_FACTORS = {"softmax_cross_entropy": 10.0}
+"""How much longer than its bytes say an operation takes that computes more."""
 
 
 class Parameter(NamedTuple):
@@ -33,6 +35,7 @@ class Parameter(NamedTuple):
     writes: bool
     by_rows: bool
     optional: bool
+    is_raised: bool
 
 
 @dataclass(frozen=True)
@@ -59,16 +62,20 @@ def _parameter(operation: str, text: str) -> Parameter:
     is_pointer = bool(match["pointer"])
     dtype = "real" if kind == "float" else None if kind == "void" else _DTYPES[kind]
     writes = is_pointer and not match["const"]
-    return Parameter(match["name"], is_pointer, dtype, writes, _ROWS in marks, _OPTIONAL in marks)
+    return Parameter(match["name"], is_pointer, dtype, writes, *(m in marks for m in _MARKS))
 
 
 class Access(NamedTuple):
-    """Bytes start ... stop − 1 of memory that a call reads or writes; with `row_bytes`, each sample its own row."""
+    """Bytes start ... stop − 1 of memory that a call reads or writes; with `row_bytes`, each sample its own row.
+
+    `is_raised`: a flag, which calls may set in any order.
+    """
 
     start: int
     stop: int
     writes: bool
     row_bytes: int
+    is_raised: bool
 
 
 class Call:
@@ -106,16 +113,17 @@ class Call:
             raise ValueError(f"{self.name}: {parameter.name} is written to, got a read-only array.")
         address, extent = address_of(array), _extent(array)
         row_bytes = array.nbytes // self.batch if parameter.by_rows and self.batch else 0
-        self.accesses.append(Access(address, address + extent, parameter.writes, row_bytes))
+        self.accesses.append(Access(address, address + extent, parameter.writes, row_bytes, parameter.is_raised))
         return address
 
     @property
     def work(self) -> float:
-        """Nanoseconds, roughly: 10 bytes, or 50 multiplications in a product, take one."""
-        if "k" in self.arguments:
+        """Nanoseconds, roughly: 50 bytes, or 100 multiplications in a product, take one."""
+        if self.name.startswith("product"):
             m = self.arguments.get("m", self.batch)
-            return float(m * self.arguments["n"] * self.arguments["k"]) / 50
-        return sum(access.stop - access.start for access in self.accesses) / 10
+            return float(m * self.arguments["n"] * self.arguments["k"]) / 100
+        touched = [access for access in self.accesses if access.row_bytes or self.operation.kind != SAMPLES]
+        return _FACTORS.get(self.name, 1.0) * sum(access.stop - access.start for access in touched) / 50
 
     def __call__(self) -> None:
         words = self.words

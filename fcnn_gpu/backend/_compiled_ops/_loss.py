@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..._types import Array
+from .._ops import ELEMENTWISE_LOSSES
 from ._array import CompiledArrays
 
 
@@ -29,6 +30,32 @@ class CompiledLoss(CompiledArrays):
             labels=targets if are_labels else None,
             Y=None if are_labels else targets,
             class_weight=class_weight,
+            sample_weight=sample_weight,
+            loss_scale=loss_scale,
+            losses=losses,
+            dZ=dZ,
+        )
+
+    def elementwise_loss(
+        self,
+        Z: Array,
+        Y: Array,
+        kind: str,
+        delta: float,
+        sample_weight: Array | None,
+        losses: Array,
+        dZ: Array,
+        loss_scale: Array | None = None,
+    ) -> None:
+        self._issue(
+            "elementwise_loss",
+            Z.dtype,
+            batch=Z.shape[1],
+            n=Z.shape[0],
+            kind=ELEMENTWISE_LOSSES.index(kind),
+            delta=delta,
+            Z=Z,
+            Y=Y,
             sample_weight=sample_weight,
             loss_scale=loss_scale,
             losses=losses,

@@ -1,0 +1,73 @@
+/* Activation functions f and their derivatives f′, from z or, where that is enough, from a = f(z). No finite z gives NaN, and none
+   overflows but where f itself does; a NaN stays one. The order is that of ELEMENTWISE in the reference. */
+#ifndef FCNN_ACTIVATIONS
+#define FCNN_ACTIVATIONS
+#define ACTIVATIONS(X) \
+    X(identity) X(sigmoid) X(tanh) X(relu) X(leaky_relu) X(elu) X(selu) X(gelu) X(gelu_tanh) X(silu) X(softplus)
+#define KIND(name) JOIN(KIND_, name),
+enum { ACTIVATIONS(KIND) };
+#undef KIND
+#define SELU_ALPHA 1.6732632423543772848170429916717
+#define SELU_SCALE 1.0507009873554804934193349852946
+#define ACTIVATION(name) INLINE real NAME(name)(real z, __attribute__((unused)) real alpha)
+#define DERIVATIVE(name) INLINE real NAME(name##_derivative)(real saved, __attribute__((unused)) real alpha)
+#endif
+
+ACTIVATION(identity) { return z; }
+DERIVATIVE(identity) { return saved * 0 + 1; }
+
+ACTIVATION(sigmoid) { return NAME(logistic)(z); }
+DERIVATIVE(sigmoid) { return (1 - saved) * saved; }
+
+ACTIVATION(tanh) { return NAME(hyperbolic_tangent)(z); }
+DERIVATIVE(tanh) { return FMA(-saved, saved, 1); }
+
+ACTIVATION(relu) { return z <= 0 ? 0 : z; }
+DERIVATIVE(relu) { return saved > 0 ? 1 : 0; }
+
+ACTIVATION(leaky_relu) { return z <= 0 ? z * alpha : z; }
+DERIVATIVE(leaky_relu) { return saved > 0 ? 1 : alpha; }
+
+ACTIVATION(elu) { return z > 0 ? z : alpha * NAME(exponential_minus_one)(z > 0 ? 0 : z); }
+DERIVATIVE(elu) { return saved > 0 ? 1 : alpha * NAME(exponential)(saved > 0 ? 0 : saved); }
+
+ACTIVATION(selu) { return (real)SELU_SCALE * NAME(elu)(z, (real)SELU_ALPHA); }
+DERIVATIVE(selu) { return (real)SELU_SCALE * NAME(elu_derivative)(saved, (real)SELU_ALPHA); }
+
+/* Φ(z) = ½(1 + erf(z/√2)) */
+INLINE real NAME(normal_cdf)(real z) { return (real)0.5 * (1 + NAME(error_function)(z * (real)0.70710678118654752440)); }
+
+ACTIVATION(gelu) { return z * NAME(normal_cdf)(z); }
+/* Φ(z) + z φ(z), φ(z) = e^(−z²/2)/√(2π) */
+DERIVATIVE(gelu)
+{
+    const real density = NAME(exponential)(saved * saved * (real)-0.5) * (real)0.39894228040143267794;
+    return FMA(saved, density, NAME(normal_cdf)(saved));
+}
+
+/* h = tanh(√(2/π)(z + 0.044715 z³)) */
+INLINE real NAME(gelu_tanh_inner)(real z)
+{
+    return NAME(hyperbolic_tangent)((real)0.79788456080286535588 * z * FMA((real)0.044715, z * z, 1));
+}
+
+ACTIVATION(gelu_tanh) { return (real)0.5 * (NAME(gelu_tanh_inner)(z) + 1) * z; }
+/* ½(1 + h) + ½ √(2/π)(s + 3·0.044715 s z z), s = z (1 − h²): s is 0 where z² overflows, and so are its products with z. */
+DERIVATIVE(gelu_tanh)
+{
+    const real h = NAME(gelu_tanh_inner)(saved), s = saved * FMA(-h, h, 1);
+    const real slope = FMA(s * saved * saved, (real)(3 * 0.044715), s) * (real)0.79788456080286535588;
+    return (real)0.5 * (h + 1 + slope);
+}
+
+ACTIVATION(silu) { return z * NAME(logistic)(z); }
+/* σ(1 + z(1 − σ)) */
+DERIVATIVE(silu)
+{
+    const real s = NAME(logistic)(saved);
+    return s * FMA(saved, 1 - s, 1);
+}
+
+/* log(1 + e^z) = max(z, 0) + log(1 + e^−|z|) */
+ACTIVATION(softplus) { return (z <= 0 ? 0 : z) + NAME(logarithm_one_plus)(NAME(exponential)(-ABS(z))); }
+DERIVATIVE(softplus) { return NAME(logistic)(saved); }

@@ -1,0 +1,23 @@
+/* dZ = dA ⊙ f′: all (batch, n). `saved` is f(Z) where f′ is had from it, else Z (activation.h). dZ may be dA. */
+ARGUMENTS(activation_backward, SAMPLES,
+          int64_t batch;
+          int64_t n;
+          int64_t kind;
+          double alpha;
+          rows const real *dA;
+          rows const real *saved;
+          rows real *dZ;)
+
+OPERATION(activation_backward)
+{
+    const Range range = share_of(a->batch, 1, share);
+    const int64_t start = range.start * a->n, size = (range.stop - range.start) * a->n;
+    const real alpha = (real)a->alpha, *dA = a->dA + start, *saved = a->saved + start;
+    real *dZ = a->dZ + start;
+#define CASE(name)                                                                               \
+    case JOIN(KIND_, name):                                                                      \
+        for (int64_t i = 0; i < size; i++) dZ[i] = dA[i] * NAME(name##_derivative)(saved[i], alpha); \
+        break;
+    switch (a->kind) { ACTIVATIONS(CASE) }
+#undef CASE
+}
