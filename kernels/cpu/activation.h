@@ -14,7 +14,11 @@ enum { ACTIVATIONS(KIND) };
 #endif
 
 ACTIVATION(identity) { return z; }
-DERIVATIVE(identity) { return saved * 0 + 1; }
+DERIVATIVE(identity)
+{
+    (void)saved;
+    return 1;
+}
 
 ACTIVATION(sigmoid) { return NAME(logistic)(z); }
 DERIVATIVE(sigmoid) { return (1 - saved) * saved; }
