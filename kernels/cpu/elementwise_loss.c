@@ -49,34 +49,59 @@ INLINE real NAME(binary_cross_entropy)(real z, real y, __attribute__((unused)) r
     return NAME(logarithm_one_plus)(NAME(exponential)(-ABS(z))) + (z <= 0 ? 0 : z) - z * y;
 }
 
+/* ρ of `size` elements that lie one after the other, and their slopes. */
+static void NAME(rules)(int64_t kind, int64_t size, const real *z, const real *y, real delta, real *rho, real *slope)
+{
+#define CASE(KIND, rule)                                                                        \
+    case KIND:                                                                                  \
+        for (int64_t i = 0; i < size; i++) rho[i] = NAME(rule)(z[i], y[i], delta, slope + i);   \
+        break;
+    switch (kind) {
+        CASE(MSE, mse)
+        CASE(MAE, mae)
+        CASE(HUBER, huber)
+        CASE(BINARY_CROSS_ENTROPY, binary_cross_entropy)
+    }
+#undef CASE
+}
+
+/* sum of lane l ← itself + Σ x_i over i = l, l + LANES, ... */
+INLINE void NAME(add_in_lanes)(int64_t n, const real *x, real *sum)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int lane = 0; lane < LANES; lane++) sum[lane] += x[i + lane];
+    for (int lane = 0; i < n; i++, lane++) sum[lane] += x[i];
+}
+
 OPERATION(elementwise_loss)
 {
+    enum { TILE = 64 * LANES };
     const Range range = share_of(a->batch, 1, share);
-    const int64_t n = a->n;
+    const int64_t n = a->n, together = n < TILE ? TILE / n : 1; /* samples of a tile */
     const real scale = a->loss_scale ? (real)*a->loss_scale : 1, delta = (real)a->delta;
     const real of_each = 1 / (real)n, factor = (real)(1.0 / ((double)n * (double)a->batch));
-    for (int64_t j = range.start; j < range.stop; j++) {
-        const real *z = a->Z + j * n, *y = a->Y + j * n, w = a->sample_weight ? a->sample_weight[j] : 1;
-        real *d = a->dZ + j * n, sum[LANES] = {0}, loss = 0;
-#define CASE(KIND, rule)                                                                                        \
-    case KIND: {                                                                                                \
-        int64_t i = 0;                                                                                          \
-        for (; i + LANES <= n; i += LANES)                                                                      \
-            for (int lane = 0; lane < LANES; lane++)                                                            \
-                sum[lane] += NAME(rule)(z[i + lane], y[i + lane], delta, d + i + lane);                         \
-        for (int lane = 0; i < n; i++, lane++) sum[lane] += NAME(rule)(z[i], y[i], delta, d + i);               \
-        break;                                                                                                  \
-    }
-        switch (a->kind) {
-            CASE(MSE, mse)
-            CASE(MAE, mae)
-            CASE(HUBER, huber)
-            CASE(BINARY_CROSS_ENTROPY, binary_cross_entropy)
+    real rho[TILE];
+    for (int64_t first = range.start; first < range.stop; first += together) {
+        const int64_t count = range.stop - first < together ? range.stop - first : together;
+        const real *z = a->Z + first * n, *y = a->Y + first * n;
+        real *d = a->dZ + first * n, sum[LANES] = {0};
+        for (int64_t start = 0; start < count * n; start += TILE) { /* more than one tile only where a sample has more */
+            const int64_t size = count * n - start < TILE ? count * n - start : TILE;
+            NAME(rules)(a->kind, size, z + start, y + start, delta, rho, d + start);
+            if (together > 1) break;
+            NAME(add_in_lanes)(size, rho, sum);
         }
-#undef CASE
-        for (int lane = 0; lane < LANES; lane++) loss += sum[lane];
-        a->losses[j] = loss * of_each * w;
-        const real whole = factor * w * scale;
-        for (int64_t i = 0; i < n; i++) d[i] *= whole;
+        for (int64_t s = 0; s < count; s++) {
+            const real w = a->sample_weight ? a->sample_weight[first + s] : 1, whole = factor * w * scale;
+            real loss = 0;
+            if (together > 1) {
+                for (int lane = 0; lane < LANES; lane++) sum[lane] = 0;
+                NAME(add_in_lanes)(n, rho + s * n, sum);
+            }
+            for (int lane = 0; lane < LANES && lane < n; lane++) loss += sum[lane];
+            a->losses[first + s] = loss * of_each * w;
+            for (int64_t i = 0; i < n; i++) d[s * n + i] *= whole;
+        }
     }
 }
