@@ -92,6 +92,17 @@ OPERATION(elementwise_loss)
             if (together > 1) break;
             NAME(add_in_lanes)(size, rho, sum);
         }
+        if (n == 1) {
+            real *losses = a->losses + first;
+            for (int64_t s = 0; s < count; s++) losses[s] = rho[s];
+            for (int64_t s = 0; s < count; s++) d[s] *= factor * scale;
+            if (a->sample_weight)
+                for (int64_t s = 0; s < count; s++) {
+                    losses[s] *= a->sample_weight[first + s];
+                    d[s] *= a->sample_weight[first + s];
+                }
+            continue;
+        }
         for (int64_t s = 0; s < count; s++) {
             const real w = a->sample_weight ? a->sample_weight[first + s] : 1, whole = factor * w * scale;
             real loss = 0;
