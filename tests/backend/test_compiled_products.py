@@ -1,0 +1,123 @@
+"""The compiled products: any shape and order against NumPy in float64, and the same bits whatever computes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fcnn_gpu.backend._compiled import Library, Program
+from fcnn_gpu.backend._compiled_ops import CompiledOps
+from fcnn_gpu.backend._ops import _numpy
+
+from ..conftest import compiled_ops
+
+SIZES = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 97, 128, 255, 256, 257, 300, 513]))
+
+
+def _ops() -> CompiledOps:
+    ops = compiled_ops()
+    assert isinstance(ops, CompiledOps)
+    return ops
+
+
+def at_level(level: str) -> CompiledOps:
+    """The primitives at an instruction level; skips where this CPU lacks it."""
+    library = _ops()._library
+    if level not in library.levels:
+        pytest.skip(f"this CPU has no {level}")
+    return CompiledOps(Library(library.path, level))
+
+
+def _matrix(rng: np.random.Generator, shape: tuple[int, int], order: Any, dtype: str) -> np.ndarray:
+    return np.asarray(rng.standard_normal(shape), dtype, order)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    m=SIZES,
+    n=SIZES,
+    k=st.one_of(st.just(0), SIZES),
+    orders=st.tuples(*[st.sampled_from("CF")] * 3),
+    dtype=st.sampled_from(["float32", "float64"]),
+    scaled=st.sampled_from([(1.0, 0.0), (1.0, 1.0), (0.5, 0.0), (2.0, 0.25)]),
+)
+def test_any_product(m: int, n: int, k: int, orders: tuple[str, str, str], dtype: str, scaled: Any) -> None:
+    rng = np.random.default_rng([m, n, k])
+    A, B, out = (_matrix(rng, s, o, dtype) for s, o in zip([(m, k), (k, n), (m, n)], orders, strict=True))
+    alpha, beta = scaled
+    exact = alpha * (A.astype(np.float64) @ B.astype(np.float64)) + beta * out.astype(np.float64)
+    size = alpha * (abs(A).astype(np.float64) @ abs(B).astype(np.float64)) + beta * abs(out.astype(np.float64))
+    _ops().gemm(A, B, out, alpha, beta)
+    assert (abs(out - exact) <= (k + 3) * np.finfo(dtype).eps * size).all()
+
+
+def test_a_view_with_gaps_is_multiplied_and_nothing_beside_it_is_written() -> None:
+    rng = np.random.default_rng(0)
+    A, B = rng.standard_normal((40, 60))[::2, 5:50], rng.standard_normal((80, 70))[3:48, 1:60:2]
+    whole = np.zeros((20, 34), order="F")
+    _ops().gemm(A, B, whole[:, 2:32])
+    np.testing.assert_allclose(whole[:, 2:32], A @ B, rtol=1e-12, atol=1e-12)
+    assert not whole[:, :2].any()
+    assert not whole[:, 32:].any()
+
+
+@pytest.mark.parametrize("kind", ["identity", "relu", "leaky_relu", "tanh"])
+def test_nan_and_infinity_pass_the_activation(kind: str) -> None:
+    ops = _ops()
+    W, A0 = np.asfortranarray(np.eye(3)), np.asfortranarray([[np.nan], [np.inf], [-np.inf]])
+    Z = np.zeros((3, 1), order="F")
+    ops.dense_forward(W[:1, :1].copy(order="F"), A0[:1], np.zeros((1, 1)), kind, 0.1, Z[:1], Z[:1])
+    assert np.isnan(Z[0, 0])
+
+
+def _all_products(ops: CompiledOps, dtype: str, n_threads: int) -> list[bytes]:
+    """The bits of a layer's three products at several sizes, computed in so many parts."""
+    results = []
+    for n_in, n_out, batch in [(64, 64, 32), (784, 128, 33), (128, 10, 128), (10, 300, 7), (600, 513, 70), (3, 2, 5)]:
+        rng = np.random.default_rng([n_in, n_out])
+        W, A0, dZ = (_matrix(rng, s, "F", dtype) for s in [(n_out, n_in), (n_in, batch), (n_out, batch)])
+        Z, dW, dA0 = np.empty_like(dZ), np.empty_like(W), np.empty_like(A0)
+        b = rng.standard_normal((n_out, 1)).astype(dtype)
+        with _numpy.recorded_calls() as tape:
+            ops.dense_forward(W, A0, b, "relu", 0.0, Z, Z)
+            ops.gemm(dZ, A0.T, dW)
+            ops.gemm(W.T, dZ, dA0)
+        program = Program(tape.calls)  # type: ignore[arg-type]
+        program._table[:, 3] = program._most_parts = n_threads
+        for x in (Z, dW, dA0):
+            x.fill(np.nan)
+        program.run(1, n_threads)
+        results += [x.tobytes() for x in (Z, dW, dA0)]
+    return results
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_threads", [2, 3, 5])
+def test_bits_do_not_depend_on_the_threads(dtype: str, n_threads: int) -> None:
+    assert _all_products(_ops(), dtype, n_threads) == _all_products(_ops(), dtype, 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bits_do_not_depend_on_the_vectors(dtype: str) -> None:
+    assert _all_products(at_level("v3"), dtype, 1) == _all_products(at_level("v4"), dtype, 1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e19])
+@pytest.mark.parametrize("place", [(0, 0), (16, 40), (63, 64)])
+def test_a_gradient_that_is_not_finite_is_noticed_in_its_product(value: float, place: tuple[int, int]) -> None:
+    ops = _ops()
+    dZ, A0 = np.ones((65, 8), np.float32, "F"), np.ones((64, 8), np.float32, "F")
+    dZ[place[1]], A0[place[0]] = value, 1.0
+    dW, unsound = np.zeros((65, 64), np.float32, "F"), np.zeros(1, np.int64)
+    with _numpy.recorded_calls() as tape:
+        ops.gemm(dZ, A0.T, dW)
+        ops._issue("check_gradients", dW.dtype, n=dW.size, gradients=dW.T.reshape(-1), unsound=unsound)
+    program = Program(tape.calls)  # type: ignore[arg-type]
+    assert [call.name for shared, _ in program.phases for call in shared] == ["product_of_samples"]
+    unsound[0] = 0
+    program.run(1, 1)
+    assert unsound[0] == 1
