@@ -24,6 +24,7 @@ from ._ops import Segment as Segment
 from ._ops import StackLayer as StackLayer
 from ._ops import StepControl as StepControl
 from ._ops import quiet_arithmetic as quiet_arithmetic
+from ._primitives import called as called
 from ._primitives import consists_of_primitives as consists_of_primitives
 from ._select import choose_backend as choose_backend
 from ._select import default_backend as default_backend

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from .._types import Array
+from ._compiled_ops import CompiledOps
 from ._kernel_ops import KernelOps, Runtime
 from ._ops import Ops, Replay
 from ._ops._numpy import CACHE_LINE
@@ -298,12 +299,19 @@ def shadow_ops(ops: Ops, meter: Meter) -> Ops:
         own["_tuner"] = _Tuner()
         own["_products"] = _Products(meter, ops._products.workspace_bytes)
         own["_segment_table"] = functools.lru_cache(maxsize=128)(shadow._make_segment_table)
+    if isinstance(ops, CompiledOps):
+        own["_issue"] = functools.partial(_issue_nothing, shadow)
     vars(shadow).update(own)
     return shadow
 
 
 def _nothing(*args: Any, **options: Any) -> None:
     """What a launch does where there is nothing to launch on."""
+
+
+def _issue_nothing(shadow: CompiledOps, *operation: Any, **arguments: Any) -> None:
+    """What takes the place of a compiled call: it needs the memory that each thread computes in."""
+    shadow.scratch("compiled", shadow.scratch_bytes, np.uint8)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from .. import activations
 from .._checks import suggest
 from .._types import Array
 from ..activations import ACTIVATIONS
+from ..backend import called
 from ._base import LAYERS, Layer
 from .activation import Activation
 
@@ -58,5 +59,6 @@ def backward_layers(
     """
     gradient: Array | None = dA
     for i in range(len(layers) - 1, first - 1, -1):
-        gradient = layers[i].backward(gradient, caches[i], needs_input_gradient or i > first)
+        layer = layers[i]
+        gradient = called(layer, layer.backward, gradient, caches[i], needs_input_gradient or i > first)
     return gradient if needs_input_gradient else None

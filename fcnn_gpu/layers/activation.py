@@ -8,6 +8,7 @@ from typing import Any
 
 from .._types import Array
 from ..activations import ACTIVATIONS
+from ..backend import called
 from ._base import LAYERS, Layer, Plan
 
 
@@ -29,10 +30,10 @@ class Activation(Layer):
 
     def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
         cache.A0 = A0
-        self.activation.forward(self.ops, A0, None, cache.A)
+        called(self.activation, self.activation.forward, self.ops, A0, None, cache.A)
         return cache.A
 
     def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
         saved = cache.A if self.activation.from_output else cache.A0
-        self.activation.backward(self.ops, dA, saved, dA, None)
+        called(self.activation, self.activation.backward, self.ops, dA, saved, dA, None)
         return dA

@@ -12,6 +12,7 @@ from .._checks import check_bool, check_choice, check_integer, check_real
 from .._registry import OMITTED_IF_DEFAULT
 from .._types import Array
 from ..activations import ACTIVATIONS, Activation
+from ..backend import called
 from ..initializers import INITIALIZERS, Draw
 from ._base import LAYERS, Layer, Parameter, Plan, live
 
@@ -134,12 +135,12 @@ class Dense(Layer):
             if activation.is_primitive:  # A = f(Z + b)
                 self.ops.bias_activation(cache.Z, b, activation.name, activation.slope, cache.A)
             else:
-                activation.forward(self.ops, cache.Z, b, cache.A)
+                called(activation, activation.forward, self.ops, cache.Z, b, cache.A)
         elif activation.is_primitive:  # Z = W A₀ + b, A = f(Z)
             self.ops.dense_forward(self._W_compute, A0, b, activation.name, activation.slope, cache.Z, cache.A)
         else:
             self.ops.gemm(self._W_compute, A0, out=cache.Z)  # Z = W A₀
-            activation.forward(self.ops, cache.Z, b, cache.A)  # A = f(Z + b)
+            called(activation, activation.forward, self.ops, cache.Z, b, cache.A)  # A = f(Z + b)
         return cache.A
 
     def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
@@ -153,7 +154,7 @@ class Dense(Layer):
             if activation.is_primitive:  # dZ = dA ⊙ f′; ∂L/∂b = dZ 1
                 self.ops.activation_backward(dA, saved, activation.name, activation.slope, dZ, db)
             else:
-                activation.backward(self.ops, dA, saved, dZ, db)
+                called(activation, activation.backward, self.ops, dA, saved, dZ, db)
             stored.keep_factors(cache.dZ, cache.A0, cache.part)  # ∂L/∂W = dZ A₀ᵀ
             if dA0 is not None:
                 stored.backward(dZ, dA0)  # ∂L/∂A₀ = Wᵀ dZ
@@ -163,7 +164,7 @@ class Dense(Layer):
             name, slope = activation.name, activation.slope
             self.ops.dense_backward(dA, saved, name, slope, self._W_compute, cache.A0, dZ, self.dW, db, dA0, add)
             return dA0
-        activation.backward(self.ops, dA, saved, dZ, db)  # dZ = dA ⊙ f′; ∂L/∂b = dZ 1
+        called(activation, activation.backward, self.ops, dA, saved, dZ, db)  # dZ = dA ⊙ f′; ∂L/∂b = dZ 1
         self.ops.gemm(dZ, cache.A0.T, out=self.dW, beta=1.0 if add else 0.0)  # ∂L/∂W = dZ A₀ᵀ
         if dA0 is not None:
             self.ops.gemm(self._W_compute.T, dZ, out=dA0)  # ∂L/∂A₀ = Wᵀ dZ

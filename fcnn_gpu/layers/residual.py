@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._types import Array
+from ..backend import called
 from ..initializers import INITIALIZERS
 from ._base import LAYERS, Binding, Layer, Plan
 from ._stack import backward_layers, build_layers, first_learned, resolve_layers
@@ -78,7 +79,7 @@ class Residual(Layer):
     def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
         cache.A0 = A = A0
         for layer, inner in zip(self.block, cache.caches, strict=True):
-            A = layer.forward(A, inner, training)
+            A = called(layer, layer.forward, A, inner, training)
         if self.projection is None:
             self.ops.add(A, A0, out=cache.A)  # A = F(A₀) + A₀
         else:

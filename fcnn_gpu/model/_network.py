@@ -259,6 +259,11 @@ class Network:
         layers = list(self.walk())
         return consists_of_primitives(self, self.ops, *layers, *(getattr(x, "activation", None) for x in layers))
 
+    @property
+    def can_be_recorded(self) -> bool:
+        """Whether a pass can be captured: it consists of primitives, or what else it does can stand between them."""
+        return self.consists_of_primitives or (self.stored is None and self.ops.records_python)
+
     def named_arrays(self) -> dict[str, Array]:
         """Live views of every parameter and every running statistic: "0.W", "0.b", "2.running_mean", ..."""
         arrays: dict[str, Array] = {}

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from .._arrays import quietly, refuse_masked
-from .._types import Array
-from ..backend import StepControl
+from .._types import Array, HostArray
+from ..backend import CapturedOver, StepControl, called
 from ..data import features
 from ..datasets import BlockSource
 from ..layers import BatchNorm, Layer, backward_layers
@@ -109,7 +109,7 @@ class Passes(Network):
             return
         A = A0
         for layer, cache in zip(self.layers, arrays.caches, strict=True):
-            A = layer.forward(A, cache, True)
+            A = called(layer, layer.forward, A, cache, True)
             yield layer, A
 
     def _pass_from(self, first: int, A: Array, arrays: BatchArrays, training: bool) -> Array:
@@ -119,7 +119,7 @@ class Passes(Network):
             if outputs is not None:
                 return outputs
         for layer, cache in itertools.islice(zip(self.layers, arrays.caches, strict=True), first, None):
-            A = layer.forward(A, cache, training)
+            A = called(layer, layer.forward, A, cache, training)
         return A
 
     def _fused(self, arrays: BatchArrays, training: bool) -> FusedPass:
@@ -135,39 +135,64 @@ class Passes(Network):
 
         None for any other X, and for one that holds numbers which are not finite: `features` says what is wrong.
         """
-        ops = self.ops
-        if not (ops.captures_over and type(X) is np.ndarray and X.base is None and X.dtype == self.dtype):
-            return None
-        if X.ndim != 2 or X.shape[1] != self.n_in or not X.size or not X.flags.c_contiguous:
-            return None
-        if self.input_center is not None:
+        if not (self.ops.captures_over and self._lies_ready(X)):
             return None
         self.signature.check_scale(X, who)
         self._trained_arrays = None
-        arrays = self._workspace.batch(len(X), False)
-        return None if arrays.is_shared else self._captured_over(X, arrays, True)
-
-    def _captured_over(self, X: Array, arrays: BatchArrays, checks: bool) -> Array | None:
-        """Raw outputs for stored samples X of the device by one program, or None."""
-        if not self.ops.captures_over:
-            return None
-        key = self.n_changes, X.dtype, checks
-        if key not in arrays.over:
-            arrays.over.clear()
-            known = self.consists_of_primitives and self.stored is None and X.flags.c_contiguous
-            arrays.over[key] = self.ops.capture_over(self._pass_over(arrays), X, checks) if known else None
-        over = arrays.over[key]
+        over = self._over(X, len(X), None, checks=True)
         return over.result if over is not None and over(X) else None
 
-    def _pass_over(self, arrays: BatchArrays) -> Callable[[Array], Array]:
-        def run(X: Array) -> Array:
-            if self.input_map.leaves(X):
-                return self._pass_from(0, X.T, arrays, False)
-            A0 = self._workspace.inputs(arrays)
-            self.ops.cast(X, A0.T, self.input_map.scale, self.input_map.shift)
-            return self._pass_from(0, A0, arrays, False)
+    def all_directly(self, X: Any, link: str | None, size: int, who: str) -> HostArray | None:
+        """Outputs (n_samples, n_outputs) through a link, `size` samples at a time; None where `directly` gives None."""
+        if not (self.ops.captures_over and self._lies_ready(X)):
+            return None
+        self.signature.check_scale(X, who)
+        self._trained_arrays = None
+        outputs = np.empty((len(X), self.n_out), self.dtype)
+        whole = len(X) // size * size
+        for first, last in ((0, whole), (whole, len(X))):
+            n = min(size, last - first)
+            over = self._over(X[first : first + n], n, link, checks=True) if n else None
+            if n and (over is None or not over.sweep(X[first:last], outputs[first:last])):
+                return None
+        return outputs
 
-        return run
+    def _lies_ready(self, X: Any) -> bool:
+        """Whether X, as a user gives it, is what the first layer reads, in memory of its own."""
+        if type(X) is not np.ndarray or X.base is not None or X.dtype != self.dtype or self.input_center is not None:
+            return False
+        return bool(X.ndim == 2 and X.shape[1] == self.n_in and X.size and X.flags.c_contiguous)
+
+    def _over(self, X: Array, batch: int, link: str | None, checks: bool) -> CapturedOver | None:
+        """The pass over samples wherever they lie as one program, made on X; None where it cannot be had."""
+        arrays = self._workspace.batch(batch, False)
+        if arrays.is_shared or not self.ops.captures_over:
+            return None
+        key = X.dtype, link, checks
+        made, over = arrays.over.get(key, (-1, None))
+        if made != self.n_changes:
+            known = self.consists_of_primitives and X.flags.c_contiguous
+
+            def run(X: Array) -> Array:
+                A0 = X.T
+                if not self.input_map.leaves(X):
+                    A0 = self._workspace.inputs(arrays)
+                    self.ops.cast(X, A0.T, self.input_map.scale, self.input_map.shift)
+                Z = self._pass_from(0, A0, arrays, False)
+                if Z is not A0:
+                    self.apply_link(Z, link)
+                return Z
+
+            over = self.ops.capture_over(run, X, checks) if known else None
+            arrays.over[key] = self.n_changes, over
+        return over
+
+    def apply_link(self, Z: Array, link: str | None) -> None:
+        """Turn raw outputs into predictions, in place."""
+        if link == "softmax":
+            self.ops.softmax(Z, Z)
+        elif link == "sigmoid":
+            self.ops.bias_activation(Z, None, "sigmoid", 0.0, Z)
 
     def outputs_of(self, X: Array) -> Array:
         """Raw outputs (n_outputs, batch) at inference, for stored samples X (batch, n_in) of the device.
@@ -179,9 +204,9 @@ class Passes(Network):
             self.forget_forward()
             if self.stored is not None:
                 self.stored.forget_gradients()
-        direct = None if arrays.is_shared else self._captured_over(X, arrays, False)
-        if direct is not None:
-            return direct
+        over = self._over(X, len(X), None, checks=False)
+        if over is not None and over(X):
+            return over.result
         if self.ops.asynchronous or X.nbytes <= _COPIED or not self.input_map.leaves(X):
             # A copy to one place makes the whole pass one that can be captured.
             A0 = self._workspace.inputs(arrays)
@@ -206,7 +231,7 @@ class Passes(Network):
                 outputs[0] = self._pass_from(first, A, arrays, False)
 
             fixed = A is arrays.inputs or A is not A0
-            known = fixed and self.consists_of_primitives
+            known = fixed and self.can_be_recorded
             rest = CapturedRest(A, self.n_changes, self.ops.capture(run) if known else run, outputs)
             if known:
                 arrays.rest = rest

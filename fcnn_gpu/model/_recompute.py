@@ -13,7 +13,7 @@ from typing import Any
 
 from .._checks import check_integer
 from .._types import Array
-from ..backend import Ops, consists_of_primitives
+from ..backend import Ops, called, consists_of_primitives
 from ..layers import BatchPart, Layer
 
 
@@ -97,7 +97,7 @@ class SegmentedPass:
         for segment, kept in zip(self._segments, self._outputs, strict=True):
             self._inputs.append(A)
             for i in segment.layers:
-                A = self._layers[i].forward(A, self._caches[i], True)
+                A = called(self._layers[i], self._layers[i].forward, A, self._caches[i], True)
                 yield self._layers[i], A
             if segment.recomputed:
                 self._present = segment
@@ -115,14 +115,15 @@ class SegmentedPass:
                 self._repeat(segment, A)
             for i in reversed(segment.layers):
                 if i >= first:
-                    dA = self._layers[i].backward(dA, self._caches[i], needs_input_gradient or i > first)
+                    needs = needs_input_gradient or i > first
+                    dA = called(self._layers[i], self._layers[i].backward, dA, self._caches[i], needs)
         return dA if needs_input_gradient else None
 
     def _repeat(self, segment: Segment, A: Array) -> None:
         self._part.again = True
         try:
             for i in segment.layers:
-                A = self._layers[i].forward(A, self._caches[i], True)
+                A = called(self._layers[i], self._layers[i].forward, A, self._caches[i], True)
         finally:
             self._part.again = False
         self._present = segment

@@ -32,7 +32,8 @@ class BatchArrays:
 
     `inputs` (n_in, batch), at inference: where samples are put that are not used where they lie (`Workspace.inputs`).
     `kept`, in training: the one buffer that all matrices of the caches lie in, if a pass may be one launch.
-    `over`: at inference, whole passes over samples wherever they lie, by what is given of these (`Passes`).
+    `over`: at inference, whole passes over samples wherever they lie, by what is known of
+    these, each with the `n_changes` that it was made at.
     `segmented`: the training pass where layers are run again in its backward half.
     """
 
@@ -42,7 +43,7 @@ class BatchArrays:
     output_gradient: Array | None
     inputs: Array | None = None
     rest: CapturedRest | None = None
-    over: dict[tuple[Any, ...], CapturedOver | None] = field(default_factory=dict)
+    over: dict[tuple[Any, ...], tuple[int, CapturedOver | None]] = field(default_factory=dict)
     kept: Array | None = None
     fused: FusedPass | None = None
     segmented: SegmentedPass | None = None
@@ -143,6 +144,8 @@ class _Plan:
         return self._own(n, self.statistics_dtype).reshape(n, 1)
 
     def scratch(self, slot: int, n: int) -> Array:
+        if n * self._arrays.capacity * np.dtype(self._dtype).itemsize <= self._ops.apart_bytes:
+            return self.matrix(n)
         flat = self._buffer(f"gradient {slot}", self._widest * self._arrays.capacity, self._dtype)
         return flat[: n * self.batch].reshape(self.batch, n).T
 

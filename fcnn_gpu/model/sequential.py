@@ -14,7 +14,7 @@ import numpy as np
 
 from .._arrays import quietly
 from .._checks import check_integer
-from .._types import Array, HostArray
+from .._types import HostArray
 from ..backend import Ops, resolve_backend
 from ..data import Features, Signature, SourceFeatures, aligned, features, restored
 from ..datasets import BlockSource
@@ -123,13 +123,10 @@ class Sequential(Passes):
             raise ValueError(f"{who}: output_center is added to values, and these outputs go through a {link}.")
         size = _INFERENCE_BATCH if batch_size is None else check_integer("batch_size", batch_size, low=1)
         samples: Features | SourceFeatures
-        if self.ops.captures_over and isinstance(X, np.ndarray) and len(X) <= size and center is None:
-            Z = self.directly(X, who)
-            if Z is not None:
-                self.apply_link(Z, link)
-                outputs = Z.T.copy()
-                check_outputs(self, outputs, who)
-                return outputs
+        outputs = self.all_directly(X, link, size, who) if center is None else None
+        if outputs is not None:
+            check_outputs(self, outputs, who)
+            return outputs
         if isinstance(X, BlockSource):
             source = aligned(X, self.signature, who, targets=False)
             samples = SourceFeatures(source, self.n_in, self.dtype, who, self.input_center)
@@ -155,13 +152,6 @@ class Sequential(Passes):
                 self.apply_link(Z, link)
                 outputs[start : start + size] = self.ops.to_numpy(Z).T
         return outputs
-
-    def apply_link(self, Z: Array, link: str | None) -> None:
-        """Turn raw outputs into predictions, in place."""
-        if link == "softmax":
-            self.ops.softmax(Z, Z)
-        elif link == "sigmoid":
-            self.ops.bias_activation(Z, None, "sigmoid", 0.0, Z)
 
     def close(self) -> None:
         """Let go of the folder that holds weights on disk, so that it can be opened again; a temporary one is removed.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._types import Array, HostArray
-from ..backend import Replay, consists_of_primitives
+from ..backend import Replay, called, consists_of_primitives
 from ..data import BatchViews, DeviceData, StreamedData
 from ..losses import Loss
 from ..model import BatchArrays, Sequential
@@ -121,12 +121,12 @@ class TrainingStep:
 
         def update() -> None:
             if optimizer.has_own_step:
-                optimizer.step()
+                called(optimizer, optimizer.step)
                 if model.stored is not None:
                     model.stored.check_applied(optimizer)
                 ops.advance(data.cursor, batch)
             else:
-                optimizer.apply([(data.cursor, batch)])
+                called(optimizer, optimizer.apply, [(data.cursor, batch)])
 
         def step() -> None:
             self.phase = COMPUTING
@@ -182,7 +182,9 @@ class TrainingStep:
     @property
     def is_captured(self) -> bool:
         """Whether a program's later calls replay its steps."""
-        return self._capture and self.model.consists_of_primitives and consists_of_primitives(self.loss, self.optimizer)
+        if not (self._capture and self.model.can_be_recorded):
+            return False
+        return self.model.ops.records_python or consists_of_primitives(self.loss, self.optimizer)
 
     def rewind(self, n_taken: int) -> None:
         """The next step takes number `n_taken` of the rates of `set_learning_rates`."""
@@ -237,7 +239,8 @@ class TrainingStep:
         loss, ops, arrays, views = self.loss, self.model.ops, one.arrays, one.views
         scale = self.optimizer.control.loss_scale if one.share == 1.0 else self._scales[one.share]
         given = {} if scale is None or not self._scalable else {"loss_scale": scale}
-        loss.compute(ops, Z, views.targets, views.sample_weight, one.losses, arrays.output_gradient, **given)
+        compute = functools.partial(loss.compute, **given)
+        called(loss, compute, ops, Z, views.targets, views.sample_weight, one.losses, arrays.output_gradient)
         if one.share != 1.0 and not given:
             ops.scale(arrays.output_gradient, one.share, arrays.output_gradient)
 

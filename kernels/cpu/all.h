@@ -6,6 +6,7 @@
 #include "sums.h"
 
 #include "advance.c"
+#include "copy_rows.c"
 #include "gather_rows.c"
 #include "store_rows.c"
 #include "take_next.c"

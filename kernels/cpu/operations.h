@@ -5,6 +5,7 @@
 #define OPERATIONS(X)          \
     X(product_of_samples)      \
     X(product_of_weights)      \
+    X(copy_rows)               \
     X(gather_rows)             \
     X(store_rows)              \
     X(take_next)               \

@@ -73,12 +73,19 @@ static int64_t nanoseconds(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* After each time, argument `argument` of a record points so many bytes further on. */
+typedef struct {
+    int64_t record, argument, bytes;
+} Move;
+
 /* A program, how often it is to be executed, and in what. */
 typedef struct {
     int64_t level;
-    const Record *records;
+    Record *records;
     const Phase *phases;
-    int64_t n_phases, n_threads, n_times, budget;
+    int64_t n_phases;
+    const Move *moves;
+    int64_t n_moves, n_threads, n_times, budget;
     void *scratch;
 } Execution;
 
@@ -101,6 +108,8 @@ EXPORT int64_t fcnn_run(const Execution *given)
             Stretch serial = {operations, stretch.records + stretch.n, phase->n_serial};
             compute(&serial, &whole);
         }
+        for (int64_t i = 0; i < given->n_moves; i++)
+            given->records[given->moves[i].record].arguments[given->moves[i].argument] += given->moves[i].bytes;
         done++;
     } while (done < n_times && nanoseconds() < end);
     if (helped) give_back_helpers();

@@ -17,13 +17,14 @@ import pytest
 
 import fcnn_gpu as fcnn
 from fcnn_gpu.backend import quiet_arithmetic
+from fcnn_gpu.backend._compiled import Call
 from fcnn_gpu.backend._cublas import CublasProducts
 from fcnn_gpu.backend._kernels import Argument
 from fcnn_gpu.backend._ops import Ops, _numpy
 from fcnn_gpu.data._device_data import DeviceData, epoch_order
 from fcnn_gpu.training._step import TrainingStep
 
-from ..conftest import emulated_ops
+from ..conftest import compiled_ops, emulated_ops, numpy_ops
 from ..support.emulated import on_host, recorded
 from ..support.registry_cases import LAYER_CASES, LOSS_CASES, LayerCase
 
@@ -38,6 +39,8 @@ def _described(x: Any) -> Any:
         if array.size == 1 and array.base is None:  # a number that a tape froze: the primitives' arrays are views
             return ("number", array.dtype.name, array.tobytes())
         return ("memory", array.ctypes.data, array.shape, array.strides, array.dtype.name)
+    if isinstance(x, Call):
+        return (x.name, *x.words)
     if isinstance(x, Argument):
         return (x.parameter.name, _described(x.value))
     if isinstance(x, list | tuple):
@@ -58,7 +61,7 @@ def _described(x: Any) -> Any:
 
 
 def _written_down(backend: Ops, step: Callable[[], None]) -> list[Any]:
-    if backend.name == "numpy":
+    if backend.records_python:
         with _numpy.recorded_calls() as tape:
             step()
         return [_described(call) for call in tape._calls]
@@ -117,10 +120,11 @@ def _assert_fixed(
     assert [int(ops.to_numpy(counter)[0]) for counter in counters] == [6, 6, 36]  # and yet it went on
 
 
-@pytest.fixture(params=["numpy", "emulated"])
+@pytest.fixture(params=[numpy_ops, compiled_ops, emulated_ops], ids=["numpy", "cpu", "emulated"])
 def written_ops(request: pytest.FixtureRequest) -> Ops:
     """The backends whose calls can be written down."""
-    return Ops() if request.param == "numpy" else emulated_ops()
+    make: Callable[[], Ops] = request.param
+    return make()
 
 
 def _labels(n_classes: int) -> Any:
@@ -174,6 +178,7 @@ def test_a_host_value_baked_into_a_call_is_found() -> None:
     """The comparison itself: a step that takes its number from Python is no fixed program."""
 
     class Counting(fcnn.SGD):
+        __module__ = "fcnn_gpu"  # of another module it would be called as a whole
         n = 0
 
         def _update(self, ops: Any, flat: Any, control: Any, state: Any) -> None:
@@ -187,6 +192,7 @@ def test_a_host_value_baked_into_a_call_is_found() -> None:
 
 def test_an_array_made_anew_in_every_step_is_found() -> None:
     class Allocating(fcnn.SGD):
+        __module__ = "fcnn_gpu"
         made: Any = ()
 
         def _update(self, ops: Any, flat: Any, control: Any, state: Any) -> None:

@@ -6,4 +6,5 @@ from ._call import address_of as address_of
 from ._library import Library as Library
 from ._library import build_in_checkout as build_in_checkout
 from ._library import load_library as load_library
+from ._program import Place as Place
 from ._program import Program as Program

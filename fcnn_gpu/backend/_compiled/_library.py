@@ -24,7 +24,7 @@ class Execution(ctypes.Structure):
     """What `Library.execute` is given the address of: a program, and how it is to be executed (program.c)."""
 
     _fields_: ClassVar = [
-        *((name, ctypes.c_int64) for name in ("level", "records", "phases", "n_phases")),
+        *((name, ctypes.c_int64) for name in ("level", "records", "phases", "n_phases", "moves", "n_moves")),
         *((name, ctypes.c_int64) for name in ("n_threads", "n_times", "budget", "scratch")),
     ]
 
@@ -84,7 +84,7 @@ class Library:
     def run_once(self, record: Any) -> None:
         """Compute one record, in this thread."""
         phases = address_of(self._one_phase)
-        execution = Execution(self.level, ctypes.addressof(record), phases, 1, 1, 1, 0, self.scratch())
+        execution = Execution(self.level, ctypes.addressof(record), phases, 1, 0, 0, 1, 1, 0, self.scratch())
         self.execute(ctypes.addressof(execution))
 
 

@@ -17,6 +17,10 @@ _BUDGET = 20_000_000
 """Nanoseconds after which a program comes back between two times: then Python may see Ctrl-C."""
 
 
+Place = tuple[int, int, int]
+"""Where a program points into an array: a record, a word in it, and how many bytes from the array's beginning."""
+
+
 class Program:
     """Calls in an order with the same results as theirs.
 
@@ -45,7 +49,7 @@ class Program:
         self._table = np.array(table, np.int64)
         self._most_parts = max(row[3] for row in table)
         records, phases = address_of(self._records), address_of(self._table)
-        self._execution = Execution(self._library.level, records, phases, len(table), 1, 1, _BUDGET, 0)
+        self._execution = Execution(self._library.level, records, phases, len(table), 0, 0, 1, 1, _BUDGET, 0)
         self._address = ctypes.addressof(self._execution)
 
     def run(self, n_times: int, n_threads: int) -> None:
@@ -56,8 +60,14 @@ class Program:
             execution.n_times = n_times
             n_times -= library.execute(self._address)
 
-    def places_of(self, array: Array) -> list[tuple[int, int, int]]:
-        """Where the program points into an array: (record, word, bytes from the array's beginning)."""
+    def move(self, places: Sequence[Sequence[Place]], n_bytes: Sequence[int]) -> None:
+        """From now on, after each time the program points so many bytes further on in these places."""
+        moves = [(record, word - 1, n) for some, n in zip(places, n_bytes, strict=True) for record, word, _ in some]
+        self._moves = np.array(moves, np.int64)
+        self._execution.moves, self._execution.n_moves = address_of(self._moves), len(moves)
+
+    def places_of(self, array: Array) -> list[Place]:
+        """Where the program points into an array."""
         start = address_of(array)
         ordered = [call for shared, serial in self.phases for call in (*shared, *serial)]
         places = []
@@ -68,7 +78,7 @@ class Program:
                     places.append((i, word, address_of(value) - start))
         return places
 
-    def point(self, places: Sequence[tuple[int, int, int]], address: int) -> None:
+    def point(self, places: Sequence[Place], address: int) -> None:
         """Take another array, whose address this is, in the places of one (`places_of`)."""
         for record, word, offset in places:
             self._records[record, word] = address + offset

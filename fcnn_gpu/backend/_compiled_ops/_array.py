@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from ..._types import Array, DType
-from .._compiled import Call, Library, Program, address_of
+from .._compiled import Call, Library, Place, Program, address_of
 from .._ops import CapturedOver, Ops, Replay
 from .._ops import _numpy as recordable
 from .._ops._tape import Tape, current_tape
@@ -19,14 +19,37 @@ from .._ops._tape import Tape, current_tape
 class _Over:
     """A program over an array whose place others take (`CapturedOver`)."""
 
-    def __init__(self, ops: CompiledArrays, program: Program, x: Array, result: Array, found: Array) -> None:
+    def __init__(self, ops: CompiledArrays, calls: list[Call], x: Array, result: Array, found: Array) -> None:
         self.result = result
-        self._ops, self._program, self._found = ops, program, found
-        self._places = program.places_of(x)
+        self._ops, self._calls, self._found, self._x = ops, calls, found, x
+        self._program = Program(calls)
+        self._places = self._program.places_of(x)
 
     def __call__(self, x: Array) -> bool:
         self._program.point(self._places, address_of(x))
         self._program.run(1, self._ops.n_threads)
+        return self._were_sound()
+
+    def sweep(self, X: Array, out: Array) -> bool:
+        program, x_places, out_places = self._sweeping
+        program.point(x_places, address_of(X))
+        program.point(out_places, address_of(out))
+        program.run(len(X) // len(self._x), self._ops.n_threads)
+        return self._were_sound()
+
+    @cached_property
+    def _sweeping(self) -> tuple[Program, list[Place], list[Place]]:
+        """The program that goes through many batches, and where it points into X and into what it writes."""
+        x, result = self._x, self.result.T
+        out = np.empty_like(result)
+        batch, row_bytes = len(result), result.nbytes // len(result)
+        copy = self._ops.call("copy_rows", x.dtype, batch=batch, row_bytes=row_bytes, x=result, out=out)
+        program = Program([*self._calls, copy])
+        places = program.places_of(x), program.places_of(out)
+        program.move(places, (x.nbytes, out.nbytes))
+        return program, *places
+
+    def _were_sound(self) -> bool:
         if self._found[0]:
             self._found[0] = 0
             return False
@@ -35,6 +58,7 @@ class _Over:
 
 class CompiledArrays(Ops):
     name = "cpu"
+    apart_bytes = 2**16
     captures_over = True
     steps_per_call = 1024
 
@@ -42,16 +66,25 @@ class CompiledArrays(Ops):
         super().__init__()
         self._library = library
 
+    @property
+    def scratch_bytes(self) -> int:
+        """Memory that the operations of a thread compute in."""
+        return self._library.scratch_bytes
+
     def describe(self) -> str:
         return f"CPU (compiled kernels for {self._library.level_name}; NumPy {np.__version__})"
 
     def _issue(self, operation: str, dtype: DType | type, /, **arguments: Any) -> None:
         """Compute an operation of kernels/cpu on these arguments, those of its ARGUMENTS in their order."""
-        call = self._library.call(operation, np.dtype(dtype), arguments)
+        call = self.call(operation, np.dtype(dtype), **arguments)
         call()
         tape = current_tape()
         if tape is not None:
             tape.add(call)
+
+    def call(self, operation: str, dtype: DType, /, **arguments: Any) -> Call:
+        """The call that `_issue` computes."""
+        return self._library.call(operation, dtype, arguments)
 
     def capture(self, fn: Callable[[], None]) -> Replay:
         """A replayable form of `fn`, as the reference has it: compiled calls become programs that C repeats."""
@@ -77,7 +110,7 @@ class CompiledArrays(Ops):
             result = fn(x)
         if result is x or not tape.complete or not all(isinstance(call, Call) for call in tape.calls):
             return None
-        return _Over(self, Program([call for call in tape.calls if isinstance(call, Call)]), x, result, found)
+        return _Over(self, [call for call in tape.calls if isinstance(call, Call)], x, result, found)
 
     def _joined(self, tape: Tape) -> Replay:
         """What a tape says, any number of times: stretches of compiled calls are programs."""

@@ -227,6 +227,8 @@ class DeviceOps(Ops):
     def stopwatch(self) -> Callable[[], float]:
         return self._runtime.stopwatch()
 
+    records_python = False
+
     def capture(self, fn: Callable[[], None]) -> Replay:
         """A replayable form of `fn`, a function that calls primitives on arrays that stay the same.
 

@@ -32,6 +32,7 @@ from ._optimizer import Segment as Segment
 from ._optimizer import StepControl as StepControl
 from ._tape import CapturedOver as CapturedOver
 from ._tape import Replay as Replay
+from ._tape import outside as outside
 from ._transfer import SideStream as SideStream
 from ._transfer import TransferOps
 

@@ -42,6 +42,10 @@ class ArrayOps:
     """Whether work is queued, so that reading a result waits for all of it."""
     steps_per_capture = 1
     """Training steps to capture as one program: more than one where beginning a program has a cost of its own."""
+    records_python = True
+    """Whether what `capture` records may hold calls of Python between the primitives (`called`)."""
+    apart_bytes = 0
+    """Size up to which the gradients of layers lie apart: then no thread waits before it overwrites another layer's."""
     captures_over = False
     """Whether `capture_over` may give something."""
     steps_per_call = 1

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+import numpy
+
 P = ParamSpec("P")
 S = TypeVar("S")
 
@@ -36,6 +38,9 @@ class CapturedOver(Protocol):
     result: Any
 
     def __call__(self, x: Any) -> bool: ...
+
+    def sweep(self, X: Any, out: Any) -> bool:
+        """The same for the rows of X, len(x) at a time, results beside each other in out: both C-ordered."""
 
 
 class _Stop(Exception):
@@ -133,6 +138,29 @@ def every_step(method: Callable[Concatenate[S, P], None]) -> Callable[Concatenat
         tape.add_of_python(partial(method, self, *args, **kwargs))
 
     return call
+
+
+def outside(fn: Callable[..., Any], *args: Any) -> Any:
+    """`fn(*args)`, which may compute in ways that no recording sees: a tape holds the call itself.
+
+    Later calls may give another array each time: it is copied to where the first one lies, which is what the calls
+    after it on the tape read. An array that shares its memory with an argument is copied already the first time.
+    """
+    tape = current_tape()
+    if tape is None:
+        return fn(*args)
+    with tape.paused():
+        result = fn(*args)
+    shared = any(isinstance(x, numpy.ndarray) and numpy.may_share_memory(x, result) for x in args)
+    kept = result.copy(order="K") if result is not None and shared else result
+
+    def again() -> None:
+        given = fn(*args)
+        if given is not kept:
+            numpy.copyto(kept, given)
+
+    tape.add_of_python(again)
+    return kept
 
 
 def stop_unless_negative(subject: Any) -> bool:
