@@ -1,5 +1,6 @@
-/* clip_scale ← min(1, c/(√Σ whole + 10⁻⁶)), c = max_norm, 1 where the sum is NaN. With `unsound`, that is 1 from then on if Σ bare is
-   not finite. Source: Pascanu, Mikolov & Bengio (2013), "On the difficulty of training recurrent neural networks", algorithm 1. */
+/* clip_scale ← min(1, c/(√Σ whole + 10⁻⁶)), c = max_norm; 1 where the sum is NaN. With `unsound`, that is 1 from then on if
+   Σ bare is not finite.
+   Source: Pascanu, Mikolov & Bengio (2013), "On the difficulty of training recurrent neural networks", algorithm 1. */
 ARGUMENTS(clip, SERIAL,
           int64_t n;
           double max_norm;

@@ -85,7 +85,8 @@ INLINE real NAME(changed)(int kind, const NAME(change) *c, real g, real w)
         default: pass(ANY_CHANGE, __VA_ARGS__);                         \
     }
 
-/* How an update begins: nothing happens once a step has failed; `range` are the parameters of this share, `eta` is the learning rate. */
+/* How an update begins. Nothing happens once a step has failed. `range` are the parameters of this share, `eta` is the learning
+   rate. */
 #define BEGIN_UPDATE                                       \
     if (*a->failed_step >= 0) return;                      \
     const Range range = share_of(a->n, 16, share);         \

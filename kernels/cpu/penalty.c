@@ -1,5 +1,5 @@
-/* part_k = λ₁Σ|w| + λ₂Σw² over block k of `block` parameters, each block summed in `real`. A factor of 0 makes no penalty of a weight
-   that is infinite. */
+/* part_k = λ₁Σ|w| + λ₂Σw² over block k of `block` parameters, each block summed in `real`. A factor of 0 makes no penalty of a
+   weight that is infinite. */
 ARGUMENTS(penalty, SHARED,
           int64_t n;
           int64_t block;

@@ -1,5 +1,5 @@
-/* bare_k = Σ g² and whole_k = Σ (g + 2λ₂w + λ₁ sign(w))² over block k of `block` parameters, each block summed in `real`. Neither is
-   finite if one of its terms is not. */
+/* bare_k = Σ g² and whole_k = Σ (g + 2λ₂w + λ₁ sign(w))² over block k of `block` parameters, each block summed in `real`: neither
+   is finite if one of its terms is not. */
 ARGUMENTS(squares, SHARED,
           int64_t n;
           int64_t block;
@@ -10,7 +10,8 @@ ARGUMENTS(squares, SHARED,
           double *bare;
           double *whole;)
 
-INLINE void NAME(add_squares)(int kind, const NAME(change) * change, int width, const real *g, const real *w, real *bare, real *whole)
+INLINE void NAME(add_squares)(int kind, const NAME(change) * change, int width, const real *g, const real *w, real *bare,
+                              real *whole)
 {
     for (int lane = 0; lane < width; lane++) {
         bare[lane] = FMA(g[lane], g[lane], bare[lane]);

@@ -125,7 +125,7 @@ class _Accesses:
         self._of.append((call, call.accesses))
 
     def conflicts(self, access: Access) -> list[int]:
-        """The numbers of the calls that write what this reads, or read or write what this writes, unless in any order."""
+        """The numbers of the calls that write what this reads, or read or write what this writes, in a fixed order."""
         table = self._table[: self._n]
         overlap = (table[:, 0] < access.stop) & (table[:, 1] > access.start)
         if not access.writes:
