@@ -11,31 +11,36 @@ ARGUMENTS(adam, SHARED,
           real *m;
           real *v;)
 
-INLINE void NAME(adam_step)(real g, real *theta, real *m, real *v, real beta1, real beta2, real rate, real floor, real keep)
+typedef struct {
+    real beta1, beta2, rate, floor, keep;
+} NAME(adam_numbers);
+
+INLINE void NAME(adam_pass)(int kind, const NAME(change) * change, const NAME(adam_arguments) * a, Range range,
+                            const NAME(adam_numbers) * k)
 {
-    const real first = FMA(beta1, *m, g), second = FMA(beta2, *v, g * g);
-    *m = first;
-    *v = second;
-    *theta = FMA(-rate, first / (SQRT(second) + floor), *theta * keep);
+    const real *restrict g = a->gradients;
+    real *restrict theta = a->values, *restrict m = a->m, *restrict v = a->v;
+    const real beta1 = k->beta1, beta2 = k->beta2, rate = k->rate, floor = k->floor, keep = k->keep;
+    for (int64_t i = range.start; i < range.stop; i++) {
+        const real whole = NAME(changed)(kind, change, g[i], theta[i]), h = NAME(factor_of_square)(whole);
+        const real first = NAME(normal)(FMA(beta1, m[i], whole)), second = NAME(normal)(FMA(h, whole, beta2 * v[i]));
+        m[i] = first;
+        v[i] = second;
+        theta[i] = FMA(-rate, first / (SQRT(second) + floor), theta[i] * keep);
+    }
 }
 
 OPERATION(adam)
 {
-    if (*a->failed_step >= 0) return;
-    const Range range = share_of(a->n, 16, share);
-    const double eta = *a->learning_rate, left1 = 1 - power(a->beta1, *a->step + 1), left2 = 1 - power(a->beta2, *a->step + 1);
+    BEGIN_UPDATE
+    const double left1 = one_minus_power(a->beta1, *a->step + 1), left2 = one_minus_power(a->beta2, *a->step + 1);
     const double c = __builtin_sqrt((1 - a->beta2) / left2);
-    const real rate = (real)(eta * (1 - a->beta1) / (left1 * c)), floor = (real)(a->eps / c), keep = (real)(1 - eta * a->decay);
-    const real beta1 = (real)a->beta1, beta2 = (real)a->beta2;
-    const real *restrict g = a->gradients;
-    real *restrict theta = a->values, *restrict m = a->m, *restrict v = a->v;
-    if (a->is_plain) {
-        for (int64_t i = range.start; i < range.stop; i++)
-            NAME(adam_step)(g[i], theta + i, m + i, v + i, beta1, beta2, rate, floor, keep);
-        return;
-    }
-    const real l1 = (real)a->l1, l2 = (real)(2 * a->l2), clip = a->clip_scale ? (real)*a->clip_scale : 1, most = (real)a->max_value;
-    for (int64_t i = range.start; i < range.stop; i++)
-        NAME(adam_step)(NAME(whole_gradient)(g[i], theta[i], l1, l2, clip, most), theta + i, m + i, v + i, beta1, beta2, rate,
-                        floor, keep);
+    const NAME(adam_numbers) numbers = {
+        .beta1 = (real)a->beta1,
+        .beta2 = (real)a->beta2,
+        .rate = (real)(eta * (1 - a->beta1) / (left1 * c)),
+        .floor = (real)(a->eps / c),
+        .keep = (real)(1 - eta * a->decay),
+    };
+    BY_KIND(change, NAME(adam_pass), &change, a, range, &numbers)
 }

@@ -2,7 +2,7 @@
 ARGUMENTS(check_gradients, SHARED,
           int64_t n;
           const real *gradients;
-          raised int64_t *unsound;)
+          any_order int64_t *unsound;)
 
 OPERATION(check_gradients)
 {

@@ -10,9 +10,7 @@ ARGUMENTS(judge, SERIAL,
 
 OPERATION(judge)
 {
-    double sum[8] = {0}, loss = 0;
-    for (int64_t j = 0; j < a->batch; j++) sum[j % 8] += (double)a->losses[j];
-    for (int lane = 0; lane < 8; lane++) loss += sum[lane];
+    const double loss = NAME(sum_of)(a->batch, a->losses);
     if (a->total) *a->total += loss;
     const int sound = loss - loss == 0 && *a->unsound == 0;
     *a->unsound = 0;

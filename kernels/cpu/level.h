@@ -23,11 +23,11 @@
 #endif
 
 /* Of a pointer in ARGUMENTS. `rows`: each sample's own row, (batch, n) with `batch` an argument, and a call touches the rows of
-   its share alone. `optional`: may be null. `raised`: a flag that calls set to 1 and none of them reads: their order does not
-   matter. To the compiler none of these says anything new of a member of 8 bytes. */
+   its share alone. `optional`: may be null. `any_order`: it is changed by atomic instructions, and calls that do may do so in any
+   order. To the compiler none says anything new of a member of 8 bytes. */
 #define rows _Alignas(8)
 #define optional _Alignas(int64_t)
-#define raised _Alignas(double)
+#define any_order _Alignas(double)
 _Static_assert(sizeof(void *) == 8, "records hold pointers of 8 bytes");
 
 /* The arguments of an operation, members of 8 bytes, and the same as text. KIND says who computes it:

@@ -9,15 +9,26 @@
     X(product_of_weights)      \
     X(copy_rows)               \
     X(gather_rows)             \
+    X(store_rows)              \
+    X(take_next)               \
     X(advance)                 \
+    X(count_nonfinite)         \
     X(row_sum)                 \
     X(elementwise_loss)        \
     X(softmax)                 \
     X(softmax_backward)        \
     X(softmax_cross_entropy)   \
-    X(adam)                    \
+    X(sum)                     \
     X(check_gradients)         \
+    X(squares)                 \
+    X(clip)                    \
     X(judge)                   \
+    X(penalty)                 \
+    X(penalized_gradient)      \
+    X(sgd)                     \
+    X(adam)                    \
+    X(rmsprop)                 \
+    X(adagrad)                 \
     X(finish_step)
 
 #endif

@@ -33,7 +33,7 @@ ARGUMENTS(product_of_samples, SAMPLES,
           rows const real *A;
           const real *B;
           optional const real *b;
-          optional raised int64_t *unsound;
+          optional any_order int64_t *unsound;
           rows real *C;)
 
 /* dW = A₀ᵀ·dZ (n_in, n_out), or any product: rows of C are shared out. */
@@ -53,7 +53,7 @@ ARGUMENTS(product_of_weights, SHARED,
           const real *A;
           const real *B;
           optional const real *b;
-          optional raised int64_t *unsound;
+          optional any_order int64_t *unsound;
           real *C;)
 
 __attribute__((visibility("hidden"))) void NAME(product_of_samples)(const void *arguments, const Share *share);

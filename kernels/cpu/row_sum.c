@@ -4,7 +4,7 @@ ARGUMENTS(row_sum, SHARED,
           int64_t n;
           int64_t batch;
           const real *X;
-          optional raised int64_t *unsound;
+          optional any_order int64_t *unsound;
           real *out;)
 
 OPERATION(row_sum)

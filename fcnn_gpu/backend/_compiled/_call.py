@@ -21,7 +21,8 @@ SAMPLES, SHARED, SERIAL = "SAMPLES", "SHARED", "SERIAL"
 
 _DTYPES = {"double": "float64", "int64_t": "int64", "uint8_t": "uint8"}
 _MEMBER = re.compile(r"(?P<marks>(?:_Alignas\(\w+\) )*)(?P<const>const )?(?P<type>\w+) (?P<pointer>\*?)(?P<name>\w+)")
-_MARKS = _ROWS, _OPTIONAL, _RAISED = "_Alignas(8)", "_Alignas(int64_t)", "_Alignas(double)"
+_MARKS = "_Alignas(8)", "_Alignas(int64_t)", "_Alignas(double)"
+"""`rows`, `optional` and `any_order` (kernels/cpu/level.h)."""
 _FACTORS = {"softmax_cross_entropy": 10.0}
 """How much longer than its bytes say an operation takes that computes more."""
 
@@ -35,7 +36,7 @@ class Parameter(NamedTuple):
     writes: bool
     by_rows: bool
     optional: bool
-    is_raised: bool
+    any_order: bool
 
 
 @dataclass(frozen=True)
@@ -62,20 +63,20 @@ def _parameter(operation: str, text: str) -> Parameter:
     is_pointer = bool(match["pointer"])
     dtype = "real" if kind == "float" else None if kind == "void" else _DTYPES[kind]
     writes = is_pointer and not match["const"]
-    return Parameter(match["name"], is_pointer, dtype, writes, *(m in marks for m in _MARKS))
+    return Parameter(match["name"], is_pointer, dtype, writes, *(mark in marks for mark in _MARKS))
 
 
 class Access(NamedTuple):
     """Bytes start ... stop − 1 of memory that a call reads or writes; with `row_bytes`, each sample its own row.
 
-    `is_raised`: a flag, which calls may set in any order.
+    any_order: calls that change it so may do it in any order, and at the same time.
     """
 
     start: int
     stop: int
     writes: bool
     row_bytes: int
-    is_raised: bool
+    any_order: bool
 
 
 class Call:
@@ -89,6 +90,8 @@ class Call:
         self.arguments = dict(arguments)
         self.accesses: list[Access] = []
         self.words: list[int] = [_HEAD.unpack(struct.pack("=ii", operation.code, dtype == np.float64))[0]]
+        if dtype.name not in ("float32", "float64"):
+            raise TypeError(f"{operation.name} computes in float32 or float64, got {dtype.name}.")
         if [p.name for p in operation.parameters] != list(arguments):
             expected = ", ".join(p.name for p in operation.parameters)
             raise TypeError(f"{operation.name} takes ({expected}), got ({', '.join(arguments)}).")
@@ -113,7 +116,7 @@ class Call:
             raise ValueError(f"{self.name}: {parameter.name} is written to, got a read-only array.")
         address, extent = address_of(array), _extent(array)
         row_bytes = array.nbytes // self.batch if parameter.by_rows and self.batch else 0
-        self.accesses.append(Access(address, address + extent, parameter.writes, row_bytes, parameter.is_raised))
+        self.accesses.append(Access(address, address + extent, parameter.writes, row_bytes, parameter.any_order))
         return address
 
     @property

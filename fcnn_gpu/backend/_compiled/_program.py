@@ -119,18 +119,18 @@ class _Accesses:
             if self._n == len(self._owner):
                 self._table = np.concatenate([self._table, np.zeros_like(self._table)])
                 self._owner = np.concatenate([self._owner, np.zeros_like(self._owner)])
-            self._table[self._n] = access.start, access.stop, access.writes, access.is_raised
+            self._table[self._n] = access.start, access.stop, access.writes, access.any_order
             self._owner[self._n] = len(self._of)
             self._n += 1
         self._of.append((call, call.accesses))
 
     def conflicts(self, access: Access) -> list[int]:
-        """The numbers of the calls that write what this reads, or read or write what this writes."""
+        """The numbers of the calls that write what this reads, or read or write what this writes, in a fixed order."""
         table = self._table[: self._n]
         overlap = (table[:, 0] < access.stop) & (table[:, 1] > access.start)
         if not access.writes:
             overlap &= table[:, 2] != 0
-        if access.is_raised:
+        if access.any_order:
             overlap &= table[:, 3] == 0
         return np.unique(self._owner[: self._n][overlap]).tolist()
 

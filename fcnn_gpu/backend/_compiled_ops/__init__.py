@@ -7,6 +7,7 @@ NumPy calls stand between two programs.
 from ._activation import CompiledActivation
 from ._array import CompiledArrays
 from ._batch import CompiledBatch
+from ._interchange import CompiledInterchange
 from ._loss import CompiledLoss
 from ._matrix import CompiledMatrix
 from ._optimizer import CompiledOptimizer
@@ -18,6 +19,7 @@ class CompiledOps(
     CompiledLoss,
     CompiledOptimizer,
     CompiledBatch,
+    CompiledInterchange,
     CompiledArrays,
 ):
     """All primitives on the CPU, compiled."""

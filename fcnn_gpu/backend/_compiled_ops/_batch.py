@@ -35,3 +35,14 @@ class CompiledBatch(CompiledArrays):
             cursor=cursor,
             out=out,
         )
+
+    def _take_next(self, table: Array, position: Array, out: Array) -> None:
+        self._issue("take_next", np.float64, n=table.size, table=table, position=position, out=out)
+
+    def store_rows(self, rows: Array, cursor: Array, out: Array) -> None:
+        if rows.dtype != out.dtype or not (rows.flags.c_contiguous and out.flags.c_contiguous):
+            super().store_rows(rows, cursor, out)
+            return
+        batch = rows.shape[0]
+        row_bytes = rows.nbytes // max(1, batch)
+        self._issue("store_rows", np.float64, batch=batch, row_bytes=row_bytes, X=rows, cursor=cursor, out=out)

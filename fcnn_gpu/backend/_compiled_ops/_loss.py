@@ -61,3 +61,6 @@ class CompiledLoss(CompiledArrays):
             losses=losses,
             dZ=dZ,
         )
+
+    def accumulate_sum(self, x: Array, total: Array) -> None:
+        self._issue("sum", x.dtype, n=x.size, accumulate=True, x=x, total=total)

@@ -1,0 +1,27 @@
+/* Adagrad: s ← s + g², θ ← θ − η/(1 + (t − 1)·decay)·g/(√s + ε), t = step + 1.
+   Source: Duchi, Hazan & Singer (2011), "Adaptive subgradient methods", in PyTorch's form. */
+ARGUMENTS(adagrad, SHARED,
+          UPDATED
+          double lr_decay;
+          double eps;
+          real *s;)
+
+INLINE void NAME(adagrad_pass)(int kind, const NAME(change) * change, const NAME(adagrad_arguments) * a, Range range, real eta)
+{
+    const real *restrict g = a->gradients;
+    real *restrict theta = a->values, *restrict s = a->s;
+    const real eps = (real)a->eps;
+    for (int64_t i = range.start; i < range.stop; i++) {
+        const real whole = NAME(changed)(kind, change, g[i], theta[i]), h = NAME(factor_of_square)(whole);
+        const real sum = NAME(normal)(FMA(h, whole, s[i]));
+        s[i] = sum;
+        theta[i] = FMA(-eta, whole / (SQRT(sum) + eps), theta[i]);
+    }
+}
+
+OPERATION(adagrad)
+{
+    BEGIN_UPDATE
+    const real slowed = (real)(eta / (1 + (double)*a->step * a->lr_decay));
+    BY_KIND(change, NAME(adagrad_pass), &change, a, range, slowed)
+}
