@@ -2,33 +2,45 @@
 #ifndef FCNN_OPERATIONS_H
 #define FCNN_OPERATIONS_H
 
-#define OPERATIONS(X)          \
-    X(activation_backward)     \
-    X(bias_activation)         \
-    X(product_of_samples)      \
-    X(product_of_weights)      \
-    X(copy_rows)               \
-    X(gather_rows)             \
-    X(store_rows)              \
-    X(take_next)               \
-    X(advance)                 \
-    X(count_nonfinite)         \
-    X(row_sum)                 \
-    X(elementwise_loss)        \
-    X(softmax)                 \
-    X(softmax_backward)        \
-    X(softmax_cross_entropy)   \
-    X(sum)                     \
-    X(check_gradients)         \
-    X(squares)                 \
-    X(clip)                    \
-    X(judge)                   \
-    X(penalty)                 \
-    X(penalized_gradient)      \
-    X(sgd)                     \
-    X(adam)                    \
-    X(rmsprop)                 \
-    X(adagrad)                 \
-    X(finish_step)
+#define OPERATIONS(X)         \
+    X(activation_backward)    \
+    X(adagrad)                \
+    X(adam)                   \
+    X(add)                    \
+    X(advance)                \
+    X(affine_gradient)        \
+    X(batch_norm_backward)    \
+    X(batch_norm_forward)     \
+    X(batch_norm_inference)   \
+    X(batch_norm_statistics)  \
+    X(bias_activation)        \
+    X(cast)                   \
+    X(check_gradients)        \
+    X(clip)                   \
+    X(copy_rows)              \
+    X(count_nonfinite)        \
+    X(dropout_backward)       \
+    X(dropout_forward)        \
+    X(elementwise_loss)       \
+    X(finish_step)            \
+    X(gather_rows)            \
+    X(judge)                  \
+    X(layer_norm_backward)    \
+    X(layer_norm_forward)     \
+    X(penalized_gradient)     \
+    X(penalty)                \
+    X(product_of_samples)     \
+    X(product_of_weights)     \
+    X(rmsprop)                \
+    X(row_sum)                \
+    X(scale)                  \
+    X(sgd)                    \
+    X(softmax)                \
+    X(softmax_backward)       \
+    X(softmax_cross_entropy)  \
+    X(squares)                \
+    X(store_rows)             \
+    X(sum)                    \
+    X(take_next)
 
 #endif

@@ -7,15 +7,19 @@ NumPy calls stand between two programs.
 from ._activation import CompiledActivation
 from ._array import CompiledArrays
 from ._batch import CompiledBatch
+from ._dropout import CompiledDropout
 from ._interchange import CompiledInterchange
 from ._loss import CompiledLoss
 from ._matrix import CompiledMatrix
+from ._normalization import CompiledNormalization
 from ._optimizer import CompiledOptimizer
 
 
 class CompiledOps(
     CompiledMatrix,
     CompiledActivation,
+    CompiledDropout,
+    CompiledNormalization,
     CompiledLoss,
     CompiledOptimizer,
     CompiledBatch,

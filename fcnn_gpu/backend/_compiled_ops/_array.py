@@ -15,6 +15,9 @@ from .._ops import CapturedOver, Ops, Replay
 from .._ops import _numpy as recordable
 from .._ops._tape import Tape, current_tape
 
+SOURCES = ("copied", "uint8", "float16", "bfloat16", "float32", "float64")
+"""What numbers are cast from, in the order of kernels/cpu/sources.h."""
+
 
 class _Over:
     """A program over an array whose place others take (`CapturedOver`)."""
@@ -146,8 +149,71 @@ class CompiledArrays(Ops):
         super().release_memory()
         self._library.release_scratch()
 
+    def assign(self, out: Array, x: Any) -> None:
+        if isinstance(x, np.ndarray) and _cast_is_compiled(x, out):
+            self._cast(x, out, 1.0, 0.0)
+        else:
+            super().assign(out, x)
+
+    def add(self, x: Array, y: Array, out: Array) -> None:
+        batch = _n_rows(x, y, out)
+        if batch and x.dtype == y.dtype == out.dtype and _is_real(out):
+            self._issue("add", out.dtype, batch=batch, n=out.size // batch, x=x, y=y, out=out)
+        else:
+            super().add(x, y, out)
+
+    def scale(self, x: Array, factor: float, out: Array) -> None:
+        batch = _n_rows(x, out)
+        if batch and x.dtype == out.dtype and _is_real(out):
+            self._issue("scale", out.dtype, batch=batch, n=out.size // batch, factor=factor, x=x, out=out)
+        else:
+            super().scale(x, factor, out)
+
+    def cast(self, x: Array, out: Array, scale: float = 1.0, shift: float = 0.0) -> None:
+        if _cast_is_compiled(x, out):
+            self._cast(x, out, scale, shift)
+        else:
+            super().cast(x, out, scale, shift)
+
+    def _cast(self, x: Array, out: Array, scale: float, shift: float) -> None:
+        batch = _n_rows(x, out)
+        self._issue(
+            "cast",
+            out.dtype,
+            batch=batch,
+            n=out.size // batch,
+            row_bytes=x.nbytes // batch,
+            source=SOURCES.index(x.dtype.name),
+            scale=scale,
+            shift=shift,
+            x=x,
+            out=out,
+        )
+
     def advance(self, counter: Array, by: int) -> None:
         if counter.dtype != np.int64:
             super().advance(counter, by)
             return
         self._issue("advance", np.float64, by=by, counter=counter)
+
+
+def _n_rows(*arrays: Array) -> int:
+    """How many rows, one behind the other in memory, these arrays have, if they are alike: a matrix its samples.
+
+    0 if they are not, or empty.
+    """
+    first = arrays[0]
+    if any(x.shape != first.shape or not x.flags.aligned or not x.dtype.isnative for x in arrays) or first.ndim == 0:
+        return 0
+    if all(x.flags.f_contiguous for x in arrays):
+        return int(first.shape[-1])
+    return int(first.shape[0]) if all(x.flags.c_contiguous for x in arrays) else 0
+
+
+def _is_real(x: Array) -> bool:
+    """Whether operations are compiled for its dtype."""
+    return x.dtype in (np.float32, np.float64)
+
+
+def _cast_is_compiled(x: Array, out: Array) -> bool:
+    return _n_rows(x, out) > 0 and x.dtype.name in SOURCES and _is_real(out)

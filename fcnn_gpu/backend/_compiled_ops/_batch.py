@@ -5,11 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..._types import Array
-from ._array import CompiledArrays
-
-_SOURCES = {"uint8": "FROM_UINT8", "float16": "FROM_FLOAT16", "bfloat16": "FROM_BFLOAT16"}
-_SOURCES |= {"float32": "FROM_FLOAT32", "float64": "FROM_FLOAT64"}
-_NUMBERS = ("COPIED", "FROM_REAL", "FROM_UINT8", "FROM_FLOAT16", "FROM_BFLOAT16", "FROM_FLOAT32", "FROM_FLOAT64")
+from ._array import SOURCES, CompiledArrays
 
 
 class CompiledBatch(CompiledArrays):
@@ -17,7 +13,7 @@ class CompiledBatch(CompiledArrays):
         self, X: Array, order: Array, cursor: Array, out: Array, scale: float = 1.0, shift: float = 0.0
     ) -> None:
         copied = X.dtype == out.dtype and scale == 1.0 and shift == 0.0
-        if not copied and (out.dtype.kind != "f" or out.itemsize < 4 or X.dtype.name not in _SOURCES):
+        if not copied and (out.dtype.kind != "f" or out.itemsize < 4 or X.dtype.name not in SOURCES):
             super().gather_rows(X, order, cursor, out, scale, shift)
             return
         batch = out.shape[0]
@@ -27,7 +23,7 @@ class CompiledBatch(CompiledArrays):
             batch=batch,
             n=out.size // max(1, batch),
             row_bytes=X.nbytes // max(1, X.shape[0]),
-            source=_NUMBERS.index("COPIED" if copied else _SOURCES[X.dtype.name]),
+            source=SOURCES.index("copied" if copied else X.dtype.name),
             scale=scale,
             shift=shift,
             X=X,

@@ -1,0 +1,45 @@
+"""Dropout: masks from Philox, drawn and applied in one pass."""
+
+from __future__ import annotations
+
+from ..._types import Array
+from .._ops._dropout import dropout_scale, dropout_threshold
+from ._array import CompiledArrays
+
+
+class CompiledDropout(CompiledArrays):
+    def dropout_forward(
+        self, A: Array, p: float, key: tuple[int, int], step: Array, mask: Array, out: Array, first_draw: int = 0
+    ) -> None:
+        self._issue(
+            "dropout_forward",
+            A.dtype,
+            batch=A.shape[1],
+            n=A.shape[0],
+            first_draw=first_draw,
+            key0=_signed(key[0]),
+            key1=_signed(key[1]),
+            threshold=dropout_threshold(p),
+            scale=dropout_scale(p),
+            step=step,
+            A=A,
+            mask=mask,
+            out=out,
+        )
+
+    def dropout_backward(self, dA: Array, p: float, mask: Array, out: Array) -> None:
+        self._issue(
+            "dropout_backward",
+            dA.dtype,
+            batch=dA.shape[1],
+            n=dA.shape[0],
+            scale=dropout_scale(p),
+            mask=mask,
+            dA=dA,
+            out=out,
+        )
+
+
+def _signed(word: int) -> int:
+    """The int64 whose bits are those of this uint64."""
+    return word - (word >> 63 << 64)

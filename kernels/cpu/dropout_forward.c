@@ -1,0 +1,86 @@
+/* out = A ⊙ mask/(1 − p), mask_i = 1 where draw first_draw + i, of 16 bits, is at least `threshold` = p·2¹⁶; i counts in memory
+   order: A, mask, out (n, batch) F-ordered. Draw k is bits 16(k mod 4) ... 16(k mod 4) + 15 of word ⌊k/4⌋ of the stream of
+   Philox4x64-10 with this key and the counter (0, step, 0, 0). out may be A.
+   Source: Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3"; NumPy's `Philox` is this generator. */
+#ifndef FCNN_PHILOX
+#define FCNN_PHILOX
+enum { DRAWS_PER_BLOCK = 16, BLOCKS_AT_ONCE = 16, DRAWS_AT_ONCE = BLOCKS_AT_ONCE * DRAWS_PER_BLOCK };
+
+/* Part of a word. */
+typedef uint16_t __attribute__((may_alias)) Draw;
+
+/* Both halves of a·b: in vectors where they multiply 64 bits, else by the instruction that gives 128. */
+INLINE void multiply(uint64_t a, uint64_t b, uint64_t *high, uint64_t *low)
+{
+#if defined(__AVX512DQ__)
+    const uint64_t half = 0xffffffff, a0 = a & half, a1 = a >> 32, b0 = b & half, b1 = b >> 32;
+    const uint64_t middle = a1 * b0 + (a0 * b0 >> 32), other = a0 * b1 + (middle & half);
+    *high = a1 * b1 + (middle >> 32) + (other >> 32);
+    *low = a * b;
+#else
+    const unsigned __int128 product = (unsigned __int128)a * b;
+    *high = (uint64_t)(product >> 64);
+    *low = (uint64_t)product;
+#endif
+}
+
+/* Blocks `first` and following of the stream. Before it draws a block, NumPy adds 1 to the counter. Within another function there
+   would be too few registers. */
+static __attribute__((noinline)) void draw(uint64_t first, uint64_t step, uint64_t key0, uint64_t key1, uint64_t (*words)[4])
+{
+    for (int block = 0; block < BLOCKS_AT_ONCE; block++) {
+        uint64_t c0 = first + 1 + (uint64_t)block, c1 = step, c2 = 0, c3 = 0, k0 = key0, k1 = key1;
+#pragma GCC unroll 10 /* or blocks are not computed in vectors */
+        for (int round = 0; round < 10; round++) {
+            uint64_t high0, low0, high1, low1;
+            multiply(c0, 0xD2E7470EE14C6C93, &high0, &low0);
+            multiply(c2, 0xCA5A826395121157, &high1, &low1);
+            c0 = high1 ^ c1 ^ k0;
+            c1 = low1;
+            c2 = high0 ^ c3 ^ k1;
+            c3 = low0;
+            k0 += 0x9E3779B97F4A7C15;
+            k1 += 0xBB67AE8584CAA73B;
+        }
+        words[block][0] = c0;
+        words[block][1] = c1;
+        words[block][2] = c2;
+        words[block][3] = c3;
+    }
+}
+#endif
+
+ARGUMENTS(dropout_forward, SAMPLES,
+          int64_t batch;
+          int64_t n;
+          int64_t first_draw;
+          int64_t key0;
+          int64_t key1;
+          int64_t threshold;
+          double scale;
+          const int64_t *step;
+          rows const real *A;
+          rows uint8_t *mask;
+          rows real *out;)
+
+OPERATION(dropout_forward)
+{
+    const Range range = share_of(a->batch, 1, share);
+    const int64_t end = range.stop * a->n;
+    const uint64_t step = (uint64_t)*a->step, key0 = (uint64_t)a->key0, key1 = (uint64_t)a->key1;
+    const uint16_t threshold = (uint16_t)a->threshold;
+    const real scale = (real)a->scale;
+    uint64_t words[BLOCKS_AT_ONCE][4];
+    for (int64_t i = range.start * a->n; i < end;) {
+        const int64_t next = a->first_draw + i, skipped = next % DRAWS_PER_BLOCK;
+        const int64_t count = end - i < DRAWS_AT_ONCE - skipped ? end - i : DRAWS_AT_ONCE - skipped;
+        draw((uint64_t)(next / DRAWS_PER_BLOCK), step, key0, key1, words);
+        const Draw *draws = (const Draw *)words + skipped;
+        const real *x = a->A + i;
+        real *y = a->out + i;
+        uint8_t *kept = a->mask + i;
+        for (int64_t c = 0; c < count; c++) kept[c] = draws[c] >= threshold;
+        for (int64_t c = 0; c < count; c++) y[c] = x[c] * (draws[c] >= threshold ? scale : 0); /* NaN stays NaN */
+        i += count;
+    }
+}
