@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,3 +46,9 @@ def test_primitive_agrees_with_the_reference(case: Case, dtype: Any) -> None:
 @pytest.mark.parametrize("name", [name for name, _ in inspect.getmembers(Ops, inspect.isfunction) if name[0] != "_"])
 def test_override_keeps_the_signature(name: str) -> None:
     assert inspect.signature(getattr(CompiledOps, name)) == inspect.signature(getattr(Ops, name))
+
+
+def test_the_catalogue_names_every_operation() -> None:
+    ops: Any = compiled_ops()
+    page = (Path(__file__).parents[2] / "kernels" / "cpu" / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(ops._library.operations)
