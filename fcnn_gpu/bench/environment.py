@@ -35,6 +35,8 @@ RESTRICTING = (
     "KMP_AFFINITY",
     "KMP_BLOCKTIME",
     "MKL_DYNAMIC",
+    "NPROC",
+    "PJRT_NPROC",
     # what it computes with, and checks
     "NVIDIA_TF32_OVERRIDE",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
@@ -43,6 +45,10 @@ RESTRICTING = (
     "JAX_ENABLE_X64",
     "JAX_DEBUG_NANS",
     "JAX_PLATFORMS",
+    "TORCH_COMPILE_DISABLE",
+    "TORCHDYNAMO_DISABLE",
+    "TORCHINDUCTOR_FREEZING",
+    "TORCHINDUCTOR_MAX_AUTOTUNE",
     "PYTHONDEVMODE",
     "PYTHONMALLOC",
     "PYTHONTRACEMALLOC",
@@ -55,7 +61,10 @@ _THREAD_COUNTS = (
     "MKL_NUM_THREADS",
     "BLIS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
+    "FCNN_THREADS",
 )
+_COMPILING = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
+"""More would be processes that outlive the compilation, and have a say in what is timed next."""
 _AVX2 = {
     "OPENBLAS_CORETYPE": "Haswell",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
@@ -113,8 +122,8 @@ def worker_environment(
     else:
         chosen = (cpus + [cpu for cpu in usable if cpu not in cpus])[:threads]
 
-    changed = dict.fromkeys(_THREAD_COUNTS, str(threads))
-    if backend == "numpy":
+    changed = dict.fromkeys(_THREAD_COUNTS, str(threads)) | _COMPILING
+    if not backend.startswith("cupy"):
         changed["JAX_PLATFORMS"] = "cpu"
     else:
         changed["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the libraries share the device's memory
