@@ -32,7 +32,7 @@ Repeat = Callable[[int], None]
 
 
 class OurNet(Contestant):
-    """The program that `Trainer` repeats, on a GPU several steps in one graph, and `model(X)`, on one backend.
+    """The program that `Trainer` repeats, on a GPU several steps in one graph, and `model(X, batch_size)`.
 
     A training step here gathers its batch from the data set in the visits' order and checks that loss and gradients
     are finite, as every step of `Trainer` does. Most peers are given their batches ready made, and check nothing.
@@ -62,7 +62,8 @@ class OurNet(Contestant):
         self._several = self._step.program(batch, self._at_once)
         self._visits = Batches(problem.n_batches)
         self._reads = Batches(problem.n_batches)
-        self._host_inputs = [inputs.copy() for inputs in np.split(X[self._order], problem.n_batches)]
+        self._ordered = X[self._order]
+        self._host_inputs = [inputs.copy() for inputs in np.split(self._ordered, problem.n_batches)]
         self._host_targets = np.split(targets[self._order], problem.n_batches)
         self._inputs: list[Array] = self._host_inputs
         self._one_batch: tuple[DeviceData, TrainingStep, Callable[[], None]] | None = None
@@ -111,8 +112,12 @@ class OurNet(Contestant):
             for _ in range(n_batches):
                 model.outputs_of(inputs[reads.next()])
         else:
-            for _ in range(n_batches):
-                model(inputs[reads.next()])
+            batch, n_all = self._problem.batch, self._problem.n_batches
+            while n_batches > 0:
+                first, n = n_all - reads.left, min(n_batches, reads.left)
+                model(self._ordered[first * batch : (first + n) * batch], batch_size=batch)
+                reads.skip(n)
+                n_batches -= n
 
     def train_from_host(self, n_steps: int) -> None:
         """The same steps with each batch copied from the host and its losses copied back."""
