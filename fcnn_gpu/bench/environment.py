@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..backend._blas import KERNEL_VARIABLES
-from ..backend._cpu import cpu_quota, physical_cpus
+from ..backend._cpu import physical_cpus, usable_cores
 from .settings import Settings
 
 RESTRICTING = (
@@ -56,6 +56,7 @@ RESTRICTING = (
 """Variables that speed up or slow down one library alone. None of them reaches a worker, unless we set it for all."""
 
 _THREAD_COUNTS = (
+    "FCNN_THREADS",
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -109,8 +110,7 @@ def worker_environment(
     inherited = os.environ if inherited is None else inherited
     notes = []
     cpus = physical_cpus()
-    available = min(len(cpus) if cpus is not None else os.cpu_count() or 1, cpu_quota())
-    threads = available if settings.threads is None else settings.threads
+    threads = usable_cores() if settings.threads is None else settings.threads
     usable = sorted(os.sched_getaffinity(0)) if cpus is not None else list(range(os.cpu_count() or 1))
     if threads > len(usable):
         raise ValueError(f"threads={threads} exceeds the {len(usable)} CPUs that this process may use.")
