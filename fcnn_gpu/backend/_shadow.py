@@ -19,7 +19,6 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from .._types import Array
-from ._compiled_ops import CompiledOps
 from ._kernel_ops import KernelOps, Runtime
 from ._ops import Ops, Replay
 from ._ops._numpy import CACHE_LINE
@@ -299,7 +298,7 @@ def shadow_ops(ops: Ops, meter: Meter) -> Ops:
         own["_tuner"] = _Tuner()
         own["_products"] = _Products(meter, ops._products.workspace_bytes)
         own["_segment_table"] = functools.lru_cache(maxsize=128)(shadow._make_segment_table)
-    if isinstance(ops, CompiledOps):
+    if hasattr(ops, "_issue"):  # CompiledOps, whose import waits until it is needed
         own["_issue"] = functools.partial(_issue_nothing, shadow)
     vars(shadow).update(own)
     return shadow
@@ -309,7 +308,7 @@ def _nothing(*args: Any, **options: Any) -> None:
     """What a launch does where there is nothing to launch on."""
 
 
-def _issue_nothing(shadow: CompiledOps, *operation: Any, **arguments: Any) -> None:
+def _issue_nothing(shadow: Any, *operation: Any, **arguments: Any) -> None:
     """What takes the place of a compiled call: it needs the memory that each thread computes in."""
     shadow.scratch("compiled", shadow.scratch_bytes, np.uint8)
 
