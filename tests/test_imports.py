@@ -61,6 +61,7 @@ CIRCULAR = {
     ("fcnn_gpu.model.sequential", "fcnn_gpu.model._summary"): "a convenience of Sequential: summary",
     ("fcnn_gpu.model.sequential", "fcnn_gpu.model._save_and_load"): "the same: save",
     ("fcnn_gpu.model._out_of_memory", "fcnn_gpu.model.sequential"): "a type: the network that found no memory",
+    ("fcnn_gpu.backend._compiled._call", "fcnn_gpu.backend._compiled._library"): "a type: the library that is called",
     ("fcnn_gpu.training._run", "fcnn_gpu.training.trainer"): "a type: the trainer whose run it is",
     ("fcnn_gpu.training._epoch", "fcnn_gpu.training.trainer"): "the same",
     ("fcnn_gpu.training._out_of_memory", "fcnn_gpu.training.trainer"): "the same",
