@@ -7,12 +7,16 @@ ARGUMENTS(clip, SERIAL,
           const real *bare;
           const real *whole;
           optional int64_t *unsound;
-          double *clip_scale;)
+          optional double *clip_scale;)
 
 OPERATION(clip)
 {
-    const double bare = NAME(sum_of)(a->n, a->bare), whole = NAME(sum_of)(a->n, a->whole);
-    const double ratio = a->max_norm / (__builtin_sqrt(whole) + 1e-6);
-    *a->clip_scale = ratio < 1 ? ratio : 1;
-    if (a->unsound && bare - bare != 0) *a->unsound = 1;
+    if (a->clip_scale) {
+        const double ratio = a->max_norm / (__builtin_sqrt(NAME(sum_of)(a->n, a->whole)) + 1e-6);
+        *a->clip_scale = ratio < 1 ? ratio : 1;
+    }
+    if (a->unsound) {
+        const double bare = NAME(sum_of)(a->n, a->bare);
+        if (bare - bare != 0) *a->unsound = 1;
+    }
 }

@@ -43,32 +43,42 @@ INLINE real NAME(factor_of_square)(real g) { return ABS(g) < ROOT_OF_SMALLEST ? 
     const int64_t *failed_step;   \
     const double *learning_rate;  \
     optional const double *clip_scale; \
+    optional const double *loss_scale; \
+    optional const int64_t *skip; \
     const real *gradients;        \
     real *values;
 
-/* What becomes of a gradient before it is used: g + 2λ₂w + λ₁ sign(w), times clip_scale, then within ±max_value. NaN goes through.
-   Where there is no penalty a weight that is infinite must not make one: 0·∞ is NaN. Of the kinds, UNCHANGED gradients are taken as
-   they are, and LINEAR ones are without λ₁ and max_value: loops of their own, because comparisons take as long as the update. */
+/* What becomes of a gradient before it is used: g/loss_scale + 2λ₂w + λ₁ sign(w), times clip_scale, then within ±max_value. NaN
+   goes through. Where there is no penalty a weight that is infinite must not make one: 0·∞ is NaN. The loss scale is a power of two,
+   so that dividing by it leaves all digits. Of the kinds, UNCHANGED gradients are taken as they are, and LINEAR ones are without λ₁
+   and max_value: loops of their own, because comparisons take as long as the update. */
 #ifndef FCNN_KINDS_OF_CHANGE
 #define FCNN_KINDS_OF_CHANGE
 enum { UNCHANGED, LINEAR, ANY_CHANGE };
 #endif
 
 typedef struct {
-    real l1, twice_l2, clip_scale, max_value;
+    real inverse_scale, l1, twice_l2, clip_scale, max_value;
     int kind;
 } NAME(change);
 
-INLINE NAME(change) NAME(change_by)(double l1, double l2, const double *clip_scale, double max_value)
+INLINE NAME(change) NAME(change_by)(const double *loss_scale, double l1, double l2, const double *clip_scale, double max_value)
 {
-    const int limited = max_value < __builtin_inf();
-    const int kind = l1 != 0 || limited ? ANY_CHANGE : l2 != 0 || clip_scale ? LINEAR : UNCHANGED;
-    return (NAME(change)){(real)l1, (real)(2 * l2), clip_scale ? (real)*clip_scale : 1, (real)max_value, kind};
+    const int is_compared = l1 != 0 || max_value < __builtin_inf(), is_scaled = l2 != 0 || clip_scale || loss_scale;
+    return (NAME(change)){
+        .inverse_scale = loss_scale ? (real)(1 / *loss_scale) : 1,
+        .l1 = (real)l1,
+        .twice_l2 = (real)(2 * l2),
+        .clip_scale = clip_scale ? (real)*clip_scale : 1,
+        .max_value = (real)max_value,
+        .kind = is_compared ? ANY_CHANGE : is_scaled ? LINEAR : UNCHANGED,
+    };
 }
 
 INLINE real NAME(changed)(int kind, const NAME(change) *c, real g, real w)
 {
     if (kind == UNCHANGED) return g;
+    g *= c->inverse_scale;
     g = c->twice_l2 != 0 ? FMA(c->twice_l2, w, g) : g;
     if (kind == LINEAR) return g * c->clip_scale;
     g = c->l1 != 0 ? g + (ABS(w) > 0 ? COPYSIGN(c->l1, w) : w) : g;
@@ -85,10 +95,10 @@ INLINE real NAME(changed)(int kind, const NAME(change) *c, real g, real w)
         default: pass(ANY_CHANGE, __VA_ARGS__);                         \
     }
 
-/* How an update begins. Nothing happens once a step has failed. `range` are the parameters of this share, `eta` is the learning
+/* How an update begins. Nothing happens once a step has failed, and in one that is skipped. `range` are the parameters of this share, `eta` is the learning
    rate. */
 #define BEGIN_UPDATE                                       \
-    if (*a->failed_step >= 0) return;                      \
-    const Range range = share_of(a->n, 16, share);         \
-    const double eta = *a->learning_rate;                  \
-    const NAME(change) change = NAME(change_by)(a->l1, a->l2, a->clip_scale, a->max_value);
+    if (*a->failed_step >= 0 || (a->skip && *a->skip >= 0)) return;                                        \
+    const Range range = share_of(a->n, 16, share);                                                         \
+    const double eta = *a->learning_rate;                                                                  \
+    const NAME(change) change = NAME(change_by)(a->loss_scale, a->l1, a->l2, a->clip_scale, a->max_value);

@@ -1,8 +1,9 @@
-/* out = g + 2λ₂w + λ₁ sign(w); out may be g. */
+/* out = g/loss_scale + 2λ₂w + λ₁ sign(w); out may be g. */
 ARGUMENTS(penalized_gradient, SHARED,
           int64_t n;
           double l1;
           double l2;
+          optional const double *loss_scale;
           const real *gradients;
           const real *values;
           real *out;)
@@ -18,6 +19,6 @@ INLINE void NAME(penalized_gradient_pass)(int kind, const NAME(change) * change,
 OPERATION(penalized_gradient)
 {
     const Range range = share_of(a->n, 16, share);
-    const NAME(change) change = NAME(change_by)(a->l1, a->l2, NULL, __builtin_inf());
+    const NAME(change) change = NAME(change_by)(a->loss_scale, a->l1, a->l2, NULL, __builtin_inf());
     BY_KIND(change, NAME(penalized_gradient_pass), &change, a, range)
 }

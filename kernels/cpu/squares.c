@@ -1,10 +1,11 @@
-/* bare_k = Σ g² and whole_k = Σ (g + 2λ₂w + λ₁ sign(w))² over block k of `block` parameters, each block summed in `real`: neither
-   is finite if one of its terms is not. */
+/* bare_k = Σ g² and whole_k = Σ (g + 2λ₂w + λ₁ sign(w))² over block k of `block` parameters, g the gradient over loss_scale, and
+   each block summed in `real`: neither is finite if one of its terms is not. */
 ARGUMENTS(squares, SHARED,
           int64_t n;
           int64_t block;
           double l1;
           double l2;
+          optional const double *loss_scale;
           const real *gradients;
           const real *values;
           double *bare;
@@ -14,7 +15,8 @@ INLINE void NAME(add_squares)(int kind, const NAME(change) * change, int width, 
                               real *whole)
 {
     for (int lane = 0; lane < width; lane++) {
-        bare[lane] = FMA(g[lane], g[lane], bare[lane]);
+        const real unscaled = kind == UNCHANGED ? g[lane] : g[lane] * change->inverse_scale;
+        bare[lane] = FMA(unscaled, unscaled, bare[lane]);
         if (kind == UNCHANGED) continue;
         const real h = NAME(changed)(kind, change, g[lane], w[lane]);
         whole[lane] = FMA(h, h, whole[lane]);
@@ -39,6 +41,6 @@ INLINE void NAME(squares_pass)(int kind, const NAME(change) * change, const NAME
 OPERATION(squares)
 {
     const Range range = share_of(a->n, a->block, share);
-    const NAME(change) change = NAME(change_by)(a->l1, a->l2, NULL, __builtin_inf());
+    const NAME(change) change = NAME(change_by)(a->loss_scale, a->l1, a->l2, NULL, __builtin_inf());
     BY_KIND(change, NAME(squares_pass), &change, a, range)
 }

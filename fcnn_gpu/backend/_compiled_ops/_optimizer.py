@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..._types import Array
-from .._ops import FlatParameters, Segment, StepControl
+from .._ops import LARGEST_LOSS_SCALE, SMALLEST_LOSS_SCALE, FlatParameters, Segment, StepControl
+from .._ops._tape import every_step
 from ._array import CompiledArrays
 
 _COUNTERS = 4
@@ -40,9 +41,6 @@ class CompiledOptimizer(CompiledArrays):
         self._issue("sum", np.float64, n=parts.size, accumulate=False, x=parts, total=total)
 
     def penalized_gradient(self, flat: FlatParameters, out: Array, loss_scale: Array | None = None) -> None:
-        if loss_scale is not None:
-            super().penalized_gradient(flat, out, loss_scale)
-            return
         for segment in flat.penalty_segments:
             part = slice(segment.start, segment.stop)
             self._issue(
@@ -51,19 +49,18 @@ class CompiledOptimizer(CompiledArrays):
                 n=segment.stop - segment.start,
                 l1=segment.l1,
                 l2=segment.l2,
+                loss_scale=loss_scale,
                 gradients=flat.gradients[part],
                 values=flat.values[part],
                 out=out[part],
             )
 
     def gradient_clip(self, flat: FlatParameters, control: StepControl) -> None:
-        if control.loss_scaling is not None:
-            super().gradient_clip(flat, control)
-        elif control.max_norm is not None:
-            self._clip(flat, control, control.max_norm, None)
+        if control.max_norm is not None:
+            self._go_over_squares(flat, control, None)
 
-    def _clip(self, flat: FlatParameters, control: StepControl, max_norm: float, unsound: Array | None) -> None:
-        """clip_scale, and what the same pass over the gradients finds."""
+    def _go_over_squares(self, flat: FlatParameters, control: StepControl, unsound: Array | None) -> None:
+        """One pass over the gradients, which finds clip_scale, if there is clipping, and what is not finite."""
         n = sum(map(_n_blocks, flat.penalty_segments))
         sums = self.scratch("squares", 2 * n, np.float64)
         bare, whole, at = sums[:n], sums[n:], 0
@@ -76,6 +73,7 @@ class CompiledOptimizer(CompiledArrays):
                 block=_SUMMED,
                 l1=segment.l1,
                 l2=segment.l2,
+                loss_scale=control.loss_scale,
                 gradients=flat.gradients[part],
                 values=flat.values[part],
                 bare=bare[blocks],
@@ -86,11 +84,11 @@ class CompiledOptimizer(CompiledArrays):
             "clip",
             np.float64,
             n=n,
-            max_norm=max_norm,
+            max_norm=math.inf if control.max_norm is None else control.max_norm,
             bare=bare,
             whole=whole,
             unsound=unsound,
-            clip_scale=control.clip_scale,
+            clip_scale=None if control.max_norm is None else control.clip_scale,
         )
 
     def _unsound(self) -> Array:
@@ -103,38 +101,43 @@ class CompiledOptimizer(CompiledArrays):
     def check_finite(
         self, losses: Array, flat: FlatParameters, control: StepControl, total: Array | None = None
     ) -> None:
-        if control.loss_scaling is not None:
-            super().check_finite(losses, flat, control, total)
-            return
-        unsound, dtype = self._unsound(), flat.values.dtype
-        if control.max_norm is not None:
-            self._clip(flat, control, control.max_norm, unsound)
-        else:
+        unsound, dtype, scaling = self._unsound(), flat.values.dtype, control.loss_scaling
+        if control.max_norm is None and scaling is None:
             self._issue("check_gradients", dtype, n=flat.gradients.size, gradients=flat.gradients, unsound=unsound)
+        else:
+            self._go_over_squares(flat, control, unsound)
         self._issue(
             "judge",
             dtype,
             batch=losses.size,
+            smallest=SMALLEST_LOSS_SCALE,
             losses=losses,
             step=control.step,
+            loss_scale=control.loss_scale,
             total=total,
             unsound=unsound,
+            skip=None if scaling is None else scaling.skip,
             failed_step=control.failed_step,
         )
 
     def finish_step(self, control: StepControl, counters: Sequence[tuple[Array, int]] = ()) -> None:
-        if control.loss_scaling is not None:
-            super().finish_step(control, counters)
-            return
+        scaling = control.loss_scaling
         first, rest = list(counters[:_COUNTERS]), counters[_COUNTERS:]
         by = [n for _, n in first] + [0] * (_COUNTERS - len(first))
         arrays = [array for array, _ in first] + [None] * (_COUNTERS - len(first))
         self._issue(
             "finish_step",
             np.float64,
+            growth_interval=0 if scaling is None else scaling.growth_interval,
+            smallest=SMALLEST_LOSS_SCALE,
+            largest=LARGEST_LOSS_SCALE,
             **{f"by{i}": n for i, n in enumerate(by, 1)},
             failed_step=control.failed_step,
+            skip=None if scaling is None else scaling.skip,
             step=control.step,
+            loss_scale=control.loss_scale,
+            good_steps=None if scaling is None else scaling.good_steps,
+            skipped=None if scaling is None else scaling.skipped,
             **{f"counter{i}": array for i, array in enumerate(arrays, 1)},
         )
         for counter, n in rest:
@@ -150,9 +153,6 @@ class CompiledOptimizer(CompiledArrays):
         nesterov: bool,
         velocity: Array | None,
     ) -> None:
-        if _is_left_to_the_reference(flat, control):
-            super().sgd_update(flat, control, momentum, nesterov, velocity)
-            return
         self._update("sgd", flat, control, {"momentum": momentum, "nesterov": nesterov}, {"velocity": velocity})
 
     def adam_update(
@@ -166,9 +166,6 @@ class CompiledOptimizer(CompiledArrays):
         m: Array,
         v: Array,
     ) -> None:
-        if _is_left_to_the_reference(flat, control):
-            super().adam_update(flat, control, beta1, beta2, eps, weight_decay, m, v)
-            return
         numbers = {"beta1": beta1, "beta2": beta2, "eps": eps}
         self._update("adam", flat, control, numbers, {"m": m, "v": v}, weight_decay)
 
@@ -182,16 +179,10 @@ class CompiledOptimizer(CompiledArrays):
         v: Array,
         velocity: Array | None,
     ) -> None:
-        if _is_left_to_the_reference(flat, control):
-            super().rmsprop_update(flat, control, rho, eps, momentum, v, velocity)
-            return
         numbers = {"rho": rho, "eps": eps, "momentum": momentum}
         self._update("rmsprop", flat, control, numbers, {"v": v, "velocity": velocity})
 
     def adagrad_update(self, flat: FlatParameters, control: StepControl, lr_decay: float, eps: float, s: Array) -> None:
-        if _is_left_to_the_reference(flat, control):
-            super().adagrad_update(flat, control, lr_decay, eps, s)
-            return
         self._update("adagrad", flat, control, {"lr_decay": lr_decay, "eps": eps}, {"s": s})
 
     def _update(
@@ -204,6 +195,7 @@ class CompiledOptimizer(CompiledArrays):
         weight_decay: float | None = None,
     ) -> None:
         """An optimizer's operation for each segment. `weight_decay`: None where the operation knows none."""
+        scaling = control.loss_scaling
         for segment in flat.segments if weight_decay else flat.penalty_segments:
             part = slice(segment.start, segment.stop)
             decay = {} if weight_decay is None else {"decay": weight_decay if segment.decays else 0.0}
@@ -218,19 +210,25 @@ class CompiledOptimizer(CompiledArrays):
                 failed_step=control.failed_step,
                 learning_rate=control.learning_rate,
                 clip_scale=None if control.max_norm is None else control.clip_scale,
+                loss_scale=control.loss_scale,
+                skip=None if scaling is None else scaling.skip,
                 gradients=flat.gradients[part],
                 values=flat.values[part],
                 **numbers,
                 **decay,
                 **{key: None if array is None else array[part] for key, array in state.items()},
             )
+        if flat.low is not None:
+            self._round_all_to_low(flat.values[: flat.low.size], flat.low, control)
+
+    @every_step
+    def _round_all_to_low(self, values: Array, low: Array, control: StepControl) -> None:
+        """low ← values in 16 bits, unless the update has done nothing: NumPy's, as all that reads them."""
+        skipped = control.loss_scaling is not None and control.loss_scaling.skip[0] >= 0
+        if control.failed_step[0] < 0 and not skipped:
+            np.copyto(low, values, casting="unsafe")
 
 
 def _n_blocks(segment: Segment) -> int:
     """Of which the sums over a segment are made."""
     return -(-(segment.stop - segment.start) // _SUMMED)
-
-
-def _is_left_to_the_reference(flat: FlatParameters, control: StepControl) -> bool:
-    """Whether an update is one of mixed precision: its products are NumPy's, too, and take most of a step."""
-    return control.loss_scaling is not None or flat.low is not None
