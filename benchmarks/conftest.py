@@ -11,7 +11,7 @@ from fcnn_gpu.bench.operations import DTYPES
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fcnn_gpu")
-    group.addoption("--backend", default="numpy", help="numpy (default), cupy or cupy:<device>")
+    group.addoption("--backend", default="numpy", help="numpy (default), cpu, cupy or cupy:<device>")
     group.addoption("--dtype", default="float32", choices=DTYPES, help="of single operations (default: float32)")
 
 

@@ -26,6 +26,8 @@ from .backend import BackendError as BackendError
 from .backend import autotune_report as autotune_report
 from .backend import set_autotune as set_autotune
 from .backend import set_backend as set_backend
+from .backend import set_threads as set_threads
+from .backend import threads as threads
 from .backend import to_numpy as to_numpy
 from .callbacks import Callback as Callback
 from .callbacks import EarlyStopping as EarlyStopping

@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from ._blas_threads import OneBlasThread
 from ._checks import RowError
 from ._types import HostArray
 
@@ -32,11 +33,12 @@ def quietly(function: Callable[P, R]) -> Callable[P, R]:
 
     Whatever `np.seterr` says: what comes of it is checked where it matters, in losses, gradients, outputs and what a
     dtype can hold. (`np.errstate` decorates, too, but a warning that looks for the user's line would find NumPy's.)
+    And NumPy's BLAS computes on one thread (`_blas_threads`).
     """
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        with np.errstate(all="ignore"):
+        with OneBlasThread(), np.errstate(all="ignore"):
             return function(*args, **kwargs)
 
     return call

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ._console import every_character
-from .backend import read_cpu
+from .backend import quiet_arithmetic, read_cpu, resolve_backend, threads_and_reason
 from .backend._blas import Blas, Slowdown, build_time_blas, loop_slowdowns, numpy_blas, numpy_simd, product_slowdowns
 from .backend._cpu import Cpu
 from .backend._kernel_source import kernel_folder, stems
@@ -35,6 +35,7 @@ class Report:
         gpu: the links from our kernels and CuPy to a CUDA device's answer.
         processor: what there is to compute with on the CPU; None where it could not be read.
         blas: the libraries behind NumPy's matrix products, as far as they are known.
+        threads: how many share a large product, and why so many; None where a variable is no number of them.
 
     A link that is fine and has a fix all the same could be faster, on the CPU, or lacks something that training can do
     without, on the GPU.
@@ -44,6 +45,7 @@ class Report:
     gpu: list[Link]
     processor: Cpu | None = None
     blas: Sequence[Blas] = ()
+    threads: tuple[int, str] | None = None
 
     @property
     def cpu_works(self) -> bool:
@@ -93,6 +95,7 @@ class Report:
             "gpu": [asdict(link) for link in self.gpu],
             "processor": None if self.processor is None else asdict(self.processor),
             "blas": [asdict(blas) for blas in self.blas],
+            "threads": None if self.threads is None else dict(zip(("number", "reason"), self.threads, strict=True)),
         }
 
 
@@ -110,7 +113,7 @@ def examine(device: int = 0) -> Report:
         chain = probe_links(device)
     except Exception as error:  # the promise of `examine` must not hang on the promise of the probe
         chain = [_failed("GPU probe", error, "Report this as a bug of fcnn_gpu.")]
-    return Report(cpu, [kernels, *chain], _read(read_cpu), _read(numpy_blas) or ())
+    return Report(cpu, [kernels, *chain], _read(read_cpu), _read(numpy_blas) or (), _read(threads_and_reason))
 
 
 def print_report(report: Report) -> None:
@@ -189,17 +192,21 @@ def _products() -> tuple[str, list[Slowdown]]:
     cpu, libraries = read_cpu(), numpy_blas()
     slowdowns = [slowdown for blas in libraries for slowdown in product_slowdowns(blas, cpu, os.environ)]
     names = " and ".join(blas.describe() for blas in libraries) or f"{build_time_blas()}, unknown to threadpoolctl"
-    return f"{names}: {_flops_per_second() / 1e9:,.0f} GFLOP/s in float32.", list(dict.fromkeys(slowdowns))
+    n, reason = threads_and_reason()
+    rate = f"{_flops_per_second() / 1e9:,.0f} GFLOP/s in float32 with {n} thread{'' if n == 1 else 's'}, {reason}."
+    return f"{names}: {rate}", list(dict.fromkeys(slowdowns))
 
 
 def _flops_per_second() -> float:
-    """The best rate of a few large products."""
+    """The best rate of a few large products, computed as in training."""
+    ops = resolve_backend("numpy")
     A = np.random.default_rng(0).standard_normal((_PRODUCT, _PRODUCT), np.float32)
-    Z, best = A @ A, float("inf")
+    Z, best = np.empty_like(A), float("inf")
     begin = time.perf_counter()
-    while (start := time.perf_counter()) < begin + _PRODUCT_SECONDS:
-        np.matmul(A, A, out=Z)
-        best = min(best, time.perf_counter() - start)
+    with quiet_arithmetic():
+        while (start := time.perf_counter()) < begin + _PRODUCT_SECONDS:
+            ops.gemm(A, A, Z)
+            best = min(best, time.perf_counter() - start)
     return 2.0 * _PRODUCT**3 / best
 
 

@@ -219,7 +219,9 @@ class TestSpeed:
         assert report.cpu[1].detail == (
             "Quick 9000, 16 cores for this process, of which a control group grants the time of 2"
         )
-        assert report.cpu[3].fix == "export OPENBLAS_NUM_THREADS=2"
+        assert report.cpu[3].fix == ""
+        monkeypatch.setenv("FCNN_THREADS", "4")
+        assert examine().cpu[3].fix == "unset FCNN_THREADS"
 
     @pytest.mark.parametrize(
         ("name", "broken"), [("read_cpu", ["processor", "matrix products"]), ("numpy_blas", ["matrix products"])]

@@ -33,7 +33,7 @@ ROOMS = [
     {"backend", "datasets", "initializers", "metrics", "schedules"},
     {"_registry", "files"},
     {"_arrays"},
-    {"_checks", "_console", "_types"},
+    {"_blas_threads", "_checks", "_console", "_types"},
 ]
 """From the top of the house to the bottom; what stands together in a row does not import its neighbours."""
 

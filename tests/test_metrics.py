@@ -194,6 +194,10 @@ def test_regression_metrics_by_hand() -> None:
     assert metrics.RootMeanSquaredError()(y, guess) == pytest.approx(3**0.5)
     assert metrics.R2()(y, guess) == pytest.approx(1 - 9 / 2)
     assert metrics.R2()(np.ones(3), guess) == 0
+    assert metrics.R2()(np.ones(3), np.ones(3)) == 1
+    columns = np.column_stack([y, np.ones(3), np.ones(3)])  # one that varies, constant ones met and missed
+    guesses = np.column_stack([guess[:, 0], np.ones(3), y])
+    assert metrics.R2()(columns, guesses) == pytest.approx((1 - 9 / 2 + 1 + 0) / 3)
 
 
 def test_classes_that_never_occur_give_no_warning() -> None:
@@ -249,8 +253,20 @@ def test_bad_arguments_are_refused_when_the_metric_is_made() -> None:
         metrics.Metric()(LABELS, SCORES)
 
 
-def test_scikit_learn_is_imported_only_when_a_metric_is_computed() -> None:
-    code = "import sys, fcnn_gpu.metrics, fcnn_gpu.datasets; assert 'sklearn' not in sys.modules"
+def test_scikit_learn_is_imported_only_when_a_metric_needs_it() -> None:
+    """Its import takes a second: longer than many a fit."""
+    code = """
+import sys, numpy as np, fcnn_gpu as fcnn, fcnn_gpu.metrics, fcnn_gpu.datasets
+X, y = np.ones((8, 3)), np.arange(8) % 2
+for loss, n_out, metrics in (("mse", 1, ["r2", "mae", "mse", "rmse"]), ("cross_entropy", 2, ["accuracy"])):
+    model = fcnn.Sequential([fcnn.Dense(n_out)], n_in=3, seed=0, backend="numpy")
+    trainer = fcnn.Trainer(model, loss=loss, metrics=metrics)
+    trainer.fit(X, y, epochs=1, validation_data=(X, y), progress=False)
+    assert set(metrics) < set(trainer.evaluate(X, y))
+    assert "sklearn" not in sys.modules, loss
+fcnn_gpu.metrics.F1()(y, np.ones((8, 1)))
+assert "sklearn" in sys.modules
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -3,9 +3,15 @@
 from ._autotune import Tuned as Tuned
 from ._autotune import autotune_report as autotune_report
 from ._autotune import set_autotune as set_autotune
+from ._cores import chosen_threads as chosen_threads
+from ._cores import inherit_threads as inherit_threads
+from ._cores import set_threads as set_threads
+from ._cores import threads as threads
+from ._cores import threads_and_reason as threads_and_reason
 from ._cpu import available_memory as available_memory
 from ._cpu import read_cpu as read_cpu
 from ._errors import BackendError as BackendError
+from ._helpers import share as share
 from ._interchange import as_array as as_array
 from ._interchange import library_of as library_of
 from ._interchange import on_cuda as on_cuda
@@ -23,6 +29,7 @@ from ._ops import Replay as Replay
 from ._ops import Segment as Segment
 from ._ops import StackLayer as StackLayer
 from ._ops import StepControl as StepControl
+from ._ops import parts_of as parts_of
 from ._ops import quiet_arithmetic as quiet_arithmetic
 from ._primitives import called as called
 from ._primitives import consists_of_primitives as consists_of_primitives

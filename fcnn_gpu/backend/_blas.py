@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .._blas_threads import blas_pools
+from ._cores import VARIABLE, named_threads
 from ._cpu import Cpu
 
 KERNEL_VARIABLES = (
@@ -28,7 +29,7 @@ THREAD_VARIABLES = {
     "mkl": ("MKL_NUM_THREADS", "OMP_NUM_THREADS"),
     "blis": ("BLIS_NUM_THREADS", "OMP_NUM_THREADS"),
 }
-"""By library, what limits its threads; the first that is set counts."""
+"""By library, what limits its threads; the first that is set counts. So it does for our own, without FCNN_THREADS."""
 
 _CHOOSE_KERNELS = {
     "openblas": ("OPENBLAS_CORETYPE",),
@@ -91,17 +92,10 @@ class Slowdown:
 
 
 def numpy_blas() -> list[Blas]:
-    """The library behind NumPy's products, as it is in this process; empty where threadpoolctl does not know it.
-
-    It is one, unless several are loaded and none of them lies in NumPy's own folders: then any may be the one.
-    """
-    from threadpoolctl import threadpool_info
-
+    """The library behind NumPy's products, as it is in this process; empty where threadpoolctl does not know it."""
     np.ones((2, 2)) @ np.ones((2, 2))  # some libraries choose their kernels at the first call
-    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-    folder = Path(np.__file__).resolve().parent
-    own = [p for p in pools if {folder, folder.with_name("numpy.libs")} & set(Path(p["filepath"]).parents)]
-    found = [Blas(p["internal_api"], p["version"], p.get("architecture"), p["num_threads"]) for p in own or pools]
+    pools = blas_pools()
+    found = [Blas(p["internal_api"], p["version"], p.get("architecture"), p["num_threads"]) for p in pools]
     return list(dict.fromkeys(found))
 
 
@@ -160,16 +154,18 @@ def _kernels(blas: Blas, cpu: Cpu, variables: Mapping[str, str]) -> Slowdown | N
 
 
 def _threads(blas: Blas, cpu: Cpu, variables: Mapping[str, str]) -> Slowdown | None:
-    names = THREAD_VARIABLES.get(blas.library, ("OMP_NUM_THREADS",))
-    if cpu.quota is not None and blas.threads > cpu.quota:
+    named = named_threads(variables)
+    if named is not None and cpu.quota is not None and named > cpu.quota:
         granted = f"{cpu.quota} CPU{'' if cpu.quota == 1 else 's'}"
-        reason = f"The control group grants the time of {granted} to {blas.threads} threads: they wait for each other."
-        return Slowdown(reason, f"export {names[0]}={cpu.quota}")
+        reason = f"The control group grants the time of {granted} to {named} threads: they wait for each other."
+        return Slowdown(f"With {_assignments([VARIABLE], variables)}: {reason}", _unset([VARIABLE]))
+    threads = blas.threads if named is None else named
     # A variable that is not the first counts once those before it are gone: all that limit go together.
+    names = (VARIABLE, *THREAD_VARIABLES.get(blas.library, ("OMP_NUM_THREADS",)))
     limiting = [name for name in names if variables.get(name, "").isdigit() and 0 < int(variables[name]) < cpu.cores]
-    if blas.threads >= cpu.cores or not limiting:
+    if threads >= cpu.cores or not limiting:
         return None
-    given, idle = _assignments(limiting, variables), cpu.cores - blas.threads
+    given, idle = _assignments(limiting, variables), cpu.cores - threads
     reason = f"With {given}, {idle} of {cpu.cores} cores stay idle, unless several such processes share them."
     return Slowdown(reason, _unset(limiting))
 

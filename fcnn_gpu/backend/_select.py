@@ -17,6 +17,7 @@ import numpy as np
 from .._arrays import refuse_masked
 from .._checks import suggest
 from .._types import Array, HostArray
+from ._cores import named_threads
 from ._errors import BackendError
 from ._ops import Ops
 
@@ -106,6 +107,7 @@ def choose_backend(backend: str | None, who: str) -> tuple[Ops, str]:
 
 def _choose(backend: str | None, who: str) -> tuple[Ops, str, BackendError | None]:
     """(primitives, why these, what made "auto" fall back)"""
+    named_threads()  # a mistake in its variable shows now, and not in the first step that is worth several
     source = f"{who} {backend}"
     if backend is None:
         backend, source = _default_and_source()

@@ -6,13 +6,24 @@ import math
 from collections.abc import Iterator
 
 from . import _numbers as show
-from ._reading import JOBS, absences_in, achieved, best_of, case_name, ceilings_for, groups, libraries_in, verdict
+from ._reading import (
+    JOBS,
+    absences_in,
+    achieved,
+    best_of,
+    case_name,
+    ceilings_for,
+    groups,
+    libraries_in,
+    place_of,
+    verdict,
+)
 from ._table import NOTHING, Cell, Column, Section, Table, cells
 from .results import OURS, CaseResult, Ceilings, Spread, Timing
 
 _HOW_TO_READ_CASES = [
-    "A library counts by its fastest variant. ratio: the best peer's time over ours, round by round, median and "
-    f"quartiles; above 1, {OURS} is faster.",
+    "A library counts by its fastest variant in each case, ours too. ratio: the best peer's time over ours, round by "
+    f"round, median and quartiles; above 1, {OURS} is faster.",
     "products: our matrix products alone, the floor for all that is around them. calls: the same step on layers of one "
     "unit, which is the interpreter and the calls alone. of peak: achieved FLOP/s beside the large product's; of copy: "
     "the least bytes that must move per second beside a copy of as many.",
@@ -36,7 +47,12 @@ def _case_tables(cases: list[CaseResult], ceilings: list[Ceilings]) -> Iterator[
 
 
 def _title(cases: list[CaseResult], what: str) -> str:
-    return f"{JOBS[cases[0].job]}, {cases[0].device}, {cases[0].dtype}: {what}"
+    return f"{JOBS[cases[0].job]}, {place_of(cases[0])}, {cases[0].dtype}: {what}"
+
+
+def _has_variants(cases: list[CaseResult]) -> bool:
+    """Whether there is more to say of ours than its name."""
+    return any(case.ours.variant for case in cases)
 
 
 def _speed(cases: list[CaseResult]) -> Table:
@@ -45,12 +61,14 @@ def _speed(cases: list[CaseResult]) -> Table:
     below = _verdicts(cases) + absences_in({case_name(case): case.absent for case in cases}) + _agreement(cases)
     rows = []
     if libraries:
-        columns += [Column("ratio"), Column("quartiles", optional=2), Column("against", True, optional=3)]
+        columns += [Column("ratio"), Column("quartiles", optional=2)]
+        columns += [Column("ours", True, optional=3)] if _has_variants(cases) else []
+        columns += [Column("against", True, optional=3)]
     for case in cases:
         best_times = [best_of(library, case) for library in (OURS, *libraries)]
         fastest = min(timing.warm.median for timing in best_times if timing is not None)
         row = cells(case_name(case), *(_speed_cell(case, timing, fastest) for timing in best_times))
-        rows.append(row + (_ratio_cells(case) if libraries else []))
+        rows.append(row + (_ratio_cells(case, _has_variants(cases)) if libraries else []))
     return Table(_title(cases, "samples per second"), columns, rows, below)
 
 
@@ -61,12 +79,13 @@ def _speed_cell(case: CaseResult, timing: Timing | None, fastest: float) -> Cell
     return Cell(show.rate(case.batch / median), "fastest" if median == fastest else "")
 
 
-def _ratio_cells(case: CaseResult) -> list[Cell]:
+def _ratio_cells(case: CaseResult, has_variants: bool) -> list[Cell]:
     best = case.best_peer
+    variant = cells(case.ours.variant) if has_variants else []
     if best is None:
-        return [NOTHING] * 3
+        return [NOTHING] * 2 + variant + [NOTHING]
     ratio = case.ratio(best)
-    return [Cell(show.times(ratio.median), verdict(ratio)), Cell(show.quartiles(ratio)), Cell(best.label)]
+    return cells(Cell(show.times(ratio.median), verdict(ratio)), show.quartiles(ratio), *variant, best.label)
 
 
 def _verdicts(cases: list[CaseResult]) -> list[str]:
@@ -98,6 +117,7 @@ def _where_the_time_goes(cases: list[CaseResult], ceilings: list[Ceilings]) -> T
     has_transfers = any(case.ours.transfer_seconds for case in cases)
     columns = [
         Column("net, batch", True, keeps=_NAME),
+        *([Column("variant", True, optional=3)] if _has_variants(cases) else []),
         Column("time"),
         *([Column("with transfers", optional=4)] if has_transfers else []),
         Column("products", optional=1),
@@ -113,9 +133,10 @@ def _where_the_time_goes(cases: list[CaseResult], ceilings: list[Ceilings]) -> T
     rows = []
     for case in cases:
         seconds = case.ours.warm.median
-        ceiling = ceilings_for(case.device, case.dtype, ceilings)
+        ceiling = ceilings_for(case, ceilings)
         row = cells(
             case_name(case),
+            *([case.ours.variant] if _has_variants(cases) else []),
             show.duration(seconds),
             *([_median(case.ours.transfer_seconds)] if has_transfers else []),
             show.duration(case.products_seconds),
@@ -167,15 +188,16 @@ def _every_timing(cases: list[CaseResult]) -> Table:
 def _timing_row(case: CaseResult, timing: Timing, has_types: bool, has_events: bool, has_transfers: bool) -> list[Cell]:
     warm = timing.warm
     types = [case.dtype] if has_types else []
-    row = [case.device, case.job, *types, case_name(case), timing.label, show.duration(warm.median)]
+    row = [place_of(case), case.job, *types, case_name(case), timing.label, show.duration(warm.median)]
     row.append(f"{show.duration(warm.low)} – {show.duration(warm.high)}")
     row += [_median(timing.device_seconds)] if has_events else []
     row += [_median(timing.transfer_seconds)] if has_transfers else []
     row.append(show.duration(timing.cold_seconds))
-    if timing.library == OURS:
-        return cells(*row, "—", "—", "—")
-    ratio = case.ratio(timing)
-    row.append(f"{show.times(ratio.median)} ({show.quartiles(ratio)})")
+    if timing is case.ours:
+        row.append("—")
+    else:
+        ratio = case.ratio(timing)
+        row.append(f"{show.times(ratio.median)} ({show.quartiles(ratio)})")
     key = (timing.library, timing.variant)
     agreement = next((a for a in case.agreements if (a.library, a.variant) == key), None)
     row += ["—", "—"] if agreement is None else [show.small(agreement.deviation), show.small(agreement.limit)]

@@ -43,6 +43,14 @@ def jobs() -> list[str]:
     return list(_present().jobs())
 
 
+def prepare() -> None:
+    """Have the contestant compile what longer stretches need, once its first step has been timed."""
+    contestant = _present()
+    contestant.prepare()
+    contestant.wait()
+    _settle()
+
+
 def computed(entrant: Entrant, problem: Problem, n_steps: int) -> dict[str, HostArray]:
     """Weights after so many training steps without dropout, and the first batch's "outputs", of mean 0 per sample."""
     contestant = _present()

@@ -75,6 +75,15 @@ def quartiles(spread: Spread) -> str:
     return f"{_ratio(spread.low)}–{_ratio(spread.high)}"
 
 
+def threads(n: int) -> str:
+    """How many threads.
+
+    >>> threads(1), threads(2)
+    ('1 thread', '2 threads')
+    """
+    return f"{n} thread" + "s" * (n != 1)
+
+
 def small(value: float) -> str:
     """A deviation or its limit, in powers of ten.
 

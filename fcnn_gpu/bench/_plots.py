@@ -6,6 +6,7 @@ Libraries and kinds of work are told apart by colour-blind-safe colours and by t
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import operator
 import re
@@ -18,7 +19,7 @@ import numpy as np
 
 from ..training import make_figure, saved
 from . import _numbers as show
-from ._reading import JOBS, best_of, case_name, ceilings_for, groups, libraries_in, roof_seconds
+from ._reading import JOBS, best_of, case_name, ceilings_for, groups, libraries_in, place_of, roof_seconds
 from .results import OURS, CaseResult, Ceilings, Crossover, OperationResult, Report, Spread
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _PART_LOOKS: dict[str, dict[str, Any]] = {
     "calls and interpreter": {"color": "#cccccc", "hatch": "..."},
 }
 _GREY = "#666666"
-FILE_NAME = re.compile(r"((ratios|time|roofline)_(cpu|gpu)(_[a-z0-9]+)?|crossover)\.png")
+FILE_NAME = re.compile(r"((ratios|time|roofline)_(cpu|gpu)(_[a-z0-9]+)*|crossover)\.png")
 """Every name that a picture of a report may have."""
 
 _MOST_TICKS = 7
@@ -60,17 +61,17 @@ def pictures(report: Report) -> list[Picture]:
     """Every picture that the report holds something for."""
     found = []
     for name, cases in _by_device(report.cases).items():
-        where = f"{cases[0].device}, {cases[0].dtype}"
+        where = f"{place_of(cases[0])}, {cases[0].dtype}"
         if any(case.peers for case in cases):
             caption = f"Speed of {OURS} relative to other libraries: {where}"
             found.append(Picture(f"ratios_{name}.png", caption, functools.partial(plot_ratios, cases)))
         caption = f"Where the time of {OURS} goes: {where}"
         found.append(Picture(f"time_{name}.png", caption, functools.partial(plot_time, cases)))
     for name, operations in _by_device(report.operations).items():
-        ceiling = ceilings_for(operations[0].device, operations[0].dtype, report.ceilings)
+        ceiling = ceilings_for(operations[0], report.ceilings)
         if ceiling is None:
             continue
-        caption = f"Operations against the roofline: {operations[0].device}, {operations[0].dtype}"
+        caption = f"Operations against the roofline: {place_of(operations[0])}, {operations[0].dtype}"
         found.append(Picture(f"roofline_{name}.png", caption, functools.partial(plot_roofline, operations, ceiling)))
     if report.crossovers:
         caption = "Training step on the CPU and on the GPU, and where they cross"
@@ -89,18 +90,21 @@ def write_pictures(report: Report, folder: Path) -> dict[str, str]:
 def plot_ratios(cases: list[CaseResult]) -> Figure:
     """Each library's time over ours by case: medians as dots (filled: the best peer), quartiles as whiskers, 1 a line.
 
-    A library counts by its fastest variant. The cases are of one device and number type.
+    A library counts by its fastest variant, ours too; those of the ratio to the best peer are named. The cases are of
+    one device and number type.
     """
     panels = groups(cases)
     libraries = libraries_in(cases)
     ratios = [case.ratio(best) for case in cases for name in libraries if (best := best_of(name, case)) is not None]
     n_rows = max(map(len, panels))
-    figure, axes = _panels(panels, n_rows * (0.13 * len(libraries) + 0.17) + 1.75)
+    names = 0.1 * any(case.ours.variant for case in cases)
+    figure, axes = _panels(panels, n_rows * (0.13 * len(libraries) + 0.17 + names) + 1.75)
     for axis, panel in zip(axes, panels, strict=True):
         for row, case in enumerate(panel):
             for i, library in enumerate(libraries):
                 offset = 0.6 / len(libraries) * (i - (len(libraries) - 1) / 2)
                 _draw_ratio(axis, case, library, libraries, row + offset)
+            _name_variants(axis, case, row + 0.42)
         axis.set_title(JOBS[panel[0].job], fontsize=10, pad=18)
         axis.axvline(1.0, color="black", linewidth=1.1, zorder=1)
         _ratio_axis(axis, ratios)
@@ -225,14 +229,19 @@ def plot_crossovers(crossovers: list[Crossover]) -> Figure:
 
 
 def _by_device(results: Iterable[Any]) -> dict[str, list[Any]]:
-    """Results of one device and number type together, under a name that suits a file."""
+    """Results of one device, number of threads and number type together, under a name that suits a file."""
     found: dict[tuple[str, str], list[Any]] = {}
     for result in results:
-        found.setdefault((result.device, result.dtype), []).append(result)
+        found.setdefault((place_of(result), result.dtype), []).append(result)
+    counts = {members[0].threads for members in found.values()} - {None}
     named: dict[str, list[Any]] = {}
-    for (device, dtype), members in found.items():
-        name = "cpu" if device.startswith("CPU") else "gpu"
-        named[name if name not in named else f"{name}_{dtype}"] = members
+    for (_, dtype), members in found.items():
+        threads = members[0].threads
+        name = "cpu" if members[0].device.startswith("CPU") else "gpu"
+        if threads is not None and len(counts) > 1:
+            name += f"_{show.threads(threads).replace(' ', '')}"
+        names = itertools.chain([name, f"{name}_{dtype}"], (f"{name}_{dtype}_{i}" for i in itertools.count(2)))
+        named[next(one for one in names if one not in named)] = members
     return named
 
 
@@ -245,7 +254,7 @@ def _panels(panels: list[list[CaseResult]], height: float) -> tuple[Figure, list
 
 def _title(figure: Figure, what: str, result: CaseResult | OperationResult) -> None:
     # A device's name is none of ours, and no formula.
-    figure.suptitle(f"{what}\n{result.device}, {result.dtype}", fontsize=11, fontweight="bold", parse_math=False)
+    figure.suptitle(f"{what}\n{place_of(result)}, {result.dtype}", fontsize=11, fontweight="bold", parse_math=False)
 
 
 def _look(library: str, libraries: list[str]) -> tuple[str, str]:
@@ -300,6 +309,23 @@ def _draw_ratio(axis: Axes, case: CaseResult, library: str, libraries: list[str]
             va="center",
             fontsize=8.5,
         )
+
+
+def _name_variants(axis: Axes, case: CaseResult, y: float) -> None:
+    """Which variant of ours the ratios of a case are of, and which of the best peer's, at the right edge."""
+    best = case.best_peer
+    if best is None or not case.ours.variant:
+        return
+    axis.text(
+        0.99,
+        y,
+        f"ours: {case.ours.variant}; best peer: {best.label}",
+        transform=axis.get_yaxis_transform(),
+        ha="right",
+        va="center",
+        fontsize=7.5,
+        color=_GREY,
+    )
 
 
 def _ratio_ticks(low: float, high: float) -> Iterator[list[float]]:

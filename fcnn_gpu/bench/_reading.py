@@ -12,11 +12,16 @@ JOBS = {"train": "Training step", "infer": "Inference"}
 
 
 def groups(cases: Iterable[CaseResult]) -> list[list[CaseResult]]:
-    """The cases that can stand in one table: same device, number type and job."""
+    """The cases that can stand in one table: same device, threads, number type and job."""
     found: dict[tuple[str, str, str], list[CaseResult]] = {}
     for case in cases:
-        found.setdefault((case.device, case.dtype, case.job), []).append(case)
+        found.setdefault((place_of(case), case.dtype, case.job), []).append(case)
     return list(found.values())
+
+
+def place_of(result: CaseResult | OperationResult | EpochResult | Ceilings) -> str:
+    """The device and, of a CPU, how many threads computed there."""
+    return result.device if result.threads is None else f"{result.device}, {show.threads(result.threads)}"
 
 
 def case_name(case: CaseResult | EpochResult) -> str:
@@ -41,10 +46,18 @@ def verdict(ratio: Spread) -> Mark:
     return "ahead" if ratio.low > 1 else "behind" if ratio.high < 1 else "level"
 
 
-def ceilings_for(device: str, dtype: str, ceilings: Iterable[Ceilings]) -> Ceilings | None:
-    """The ceilings that were measured on this device, in this number type or, for short ones, in float32."""
-    found = {c.dtype: c for c in ceilings if c.device == device}
-    return found.get(dtype, found.get("float32"))
+def ceilings_for(result: CaseResult | OperationResult, ceilings: Iterable[Ceilings]) -> Ceilings | None:
+    """The ceilings that were measured where the result was, in its number type or, for short ones, in float32.
+
+    A network on a CPU is every backend's: what the fastest of them reaches holds for it.
+    """
+    there = [c for c in ceilings if c.threads == result.threads]
+    same = [c for c in there if c.device == result.device]
+    if not same and result.device.startswith("CPU"):
+        same = [c for c in there if c.device.startswith("CPU")]
+    same.sort(key=lambda c: c.product_flops_per_second)
+    found = {c.dtype: c for c in same}
+    return found.get(result.dtype, found.get("float32"))
 
 
 def roof_seconds(result: CaseResult | OperationResult, ceilings: Ceilings) -> float:
@@ -83,18 +96,21 @@ def one_line(result: CaseResult | OperationResult | EpochResult | Crossover | Ce
         return f"{result.operation}, {result.shape}, {result.dtype}: {show.duration(result.warm.median)}"
     if isinstance(result, EpochResult):
         overhead = show.signed_share(result.overhead.median)
-        return f"epoch of {case_name(result)}: fit costs {overhead} over its bare steps, validation left out"
+        what = f"epoch of {case_name(result)}: fit costs {overhead} over its bare steps, validation left out"
+        return f"{what}; {place_of(result)}"
     if isinstance(result, Crossover):
         return f"{result.fixed}: {result.conclusion}"
     return (
-        f"ceilings of {result.device}, {result.dtype}: {show.giga(result.product_flops_per_second)} GFLOP/s, "
+        f"ceilings of {place_of(result)}, {result.dtype}: {show.giga(result.product_flops_per_second)} GFLOP/s, "
         f"{show.giga(result.copy_bytes_per_second)} GB/s, {show.duration(result.call_seconds)} per call"
     )
 
 
 def _one_line_of_case(case: CaseResult) -> str:
-    best = case.best_peer
-    words = f"{JOBS[case.job].lower()} {case_name(case)}: {show.duration(case.ours.warm.median)}"
+    best, ours = case.best_peer, case.ours
+    threads = "" if case.threads is None else f", {show.threads(case.threads)}"
+    variant = f" ({ours.variant})" if ours.variant else ""
+    words = f"{JOBS[case.job].lower()} {case_name(case)}{threads}: {show.duration(ours.warm.median)}{variant}"
     if best is not None:
         ratio = case.ratio(best)
         words += f", {show.times(ratio.median)} as fast as {best.label} ({show.quartiles(ratio)})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import _numbers as show
+from ._reading import place_of
 from ._table import Column, Section, Table, cells
 from .results import Ceilings, Report
 
@@ -46,7 +47,7 @@ def _ceilings(ceilings: list[Ceilings]) -> Table:
     ]
     rows = [
         cells(
-            c.device,
+            place_of(c),
             c.dtype,
             f"{show.giga(c.product_flops_per_second)} GFLOP/s",
             c.product_shape,
@@ -91,8 +92,16 @@ def _words(key: str) -> str:
 
 
 def _environment(report: Report) -> dict[str, Any]:
+    """What the workers ran in; for several numbers of threads, of each."""
     found = report.settings.get("environment", {})
-    return {key: value for key, value in found.items() if value and key != "threads"}
+    if isinstance(found, dict):
+        return {key: value for key, value in found.items() if value and key != "threads"}
+    return {
+        f"{key}, {show.threads(one['threads'])}": value
+        for one in found
+        for key, value in one.items()
+        if value and key != "threads"
+    }
 
 
 def _assignments(value: Any) -> str:

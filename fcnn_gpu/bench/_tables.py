@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import _numbers as show
 from ._case_tables import case_section
-from ._reading import absences_in, achieved, best_of, case_name, ceilings_for, libraries_in, verdict
+from ._reading import absences_in, achieved, best_of, case_name, ceilings_for, libraries_in, place_of, verdict
 from ._set_up_tables import set_up_section
 from ._table import NOTHING, Cell, Column, Section, Table, cells
 from .results import OURS, Ceilings, Crossover, EpochResult, OperationResult, Report, Spread, Timing
@@ -46,11 +46,11 @@ def sections(report: Report) -> list[Section]:
 def _operations(operations: list[OperationResult], ceilings: list[Ceilings]) -> list[Table]:
     by_device: dict[str, list[OperationResult]] = {}
     for operation in operations:
-        by_device.setdefault(operation.device, []).append(operation)
-    return [_operation_table(device, found, ceilings) for device, found in by_device.items()]
+        by_device.setdefault(place_of(operation), []).append(operation)
+    return [_operation_table(place, found, ceilings) for place, found in by_device.items()]
 
 
-def _operation_table(device: str, operations: list[OperationResult], ceilings: list[Ceilings]) -> Table:
+def _operation_table(place: str, operations: list[OperationResult], ceilings: list[Ceilings]) -> Table:
     libraries = libraries_in(operations)
     columns = [
         Column("operation", True, keeps=22),
@@ -70,7 +70,7 @@ def _operation_table(device: str, operations: list[OperationResult], ceilings: l
     rows = []
     for result in operations:
         seconds = result.warm.median
-        ceiling = ceilings_for(device, result.dtype, ceilings)
+        ceiling = ceilings_for(result, ceilings)
         peers = [best_of(library, result) for library in libraries]
         rows.append(
             cells(
@@ -87,7 +87,7 @@ def _operation_table(device: str, operations: list[OperationResult], ceilings: l
             )
         )
     below = absences_in({f"{result.operation} {result.shape}": result.absent for result in operations})
-    return Table(f"Operations, {device}", columns, rows, below)
+    return Table(f"Operations, {place}", columns, rows, below)
 
 
 def _peer_cell(result: OperationResult, peer: Timing | None) -> Cell:
@@ -117,7 +117,7 @@ def _epochs(epochs: list[EpochResult]) -> Table:
         rows.append(
             cells(
                 case_name(epoch),
-                epoch.device,
+                place_of(epoch),
                 f"{epoch.n_samples:,}",
                 show.duration(fit),
                 show.duration(Spread.of(epoch.validation_seconds).median),
@@ -135,7 +135,7 @@ def crossover_table(crossover: Crossover) -> Table:
     """CPU and GPU point by point, and where the GPU overtakes."""
     columns = [
         Column(crossover.axis),
-        Column("CPU"),
+        Column("CPU" if crossover.threads is None else f"CPU, {show.threads(crossover.threads)}"),
         Column("GPU"),
         Column("CPU samples/s", optional=1),
         Column("GPU samples/s", optional=1),

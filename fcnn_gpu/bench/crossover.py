@@ -49,7 +49,7 @@ def run(
         gpu_backend: "cupy" or "cupy:<device>".
         rounds: stretches of steps per point, of which the median counts.
         seed: of weights and data.
-        cpu: times a step on the CPU instead of the NumPy backend.
+        cpu: times a step on the CPU instead of the backend "cpu".
         gpu: times a step on the GPU instead of `gpu_backend`.
     """
     net = Net.parse(net) if isinstance(net, str) else net
@@ -65,7 +65,7 @@ def run(
             return
         gpu = StepTimer(gpu_backend, rounds=rounds, seed=seed)
     if cpu is None:
-        cpu = StepTimer("numpy", rounds=rounds, seed=seed)
+        cpu = StepTimer("cpu", rounds=rounds, seed=seed)
     if batches:
         if net.batch_norm:
             batches = [b for b in batches if b > 1]  # its variance over one sample is 0

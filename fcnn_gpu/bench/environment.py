@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..backend._blas import KERNEL_VARIABLES
-from ..backend._cpu import cpu_quota, physical_cpus
+from ..backend._cpu import physical_cpus, usable_cores
 from .settings import Settings
 
 RESTRICTING = (
@@ -35,6 +35,8 @@ RESTRICTING = (
     "KMP_AFFINITY",
     "KMP_BLOCKTIME",
     "MKL_DYNAMIC",
+    "NPROC",
+    "PJRT_NPROC",
     # what it computes with, and checks
     "NVIDIA_TF32_OVERRIDE",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
@@ -43,6 +45,10 @@ RESTRICTING = (
     "JAX_ENABLE_X64",
     "JAX_DEBUG_NANS",
     "JAX_PLATFORMS",
+    "TORCH_COMPILE_DISABLE",
+    "TORCHDYNAMO_DISABLE",
+    "TORCHINDUCTOR_FREEZING",
+    "TORCHINDUCTOR_MAX_AUTOTUNE",
     "PYTHONDEVMODE",
     "PYTHONMALLOC",
     "PYTHONTRACEMALLOC",
@@ -50,12 +56,16 @@ RESTRICTING = (
 """Variables that speed up or slow down one library alone. None of them reaches a worker, unless we set it for all."""
 
 _THREAD_COUNTS = (
+    "FCNN_THREADS",
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "BLIS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
+    "FCNN_THREADS",
 )
+_COMPILING = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
+"""More would be processes that outlive the compilation, and have a say in what is timed next."""
 _AVX2 = {
     "OPENBLAS_CORETYPE": "Haswell",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
@@ -100,8 +110,7 @@ def worker_environment(
     inherited = os.environ if inherited is None else inherited
     notes = []
     cpus = physical_cpus()
-    available = min(len(cpus) if cpus is not None else os.cpu_count() or 1, cpu_quota())
-    threads = available if settings.threads is None else settings.threads
+    threads = usable_cores() if settings.threads is None else settings.threads
     usable = sorted(os.sched_getaffinity(0)) if cpus is not None else list(range(os.cpu_count() or 1))
     if threads > len(usable):
         raise ValueError(f"threads={threads} exceeds the {len(usable)} CPUs that this process may use.")
@@ -113,8 +122,8 @@ def worker_environment(
     else:
         chosen = (cpus + [cpu for cpu in usable if cpu not in cpus])[:threads]
 
-    changed = dict.fromkeys(_THREAD_COUNTS, str(threads))
-    if backend == "numpy":
+    changed = dict.fromkeys(_THREAD_COUNTS, str(threads)) | _COMPILING
+    if not backend.startswith("cupy"):
         changed["JAX_PLATFORMS"] = "cpu"
     else:
         changed["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the libraries share the device's memory

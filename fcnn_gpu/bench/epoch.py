@@ -36,7 +36,7 @@ def run(
     """Time each case's epochs; a str says what was not measured and why.
 
     Args:
-        backend: "numpy", "cupy" or "cupy:<device>".
+        backend: "numpy", "cpu", "cupy" or "cupy:<device>".
         cases: nets whose input is MNIST's 784 pixels, or 64 for the same digits at 8×8.
         rounds: epochs of `fit` and of bare steps, in turn.
         seed: of the weights and the order of the samples.
@@ -199,8 +199,7 @@ class _Bare:
             self._data.start_epoch(order)
             self._ops.synchronize()
             start = time.perf_counter()
-            for _ in range(self._n_full):
-                self._full()
+            self._full(self._n_full)
             if self._last is not None:
                 self._last()
             self._ops.synchronize()

@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from .._checks import check_bool, check_integer, check_real
+from .._checks import check_bool, check_choice, check_integer, check_real
 from ..backend import Ops
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
 from ..model import Sequential
 from .results import Job
+
+ACTIVATIONS = ("relu", "tanh")
+"""Between the layers; the first need not be named."""
 
 _MOVES_PER_PARAMETER = 8
 """θ, m and v are each read and written by Adam, the gradient is written by backward and read by Adam."""
@@ -20,7 +23,7 @@ _DROPOUT = re.compile(r"dropout\s*=?\s*(\d*\.?\d+)")
 
 @dataclass(frozen=True)
 class Net:
-    """A fully-connected network with ReLU between its layers: n_in, the hidden layers' widths, n_out.
+    """A fully-connected network with ReLU, or tanh, between its layers: n_in, the hidden layers' widths, n_out.
 
     A hidden layer is Dense → ReLU, or with `batch_norm` and `dropout` (its p) Dense → BatchNorm → ReLU → Dropout; the
     last Dense gives the logits.
@@ -35,6 +38,7 @@ class Net:
     widths: tuple[int, ...]
     batch_norm: bool = False
     dropout: float = 0.0
+    activation: str = "relu"
 
     def __post_init__(self) -> None:
         widths = tuple(check_integer("Net(widths)", width, low=1) for width in self.widths)
@@ -43,33 +47,39 @@ class Net:
         object.__setattr__(self, "widths", widths)
         check_bool("Net(batch_norm)", self.batch_norm)
         object.__setattr__(self, "dropout", check_real("Net(dropout)", self.dropout, low=0.0, high=1.0, high_open=True))
+        check_choice("Net(activation)", self.activation, ACTIVATIONS)
 
     @classmethod
     def parse(cls, text: str) -> Net:
-        """The net that `name` writes: widths joined by "-", then, after commas, "batch norm" and "dropout p"."""
+        """The net that `name` writes: widths joined by "-", then, after commas, "tanh", "batch norm", "dropout p"."""
         widths, *parts = (part.strip().lower() for part in text.split(","))
         if not re.fullmatch(r"\d+(-\d+)+", widths):
             raise ValueError(
                 f"A net is written as its widths joined by '-', such as '784-128-10' or "
                 f"'784-512-10, batch norm, dropout 0.5', got {text!r}."
             )
-        batch_norm, dropout = False, 0.0
+        batch_norm, dropout, activation = False, 0.0, "relu"
         for part in parts:
             match = _DROPOUT.fullmatch(part)
             if match:
                 dropout = float(match.group(1))
+            elif part in ACTIVATIONS:
+                activation = part
             elif re.fullmatch(r"batch[ _-]?norm", part):
                 batch_norm = True
             else:
-                raise ValueError(f"The net {text!r} has {part!r}. After the widths come 'batch norm' and 'dropout p'.")
-        return cls(tuple(map(int, widths.split("-"))), batch_norm, dropout)
+                raise ValueError(
+                    f"The net {text!r} has {part!r}. After the widths come 'tanh', 'batch norm' and 'dropout p'."
+                )
+        return cls(tuple(map(int, widths.split("-"))), batch_norm, dropout, activation)
 
     @property
     def name(self) -> str:
         """Widths and extras in one phrase, the inverse of `parse`."""
+        activation = [self.activation] if self.activation != "relu" else []
         batch_norm = ["batch norm"] if self.batch_norm else []
         dropout = [f"dropout {self.dropout:g}"] if self.dropout else []
-        return ", ".join(["-".join(map(str, self.widths)), *batch_norm, *dropout])
+        return ", ".join(["-".join(map(str, self.widths)), *activation, *batch_norm, *dropout])
 
     def __str__(self) -> str:
         return self.name
@@ -143,9 +153,9 @@ class Net:
         layers: list[Layer] = []
         for width in self.hidden:
             if self.batch_norm:
-                layers += [Dense(width, init="he_normal"), BatchNorm(), Activation("relu")]
+                layers += [Dense(width, init="he_normal"), BatchNorm(), Activation(self.activation)]
             else:
-                layers.append(Dense(width, activation="relu"))
+                layers.append(Dense(width, activation=self.activation))
             if self.dropout:
                 layers.append(Dropout(self.dropout))
         options: dict[str, Any] = {} if precision is None else {"precision": precision}
@@ -155,7 +165,7 @@ class Net:
 
 @dataclass(frozen=True)
 class Case:
-    """A net and the batch size at which it is timed."""
+    """A net and the batch size at which it is timed; `Problem.n_batches` says of how many batches its data is."""
 
     net: Net
     batch: int
@@ -171,5 +181,11 @@ STANDARD_CASES = (
     Case(Net((784, 512, 512, 10)), 256),
     Case(Net((784, 2048, 2048, 10)), 512),
     Case(Net((784, 512, 512, 10), batch_norm=True, dropout=0.5), 256),
+    Case(Net((4, 32, 16, 4), activation="tanh"), 10_000),
 )
-"""From a net that is all calls to one that is all arithmetic, and one with batch norm and dropout."""
+"""From a net that is all calls to one that is all arithmetic, one with batch norm and dropout, and a tiny one.
+
+The last is the network that SimpleChains.jl's authors train by Adam on all of 10,000 samples in each step:
+https://pumasai.github.io/SimpleChains.jl/stable/examples/smallmlp/ (theirs are 2 × 2 matrices and their exponentials,
+with a squared loss; here, as in every case, classes with a cross-entropy).
+"""

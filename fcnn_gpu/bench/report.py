@@ -9,14 +9,16 @@ import functools
 import importlib.util
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from .. import __version__
-from .._checks import check_choice
+from .._checks import check_choice, check_integer
 from ..backend import BackendError, choose_backend
 from ..files import replaced_together, write_atomically
 from ..training import drawing
+from . import _numbers as show
 from . import ceilings, crossover, epoch, machine, operations, rounds
 from ._json import ReportFileError as ReportFileError
 from ._json import from_json as from_json
@@ -28,6 +30,7 @@ from ._reading import one_line
 from ._render import to_markdown
 from ._worker import stream_apart
 from .environment import worker_environment
+from .libraries import backends_here
 from .nets import STANDARD_CASES, Case
 from .results import Ceilings, Crossover, EpochResult, Job, OperationResult, Report
 from .settings import Settings
@@ -51,6 +54,27 @@ class Listener:
         """A result in one line."""
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A device, and the settings with the number of threads there."""
+
+    device: str
+    """A backend's name; "numpy" stands for the CPU with every backend for it."""
+    settings: Settings
+    name: str
+    """As progress names it."""
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Ours there."""
+        return backends_here() if self.device == "numpy" else (self.device,)
+
+    @property
+    def threads(self) -> int | None:
+        """What computes there; None on a GPU."""
+        return worker_environment(self.settings, self.device).threads if self.device == "numpy" else None
+
+
 class Benchmark:
     """What is to be measured, and `report`: what has been measured so far.
 
@@ -59,7 +83,10 @@ class Benchmark:
         settings: threads, rounds, peers, ...
         cases: nets and batch sizes of the section "nets".
         jobs: "train", "infer" or both.
-        backend: "numpy", "cupy", "cupy:N"; None or "auto" for the CPU and, where there is one, the GPU.
+        backend: "numpy" or "cpu" for the CPU, with both; "cupy", "cupy:N"; None or "auto" for the CPU and, where there
+            is one, the GPU.
+        threads: numbers of threads, each measured by itself on the CPU; a GPU is measured beside the largest. Empty
+            for the settings' own.
         quick: fewer rounds and sizes in the other sections too.
         command: how to run the same again.
 
@@ -74,6 +101,7 @@ class Benchmark:
         cases: Sequence[Case] = STANDARD_CASES,
         jobs: Sequence[str] = JOBS,
         backend: str | None = None,
+        threads: Sequence[int] = (),
         quick: bool = False,
         command: str = "",
     ) -> None:
@@ -86,6 +114,10 @@ class Benchmark:
         self.quick = quick
         self.backends, fault = backends_for(backend)
         self._gpu = next((name for name in self.backends if name != "numpy"), None)
+        counts = tuple(sorted({check_integer("--threads", n, low=1) for n in threads})) or (self.settings.threads,)
+        self._by_threads = tuple(dataclasses.replace(self.settings, threads=n) for n in counts)
+        self._places = [place for name in self.backends for place in self._places_of(name)]
+        self._ceilings: dict[tuple[str, int | None], Ceilings] = {}
         can_cross = self._gpu is not None and "numpy" in self.backends
         if sections and "crossover" in sections and not can_cross:
             raise BackendError(f"crossover compares a CPU with a GPU, and one of them is left out: {fault}")
@@ -115,109 +147,127 @@ class Benchmark:
             raise
         return self.report
 
+    def _places_of(self, device: str) -> Iterator[_Place]:
+        settings = self._by_threads if device == "numpy" else self._by_threads[-1:]
+        for one in settings:
+            name = device if one.threads is None or len(settings) == 1 else f"{device}, {show.threads(one.threads)}"
+            yield _Place(device, one, name)
+
     def _parts(self) -> Iterator[tuple[str, Callable[..., None]]]:
         """What there is to do, in order: a phrase and what does it, given whom to tell of progress and of results."""
         yield "looking at the machine", self._look_at_machine
-        for backend in self.backends:
-            yield f"ceilings, {backend}", functools.partial(self._measure_ceilings, backend)
+        for place in self._places:
+            yield f"ceilings, {place.name}", functools.partial(self._measure_ceilings, place)
         for section in self.sections:
             if section == "crossover":
                 yield "CPU against GPU", self._measure_crossover
-                continue
-            for backend in self.backends:
-                if section == "nets":
-                    for case in self.cases:
-                        yield str(case), functools.partial(self._time_case, case, backend)
-                elif section == "operations":
-                    yield f"operations, {backend}", functools.partial(self._time_operations, backend)
-                else:
-                    yield f"epochs, {backend}", functools.partial(self._time_epochs, backend)
+            elif section == "nets":
+                for case in self.cases:
+                    for place in self._places:
+                        what = str(case) if len(self._places) == 1 else f"{case}, {place.name}"
+                        yield what, functools.partial(self._time_case, case, place)
+            else:
+                measure, what = (
+                    (self._time_operations, "operations") if section == "operations" else (self._time_epochs, "epochs")
+                )
+                for place in self._places:
+                    yield f"{what}, {place.name}", functools.partial(measure, place)
 
     def _look_at_machine(self, doing: Callable[[str], None], found: Callable[[str], None]) -> None:
-        described, versions = machine.describe(self.settings, self.backends[-1])
+        described, versions = machine.describe(self._by_threads[-1], self.backends[-1])
         self.report.machine.update(described)
         self.report.versions.update({"fcnn_gpu": __version__} | versions)
-        environment = worker_environment(self.settings, self.backends[-1])
-        self.report.settings["threads"] = environment.threads
-        self.report.settings["environment"] = environment.plain()
-        for note in (*machine.notes(described), *environment.notes):
+        environments = [worker_environment(settings, self.backends[-1]) for settings in self._by_threads]
+        several = len(environments) > 1
+        threads, plain = [one.threads for one in environments], [one.plain() for one in environments]
+        self.report.settings["threads"] = threads if several else threads[0]
+        self.report.settings["environment"] = plain if several else plain[0]
+        for note in (*machine.notes(described), *(note for one in environments for note in one.notes)):
             self._note(note)
 
-    def _measure_ceilings(self, backend: str, doing: Callable[[str], None], found: Callable[[str], None]) -> None:
-        measured = ceilings.measure_apart(self.settings, backend)
-        self.report.ceilings.append(measured)
-        found(one_line(measured))
+    def _measure_ceilings(self, place: _Place, doing: Callable[[str], None], found: Callable[[str], None]) -> None:
+        for backend in place.backends:
+            measured = dataclasses.replace(ceilings.measure_apart(place.settings, backend), threads=place.threads)
+            self._ceilings[backend, place.settings.threads] = measured
+            self.report.ceilings.append(measured)
+            found(one_line(measured))
 
-    def _time_case(self, case: Case, backend: str, doing: Callable[[str], None], found: Callable[[str], None]) -> None:
+    def _time_case(self, case: Case, place: _Place, doing: Callable[[str], None], found: Callable[[str], None]) -> None:
         results = rounds.time_case(
             case.net,
             case.batch,
             self.jobs,
-            backend,
-            self.settings,
-            ceilings=self._ceilings(backend),
+            place.device,
+            place.settings,
+            ceilings=max(
+                (self._ceilings[backend, place.settings.threads] for backend in place.backends),
+                key=lambda ceiling: ceiling.product_flops_per_second,
+            ),
             progress=doing,
         )
         for result in results:
             self.report.cases.append(result)
             found(one_line(result))
 
-    def _time_operations(self, backend: str, doing: Callable[[str], None], found: Callable[[str], None]) -> None:
+    def _time_operations(self, place: _Place, doing: Callable[[str], None], found: Callable[[str], None]) -> None:
         options: dict[str, Any] = {"quick": True, "rounds": 3, "round_seconds": 0.005} if self.quick else {}
         dtypes: tuple[str, ...] = (self.settings.dtype,)
-        measured = self._ceilings(backend)
-        if backend != "numpy" and self.settings.dtype == "float32":
+        if place.device != "numpy" and self.settings.dtype == "float32":
             dtypes = _GPU_DTYPES
             self._note("Operations in tf32, bfloat16 and float16 are held against the ceilings of float32.")
-        measure = functools.partial(
-            operations.run,
-            # kernels add up in float32 whatever they read, and a byte is a byte: products alone would have other peaks
-            [dataclasses.replace(measured, dtype=dtype) for dtype in dtypes],
-            backend=backend,
-            dtypes=dtypes,
-            peers="torch" in self.settings.libraries,
-            seed=self.settings.seed,
-            **options,
-        )
-        self._keep(measure, backend, doing, found)
+        for backend in place.backends:
+            measured = self._ceilings[backend, place.settings.threads]
+            measure = functools.partial(
+                operations.run,
+                # kernels add up in float32 whatever they read, and a byte is a byte: products alone would have others
+                [dataclasses.replace(measured, dtype=dtype) for dtype in dtypes],
+                backend=backend,
+                dtypes=dtypes,
+                peers="torch" in self.settings.libraries,
+                seed=self.settings.seed,
+                **options,
+            )
+            self._keep(measure, backend, place.settings, place.threads, found)
 
-    def _time_epochs(self, backend: str, doing: Callable[[str], None], found: Callable[[str], None]) -> None:
+    def _time_epochs(self, place: _Place, doing: Callable[[str], None], found: Callable[[str], None]) -> None:
         options: dict[str, Any] = {"rounds": 2} if self.quick else {}
-        measure = functools.partial(epoch.run, backend=backend, seed=self.settings.seed, **options)
-        self._keep(measure, backend, doing, found)
+        for backend in place.backends:
+            measure = functools.partial(epoch.run, backend=backend, seed=self.settings.seed, **options)
+            self._keep(measure, backend, place.settings, place.threads, found)
 
     def _measure_crossover(self, doing: Callable[[str], None], found: Callable[[str], None]) -> None:
         assert self._gpu is not None
         options: dict[str, Any] = {"rounds": 2} if self.quick else {}
         measure = functools.partial(crossover.run, gpu_backend=self._gpu, seed=self.settings.seed, **options)
-        self._keep(measure, self._gpu, doing, found)
+        settings = self._by_threads[-1]
+        threads = worker_environment(settings, self._gpu).threads
+        self._keep(measure, self._gpu, settings, threads, found)
 
     def _keep(
         self,
         measure: Callable[..., Iterator[Any]],
         backend: str,
-        doing: Callable[[str], None],
+        settings: Settings,
+        threads: int | None,
         found: Callable[[str], None],
     ) -> None:
         """Put what a generator yields, in a process of its own, where it belongs; a text is a note."""
-        stream = cast("Generator[Any]", stream_apart(measure, settings=self.settings, backend=backend))
+        stream = cast("Generator[Any]", stream_apart(measure, settings=settings, backend=backend))
         with contextlib.closing(stream):
             for result in stream:
                 if isinstance(result, str):
                     self._note(result)
                     found(result)
                 else:
-                    self._list_for(result).append(result)
-                    found(one_line(result))
+                    kept = dataclasses.replace(result, threads=threads)
+                    self._list_for(kept).append(kept)
+                    found(one_line(kept))
 
     def _list_for(self, result: OperationResult | EpochResult | Crossover) -> list[Any]:
         report = self.report
         if isinstance(result, OperationResult):
             return report.operations
         return report.epochs if isinstance(result, EpochResult) else report.crossovers
-
-    def _ceilings(self, backend: str) -> Ceilings:
-        return self.report.ceilings[self.backends.index(backend)]
 
     def _note(self, note: str) -> None:
         if note not in self.report.notes:
@@ -233,13 +283,15 @@ def run(sections: Sequence[str] | None = None, settings: Settings | None = None,
 
 
 def backends_for(wanted: str | None) -> tuple[tuple[str, ...], str]:
-    """The backends that `--backend` (None: the variable FCNN_BACKEND, else "auto") stands for, and why no others."""
+    """The devices that `--backend` (None: the variable FCNN_BACKEND, else "auto") stands for, and why no others.
+
+    The CPU, with each backend for it, is "numpy".
+    """
     ops, reason = choose_backend(wanted, "--backend")
-    name = wanted or os.environ.get("FCNN_BACKEND") or "auto"
-    if name != "auto":
-        return (name,), reason
     on_cpu = ops.describe().startswith("CPU")
-    return ("numpy",) if on_cpu else ("numpy", "cupy"), reason
+    if (wanted or os.environ.get("FCNN_BACKEND") or "auto") == "auto":
+        return ("numpy",) if on_cpu else ("numpy", "cupy"), reason
+    return ("numpy" if on_cpu else wanted or os.environ["FCNN_BACKEND"],), reason
 
 
 def write(report: Report, folder: Path) -> list[str]:

@@ -99,22 +99,25 @@ class CaseResult:
     """The step's matrix products alone, in the backend's own library: the floor for everything around them."""
     hollow_seconds: float = math.nan
     """Our step on the same layers of one unit each: the calls and the interpreter, without the work."""
+    threads: int | None = None
+    """Of every library alike; None in reports from before it was kept here."""
 
     @property
     def ours(self) -> Timing:
-        return next(timing for timing in self.timings if timing.library == OURS)
+        """Our variant with the smallest median, which all ratios and parts of our time are of."""
+        return min((t for t in self.timings if t.library == OURS), key=lambda timing: timing.warm.median)
 
     @property
     def peers(self) -> list[Timing]:
         return [timing for timing in self.timings if timing.library != OURS]
 
     def ratio(self, peer: Timing) -> Spread:
-        """How many times as long the peer takes, round by round: above 1 we are faster."""
+        """How many times as long the peer takes as our fastest variant, round by round: above 1 we are faster."""
         return Spread.of([theirs / ours for theirs, ours in zip(peer.seconds, self.ours.seconds, strict=True)])
 
     @property
     def best_peer(self) -> Timing | None:
-        """The peer with the smallest median."""
+        """The variant of another library with the smallest median."""
         return min(self.peers, key=lambda timing: timing.warm.median, default=None)
 
 
@@ -139,6 +142,7 @@ class OperationResult:
     """From the NumPy reference in float64 on the same input before the timing, relative to the largest value."""
     peers: list[Timing] = field(default_factory=list)
     absent: list[Absent] = field(default_factory=list)
+    threads: int | None = None
 
     @property
     def warm(self) -> Spread:
@@ -164,6 +168,7 @@ class EpochResult:
     """What the validation passes within `fit` took by themselves, their metrics included."""
     preparation_seconds: list[float]
     """What one call of `fit` took outside its epochs: checking the data, starting and stopping the progress bar."""
+    threads: int | None = None
 
     @property
     def overhead(self) -> Spread:
@@ -195,6 +200,8 @@ class Crossover:
     axis: Literal["batch", "width"]
     fixed: str
     points: list[CrossoverPoint]
+    threads: int | None = None
+    """Of the CPU."""
 
     def _gains(self) -> list[tuple[float, float]]:
         """(log position on the axis, log of how many times faster the GPU is), in the order of the axis."""
@@ -248,6 +255,7 @@ class Ceilings:
     """The shortest call into the library: one NumPy call on one element, or one kernel launch."""
     copy_rates: list[tuple[int, float]] = field(default_factory=list)
     """(bytes, bytes per second) of copies from small to large: what fits a cache moves faster."""
+    threads: int | None = None
 
     def copy_rate(self, n_bytes: float) -> float:
         """Bytes per second of the smallest copy measured that moves at least so many bytes, else of the large one."""

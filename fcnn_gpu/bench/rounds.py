@@ -12,14 +12,15 @@ import numpy as np
 
 from .._checks import check_choice, check_integer
 from .._types import HostArray
+from ..backend import read_cpu
 from . import _contest, agreement
 from ._contest import Stretch
 from ._worker import Worker, WorkerError
 from .bound import step_verdict
 from .environment import Environment, worker_environment
-from .libraries import US, Entrant, Problem, peers
+from .libraries import Entrant, Problem, own_variants, peers
 from .nets import Net
-from .results import Absent, Agreement, CaseResult, Ceilings, Job, Timing
+from .results import OURS, Absent, Agreement, CaseResult, Ceilings, Job, Timing
 from .settings import Settings as Settings
 
 _UNTIMED_SHARE = 10
@@ -41,11 +42,11 @@ class _Starter:
 
 @dataclass
 class _Field:
-    """Everyone in one case."""
+    """Everyone in one case: our reference, and all who compute what it does, our other variants first."""
 
-    ours: _Starter
+    reference: _Starter
     device: str
-    peers: list[_Starter] = field(default_factory=list)
+    others: list[_Starter] = field(default_factory=list)
     agreements: list[Agreement] = field(default_factory=list)
     absent: list[Absent] = field(default_factory=list)
 
@@ -63,8 +64,9 @@ def time_case(
     """Time one net at one batch size in every library that can run it; one result per job.
 
     All processes stay alive and one works at a time. `ceilings` are of the same backend, dtype and settings;
-    `progress` is called with what is being done. A peer that is missing, disagrees or fails is in `absent`, with the
-    reason. Raises `WorkerError` if our own process fails, and ValueError or TypeError for unusable arguments.
+    `progress` is called with what is being done. A peer, or a variant of ours beside the reference, that is missing,
+    disagrees or fails is in `absent`, with the reason. Raises `WorkerError` if the process of our reference fails, and
+    ValueError or TypeError for unusable arguments.
     """
     settings = Settings() if settings is None else settings
     batch = check_integer("time_case(batch)", batch, low=2 if net.batch_norm else 1)
@@ -81,7 +83,7 @@ def time_case(
 def _start(
     problem: Problem, jobs: Sequence[Job], environment: Environment, settings: Settings, ends: ExitStack, say: Progress
 ) -> _Field:
-    """Start everyone, one after the other or side by side, and keep those who compute what we do."""
+    """Start everyone, one after the other or side by side, and keep those who compute what our reference does."""
 
     def ready(entrant: Entrant) -> _Starter | str:
         say(f"{entrant.label} starts")
@@ -90,10 +92,11 @@ def _start(
         if reason is not None:
             worker.close()
             return reason
-        starter = _Starter(entrant, worker)
+        starter = _Starter(entrant, worker, jobs=worker.call(_contest.jobs))
         for job in jobs:
-            starter.cold[job] = worker.call(_contest.stretch, job, 0, 1).seconds
-        starter.jobs = worker.call(_contest.jobs)
+            if job in starter.jobs:
+                starter.cold[job] = worker.call(_contest.stretch, job, 0, 1).seconds
+        worker.call(_contest.prepare)
         starter.computed = worker.call(_contest.computed, entrant, problem, agreement.STEPS)
         return starter
 
@@ -104,12 +107,15 @@ def _start(
             return Absent(entrant.library, entrant.variant, error.summary)
         return Absent(entrant.library, entrant.variant, found) if isinstance(found, str) else found
 
-    ours = ready(US)
-    if isinstance(ours, str):
-        raise WorkerError(US.label, ours)
-    field = _Field(ours, ours.worker.call(_contest.device))
+    first, *rest = own_variants(problem, settings)
+    reference = ready(first)
+    if isinstance(reference, str):
+        raise WorkerError(first.label, reference)
+    on_gpu = problem.gpu is not None
+    field = _Field(reference, reference.worker.call(_contest.device) if on_gpu else f"CPU ({read_cpu().name})")
     initial = problem.without_dropout().initial_weights()  # as the agreement is computed
     entrants, field.absent = peers(problem, settings)
+    entrants = rest + entrants
     started: Iterable[_Starter | Absent] = map(ready_or_absent, entrants)
     if settings.start_together and entrants:
         with ThreadPoolExecutor(len(entrants)) as pool:
@@ -119,14 +125,17 @@ def _start(
             field.absent.append(starter)
             continue
         entrant = starter.entrant
-        found = agreement.deviation(starter.computed, ours.computed, initial, problem.net, problem.arithmetic)
+        found = agreement.deviation(starter.computed, reference.computed, initial, problem.net, problem.arithmetic)
         starter.computed = {}
         field.agreements.append(Agreement(entrant.library, entrant.variant, found.value, found.limit))
         if found.agrees:
-            field.peers.append(starter)
+            field.others.append(starter)
         else:
             starter.worker.close()
-            reason = f"it does not compute what we do: {found.array} is off by {found.value:.1e}, limit {found.limit:g}"
+            reason = (
+                f"it does not compute what {first.label} does: {found.array} is off by {found.value:.1e}, "
+                f"limit {found.limit:g}"
+            )
             field.absent.append(Absent(entrant.library, entrant.variant, reason))
     return field
 
@@ -156,17 +165,17 @@ def _time_job(
     lost: list[Absent] = []
 
     def give_up(starter: _Starter, error: WorkerError) -> None:
-        """Leave a peer out from here on; our own failure is everyone's."""
-        if starter is field.ours:
+        """Leave one out from here on; our reference's failure is everyone's."""
+        if starter is field.reference:
             raise error
         entrant = starter.entrant
         starter.worker.close()
-        field.peers.remove(starter)
+        field.others.remove(starter)
         turns[:] = [turn for turn in turns if turn.starter is not starter]
         lost.append(Absent(entrant.library, entrant.variant, error.summary))
 
     say("warming up")
-    for starter in [field.ours, *field.peers]:
+    for starter in [field.reference, *field.others]:
         wanted = [job, f"products of {job}", f"hollow {job}", *([f"{job} from host"] if settings.transfers else [])]
         try:
             for name in wanted:
@@ -192,9 +201,11 @@ def _time_job(
 def _result(problem: Problem, job: Job, field: _Field, turns: list[_Turn], ceilings: Ceilings) -> CaseResult:
     by_name = {(turn.starter.entrant, turn.job): turn for turn in turns}
     timings = []
-    for starter in [field.ours, *field.peers]:
+    for starter in [field.reference, *field.others]:
         entrant = starter.entrant
-        turn, transfer = by_name[entrant, job], by_name.get((entrant, f"{job} from host"))
+        turn, transfer = by_name.get((entrant, job)), by_name.get((entrant, f"{job} from host"))
+        if turn is None:
+            continue  # it is another variant's
         device = [stretch.device_seconds for stretch in turn.stretches if stretch.device_seconds is not None]
         timings.append(
             Timing(
@@ -206,10 +217,14 @@ def _result(problem: Problem, job: Job, field: _Field, turns: list[_Turn], ceili
                 device or None,
             )
         )
-    ours = by_name[US, job]
-    seconds = statistics.median(ours.seconds)
-    products = statistics.median(by_name[US, f"products of {job}"].seconds)
-    hollow = statistics.median(by_name[US, f"hollow {job}"].seconds)
+    best = min(
+        (turn for turn in turns if turn.job == job and turn.starter.entrant.key == OURS),
+        key=lambda turn: statistics.median(turn.seconds),
+    )
+    us = best.starter.entrant
+    seconds = statistics.median(best.seconds)
+    products = statistics.median(by_name[us, f"products of {job}"].seconds)
+    hollow = statistics.median(by_name[us, f"hollow {job}"].seconds)
     net, batch = problem.net, problem.batch
     flops = net.flops(batch, job)
     itemsize = np.dtype(problem.dtype).itemsize
@@ -223,7 +238,7 @@ def _result(problem: Problem, job: Job, field: _Field, turns: list[_Turn], ceili
         products_seconds=products,
         products_bytes=float(computed_itemsize * sum(m * k + k * n + m * n for m, n, k in net.products(batch, job))),
         hollow_seconds=hollow,
-        host_seconds=None if problem.gpu is None else statistics.median(s.host_seconds for s in ours.stretches),
+        host_seconds=None if problem.gpu is None else statistics.median(s.host_seconds for s in best.stretches),
     )
     return CaseResult(
         net=net.name,
@@ -241,4 +256,5 @@ def _result(problem: Problem, job: Job, field: _Field, turns: list[_Turn], ceili
         bound_because=because,
         products_seconds=products,
         hollow_seconds=hollow,
+        threads=problem.threads if problem.gpu is None else None,
     )

@@ -42,7 +42,6 @@ def _net(name: str, dropout: float, batch_norm: bool) -> Net:
 def make_settings(
     *,
     against: str | None,
-    threads: int | None,
     rounds: int | None,
     seed: int,
     instructions: str,
@@ -53,8 +52,6 @@ def make_settings(
     quick: bool,
 ) -> Settings:
     """The settings; a ValueError or TypeError names the option that cannot be."""
-    if threads is not None:
-        check_integer("--threads", threads, low=1)
     if rounds is not None:
         check_integer("--rounds", rounds, low=1)
     check_integer("--seed", seed, low=0)
@@ -64,7 +61,6 @@ def make_settings(
     if rounds is not None:
         given["rounds"] = rounds
     return Settings(
-        threads=threads,
         seed=seed,
         instructions=next(known for known in INSTRUCTIONS if known == _instructions(instructions)),
         libraries=_peers(against),

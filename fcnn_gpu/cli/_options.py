@@ -44,6 +44,7 @@ class TrainOptions:
     validation_split: float
     early_stopping: int | None
     backend: str | None
+    threads: int | None
     seed: int
     dtype: str
     precision: str | None
@@ -70,6 +71,8 @@ class TrainOptions:
             check_integer("--early-stopping", self.early_stopping, low=1)
             if not self.validation_split:
                 raise ValueError("--early-stopping watches the validation loss: add --validation-split 0.1.")
+        if self.threads is not None:
+            check_integer("--threads", self.threads, low=1)
         check_integer("--seed", self.seed, low=0)
         check_choice("--dtype", self.dtype, ("float32", "float64"))
         if self.precision is not None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays import quietly
 from .._types import HostArray
 from ..layers import Dense
 from ..model import Sequential
@@ -106,6 +107,7 @@ def check_foldable(model: Sequential, place: str) -> Dense:
     return layer
 
 
+@quietly
 def fold_features(model: Sequential, features: Standardization) -> None:
     """W ← W/σ, b ← b − W·(μ/σ) in the first layer: a model of standardized features becomes one of the raw ones.
 
@@ -120,6 +122,7 @@ def fold_features(model: Sequential, features: Standardization) -> None:
     _assign(model, layer, W, b)
 
 
+@quietly
 def fold_targets(model: Sequential, targets: Standardization) -> None:
     """W ← σW, b ← σb + μ in the last layer: a model of standardized targets becomes one of the raw ones.
 

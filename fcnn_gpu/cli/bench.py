@@ -42,7 +42,7 @@ def bench(
     net: Annotated[
         list[str] | None,
         _option(
-            "A net by its widths, as in 784-128-10; may be given several times. (default: six standard cases)", _WHAT
+            "A net by its widths, as in 784-128-10; may be given several times. (default: seven standard cases)", _WHAT
         ),
     ] = None,
     batch: Annotated[
@@ -62,7 +62,8 @@ def bench(
     backend: Annotated[
         str | None,
         _option(
-            "numpy (the CPU), cupy or cupy:N (CUDA device N), or auto: the CPU and, where there is one, the GPU. "
+            "cpu or numpy (the CPU, on both of our backends), cupy or cupy:N (CUDA device N), or auto: the CPU and, "
+            "where there is one, the GPU. "
             "(default: the variable FCNN_BACKEND, else auto)",
             _WHAT,
         ),
@@ -77,7 +78,12 @@ def bench(
         bool, _option("Also time torch.compile, which takes tens of seconds to begin.", _AGAINST, "--compile")
     ] = False,
     threads: Annotated[
-        int | None, _option("Threads of every library. (default: the physical cores of this process)", _AGAINST)
+        list[int] | None,
+        _option(
+            "Threads of every library; may be given several times, to be measured one after the other. (default: the "
+            "physical cores of this process)",
+            _AGAINST,
+        ),
     ] = None,
     rounds: Annotated[
         int | None, _option("How often every library has its turn. (default: 15, with --quick 5)", _AGAINST)
@@ -122,7 +128,6 @@ def bench(
         sections or None,
         make_settings(
             against=against,
-            threads=threads,
             rounds=rounds,
             seed=seed,
             instructions=instructions,
@@ -135,6 +140,7 @@ def bench(
         cases=make_cases(net, batch, dropout, batch_norm),
         jobs=("train", "infer") if job is None else (job,),
         backend=backend,
+        threads=threads or (),
         quick=quick,
         command=_command(context),
     )

@@ -13,7 +13,7 @@ from rich.console import Console
 from .._checks import check_choice, check_real
 from .._types import HostArray
 from ..datasets import CATALOGUE, Dataset
-from . import _backend
+from . import _backend, _threads
 from ._data import as_known, describe, load_data
 from ._evaluation import evaluate_model, print_evaluation
 from ._model import SavedModel
@@ -47,12 +47,14 @@ def evaluate(
         bool, typer.Option("--ignore-extra", help="CSV: leave out all columns that the model does not know.")
     ] = False,
     backend: Annotated[str | None, typer.Option(help=_backend.HELP)] = None,
+    threads: Annotated[int | None, typer.Option(help=_threads.HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> int:
     """Measure a saved model: its loss, and accuracy with a table of the classes, or R², MAE and RMSE."""
     check_choice("--part", part, PARTS)
     if test_fraction is not None:
         check_real("--test-fraction", test_fraction, low=0, high=1, high_open=True)
+    _threads.choose_threads(threads)
     saved = SavedModel(model, backend)
     dataset = _load(saved, data, target, header, test_fraction, ignore_extra)
     X, y = _samples(saved, dataset, part)

@@ -13,7 +13,7 @@ from .._types import HostArray
 from ..datasets import read_features
 from ..files import write_atomically
 from ..metrics import predicted_classes
-from . import _backend
+from . import _backend, _threads
 from ._data import column, scale_of_bytes, scaled
 from ._model import SavedModel
 from ._stdout import UNENCODABLE, print_data
@@ -42,8 +42,10 @@ def predict(
         bool | None, typer.Option("--header/--no-header", help="CSV: whether the first line names the columns.")
     ] = None,
     backend: Annotated[str | None, typer.Option(help=_backend.HELP)] = None,
+    threads: Annotated[int | None, typer.Option(help=_threads.HELP)] = None,
 ) -> int:
     """Print what a saved model predicts for each sample of INPUT, as CSV: class names, or values."""
+    _threads.choose_threads(threads)
     saved = SavedModel(model, backend)
     if proba and saved.class_names is None:
         raise ValueError(f"--proba is for classes, and the model {model} predicts values.")

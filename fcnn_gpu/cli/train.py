@@ -19,7 +19,7 @@ from ..losses import LOSSES
 from ..model import Sequential
 from ..optimizers import OPTIMIZERS
 from ..training import History, Trainer, interruptible
-from . import _backend
+from . import _backend, _threads
 from ._data import describe, info_of, load_data, signature_of
 from ._evaluation import Evaluation, evaluate_model, print_evaluation
 from ._options import SCHEDULE_NAMES, TrainOptions
@@ -110,6 +110,7 @@ def train(
         ),
     ] = None,
     backend: Annotated[str | None, _option(_backend.HELP, _OUTPUT)] = None,
+    threads: Annotated[int | None, _option(_threads.HELP, _OUTPUT)] = None,
     seed: Annotated[int, _option("Of the initial weights, dropout and the order of the samples.", _OUTPUT)] = 0,
     dtype: Annotated[str, _option("float32 or float64.", _OUTPUT)] = "float32",
     precision: Annotated[
@@ -150,6 +151,7 @@ def run_training(options: TrainOptions) -> int:
         raise ValueError("--out expects a folder, got ''.")
     if options.out is not None:
         outlive_output()
+    _threads.choose_threads(options.threads)
     ops, reason = _backend.choose_backend(options.backend)
     print(f"Backend: {ops.describe()}, {reason}")
     data = load_data(

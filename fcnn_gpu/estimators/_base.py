@@ -12,7 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, check_is
 
 from .._arrays import as_array, as_labels, column_names, quietly, several
 from .._types import HostArray
-from ..backend import default_backend, inherit_backend
+from ..backend import chosen_threads, default_backend, inherit_backend, inherit_threads
 from ..data import Signature, check_features, check_parts, split_validation
 from ..losses import Loss, check_sample_weight
 from ..memory import OutOfMemoryError
@@ -24,8 +24,9 @@ from ._parameters import Parameters
 _FLOATS = [np.float64, np.float32]
 """What scikit-learn's checks may return X in; the cast to the network's dtype comes with a check of its range."""
 
-_DEFAULT = "_default_backend"
-"""Where a pickle says what `backend=None` stood for. It is no attribute, and read in worker processes alone."""
+_DEFAULT, _THREADS = "_default_backend", "_threads"
+"""Where a pickle says what `backend=None` stood for, and how many threads were chosen. They are no attributes, and read
+in worker processes alone."""
 
 
 class FCNNEstimator(Parameters, BaseEstimator):
@@ -54,14 +55,15 @@ class FCNNEstimator(Parameters, BaseEstimator):
         return hasattr(self, "_network")
 
     def __getstate__(self) -> dict[str, Any]:
-        """With the default backend of this process: a worker of joblib's must not take another on its own."""
+        """With the default backend and the threads of this process, which a worker of joblib's takes over."""
         state: dict[str, Any] = super().__getstate__()
-        default = default_backend()
-        return state if default is None else state | {_DEFAULT: default}
+        chosen = {_DEFAULT: default_backend(), _THREADS: chosen_threads()}
+        return state | {name: value for name, value in chosen.items() if value is not None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         inherit_backend(state.get(_DEFAULT))
-        super().__setstate__({name: value for name, value in state.items() if name != _DEFAULT})
+        inherit_threads(state.get(_THREADS))
+        super().__setstate__({name: value for name, value in state.items() if name not in (_DEFAULT, _THREADS)})
 
     # Fitting
 

@@ -67,7 +67,9 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
             backend alike; it is the `seed` of `Sequential`. A RandomState draws such a seed; None draws a fresh one.
         backend: "auto", "numpy", "cupy" or "cupy:<device>"; None takes the package's default. Changed after `fit`
             (`set_params`), it moves the network. Estimators pickle to host arrays and open on any backend; in worker
-            processes (joblib's, multiprocessing's) None takes the default of the process that they work for.
+            processes (joblib's, multiprocessing's) None takes the default of the process that they work for. How many
+            threads compute on the CPU is no parameter: `fcnn.set_threads` sets it, for workers too, which take fewer
+            where joblib allows them fewer.
         dtype: what the network computes in, and probabilities come in, "float32" or "float64".
         verbose: show a progress bar where there is a terminal.
 

@@ -2,7 +2,8 @@
 
 NumPy has no product that adds to what is there, and copies what its BLAS could read as it lies. SciPy exports the
 functions of its BLAS for other compiled code to call (`scipy.linalg.cython_blas`); they are called here with the
-addresses of the matrices, so that nothing is copied, and without the interpreter lock.
+addresses of the matrices, so that nothing is copied, and without the interpreter lock. A large product is cut into
+parts that threads share, as NumPy's are (`backend/_ops/_products.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from .._blas_threads import include_blas_of
 from .._types import HostArray
+from ..backend import parts_of, share
 from ..backend._cublas._plan import plan_gemm
 
 _NAMES = {"float32": "sgemm", "float64": "dgemm"}
@@ -24,6 +27,16 @@ def accumulate_product(A: HostArray, B: HostArray, out: HostArray, beta: float) 
 
     The other stride may be larger than the matrix (a tile of a larger one). β = 0 does not read out. None is empty.
     """
+    _function(out.dtype.name)
+    if abs(out.strides[0]) < abs(out.strides[1]):
+        A, B, out = B.T, A.T, out.T
+    (m, k), n = A.shape, B.shape[1]
+    parts = parts_of(m, n, k, out.itemsize)
+    share([functools.partial(_multiply, A[r], B[:, c], out[r, c], beta) for r, c in parts])
+
+
+def _multiply(A: HostArray, B: HostArray, out: HostArray, beta: float) -> None:
+    """One call of BLAS."""
     name = out.dtype.name
     plan = plan_gemm(A, B, out)
     first, second = (B, A) if plan.swapped else (A, B)
@@ -48,8 +61,10 @@ def accumulate_product(A: HostArray, B: HostArray, out: HostArray, beta: float) 
 @functools.cache
 def _function(name: str) -> Callable[..., None]:
     """BLAS's sgemm or dgemm, whose arguments are all passed by reference."""
+    import scipy
     from scipy.linalg import cython_blas
 
+    include_blas_of(scipy.__file__)
     capsule = cython_blas.__pyx_capi__[_NAMES[name]]
     api = ctypes.pythonapi
     api.PyCapsule_GetName.restype, api.PyCapsule_GetName.argtypes = ctypes.c_char_p, [ctypes.py_object]

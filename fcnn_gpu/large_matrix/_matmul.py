@@ -95,8 +95,8 @@ def chunked_matmul(
         backend: "numpy", "cupy", ...; None: the device that an operand lies on, else the default backend.
         return_report: also return a `MatmulReport`: what was achieved beside what was predicted.
 
-    Returns: out, or (out, report). The same places, limit, rates and number of BLAS threads give the same bits; others,
-    and `A @ B`, differ by rounding, because k is summed in other pieces.
+    Returns: out, or (out, report). The same places, limit and rates give the same bits, with any number of threads;
+    others, and `A @ B`, differ by rounding, because k is summed in other pieces.
 
     Raises, before out is touched: ValueError for shapes that do not fit, memory that overlaps, a read-only out, or a
     limit below the smallest that works, which it names; TypeError for dtypes; StorageError, an OSError, for files that

@@ -159,8 +159,13 @@ class Passes(Network):
 
     def _lies_ready(self, X: Any) -> bool:
         """Whether X, as a user gives it, is what the first layer reads, in memory of its own."""
-        if type(X) is not np.ndarray or X.base is not None or X.dtype != self.dtype or self.input_center is not None:
+        if type(X) is not np.ndarray or X.dtype != self.dtype or self.input_center is not None:
             return False
+        base = X.base
+        while base is not None:  # what is mapped from a file has its pages let go of on the way
+            if type(base) is not np.ndarray:
+                return False
+            base = base.base
         return bool(X.ndim == 2 and X.shape[1] == self.n_in and X.size and X.flags.c_contiguous)
 
     def _over(self, X: Array, batch: int, link: str | None, checks: bool) -> CapturedOver | None:

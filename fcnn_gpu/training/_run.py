@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .._blas_threads import OneBlasThread
 from .._types import HostArray
 from ..callbacks import Callback
 from ..data import DeviceData, StreamedData, Stretch, restored
@@ -88,7 +89,8 @@ class Run:
         epoch.begin(number)
         watched, failed_step = not ops.asynchronous, trainer.optimizer.control.failed_step
         start = tick = time.perf_counter()
-        with data.visit(self._order, epoch.n_samples) as stretches:
+        # Not of the run alone: a limit of threadpoolctl's that has ended in another thread has raised the number again.
+        with OneBlasThread(), data.visit(self._order, epoch.n_samples) as stretches:
             for key, n_times, first, stretch in self._programs.of(stretches):
                 self._programs.take_steps(key, n_times, first)
                 if stretch is not None:

@@ -39,7 +39,8 @@ class Trainer:
 
     The step runs over arrays made before the first one; what changes between steps lives in arrays too, so that a GPU
     can replay it. `loss`, `optimizer` and each metric are names or instances. `seed` fixes the order of the samples
-    (None: the model's seed); together with the model's own seed the run is determined.
+    (None: the model's seed); together with the model's own seed the run is determined. On the CPU as many threads
+    compute as `fcnn.threads()` says and `fcnn.set_threads` sets; they change no bit of it.
 
     >>> import numpy as np, fcnn_gpu as fcnn
     >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], "float32")

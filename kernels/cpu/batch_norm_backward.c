@@ -1,5 +1,5 @@
-/* dX = s·dY − (x̂·s dγ/m + s dβ/m), s = γ/√(σ² + ε), m = batch, with dγ and dβ of `affine_gradient`. All (n, batch) F-ordered; dX
-   may be dY. Source: Ioffe & Szegedy (2015), "Batch normalization", section 3. */
+/* dX = γ/√(σ² + ε) · (dY − dβ/m − x̂ dγ/m), m = batch, with dγ and dβ of `affine_gradient`. All (n, batch) F-ordered; dX may be dY.
+   Source: Ioffe & Szegedy (2015), "Batch normalization", section 3. */
 ARGUMENTS(batch_norm_backward, SAMPLES,
           int64_t batch;
           int64_t n;
@@ -20,17 +20,16 @@ OPERATION(batch_norm_backward)
         const int64_t width = a->n - first < WIDTH ? a->n - first : WIDTH;
         const real *gamma = a->gamma + first, *inv_std = a->inv_std + first;
         const real *dgamma = a->dgamma + first, *dbeta = a->dbeta + first;
-        real scale[WIDTH], slope[WIDTH], offset[WIDTH]; /* what is the same for all samples */
+        real scale[WIDTH], slope[WIDTH], mean[WIDTH]; /* what is the same for all samples */
         for (int64_t i = 0; i < width; i++) {
             scale[i] = gamma[i] * inv_std[i];
-            const real part = scale[i] * one_of_all;
-            slope[i] = part * dgamma[i];
-            offset[i] = part * dbeta[i];
+            slope[i] = dgamma[i] * one_of_all;
+            mean[i] = dbeta[i] * one_of_all;
         }
         for (int64_t j = range.start; j < range.stop; j++) {
             const real *h = a->x_hat + j * a->n + first, *dy = a->dY + j * a->n + first;
             real *dx = a->dX + j * a->n + first;
-            for (int64_t i = 0; i < width; i++) dx[i] = FMA(scale[i], dy[i], -FMA(h[i], slope[i], offset[i]));
+            for (int64_t i = 0; i < width; i++) dx[i] = FMA(-h[i], slope[i], dy[i] - mean[i]) * scale[i];
         }
     }
 }

@@ -129,15 +129,25 @@ class TestThreads:
         assert product_slowdowns(openblas("Haswell", threads), cpu(AVX2), variables) == []
 
     def test_more_than_a_control_group_grants(self) -> None:
-        (found,) = product_slowdowns(openblas("Haswell", 8), cpu(AVX2, quota=2), {})
-        assert found.reason.startswith("The control group grants the time of 2 CPUs to 8 threads")
-        assert found.fix == "export OPENBLAS_NUM_THREADS=2"
-        assert product_slowdowns(openblas("Haswell", 2), cpu(AVX2, quota=2), {"OPENBLAS_NUM_THREADS": "2"}) == []
+        assert product_slowdowns(openblas("Haswell", 8), cpu(AVX2, quota=2), {}) == [], "of which products take two"
+        (found,) = product_slowdowns(openblas("Haswell", 8), cpu(AVX2, quota=2), {"FCNN_THREADS": "8"})
+        assert found.reason.startswith("With FCNN_THREADS=8: The control group grants the time of 2 CPUs to 8 threads")
+        assert found.fix == "unset FCNN_THREADS"
+        (found,) = product_slowdowns(openblas("Haswell", 8), cpu(AVX2, quota=1), {"FCNN_THREADS": "2"})
+        assert "the time of 1 CPU to 2 threads" in found.reason
+
+    def test_our_own_variable_goes_before_the_librarys(self) -> None:
+        assert product_slowdowns(openblas("Haswell", 1), cpu(AVX2), {"FCNN_THREADS": "4", "OMP_NUM_THREADS": "1"}) == []
+        (found,) = product_slowdowns(openblas("Haswell", 4), cpu(AVX2), {"FCNN_THREADS": "1"})
+        assert found.reason.startswith("With FCNN_THREADS=1, 3 of 4 cores stay idle")
+        variables = {"FCNN_THREADS": "2", "OPENBLAS_NUM_THREADS": "1"}
+        (found,) = product_slowdowns(openblas("Haswell", 1), cpu(AVX2), variables)
+        assert "2 of 4 cores stay idle" in found.reason
+        assert found.fix == "unset FCNN_THREADS OPENBLAS_NUM_THREADS"
 
     def test_of_an_unknown_library(self) -> None:
-        (found,) = product_slowdowns(Blas("flexiblas", None, None, 4), cpu(AVX2, quota=1), {})
-        assert "the time of 1 CPU to 4 threads" in found.reason
-        assert found.fix == "export OMP_NUM_THREADS=1"
+        (found,) = product_slowdowns(Blas("flexiblas", None, None, 1), cpu(AVX2), {"OMP_NUM_THREADS": "1"})
+        assert found.fix == "unset OMP_NUM_THREADS"
 
     def test_kernels_and_threads_are_both_named(self) -> None:
         variables = {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "1"}

@@ -9,27 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcnn_gpu.backend._compiled import Library, Program
+from fcnn_gpu.backend._compiled import Program
 from fcnn_gpu.backend._compiled_ops import CompiledOps
 from fcnn_gpu.backend._ops import _numpy
 
-from ..conftest import compiled_ops
+from ..support.compiled import at_level, best_level
 
 SIZES = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 97, 128, 255, 256, 257, 300, 513]))
-
-
-def _ops() -> CompiledOps:
-    ops = compiled_ops()
-    assert isinstance(ops, CompiledOps)
-    return ops
-
-
-def at_level(level: str) -> CompiledOps:
-    """The primitives at an instruction level; skips where this CPU lacks it."""
-    library = _ops()._library
-    if level not in library.levels:
-        pytest.skip(f"this CPU has no {level}")
-    return CompiledOps(Library(library.path, level))
 
 
 def _matrix(rng: np.random.Generator, shape: tuple[int, int], order: Any, dtype: str) -> np.ndarray:
@@ -51,7 +37,7 @@ def test_any_product(m: int, n: int, k: int, orders: tuple[str, str, str], dtype
     alpha, beta = scaled
     exact = alpha * (A.astype(np.float64) @ B.astype(np.float64)) + beta * out.astype(np.float64)
     size = alpha * (abs(A).astype(np.float64) @ abs(B).astype(np.float64)) + beta * abs(out.astype(np.float64))
-    _ops().gemm(A, B, out, alpha, beta)
+    best_level().gemm(A, B, out, alpha, beta)
     assert (abs(out - exact) <= (k + 3) * np.finfo(dtype).eps * size).all()
 
 
@@ -59,7 +45,7 @@ def test_a_view_with_gaps_is_multiplied_and_nothing_beside_it_is_written() -> No
     rng = np.random.default_rng(0)
     A, B = rng.standard_normal((40, 60))[::2, 5:50], rng.standard_normal((80, 70))[3:48, 1:60:2]
     whole = np.zeros((20, 34), order="F")
-    _ops().gemm(A, B, whole[:, 2:32])
+    best_level().gemm(A, B, whole[:, 2:32])
     np.testing.assert_allclose(whole[:, 2:32], A @ B, rtol=1e-12, atol=1e-12)
     assert not whole[:, :2].any()
     assert not whole[:, 32:].any()
@@ -67,7 +53,7 @@ def test_a_view_with_gaps_is_multiplied_and_nothing_beside_it_is_written() -> No
 
 @pytest.mark.parametrize("kind", ["identity", "relu", "leaky_relu", "tanh"])
 def test_nan_and_infinity_pass_the_activation(kind: str) -> None:
-    ops = _ops()
+    ops = best_level()
     W, A0 = np.asfortranarray(np.eye(3)), np.asfortranarray([[np.nan], [np.inf], [-np.inf]])
     Z = np.zeros((3, 1), order="F")
     ops.dense_forward(W[:1, :1].copy(order="F"), A0[:1], np.zeros((1, 1)), kind, 0.1, Z[:1], Z[:1])
@@ -98,7 +84,7 @@ def _all_products(ops: CompiledOps, dtype: str, n_threads: int) -> list[bytes]:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n_threads", [2, 3, 5])
 def test_bits_do_not_depend_on_the_threads(dtype: str, n_threads: int) -> None:
-    assert _all_products(_ops(), dtype, n_threads) == _all_products(_ops(), dtype, 1)
+    assert _all_products(best_level(), dtype, n_threads) == _all_products(best_level(), dtype, 1)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -109,7 +95,7 @@ def test_bits_do_not_depend_on_the_vectors(dtype: str) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e19])
 @pytest.mark.parametrize("place", [(0, 0), (16, 40), (63, 64)])
 def test_a_gradient_that_is_not_finite_is_noticed_in_its_product(value: float, place: tuple[int, int]) -> None:
-    ops = _ops()
+    ops = best_level()
     dZ, A0 = np.ones((65, 8), np.float32, "F"), np.ones((64, 8), np.float32, "F")
     dZ[place[1]], A0[place[0]] = value, 1.0
     dW, unsound = np.zeros((65, 64), np.float32, "F"), np.zeros(1, np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,25 @@ def test_a_step_of_dense_layers_has_three_phases(depth: int) -> None:
     assert len(phases) == 3
     assert phases[2] == ["adam"]
     assert not any("check_gradients" in phase for phase in phases)
+
+
+@pytest.mark.parametrize("n_blocks", [1, 3])
+def test_batch_normalization_adds_four_phases_to_a_step(n_blocks: int) -> None:
+    """Its sums, forward and backward, each once the samples' rows are there, and each before rows that need them."""
+    block = [fcnn.Dense(16), fcnn.BatchNorm(), fcnn.Activation("relu"), fcnn.Dropout(0.5)]
+    layers = [copy(layer) for _ in range(n_blocks) for layer in block]
+    calls = _recorded_step([*layers, fcnn.Dense(4)], n_in=12, batch=8)
+    assert all(isinstance(call, Call) for call in calls)
+    phases = [[call.name for call in shared] for shared, _ in Program(calls).phases if shared]
+    assert len(phases) == 3 + 4 * n_blocks
+    assert not any("check_gradients" in phase for phase in phases)
+
+
+def test_layers_by_samples_stay_in_the_phases_of_their_neighbours() -> None:
+    layers = [fcnn.Dense(16), fcnn.Residual([fcnn.Dense(16, activation="gelu"), fcnn.Dropout(0.5)]), fcnn.Dense(4)]
+    calls = _recorded_step(layers, n_in=12, batch=8)
+    assert all(isinstance(call, Call) for call in calls)
+    assert len([shared for shared, _ in Program(calls).phases if shared]) == 3
 
 
 def test_a_program_of_many_times_comes_back_between_two() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fcnn_gpu.backend import _cpu
-from fcnn_gpu.backend._cpu import cpu_quota, physical_cpus, read_cpu
+from fcnn_gpu.backend._cpu import cpu_quota, physical_cpus, read_cpu, usable_cores
 
 CPU_INFO = """processor\t: 0
 model name\t: A Fast CPU: 2 GHz
@@ -43,6 +43,21 @@ def test_a_quota_of_cpu_time_counts(text: str, cpus: int, monkeypatch: pytest.Mo
     assert read_cpu().quota == (None if cpus == 2**31 else cpus)
 
 
+@pytest.mark.parametrize(("quota", "cpus"), [("-1", 2**31), ("150000", 2), ("50000", 1)])
+def test_a_quota_of_the_first_control_groups(
+    quota: str, cpus: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "quota").write_text(f"{quota}\n")
+    (tmp_path / "period").write_text("100000\n")
+    monkeypatch.setattr(_cpu, "_QUOTA", tmp_path / "absent")
+    monkeypatch.setattr(_cpu, "_QUOTA_BEFORE", (tmp_path / "quota", tmp_path / "period"))
+    assert cpu_quota() == cpus
+
+
+def test_usable_cores_are_those_of_the_whole_report() -> None:
+    assert usable_cores() == read_cpu().cores
+
+
 def test_what_linux_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text(CPU_INFO)
     for index, (level, kind, size) in enumerate(
@@ -65,6 +80,7 @@ def test_what_linux_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 def test_a_system_that_tells_little(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("_CPU_INFO", "_CPUS", "_QUOTA"):
         monkeypatch.setattr(_cpu, name, tmp_path / "absent")
+    monkeypatch.setattr(_cpu, "_QUOTA_BEFORE", (tmp_path / "absent", tmp_path / "absent"))
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr("sys.platform", "win32")
     monkeypatch.setattr("platform.processor", lambda: "")

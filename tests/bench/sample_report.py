@@ -188,6 +188,18 @@ def report() -> Report:
     )
 
 
+def on_two_backends(threads: int = 2, ours: float = 5e-5) -> CaseResult:
+    """A case in which ours was timed on NumPy and, twice as fast, compiled."""
+    slower = case()
+    timings = [
+        dataclasses.replace(slower.timings[0], variant="numpy"),
+        timing(OURS, "cpu", ours, 2e-3),
+        *slower.timings[1:],
+    ]
+    agreements = [Agreement(OURS, "cpu", 1e-7, 1e-4), *slower.agreements]
+    return dataclasses.replace(slower, device="CPU (abacus)", timings=timings, agreements=agreements, threads=threads)
+
+
 def on_gpu(result: CaseResult) -> CaseResult:
     """The same case on a GPU, transfers timed."""
     timings = [

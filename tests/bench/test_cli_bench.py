@@ -29,7 +29,6 @@ def options(**given: Any) -> Any:
     """The settings that these options of the command line make."""
     defaults: dict[str, Any] = {
         "against": None,
-        "threads": None,
         "rounds": None,
         "seed": 0,
         "instructions": "native",
@@ -57,8 +56,8 @@ class TestTinyRun:
         assert "samples per second" in out
         assert out.rstrip().splitlines()[-1].startswith("Written to found: report.json, report.md")
         assert re.search(r"^ceilings of CPU", err, re.M)
-        assert re.search(r"^training step 8-4-3, batch norm, dropout 0.5, 4: .*, bound by \w+$", err, re.M)
-        assert re.search(r"^inference 8-4-3, batch norm, dropout 0.5, 4: ", err, re.M)
+        assert re.search(r"^training step 8-4-3, batch norm, dropout 0.5, 4, \d threads?: .*, bound by \w+$", err, re.M)
+        assert re.search(r"^inference 8-4-3, batch norm, dropout 0.5, 4, \d threads?: ", err, re.M)
         report = load(tmp_path / "found" / "report.json")
         assert [(case.job, case.batch, len(case.ours.seconds)) for case in report.cases] == [
             ("train", 4, 2),
@@ -70,11 +69,12 @@ class TestTinyRun:
 
     def test_json(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ceilings, "measure_apart", small_ceilings)
-        code, out, err = command("bench", *TINY, "--job", "infer", "--json")
+        code, out, err = command("bench", *TINY, "--job", "infer", "--threads", 1, "--threads", 1, "--json")
         assert code == 0
         report = json.loads(out)
-        assert [case["job"] for case in report["cases"]] == ["infer"]
-        assert "inference 8-4-3, 4" in err
+        assert [(case["job"], case["threads"]) for case in report["cases"]] == [("infer", 1)]
+        assert report["command"].endswith("--threads 1 --threads 1 --rounds 2")
+        assert "inference 8-4-3, 4, 1 thread" in err
 
 
 class TestShow:

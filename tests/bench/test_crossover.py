@@ -133,7 +133,7 @@ def test_a_gpu_timer_is_made_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> Non
 
     class Timer:
         def __init__(self, backend: str, **options: object) -> None:
-            self.seconds = {"numpy": 2.0, "cupy:1": 1.0}[backend]
+            self.seconds = {"cpu": 2.0, "cupy:1": 1.0}[backend]
 
         def __call__(self, net: Net, batch: int) -> float:
             return self.seconds

@@ -28,6 +28,7 @@ def test_every_library_gets_the_same_number_of_threads() -> None:
     counts = {name: found.variables[name] for name in found.variables if name.endswith("_NUM_THREADS")}
     assert set(counts.values()) == {"1"}
     assert {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"} <= set(counts)
+    assert found.variables["FCNN_THREADS"] == "1"
     assert found.cpus is None or len(found.cpus) == 1
 
 
@@ -56,6 +57,15 @@ def test_avx2_needs_such_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_more_threads_than_cpus_are_refused() -> None:
     with pytest.raises(ValueError, match="threads=100000 exceeds the"):
         worker_environment(Settings(threads=100_000))
+
+
+def test_compilers_leave_no_processes_behind() -> None:
+    assert worker_environment(Settings(threads=2), inherited={}).changed["TORCHINDUCTOR_COMPILE_THREADS"] == "1"
+
+
+def test_either_backend_for_the_cpu_keeps_jax_there() -> None:
+    for backend in ("numpy", "cpu"):
+        assert worker_environment(Settings(threads=1), backend, INHERITED).variables["JAX_PLATFORMS"] == "cpu"
 
 
 def test_a_gpu_run_shares_its_memory_and_multiplies_in_float32() -> None:

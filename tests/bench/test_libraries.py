@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.bench import _contest
+from fcnn_gpu.bench._worker import call_apart
 from fcnn_gpu.bench.agreement import deviation
-from fcnn_gpu.bench.libraries import LIBRARIES, US, Entrant, Problem, peers
+from fcnn_gpu.bench.libraries import LIBRARIES, Entrant, Problem, backends_here, own_variants, peers
+from fcnn_gpu.bench.libraries import ours as ours_module
 from fcnn_gpu.bench.libraries._base import Batches, weights_of
 from fcnn_gpu.bench.libraries.ours import OurContestant, OurNet, matrix_products
+from fcnn_gpu.bench.libraries.pytorch import AUTOTUNED_STEP, COMPILED_STEP
 from fcnn_gpu.bench.nets import Net
-from fcnn_gpu.bench.results import Job
+from fcnn_gpu.bench.results import OURS, Job
 from fcnn_gpu.bench.settings import PEERS, Settings
-from tests.conftest import cuda_ops, emulated_ops
+from tests.conftest import compiled_ops, cuda_ops, emulated_ops
 
 SETTINGS = Settings(threads=1, timeout=120)
 PLAIN = Problem(Net((20, 16, 12, 5)), 32, dtype="float64")
 NORMALIZED = replace(PLAIN, net=Net((20, 16, 12, 5), batch_norm=True, dropout=0.5))
+WHOLE = replace(PLAIN, net=Net((20, 16, 12, 5), activation="tanh"), batch=8200)
+"""A batch that is all of the data."""
 
+US, COMPILED = Entrant(OURS, "numpy"), Entrant(OURS, "cpu")
 ENTRANTS = [
     US,
+    COMPILED,
     Entrant("torch", "foreach"),
     Entrant("torch", "fused"),
     Entrant("jax", "jit"),
+    Entrant("jax", "scan"),
+    Entrant("jax", "scan, ready batches"),
     Entrant("sklearn", "partial_fit"),
 ]
 
@@ -36,6 +49,10 @@ ENTRANTS = [
 def entrant(request: pytest.FixtureRequest) -> Entrant:
     """A library in one variant, in this process; skips the test where it is not installed."""
     entrant: Entrant = request.param
+    if entrant == COMPILED:
+        compiled_ops()
+        if COMPILED.variant not in backends_here():
+            pytest.skip("the kernels were compiled after this process had looked for them")
     missing = LIBRARIES[entrant.key].missing()
     if missing is not None:
         pytest.skip(f"{entrant.library}: {missing}")
@@ -46,7 +63,7 @@ def test_the_settings_know_every_peer() -> None:
     assert set(PEERS) | {US.key} == set(LIBRARIES)
 
 
-@pytest.mark.parametrize("problem", [PLAIN, NORMALIZED], ids=["plain", "batch norm and dropout"])
+@pytest.mark.parametrize("problem", [PLAIN, NORMALIZED, WHOLE], ids=["plain", "batch norm and dropout", "whole"])
 def test_libraries_learn_the_same(entrant: Entrant, problem: Problem) -> None:
     lacks = LIBRARIES[entrant.key].lacks(problem)
     if lacks is not None:
@@ -63,6 +80,95 @@ def test_libraries_learn_the_same(entrant: Entrant, problem: Problem) -> None:
         # scikit-learn's ε is added before the bias correction: steps along tiny gradients are shorter
         assert found.value < (3e-2 if entrant.key == "sklearn" else 1e-8), found
         _contest.stretch("train", 2, 3)
+
+
+def _compiled(problem: Problem, variant: str, n_steps: int) -> tuple[dict[str, HostArray], dict[str, HostArray], int]:
+    """Weights after training without dropout and with it, and how many processes are left of the compilation."""
+    entrant = Entrant("torch", variant)
+    assert _contest.build(entrant, problem) is None
+    without = _contest.computed(entrant, problem, n_steps)
+    contestant = _contest._present()
+    contestant.reset()
+    contestant.train(n_steps)
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    return without, contestant.weights(), len(children.read_text().split()) if children.exists() else 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variant", "problem"),
+    [("compile", PLAIN), (COMPILED_STEP, PLAIN), (COMPILED_STEP, NORMALIZED), (AUTOTUNED_STEP, PLAIN)],
+    ids=["module", "step", "step with batch norm and dropout", "autotuned step"],
+)
+def test_what_pytorch_compiles_learns_the_same(variant: str, problem: Problem) -> None:
+    pytest.importorskip("torch")
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        pytest.skip("there is no C++ compiler")
+    n_steps = 12
+    expected = OurNet(problem.without_dropout())
+    expected.train(n_steps)
+    without, dropped, n_children = call_apart(_compiled, problem, variant, n_steps, settings=SETTINGS)
+    ours = weights_of(expected.model) | {"outputs": without["outputs"]}
+    found = deviation(without, ours, problem.without_dropout().initial_weights(), problem.net)
+    assert found.value < 1e-8, found
+    moved = np.abs(dropped["W0"] - without["W0"]).max()
+    assert moved > 1e-4 if problem.net.dropout else moved == 0
+    assert n_children == 0
+
+
+@pytest.mark.parametrize("variant", ["compile", COMPILED_STEP, AUTOTUNED_STEP])
+def test_without_a_compiler_nothing_is_compiled(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    reason = _contest.build(Entrant("torch", variant), PLAIN)
+    assert reason is not None
+    assert "needs a C++ compiler, and no-such-compiler was not found" in reason
+
+
+@pytest.mark.parametrize("variant", ["scan", "scan, ready batches"])
+def test_a_scan_makes_exactly_as_many_steps(variant: str) -> None:
+    """Of an epoch, of a part of one, and of those that are left; also from the middle of an epoch."""
+    pytest.importorskip("jax")
+    problem = replace(PLAIN, batch=256)  # 32 batches
+    net, expected = LIBRARIES["jax"].build(problem, variant), OurNet(problem)
+    net.prepare()
+    for n_steps in (32 + 16 + 3, 31, 1):
+        net.train(n_steps)
+        expected.train(n_steps)
+        for name, array in weights_of(expected.model).items():
+            np.testing.assert_allclose(net.weights()[name], array, rtol=0, atol=1e-10)
+
+
+def test_a_scan_reads_every_batch() -> None:
+    """Of each the outputs, none of which may be left out or computed once for all."""
+    pytest.importorskip("jax")
+    problem = replace(PLAIN, batch=1024)  # 8 batches
+    net = LIBRARIES["jax"].build(problem, "scan")
+    net.infer(8)
+    outputs = np.array(net._last)  # type: ignore[attr-defined]
+    expected = OurNet(problem).model(problem.ordered_data()[0])
+    np.testing.assert_allclose(outputs.reshape(expected.shape), expected, rtol=0, atol=1e-12)
+    net.infer(3)
+    np.testing.assert_allclose(np.array(net._last)[0], expected[2048:3072], rtol=0, atol=1e-12)  # type: ignore[attr-defined]
+    assert net.jobs().keys() == {"train", "infer"}
+    assert LIBRARIES["jax"].build(problem, "scan, ready batches").jobs().keys() == {"train"}
+
+
+def test_a_whole_data_set_is_scanned_without_epochs() -> None:
+    pytest.importorskip("jax")
+    net, expected = LIBRARIES["jax"].build(WHOLE, "scan"), OurNet(WHOLE)
+    net.train(64 + 16 + 2)
+    net.infer(17)
+    expected.train(64 + 16 + 2)
+    for name, array in weights_of(expected.model).items():
+        np.testing.assert_allclose(net.weights()[name], array, rtol=0, atol=1e-10)
+
+
+def test_compiled_kernels_that_are_not_there_are_no_variant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ours_module, "choose_backend", lambda name, who: (Ops(), "NumPy, because none were compiled"))
+    reason = _contest.build(COMPILED, PLAIN)
+    assert reason == "this backend cannot be had: NumPy, because none were compiled"
+    assert backends_here() == ("numpy",)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
@@ -107,7 +213,7 @@ def test_libraries_go_through_the_data_again_and_again(entrant: Entrant) -> None
 @pytest.mark.parametrize("problem", [PLAIN, NORMALIZED.without_dropout()], ids=["plain", "batch norm"])
 def test_batches_that_come_from_the_host_are_the_same(entrant: Entrant, problem: Problem) -> None:
     """What is timed on a GPU with transfers; on a CPU the same code copies nothing."""
-    if entrant.key in ("sklearn", US.key):
+    if entrant.key in ("sklearn", US.key) or entrant.variant.startswith("scan"):
         pytest.skip("has no such job on the CPU")
     contestant = LIBRARIES[entrant.key].build(problem, entrant.variant)
     contestant.train(4)
@@ -141,7 +247,7 @@ def test_libraries_learn_the_same_on_a_gpu(problem: Problem) -> None:
     on_gpu = replace(problem, backend="cupy", dtype="float32")
     cuda_ops()
     ours = None
-    for entrant in [US, *peers(on_gpu, SETTINGS)[0]]:
+    for entrant in [*own_variants(on_gpu, SETTINGS), *peers(on_gpu, SETTINGS)[0]]:
         if _contest.build(entrant, on_gpu) is not None:
             continue  # installed for the CPU only
         theirs = _contest.computed(entrant, on_gpu, 5)
@@ -186,13 +292,17 @@ def test_variants_by_case() -> None:
     def labels(problem: Problem, settings: Settings) -> list[str]:
         return [entrant.label for entrant in peers(problem, settings)[0]]
 
-    on_cpu = ["PyTorch foreach", "PyTorch fused", "JAX jit", "scikit-learn partial_fit"]
+    scans = ["JAX scan", "JAX scan, ready batches"]
+    on_cpu = ["PyTorch foreach", "PyTorch fused", "JAX jit", *scans, "scikit-learn partial_fit"]
     assert labels(PLAIN, SETTINGS) == on_cpu
-    assert labels(PLAIN, replace(SETTINGS, compile=True)) == [*on_cpu[:2], "PyTorch compile", *on_cpu[2:]]
-    assert labels(PLAIN, replace(SETTINGS, libraries=("jax",))) == ["JAX jit"]
-    assert labels(NORMALIZED, SETTINGS) == on_cpu[:3]
+    compiled = ["PyTorch compile", "PyTorch compile step", "PyTorch compile step, max-autotune"]
+    assert labels(PLAIN, replace(SETTINGS, compile=True)) == [*on_cpu[:2], *compiled, *on_cpu[2:]]
+    assert labels(PLAIN, replace(SETTINGS, libraries=("jax",))) == ["JAX jit", *scans]
+    assert labels(WHOLE, replace(SETTINGS, libraries=("jax",))) == ["JAX jit", scans[0]]
+    assert labels(NORMALIZED, SETTINGS) == on_cpu[:-1]
     on_gpu = replace(NORMALIZED, backend="cupy")
-    assert labels(on_gpu, SETTINGS) == [*on_cpu[:2], "PyTorch CUDA graph", "JAX jit", "JAX jit, rbg"]
+    with_masks = [name + masks for masks in ("", ", rbg") for name in ("JAX jit", *scans)]
+    assert labels(on_gpu, SETTINGS) == [*on_cpu[:2], "PyTorch CUDA graph", *with_masks]
     compiled = labels(on_gpu, replace(SETTINGS, compile=True, libraries=("torch",)))
     assert compiled == [*on_cpu[:2], "PyTorch compile", "PyTorch compile reduce-overhead", "PyTorch CUDA graph"]
     scaled = replace(on_gpu, precision="float16")
@@ -236,7 +346,9 @@ def test_batches_come_round() -> None:
     assert batches.next() == 0
 
 
-@pytest.mark.parametrize(("batch", "n_batches"), [(1, 256), (32, 256), (128, 64), (512, 16), (4096, 8)])
+@pytest.mark.parametrize(
+    ("batch", "n_batches"), [(1, 256), (32, 256), (128, 64), (512, 16), (4096, 8), (8192, 8), (8193, 1)]
+)
 def test_the_data_set_grows_with_the_batch(batch: int, n_batches: int) -> None:
     assert replace(PLAIN, batch=batch).n_batches == n_batches
 

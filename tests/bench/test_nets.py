@@ -10,6 +10,7 @@ import pytest
 from fcnn_gpu import CrossEntropy
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.bench.nets import STANDARD_CASES, Net
+from fcnn_gpu.layers import Activation, Dense
 
 NETS = [case.net for case in STANDARD_CASES] + [Net((3, 2)), Net((5, 4, 3), dropout=0.25), Net((5, 4, 3), True)]
 
@@ -24,6 +25,8 @@ def test_a_name_reads_back_as_its_net(net: Net) -> None:
     [
         ("784-10", Net((784, 10))),
         (" 7-6-5 , Batch Norm", Net((7, 6, 5), batch_norm=True)),
+        ("4-3-2, Tanh, dropout .5", Net((4, 3, 2), dropout=0.5, activation="tanh")),
+        ("4-3-2, relu", Net((4, 3, 2))),
         ("7-6-5,batch_norm,dropout=0.5", Net((7, 6, 5), batch_norm=True, dropout=0.5)),
         ("7-6-5, dropout .5", Net((7, 6, 5), dropout=0.5)),
     ],
@@ -47,6 +50,19 @@ def test_an_unknown_extra_is_named() -> None:
 def test_impossible_widths(widths: tuple[int, ...], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         Net(widths)
+
+
+def test_an_unknown_activation() -> None:
+    with pytest.raises(ValueError, match=r"Net\(activation\) does not know 'tan'. Did you mean 'tanh'"):
+        Net((5, 4, 3), activation="tan")
+
+
+def test_the_model_has_the_activation() -> None:
+    for batch_norm in (False, True):
+        layers = Net((4, 3, 2), batch_norm=batch_norm, activation="tanh").model().layers
+        names = [layer.activation.name for layer in layers if isinstance(layer, Dense | Activation)]
+        assert names.count("tanh") == 1
+        assert "relu" not in names
 
 
 def test_dropout_is_a_probability() -> None:

@@ -68,6 +68,13 @@ class TestRatios:
         assert faces[1] == colors[1] != "white"
         assert [text for text in texts(axes) if "×" in text] == ["0.50×"]
 
+    def test_variants_are_named_where_ours_has_several(self) -> None:
+        [axes] = plot_ratios([sample_report.on_two_backends()]).axes
+        assert "ours: cpu; best peer: PyTorch fused" in texts(axes)
+        assert axes.figure.get_suptitle().endswith("CPU (abacus), 2 threads, float32")
+        [axes] = plot_ratios([sample_report.case()]).axes
+        assert not any("ours" in text for text in texts(axes))
+
     def test_there_is_a_line_at_1_and_all_is_within_the_axis(self) -> None:
         figure = plot_ratios([sample_report.case(ratios={("PyTorch", ""): 40.0, ("scikit-learn", ""): 0.1})])
         [axes] = figure.axes
@@ -172,6 +179,30 @@ def test_number_types_have_pictures_of_their_own() -> None:
     report.ceilings.append(dataclasses.replace(CEILINGS, dtype="float16"))
     names = [picture.name for picture in pictures(report)]
     assert "roofline_cpu_float16.png" in names
+    assert all(FILE_NAME.fullmatch(name) for name in names)
+
+
+def test_numbers_of_threads_and_backends_have_pictures_of_their_own() -> None:
+    cases = [sample_report.on_two_backends(threads) for threads in (1, 2)]
+    operations = [
+        dataclasses.replace(operation, device=device, threads=2)
+        for device in (CPU, "CPU (compiled)", "CPU (other)")
+        for operation in sample_report.operations()[:1]
+    ]
+    ceilings = [dataclasses.replace(CEILINGS, threads=2)]
+    report = dataclasses.replace(
+        sample_report.report(), cases=cases, operations=operations, ceilings=ceilings, crossovers=[]
+    )
+    names = [picture.name for picture in pictures(report)]
+    assert names == [
+        "ratios_cpu_1thread.png",
+        "time_cpu_1thread.png",
+        "ratios_cpu_2threads.png",
+        "time_cpu_2threads.png",
+        "roofline_cpu.png",
+        "roofline_cpu_float32.png",
+        "roofline_cpu_float32_2.png",
+    ]
     assert all(FILE_NAME.fullmatch(name) for name in names)
 
 

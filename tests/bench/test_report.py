@@ -16,6 +16,7 @@ from fcnn_gpu.backend import BackendError
 from fcnn_gpu.bench import ceilings, crossover, epoch, machine, operations, rounds
 from fcnn_gpu.bench import report as module
 from fcnn_gpu.bench._json import ReportFileError
+from fcnn_gpu.bench._render import to_markdown
 from fcnn_gpu.bench._worker import WorkerError
 from fcnn_gpu.bench.environment import Environment
 from fcnn_gpu.bench.nets import Case, Net
@@ -138,13 +139,17 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     def stream(measure: Callable[..., Iterator[Any]], *, settings: Settings, backend: str) -> Iterator[Any]:
         yield from measure()
 
-    environment = Environment({}, {}, {"OPENBLAS_CORETYPE": "Haswell"}, 3, None, ["a variable was taken out"])
+    def environment(settings: Settings, backend: str) -> Environment:
+        removed = {"OPENBLAS_CORETYPE": "Haswell"}
+        return Environment({}, {}, removed, settings.threads or 3, None, ["a variable was taken out"])
+
     monkeypatch.setattr(ceilings, "measure_apart", measure_apart)
     monkeypatch.setattr(rounds, "time_case", time_case)
     monkeypatch.setattr(machine, "describe", lambda *asked: ({"cpu": "an abacus"}, {"numpy": "2.4.0"}))
     monkeypatch.setattr(machine, "notes", lambda found: [f"{found['cpu']} was busy"])
-    monkeypatch.setattr(module, "worker_environment", lambda settings, backend: environment)
+    monkeypatch.setattr(module, "worker_environment", environment)
     monkeypatch.setattr(module, "stream_apart", stream)
+    monkeypatch.setattr(module, "backends_here", lambda: ("numpy",))
     monkeypatch.setattr(operations, "run", results_of("operations", sample_report.operations()[:2]))
     monkeypatch.setattr(epoch, "run", results_of("epoch", ["no MNIST here"]))
     monkeypatch.setattr(crossover, "run", results_of("crossover", sample_report.crossovers()))
@@ -179,9 +184,11 @@ class TestRuns:
             ("8-2", 16, "train"),
             ("8-2", 16, "infer"),
         ]
-        assert report.operations == sample_report.operations()[:2]
+        assert report.operations == [
+            dataclasses.replace(operation, threads=3) for operation in sample_report.operations()[:2]
+        ]
         assert (report.epochs, report.crossovers) == ([], [])
-        assert report.ceilings == [CEILINGS]
+        assert report.ceilings == [dataclasses.replace(CEILINGS, threads=3)]
         assert (report.machine, report.versions["numpy"]) == ({"cpu": "an abacus"}, "2.4.0")
         assert report.settings["threads"] == 3
         assert report.settings["environment"]["removed"] == {"OPENBLAS_CORETYPE": "Haswell"}
@@ -204,6 +211,29 @@ class TestRuns:
         assert options["quick"] is True
         assert options["peers"] is False, "operations are compared with PyTorch alone"
         assert [held.dtype for held in measured[0]] == ["float64"]
+
+    def test_both_backends_for_the_cpu(self, calls: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "backends_here", lambda: ("numpy", "cpu"))
+        Benchmark(["nets", "epoch"], cases=CASES[:1], backend="cpu").run()
+        assert calls[:2] == [("ceilings", "numpy"), ("ceilings", "cpu")]
+        assert [call[:2] for call in calls[2:3]] == [("case", "8-4-2")], "a contest has both as variants"
+        assert [call[2]["backend"] for call in calls[3:]] == ["numpy", "cpu"]
+
+    def test_several_numbers_of_threads(self, calls: list[tuple[Any, ...]]) -> None:
+        recorder = Recorder()
+        benchmark = Benchmark(["nets", "operations"], cases=CASES[:1], backend="numpy", threads=(2, 1, 2))
+        report = benchmark.run(recorder)
+        assert [call[0] for call in calls] == ["ceilings"] * 2 + ["case"] * 2 + ["operations"] * 2
+        assert [ceiling.threads for ceiling in report.ceilings] == [1, 2]
+        assert [operation.threads for operation in report.operations] == [1, 1, 2, 2]
+        assert report.settings["threads"] == [1, 2]
+        assert [one["threads"] for one in report.settings["environment"]] == [1, 2]
+        assert [what for what, _, _ in recorder.doings if what.startswith("8-4-2")] == [
+            "8-4-2, batch 4, numpy, 1 thread",
+            "8-4-2, batch 4, numpy, 2 threads",
+        ]
+        assert from_json(to_json(report)) == report
+        assert "workers: removed, 1 thread" in to_markdown(report)
 
     def test_with_a_gpu_every_section_on_both(self, calls: list[tuple[Any, ...]], with_gpu: None) -> None:
         report = run(None, cases=CASES[:1], jobs=["train"])
@@ -276,6 +306,10 @@ class TestMistakes:
             Benchmark(jobs=["training"])
         with pytest.raises(ValueError, match=r"--backend does not know 'gpu'\. Did you mean 'cupy'"):
             Benchmark(backend="gpu")
+
+    def test_a_number_of_threads(self) -> None:
+        with pytest.raises(ValueError, match="--threads expects an integer of at least 1, got 0"):
+            Benchmark(backend="numpy", threads=(1, 0))
 
     def test_a_crossover_needs_both_devices(self) -> None:
         with pytest.raises(BackendError, match=r"crossover compares a CPU with a GPU.*as --backend numpy says"):

@@ -11,9 +11,9 @@ import pytest
 
 from fcnn_gpu.bench import _contest, agreement, rounds
 from fcnn_gpu.bench._worker import Worker, WorkerError
-from fcnn_gpu.bench.libraries import LIBRARIES
+from fcnn_gpu.bench.libraries import LIBRARIES, backends_here
 from fcnn_gpu.bench.nets import Net
-from fcnn_gpu.bench.results import OURS, CaseResult, Ceilings
+from fcnn_gpu.bench.results import OURS, Absent, CaseResult, Ceilings
 from fcnn_gpu.bench.settings import Settings
 
 CEILINGS = Ceilings("CPU (NumPy)", "float32", 1e11, "2048 × 2048 × 2048", 1e10, 2**28, 1e-6)
@@ -26,7 +26,8 @@ needs_sklearn = pytest.mark.skipif(LIBRARIES["sklearn"].missing() is not None, r
 def check(result: CaseResult) -> None:
     """What holds for every result."""
     assert (result.net, result.batch, result.dtype) == ("20-16-5", 32, "float32")
-    assert result.device.startswith("CPU (NumPy")
+    assert result.device.startswith("CPU (")
+    assert result.threads == 1
     assert result.n_parameters == NET.n_parameters
     assert result.flops == NET.flops(32, result.job)
     assert result.bytes == NET.bytes(32, result.job)
@@ -42,6 +43,11 @@ def check(result: CaseResult) -> None:
     assert "matrix products" in result.bound_because
 
 
+def others(result: CaseResult) -> list[Absent]:
+    """The peers that were left out."""
+    return [absent for absent in result.absent if absent.library != OURS]
+
+
 def test_a_case_with_every_peer_that_is_here() -> None:
     """They start together; where others fail below, they start in turn."""
     settings = Settings(threads=1, rounds=3, round_seconds=2e-3, timeout=120, start_together=True)
@@ -52,14 +58,19 @@ def test_a_case_with_every_peer_that_is_here() -> None:
     for result in results:
         check(result)
         assert result.ours.library == OURS
+        assert [t.variant for t in result.timings if t.library == OURS] == list(backends_here())
         names = {LIBRARIES[key].name for key in installed}
         assert {timing.library for timing in result.peers} == names
-        assert {agreed.library for agreed in result.agreements} == names
+        assert {agreed.library for agreed in result.agreements} - {OURS} == names
         assert all(agreed.deviation <= agreed.limit for agreed in result.agreements)
-        assert {a.library for a in result.absent} - names == {LIBRARIES[k].name for k in settings.libraries} - names
+        missing = {LIBRARIES[key].name for key in settings.libraries} - names
+        assert {a.library for a in result.absent} - names - {OURS} == missing
+        scans = {timing.variant for timing in result.peers if timing.variant.startswith("scan")}
+        both = {"scan", "scan, ready batches"} if result.job == "train" else {"scan"}
+        assert scans == (both if "JAX" in names else set())
         for peer in result.peers:
             assert result.ratio(peer).median > 0
-    assert said[0] == "20-16-5, 32: fcnn_gpu starts"
+    assert said[0] == "20-16-5, 32: fcnn_gpu numpy starts"
     assert "20-16-5, 32: training, round 3 of 3" in said
 
 
@@ -67,7 +78,7 @@ def test_one_job_alone() -> None:
     settings = Settings(threads=1, rounds=1, round_seconds=1e-3, libraries=(), timeout=60)
     (result,) = rounds.time_case(Net((6, 4), True), 8, ["infer"], settings=settings, ceilings=CEILINGS)
     assert result.job == "infer"
-    assert [timing.library for timing in result.timings] == [OURS]
+    assert {timing.library for timing in result.timings} == {OURS}
     assert result.best_peer is None
     assert math.isfinite(result.hollow_seconds)
 
@@ -79,10 +90,10 @@ def test_who_does_not_agree_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> Non
     for result in results:
         check(result)
         assert result.peers == []
-        (agreed,) = result.agreements
+        (agreed,) = (agreed for agreed in result.agreements if agreed.library != OURS)
         assert agreed.deviation > agreed.limit == 1e-9
-        (absent,) = result.absent
-        assert "does not compute what we do" in absent.reason
+        (absent,) = others(result)
+        assert "does not compute what fcnn_gpu numpy does" in absent.reason
 
 
 def failing(name: str, when: Callable[[Any, tuple[Any, ...]], bool]) -> Callable[..., Any]:
@@ -114,7 +125,7 @@ def test_a_peer_that_fails_at_the_start_is_absent(monkeypatch: pytest.MonkeyPatc
     for result in rounds.time_case(NET, 32, settings=settings, ceilings=CEILINGS):
         check(result)
         assert result.peers == []
-        assert [(a.library, a.variant, a.reason) for a in result.absent] == [
+        assert [(a.library, a.variant, a.reason) for a in others(result)] == [
             ("scikit-learn", "partial_fit", "its process ended with signal SIGSEGV")
         ]
 
@@ -132,16 +143,44 @@ def test_a_peer_that_fails_on_the_way_is_absent_from_there_on(
     check(train)
     check(infer)
     assert len(train.peers) == 1
-    assert train.absent == []
+    assert others(train) == []
     assert infer.peers == []
-    assert [a.reason for a in infer.absent] == ["its process ended with signal SIGSEGV"]
+    assert [a.reason for a in others(infer)] == ["its process ended with signal SIGSEGV"]
 
 
 @pytest.mark.parametrize("when", [BUILD, COLD, AGREEMENT], ids=["build", "cold", "agreement"])
 def test_our_own_failure_is_an_error(monkeypatch: pytest.MonkeyPatch, when: Any) -> None:
-    monkeypatch.setattr(Worker, "call", failing("fcnn_gpu", when))
-    with pytest.raises(WorkerError, match="fcnn_gpu: its process ended with signal SIGSEGV"):
+    monkeypatch.setattr(Worker, "call", failing("fcnn_gpu numpy", when))
+    with pytest.raises(WorkerError, match="fcnn_gpu numpy: its process ended with signal SIGSEGV"):
         rounds.time_case(NET, 32, settings=QUICK, ceilings=CEILINGS)
+
+
+def test_another_backend_of_ours_that_fails_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Worker, "call", failing("fcnn_gpu cpu", BUILD))
+    for result in rounds.time_case(NET, 32, settings=replace(QUICK, libraries=()), ceilings=CEILINGS):
+        assert [timing.variant for timing in result.timings] == ["numpy"]
+        assert [(a.library, a.variant) for a in result.absent] == [("fcnn_gpu", "cpu")]
+
+
+@needs_sklearn
+def test_everyone_has_a_turn_in_every_round_and_another_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[tuple[str, str]] = []
+    call = Worker.call
+
+    def recorded(self: Worker, function: Any, *args: Any, **kwargs: Any) -> Any:
+        if function is _contest.stretch and args[1:] != (0, 1):  # not the cold one
+            timed.append((self.name, args[0]))
+        return call(self, function, *args, **kwargs)
+
+    monkeypatch.setattr(Worker, "call", recorded)
+    rounds.time_case(NET, 32, ["train"], settings=QUICK, ceilings=CEILINGS)
+    n = len(timed) // QUICK.rounds
+    first = timed[:n]
+    assert len(set(first)) == n
+    assert {("fcnn_gpu numpy", "train"), ("scikit-learn partial_fit", "train")} <= set(first)
+    assert [timed[n * r : n * (r + 1)] for r in range(QUICK.rounds)] == [
+        first[r % n :] + first[: r % n] for r in range(QUICK.rounds)
+    ]
 
 
 def test_ctrl_c_ends_every_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from fcnn_gpu.bench._numbers import duration, rate, share, signed_share, times
-from fcnn_gpu.bench._reading import one_line, roof_seconds, verdict
+from fcnn_gpu.bench._reading import ceilings_for, one_line, roof_seconds, verdict
 from fcnn_gpu.bench._render import print_report, to_markdown
 from fcnn_gpu.bench._set_up_tables import plain_text
 from fcnn_gpu.bench._table import Table
@@ -64,6 +64,28 @@ class TestSpeed:
             "against": "PyTorch fused",
         }
 
+    def test_ours_counts_by_its_fastest_variant_too(self) -> None:
+        table = tables(only(sample_report.on_two_backends()))[
+            "Training step, CPU (abacus), 2 threads, float32: samples per second"
+        ]
+        # 32 samples in 50 µs; PyTorch's fused variant takes 140 µs
+        assert row(table, "784-128-10, 32") == {
+            "net, batch": "784-128-10, 32",
+            "fcnn_gpu": "640 k",
+            "PyTorch": "229 k",
+            "JAX": "200 k",
+            "scikit-learn": "64.0 k",
+            "ratio": "2.80×",
+            "quartiles": "2.77–2.83",
+            "ours": "cpu",
+            "against": "PyTorch fused",
+        }
+
+    def test_numbers_of_threads_have_tables_of_their_own(self) -> None:
+        cases = [sample_report.on_two_backends(threads) for threads in (1, 2)]
+        titles = [title for title in tables(only(*cases)) if title.endswith("samples per second")]
+        assert [title.split(", ")[2] for title in titles] == ["1 thread", "2 threads"]
+
     def test_the_fastest_of_a_row_is_marked_and_the_ratio_judged(self) -> None:
         cases = [
             sample_report.case(ratios={("JAX", "jit"): 2.0}),
@@ -114,6 +136,19 @@ class TestWhereTheTimeGoes:
         assert found["bound by"] == "arithmetic"
         assert "34 calls" in found["because"]
 
+    def test_a_network_is_held_against_the_fastest_backends_ceilings(self) -> None:
+        slow, fast = (
+            dataclasses.replace(
+                sample_report.CEILINGS, device=f"CPU ({name})", product_flops_per_second=rate, threads=2
+            )
+            for name, rate in (("NumPy", 1e10), ("compiled", 1e11))
+        )
+        others = [dataclasses.replace(ceiling, threads=1) for ceiling in (slow, fast)]
+        case = sample_report.on_two_backends()
+        assert ceilings_for(case, [*others, fast, slow]) == fast
+        assert ceilings_for(dataclasses.replace(case, device="CPU (NumPy)"), [fast, slow]) == slow
+        assert ceilings_for(case, others) is None
+
     def test_without_ceilings_there_are_no_shares(self) -> None:
         report = dataclasses.replace(only(sample_report.case()), ceilings=[])
         table = tables(report)[f"Training step, {CPU}, float32: where the time of fcnn_gpu goes"]
@@ -147,6 +182,15 @@ def test_every_timing_has_its_deviation() -> None:
     assert found[0] == ["fcnn_gpu", "100 µs", "100 µs – 101 µs", "2.50 ms", "—", "—", "—"]
     assert found[2][0] == "PyTorch fused"
     assert found[2][3:] == ["350 ms", "1.40× (1.39–1.41)", "4.6e-06", "1.0e-04"]
+
+
+def test_every_variant_of_ours_is_listed() -> None:
+    table = tables(only(sample_report.on_two_backends()))["Every timing"]
+    found = [[cell.text for cell in cells] for cells in table.rows[:2]]
+    assert [cells[0] for cells in found] == ["CPU (abacus), 2 threads"] * 2
+    assert [cells[3] for cells in found] == ["fcnn_gpu numpy", "fcnn_gpu cpu"]
+    assert found[0][7:] == ["2.00× (2.00–2.00)", "—", "—"]
+    assert found[1][7:] == ["—", "1.0e-07", "1.0e-04"]
 
 
 def test_timings_in_several_number_types_name_theirs() -> None:
@@ -253,6 +297,10 @@ def test_one_line_for_each_kind_of_result() -> None:
     report = sample_report.report()
     assert one_line(report.cases[2]) == (
         "training step 784-128-10, 128: 214 µs, 1.31× as fast as PyTorch fused (1.30–1.32), bound by memory"
+    )
+    assert one_line(sample_report.on_two_backends()) == (
+        "training step 784-128-10, 32, 2 threads: 50.0 µs (cpu), 2.80× as fast as PyTorch fused (2.77–2.83), "
+        "bound by Python"
     )
     assert one_line(report.operations[5]) == "Adam, 670,218, float32: 1.10 ms"
     assert one_line(report.epochs[0]).startswith("epoch of 784-128-10, 128: fit costs +2.9%")

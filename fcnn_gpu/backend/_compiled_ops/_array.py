@@ -11,6 +11,7 @@ import numpy as np
 
 from ..._types import Array, DType
 from .._compiled import Call, Library, Place, Program, address_of
+from .._cores import threads
 from .._ops import CapturedOver, Ops, Replay
 from .._ops import _numpy as recordable
 from .._ops._tape import Tape, current_tape
@@ -30,14 +31,14 @@ class _Over:
 
     def __call__(self, x: Array) -> bool:
         self._program.point(self._places, address_of(x))
-        self._program.run(1, self._ops.n_threads)
+        self._program.run(1, threads())
         return self._were_sound()
 
     def sweep(self, X: Array, out: Array) -> bool:
         program, x_places, out_places = self._sweeping
         program.point(x_places, address_of(X))
         program.point(out_places, address_of(out))
-        program.run(len(X) // len(self._x), self._ops.n_threads)
+        program.run(len(X) // len(self._x), threads())
         return self._were_sound()
 
     @cached_property
@@ -127,7 +128,7 @@ class CompiledArrays(Ops):
             else:
                 stretches.extend(calls)
         if len(programs) == len(stretches) == 1:
-            return lambda n_times=1: programs[0].run(n_times, self.n_threads)
+            return lambda n_times=1: programs[0].run(n_times, threads())
 
         def run(n_times: int = 1) -> None:
             for _ in range(n_times):
@@ -136,14 +137,7 @@ class CompiledArrays(Ops):
         return run
 
     def _run_once(self, program: Program) -> None:
-        program.run(1, self.n_threads)
-
-    @property
-    def n_threads(self) -> int:
-        """How many threads a program may use."""
-        import os
-
-        return int(os.environ.get("FCNN_THREADS", "1"))
+        program.run(1, threads())
 
     def release_memory(self) -> None:
         super().release_memory()

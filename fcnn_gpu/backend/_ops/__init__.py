@@ -30,6 +30,7 @@ from ._optimizer import LossScaling as LossScaling
 from ._optimizer import OptimizerOps
 from ._optimizer import Segment as Segment
 from ._optimizer import StepControl as StepControl
+from ._products import parts_of as parts_of
 from ._tape import CapturedOver as CapturedOver
 from ._tape import Replay as Replay
 from ._tape import outside as outside

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+from ..._blas_threads import OneBlasThread
 from ..._types import Array, DType, HostArray
 from . import _numpy as np
 from ._tape import CapturedOver, Replay, Tape
@@ -27,8 +28,11 @@ _KEPT_TILES = 1024
 
 @contextmanager
 def quiet_arithmetic() -> Iterator[None]:
-    """Within, in this thread, NumPy warns of no overflow or NaN (`check_finite` decides) and takes small buffers."""
-    with np.errstate(all="ignore"):  # leaving it sets the old buffer size again
+    """Within, in this thread, NumPy warns of no overflow or NaN (`check_finite` decides) and takes small buffers.
+
+    And in all threads its BLAS computes on one thread.
+    """
+    with OneBlasThread(), np.errstate(all="ignore"):  # leaving the latter sets the old buffer size again
         np.setbufsize(_UFUNC_BUFFER)
         yield
 

@@ -57,9 +57,9 @@ class MatrixOps(ActivationOps):
                 self._add_product(B.T, A.T, out.T, alpha)
             return
         if out.flags.c_contiguous:
-            np.dot(A, B, out=out)  # of two matrices the same as np.matmul, which takes 0.4 µs longer to begin
+            np.product(A, B, out=out)
         else:  # NumPy multiplies without a copy only into C order, and (A·B)ᵀ = Bᵀ·Aᵀ
-            np.dot(B.T, A.T, out=out.T)
+            np.product(B.T, A.T, out=out.T)
         if alpha != 1:
             np.multiply(out, alpha, out=out)
 

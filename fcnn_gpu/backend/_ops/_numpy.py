@@ -1,8 +1,8 @@
 """The NumPy functions that the primitives are written in: `from . import _numpy as np`.
 
-They are NumPy's own, at no cost. Only while a step is being recorded (`_tape`) are they replaced by functions that
-write each call down as well. A recorded call must write into an array that exists (`out=`): what it returns would be
-worked out once and then never again.
+They are NumPy's own, at no cost, and `product`, which threads share where it is large (`_products`). Only while a step
+is being recorded (`_tape`) are they replaced by functions that write each call down as well. A recorded call must write
+into an array that exists (`out=`): what it returns would be worked out once and then never again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 import numpy
 
-from . import _tape
+from . import _products, _tape
 
 abs = numpy.abs
 add = numpy.add
@@ -35,6 +35,7 @@ maximum = numpy.maximum
 minimum = numpy.minimum
 multiply = numpy.multiply
 negative = numpy.negative
+product = _products.product
 put = numpy.put
 sign = numpy.sign
 sqrt = numpy.sqrt
@@ -105,13 +106,17 @@ def _recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _frozen(name: str, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> partial[Any]:
+def _frozen(
+    name: str, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]
+) -> Callable[[], object]:
     """The call as a function without arguments. Python numbers become arrays, which need no conversion each time."""
     if name in _IN_PLACE:
         return partial(function, args[0], *(_operand(x, args[0].dtype) for x in args[1:]), **options)
     out = options.get("out")
     if out is None:
         raise AssertionError(f"{name} is being recorded, but names no array for its result: out=")
+    if name == "product":
+        return _products.planned(args[0], args[1], out)
     if name == "take":
         return partial(args[0].take, args[1], options.get("axis"), out, options["mode"])
     if name in _REDUCTIONS:
@@ -125,7 +130,7 @@ def _operand(x: Any, dtype: Any, shape: tuple[int, ...] = ()) -> Any:
     return numpy.full(shape, x, dtype) if isinstance(x, int | float) else x
 
 
-_PLAIN = {name: globals()[name] for name in [*_BY_POSITION, *_BY_NAME, *_IN_PLACE, *_REDUCTIONS, "take"]}
+_PLAIN = {name: globals()[name] for name in [*_BY_POSITION, *_BY_NAME, *_IN_PLACE, *_REDUCTIONS, "product", "take"]}
 _RECORDED = {name: _recorded(name, function) for name, function in _PLAIN.items()}
 _switch = threading.Lock()
 _being_recorded: WeakSet[_tape.Tape] = WeakSet()

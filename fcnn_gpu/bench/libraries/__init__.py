@@ -12,6 +12,7 @@ from ._base import Problem as Problem
 from ._base import Unavailable as Unavailable
 from .jax import Jax
 from .ours import Ours
+from .ours import backends_here as backends_here
 from .pytorch import PyTorch
 from .sklearn import Sklearn
 
@@ -37,6 +38,11 @@ class Entrant:
         return f"{self.library} {self.variant}".strip()
 
 
+def own_variants(problem: Problem, settings: Settings) -> list[Entrant]:
+    """Our variants at this case. The first is the reference, which all others must agree with."""
+    return [Entrant(OURS, variant) for variant in LIBRARIES[OURS].variants(problem, settings)]
+
+
 def peers(problem: Problem, settings: Settings) -> tuple[list[Entrant], list[Absent]]:
     """The peers that can be tried at this case, and those that cannot, with the reasons."""
     present: list[Entrant] = []
@@ -53,6 +59,3 @@ def peers(problem: Problem, settings: Settings) -> tuple[list[Entrant], list[Abs
             else:
                 absent.append(Absent(library.name, variant, left_out))
     return present, absent
-
-
-US = Entrant(OURS, "")

@@ -58,7 +58,9 @@ class Problem:
 
     @property
     def n_batches(self) -> int:
-        """Batches in the data set: 8192 samples' worth, at least 8 and at most 256."""
+        """Batches in the data set: 8192 samples' worth, at least 8 and at most 256; a larger batch is all the data."""
+        if self.batch > _SAMPLES:
+            return 1
         return min(max(_MIN_BATCHES, _SAMPLES // self.batch), _MAX_BATCHES)
 
     def data(self) -> tuple[HostArray, HostArray]:
@@ -122,6 +124,9 @@ class Contestant(ABC):
     def infer(self, n_batches: int) -> None:
         """The raw outputs of as many batches, at inference."""
 
+    def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
+        """Compile what only longer stretches need: after the first step, whose time is kept, and before all others."""
+
     @abstractmethod
     def outputs(self) -> HostArray:
         """The raw outputs (batch, n_out) of the first batch at inference, up to a constant for each sample."""
@@ -145,7 +150,10 @@ class Contestant(ABC):
         return None
 
     def jobs(self) -> dict[str, Callable[[int], None]]:
-        """Everything that can be timed, by name: each repeats its work a number of times."""
+        """Everything that can be timed, by name: each repeats its work a number of times.
+
+        A variant that differs from another in training alone has no job "infer", and the other way round.
+        """
         return {"train": self.train, "infer": self.infer}
 
 

@@ -1,8 +1,8 @@
-"""JAX: one jitted step with donated parameters, moments and state, and a jitted forward pass."""
+"""JAX: a jitted step and forward pass, and scans of them over many batches, with donated parameters and moments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,19 @@ from ._base import (
     Unavailable,
 )
 
+SCAN, READY = "scan", "scan, ready batches"
+RBG = ", rbg"
+"""Ends the name of a variant whose masks come from XLA's own generator."""
 _PARAMETERS = ("W", "b", "gamma", "beta")
+_SHORTER, _WHOLE_DATA = 16, 64
+"""Steps of a scan beside an epoch's and a single one; of the longest where each batch is all of the data."""
 
 
 class JaxNet(Contestant):
     """Plain functions over a list of layers, dicts of arrays: W (n_in, n_out), b, and with batch norm gamma, beta.
 
     Adam is written out, as optax writes it; its step number and the key of the dropout masks live on the device. Masks
-    come from JAX's own generator (Threefry, on a CPU also the faster one) or, in the variant "jit, rbg", from XLA's.
+    come from JAX's own generator (Threefry, on a CPU also the faster one) or, in the variants "..., rbg", from XLA's.
     Steps are not waited for one by one: JAX queues them also on a CPU, and the time ends when the last is done.
     TF32 is JAX's own setting; in bfloat16 weights are converted within the step, as are the activations after each
     product, while the loss, the statistics of batch norm and Adam stay in float32.
@@ -48,15 +53,13 @@ class JaxNet(Contestant):
             raise Unavailable("this JAX sees no such GPU (pip install 'jax[cuda12]')") from None
         self._jax, self._device, self._on_gpu = jax, device, problem.gpu is not None
         self._problem = problem
-        self._generator = "rbg" if variant == "jit, rbg" else "threefry2x32"
+        self._generator = "rbg" if variant.endswith(RBG) else "threefry2x32"
         self._initial = problem.initial_weights()
-        X, y = problem.ordered_data()
-        self._host_X, self._host_y = np.split(X, problem.n_batches), np.split(y.astype(np.int32), problem.n_batches)
         self._half = None if problem.half is None else jax.numpy.dtype(problem.half)
-        self._X, self._y = ([self._put(part) for part in parts] for parts in (self._host_X, self._host_y))
-        if self._half is not None:
-            self._X = [part.astype(self._half) for part in self._X]
-        self._step, self._forward = self._compile()
+        self._place_data()
+        self._whole_step, self._whole_forward = self._functions()
+        self._step = jax.jit(self._whole_step, donate_argnums=(0, 1, 2, 3, 4, 5))
+        self._forward = jax.jit(self._whole_forward)
         self._visits, self._reads = Batches(problem.n_batches), Batches(problem.n_batches)
         self._state: tuple[Any, ...] = ()
         self._last: Any = None
@@ -65,11 +68,23 @@ class JaxNet(Contestant):
     def _put(self, value: Any) -> Any:
         return self._jax.device_put(value, self._device)
 
-    def _compile(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def _put_samples(self, X: HostArray) -> Any:
+        there = self._put(X)
+        return there if self._half is None else there.astype(self._half)
+
+    def _place_data(self) -> None:
+        X, y = self._problem.ordered_data()
+        n_batches = self._problem.n_batches
+        self._host_X, self._host_y = np.split(X, n_batches), np.split(y.astype(np.int32), n_batches)
+        self._X, self._y = [self._put_samples(part) for part in self._host_X], [self._put(y) for y in self._host_y]
+
+    def _functions(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """A training step, from (*state, x, y) to (state, loss), and the outputs of (parameters, statistics, x)."""
         jax, problem = self._jax, self._problem
         jnp, net, momentum = jax.numpy, problem.net, BATCH_NORM_MOMENTUM
         n_layers = len(net.widths) - 1
         half, full = self._half, jnp.dtype(problem.dtype)
+        activate = {"relu": jax.nn.relu, "tanh": jnp.tanh}[net.activation]
 
         def cast(x: Any) -> Any:
             return x if half is None else x.astype(half)
@@ -98,7 +113,7 @@ class JaxNet(Contestant):
                 if net.batch_norm:
                     x, new = normalize(x, layer, statistics[i], training)
                     updated.append(new)
-                x = jax.nn.relu(x)
+                x = activate(x)
                 if net.dropout and training:
                     keep = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - net.dropout, x.shape)
                     x = jnp.where(keep, x / (1 - net.dropout), 0)
@@ -121,9 +136,7 @@ class JaxNet(Contestant):
             )
             return (parameters, m, v, statistics, t, key), value
 
-        jitted = jax.jit(step, donate_argnums=(0, 1, 2, 3, 4, 5))
-        infer = jax.jit(lambda parameters, statistics, x: forward(parameters, statistics, None, x, False)[0])
-        return jitted, infer
+        return step, lambda parameters, statistics, x: forward(parameters, statistics, None, x, False)[0]
 
     def train(self, n_steps: int) -> None:
         step, state, X, y, visits = self._step, self._state, self._X, self._y, self._visits
@@ -187,13 +200,106 @@ class JaxNet(Contestant):
         return super().jobs() | {"train from host": self.train_from_host, "infer from host": self.infer_from_host}
 
 
+class JaxScanNet(JaxNet):
+    """Many steps in one call: `lax.scan` over the batches of an epoch, whose losses or outputs it stacks.
+
+    The data lies on the device as one array. Each step gathers its batch by the order of the visits; in the variant
+    "scan, ready batches" the batches lie there gathered, as every other peer has them. Inference reads batches as they
+    lie. A scan has a fixed length, and three are compiled, the shortest of one step, so that any number of steps can be
+    made: as many epochs as there are in it, then what is left.
+    """
+
+    def __init__(self, problem: Problem, variant: str) -> None:
+        self._gathers = not variant.startswith(READY) and problem.n_batches > 1
+        self._trains_alone = variant.startswith(READY)
+        n_batches = problem.n_batches
+        longest = n_batches if n_batches > 1 else _WHOLE_DATA
+        self._lengths = sorted({longest, min(_SHORTER, longest), 1}, reverse=True)
+        super().__init__(problem, variant)
+        jax, lax = self._jax, self._jax.lax
+
+        def batch(data: Any, k: Any) -> Any:
+            return lax.dynamic_index_in_dim(data, k, keepdims=False)
+
+        def visit(X: Any, y: Any, order: Any, k: Any) -> tuple[Any, Any]:
+            if n_batches == 1:
+                return X[0], y[0]
+            if not self._gathers:
+                return batch(X, k), batch(y, k)
+            rows = batch(order, k)
+            return X[rows], y[rows]
+
+        def train(state: Any, X: Any, y: Any, order: Any, numbers: Any, first: Any, length: int) -> Any:
+            """`length` steps over the batches numbers[first], ...: the state after them, and the losses."""
+            numbers = lax.dynamic_slice_in_dim(numbers, first, length)
+            return lax.scan(lambda state, k: self._whole_step(*state, *visit(X, y, order, k)), state, numbers)
+
+        def infer(parameters: Any, statistics: Any, X: Any, numbers: Any, first: Any, length: int) -> Any:
+            """The outputs of `length` batches, one above the other."""
+            numbers = lax.dynamic_slice_in_dim(numbers, first, length)
+            outputs = self._whole_forward
+            return lax.scan(lambda _, k: (None, outputs(parameters, statistics, batch(X, k))), None, numbers)[1]
+
+        self._train_scan = jax.jit(train, donate_argnums=0, static_argnames="length")
+        self._infer_scan = jax.jit(infer, static_argnames="length")
+
+    def _place_data(self) -> None:
+        problem = self._problem
+        n_batches, batch = problem.n_batches, problem.batch
+        self._X_read = self._put_samples(problem.ordered_data()[0].reshape(n_batches, batch, -1))
+        X, y = problem.data() if self._gathers else problem.ordered_data()
+        self._order = self._put(problem.order().astype(np.int32).reshape(n_batches, batch))
+        # An argument of what is compiled: where each batch is the same one, XLA must not know, or it computes it once.
+        self._numbers = self._put(np.resize(np.arange(n_batches, dtype=np.int32), max(n_batches, _WHOLE_DATA)))
+        if self._gathers:
+            self._X_visited, self._y_visited = self._put_samples(X), self._put(y.astype(np.int32))
+        else:
+            self._X_visited, self._y_visited = self._X_read, self._put(y.astype(np.int32).reshape(n_batches, batch))
+
+    def _parts(self, n: int, batches: Batches) -> Iterator[tuple[int, int]]:
+        """(number of the first batch, length) of the scans that make n steps, none of which goes beyond an epoch."""
+        while n:
+            left = batches.left if self._problem.n_batches > 1 else n
+            length = next(length for length in self._lengths if length <= min(n, left))
+            yield self._problem.n_batches - batches.left, length
+            batches.skip(length % self._problem.n_batches)
+            n -= length
+
+    def train(self, n_steps: int) -> None:
+        state, data = self._state, (self._X_visited, self._y_visited, self._order, self._numbers)
+        for first, length in self._parts(n_steps, self._visits):
+            state, self._last = self._train_scan(state, *data, first, length=length)
+        self._state = state
+
+    def infer(self, n_batches: int) -> None:
+        arguments = self._state[0], self._state[3], self._X_read, self._numbers
+        for first, length in self._parts(n_batches, self._reads):
+            self._last = self._infer_scan(*arguments, first, length=length)
+
+    def prepare(self) -> None:
+        for length in self._lengths:
+            for job in self.jobs().values():
+                self.reset()
+                job(length)
+        self.reset()
+
+    def outputs(self) -> HostArray:
+        first = self._infer_scan(self._state[0], self._state[3], self._X_read, self._numbers, 0, length=1)
+        return np.array(first[0])
+
+    def jobs(self) -> dict[str, Callable[[int], None]]:
+        return {"train": self.train} if self._trains_alone else {"train": self.train, "infer": self.infer}
+
+
 class Jax(Library):
     key, name, module, package = "jax", "JAX", "jax", "jax"
 
     def variants(self, problem: Problem, settings: Settings) -> dict[str, str | None]:
         scaled = "JAX leaves the loss scale that float16 needs to its user" if problem.half == "float16" else None
-        other_masks = {"jit, rbg": scaled} if problem.net.dropout and problem.gpu is not None else {}
-        return {"jit": scaled, **other_masks}
+        names = ["jit", SCAN, *([READY] if problem.n_batches > 1 else [])]
+        if problem.net.dropout and problem.gpu is not None:
+            names += [name + RBG for name in names]
+        return dict.fromkeys(names, scaled)
 
     def build(self, problem: Problem, variant: str) -> JaxNet:
-        return JaxNet(problem, variant)
+        return JaxNet(problem, variant) if variant.startswith("jit") else JaxScanNet(problem, variant)

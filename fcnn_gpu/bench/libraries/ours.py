@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from ..._types import Array, DType, HostArray
-from ...backend import LossScaling, Ops, quiet_arithmetic
+from ...backend import LossScaling, Ops, choose_backend, quiet_arithmetic
 from ...data import DeviceData
 from ...losses import CrossEntropy
 from ...optimizers import Adam
 from ...training import TrainingStep
 from ..results import OURS, Job
 from ..settings import Settings
-from ._base import BETA1, BETA2, EPS, LEARNING_RATE, Batches, Contestant, Library, Problem, weights_of
+from ._base import BETA1, BETA2, EPS, LEARNING_RATE, Batches, Contestant, Library, Problem, Unavailable, weights_of
+
+CPU_BACKENDS = ("numpy", "cpu")
+"""Each is a variant of ours. The first is the reference, with which all others are compared before they are timed."""
+
+
+def backends_here() -> tuple[str, ...]:
+    """Those of `CPU_BACKENDS` that can be had; "cpu" stands for NumPy where there are no compiled kernels."""
+    return tuple(name for name in CPU_BACKENDS if choose_backend(name, "backend")[0].name == name)
+
 
 Repeat = Callable[[int], None]
 
 
 class OurNet(Contestant):
-    """The step that `Trainer` repeats, on a GPU several in one graph, and `Sequential.forward`, on one backend.
+    """The program that `Trainer` repeats, on a GPU several steps in one graph, and `model(X, batch_size)`.
 
     A training step here gathers its batch from the data set in the visits' order and checks that loss and gradients
-    are finite, as every step of `Trainer` does. The peers are given their batches ready made, and check nothing.
-    On a GPU, `forward` takes host arrays, so inference on data that is there already takes the pass beneath it.
+    are finite, as every step of `Trainer` does. Most peers are given their batches ready made, and check nothing.
+    On a GPU, `model(X)` takes host arrays, so inference on data that is there already takes the pass beneath it.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -52,7 +62,8 @@ class OurNet(Contestant):
         self._several = self._step.program(batch, self._at_once)
         self._visits = Batches(problem.n_batches)
         self._reads = Batches(problem.n_batches)
-        self._host_inputs = np.split(X[self._order], problem.n_batches)
+        self._ordered = X[self._order]
+        self._host_inputs = [inputs.copy() for inputs in np.split(self._ordered, problem.n_batches)]
         self._host_targets = np.split(targets[self._order], problem.n_batches)
         self._inputs: list[Array] = self._host_inputs
         self._one_batch: tuple[DeviceData, TrainingStep, Callable[[], None]] | None = None
@@ -69,14 +80,15 @@ class OurNet(Contestant):
             while n_steps > 0:
                 if visits.at_start:
                     self.restart_data()
-                if at_once <= min(n_steps, visits.left):
-                    several()
-                    visits.skip(at_once)
-                    n_steps -= at_once
+                n = min(n_steps, visits.left)
+                if at_once <= n:
+                    n_times = min(n // at_once, self.ops.steps_per_call)
+                    several(n_times)
+                    n = at_once * n_times
                 else:
-                    single()
-                    visits.skip(1)
-                    n_steps -= 1
+                    single(n)
+                visits.skip(n)
+                n_steps -= n
 
     @property
     def n_batches(self) -> int:
@@ -100,8 +112,12 @@ class OurNet(Contestant):
             for _ in range(n_batches):
                 model.outputs_of(inputs[reads.next()])
         else:
-            for _ in range(n_batches):
-                model.forward(inputs[reads.next()])
+            batch, n_all = self._problem.batch, self._problem.n_batches
+            while n_batches > 0:
+                first, n = n_all - reads.left, min(n_batches, reads.left)
+                model(self._ordered[first * batch : (first + n) * batch], batch_size=batch)
+                reads.skip(n)
+                n_batches -= n
 
     def train_from_host(self, n_steps: int) -> None:
         """The same steps with each batch copied from the host and its losses copied back."""
@@ -120,11 +136,10 @@ class OurNet(Contestant):
     def infer_from_host(self, n_batches: int) -> None:
         """The same batches copied from the host, and their outputs copied back."""
         for _ in range(n_batches):
-            self.ops.to_numpy(self.model.forward(self._host_inputs[self._reads.next()]))
+            self.model(self._host_inputs[self._reads.next()])
 
     def outputs(self) -> HostArray:
-        outputs = self.ops.to_numpy(self.model.forward(self._host_inputs[0]))
-        return outputs.astype(self.model.dtype)
+        return self.model(self._host_inputs[0])
 
     def weights(self) -> dict[str, HostArray]:
         return weights_of(self.model)
@@ -210,16 +225,22 @@ def matrix_products(ops: Ops, problem: Problem, job: Job, dtype: DType | None = 
 
 
 def _repeat(calls: list[Callable[[], None]], n: int) -> None:
-    for _ in range(n):
-        for call in calls:
-            call()
+    with quiet_arithmetic():
+        for _ in range(n):
+            for call in calls:
+                call()
 
 
 class Ours(Library):
     key, name, module, package = OURS, OURS, OURS, OURS
 
     def variants(self, problem: Problem, settings: Settings) -> dict[str, str | None]:
-        return {"": None}
+        return dict.fromkeys(CPU_BACKENDS if problem.gpu is None else ("",))
 
     def build(self, problem: Problem, variant: str) -> OurContestant:
-        return OurContestant(problem)
+        if not variant:
+            return OurContestant(problem)
+        ops, why = choose_backend(variant, "backend")
+        if ops.name != variant:
+            raise Unavailable(f"this backend cannot be had: {why}")
+        return OurContestant(replace(problem, backend=variant))

@@ -1,8 +1,11 @@
-"""PyTorch: eager with foreach or fused Adam, torch.compile, and on a GPU CUDA graphs, its own or of the whole step."""
+"""PyTorch: eager with foreach or fused Adam; torch.compile of the module, on a CPU of the whole step; CUDA graphs."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -24,8 +27,14 @@ from ._base import (
 )
 
 CUDA_GRAPH, REDUCE_OVERHEAD = "CUDA graph", "compile reduce-overhead"
-_MODES = {"compile": "default", REDUCE_OVERHEAD: "reduce-overhead"}
-"""Of `torch.compile`; the second puts what it compiled into CUDA graphs."""
+COMPILED_STEP, AUTOTUNED_STEP = "compile step", "compile step, max-autotune"
+_MODES = {
+    "compile": "default",
+    REDUCE_OVERHEAD: "reduce-overhead",
+    COMPILED_STEP: "default",
+    AUTOTUNED_STEP: "max-autotune",
+}
+"""Of `torch.compile`. "reduce-overhead" puts what it compiled into CUDA graphs; on a CPU it is "default"."""
 _WARM_UP_STEPS = 3
 """Steps on a side stream before a capture, as PyTorch's notes on CUDA graphs ask for."""
 
@@ -45,6 +54,8 @@ class TorchNet(Contestant):
         self._torch = torch
         torch.set_num_threads(problem.threads)
         self._on_gpu = problem.gpu is not None
+        if variant in _MODES and not self._on_gpu:
+            _check_compiler()
         self._device = torch.device("cpu" if problem.gpu is None else f"cuda:{problem.gpu}")
         if self._on_gpu:
             torch.cuda.set_device(self._device)
@@ -74,12 +85,13 @@ class TorchNet(Contestant):
 
     def _build(self, problem: Problem) -> Any:
         nn, net = self._torch.nn, problem.net
+        activation = {"relu": nn.ReLU, "tanh": nn.Tanh}[net.activation]
         layers: list[Any] = []
         for n_in, n_out in pairwise(net.widths[:-1]):
             layers.append(nn.Linear(n_in, n_out))
             if net.batch_norm:
                 layers.append(nn.BatchNorm1d(n_out, BATCH_NORM_EPS, BATCH_NORM_MOMENTUM))
-            layers.append(nn.ReLU())
+            layers.append(activation())
             if net.dropout:
                 layers.append(nn.Dropout(net.dropout))
         layers.append(nn.Linear(net.widths[-2], net.n_out))
@@ -244,19 +256,80 @@ class TorchGraphNet(TorchNet):
         return self._static_loss
 
 
+class TorchStepNet(TorchNet):
+    """The whole step as one compiled function: forward, loss, gradients by `torch.func`, and Adam.
+
+    Adam is written out as `torch.optim` has it, for Inductor to make one loop of each parameter's update: of PyTorch's
+    own, the fused one cannot be part of a compiled function (it fails in functionalization), and behind one it is that
+    of the variant "compile". Inference is the variant "compile"'s, so only that with another mode is timed again.
+    """
+
+    def __init__(self, problem: Problem, variant: str) -> None:
+        super().__init__(problem, variant)
+        torch, model, cross_entropy = self._torch, self._model, self._loss
+        parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+        buffers = dict(model.named_buffers())
+        self._infers = variant == AUTOTUNED_STEP
+        # A number of steps without dimensions would be taken for the number that it is in the first step.
+        t = torch.zeros(1, dtype=getattr(torch, problem.dtype))
+        m, v = ({name: torch.zeros_like(p) for name, p in parameters.items()} for _ in range(2))
+        self._state = t, *m.values(), *v.values()
+
+        def loss(parameters: Any, X: Any, y: Any) -> tuple[Any, Any]:
+            updated = {name: buffer.clone() for name, buffer in buffers.items()}
+            with self._autocast():
+                return cross_entropy(torch.func.functional_call(model, (parameters, updated), (X,)), y), updated
+
+        def step(X: Any, y: Any) -> Any:
+            gradients, (value, updated) = torch.func.grad_and_value(loss, has_aux=True)(parameters, X, y)
+            for name, buffer in updated.items():
+                buffers[name].copy_(buffer)
+            t.add_(1)
+            m_scale, v_scale = 1 - BETA1**t, 1 - BETA2**t
+            for name, g in gradients.items():
+                m[name].lerp_(g, 1 - BETA1)
+                v[name].mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
+                parameters[name].sub_(LEARNING_RATE * (m[name] / m_scale) / ((v[name] / v_scale).sqrt() + EPS))
+            return value
+
+        self._compiled_step = torch.compile(step, fullgraph=True, mode=_MODES[variant])
+
+    def _one_step(self, X: Any, y: Any) -> Any:
+        return self._compiled_step(X, y)
+
+    def reset(self) -> None:
+        super().reset()
+        for array in self._state:
+            array.zero_()
+
+    def jobs(self) -> dict[str, Callable[[int], None]]:
+        return super().jobs() if self._infers else {"train": self.train}
+
+
 class PyTorch(Library):
     key, name, module, package = "torch", "PyTorch", "torch", "torch"
 
     def variants(self, problem: Problem, settings: Settings) -> dict[str, str | None]:
         slow = None if settings.compile else "it takes tens of seconds to begin: ask for it with --compile"
         variants = {"foreach": None, "fused": None, "compile": slow}
-        if problem.gpu is not None:
-            scaled = "GradScaler decides on the host whether to step" if problem.half == "float16" else None
-            variants |= {REDUCE_OVERHEAD: slow, CUDA_GRAPH: scaled}
-        return variants
+        scaled = "GradScaler decides on the host whether to step" if problem.half == "float16" else None
+        if problem.gpu is None:
+            return variants | dict.fromkeys((COMPILED_STEP, AUTOTUNED_STEP), scaled or slow)
+        return variants | {REDUCE_OVERHEAD: slow, CUDA_GRAPH: scaled}
 
     def build(self, problem: Problem, variant: str) -> TorchNet:
+        if variant in (COMPILED_STEP, AUTOTUNED_STEP):
+            return TorchStepNet(problem, variant)
         return TorchGraphNet(problem, variant) if variant == CUDA_GRAPH else TorchNet(problem, variant)
+
+
+def _check_compiler() -> None:
+    """Raise Unavailable without the C++ compiler that `torch.compile` looks for on a CPU."""
+    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(name) is None:
+        raise Unavailable(
+            f"on a CPU torch.compile needs a C++ compiler, and {name} was not found (install one, or name it in CXX)"
+        )
 
 
 def _nothing() -> None:

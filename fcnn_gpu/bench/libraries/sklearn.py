@@ -28,6 +28,7 @@ class SklearnNet(Contestant):
         self._reads = Batches(problem.n_batches)
         self._model = MLPClassifier(
             net.hidden,
+            activation=net.activation,
             solver="adam",
             alpha=0.0,
             batch_size=problem.batch,
