@@ -49,19 +49,18 @@ DERIVATIVE(gelu)
     return FMA(saved, density, NAME(normal_cdf)(saved));
 }
 
-/* h = tanh(√(2/π)(z + 0.044715 z³)) */
-INLINE real NAME(gelu_tanh_inner)(real z)
-{
-    return NAME(hyperbolic_tangent)((real)0.79788456080286535588 * z * FMA((real)0.044715, z * z, 1));
-}
+/* v = √(2/π)(z + 0.044715 z³) */
+INLINE real NAME(gelu_tanh_inner)(real z) { return (real)0.79788456080286535588 * z * FMA((real)0.044715, z * z, 1); }
 
-ACTIVATION(gelu_tanh) { return (real)0.5 * (NAME(gelu_tanh_inner)(z) + 1) * z; }
-/* ½(1 + h) + ½ √(2/π)(s + 3·0.044715 s z z), s = z (1 − h²): s is 0 where z² overflows, and so are its products with z. */
+/* ½z(1 + tanh v) */
+ACTIVATION(gelu_tanh) { return (real)0.5 * (NAME(hyperbolic_tangent)(NAME(gelu_tanh_inner)(z)) + 1) * z; }
+/* The same as zσ(2v), whose derivative is σ(2v) + 2v′s, s = zσ(2v)σ(−2v), where 1 − tanh² v would cancel. s is 0 where z² overflows,
+   and so are its products with z. */
 DERIVATIVE(gelu_tanh)
 {
-    const real h = NAME(gelu_tanh_inner)(saved), s = saved * FMA(-h, h, 1);
-    const real slope = FMA(s * saved * saved, (real)(3 * 0.044715), s) * (real)0.79788456080286535588;
-    return (real)0.5 * (h + 1 + slope);
+    const real twice = 2 * NAME(gelu_tanh_inner)(saved), sigma = NAME(logistic)(twice);
+    const real s = saved * sigma * NAME(logistic)(-twice);
+    return FMA(FMA(s * saved * saved, (real)(3 * 0.044715), s), (real)1.59576912160573071176, sigma);
 }
 
 ACTIVATION(silu) { return z * NAME(logistic)(z); }
@@ -73,5 +72,5 @@ DERIVATIVE(silu)
 }
 
 /* log(1 + e^z) = max(z, 0) + log(1 + e^−|z|) */
-ACTIVATION(softplus) { return (z <= 0 ? 0 : z) + NAME(logarithm_one_plus)(NAME(exponential)(-ABS(z))); }
+ACTIVATION(softplus) { return (z <= 0 ? 0 : z) + NAME(logarithm_one_plus_falling)(z); }
 DERIVATIVE(softplus) { return NAME(logistic)(saved); }

@@ -46,7 +46,7 @@ INLINE real NAME(huber)(real z, real y, real delta, real *slope)
 INLINE real NAME(binary_cross_entropy)(real z, real y, __attribute__((unused)) real delta, real *slope)
 {
     *slope = NAME(logistic)(z) - y;
-    return NAME(logarithm_one_plus)(NAME(exponential)(-ABS(z))) + (z <= 0 ? 0 : z) - z * y;
+    return NAME(logarithm_one_plus_falling)(z) + (z <= 0 ? 0 : z) - z * y;
 }
 
 /* ρ of `size` elements that lie one after the other, and their slopes. */
