@@ -62,7 +62,6 @@ _THREAD_COUNTS = (
     "MKL_NUM_THREADS",
     "BLIS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
-    "FCNN_THREADS",
 )
 _COMPILING = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
 """More would be processes that outlive the compilation, and have a say in what is timed next."""
