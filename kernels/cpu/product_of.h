@@ -35,23 +35,31 @@ INLINE void NAME(tile)(const int mr, const int nv, int64_t k, const real *a, int
             if (nv == 2) sum[r][1] += x * b1;
         }
     }
-    vector found = NAME(all)(0);
-#pragma GCC unroll 16
-    for (int r = 0; r < mr; r++)
-#pragma GCC unroll 2
-        for (int v = 0; v < nv; v++) {
-            vector x = sum[r][v];
-            if (alpha != 1) x = x * alpha;
-            if (epilogue == BIAS || epilogue == BIAS_RELU || epilogue == BIAS_LEAKY) x = x + NAME(load)(bias + v * VL);
-            if (epilogue == BIAS_RELU) x = NAME(where)(x <= 0, NAME(all)(0), x); /* a NaN stays */
-            if (epilogue == BIAS_LEAKY) x = NAME(where)(x <= 0, x * slope, x);
-            if (epilogue == CHECK) {
-                const vector square = x * x;
-                found += square - square; /* ∞ − ∞ is NaN */
-            }
-            NAME(store)(c + r * c_row + v * VL, x);
+/* Each vector of the tile, in turn: x is it, v its place in the row. One loop for each epilogue keeps the code straight. */
+#define EACH_VECTOR(...)                          \
+    _Pragma("GCC unroll 16") for (int r = 0; r < mr; r++) \
+        _Pragma("GCC unroll 2") for (int v = 0; v < nv; v++) \
+    {                                             \
+        vector x = sum[r][v];                     \
+        __VA_ARGS__                               \
+        sum[r][v] = x;                            \
+    }
+    if (alpha != 1) EACH_VECTOR(x = x * alpha;)
+    switch (epilogue) {
+        case BIAS: EACH_VECTOR(x = x + NAME(load)(bias + v * VL);) break;
+        case BIAS_RELU: /* a NaN stays */
+            EACH_VECTOR(x = x + NAME(load)(bias + v * VL); x = NAME(where)(x <= 0, NAME(all)(0), x);)
+            break;
+        case BIAS_LEAKY: EACH_VECTOR(x = x + NAME(load)(bias + v * VL); x = NAME(where)(x <= 0, x * slope, x);) break;
+        case CHECK: {
+            vector found = NAME(all)(0); /* ∞ − ∞ is NaN */
+            EACH_VECTOR(const vector square = x * x; found += square - square;)
+            *poison += found;
+            break;
         }
-    if (epilogue == CHECK) *poison += found;
+    }
+    EACH_VECTOR(NAME(store)(c + r * c_row + v * VL, x);)
+#undef EACH_VECTOR
 }
 
 /* Rows of `width` elements, fewer than a tile is wide, from one matrix into another. With the number of elements known where this
@@ -70,7 +78,9 @@ static void NAME(copy_narrow)(int64_t width, int64_t n_rows, real *to, int64_t t
         width -= VL;
     }
 #define CASE(n) \
-    case n: NAME(copy_rows_of)(n, n_rows, to, to_row, from, from_row); break;
+    case n: \
+        if (n < VL) NAME(copy_rows_of)(n, n_rows, to, to_row, from, from_row); \
+        break;
     switch (width) {
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
         CASE(15)
