@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ._console import every_character
-from .backend import quiet_arithmetic, read_cpu, resolve_backend, threads_and_reason
+from .backend import choose_backend, quiet_arithmetic, read_cpu, resolve_backend, threads_and_reason
 from .backend._blas import Blas, Slowdown, build_time_blas, loop_slowdowns, numpy_blas, numpy_simd, product_slowdowns
+from .backend._compiled import LEVEL_VARIABLE, NotCompiledError, load_library
 from .backend._cpu import Cpu
 from .backend._kernel_source import kernel_folder, stems
 from .backend._probe import Link, failing_link, probe_links
@@ -106,6 +107,7 @@ def examine(device: int = 0) -> Report:
         _check("processor", _processor),
         _check("NumPy", _numpy),
         _check("matrix products", _products),
+        _check("compiled kernels", _compiled_kernels),
         _check("training step", _training_step, "Run: pip install --force-reinstall fcnn_gpu numpy"),
     ]
     kernels = _check("kernel files", _kernel_files, "Install fcnn_gpu again: its wheel holds the kernels.")
@@ -148,7 +150,9 @@ def _check(name: str, check: Callable[[], str | tuple[str, list[Slowdown]]], fix
         found = check()
         detail, slowdowns = (found, []) if isinstance(found, str) else found
         reasons = [slowdown.reason for slowdown in slowdowns]
-        return Link(name, True, " ".join([detail, *reasons]), "; ".join(slowdown.fix for slowdown in slowdowns))
+        return Link(
+            name, True, " ".join(filter(None, [detail, *reasons])), "; ".join(slowdown.fix for slowdown in slowdowns)
+        )
     except Exception as error:
         return _failed(name, error, fix)
 
@@ -210,6 +214,18 @@ def _flops_per_second() -> float:
     return 2.0 * _PRODUCT**3 / best
 
 
+def _compiled_kernels() -> tuple[str, list[Slowdown]]:
+    """The library of compiled operations that networks are trained with on the CPU, where there is one."""
+    try:
+        library = load_library()
+    except NotCompiledError as fault:
+        return f"none: {fault.reason}. Networks are trained on NumPy.", [Slowdown("", fault.fix)]
+    slowdowns = []
+    if library.level_name != library.levels[0]:
+        slowdowns.append(Slowdown("It is not the best of them.", f"unset {LEVEL_VARIABLE}"))
+    return f"for {library.level_name}, of this CPU's {', '.join(library.levels)}: {library.path}.", slowdowns
+
+
 def _training_step() -> str:
     """Train a tiny network: every part of the package that training on the CPU needs takes part."""
     from .layers import Dense
@@ -217,7 +233,8 @@ def _training_step() -> str:
     from .training import Trainer
 
     X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
-    model = Sequential([Dense(8, activation="tanh"), Dense(2)], n_in=2, seed=0, backend="numpy")
+    ops, _ = choose_backend("cpu", "doctor")
+    model = Sequential([Dense(8, activation="tanh"), Dense(2)], n_in=2, seed=0, backend=ops)
     trainer = Trainer(model, optimizer="adam")
     before = trainer.evaluate(X, [0, 1, 1, 0])["loss"]
     trainer.fit(X, [0, 1, 1, 0], epochs=20, batch_size=4, progress=False)

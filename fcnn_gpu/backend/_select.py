@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import re
 import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from .._types import Array, HostArray
 from ._cores import named_threads
 from ._errors import BackendError
 from ._ops import Ops
+
+if TYPE_CHECKING:
+    from ._compiled import NotCompiledError
 
 logger = logging.getLogger("fcnn_gpu")
 
@@ -93,9 +97,9 @@ def resolve_backend(backend: str | Ops | None = None) -> Ops:
     """
     if isinstance(backend, Ops):
         return backend
-    ops, _, fault = _choose(backend, "backend")
-    if fault is not None:
-        _say_once(f"fcnn_gpu computes on the CPU ({ops.describe()}): {fault}")
+    ops, _, faults = _choose(backend, "backend")
+    for fault in faults:
+        _say_once(fault)
     return ops
 
 
@@ -105,8 +109,8 @@ def choose_backend(backend: str | None, who: str) -> tuple[Ops, str]:
     return ops, reason
 
 
-def _choose(backend: str | None, who: str) -> tuple[Ops, str, BackendError | None]:
-    """(primitives, why these, what made "auto" fall back)"""
+def _choose(backend: str | None, who: str) -> tuple[Ops, str, list[str]]:
+    """(primitives, why these, what is to be said of what they are not)"""
     named_threads()  # a mistake in its variable shows now, and not in the first step that is worth several
     source = f"{who} {backend}"
     if backend is None:
@@ -115,17 +119,21 @@ def _choose(backend: str | None, who: str) -> tuple[Ops, str, BackendError | Non
     name, device = _check_name(backend, who)
     with _lock:
         if name == "numpy":
-            return _numpy_ops(), f"as {source} says", None
-        if name == "cpu":
-            ops, why = _cpu_ops()
-            return ops, f"as {source} says{why}", None
+            return _numpy_ops(), f"as {source} says", []
         if name == "cupy":
-            return _cupy_ops(device), f"as {source} says", None
-        try:
-            return _cupy_ops(device), "a CUDA device answers", None
-        except BackendError as fault:
-            ops, why = _cpu_ops()
-            return ops, f"no CUDA device can be used: {fault}{why}", fault
+            return _cupy_ops(device), f"as {source} says", []
+        reason, said = f"as {source} says", []
+        if name == "auto":
+            try:
+                return _cupy_ops(device), "a CUDA device answers", []
+            except BackendError as fault:
+                reason, said = f"no CUDA device can be used: {fault}", [str(fault)]
+        ops, missing = _cpu_ops()
+        said = [f"fcnn_gpu computes on the CPU ({ops.describe()}): {text}" for text in said]
+        if missing is not None:
+            reason = f"{reason.rstrip('.')}; without compiled kernels: {missing}"
+            said.append(f"fcnn_gpu computes on NumPy, without its compiled kernels: {missing}")
+        return ops, reason, said
 
 
 def ops_for(array: Array) -> Ops:
@@ -162,19 +170,18 @@ def _numpy_ops() -> Ops:
     return _numpy
 
 
-def _cpu_ops() -> tuple[Ops, str]:
+def _cpu_ops() -> tuple[Ops, NotCompiledError | None]:
     """The compiled primitives; where there are none, NumPy's, and why."""
     global _compiled
     if _compiled is None:
-        from ._compiled import load_library
+        from ._compiled import NotCompiledError, load_library
         from ._compiled_ops import CompiledOps
 
         try:
             _compiled = CompiledOps(load_library())
-        except OSError as fault:
-            _say_once(f"fcnn_gpu computes on NumPy, without its compiled kernels: {fault}.")
-            return _numpy_ops(), f"; NumPy, because {fault}"
-    return _compiled, ""
+        except NotCompiledError as fault:
+            return _numpy_ops(), fault
+    return _compiled, None
 
 
 def _cupy_ops(device: int) -> Ops:

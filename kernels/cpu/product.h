@@ -56,5 +56,5 @@ ARGUMENTS(product_of_weights, SHARED,
           optional any_order int64_t *unsound;
           real *C;)
 
-__attribute__((visibility("hidden"))) void NAME(product_of_samples)(const void *arguments, const Share *share);
-__attribute__((visibility("hidden"))) void NAME(product_of_weights)(const void *arguments, const Share *share);
+void NAME(product_of_samples)(const void *arguments, const Share *share);
+void NAME(product_of_weights)(const void *arguments, const Share *share);

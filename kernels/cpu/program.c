@@ -1,47 +1,48 @@
 /* What Python calls: the levels and operations that there are, and the execution of a program. */
-#include <time.h>
+#include <string.h>
 
+#include "arithmetic.h"
 #include "operations.h"
 #include "record.h"
+#include "system.h"
 #include "threads.h"
 
-#define EXPORT __attribute__((visibility("default")))
-
-extern const Operation fcnn_operations_v2[], fcnn_operations_v3[], fcnn_operations_v4[];
+/* The instruction levels that have been compiled, best first: -D"LEVELS(X)=X(v4) X(v3) X(v2)". */
+#define DECLARED(name) extern const Operation fcnn_operations_##name[];
+LEVELS(DECLARED)
 
 typedef struct {
     const char *name;
     const Operation *operations;
 } Level;
 
-/* Best first. */
-#if defined(__x86_64__)
-static const Level levels[] = {{"v4", fcnn_operations_v4}, {"v3", fcnn_operations_v3}, {"v2", fcnn_operations_v2}};
-#else
-extern const Operation fcnn_operations_baseline[];
-static const Level levels[] = {{"baseline", fcnn_operations_baseline}};
-#endif
+#define LISTED(name) {#name, fcnn_operations_##name},
+static const Level levels[] = {LEVELS(LISTED)};
 
 enum { N_LEVELS = sizeof levels / sizeof *levels };
 
 #define COUNT(name) +1
 enum { N_OPERATIONS = 0 OPERATIONS(COUNT) };
 
+EXPORT int fcnn_interface(void) { return INTERFACE; }
 EXPORT int fcnn_n_levels(void) { return N_LEVELS; }
 EXPORT const char *fcnn_level_name(int level) { return levels[level].name; }
 
-/* Whether this CPU has the instructions of a level. */
+/* Whether this CPU has the instructions of a level: of those of x86-64 what fcnn_gpu/backend/_compiled/_build.py lets the compiler
+   use, and of any other what it takes itself. */
 EXPORT int fcnn_level_is_supported(int level)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init();
+    const char *name = levels[level].name;
     const int v2 = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
-    const int v3 = v2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    const int v3 = v2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+                   __builtin_cpu_supports("bmi2");
     const int v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                    __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    return level == 0 ? v4 : level == 1 ? v3 : v2;
+    return strcmp(name, "v4") == 0 ? v4 : strcmp(name, "v3") == 0 ? v3 : v2;
 #else
-    return level == 0;
+    return level >= 0;
 #endif
 }
 
@@ -66,35 +67,13 @@ static void compute(void *context, const Share *share)
     }
 }
 
-static int64_t nanoseconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-/* After each time, argument `argument` of a record points so many bytes further on. */
-typedef struct {
-    int64_t record, argument, bytes;
-} Move;
-
-/* A program, how often it is to be executed, and in what. */
-typedef struct {
-    int64_t level;
-    Record *records;
-    const Phase *phases;
-    int64_t n_phases;
-    const Move *moves;
-    int64_t n_moves, n_threads, n_times, budget;
-    void *scratch;
-} Execution;
-
 /* Executes it up to n_times times, as often as it begins within `budget` nanoseconds; returns how often. Once at least. */
 EXPORT int64_t fcnn_run(const Execution *given)
 {
     const Operation *operations = levels[given->level].operations;
     const Share whole = {.part = 0, .n_parts = 1, .scratch = given->scratch};
-    const int64_t n_threads = given->n_threads, n_times = given->n_times;
+    const int64_t n_threads = given->n_threads < MOST_THREADS ? given->n_threads : MOST_THREADS, n_times = given->n_times;
+    const uint64_t before = begin_plain_arithmetic();
     const int helped = n_threads > 1 && take_helpers(n_threads - 1);
     const int64_t end = n_times > 1 ? nanoseconds() + given->budget : 0;
     int64_t done = 0;
@@ -113,5 +92,6 @@ EXPORT int64_t fcnn_run(const Execution *given)
         done++;
     } while (done < n_times && nanoseconds() < end);
     if (helped) give_back_helpers();
+    end_plain_arithmetic(before);
     return done;
 }

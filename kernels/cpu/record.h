@@ -5,6 +5,9 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+/* The number of this interface: another with every change of Record, of Phase, of Execution, or of a function that Python calls. */
+enum { INTERFACE = 1 };
+
 enum { MOST_ARGUMENTS = 24 };
 
 /* One operation of a program, with its arguments in the order of its ARGUMENTS structure. */
@@ -19,6 +22,22 @@ typedef struct {
 typedef struct {
     int64_t first, n_shared, n_serial, n_parts;
 } Phase;
+
+/* After each time, argument `argument` of a record points so many bytes further on. */
+typedef struct {
+    int64_t record, argument, bytes;
+} Move;
+
+/* A program, how often it is to be executed, and in what. */
+typedef struct {
+    int64_t level;
+    Record *records;
+    const Phase *phases;
+    int64_t n_phases;
+    const Move *moves;
+    int64_t n_moves, n_threads, n_times, budget;
+    void *scratch;
+} Execution;
 
 /* Which part of a phase's work a call is to do, and memory of the thread's own to do it in. */
 typedef struct {

@@ -74,7 +74,7 @@ static void NAME(few_classes)(const NAME(CrossEntropy) * g, int64_t j, int64_t c
     real *d = g->a->dZ + j * n, tile[FEW][LANES], top[LANES], total[LANES] = {0}, log_total[LANES];
     for (int64_t c = 0; c < n; c++)
         for (int lane = 0; lane < LANES; lane++) tile[c][lane] = lane < count ? z[lane * n + c] : 0;
-    for (int lane = 0; lane < LANES; lane++) top[lane] = tile[0][lane];
+    for (int lane = 0; lane < LANES; lane++) top[lane] = lane < count ? z[lane * n] : 0;
     for (int64_t c = 1; c < n; c++)
         for (int lane = 0; lane < LANES; lane++) top[lane] = tile[c][lane] > top[lane] ? tile[c][lane] : top[lane];
     for (int64_t c = 0; c < n; c++)

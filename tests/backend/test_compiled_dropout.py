@@ -20,7 +20,8 @@ KEY, STEP = (2**63 + 5, 17), np.array([9])
 
 
 def _forward(ops: Ops, A: np.ndarray, p: float, key: tuple[int, int], step: int, first_draw: int) -> Any:
-    mask, out = ops.matrix(*A.shape, np.uint8), ops.matrix(*A.shape, A.dtype)
+    n, batch = A.shape
+    mask, out = ops.matrix(n, batch, np.uint8), ops.matrix(n, batch, A.dtype)
     ops.dropout_forward(A, p, key, np.array([step]), mask, out, first_draw)
     return mask, out
 

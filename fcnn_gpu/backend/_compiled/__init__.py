@@ -3,8 +3,10 @@
 from ._build import BuildError as BuildError
 from ._call import Call as Call
 from ._call import address_of as address_of
+from ._installation import NotCompiledError as NotCompiledError
+from ._installation import build_in_checkout as build_in_checkout
+from ._installation import load_library as load_library
+from ._library import LEVEL_VARIABLE as LEVEL_VARIABLE
 from ._library import Library as Library
-from ._library import build_in_checkout as build_in_checkout
-from ._library import load_library as load_library
 from ._program import Place as Place
 from ._program import Program as Program

@@ -1,6 +1,7 @@
-"""Compiles kernels/cpu into a shared library, by the system's C compiler: a few seconds, and no Python headers.
+"""Compiles kernels/cpu into a shared library, by the system's C compiler: some seconds, and no Python headers.
 
-pyproject's build hook loads this file by its path, before there is a package: it imports the standard library alone.
+The build hook (hatch_build.py) loads this file by its path, before there is a package: it imports the standard library
+alone. An installed package asks it for names only, so what takes time to load is imported where it is needed.
 """
 
 from __future__ import annotations
@@ -8,33 +9,82 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import shlex
-import subprocess
+import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
-COMMON = ["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wall", "-Wextra"]
-"""Of every file. The kernels neither set errno nor look at floating-point exceptions."""
-_V3 = "-mavx2 -mfma -mbmi -mbmi2 -mf16c -mlzcnt -mmovbe"
-_V4 = f"{_V3} -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl -mprefer-vector-width=512"
-LEVELS = {
-    "x86_64": {"v2": "-msse4.2 -mpopcnt", "v3": _V3, "v4": _V4},
-}
-"""The instruction levels by architecture, named as those of x86-64; on any other, what the compiler takes itself."""
 SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 LIBRARY = f"fcnn_cpu{SUFFIX}"
-"""The file's name, within the package or in a folder of its own."""
+"""The library's name, in the package or in a folder of its own."""
+WHY_NOT = "fcnn_cpu.txt"
+"""The file beside it, in a package without one, that says why."""
+
+COMPILERS = ("cc", "gcc", "clang")
+"""What a C compiler may be called; the variable CC goes before."""
+COMMON = [
+    *("-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"),
+    *("-Wall", "-Wextra", "-Wshadow"),
+]
+"""Of every file. The kernels neither set errno nor look at floating-point exceptions."""
+_V2 = "-msse4.2 -mpopcnt"
+_V3 = "-mavx2 -mfma -mbmi -mbmi2"
+_V4 = f"{_V3} -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl -mprefer-vector-width=512"
+LEVELS = {"x86_64": {"v4": _V4, "v3": _V3, "v2": _V2}}
+"""Instruction levels by architecture, best first (kernels/cpu/program.c asks the CPU for them)."""
+ONLY_LEVEL = {"baseline": ""}
+"""On any other: what the compiler takes itself."""
+
+_PARTS = {"level": "-ffp-contract=off", "product": "-ffp-contract=fast"}
+"""Files that are compiled for each level, and whether the compiler may fuse products with sums."""
+_REST = ("program", "threads")
+_MACOS = {"aarch64": "11.0", "x86_64": "10.13"}
+"""The first macOS that a library runs on, unless MACOSX_DEPLOYMENT_TARGET names it."""
 
 
 class BuildError(Exception):
     """Why there is no library: the message is the compiler's first complaint, or that there is none."""
 
 
+class Target(NamedTuple):
+    """What a compiler compiles for: the architecture, the system, and whether it is GCC of MinGW-w64."""
+
+    machine: str
+    system: str
+    mingw: bool
+
+    @classmethod
+    def parse(cls, triple: str) -> Target:
+        """From what `cc -dumpmachine` says: x86_64-linux-gnu, arm64-apple-darwin23.1.0, x86_64-w64-mingw32."""
+        named = {"linux": "linux", "darwin": "darwin", "macos": "darwin", "mingw": "win32", "windows": "win32"}
+        system = next((system for part, system in named.items() if part in triple), "other")
+        return cls(_machine(triple.partition("-")[0]), system, "mingw" in triple)
+
+
+def _machine(name: str) -> str:
+    """An architecture under the one of its names that is used here."""
+    name = name.lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
+
+
 def compiler() -> list[str]:
-    """The command of the C compiler: CC, else cc."""
-    return shlex.split(os.environ.get("CC") or "cc")
+    """The command of the C compiler: CC, else the first of `COMPILERS` that there is, else "cc"."""
+    return shlex.split(os.environ.get("CC", "")) or [next(filter(shutil.which, COMPILERS), COMPILERS[0])]
+
+
+def extra_flags() -> list[str]:
+    """CFLAGS, and on a Mac the architecture that ARCHFLAGS ask for, which is one alone."""
+    flags = shlex.split(os.environ.get("CFLAGS", ""))
+    if sys.platform == "darwin":
+        flags += shlex.split(os.environ.get("ARCHFLAGS", ""))
+        if len(set(_architectures(flags))) > 1:
+            raise BuildError("ARCHFLAGS name several architectures, and a library is compiled for one")
+    return flags
 
 
 def sources(folder: Path) -> list[Path]:
@@ -43,47 +93,125 @@ def sources(folder: Path) -> list[Path]:
 
 
 def fingerprint(folder: Path) -> str:
-    """Of the sources and how they are compiled: a library made of others is another."""
-    digest = hashlib.sha256(repr((COMMON, LEVELS, compiler(), os.environ.get("CFLAGS", ""))).encode())
+    """Of the sources, how they are compiled and for what: a library made of others is another."""
+    import sysconfig
+
+    given = sysconfig.get_platform(), compiler(), [os.environ.get(name, "") for name in ("CFLAGS", "ARCHFLAGS")]
+    digest = hashlib.sha256(repr(given).encode())
     for path in [*sources(folder), Path(__file__)]:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
-def build(folder: Path, out: Path) -> None:
-    """Compile the sources in `folder` into the library `out`; `BuildError` where that cannot be."""
-    machine = {"AMD64": "x86_64"}.get(platform.machine(), platform.machine())
-    levels = LEVELS.get(machine, {"baseline": ""})
-    extra = shlex.split(os.environ.get("CFLAGS", ""))
-    position = [] if sys.platform == "win32" else ["-fPIC"]
-    common = [*compiler(), *COMMON, *position, "-pthread"]
+def library_in(checkout: Path) -> Path:
+    """Where the library of a checkout lies, whether it has been compiled or not."""
+    return checkout / "build" / f"cpu-{fingerprint(checkout / 'kernels' / 'cpu')}" / LIBRARY
+
+
+def wheel_platform() -> str:
+    """The platform tag of a wheel with a library for this Python: linux_x86_64, macosx_11_0_arm64, win_amd64."""
+    import sysconfig
+
+    if sys.platform != "darwin":
+        return re.sub(r"[-.]", "_", sysconfig.get_platform())
+    machine = (_architectures(extra_flags()) or [platform.machine()])[0]
+    return f"macosx_{_deployment_target(_machine(machine)).replace('.', '_')}_{machine}"
+
+
+def _deployment_target(machine: str) -> str:
+    return os.environ.get("MACOSX_DEPLOYMENT_TARGET") or _MACOS[machine]
+
+
+def build(
+    folder: Path,
+    out: Path,
+    *,
+    command: Sequence[str] | None = None,
+    flags: Sequence[str] = (),
+    levels: Sequence[str] | None = None,
+) -> None:
+    """Compile the sources in `folder` into the library `out`; `BuildError` where that cannot be.
+
+    Args:
+        command: the compiler, for whatever it compiles; by default `compiler()`, for what this Python runs on.
+        flags: more flags for it, after all others.
+        levels: the instruction levels to compile, of those that the architecture has; by default all.
+    """
+    given = extra_flags()
+    if command is None:
+        command = compiler()
+        _check_fits(_target(command, given))
+    target = _target(command, given)
+    known = LEVELS.get(target.machine, ONLY_LEVEL)
+    chosen = list(levels if levels is not None else known)
+    common = [*command, *given, *COMMON, *_of_system(target)]  # ours come last: they decide what bits results have
+    names = f"-DLEVELS(X)={' '.join(f'X({level})' for level in chosen)}"
     with tempfile.TemporaryDirectory() as temporary:
-        commands, objects = [], []
-        for level, flags in levels.items():
-            for stem, contraction in (("level", "off"), ("product", "fast")):
-                objects.append(str(Path(temporary) / f"{stem}_{level}.o"))
-                options = [*shlex.split(flags), f"-DLEVEL={level}", f"-ffp-contract={contraction}", *extra]
-                commands.append([*common, *options, "-c", str(folder / f"{stem}.c"), "-o", objects[-1]])
-        for stem in ("program", "threads"):
-            objects.append(str(Path(temporary) / f"{stem}.o"))
-            commands.append([*common, *extra, "-c", str(folder / f"{stem}.c"), "-o", objects[-1]])
+        objects, commands = [], []
+
+        def compile_(stem: str, level: str = "", *options: str) -> None:
+            objects.append(str(Path(temporary) / f"{stem}{level}.o"))
+            commands.append([*common, *options, *flags, "-c", str(folder / f"{stem}.c"), "-o", objects[-1]])
+
+        for level in chosen:
+            for stem, contraction in _PARTS.items():
+                compile_(stem, level, *shlex.split(known[level]), f"-DLEVEL={level}", contraction)
+        for stem in _REST:
+            compile_(stem, "", names)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(_run, commands))
-        made = Path(temporary) / LIBRARY
-        _run([*compiler(), "-shared", "-pthread", *extra, *objects, "-o", str(made)])
+        made = Path(temporary) / out.name
+        linked = ["-static-libgcc"] if target.system == "win32" else ["-pthread"]
+        _run([*command, *given, "-shared", *linked, *flags, *objects, "-o", str(made)])
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = out.with_name(f"{out.name}.{os.getpid()}")
-        partial.write_bytes(made.read_bytes())
+        shutil.copyfile(made, partial)
         partial.replace(out)
 
 
-def _run(command: list[str]) -> None:
+def _target(command: Sequence[str], flags: Sequence[str]) -> Target:
+    """What the compiler makes with these flags."""
+    target = Target.parse(_run([*command, *flags, "-dumpmachine"]).strip())
+    named = _architectures(flags)
+    return target._replace(machine=_machine(named[0])) if named else target
+
+
+def _architectures(flags: Sequence[str]) -> list[str]:
+    """What -arch names, Apple's option."""
+    return re.findall(r"-arch (\S+)", " ".join(flags))
+
+
+def _check_fits(target: Target) -> None:
+    """Refuse what this Python could not load."""
+    if sys.maxsize < 2**32:
+        raise BuildError("a Python of 64 bits is needed, and this one has 32")
+    if target.machine != _machine(platform.machine()):
+        raise BuildError(f"the C compiler compiles for {target.machine}, and this Python runs on {platform.machine()}")
+
+
+def _of_system(target: Target) -> list[str]:
+    if target.mingw:  # it aligns no vectors on Windows' stack: https://gcc.gnu.org/bugzilla/show_bug.cgi?id=54412
+        return ["-Wa,-muse-unaligned-vector-move"]
+    if target.system == "win32":
+        return []
+    if target.system == "darwin":
+        return ["-fPIC", "-pthread", f"-mmacosx-version-min={_deployment_target(target.machine)}"]
+    return ["-fPIC", "-pthread"]
+
+
+def _run(command: list[str]) -> str:
+    import subprocess
+
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+        english = os.environ | {"LC_ALL": "C"}
+        return subprocess.run(
+            command, check=True, capture_output=True, encoding="utf-8", errors="replace", env=english, timeout=600
+        ).stdout
     except FileNotFoundError:
         raise BuildError(f"there is no C compiler: {command[0]} was not found") from None
     except subprocess.CalledProcessError as error:
-        lines = [line for line in error.stderr.splitlines() if "error" in line] or error.stderr.splitlines() or ["?"]
-        raise BuildError(f"{command[0]} failed: {lines[0].strip()}") from None
+        lines = [line for line in error.stderr.splitlines() if "error" in line] or error.stderr.splitlines()
+        complaint = lines[0].strip() if lines else f"exit status {error.returncode}, without a word"
+        raise BuildError(f"{command[0]} failed: {complaint}") from None
     except (OSError, subprocess.SubprocessError) as error:
         raise BuildError(f"{command[0]} failed: {error}") from None

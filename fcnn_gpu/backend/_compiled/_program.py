@@ -55,7 +55,8 @@ class Program:
     def run(self, n_times: int, n_threads: int) -> None:
         """Execute it; between two times Python's signal handlers may run."""
         execution, library = self._execution, self._library
-        execution.n_threads, execution.scratch = min(n_threads, self._most_parts), library.scratch()
+        scratch = library.scratch()
+        execution.n_threads, execution.scratch = min(n_threads, self._most_parts), scratch.address
         while n_times > 0:
             execution.n_times = n_times
             n_times -= library.execute(self._address)
