@@ -82,27 +82,40 @@ def loops(level: str) -> Loops:
     lacking = _lacking(level)
     if lacking:
         pytest.skip(f"this CPU has no {', '.join(sorted(lacking))}, as far as its system says")
+    built = _built(level)
+    assert isinstance(built, Path), built
+    notes = built.with_suffix(".txt")
+    return Loops(level, built, _vectorized(notes.read_text(encoding="utf-8")) if notes.exists() else None)
+
+
+@functools.cache
+def _built(level: str) -> Path | str:
+    """The library, beside it GCC's notes; or what the compiler says, once: it is not asked again for every test."""
+    command = compiler()
     try:
-        about = subprocess.run([*compiler(), "--version"], check=True, capture_output=True, text=True).stdout
+        about = subprocess.run([*command, "--version"], check=True, capture_output=True, text=True).stdout
     except FileNotFoundError:
-        pytest.skip(f"there is no C compiler: {compiler()[0]} was not found (the variable CC names another)")
+        pytest.skip(f"there is no C compiler: {command[0]} was not found (the variable CC names another)")
     is_gcc = "Free Software Foundation" in about
     options = [*COMMON, *FLAGS[level].split(), f"-DLEVEL={level}", "-ffp-contract=off", "-Werror", "-shared"]
     options += [] if sys.platform == "win32" else ["-fPIC"]
     options += ["-fopt-info-vec-optimized"] if is_gcc else []
-    command = [*compiler(), *options, f"-I{KERNELS}", f"-I{HERE}", str(HERE / "loops.c"), *_NO_LIBM]
+    command = [*command, *options, f"-I{KERNELS}", f"-I{HERE}", str(HERE / "loops.c"), *_NO_LIBM]
     key = hashlib.sha256(repr((command, about)).encode())
     for source in (HERE / "loops.c", *sorted(KERNELS.glob("*.h"))):
         key.update(source.read_bytes())
     built = Path(tempfile.gettempdir()) / f"fcnn_gpu-loops-{level}-{key.hexdigest()[:16]}{_user()}.so"
-    notes = built.with_suffix(".txt")
     if not built.exists():
-        part = built.with_suffix(f".{os.getpid()}")
-        done = subprocess.run([*command, "-o", str(part)], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"loops.c does not compile for {level}:\n{done.stderr}"
-        notes.write_text(done.stderr, encoding="utf-8")
-        part.replace(built)
-    return Loops(level, built, _vectorized(notes.read_text(encoding="utf-8")) if is_gcc else None)
+        with tempfile.TemporaryDirectory(dir=built.parent) as folder:
+            library, notes = Path(folder) / "library", Path(folder) / "notes"
+            done = subprocess.run([*command, "-o", str(library)], capture_output=True, text=True, check=False)
+            if done.returncode:
+                return f"loops.c does not compile for {level}:\n{done.stderr}"
+            if is_gcc:
+                notes.write_text(done.stderr, encoding="utf-8")
+                notes.replace(built.with_suffix(".txt"))
+            library.replace(built)
+    return built
 
 
 def _user() -> str:
