@@ -204,7 +204,7 @@ def _opened(pool: dict[str, Any]) -> _Library | None:
     names = _OPENMP if by_openmp else _FUNCTIONS.get(kind)
     if names is None:
         return None
-    handle = ctypes.CDLL(path)
+    handle = ctypes.PyDLL(path)  # it keeps the interpreter lock, which busy threads give back after milliseconds
     for before, behind in _AFFIXES:
         get, set_ = (getattr(handle, f"{before}{name}{behind}", None) for name in names)
         if get is not None and set_ is not None:

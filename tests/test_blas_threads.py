@@ -435,7 +435,7 @@ class TestFinding:
                 for name in functions:
                     setattr(self, f"scipy_{name}64_" if "openblas" in name else name, lambda *n: None)
 
-        monkeypatch.setattr("ctypes.CDLL", Handle)
+        monkeypatch.setattr("ctypes.PyDLL", Handle)
         library = _blas_threads._opened(pool | {"filepath": "lib.so"})
         assert (None if library is None else library.of_process) == expected
 
