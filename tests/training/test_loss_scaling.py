@@ -173,6 +173,16 @@ def test_a_loss_that_is_not_finite_fails_at_any_scale(ops: Ops, bad: float) -> N
     assert_same(seen[-1], seen[0], ("values", "step", "scale", "skipped"))
 
 
+@pytest.mark.parametrize("clip", ["", "norm"])
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_squares_are_those_of_the_gradient_of_the_loss_itself(ops: Ops, clip: str) -> None:
+    """A scaled gradient may be larger than the root of the largest number; times 1/scale it may not."""
+    g = gradients(2, set())
+    g[:, 11] = 2.0 * np.sqrt(np.finfo(np.float32).max) * np.array([1 / 8, 1])
+    run = Run(ops, UPDATES["sgd"], g, [2.0**8, 2.0**8], settings=CLIPS[clip])
+    assert [int(s["skip"][0]) for s in run.steps()] == [-1, 1]
+
+
 def test_the_scale_grows_to_its_largest(ops: Ops) -> None:
     scales = [2.0**22, 2.0**23, 2.0**24, 2.0**24]
     run = Run(ops, UPDATES["sgd"], gradients(4, set()), scales, interval=1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..._types import Array
 from .._ops import LARGEST_LOSS_SCALE, SMALLEST_LOSS_SCALE, FlatParameters, Segment, StepControl
-from .._ops._tape import every_step
+from .._ops import _numpy as recordable
 from ._array import CompiledArrays
 
 _COUNTERS = 4
@@ -218,15 +218,8 @@ class CompiledOptimizer(CompiledArrays):
                 **decay,
                 **{key: None if array is None else array[part] for key, array in state.items()},
             )
-        if flat.low is not None:
-            self._round_all_to_low(flat.values[: flat.low.size], flat.low, control)
-
-    @every_step
-    def _round_all_to_low(self, values: Array, low: Array, control: StepControl) -> None:
-        """low ← values in 16 bits, unless the update has done nothing: NumPy's, as all that reads them."""
-        skipped = control.loss_scaling is not None and control.loss_scaling.skip[0] >= 0
-        if control.failed_step[0] < 0 and not skipped:
-            np.copyto(low, values, casting="unsafe")
+        if flat.low is not None:  # NumPy's: so are the products that read it
+            recordable.copyto(flat.low, flat.values[: flat.low.size], casting="unsafe")
 
 
 def _n_blocks(segment: Segment) -> int:
