@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -102,14 +101,16 @@ def test_a_step_of_dense_layers_has_three_phases(depth: int) -> None:
 
 
 @pytest.mark.parametrize("n_blocks", [1, 3])
-def test_batch_normalization_adds_four_phases_to_a_step(n_blocks: int) -> None:
-    """Its sums, forward and backward, each once the samples' rows are there, and each before rows that need them."""
-    block = [fcnn.Dense(16), fcnn.BatchNorm(), fcnn.Activation("relu"), fcnn.Dropout(0.5)]
-    layers = [copy(layer) for _ in range(n_blocks) for layer in block]
+@pytest.mark.parametrize(("layer", "n_more"), [(fcnn.BatchNorm, 4), (fcnn.LayerNorm, 2)])
+def test_sums_over_samples_between_layers_add_phases(layer: Any, n_more: int, n_blocks: int) -> None:
+    """One for the sums, one for the rows that need them: batch norm's forward and backward, layer norm's backward."""
+    layers: list[Any] = []
+    for _ in range(n_blocks):
+        layers += [fcnn.Dense(16), layer(), fcnn.Activation("relu"), fcnn.Dropout(0.5)]
     calls = _recorded_step([*layers, fcnn.Dense(4)], n_in=12, batch=8)
     assert all(isinstance(call, Call) for call in calls)
     phases = [[call.name for call in shared] for shared, _ in Program(calls).phases if shared]
-    assert len(phases) == 3 + 4 * n_blocks
+    assert len(phases) == 3 + n_more * n_blocks
     assert not any("check_gradients" in phase for phase in phases)
 
 
