@@ -15,7 +15,6 @@ import numpy as np
 from ._console import every_character
 from .backend import choose_backend, quiet_arithmetic, read_cpu, resolve_backend, threads_and_reason
 from .backend._blas import Blas, Slowdown, build_time_blas, loop_slowdowns, numpy_blas, numpy_simd, product_slowdowns
-from .backend._compiled import LEVEL_VARIABLE, NotCompiledError, load_library
 from .backend._cpu import Cpu
 from .backend._kernel_source import kernel_folder, stems
 from .backend._probe import Link, failing_link, probe_links
@@ -150,9 +149,7 @@ def _check(name: str, check: Callable[[], str | tuple[str, list[Slowdown]]], fix
         found = check()
         detail, slowdowns = (found, []) if isinstance(found, str) else found
         reasons = [slowdown.reason for slowdown in slowdowns]
-        return Link(
-            name, True, " ".join(filter(None, [detail, *reasons])), "; ".join(slowdown.fix for slowdown in slowdowns)
-        )
+        return Link(name, True, " ".join([detail, *reasons]), "; ".join(slowdown.fix for slowdown in slowdowns))
     except Exception as error:
         return _failed(name, error, fix)
 
@@ -216,10 +213,12 @@ def _flops_per_second() -> float:
 
 def _compiled_kernels() -> tuple[str, list[Slowdown]]:
     """The library of compiled operations that networks are trained with on the CPU, where there is one."""
+    from .backend._compiled import LEVEL_VARIABLE, NotCompiledError, load_library
+
     try:
         library = load_library()
     except NotCompiledError as fault:
-        return f"none: {fault.reason}. Networks are trained on NumPy.", [Slowdown("", fault.fix)]
+        return f"none: {fault.reason}.", [Slowdown("Networks are trained on NumPy.", fault.fix)]
     slowdowns = []
     if library.level_name != library.levels[0]:
         slowdowns.append(Slowdown("It is not the best of them.", f"unset {LEVEL_VARIABLE}"))

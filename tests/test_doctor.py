@@ -12,10 +12,13 @@ import pytest
 
 import fcnn_gpu.doctor as doctor
 from fcnn_gpu.backend._blas import KERNEL_VARIABLES, THREAD_VARIABLES, Blas
+from fcnn_gpu.backend._compiled import NotCompiledError, load_library
 from fcnn_gpu.backend._cpu import Cpu
 from fcnn_gpu.backend._probe import Link
 from fcnn_gpu.cli import run
 from fcnn_gpu.doctor import Report, examine, print_report
+
+from .conftest import compiled_ops
 
 FINE = [Link("CuPy package", True, "cupy-cuda12x 14.2.0"), Link("kernel", True, "ran")]
 NO_DRIVER = [
@@ -30,6 +33,7 @@ QUICK = Cpu("Quick 9000", "x86_64", 8, 16, None, {"L2": "1024K"}, SETS, 2**34, F
 
 @pytest.fixture(autouse=True)
 def quick_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled_ops()
     monkeypatch.setattr(doctor, "_PRODUCT", 64)
     monkeypatch.setattr(doctor, "_PRODUCT_SECONDS", 0.001)
 
@@ -54,7 +58,8 @@ def raising(error: Exception) -> Callable[..., Any]:
 def test_this_machine() -> None:
     report = examine()
     assert report.cpu_works
-    assert [link.name for link in report.cpu] == ["Python", "processor", "NumPy", "matrix products", "training step"]
+    names = ["Python", "processor", "NumPy", "matrix products", "compiled kernels", "training step"]
+    assert [link.name for link in report.cpu] == names
     assert report.gpu[0].name == "kernel files"
     assert report.gpu[0].ok
     assert "GFLOP/s" in report.cpu[3].detail
@@ -133,7 +138,8 @@ def test_a_machine_that_cannot_train(
 
 
 @pytest.mark.parametrize(
-    "name", ["probe_links", "stems", "_python", "_processor", "_numpy", "_products", "_training_step"]
+    "name",
+    ["probe_links", "stems", "_python", "_processor", "_numpy", "_products", "_compiled_kernels", "_training_step"],
 )
 def test_it_never_raises(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, name, raising(RuntimeError("out of\nthe blue")))
@@ -203,6 +209,25 @@ class TestSpeed:
             True,
             "unset OPENBLAS_CORETYPE",
         )
+
+    def test_kernels_that_are_not_compiled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        fault = NotCompiledError("the package was installed without them (no cc)", "Run: make")
+        monkeypatch.setattr("fcnn_gpu.backend._compiled.load_library", raising(fault))
+        report = examine()
+        (link,) = (link for link in report.cpu if link.name == "compiled kernels")
+        reason = "none: the package was installed without them (no cc). Networks are trained on NumPy."
+        assert link == Link("compiled kernels", True, reason, "Run: make")
+        assert report.hint == "Training on the CPU could be faster: Run: make"
+        assert report.cpu_works
+
+    def test_a_lower_level_than_the_best(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        library = load_library()
+        detail = f"for {library.level_name}, of this CPU's {', '.join(library.levels)}: {library.path}."
+        assert examine().cpu[4] == Link("compiled kernels", True, detail)
+        monkeypatch.setattr(library, "levels", ["v5", *library.levels])
+        found = examine().cpu[4]
+        assert found.detail.endswith(" It is not the best of them.")
+        assert found.fix == "unset FCNN_CPU_LEVEL"
 
     def test_a_library_that_nobody_knows(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.set_blas(monkeypatch)

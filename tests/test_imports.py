@@ -45,6 +45,7 @@ PRIVATE = {
     "backend._cpu": "the same",
     "backend._probe": "the same",
     "backend._kernel_source": "the doctor looks whether the kernels' files are there",
+    "backend._compiled": "and whether those of the CPU are compiled",
     "backend._cublas._plan": "products in chunks ask in which orders cuBLAS multiplies a matrix where it lies",
     "bench._render": "loaded by the command when there is a report to show",
     "bench._worker": "the error that the command turns into a message",

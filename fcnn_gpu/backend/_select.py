@@ -129,7 +129,7 @@ def _choose(backend: str | None, who: str) -> tuple[Ops, str, list[str]]:
             except BackendError as fault:
                 reason, said = f"no CUDA device can be used: {fault}", [str(fault)]
         ops, missing = _cpu_ops()
-        said = [f"fcnn_gpu computes on the CPU ({ops.describe()}): {text}" for text in said]
+        said = [f"fcnn_gpu computes on the {ops.describe()}: {text}" for text in said]
         if missing is not None:
             reason = f"{reason.rstrip('.')}; without compiled kernels: {missing}"
             said.append(f"fcnn_gpu computes on NumPy, without its compiled kernels: {missing}")

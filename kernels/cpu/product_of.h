@@ -138,6 +138,7 @@ static __attribute__((noinline)) void NAME(tiles)(const NAME(Product) * g, int64
     for (int64_t q = 0; q < n_blocks; q++) {
         const int64_t first = m * q / n_blocks;
         const int mr = (int)(m * (q + 1) / n_blocks - first);
+        if (mr > MR) __builtin_unreachable(); /* GCC would warn of rows behind `part` */
         const real *from = packed ? a + first * k : a + first * g->a_row, *extra = narrow ? bias : g->b ? g->b + j : NULL;
         const int64_t a_row = packed ? 1 : g->a_row, a_inner = packed ? mr : g->a_inner;
         real *c = g->C + (i0 + first) * g->c_row + j, *out = narrow ? part : c;

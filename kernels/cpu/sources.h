@@ -3,28 +3,25 @@
 #define FCNN_SOURCES
 enum { COPIED, FROM_UINT8, FROM_FLOAT16, FROM_BFLOAT16, FROM_FLOAT32, FROM_FLOAT64 };
 
+INLINE float float_of(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
 /* A float16's value: its exponent, less 15, and ten digits behind the point. */
 INLINE float float16_value(uint16_t h)
 {
     const uint32_t sign = (uint32_t)(h & 0x8000) << 16, magnitude = h & 0x7fff;
     const uint32_t bits = magnitude >= 0x7c00 ? 0x7f800000 | (magnitude & 0x3ff) << 13 : (magnitude << 13) + (112u << 23);
-    float value;
-    memcpy(&value, &bits, 4);
-    if (magnitude < 0x400) value = (float)magnitude * 0x1p-24f; /* subnormal */
+    const float subnormal = (float)magnitude * 0x1p-24f, value = magnitude < 0x400 ? subnormal : float_of(bits);
     uint32_t out;
     memcpy(&out, &value, 4);
-    out |= sign;
-    memcpy(&value, &out, 4);
-    return value;
+    return float_of(out | sign);
 }
 
-INLINE float bfloat16_value(uint16_t h)
-{
-    const uint32_t bits = (uint32_t)h << 16;
-    float value;
-    memcpy(&value, &bits, 4);
-    return value;
-}
+INLINE float bfloat16_value(uint16_t h) { return float_of((uint32_t)h << 16); }
 #endif
 
 /* out = scale·x + shift: x is cast first; the product and the sum are each rounded. */

@@ -19,6 +19,7 @@ from fcnn_gpu.backend import BackendError, _select, resolve_backend
 from fcnn_gpu.backend._cupy import CupyOps, CupyRuntime, make_cupy_ops
 from fcnn_gpu.backend._probe import Link, failing_link, probe_links
 
+from ..conftest import compiled_ops
 from ..cublas_on_cpu import cublas_path
 from ..cuda_on_cpu import missing_compiler
 
@@ -468,8 +469,8 @@ def test_explicit_cupy_raises_and_auto_falls_back(
         resolve_backend("cupy")
     assert "\n" not in str(caught.value)
     with caplog.at_level("WARNING", logger="fcnn_gpu"):
-        assert resolve_backend("auto").name == "numpy"
-        assert resolve_backend("auto").name == "numpy"
+        assert resolve_backend("auto") is resolve_backend("auto")
+        assert resolve_backend("auto").name == compiled_ops().name
     assert len(caplog.records) == 1
     assert "NVIDIA driver" in caplog.records[0].message
 
@@ -590,6 +591,7 @@ assert not any(name.partition(".")[0].startswith("cupy") for name in sys.modules
 
 
 def test_without_cupy() -> None:
+    described = compiled_ops().describe()
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", WITHOUT_CUPY]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
@@ -598,5 +600,5 @@ def test_without_cupy() -> None:
         "CuPy package: CuPy is not installed. "
         "Run: pip install 'fcnn_gpu[cuda12]', or 'fcnn_gpu[cuda13]' for a driver of CUDA 13."
     )
-    assert run.stdout.splitlines() == ["numpy", reason]
-    assert run.stderr.splitlines() == [f"fcnn_gpu computes on the CPU (NumPy): {reason}"]
+    assert run.stdout.splitlines() == ["cpu", reason]
+    assert run.stderr.splitlines() == [f"fcnn_gpu computes on the {described}: {reason}"]

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu.backend import BackendError, Ops, _select, ops_for, resolve_backend
+from fcnn_gpu.backend import BackendError, Ops, _select, choose_backend, ops_for, resolve_backend
+from fcnn_gpu.backend._compiled import NotCompiledError, load_library
+
+from ..conftest import compiled_ops
 
 
 @pytest.fixture(autouse=True)
@@ -62,14 +65,78 @@ def test_ops_are_taken_as_they_are() -> None:
     assert fcnn.Sequential([fcnn.Dense(1)], n_in=1, backend=ops).ops is ops
 
 
-@pytest.mark.usefixtures("no_gpu")
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the kernels, which have not been loaded yet."""
+    compiled_ops()
+    monkeypatch.setattr(_select, "_compiled", None)
+
+
+@pytest.fixture
+def not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise NotCompiledError("there are none", "Run: make")
+
+    monkeypatch.setattr(_select, "_compiled", None)
+    monkeypatch.setattr("fcnn_gpu.backend._compiled.load_library", fail)
+
+
+@pytest.mark.usefixtures("no_gpu", "compiled")
 def test_auto_falls_back_and_says_once_why(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "fcnn_gpu"):
-        assert resolve_backend("auto").name == "numpy"
-        assert resolve_backend().name == "numpy"
+        assert resolve_backend("auto").name == "cpu"
+        assert resolve_backend().name == "cpu"
     assert [record.getMessage() for record in caplog.records] == [
-        "fcnn_gpu computes on the CPU (NumPy): device 0: no driver. Install one."
+        f"fcnn_gpu computes on the {compiled_ops().describe()}: device 0: no driver. Install one."
     ]
+
+
+NOT_COMPILED = "fcnn_gpu computes on NumPy, without its compiled kernels: there are none. Run: make"
+
+
+@pytest.mark.usefixtures("no_gpu", "not_compiled")
+def test_without_compiled_kernels_it_is_numpy_and_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "fcnn_gpu"):
+        assert resolve_backend("cpu") is resolve_backend("auto") is resolve_backend("numpy")
+        assert resolve_backend("cpu").name == "numpy"
+    assert [record.getMessage() for record in caplog.records] == [
+        NOT_COMPILED,
+        f"fcnn_gpu computes on the {Ops().describe()}: device 0: no driver. Install one.",
+    ]
+
+
+@pytest.mark.usefixtures("no_gpu", "not_compiled")
+def test_a_program_says_itself_what_it_computes_on(caplog: pytest.LogCaptureFixture) -> None:
+    missing = "without compiled kernels: there are none. Run: make"
+    assert choose_backend("cpu", "--backend")[1] == f"as --backend cpu says; {missing}"
+    fault = "no CUDA device can be used: device 0: no driver. Install one"
+    assert choose_backend("auto", "--backend")[1] == f"{fault}; {missing}"
+    assert not caplog.records
+
+
+@pytest.mark.usefixtures("not_compiled", "gpu")
+def test_what_needs_no_compiled_kernels_says_nothing_of_them(caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("numpy", "cupy", "auto"):
+        resolve_backend(name)
+    assert not caplog.records
+
+
+@pytest.mark.usefixtures("compiled")
+def test_the_level_is_chosen_by_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = load_library().levels
+    try:
+        load_library.cache_clear()
+        monkeypatch.setenv("FCNN_CPU_LEVEL", levels[-1])
+        assert f"compiled kernels for {levels[-1]}" in resolve_backend("cpu").describe()
+        load_library.cache_clear()
+        monkeypatch.setattr(_select, "_compiled", None)
+        monkeypatch.setenv("FCNN_CPU_LEVEL", "avx2")
+        expected = f"FCNN_CPU_LEVEL expects an instruction level that this CPU has, {' or '.join(levels)}, got 'avx2'."
+        with pytest.raises(ValueError, match=expected):
+            resolve_backend("cpu")
+        assert resolve_backend("numpy").name == "numpy"
+    finally:
+        load_library.cache_clear()
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -101,7 +168,7 @@ def test_the_default_is_set_backends_then_the_environments_then_auto(monkeypatch
 
 @pytest.mark.parametrize(
     ("wrong", "meant"),
-    [("cpu", "numpy"), ("CPU", "numpy"), ("gpu", "cupy"), ("cuda", "cupy"), ("nunpy", "numpy"), ("cuppy:1", "cupy:1")],
+    [("CPU", "cpu"), ("host", "cpu"), ("gpu", "cupy"), ("cuda", "cupy"), ("nunpy", "numpy"), ("cuppy:1", "cupy:1")],
 )
 def test_an_unknown_name_is_answered_by_what_was_meant(wrong: str, meant: str) -> None:
     with pytest.raises(ValueError, match=f"backend does not know {wrong!r}. Did you mean {meant!r}"):

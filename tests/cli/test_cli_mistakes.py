@@ -36,7 +36,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("--schedule cosin", "Did you mean 'cosine'?"),
     ("--dtype float16", "--dtype does not know 'float16'"),
     ("--task clustering", "--task does not know 'clustering'"),
-    ("--backend cpu", "backend does not know 'cpu'"),
+    ("--backend CPU", "backend does not know 'CPU'. Did you mean 'cpu'?"),
     ("--validation-split 1", r"--validation-split expects a finite number in \[0, 1\)"),
     ("--test-fraction -0.5", "--test-fraction expects"),
     ("--early-stopping 0 --validation-split 0.1", "--early-stopping expects an integer of at least 1"),

@@ -122,7 +122,10 @@ class Library:
         return Call(self, self.operations[name], dtype, arguments)
 
     def scratch(self) -> Scratch:
-        """What operations of this thread compute in. Who gives it to C keeps it: it goes when the thread ends."""
+        """What operations of this thread compute in.
+
+        Who gives it to C keeps it: at the interpreter's end what belongs to a thread is freed while it still computes.
+        """
         scratch: Scratch | None = getattr(self._per_thread, "scratch", None)
         if scratch is None:
             memory = empty(self.scratch_bytes, np.uint8)
