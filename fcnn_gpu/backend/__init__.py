@@ -29,6 +29,7 @@ from ._ops import Replay as Replay
 from ._ops import Segment as Segment
 from ._ops import StackLayer as StackLayer
 from ._ops import StepControl as StepControl
+from ._ops import outside as outside
 from ._ops import parts_of as parts_of
 from ._ops import quiet_arithmetic as quiet_arithmetic
 from ._primitives import called as called

@@ -262,7 +262,9 @@ class Network:
     @property
     def can_be_recorded(self) -> bool:
         """Whether a pass can be captured: it consists of primitives, or what else it does can stand between them."""
-        return self.consists_of_primitives or (self.stored is None and self.ops.records_python)
+        if self.consists_of_primitives:
+            return True
+        return self.stored is None and self.ops.records_python and consists_of_primitives(self, self.ops)
 
     def named_arrays(self) -> dict[str, Array]:
         """Live views of every parameter and every running statistic: "0.W", "0.b", "2.running_mean", ..."""

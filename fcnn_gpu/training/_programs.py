@@ -93,14 +93,14 @@ class Programs:
                 if not is_out_of_memory(error):
                     raise
                 program, shortage = None, error  # it holds what is about to be let go
-        self._take_with_care(key, first, shortage)
+        self._take_with_care(key, n_times, first, shortage)
 
-    def _take_with_care(self, key: Key, first: int, shortage: Exception | None) -> None:
+    def _take_with_care(self, key: Key, n_times: int, first: int, shortage: Exception | None) -> None:
         """Where memory runs out in a step, that step is made anew, and the others after it, in smaller parts.
 
         `shortage`: so it has in a first attempt.
         """
-        left, fallen_short = key.n_steps, False
+        left, fallen_short = key.n_steps * n_times, False
         while left:
             n = finished = 1 if fallen_short else left
             if shortage is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._types import Array, HostArray
-from ..backend import Replay, called, consists_of_primitives
+from ..backend import Replay, called, consists_of_primitives, outside
 from ..data import BatchViews, DeviceData, StreamedData
 from ..losses import Loss
 from ..model import BatchArrays, Sequential
@@ -128,8 +128,10 @@ class TrainingStep:
             else:
                 called(optimizer, optimizer.apply, [(data.cursor, batch)])
 
+        enter = self._enter if self._consists_of_primitives else functools.partial(outside, self._enter)
+
         def step() -> None:
-            self.phase = COMPUTING
+            enter(COMPUTING)
             self.begin(passes)
             for one in passes:
                 if one.first == 0:
@@ -142,13 +144,13 @@ class TrainingStep:
                 if outputs is not None:
                     ops.store_rows(Z.T, data.cursor, outputs[one.first :])
                 self.backward(one)
-            self.phase = UPDATING
+            enter(UPDATING)
             model.check_finite(losses, control, total)
             if guarded:
                 self.guard.take(update)
             else:
                 update()
-            self.phase = BETWEEN_STEPS
+            enter(BETWEEN_STEPS)
 
         def steps() -> None:
             for i in range(n_steps):
@@ -179,12 +181,20 @@ class TrainingStep:
 
         return run
 
+    def _enter(self, phase: int) -> None:
+        """A step goes on to another phase. A replay tells where parts of the user's own are called within it."""
+        self.phase = phase
+
+    @property
+    def _consists_of_primitives(self) -> bool:
+        return self.model.consists_of_primitives and consists_of_primitives(self.loss, self.optimizer)
+
     @property
     def is_captured(self) -> bool:
         """Whether a program's later calls replay its steps."""
         if not (self._capture and self.model.can_be_recorded):
             return False
-        return self.model.ops.records_python or consists_of_primitives(self.loss, self.optimizer)
+        return self.model.ops.records_python or self._consists_of_primitives
 
     def rewind(self, n_taken: int) -> None:
         """The next step takes number `n_taken` of the rates of `set_learning_rates`."""

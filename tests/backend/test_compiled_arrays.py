@@ -32,7 +32,7 @@ class Passes:
         self.x, self.y = np.asarray(x, order=orders[0]).astype(dtypes[0]), np.array(y, dtypes[1], order=orders[0])
         self.outs = [np.full(shape, 7, dtypes[1], orders[1]) for _ in range(4)]
 
-    def compute(self, ops: Ops, scale: float, shift: float) -> None:
+    def compute(self, ops: Any, scale: float, shift: float) -> None:
         cast, assigned, added, scaled = self.outs
         ops.cast(self.x, cast, scale, shift)
         ops.assign(assigned, self.x)

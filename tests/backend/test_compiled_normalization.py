@@ -37,14 +37,14 @@ class Arrays:
         self.mean, self.var = (rng.uniform(0.5, 2.0, (n, 1)).astype(dtype) for _ in range(2))
         self.inv_std_of_samples = np.full((1, batch), np.nan, dtype)
 
-    def batch_norm(self, ops: Ops, momentum: float = 0.1, eps: float = EPS) -> None:
+    def batch_norm(self, ops: Any, momentum: float = 0.1, eps: float = EPS) -> None:
         """Forward, backward and inference."""
         given, running = (self.gamma, self.beta, eps), (self.mean, self.var)
         ops.batch_norm_forward(self.X, *given, momentum, *running, self.x_hat, self.inv_std, self.out)
         ops.batch_norm_backward(self.dY, self.gamma, self.x_hat, self.inv_std, self.dgamma, self.dbeta, self.dX)
         ops.batch_norm_inference(self.X, *given, *running, self.X)
 
-    def layer_norm(self, ops: Ops, eps: float = EPS) -> None:
+    def layer_norm(self, ops: Any, eps: float = EPS) -> None:
         """Forward and backward."""
         inv_std = self.inv_std_of_samples
         ops.layer_norm_forward(self.X, self.gamma, self.beta, eps, self.x_hat, inv_std, self.out)

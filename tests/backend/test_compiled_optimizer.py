@@ -391,7 +391,7 @@ X = np.random.default_rng(0).normal(size=(70, 6))
 Y = np.argmax(X[:, :3], axis=1)
 
 
-def trained(ops: Ops, optimizer: Any, **options: Any) -> fcnn.Trainer:
+def trained(ops: Any, optimizer: Any, **options: Any) -> fcnn.Trainer:
     layers = [fcnn.Dense(9, activation="identity", l1=1e-3, l2=1e-2), fcnn.Dense(3, l2=1e-3)]
     model = fcnn.Sequential(layers, n_in=6, seed=0, backend=ops, **options)
     trainer = fcnn.Trainer(model, loss="cross_entropy", optimizer=optimizer, metrics=["accuracy"])

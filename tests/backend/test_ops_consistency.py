@@ -14,8 +14,8 @@ from fcnn_gpu.backend._ops import ELEMENTWISE, ELEMENTWISE_LOSSES, Ops
 
 from ..support.op_cases import CASES
 
-INHERITED = {"empty", "zeros", "matrix", "copy", "fill", "scratch", "ones"}
-"""What CupyOps takes from Ops as it is: only allocation through `xp` and methods of arrays."""
+INHERITED = {"empty", "zeros", "matrix", "copy", "fill", "scratch", "ones", "capture_over"}
+"""What CupyOps takes from Ops as it is: only allocation through `xp` and methods of arrays, and what gives None."""
 
 WITHOUT_ARRAYS = {
     "adopt",
@@ -26,6 +26,7 @@ WITHOUT_ARRAYS = {
     "synchronize",
     "stopwatch",
     "capture",
+    "capture_over",
     "with_precision",
     "fusion_obstacle",
     "fusion_pays",

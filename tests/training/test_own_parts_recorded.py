@@ -56,7 +56,7 @@ class Doubled(CrossEntropy):
     """Twice the cross-entropy, by NumPy."""
 
     def compute(
-        self, ops: Ops, Z: Any, targets: Any, sample_weight: Any, losses: Any, dZ: Any, loss_scale: Any = None
+        self, ops: Any, Z: Any, targets: Any, sample_weight: Any, losses: Any, dZ: Any, loss_scale: Any = None
     ) -> None:
         super().compute(ops, Z, targets, sample_weight, losses, dZ, loss_scale)
         losses *= 2
