@@ -13,16 +13,23 @@ ARGUMENTS(batch_norm_forward, SAMPLES,
 
 OPERATION(batch_norm_forward)
 {
+    enum { WIDTH = 512 };
     const Range range = share_of(a->batch, 1, share);
-    const int64_t n = a->n;
-    const real *gamma = a->gamma, *beta = a->beta, *mean = a->mean, *inv_std = a->inv_std;
-    for (int64_t j = range.start; j < range.stop; j++) {
-        const real *x = a->X + j * n;
-        real *h = a->x_hat + j * n, *y = a->out + j * n;
-        for (int64_t i = 0; i < n; i++) {
-            const real value = (x[i] - mean[i]) * inv_std[i];
-            h[i] = value;
-            y[i] = FMA(gamma[i], value, beta[i]);
+    for (int64_t first = 0; first < a->n; first += WIDTH) {
+        const int64_t width = a->n - first < WIDTH ? a->n - first : WIDTH;
+        real gamma[WIDTH], beta[WIDTH], mean[WIDTH], inv_std[WIDTH]; /* copies, which no array that is written can overlap */
+        for (int64_t i = 0; i < width; i++) gamma[i] = a->gamma[first + i];
+        for (int64_t i = 0; i < width; i++) beta[i] = a->beta[first + i];
+        for (int64_t i = 0; i < width; i++) mean[i] = a->mean[first + i];
+        for (int64_t i = 0; i < width; i++) inv_std[i] = a->inv_std[first + i];
+        for (int64_t j = range.start; j < range.stop; j++) {
+            const real *x = a->X + j * a->n + first;
+            real *h = a->x_hat + j * a->n + first, *y = a->out + j * a->n + first;
+            for (int64_t i = 0; i < width; i++) {
+                const real value = (x[i] - mean[i]) * inv_std[i];
+                h[i] = value;
+                y[i] = FMA(gamma[i], value, beta[i]);
+            }
         }
     }
 }

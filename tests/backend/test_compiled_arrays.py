@@ -32,15 +32,15 @@ class Passes:
         self.x, self.y = np.asarray(x, order=orders[0]).astype(dtypes[0]), np.array(y, dtypes[1], order=orders[0])
         self.outs = [np.full(shape, 7, dtypes[1], orders[1]) for _ in range(4)]
 
-    def compute(self, ops: Any, scale: float, shift: float) -> None:
+    def compute(self, primitives: Ops, scale: float, shift: float) -> None:
         cast, assigned, added, scaled = self.outs
-        ops.cast(self.x, cast, scale, shift)
-        ops.assign(assigned, self.x)
-        ops.add(assigned, self.y, added)
-        ops.scale(self.y, 0.3, scaled)
-        ops.scale(scaled, -1.7, scaled)
-        ops.add(scaled, self.y, scaled)
-        ops.add(self.y, scaled, scaled)
+        primitives.cast(self.x, cast, scale, shift)
+        primitives.assign(assigned, self.x)
+        primitives.add(assigned, self.y, added)
+        primitives.scale(self.y, 0.3, scaled)
+        primitives.scale(scaled, -1.7, scaled)
+        primitives.add(scaled, self.y, scaled)
+        primitives.add(self.y, scaled, scaled)
 
 
 @settings(deadline=None, max_examples=80)

@@ -19,10 +19,10 @@ DTYPES = ["float32", "float64"]
 KEY, STEP = (2**63 + 5, 17), np.array([9])
 
 
-def _forward(ops: Ops, A: np.ndarray, p: float, key: tuple[int, int], step: int, first_draw: int) -> Any:
+def _forward(primitives: Ops, A: np.ndarray, p: float, key: tuple[int, int], step: int, first_draw: int) -> Any:
     n, batch = A.shape
-    mask, out = ops.matrix(n, batch, np.uint8), ops.matrix(n, batch, A.dtype)
-    ops.dropout_forward(A, p, key, np.array([step]), mask, out, first_draw)
+    mask, out = primitives.matrix(n, batch, np.uint8), primitives.matrix(n, batch, A.dtype)
+    primitives.dropout_forward(A, p, key, np.array([step]), mask, out, first_draw)
     return mask, out
 
 
