@@ -1,7 +1,8 @@
-"""Fixtures of the tests of kernels/cpu: a file of recorded calls."""
+"""Fixtures of the tests of kernels/cpu: recorded calls."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,22 @@ from .recorded_calls import recorded_calls
 
 SHAPES = [(3, 2), (17, 33)]
 """(n_units, batch)"""
-LARGE = (70, 600)
-"""Of products: blocks that are packed, and more than one of them."""
-PRODUCTS = ("gemm", "dense_forward", "dense_backward")
+BLOCKS = (130, 600)
+"""Of products that are computed in blocks, which are packed."""
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """Files for replay.c: calls of all operations in every case, one call of each, and products in blocks."""
+
+    all: Path
+    one_of_each: Path
+    blocks: Path
 
 
 @pytest.fixture(scope="session")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Calls of every compiled operation, computed with fused multiply-add, whose bits are the same on all CPUs."""
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Recordings:
+    """Computed with fused multiply-add, so that the bits are the same on all CPUs that have it."""
     ops = compiled_ops()
     assert isinstance(ops, CompiledOps)
     library = ops._library
@@ -31,17 +40,22 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ops = CompiledOps(Library(library.path, "v3"))
     elif library.levels != ["baseline"]:
         pytest.skip("this CPU has no fused multiply-add")
-    path = tmp_path_factory.mktemp("recording") / "calls.bin"
+    folder = tmp_path_factory.mktemp("recordings")
+    files = Recordings(folder / "all.bin", folder / "one_of_each.bin", folder / "blocks.bin")
     with recorded_calls() as recording, np.errstate(all="ignore"):
-        for name, cases in CASES.items():
-            for case in cases:
-                for n, batch in SHAPES + [(5, 0)] * case.empty + [LARGE] * (name in PRODUCTS):
-                    for dtype in (np.float32, np.float64):
-                        case.run(ops, np.random.default_rng(n), dtype, n, batch)
+        for case in (case for cases in CASES.values() for case in cases):
+            for n, batch in [*SHAPES, *[(5, 0)] * case.empty]:
+                for dtype in (np.float32, np.float64):
+                    case.run(ops, np.random.default_rng(n), dtype, n, batch)
         _without_primitive(ops)
-    assert set(recording.names) == set(library.operations), "an operation that no case of a primitive issues"
-    recording.write(path)
-    return path
+    assert recording.names == set(library.operations), "an operation that no case of a primitive issues"
+    recording.write(files.all)
+    recording.write(files.one_of_each, one_of_each=True)
+    with recorded_calls("product") as recording:
+        for case in CASES["gemm"] + CASES["dense_forward"]:
+            case.run(ops, np.random.default_rng(0), np.float32, *BLOCKS)
+    recording.write(files.blocks)
+    return files
 
 
 def _without_primitive(ops: CompiledOps) -> None:

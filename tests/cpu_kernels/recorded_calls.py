@@ -31,60 +31,65 @@ class _Region(NamedTuple):
 
 
 class Recording:
-    """The text of a file: numbers of 8 bytes, names and arrays in the order in which replay.c reads them."""
+    """Calls as the text of a file: numbers of 8 bytes, names and arrays in the order in which replay.c reads them."""
 
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self._parts: list[bytes] = []
-        self._seen: set[Hashable] = set()
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._calls: dict[tuple[Hashable, ...], bytes] = {}
+        """By operation, dtype and everything else that tells calls from each other."""
 
-    def write(self, path: Path) -> None:
-        path.write_bytes(struct.pack("<q", len(self.names)) + b"".join(self._parts))
+    @property
+    def names(self) -> set[str]:
+        """Of the operations."""
+        return {str(form[0]) for form in self._calls}
+
+    def write(self, path: Path, *, one_of_each: bool = False) -> None:
+        """All of them, or the last one of each operation and dtype."""
+        calls = {form[:2]: text for form, text in self._calls.items()} if one_of_each else self._calls
+        path.write_bytes(_numbers(len(calls)) + b"".join(calls.values()))
 
     def compute(self, call: Call) -> None:
         """Compute a call and write down how, unless one with other numbers in the same arrays is there."""
         form = _form(call)
-        if form in self._seen:
+        if form in self._calls or not call.name.startswith(self._prefix):
             _COMPUTE(call)
             return
-        self._seen.add(form)
         regions, region_of = _regions_of(call)
         before = [region.content() for region in regions]
         _COMPUTE(call)
-        self.names.append(call.name)
-        self._bytes(call.name.encode() + b"\0")
         parameters = call.operation.parameters
-        self._numbers(call.dtype == np.float64, len(parameters))
+        text = [_array(call.name.encode() + b"\0"), _numbers(call.dtype == np.float64, len(parameters))]
         for parameter, word in zip(parameters, call.words[1:], strict=True):
-            region = region_of.get(parameter.name)
-            self._numbers(*((0, word, 0) if region is None else (1, region, word - regions[region].start)))
-        self._numbers(len(regions))
-        for region_, old in zip(regions, before, strict=True):
-            self._numbers(region_.start % _LINE, region_.number_bytes)
-            self._bytes(old)
-            new = region_.content()
-            self._bytes(b"" if new == old else new)
+            i = region_of.get(parameter.name)
+            text.append(_numbers(0, word, 0) if i is None else _numbers(1, i, word - regions[i].start))
+        text.append(_numbers(len(regions)))
+        for region, old in zip(regions, before, strict=True):
+            new = region.content()
+            text.append(_numbers(region.start % _LINE, region.number_bytes))
+            text += [_array(old), _array(b"" if new == old else new)]
+        self._calls[form] = b"".join(text)
 
-    def _numbers(self, *values: int) -> None:
-        self._parts.append(struct.pack(f"<{len(values)}q", *values))
 
-    def _bytes(self, text: bytes) -> None:
-        self._numbers(len(text))
-        self._parts.append(text)
+def _numbers(*values: int) -> bytes:
+    return struct.pack(f"<{len(values)}q", *values)
+
+
+def _array(text: bytes) -> bytes:
+    return _numbers(len(text)) + text
 
 
 _COMPUTE = Call.__call__
 
 
 @contextmanager
-def recorded_calls() -> Generator[Recording]:
-    """All calls that are computed at once inside."""
-    recording = Recording()
+def recorded_calls(prefix: str = "") -> Generator[Recording]:
+    """All calls that are computed at once inside, of the operations whose names begin so."""
+    recording = Recording(prefix)
     with mock.patch.object(Call, "__call__", lambda call: recording.compute(call)):
         yield recording
 
 
-def _form(call: Call) -> Hashable:
+def _form(call: Call) -> tuple[Hashable, ...]:
     """What tells a call from others: its operation, its settings, the forms of its arrays."""
 
     def of(value: Any) -> Hashable:

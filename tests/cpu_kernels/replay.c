@@ -193,7 +193,7 @@ static void check_all(int64_t first_parts)
     for (Call *call = calls; call < calls + n_calls; call++)
         for (int64_t n_parts = first_parts; n_parts <= 7; n_parts += 2) {
             check(call, n_parts, 1, 1, scratch);
-            if (call->is_repeatable) check(call, n_parts, 20, 3, scratch);
+            if (call->is_repeatable) check(call, n_parts, 6, 2, scratch);
         }
     free_memory(scratch);
 }

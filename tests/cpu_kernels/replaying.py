@@ -19,12 +19,13 @@ STRICT = ["-Werror"]
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A compiler, what its programs run under, and the level that the calls are computed with."""
+    """A compiler, what its programs run under, and the level and threads that the calls are computed with."""
 
     command: tuple[str, ...]
     emulator: tuple[str, ...] = ()
     level: str = "v3"
     flags: tuple[str, ...] = ()
+    n_callers: int = 2
     library: str = "libfcnn_cpu.so"
 
     def missing(self) -> str | None:
@@ -58,7 +59,7 @@ class Toolchain:
     ) -> str:
         """What it says of the calls; AssertionError where they differ or it dies."""
         result = subprocess.run(
-            [*self.emulator, str(program), str(recording), level or self.level, str(n_callers)],
+            [*self.emulator, str(program), str(recording), level or self.level, str(self.n_callers)],
             env=os.environ | dict(variables or {}),
             capture_output=True,
             encoding="utf-8",
