@@ -20,6 +20,10 @@ SOURCES = ("copied", "uint8", "float16", "bfloat16", "float32", "float64")
 """What numbers are cast from, in the order of kernels/cpu/sources.h."""
 
 
+_SHARED_OUT = 100_000.0
+"""Nanoseconds of a single call for which other threads are asked: to make a program takes some 30 µs."""
+
+
 class _Over:
     """A program over an array whose place others take (`CapturedOver`)."""
 
@@ -81,7 +85,10 @@ class CompiledArrays(Ops):
     def _issue(self, operation: str, dtype: DType | type, /, **arguments: Any) -> None:
         """Compute an operation of kernels/cpu on these arguments, those of its ARGUMENTS in their order."""
         call = self.call(operation, np.dtype(dtype), **arguments)
-        call()
+        if call.work < _SHARED_OUT:
+            call()
+        else:
+            Program([call]).run(1, threads())
         tape = current_tape()
         if tape is not None:
             tape.add(call)
