@@ -53,7 +53,6 @@ class Toolchain:
         self,
         program: Path,
         recording: Path,
-        n_callers: int,
         level: str = "",
         variables: Mapping[str, str] | None = None,
     ) -> str:
