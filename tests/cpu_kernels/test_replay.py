@@ -54,14 +54,14 @@ def test_sanitizers_find_nothing(sanitizers: str, recordings: Recordings, tmp_pa
     flags = ("-O2", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all")
     # Linux may put a program where TSan wants its own memory to be; without randomization it does not.
     emulator = ("setarch", "-R") if sanitizers == "thread" and shutil.which("setarch") else ()
-    chain = Toolchain(own().command, emulator, own_level(), flags)
+    # A child that is forked beside other threads may find the sanitizers' own memory locked, and wait for good.
+    chain = Toolchain(own().command, emulator, own_level(), flags, n_callers=0)
     try:
         build(SOURCES, tmp_path / "probe.so", command=chain.command, flags=flags, levels=[])
     except BuildError as error:
         pytest.skip(f"this compiler has no such sanitizer: {error}")
     program = chain.build(tmp_path)
-    first = recordings.all if sanitizers == "address,undefined" else recordings.one_of_each
-    for recording in (first, recordings.blocks):
+    for recording in (recordings.one_of_each, recordings.blocks):
         assert "calls agree" in chain.run(program, recording, variables=SANITIZERS[sanitizers])
 
 
