@@ -249,7 +249,6 @@ class JaxScanNet(JaxNet):
         self._X_read = self._put_samples(problem.ordered_data()[0].reshape(n_batches, batch, -1))
         X, y = problem.data() if self._gathers else problem.ordered_data()
         self._order = self._put(problem.order().astype(np.int32).reshape(n_batches, batch))
-        # An argument of what is compiled: where each batch is the same one, XLA must not know, or it computes it once.
         self._numbers = self._put(np.resize(np.arange(n_batches, dtype=np.int32), max(n_batches, _WHOLE_DATA)))
         if self._gathers:
             self._X_visited, self._y_visited = self._put_samples(X), self._put(y.astype(np.int32))
@@ -288,7 +287,9 @@ class JaxScanNet(JaxNet):
         return np.array(first[0])
 
     def jobs(self) -> dict[str, Callable[[int], None]]:
-        return {"train": self.train} if self._trains_alone else {"train": self.train, "infer": self.infer}
+        if self._trains_alone or self._problem.n_batches == 1:  # XLA computes one batch once, however often it is asked
+            return {"train": self.train}
+        return {"train": self.train, "infer": self.infer}
 
 
 class Jax(Library):
