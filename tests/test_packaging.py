@@ -1,8 +1,9 @@
-"""The wheel works by itself: built, installed in an empty environment, and trained with there, away from here."""
+"""The wheel works by itself, with the compiled kernels and without: built, and installed where nothing else is."""
 
 from __future__ import annotations
 
 import email
+import json
 import os
 import subprocess
 import sys
@@ -10,26 +11,42 @@ import sysconfig
 import tarfile
 import venv
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from fcnn_gpu.backend._compiled._build import LIBRARY, wheel_platform
+
+from .support.compiled import missing_c_compiler
+
 ROOT = Path(__file__).parent.parent
 
 
-def run(command: list[str | Path], folder: Path) -> str:
+COMPILED = missing_c_compiler() is None
+"""Whether the wheel of this machine holds the compiled kernels."""
+
+
+def run(command: list[str | Path], folder: Path, variables: Mapping[str, str] | None = None) -> str:
     """Standard output of a command that must succeed, with nothing of this process's Python paths or settings."""
+    result = attempt(command, folder, variables)
+    assert result.returncode == 0, f"{command} failed in {folder}:\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def attempt(
+    command: list[str | Path], folder: Path, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "FCNN_", "COV_", "COVERAGE_"))}
-    result = subprocess.run(
+    own = {"PYTHONUTF8": "1", "FCNN_BACKEND": "cpu", "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run(
         [str(part) for part in command],
         cwd=folder,
-        env=kept | {"PYTHONUTF8": "1", "FCNN_BACKEND": "numpy", "OPENBLAS_NUM_THREADS": "1"},
+        env=kept | own | dict(variables or {}),
         capture_output=True,
         encoding="utf-8",
     )
-    assert result.returncode == 0, f"{command} failed in {folder}:\n{result.stdout}\n{result.stderr}"
-    return result.stdout
 
 
 @dataclass(frozen=True)
@@ -50,10 +67,21 @@ class Archives:
 def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
     """The source archive of the checkout, and the wheel built from that archive alone."""
     folder = tmp_path_factory.mktemp("dist")
-    run([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT], folder)
+    build: list[str | Path] = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT]
+    run(build, folder, {"FCNN_COMPILED": str(int(COMPILED))})
     (wheel,) = folder.glob("*.whl")
     (sdist,) = folder.glob("*.tar.gz")
     return Archives(wheel, sdist)
+
+
+@pytest.fixture(scope="module")
+def plain_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that is built where there is no C compiler."""
+    folder = tmp_path_factory.mktemp("plain")
+    build: list[str | Path] = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", folder, ROOT]
+    run(build, folder, {"CC": "no-such-compiler"})
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 @dataclass(frozen=True)
@@ -68,13 +96,22 @@ class Environment:
 
 @pytest.fixture(scope="module")
 def environment(archives: Archives, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    return environment_with(archives.wheel, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def plain_environment(plain_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    return environment_with(plain_wheel, tmp_path_factory)
+
+
+def environment_with(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     folder = tmp_path_factory.mktemp("env").resolve()
     venv.create(folder, with_pip=False, symlinks=os.name != "nt")
     scripts = folder / ("Scripts" if os.name == "nt" else "bin")
     python = scripts / ("python.exe" if os.name == "nt" else "python")
     away = tmp_path_factory.mktemp("away")
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", python]
-    run([*pip, "install", "--no-deps", "--no-index", "--quiet", archives.wheel], away)
+    run([*pip, "install", "--no-deps", "--no-index", "--quiet", wheel], away)
     # Appended to the path behind the environment's own packages: what the wheel installed is found first.
     own = run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], away).strip()
     borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
@@ -98,8 +135,52 @@ def test_the_wheel_holds_all_that_the_package_reads(archives: Archives) -> None:
 def test_the_wheel_holds_nothing_else(archives: Archives) -> None:
     tops = {name.split("/")[0] for name in archives.wheel_names()}
     assert tops == {"fcnn_gpu", next(top for top in tops if top.endswith(".dist-info"))}
-    assert not [name for name in archives.wheel_names() if name.endswith((".pyc", ".so", ".part"))]
+    assert not [name for name in archives.wheel_names() if name.endswith((".pyc", ".part"))]
+    libraries = {name for name in archives.wheel_names() if name.endswith((".so", ".dll", ".dylib"))}
+    assert libraries == ({f"fcnn_gpu/{LIBRARY}"} if COMPILED else set())
     assert archives.wheel.stat().st_size < 4e6
+
+
+def test_a_wheel_with_the_kernels_is_for_any_python_on_one_platform(archives: Archives) -> None:
+    assert archives.wheel.name.endswith(f"-py3-none-{wheel_platform() if COMPILED else 'any'}.whl")
+
+
+def test_a_wheel_without_them_is_for_any_platform_and_says_why(plain_wheel: Path) -> None:
+    assert plain_wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(plain_wheel) as archive:
+        assert not [name for name in archive.namelist() if name.endswith((".so", ".dll", ".dylib"))]
+        reason = archive.read("fcnn_gpu/fcnn_cpu.txt").decode()
+    assert reason == "there is no C compiler: no-such-compiler was not found\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        (
+            {"FCNN_COMPILED": "1", "CC": "no-such-compiler"},
+            "FCNN_COMPILED=1 asks for the compiled kernels, and there is no C",
+        ),
+        (
+            {"FCNN_COMPILED": "yes"},
+            "FCNN_COMPILED expects 0 (without compiled kernels) or 1 (never without), got 'yes'.",
+        ),
+    ],
+)
+def test_a_build_that_must_not_go_on(variables: dict[str, str], words: str, tmp_path: Path) -> None:
+    command: list[str | Path] = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path, ROOT]
+    failed = attempt(command, tmp_path, variables)
+    assert failed.returncode == 1
+    assert words in failed.stdout + failed.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_compiled_kernels_can_be_left_out(tmp_path: Path) -> None:
+    command: list[str | Path] = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path, ROOT]
+    run(command, tmp_path, {"FCNN_COMPILED": "0"})
+    (wheel,) = tmp_path.iterdir()
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read("fcnn_gpu/fcnn_cpu.txt") == b"FCNN_COMPILED=0 left them out\n"
 
 
 def test_the_metadata_says_what_people_look_for(archives: Archives) -> None:
@@ -119,7 +200,8 @@ def test_the_metadata_says_what_people_look_for(archives: Archives) -> None:
 def test_the_source_archive_can_be_tested(archives: Archives) -> None:
     names = archives.sdist_names()
     wanted = ["pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "docs/backprop.md"]
-    wanted += ["kernels/README.md", "tests/test_packaging.py", "tests/cuda_on_cpu/cuda_on_cpu.hpp"]
+    wanted += ["kernels/README.md", "tests/test_packaging.py", "tests/cuda_on_cpu/cuda_on_cpu.hpp", "hatch_build.py"]
+    wanted += [f"kernels/cpu/{path.name}" for path in (ROOT / "kernels" / "cpu").iterdir()]
     assert set(wanted) <= names
 
 
@@ -146,6 +228,36 @@ model.save("model.safetensors")
 assert (fcnn.load("model.safetensors").predict(data.X_test) == model.predict(data.X_test)).all()
 """
     assert float(run([environment.python, "-c", code], environment.away)) > 0.8
+
+
+def test_it_computes_with_the_kernels_that_came_with_it(environment: Environment) -> None:
+    code = "from fcnn_gpu.backend import resolve_backend; ops = resolve_backend(); print(ops.name, ops._library.path)"
+    if not COMPILED:
+        pytest.skip("there is no C compiler")
+    name, path = run([environment.python, "-c", code], environment.away).split()
+    assert name == "cpu"
+    assert Path(path).resolve().is_relative_to(environment.folder)
+    looking_at_no_source = """
+from fcnn_gpu.backend import resolve_backend
+from fcnn_gpu.backend._compiled import _build
+_build.fingerprint = None
+assert resolve_backend().name == "cpu"
+"""
+    run([environment.python, "-c", looking_at_no_source], environment.away)
+
+
+def test_without_the_kernels_it_computes_on_numpy_and_says_what_to_do(plain_environment: Environment) -> None:
+    command: list[str | Path] = [plain_environment.command, "train", "--epochs", "1", "--out", "trained"]
+    first = run(command, plain_environment.away, {"CC": "no-such-compiler"}).splitlines()[0]
+    assert first.startswith("Backend: CPU (NumPy ")
+    reason = "the package was installed without them (there is no C compiler: no-such-compiler was not found)"
+    assert f"; without compiled kernels: {reason}. Install a C compiler (" in first
+    assert "then run: pip install --force-reinstall --no-deps --no-cache-dir " in first
+    doctor = run([plain_environment.command, "doctor", "--json"], plain_environment.away)
+    (link,) = (link for link in json.loads(doctor)["cpu"] if link["name"] == "compiled kernels")
+    assert link["ok"]
+    assert link["detail"] == f"none: {reason}. Networks are trained on NumPy."
+    assert "pip install --force-reinstall" in link["fix"]
 
 
 def test_it_trains_through_the_command(environment: Environment) -> None:

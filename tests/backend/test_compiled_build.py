@@ -17,7 +17,7 @@ KERNELS = Path(__file__).parents[2] / "kernels" / "cpu"
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CC", "CFLAGS", "ARCHFLAGS", "MACOSX_DEPLOYMENT_TARGET"):
+    for name in ("CFLAGS", "ARCHFLAGS", "MACOSX_DEPLOYMENT_TARGET"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -41,6 +41,7 @@ def test_what_a_compiler_compiles_for(triple: str, target: Target) -> None:
 
 def test_which_compiler_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"clang", "gcc"}
+    monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: name if name in there else None)
     assert compiler() == ["gcc"]
     there.add("cc")
@@ -84,6 +85,7 @@ def test_what_the_compiler_says_first_is_the_reason(tmp_path: Path) -> None:
 def test_a_fingerprint_is_of_sources_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "kernels"
     shutil.copytree(KERNELS, folder)
+    monkeypatch.setenv("CC", "cc")
     first = fingerprint(KERNELS)
     assert fingerprint(folder) == first
     monkeypatch.setenv("CFLAGS", "-march=native")
@@ -91,7 +93,7 @@ def test_a_fingerprint_is_of_sources_and_settings(tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("CFLAGS")
     monkeypatch.setenv("CC", "another")
     assert fingerprint(folder) != first
-    monkeypatch.delenv("CC")
+    monkeypatch.setenv("CC", "cc")
     (folder / "new.h").write_text("", encoding="utf-8")
     assert fingerprint(folder) != first
 

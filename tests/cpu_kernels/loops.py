@@ -19,6 +19,8 @@ from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._compiled._build import COMMON, LEVELS, compiler
 from fcnn_gpu.backend._cpu import read_cpu
 
+from ..support.compiled import missing_c_compiler
+
 HERE = Path(__file__).parent
 KERNELS = HERE.parents[1] / "kernels" / "cpu"
 FLAGS = LEVELS.get({"AMD64": "x86_64"}.get(platform.machine(), platform.machine()), {"baseline": ""})
@@ -91,11 +93,11 @@ def loops(level: str) -> Loops:
 @functools.cache
 def _built(level: str) -> Path | str:
     """The library, beside it GCC's notes; or what the compiler says, once: it is not asked again for every test."""
+    reason = missing_c_compiler()
+    if reason:
+        pytest.skip(reason)
     command = compiler()
-    try:
-        about = subprocess.run([*command, "--version"], check=True, capture_output=True, text=True).stdout
-    except FileNotFoundError:
-        pytest.skip(f"there is no C compiler: {command[0]} was not found (the variable CC names another)")
+    about = subprocess.run([*command, "--version"], check=True, capture_output=True, text=True).stdout
     is_gcc = "Free Software Foundation" in about
     options = [*COMMON, *FLAGS[level].split(), f"-DLEVEL={level}", "-ffp-contract=off", "-Werror", "-shared"]
     options += [] if sys.platform == "win32" else ["-fPIC"]

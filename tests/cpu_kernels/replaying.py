@@ -49,13 +49,7 @@ class Toolchain:
         subprocess.run([*self.command, *flags, *files], check=True)
         return program
 
-    def run(
-        self,
-        program: Path,
-        recording: Path,
-        level: str = "",
-        variables: Mapping[str, str] | None = None,
-    ) -> str:
+    def run(self, program: Path, recording: Path, level: str = "", variables: Mapping[str, str] | None = None) -> str:
         """What it says of the calls; AssertionError where they differ or it dies."""
         result = subprocess.run(
             [*self.emulator, str(program), str(recording), level or self.level, str(self.n_callers)],

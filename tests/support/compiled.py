@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fcnn_gpu.backend._compiled import Call, Library, Program
+from fcnn_gpu.backend._compiled import BuildError, Call, Library, Program
+from fcnn_gpu.backend._compiled._build import Target, compiler
 from fcnn_gpu.backend._compiled_ops import CompiledOps
 from fcnn_gpu.backend._ops import _numpy
 
@@ -37,3 +38,12 @@ def program_of(fn: Callable[[], None], n_parts: int) -> Program:
     program = Program(calls)
     program._table[:, 3] = program._most_parts = n_parts
     return program
+
+
+def missing_c_compiler() -> str | None:
+    """Why nothing can be compiled here, or None if it can."""
+    try:
+        Target.of(compiler())
+    except BuildError as error:
+        return str(error)
+    return None

@@ -65,6 +65,13 @@ class Target(NamedTuple):
         system = next((system for part, system in named.items() if part in triple), "other")
         return cls(_machine(triple.partition("-")[0]), system, "mingw" in triple)
 
+    @classmethod
+    def of(cls, command: Sequence[str], flags: Sequence[str] = ()) -> Target:
+        """What a compiler makes with these flags; `BuildError` where it is none."""
+        target = cls.parse(_run([*command, *flags, "-dumpmachine"]).strip())
+        named = _architectures(flags)
+        return target._replace(machine=_machine(named[0])) if named else target
+
 
 def _machine(name: str) -> str:
     """An architecture under the one of its names that is used here."""
@@ -92,12 +99,16 @@ def sources(folder: Path) -> list[Path]:
     return sorted([*folder.glob("*.c"), *folder.glob("*.h")])
 
 
+def settings() -> tuple[str, ...]:
+    """What the environment says of the compiler and its flags."""
+    return (*compiler(), *(os.environ.get(name, "") for name in ("CFLAGS", "ARCHFLAGS")))
+
+
 def fingerprint(folder: Path) -> str:
     """Of the sources, how they are compiled and for what: a library made of others is another."""
     import sysconfig
 
-    given = sysconfig.get_platform(), compiler(), [os.environ.get(name, "") for name in ("CFLAGS", "ARCHFLAGS")]
-    digest = hashlib.sha256(repr(given).encode())
+    digest = hashlib.sha256(repr((sysconfig.get_platform(), settings())).encode())
     for path in [*sources(folder), Path(__file__)]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
@@ -140,8 +151,8 @@ def build(
     given = extra_flags()
     if command is None:
         command = compiler()
-        _check_fits(_target(command, given))
-    target = _target(command, given)
+        _check_fits(Target.of(command, given))
+    target = Target.of(command, given)
     known = LEVELS.get(target.machine, ONLY_LEVEL)
     chosen = list(levels if levels is not None else known)
     common = [*command, *given, *COMMON, *_of_system(target)]  # ours come last: they decide what bits results have
@@ -167,13 +178,6 @@ def build(
         partial = out.with_name(f"{out.name}.{os.getpid()}")
         shutil.copyfile(made, partial)
         partial.replace(out)
-
-
-def _target(command: Sequence[str], flags: Sequence[str]) -> Target:
-    """What the compiler makes with these flags."""
-    target = Target.parse(_run([*command, *flags, "-dumpmachine"]).strip())
-    named = _architectures(flags)
-    return target._replace(machine=_machine(named[0])) if named else target
 
 
 def _architectures(flags: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from ._build import LIBRARY, WHY_NOT, library_in
+from ._build import LIBRARY, WHY_NOT, library_in, settings
 from ._library import LEVEL_VARIABLE, Library, LibraryFault
 
 _PACKAGE = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def library_path() -> Path:
     """Where the library lies if there is one: in the installed package; in a checkout, under build/ by its sources."""
     installed = _PACKAGE / LIBRARY
     checkout = None if installed.exists() else _checkout()
-    return installed if checkout is None else _library_in(checkout)
+    return installed if checkout is None else _library_in(checkout, settings())
 
 
 def build_in_checkout() -> Path:
@@ -139,4 +139,7 @@ def _checkout() -> Path | None:
     return folder if (folder / "kernels" / "cpu" / "program.c").exists() else None
 
 
-_library_in = cache(library_in)
+@cache
+def _library_in(checkout: Path, settings: tuple[str, ...]) -> Path:
+    """Worked out once for each of the settings that it depends on."""
+    return library_in(checkout)
