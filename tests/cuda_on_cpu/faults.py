@@ -14,7 +14,7 @@ from fcnn_gpu.backend._kernels import Launcher
 
 from .host_device import HostDevice, KernelFault
 
-MAY_REACH_A_GPU = ("make_launcher", "device_ops", "ops")
+MAY_REACH_A_GPU = ("make_launcher", "device_ops", "other_ops", "ops")
 """The shared fixtures that are a GPU under `pytest -m gpu`, and so are those made of them."""
 
 
