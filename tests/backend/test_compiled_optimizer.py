@@ -369,6 +369,8 @@ def test_a_call_takes_the_dtypes_that_there_are() -> None:
 class Watched(CompiledOps):
     """Keeps the tapes that programs are made of."""
 
+    __module__ = "fcnn_gpu"  # of another module its steps would not be recorded
+
     def __init__(self) -> None:
         super().__init__(Library(build_in_checkout()))
         self.tapes: list[Tape] = []

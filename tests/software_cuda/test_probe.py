@@ -176,5 +176,6 @@ def test_auto_says_in_one_line_why_it_takes_the_cpu() -> None:
         "-c", "import logging; logging.basicConfig(format='%(message)s', level='INFO')\n" + SAME_RUN, devices=0
     )
     assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["numpy", "numpy"]
+    chosen, host = (line.split()[0] for line in done.stdout.splitlines())
+    assert (chosen in ("cpu", "numpy"), host) == (True, "numpy")  # compiled where there is a C compiler
     assert len([line for line in done.stderr.splitlines() if "the driver shows no device" in line]) == 1
