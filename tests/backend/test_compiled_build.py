@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -130,3 +131,14 @@ def test_one_architecture_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("ARCHFLAGS", "-arch arm64 -arch x86_64")
     with pytest.raises(BuildError, match="ARCHFLAGS name several architectures"):
         build(KERNELS, tmp_path / "fcnn_cpu.dylib")
+
+
+def test_flags_of_the_environment_do_not_decide_how_numbers_are_rounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GCC makes of -ffast-math at linking a library that flushes subnormal numbers to 0 when it is loaded."""
+    compiled_ops()
+    monkeypatch.setenv("CFLAGS", "-ffast-math -Ofast")
+    build(KERNELS, tmp_path / "fcnn_cpu.so", levels=[])
+    code = "import ctypes, sys; ctypes.CDLL(sys.argv[1]); assert sys.float_info.min / 2"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "fcnn_cpu.so")], check=True)

@@ -1,10 +1,10 @@
 /* Computes recorded calls of operations anew (recorded_calls.py writes the file), and compares what they write bit for bit; a NaN
    is like any other. Each array has memory of exactly its size, so that a sanitizer sees what lies beyond.
 
-       replay FILE LEVEL N_CALLERS
+       replay FILE LEVEL FORKS
 
-   Every call is computed in one part and in several. Then N_CALLERS threads do that at the same time, and where processes fork,
-   children that are forked in the midst of it do it, too. */
+   Every call is computed in one part and in several. Then two threads do that at the same time and, where FORKS is 1, children that
+   are forked in the midst of it. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -222,7 +222,7 @@ static void check_in_a_child(void)
 
 int main(int n_arguments, char **arguments)
 {
-    if (n_arguments != 4) give_up("expects", "FILE LEVEL N_CALLERS");
+    if (n_arguments != 4) give_up("expects", "FILE LEVEL FORKS");
     for (level = fcnn_n_levels() - 1; level >= 0 && strcmp(fcnn_level_name(level), arguments[2]) != 0;) level--;
     if (level < 0 || !fcnn_level_is_supported(level)) give_up("there is no level", arguments[2]);
     read_calls(arguments[1]);
@@ -233,12 +233,12 @@ int main(int n_arguments, char **arguments)
     }
     check_all(1);
     check_all(2);
-    for (int i = 0; i < atoi(arguments[3]); i++) {
+    for (intptr_t first_parts = 1; first_parts <= 2; first_parts++) {
         atomic_fetch_add(&n_at_work, 1);
-        if (!start_thread(caller, (void *)(intptr_t)(1 + i % 3))) give_up("there is no thread for", "a caller");
+        if (!start_thread(caller, (void *)first_parts)) give_up("there is no thread for", "a caller");
     }
 #if !defined(_WIN32)
-    while (atomic_load(&n_at_work)) check_in_a_child();
+    while (atoi(arguments[3]) && atomic_load(&n_at_work)) check_in_a_child();
 #endif
     while (atomic_load(&n_at_work)) let_others_run();
     printf("%d calls agree\n", (int)n_calls);

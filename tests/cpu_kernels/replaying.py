@@ -19,13 +19,13 @@ STRICT = ["-Werror"]
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A compiler, what its programs run under, and the level and threads that the calls are computed with."""
+    """A compiler, what its programs run under, the level that they compute with, and whether they may fork."""
 
     command: tuple[str, ...]
     emulator: tuple[str, ...] = ()
     level: str = "v3"
     flags: tuple[str, ...] = ()
-    n_callers: int = 2
+    forks: bool = True
     library: str = "libfcnn_cpu.so"
 
     def missing(self) -> str | None:
@@ -52,7 +52,7 @@ class Toolchain:
     def run(self, program: Path, recording: Path, level: str = "", variables: Mapping[str, str] | None = None) -> str:
         """What it says of the calls; AssertionError where they differ or it dies."""
         result = subprocess.run(
-            [*self.emulator, str(program), str(recording), level or self.level, str(self.n_callers)],
+            [*self.emulator, str(program), str(recording), level or self.level, str(int(self.forks))],
             env=os.environ | dict(variables or {}),
             capture_output=True,
             encoding="utf-8",

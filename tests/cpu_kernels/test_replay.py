@@ -19,7 +19,7 @@ ELSEWHERE = {
         ("aarch64-linux-gnu-gcc",),
         ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"),
         level="baseline",
-        n_callers=0,  # QEMU aborts in a child that is forked from several threads
+        forks=False,  # QEMU aborts in a child that is forked beside other threads
     ),
     "windows": Toolchain(("x86_64-w64-mingw32-gcc",), ("wine",), library="fcnn_cpu.dll"),
 }
@@ -55,7 +55,7 @@ def test_sanitizers_find_nothing(sanitizers: str, recordings: Recordings, tmp_pa
     # Linux may put a program where TSan wants its own memory to be; without randomization it does not.
     emulator = ("setarch", "-R") if sanitizers == "thread" and shutil.which("setarch") else ()
     # A child that is forked beside other threads may find the sanitizers' own memory locked, and wait for good.
-    chain = Toolchain(own().command, emulator, own_level(), flags, n_callers=0)
+    chain = Toolchain(own().command, emulator, own_level(), flags, forks=False)
     try:
         build(SOURCES, tmp_path / "probe.so", command=chain.command, flags=flags, levels=[])
     except BuildError as error:

@@ -28,10 +28,10 @@ WHY_NOT = "fcnn_cpu.txt"
 COMPILERS = ("cc", "gcc", "clang")
 """What a C compiler may be called; the variable CC goes before."""
 COMMON = [
-    *("-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"),
+    *("-O3", "-std=gnu11", "-fno-fast-math", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"),
     *("-Wall", "-Wextra", "-Wshadow"),
 ]
-"""Of every file. The kernels neither set errno nor look at floating-point exceptions."""
+"""Of every file. The kernels neither set errno nor look at floating-point exceptions. NaN and ∞ are theirs to find."""
 _V2 = "-msse4.2 -mpopcnt"
 _V3 = "-mavx2 -mfma -mbmi -mbmi2"
 _V4 = f"{_V3} -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl -mprefer-vector-width=512"
@@ -173,7 +173,7 @@ def build(
             list(pool.map(_run, commands))
         made = Path(temporary) / out.name
         linked = ["-static-libgcc"] if target.system == "win32" else ["-pthread"]
-        _run([*command, *given, "-shared", *linked, *flags, *objects, "-o", str(made)])
+        _run([*command, *given, *COMMON, "-shared", *linked, *flags, *objects, "-o", str(made)])
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = out.with_name(f"{out.name}.{os.getpid()}")
         shutil.copyfile(made, partial)
