@@ -4,6 +4,7 @@ from ._autotune import Tuned as Tuned
 from ._autotune import autotune_report as autotune_report
 from ._autotune import set_autotune as set_autotune
 from ._cores import chosen_threads as chosen_threads
+from ._cores import computing_with as computing_with
 from ._cores import inherit_threads as inherit_threads
 from ._cores import set_threads as set_threads
 from ._cores import threads as threads

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from .._blas_threads import blas_threads
 from .._checks import check_integer
@@ -13,6 +15,8 @@ from ._cpu import usable_cores
 
 VARIABLE = "FCNN_THREADS"
 
+_within = threading.local()
+"""`n` is what `computing_with` says in this thread."""
 _chosen: int | None = None
 _inherited: int | None = None
 """In a worker process: what the process that it works for has chosen."""
@@ -60,6 +64,9 @@ def threads_and_reason() -> tuple[int, str]:
 
 def _decide() -> tuple[int, str]:
     """The number, and the reason with places for the variable and its value: this is called for each large product."""
+    within: int | None = getattr(_within, "n", None)
+    if within is not None:
+        return within, "as threads= says"
     if _chosen is not None:
         return _chosen, "as set_threads says"
     wanted, reason = _inherited, "as the process that this one works for says"
@@ -73,6 +80,17 @@ def _decide() -> tuple[int, str]:
     if limit is not None and limit < wanted:
         return limit, "as many as NumPy's BLAS has"
     return wanted, reason
+
+
+@contextmanager
+def computing_with(n: int | None) -> Iterator[None]:
+    """Within, what this thread calls computes with exactly n threads; None: with as many as without."""
+    before = getattr(_within, "n", None)
+    _within.n = before if n is None else n
+    try:
+        yield
+    finally:
+        _within.n = before
 
 
 def chosen_threads() -> int | None:

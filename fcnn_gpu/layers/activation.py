@@ -29,7 +29,7 @@ class Activation(Layer):
         return SimpleNamespace(A0=None, A=plan.matrix(self.n_out))
 
     def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
-        cache.A0 = A0
+        cache.A0 = A0 if training else None  # the user's array is not to be kept
         called(self.activation, self.activation.forward, self.ops, A0, None, cache.A)
         return cache.A
 

@@ -126,7 +126,7 @@ class Dense(Layer):
         return 1 - slot
 
     def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
-        cache.A0 = A0
+        cache.A0 = A0 if training else None  # the user's array is not to be kept
         activation: Activation = self.activation
         b = self.b if self.bias else None
         stored = self.weights.stored

@@ -77,7 +77,8 @@ class Residual(Layer):
         return slot
 
     def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
-        cache.A0 = A = A0
+        cache.A0 = A0 if training else None
+        A = A0
         for layer, inner in zip(self.block, cache.caches, strict=True):
             A = called(layer, layer.forward, A, inner, training)
         if self.projection is None:

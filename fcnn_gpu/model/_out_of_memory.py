@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sized
 from typing import TYPE_CHECKING, Any
 
-from ..data import Features
 from ..memory import describe_shortage, describe_use, human
 
 if TYPE_CHECKING:
@@ -34,10 +34,12 @@ def explain_forward(model: Sequential, error: BaseException, X: Any, training: b
     return f"{describe_shortage('model.forward', error, model)} {use}"
 
 
-def explain_inference(model: Sequential, error: BaseException, samples: Features, link: str | None, size: int) -> str:
+def explain_inference(
+    model: Sequential, error: BaseException, samples: Sized, link: str | None, size: int, *_: Any
+) -> str:
     """That of inference in batches."""
     release(model)
-    use = describe_use(model, error, size, lambda n: model.memory_report(n, training=False))
+    use = describe_use(model, error, min(size, len(samples)), lambda n: model.memory_report(n, training=False))
     return f"{describe_shortage('Inference', error, model)} {use}"
 
 

@@ -18,7 +18,7 @@ from ..layers import BatchNorm, Layer, backward_layers
 from ..memory import explains_out_of_memory
 from ._fusion import FusedPass
 from ._network import Network
-from ._out_of_memory import explain_forward
+from ._out_of_memory import explain_forward, explain_inference
 from ._workspace import BatchArrays, CapturedRest
 
 _COPIED = 2**15
@@ -142,6 +142,7 @@ class Passes(Network):
         over = self._over(X, len(X), None, checks=True)
         return over.result if over is not None and over(X) else None
 
+    @explains_out_of_memory(explain_inference)
     def all_directly(self, X: Any, link: str | None, size: int, who: str) -> HostArray | None:
         """Outputs (n_samples, n_outputs) through a link, `size` samples at a time; None where `directly` gives None."""
         if not (self.ops.captures_over and self._lies_ready(X)):

@@ -13,7 +13,7 @@ import numpy as np
 from .._arrays import quietly
 from .._checks import check_bool, check_bytes, check_integer
 from .._types import HostArray
-from ..backend import LossScaling, quiet_arithmetic
+from ..backend import LossScaling, computing_with, quiet_arithmetic
 from ..callbacks import Callback, ProgressBar, check_callbacks
 from ..data import ArraySupply, Intake, check_output_center
 from ..layers import Activation, Dense
@@ -119,6 +119,7 @@ class Trainer:
         capture: bool = True,
         memory_limit: int | str | None = None,
         shuffle_buffer: int | None = None,
+        threads: int | None = None,
     ) -> History:
         """Train for `epochs` passes over X (n_samples, n_in) and y; returns the `History` (also `trainer.history`).
 
@@ -135,14 +136,17 @@ class Trainer:
             shuffle: visit the samples in an order drawn anew each epoch from the seed.
             drop_last: leave out the last batch of an epoch if it is smaller than the others.
             progress: show a progress bar where there is a terminal.
-            capture: record the training step once (as a CUDA graph on a GPU, as a list of NumPy calls on a CPU) and
-                replay it. False makes every call anew, with the same results, more slowly: for debugging.
+            capture: record the training step once (as a CUDA graph on a GPU, as a program of compiled calls or a list
+                of NumPy's on a CPU) and replay it. False makes every call anew, with the same results, more slowly: for
+                debugging.
 
             memory_limit: bytes, or text like "4 GiB", that model and data may take on the device. Data that does not
                 fit stays on the host, or in its memory-mapped file, and streams through the device in chunks, with the
                 same results, bit by bit. None: what is free on a GPU; on a CPU nothing streams but memory maps of more
                 than half of the memory that is free. For a source it also bounds what reading takes on the host.
             shuffle_buffer: for a source, samples that are held to be visited in random order. (default: 64 MiB of X)
+            threads: on a CPU, compute with so many in this run; the results are the same bits. None: as many as
+                `fcnn_gpu.threads()` says.
 
         Ctrl-C ends the run after the step under way, with the weights as they are and `history.stopped_by` "interrupt";
         pressed twice it raises KeyboardInterrupt. Where the program has a handler of its own for SIGINT, that is called
@@ -160,6 +164,8 @@ class Trainer:
         for name, flag in flags.items():
             check_bool(f"fit({name})", flag)
         limit = check_bytes("fit(memory_limit)", memory_limit)
+        if threads is not None:
+            threads = check_integer("fit(threads)", threads, low=1)
         observers = [*check_callbacks(callbacks), *([ProgressBar()] if progress else [])]
         train, validation, signature = self._intake.for_training(
             X, y, sample_weight, class_weight, validation_data, validation_split, shuffle_buffer, self._try_metrics
@@ -179,6 +185,7 @@ class Trainer:
         data = feed.training(train, batch_size, window)
         held_out = None if validation is None else feed.evaluation(validation, val_window)
         with ExitStack() as ends, interruptible() as interrupted, quiet_arithmetic(), self._scaled_loss():
+            ends.enter_context(computing_with(threads))
             with self._unchanged_on_error():  # a callback may refuse to begin
                 self.n_epochs = epochs
                 self.steps_per_epoch = n_samples // batch_size if drop_last else -(-n_samples // batch_size)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import joblib
+import numpy as np
 import pytest
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
@@ -107,6 +108,36 @@ class TestChoice:
             fcnn.threads()
         fcnn.set_threads(1)  # mends it
         fcnn.Sequential([fcnn.Dense(1)], n_in=1, backend="numpy")
+
+
+class TestOfOneRun:
+    """fit(threads=)"""
+
+    @pytest.mark.parametrize("backend", ["numpy", "cpu"])
+    def test_it_holds_within_the_run_alone_and_changes_no_bit(self, backend: str) -> None:
+        seen: list[int] = []
+
+        class Asks(fcnn.Callback):
+            def on_epoch_end(self, trainer: fcnn.Trainer, record: dict[str, float]) -> None:
+                seen.append(fcnn.threads())
+
+        X, y = np.random.default_rng(0).normal(size=(300, 64)), np.arange(300) % 10
+        weights = []
+        for n in (1, 3):
+            layers = [fcnn.Dense(64, activation="relu"), fcnn.Dense(10)]
+            model = fcnn.Sequential(layers, 64, seed=0, backend=backend)
+            before = fcnn.threads()
+            fcnn.Trainer(model).fit(X, y, epochs=2, threads=n, progress=False, callbacks=[Asks()])
+            assert fcnn.threads() == before
+            weights.append(model.flat.values.tobytes())
+        assert seen == [1, 1, 3, 3]
+        assert weights[0] == weights[1]
+
+    @pytest.mark.parametrize("wrong", [0, -1, True, 1.5, "x"])
+    def test_another_number_is_refused(self, wrong: Any) -> None:
+        trainer = fcnn.Trainer(fcnn.Sequential([fcnn.Dense(2)], 3, seed=0, backend="numpy"))
+        with pytest.raises((TypeError, ValueError), match=r"fit\(threads\)"):
+            trainer.fit(np.zeros((4, 3)), np.zeros(4, int), threads=wrong)
 
 
 def answer(estimator: Any = None) -> tuple[int, str]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..._types import Array
+from .._cores import threads
 from ._call import SAMPLES, SERIAL, Access, Call, address_of
 from ._library import Execution
 
@@ -52,10 +53,12 @@ class Program:
         self._execution = Execution(self._library.level, records, phases, len(table), 0, 0, 1, 1, _BUDGET, 0)
         self._address = ctypes.addressof(self._execution)
 
-    def run(self, n_times: int, n_threads: int) -> None:
-        """Execute it; between two times Python's signal handlers may run."""
+    def run(self, n_times: int = 1, n_threads: int | None = None) -> None:
+        """Execute it; between two times Python's signal handlers may run. `n_threads`: None takes `threads()`."""
         execution, library = self._execution, self._library
         scratch = library.scratch()
+        if n_threads is None:
+            n_threads = threads() if self._most_parts > 1 else 1
         execution.n_threads, execution.scratch = min(n_threads, self._most_parts), scratch.address
         while n_times > 0:
             execution.n_times = n_times
@@ -164,7 +167,8 @@ def without_separate_check(calls: Sequence[Call]) -> Sequence[Call]:
         for access in call.accesses:
             if access.writes and access.start < stop and access.stop > start:
                 place = access.start, access.stop
-                if "unsound" not in call.arguments or call.arguments.get("accumulate") or place in writers:
+                whole = not call.arguments.get("accumulate") and not call.arguments.get("epilogue")  # STORE is 0
+                if "unsound" not in call.arguments or not whole or place in writers:
                     return calls
                 writers[place] = call
     reached = start

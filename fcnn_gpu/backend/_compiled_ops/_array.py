@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from ..._types import Array, DType
-from .._compiled import Call, Library, Place, Program, address_of
-from .._cores import threads
+from .._compiled import Call, Library, Program, address_of
 from .._ops import CapturedOver, Ops, Replay
 from .._ops import _numpy as recordable
 from .._ops._tape import Tape, current_tape
@@ -29,33 +27,28 @@ class _Over:
 
     def __init__(self, ops: CompiledArrays, calls: list[Call], x: Array, result: Array, found: Array) -> None:
         self.result = result
-        self._ops, self._calls, self._found, self._x = ops, calls, found, x
+        self._found, self._batch = found, len(x)
         self._program = Program(calls)
         self._places = self._program.places_of(x)
+        out = np.empty_like(result.T)
+        row_bytes = out.nbytes // len(out)
+        copy = ops.call("copy_rows", x.dtype, batch=len(out), row_bytes=row_bytes, x=result.T, out=out)
+        self._sweeping = Program([*calls, copy])  # after each batch it points further on in X and in what it writes
+        self._in_X, self._in_out = self._sweeping.places_of(x), self._sweeping.places_of(out)
+        self._sweeping.move((self._in_X, self._in_out), (x.nbytes, out.nbytes))
+        for call in calls:
+            call.let_go(x)
 
     def __call__(self, x: Array) -> bool:
         self._program.point(self._places, address_of(x))
-        self._program.run(1, threads())
+        self._program.run()
         return self._were_sound()
 
     def sweep(self, X: Array, out: Array) -> bool:
-        program, x_places, out_places = self._sweeping
-        program.point(x_places, address_of(X))
-        program.point(out_places, address_of(out))
-        program.run(len(X) // len(self._x), threads())
+        self._sweeping.point(self._in_X, address_of(X))
+        self._sweeping.point(self._in_out, address_of(out))
+        self._sweeping.run(len(X) // self._batch)
         return self._were_sound()
-
-    @cached_property
-    def _sweeping(self) -> tuple[Program, list[Place], list[Place]]:
-        """The program that goes through many batches, and where it points into X and into what it writes."""
-        x, result = self._x, self.result.T
-        out = np.empty_like(result)
-        batch, row_bytes = len(result), result.nbytes // len(result)
-        copy = self._ops.call("copy_rows", x.dtype, batch=batch, row_bytes=row_bytes, x=result, out=out)
-        program = Program([*self._calls, copy])
-        places = program.places_of(x), program.places_of(out)
-        program.move(places, (x.nbytes, out.nbytes))
-        return program, *places
 
     def _were_sound(self) -> bool:
         if self._found[0]:
@@ -88,7 +81,7 @@ class CompiledArrays(Ops):
         if call.work < _SHARED_OUT:
             call()
         else:
-            Program([call]).run(1, threads())
+            Program([call]).run()
         tape = current_tape()
         if tape is not None:
             tape.add(call)
@@ -131,20 +124,17 @@ class CompiledArrays(Ops):
             if compiled:
                 program = Program([call for call in calls if isinstance(call, Call)])
                 programs.append(program)
-                stretches.append(partial(self._run_once, program))
+                stretches.append(program.run)
             else:
                 stretches.extend(calls)
         if len(programs) == len(stretches) == 1:
-            return lambda n_times=1: programs[0].run(n_times, threads())
+            return programs[0].run
 
         def run(n_times: int = 1) -> None:
             for _ in range(n_times):
                 tape.replay(stretches)
 
         return run
-
-    def _run_once(self, program: Program) -> None:
-        program.run(1, threads())
 
     def release_memory(self) -> None:
         super().release_memory()
