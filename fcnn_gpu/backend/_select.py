@@ -41,7 +41,7 @@ _announced: set[str] = set()
 
 
 def set_backend(backend: str) -> None:
-    """Make `backend` ("auto", "numpy", "cupy" or "cupy:<device>") the default of models built from now on.
+    """Make `backend` ("auto", "cpu", "numpy", "cupy" or "cupy:<device>") the default of models built from now on.
 
     It goes before the environment variable FCNN_BACKEND, which it sets as well: processes that are started from now on
     (by joblib, multiprocessing, subprocess) take the same. Models that exist keep theirs.

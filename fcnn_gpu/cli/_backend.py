@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import backend
 from ..backend import Ops
 
-HELP = "auto, numpy (the CPU), cupy or cupy:N (CUDA device N). (default: the variable FCNN_BACKEND, else auto)"
+HELP = "auto, cpu, numpy (the CPU on NumPy alone), cupy or cupy:N (CUDA device N). (default: FCNN_BACKEND, else auto)"
 
 
 def choose_backend(wanted: str | None) -> tuple[Ops, str]:

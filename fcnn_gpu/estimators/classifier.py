@@ -65,7 +65,7 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
             batch_size, learning_rate, class_weight, validation, metrics, callbacks and backend may.
         random_state: an int fixes initial weights, sample orders, dropout masks and the validation samples, on every
             backend alike; it is the `seed` of `Sequential`. A RandomState draws such a seed; None draws a fresh one.
-        backend: "auto", "numpy", "cupy" or "cupy:<device>"; None takes the package's default. Changed after `fit`
+        backend: "auto", "cpu", "numpy", "cupy" or "cupy:<device>"; None takes the default. Changed after `fit`
             (`set_params`), it moves the network. Estimators pickle to host arrays and open on any backend; in worker
             processes (joblib's, multiprocessing's) None takes the default of the process that they work for. How many
             threads compute on the CPU is no parameter: `fcnn.set_threads` sets it, for workers too, which take fewer

@@ -92,7 +92,7 @@ def chunked_matmul(
             page-locked host memory), else of the host. BLAS's own workspace (some tens of MB) is not among them. None:
             half of what is free.
         rates: what the plan counts on; measured where None, which takes some tenths of a second once per process.
-        backend: "numpy", "cupy", ...; None: the device that an operand lies on, else the default backend.
+        backend: "cpu", "numpy", "cupy", ...; None: the device that an operand lies on, else the default backend.
         return_report: also return a `MatmulReport`: what was achieved beside what was predicted.
 
     Returns: out, or (out, report). The same places, limit and rates give the same bits, with any number of threads;

@@ -50,7 +50,7 @@ class Sequential(Passes):
     (32, 10)
 
     `seed` fixes the initial weights and all dropout masks, on every backend alike; None draws one (see `model.seed`).
-    `backend` is "auto", "numpy", "cupy" or "cupy:<device>" and is bound for good; None takes the default
+    `backend` is "auto", "cpu", "numpy", "cupy" or "cupy:<device>" and is bound for good; None takes the default
     (`fcnn.set_backend`, FCNN_BACKEND, then "auto"). `dtype` is float32, or float64 for checks.
 
     `input_scale` and `input_shift` are applied to X wherever it enters: the network sees input_scale·X + input_shift.

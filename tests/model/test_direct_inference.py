@@ -44,6 +44,17 @@ def test_views_other_orders_and_other_types_have_the_same_outputs() -> None:
         np.testing.assert_array_equal(model(given), expected)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float64"])
+@pytest.mark.parametrize("scale", [1.0, 1 / 255])
+def test_stored_types_are_read_where_they_lie(dtype: str, scale: float) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (70, N_IN)).astype(dtype)
+    model = _model(compiled_ops(), input_scale=scale)
+    for link, size in ((None, 16), ("softmax", 70)):
+        given = model.infer(stored, link, size)
+        np.testing.assert_array_equal(given, model.infer(stored.astype(np.float32), link, size))
+    assert_close(model(stored), _model(numpy_ops(), input_scale=scale)(stored), "training")
+
+
 @pytest.mark.parametrize("where", [0, 5, 69])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_number_that_is_not_finite_is_named(where: int, value: float) -> None:

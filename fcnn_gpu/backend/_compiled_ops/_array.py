@@ -32,7 +32,7 @@ class _Over:
         self._places = self._program.places_of(x)
         out = np.empty_like(result.T)
         row_bytes = out.nbytes // len(out)
-        copy = ops.call("copy_rows", x.dtype, batch=len(out), row_bytes=row_bytes, x=result.T, out=out)
+        copy = ops.call("copy_rows", out.dtype, batch=len(out), row_bytes=row_bytes, x=result.T, out=out)
         self._sweeping = Program([*calls, copy])  # after each batch it points further on in X and in what it writes
         self._in_X, self._in_out = self._sweeping.places_of(x), self._sweeping.places_of(out)
         self._sweeping.move((self._in_X, self._in_out), (x.nbytes, out.nbytes))

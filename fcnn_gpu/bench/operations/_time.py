@@ -83,7 +83,7 @@ def run(
 
     Args:
         ceilings: what the device can do, for the verdicts: `ceilings.measure` of the same process or environment.
-        backend: "numpy", "cupy" or "cupy:<device>".
+        backend: "numpy", "cpu", "cupy" or "cupy:<device>".
         dtypes: of `DTYPES`; on a CPU float32 and float64.
         names: of `OPERATIONS`; None takes all.
         quick: only the first shape of each.
