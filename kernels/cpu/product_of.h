@@ -15,24 +15,43 @@ typedef struct {
     real alpha, slope;
 } NAME(Product);
 
-/* c (mr, nv·VL) = [c +] a (mr, k)·b (k, nv·VL), then the epilogue. All but k is known where this is expanded. */
-INLINE void NAME(tile)(const int mr, const int nv, int64_t k, const real *a, int64_t a_row, int64_t a_inner, const real *b,
-                       int64_t b_inner, real *c, int64_t c_row, int accumulate, int epilogue, const real *bias, real alpha,
-                       real slope, vector *poison)
+/* c (mr, nv·VL) = [c +] a (mr, k)·b (k, nv·VL), then the epilogue. An element of a lies at a[r·stride + p] if `by_rows`, else at
+   a[r + p·stride]. All but k and the strides is known where this is expanded. `copies`: b is packed into `copy` on the way, which
+   costs nothing beside the products. `next` is where the tile lies that comes then. */
+INLINE void NAME(tile)(const int mr, const int nv, const int by_rows, const int copies, int64_t k, const real *a, int64_t stride,
+                       const real *b, int64_t b_inner, real *copy, real *c, int64_t c_row, const real *next, int accumulate,
+                       int epilogue, const real *bias, real alpha, real slope, vector *poison)
 {
     vector sum[MR][2];
+    const real *row[MR / 3]; /* every third: a register with the stride reaches two more from it */
 #pragma GCC unroll 16
-    for (int r = 0; r < mr; r++)
+    for (int r = 0; r < mr; r++) {
 #pragma GCC unroll 2
-        for (int v = 0; v < nv; v++) sum[r][v] = accumulate ? NAME(load)(c + r * c_row + v * VL) : NAME(all)(0);
+        for (int v = 0; v < nv; v++) {
+            sum[r][v] = accumulate ? NAME(load)(c + r * c_row + v * VL) : NAME(all)(0);
+            __builtin_prefetch(next + r * c_row + v * VL, 1);
+        }
+        if (r % 3 == 0) row[r / 3] = a + r * stride;
+    }
 #pragma GCC unroll 1
-    for (int64_t p = 0; p < k; p++, a += a_inner, b += b_inner) {
+    for (int64_t p = 0; p < k; p++, b += b_inner) {
         const vector b0 = NAME(load)(b), b1 = nv == 2 ? NAME(load)(b + VL) : b0;
+        if (copies) {
+            NAME(store)(copy, b0);
+            if (nv == 2) NAME(store)(copy + VL, b1);
+            copy += nv * VL;
+        }
 #pragma GCC unroll 16
         for (int r = 0; r < mr; r++) {
-            const vector x = NAME(all)(a[r * a_row]);
+            const vector x = NAME(all)(by_rows ? row[r / 3][r % 3 * stride] : a[r]);
             sum[r][0] += x * b0;
             if (nv == 2) sum[r][1] += x * b1;
+        }
+        if (by_rows) {
+#pragma GCC unroll 16
+            for (int i = 0; i < (mr + 2) / 3; i++) row[i]++;
+        } else {
+            a += stride;
         }
     }
 /* Each vector of the tile, in turn: x is it, v its place in the row. One loop for each epilogue keeps the code straight. */
@@ -88,6 +107,23 @@ static void NAME(copy_narrow)(int64_t width, int64_t n_rows, real *to, int64_t t
 #undef CASE
 }
 
+/* to[p·to_row + r] = from[r·from_row + p] for n_rows rows of k elements. */
+static void NAME(transpose)(int64_t n_rows, int64_t k, const real *from, int64_t from_row, real *to, int64_t to_row)
+{
+    enum { SIDE = sizeof(quarter) / sizeof(real), LINE = 64 / sizeof(real) };
+    const int64_t squared_rows = n_rows / SIDE * SIDE, squared_k = k / SIDE * SIDE;
+    for (int64_t line = 0; line < k; line += LINE) { /* of each row in turn, for rows may drive each other out of the cache */
+        const int64_t end = line + LINE < k ? line + LINE : k, squared = end < squared_k ? end : squared_k;
+        for (int64_t r = 0; r < squared_rows; r += SIDE)
+            for (int64_t p = line; p < squared; p += SIDE)
+                NAME(transpose_square)(from + r * from_row + p, from_row, to + p * to_row + r, to_row);
+        for (int64_t r = squared_rows; r < n_rows; r++)
+            for (int64_t p = line; p < squared; p++) to[p * to_row + r] = from[r * from_row + p];
+    }
+    for (int64_t p = squared_k; p < k; p++)
+        for (int64_t r = 0; r < n_rows; r++) to[p * to_row + r] = from[r * from_row + p];
+}
+
 /* b (k, width) ← B (k, columns), zeros behind its columns. */
 static void NAME(pack_b)(int64_t k, int64_t columns, int64_t width, const real *B, int64_t b_inner, int64_t b_column, real *b)
 {
@@ -96,67 +132,83 @@ static void NAME(pack_b)(int64_t k, int64_t columns, int64_t width, const real *
             for (int64_t j = 0; j < width; j += VL) NAME(store)(b + j, NAME(load)(B + j));
         return;
     }
-    if (b_column == 1) {
-        memset(b, 0, (size_t)(k * width) * sizeof(real));
+    if (columns < width) memset(b, 0, (size_t)(k * width) * sizeof(real));
+    if (b_column == 1)
         NAME(copy_narrow)(columns, k, b, width, B, b_inner);
-        return;
-    }
-    enum { SIDE = 8 };
-    int64_t p = 0;
-    for (; p + SIDE <= k; p += SIDE)
-        for (int64_t j = 0; j < width; j += SIDE) {
-            real square[SIDE][SIDE];
-            for (int64_t c = 0; c < SIDE; c++)
-                if (j + c < columns) memcpy(square[c], B + (j + c) * b_column + p * b_inner, sizeof square[c]);
-                else memset(square[c], 0, sizeof square[c]);
-            for (int64_t q = 0; q < SIDE; q++)
-                for (int64_t c = 0; c < SIDE; c++) b[(p + q) * width + j + c] = square[c][q];
-        }
-    for (; p < k; p++)
-        for (int64_t j = 0; j < width; j++) b[p * width + j] = j < columns ? B[p * b_inner + j * b_column] : 0;
+    else if (b_inner == 1)
+        NAME(transpose)(columns, k, B, b_column, b, width);
+    else
+        for (int64_t p = 0; p < k; p++)
+            for (int64_t j = 0; j < columns; j++) b[p * width + j] = B[p * b_inner + j * b_column];
 }
 
 static void NAME(pack_a)(int64_t k, int64_t m, const real *A, int64_t a_row, int64_t a_inner, real *a)
 {
     if (a_row == 1)
         NAME(copy_narrow)(m, k, a, m, A, a_inner);
+    else if (a_inner == 1)
+        NAME(transpose)(m, k, A, a_row, a, m);
     else
         for (int64_t p = 0; p < k; p++)
             for (int64_t r = 0; r < m; r++) a[p * m + r] = A[r * a_row + p * a_inner];
 }
 
-/* Columns j ... j + width − 1 of rows i0 ... i0 + m − 1, tile by tile, for one stretch of k. `packed`: a is packed, in blocks of
-   rows as they are cut here. */
-static __attribute__((noinline)) void NAME(tiles)(const NAME(Product) * g, int64_t k, const real *a, int packed, int64_t m,
-                                                  const real *b, int64_t b_inner, int64_t i0, int64_t j, int64_t width,
-                                                  int accumulate, int epilogue, vector *poison)
+/* How many of m rows the next tile has. */
+INLINE int NAME(rows_of_tile)(int64_t m)
 {
-    const int64_t n_blocks = (m + MR - 1) / MR;
-    const int nv = width > VL ? 2 : 1, narrow = width < nv * VL;
+#define FITS(n) \
+    if (m >= n) return n;
+    TILES(FITS)
+#undef FITS
+    __builtin_unreachable();
+}
+
+/* Columns j ... j + width − 1 of rows i0 ... i0 + m − 1, tile by tile, for one stretch of k. `packed`: a is packed, each tile's
+   rows side by side. `copy`: the first tile packs b there, for the others; meanwhile the columns that come next are fetched from
+   further away, which a row of B is too short for to happen by itself. */
+static __attribute__((noinline)) void NAME(tiles)(const NAME(Product) * g, int64_t k, const real *a, int packed, int64_t m,
+                                                  const real *b, int64_t b_inner, real *copy, const real *next_b, int64_t i0,
+                                                  int64_t j, int64_t width, int accumulate, int epilogue, vector *poison)
+{
+    enum { LINE = 64 / sizeof(real) };
+    const int nv = width > VL ? 2 : 1, narrow = width < nv * VL, by_rows = !packed && g->a_row != 1;
     real part[MR * NR], bias[NR];
     if (g->b && narrow) NAME(copy_narrow)(width, 1, bias, 0, g->b + j, 0);
-    for (int64_t q = 0; q < n_blocks; q++) {
-        const int64_t first = m * q / n_blocks;
-        const int mr = (int)(m * (q + 1) / n_blocks - first);
-        if (mr > MR) __builtin_unreachable(); /* GCC would warn of rows behind `part` */
-        const real *from = packed ? a + first * k : a + first * g->a_row, *extra = narrow ? bias : g->b ? g->b + j : NULL;
-        const int64_t a_row = packed ? 1 : g->a_row, a_inner = packed ? mr : g->a_inner;
-        real *c = g->C + (i0 + first) * g->c_row + j, *out = narrow ? part : c;
+    const real *const extra = narrow ? bias : g->b ? g->b + j : NULL;
+    for (int64_t first = 0, mr; first < m; first += mr) {
+        mr = NAME(rows_of_tile)(m - first);
+        if (next_b)
+            for (int64_t p = k * first / m; p < k * (first + mr) / m; p++)
+                for (int64_t v = 0; v < NR; v += LINE) __builtin_prefetch(next_b + p * g->b_inner + v, 0, 2);
+        const real *from = a + first * (packed ? k : g->a_row);
+        const int64_t stride = packed ? mr : by_rows ? g->a_row : g->a_inner;
+        real *c = g->C + (i0 + first) * g->c_row + j, *out = narrow ? part : c, *next = c + mr * g->c_row;
         const int64_t c_row = narrow ? NR : g->c_row;
         if (narrow && accumulate) NAME(copy_narrow)(width, mr, part, NR, c, g->c_row);
-#define CASE(n)                                                                                                          \
-    case n:                                                                                                              \
-        if (n <= MR && nv == 2)                                                                                          \
-            NAME(tile)(n <= MR ? n : 1, 2, k, from, a_row, a_inner, b, b_inner, out, c_row, accumulate, epilogue, extra,  \
-                       g->alpha, g->slope, poison);                                                                      \
-        else if (n <= MR)                                                                                                \
-            NAME(tile)(n <= MR ? n : 1, 1, k, from, a_row, a_inner, b, b_inner, out, c_row, accumulate, epilogue, extra,  \
-                       g->alpha, g->slope, poison);                                                                      \
+#define TILE(n, nv, by_rows, copies)                                                                                  \
+    NAME(tile)(n, nv, by_rows, copies, k, from, stride, b, b_inner, copy, out, c_row, next, accumulate, epilogue, extra, \
+               g->alpha, g->slope, poison)
+#define CASE(n)                    \
+    case n:                        \
+        if (by_rows && nv == 2)    \
+            TILE(n, 2, 1, 0);      \
+        else if (by_rows)          \
+            TILE(n, 1, 1, 0);      \
+        else if (nv == 2)          \
+            TILE(n, 2, 0, 0);      \
+        else                       \
+            TILE(n, 1, 0, 0);      \
         break;
-        switch (mr) {
-            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
-        }
+        if (copy) {
+            if (by_rows) TILE(MR, 2, 1, 1);
+            else TILE(MR, 2, 0, 1);
+            b = copy;
+            b_inner = NR;
+            copy = NULL;
+        } else
+            switch (mr) { TILES(CASE) }
 #undef CASE
+#undef TILE
         if (narrow) NAME(copy_narrow)(width, mr, c, g->c_row, part, NR);
     }
 }
@@ -164,12 +216,12 @@ static __attribute__((noinline)) void NAME(tiles)(const NAME(Product) * g, int64
 /* Rows i0 ... i1 of C. */
 static int NAME(multiply)(const NAME(Product) * g, int64_t i0, int64_t i1, int64_t n, int64_t k, real *scratch)
 {
-    enum { KC = 256, MC = 512 / (sizeof(real) / 4) };
+    enum { KC = 512, MC = 512 / (sizeof(real) / 4) };
     const int64_t n_k = (k + KC - 1) / KC, kc = n_k ? (k + n_k - 1) / n_k : 1, m = i1 - i0;
     const int64_t n_m = (m + MC - 1) / MC;
     real *const packed_b = scratch, *const packed_a = scratch + KC * NR;
     const int packs_b = g->b_column != 1 || (m >= 64 && n > 64 && k * n > 32768) || (n > 512 && m > MR);
-    const int packs_a = g->a_row != 1 ? m >= 64 && n >= 512 : k > 128 && m > 64 && n > 64;
+    const int packs_a = g->a_row != 1 && g->a_inner != 1 ? 1 : g->a_row != 1 ? m >= 64 && n >= 512 : k > 128 && m > 64 && n > 64;
     vector poison = NAME(all)(0);
     for (int64_t p = 0; p < k || p == 0; p += kc) {
         const int64_t depth = k - p < kc ? k - p : kc;
@@ -180,9 +232,8 @@ static int NAME(multiply)(const NAME(Product) * g, int64_t i0, int64_t i1, int64
             const int64_t start = i0 + m * block / n_m, count = i0 + m * (block + 1) / n_m - start;
             const real *a = g->A + start * g->a_row + p * g->a_inner;
             if (packs_a) {
-                const int64_t n_blocks = (count + MR - 1) / MR;
-                for (int64_t q = 0; q < n_blocks; q++) {
-                    const int64_t r = count * q / n_blocks, mr = count * (q + 1) / n_blocks - r;
+                for (int64_t r = 0, mr; r < count; r += mr) {
+                    mr = NAME(rows_of_tile)(count - r);
                     NAME(pack_a)(depth, mr, a + r * g->a_row, g->a_row, g->a_inner, packed_a + r * depth);
                 }
                 a = packed_a;
@@ -191,13 +242,15 @@ static int NAME(multiply)(const NAME(Product) * g, int64_t i0, int64_t i1, int64
                 const int64_t width = n - j < NR ? n - j : NR, whole = width > VL ? NR : VL;
                 const real *b = g->B + p * g->b_inner + j * g->b_column;
                 int64_t b_inner = g->b_inner;
-                if (packs_b || width < whole) {
+                const int copies = packs_b && width == NR && g->b_column == 1 && count >= MR; /* the first tile does */
+                if (!copies && (packs_b || width < whole)) {
                     NAME(pack_b)(depth, width, whole, b, g->b_inner, g->b_column, packed_b);
                     b = packed_b;
                     b_inner = whole;
                 }
-                NAME(tiles)(&part, depth, a, packs_a, count, b, b_inner, start, j, width, accumulate,
-                            last ? g->epilogue : STORE, &poison);
+                NAME(tiles)(&part, depth, a, packs_a, count, b, b_inner, copies ? packed_b : NULL,
+                            copies && j + NR < n ? b + NR : NULL, start, j, width, accumulate, last ? g->epilogue : STORE,
+                            &poison);
             }
         }
     }
