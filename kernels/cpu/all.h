@@ -8,6 +8,8 @@
 #include "product.h"
 #include "sources.h"
 #include "sums.h"
+#include "transpose.h"
+#include "vector.h"
 
 #include "activation_backward.c"
 #include "adagrad.c"

@@ -1,6 +1,7 @@
 /* The products for one kind of numbers. */
 #include "numbers.h"
 #include "vector.h"
+#include "transpose.h"
 #include "product.h"
 
 #undef NR
@@ -105,23 +106,6 @@ static void NAME(copy_narrow)(int64_t width, int64_t n_rows, real *to, int64_t t
         CASE(15)
     }
 #undef CASE
-}
-
-/* to[p·to_row + r] = from[r·from_row + p] for n_rows rows of k elements. */
-static void NAME(transpose)(int64_t n_rows, int64_t k, const real *from, int64_t from_row, real *to, int64_t to_row)
-{
-    enum { SIDE = sizeof(quarter) / sizeof(real), LINE = 64 / sizeof(real) };
-    const int64_t squared_rows = n_rows / SIDE * SIDE, squared_k = k / SIDE * SIDE;
-    for (int64_t line = 0; line < k; line += LINE) { /* of each row in turn, for rows may drive each other out of the cache */
-        const int64_t end = line + LINE < k ? line + LINE : k, squared = end < squared_k ? end : squared_k;
-        for (int64_t r = 0; r < squared_rows; r += SIDE)
-            for (int64_t p = line; p < squared; p += SIDE)
-                NAME(transpose_square)(from + r * from_row + p, from_row, to + p * to_row + r, to_row);
-        for (int64_t r = squared_rows; r < n_rows; r++)
-            for (int64_t p = line; p < squared; p++) to[p * to_row + r] = from[r * from_row + p];
-    }
-    for (int64_t p = squared_k; p < k; p++)
-        for (int64_t r = 0; r < n_rows; r++) to[p * to_row + r] = from[r * from_row + p];
 }
 
 /* b (k, width) ← B (k, columns), zeros behind its columns. */

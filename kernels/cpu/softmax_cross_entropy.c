@@ -24,12 +24,20 @@ typedef struct {
     real smoothing, of_each, factor;
 } NAME(CrossEntropy);
 
+INLINE int NAME(has_labels_alone)(const NAME(CrossEntropy) * g) { return g->a->labels && g->smoothing == 0; }
+
+INLINE real NAME(class_weight_of)(const NAME(CrossEntropy) * g, int64_t label)
+{
+    return g->a->class_weight ? g->a->class_weight[label] : 1;
+}
+
+INLINE real NAME(sample_weight_of)(const NAME(CrossEntropy) * g, int64_t j) { return g->a->sample_weight ? g->a->sample_weight[j] : 1; }
+
 /* Of a sample without target matrix and smoothing: dZ holds e^(z − m), whose sum is `total`. */
 INLINE void NAME(finish_label)(const NAME(CrossEntropy) * g, int64_t j, real top, real total, real log_total)
 {
     const int64_t n = g->a->n, label = g->a->labels[j];
-    const real v = g->a->class_weight ? g->a->class_weight[label] : 1, w = g->a->sample_weight ? g->a->sample_weight[j] : 1;
-    const real factor = g->factor * w * v;
+    const real v = NAME(class_weight_of)(g, label), w = NAME(sample_weight_of)(g, j), factor = g->factor * w * v;
     real *d = g->a->dZ + j * n;
     g->a->losses[j] = (log_total - (g->a->Z[j * n + label] - top)) * v * w;
     const real each = factor / total;
@@ -59,22 +67,16 @@ static void NAME(finish_targets)(const NAME(CrossEntropy) * g, int64_t j, real t
     g->a->losses[j] = loss * w;
 }
 
-INLINE void NAME(finish_sample)(const NAME(CrossEntropy) * g, int64_t j, real top, real total, real log_total)
-{
-    if (g->a->labels && g->smoothing == 0) NAME(finish_label)(g, j, top, total, log_total);
-    else NAME(finish_targets)(g, j, top, total, log_total);
-}
-
 /* LANES samples from j on, of which `count` are there. */
-static void NAME(few_classes)(const NAME(CrossEntropy) * g, int64_t j, int64_t count)
+INLINE void NAME(few_classes)(const NAME(CrossEntropy) * g, int64_t j, int64_t count)
 {
     enum { FEW = 32 };
     const int64_t n = g->a->n;
     const real *z = g->a->Z + j * n;
     real *d = g->a->dZ + j * n, tile[FEW][LANES], top[LANES], total[LANES] = {0}, log_total[LANES];
-    for (int64_t c = 0; c < n; c++)
-        for (int lane = 0; lane < LANES; lane++) tile[c][lane] = lane < count ? z[lane * n + c] : 0;
-    for (int lane = 0; lane < LANES; lane++) top[lane] = lane < count ? z[lane * n] : 0;
+    if (count < LANES) memset(tile, 0, (size_t)n * sizeof tile[0]);
+    NAME(transpose)(count, n, z, n, tile[0], LANES);
+    memcpy(top, tile[0], sizeof top);
     for (int64_t c = 1; c < n; c++)
         for (int lane = 0; lane < LANES; lane++) top[lane] = tile[c][lane] > top[lane] ? tile[c][lane] : top[lane];
     for (int64_t c = 0; c < n; c++)
@@ -84,9 +86,30 @@ static void NAME(few_classes)(const NAME(CrossEntropy) * g, int64_t j, int64_t c
             total[lane] += e;
         }
     for (int lane = 0; lane < LANES; lane++) log_total[lane] = NAME(logarithm)(total[lane]);
-    for (int64_t lane = 0; lane < count; lane++)
-        for (int64_t c = 0; c < n; c++) d[lane * n + c] = tile[c][lane];
-    for (int64_t lane = 0; lane < count; lane++) NAME(finish_sample)(g, j + lane, top[lane], total[lane], log_total[lane]);
+    real factor[LANES] = {0};
+    if (NAME(has_labels_alone)(g)) { /* as in finish_label, side by side */
+        real of_label[LANES] = {0}, v[LANES] = {0}, w[LANES] = {0};
+        for (int64_t lane = 0; lane < count; lane++) {
+            const int64_t label = g->a->labels[j + lane];
+            of_label[lane] = z[lane * n + label];
+            v[lane] = NAME(class_weight_of)(g, label);
+            w[lane] = NAME(sample_weight_of)(g, j + lane);
+        }
+        real losses[LANES], each[LANES];
+        for (int lane = 0; lane < LANES; lane++) {
+            losses[lane] = (log_total[lane] - (of_label[lane] - top[lane])) * v[lane] * w[lane];
+            factor[lane] = g->factor * w[lane] * v[lane];
+            each[lane] = factor[lane] / total[lane];
+        }
+        for (int64_t c = 0; c < n; c++)
+            for (int lane = 0; lane < LANES; lane++) tile[c][lane] *= each[lane];
+        memcpy(g->a->losses + j, losses, (size_t)count * sizeof(real));
+    }
+    NAME(transpose)(n, count, tile[0], LANES, d, n);
+    if (NAME(has_labels_alone)(g))
+        for (int64_t lane = 0; lane < count; lane++) d[lane * n + g->a->labels[j + lane]] -= factor[lane];
+    else
+        for (int64_t lane = 0; lane < count; lane++) NAME(finish_targets)(g, j + lane, top[lane], total[lane], log_total[lane]);
 }
 
 static void NAME(many_classes)(const NAME(CrossEntropy) * g, int64_t j)
@@ -97,7 +120,8 @@ static void NAME(many_classes)(const NAME(CrossEntropy) * g, int64_t j)
     for (int64_t c = 1; c < n; c++) top = z[c] > top ? z[c] : top;
     for (int64_t c = 0; c < n; c++) d[c] = NAME(exponential)(z[c] - top);
     for (int64_t c = 0; c < n; c++) total += d[c];
-    NAME(finish_sample)(g, j, top, total, NAME(logarithm)(total));
+    if (NAME(has_labels_alone)(g)) NAME(finish_label)(g, j, top, total, NAME(logarithm)(total));
+    else NAME(finish_targets)(g, j, top, total, NAME(logarithm)(total));
 }
 
 OPERATION(softmax_cross_entropy)
@@ -108,9 +132,11 @@ OPERATION(softmax_cross_entropy)
                                   .smoothing = (real)a->label_smoothing,
                                   .of_each = (real)a->label_smoothing / (real)a->n,
                                   .factor = scale / (real)a->batch};
-    if (a->n <= 32)
-        for (int64_t j = range.start; j < range.stop; j += LANES)
-            NAME(few_classes)(&g, j, range.stop - j < LANES ? range.stop - j : LANES);
+    if (a->n <= 32) {
+        int64_t j = range.start;
+        for (; j + LANES <= range.stop; j += LANES) NAME(few_classes)(&g, j, LANES);
+        if (j < range.stop) NAME(few_classes)(&g, j, range.stop - j);
+    }
     else
         for (int64_t j = range.start; j < range.stop; j++) NAME(many_classes)(&g, j);
 }
