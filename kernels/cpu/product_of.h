@@ -197,10 +197,12 @@ static __attribute__((noinline)) void NAME(tiles)(const NAME(Product) * g, int64
     }
 }
 
+enum { NAME(KC) = 512, NAME(MC) = 512 / (sizeof(real) / 4) };
+
 /* Rows i0 ... i1 of C. */
 static int NAME(multiply)(const NAME(Product) * g, int64_t i0, int64_t i1, int64_t n, int64_t k, real *scratch)
 {
-    enum { KC = 512, MC = 512 / (sizeof(real) / 4) };
+    enum { KC = NAME(KC), MC = NAME(MC) };
     const int64_t n_k = (k + KC - 1) / KC, kc = n_k ? (k + n_k - 1) / n_k : 1, m = i1 - i0;
     const int64_t n_m = (m + MC - 1) / MC;
     real *const packed_b = scratch, *const packed_a = scratch + KC * NR;
@@ -243,13 +245,44 @@ static int NAME(multiply)(const NAME(Product) * g, int64_t i0, int64_t i1, int64
     return unsound;
 }
 
+/* Cᵀ = Bᵀ·Aᵀ, for a C of so few columns that a vector would be mostly empty: rows i0 ... i1 of C lie along it instead. The sums
+   are the same ones. */
+static int NAME(multiply_turned)(const NAME(Product) * g, int64_t i0, int64_t i1, int64_t n, int64_t k, real *scratch)
+{
+    enum { CHUNK = 512 };
+    real *const turned = scratch + NAME(KC) * NR + NAME(KC) * NAME(MC);
+    int unsound = 0;
+    for (int64_t i = i0, m; i < i1; i += m) {
+        m = i1 - i < CHUNK ? i1 - i : CHUNK;
+        const NAME(Product) part = {.A = g->B, .B = g->A + i * g->a_row, .C = turned, .a_row = g->b_column, .a_inner = g->b_inner,
+                                    .b_inner = g->a_inner, .b_column = g->a_row, .c_row = m,
+                                    .epilogue = g->epilogue == CHECK ? CHECK : STORE, .alpha = g->alpha};
+        unsound |= NAME(multiply)(&part, 0, n, m, k, scratch);
+        if (g->epilogue == BIAS)
+            for (int64_t j = 0; j < n; j++)
+                for (int64_t r = 0; r < m; r++) turned[j * m + r] += g->b[j];
+        NAME(transpose)(n, m, turned, m, g->C + i * g->c_row, g->c_row);
+    }
+    return unsound;
+}
+
+/* Which of the two: the one with fewer vectors by a third, and by three quarters where Aᵀ does not lie as it is read. */
+static int NAME(is_turned)(const NAME(Product) * g, int64_t m, int64_t n)
+{
+    const int64_t upright = m * ((n + VL - 1) / VL), turned = n * ((m + VL - 1) / VL);
+    const int plain = !g->accumulate && (g->epilogue == STORE || g->epilogue == BIAS || g->epilogue == CHECK);
+    return plain && m >= VL && n < VL && (g->a_row == 1 ? 3 * turned <= 2 * upright : g->a_inner == 1 && 4 * turned <= upright);
+}
+
 #define MULTIPLY(m)                                                                                                          \
     const Range range = share_of(a->m, 1, share);                                                                            \
     const NAME(Product) g = {.A = a->A, .B = a->B, .b = a->b, .C = a->C, .a_row = a->a_row, .a_inner = a->a_inner,            \
                              .b_inner = a->b_inner, .b_column = a->b_column, .c_row = a->c_row,                              \
                              .accumulate = (int)a->accumulate, .epilogue = (int)a->epilogue, .alpha = (real)a->alpha,        \
                              .slope = (real)a->slope};                                                                      \
-    if (range.start < range.stop && NAME(multiply)(&g, range.start, range.stop, a->n, a->k, share->scratch))                  \
+    if (range.start >= range.stop) return;                                                                                   \
+    const int turned = NAME(is_turned)(&g, range.stop - range.start, a->n);                                                  \
+    if ((turned ? NAME(multiply_turned) : NAME(multiply))(&g, range.start, range.stop, a->n, a->k, share->scratch))           \
         raise_flag(a->unsound);
 
 void NAME(product_of_samples)(const void *arguments, const Share *share)
