@@ -274,26 +274,27 @@ static int NAME(is_turned)(const NAME(Product) * g, int64_t m, int64_t n)
     return plain && m >= VL && n < VL && (g->a_row == 1 ? 3 * turned <= 2 * upright : g->a_inner == 1 && 4 * turned <= upright);
 }
 
-#define MULTIPLY(m)                                                                                                          \
-    const Range range = share_of(a->m, 1, share);                                                                            \
+/* Samples are shared out as they are everywhere. */
+#define MULTIPLY(m, grain)                                                                                                    \
     const NAME(Product) g = {.A = a->A, .B = a->B, .b = a->b, .C = a->C, .a_row = a->a_row, .a_inner = a->a_inner,            \
                              .b_inner = a->b_inner, .b_column = a->b_column, .c_row = a->c_row,                              \
                              .accumulate = (int)a->accumulate, .epilogue = (int)a->epilogue, .alpha = (real)a->alpha,        \
                              .slope = (real)a->slope};                                                                      \
+    const int turned = NAME(is_turned)(&g, a->m, a->n);                                                                      \
+    const Range range = share_of(a->m, grain, share);                                                                        \
     if (range.start >= range.stop) return;                                                                                   \
-    const int turned = NAME(is_turned)(&g, range.stop - range.start, a->n);                                                  \
     if ((turned ? NAME(multiply_turned) : NAME(multiply))(&g, range.start, range.stop, a->n, a->k, share->scratch))           \
         raise_flag(a->unsound);
 
 void NAME(product_of_samples)(const void *arguments, const Share *share)
 {
     const NAME(product_of_samples_arguments) *a = arguments;
-    MULTIPLY(batch)
+    MULTIPLY(batch, 1)
 }
 
 void NAME(product_of_weights)(const void *arguments, const Share *share)
 {
     const NAME(product_of_weights_arguments) *a = arguments;
-    MULTIPLY(m)
+    MULTIPLY(m, turned ? VL : 1)
 }
 #undef MULTIPLY
