@@ -17,8 +17,8 @@ typedef struct {
 } NAME(Product);
 
 /* c (mr, nv·VL) = [c +] a (mr, k)·b (k, nv·VL), then the epilogue. An element of a lies at a[r·stride + p] if `by_rows`, else at
-   a[r + p·stride]. All but k and the strides is known where this is expanded. `copies`: b is packed into `copy` on the way, which
-   costs nothing beside the products. `next` is where the tile lies that comes then. */
+   a[r + p·stride]. The numbers that are `const int` are known where this is expanded. `copies`: b is packed into `copy` on the way,
+   which costs nothing beside the products. `next` is where the tile lies that comes then. */
 INLINE void NAME(tile)(const int mr, const int nv, const int by_rows, const int copies, int64_t k, const real *a, int64_t stride,
                        const real *b, int64_t b_inner, real *copy, real *c, int64_t c_row, const real *next, int accumulate,
                        int epilogue, const real *bias, real alpha, real slope, vector *poison)
@@ -91,7 +91,7 @@ INLINE void NAME(copy_rows_of)(const int width, int64_t n_rows, real *to, int64_
 
 static void NAME(copy_narrow)(int64_t width, int64_t n_rows, real *to, int64_t to_row, const real *from, int64_t from_row)
 {
-    if (width >= VL) {
+    while (width >= VL) {
         NAME(copy_rows_of)(VL, n_rows, to, to_row, from, from_row);
         to += VL;
         from += VL;
@@ -156,7 +156,7 @@ static __attribute__((noinline)) void NAME(tiles)(const NAME(Product) * g, int64
 {
     enum { LINE = 64 / sizeof(real) };
     const int nv = width > VL ? 2 : 1, narrow = width < nv * VL, by_rows = !packed && g->a_row != 1;
-    real part[MR * NR], bias[NR];
+    real part[MR * NR], bias[NR] = {0};
     if (g->b && narrow) NAME(copy_narrow)(width, 1, bias, 0, g->b + j, 0);
     const real *const extra = narrow ? bias : g->b ? g->b + j : NULL;
     for (int64_t first = 0, mr; first < m; first += mr) {
@@ -168,7 +168,10 @@ static __attribute__((noinline)) void NAME(tiles)(const NAME(Product) * g, int64
         const int64_t stride = packed ? mr : by_rows ? g->a_row : g->a_inner;
         real *c = g->C + (i0 + first) * g->c_row + j, *out = narrow ? part : c, *next = c + mr * g->c_row;
         const int64_t c_row = narrow ? NR : g->c_row;
-        if (narrow && accumulate) NAME(copy_narrow)(width, mr, part, NR, c, g->c_row);
+        if (narrow && accumulate) {
+            memset(part, 0, sizeof part); /* a NaN that lies behind the columns would be found */
+            NAME(copy_narrow)(width, mr, part, NR, c, g->c_row);
+        }
 #define TILE(n, nv, by_rows, copies)                                                                                  \
     NAME(tile)(n, nv, by_rows, copies, k, from, stride, b, b_inner, copy, out, c_row, next, accumulate, epilogue, extra, \
                g->alpha, g->slope, poison)

@@ -67,11 +67,16 @@ static void NAME(finish_targets)(const NAME(CrossEntropy) * g, int64_t j, real t
     g->a->losses[j] = loss * w;
 }
 
+#ifndef FCNN_FEW
+#define FCNN_FEW
+enum { FEW = 32 };
+#endif
+
 /* LANES samples from j on, of which `count` are there. */
 INLINE void NAME(few_classes)(const NAME(CrossEntropy) * g, int64_t j, int64_t count)
 {
-    enum { FEW = 32 };
     const int64_t n = g->a->n;
+    if (n < 1) return; /* GCC would warn of `tile` */
     const real *z = g->a->Z + j * n;
     real *d = g->a->dZ + j * n, tile[FEW][LANES], top[LANES], total[LANES] = {0}, log_total[LANES];
     if (count < LANES) memset(tile, 0, (size_t)n * sizeof tile[0]);
@@ -132,11 +137,9 @@ OPERATION(softmax_cross_entropy)
                                   .smoothing = (real)a->label_smoothing,
                                   .of_each = (real)a->label_smoothing / (real)a->n,
                                   .factor = scale / (real)a->batch};
-    if (a->n <= 32) {
-        int64_t j = range.start;
-        for (; j + LANES <= range.stop; j += LANES) NAME(few_classes)(&g, j, LANES);
-        if (j < range.stop) NAME(few_classes)(&g, j, range.stop - j);
-    }
-    else
-        for (int64_t j = range.start; j < range.stop; j++) NAME(many_classes)(&g, j);
+    int64_t j = range.start;
+    if (a->n > FEW)
+        for (; j < range.stop; j++) NAME(many_classes)(&g, j);
+    for (; j + LANES <= range.stop; j += LANES) NAME(few_classes)(&g, j, LANES);
+    if (j < range.stop) NAME(few_classes)(&g, j, range.stop - j);
 }

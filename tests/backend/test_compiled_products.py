@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fcnn_gpu.backend._compiled import Program
@@ -31,14 +31,16 @@ def _matrix(rng: np.random.Generator, shape: tuple[int, int], order: Any, dtype:
     orders=st.tuples(*[st.sampled_from("CF")] * 3),
     dtype=st.sampled_from(["float32", "float64"]),
     scaled=st.sampled_from([(1.0, 0.0), (1.0, 1.0), (0.5, 0.0), (2.0, 0.25)]),
+    level=st.sampled_from(best_level()._library.levels),
 )
-def test_any_product(m: int, n: int, k: int, orders: tuple[str, str, str], dtype: str, scaled: Any) -> None:
+@example(130, 130, 300, ("F", "C", "C"), "float64", (1.0, 0.0), best_level()._library.levels[-1])
+def test_any_product(m: int, n: int, k: int, orders: Any, dtype: str, scaled: Any, level: str) -> None:
     rng = np.random.default_rng([m, n, k])
     A, B, out = (_matrix(rng, s, o, dtype) for s, o in zip([(m, k), (k, n), (m, n)], orders, strict=True))
     alpha, beta = scaled
     exact = alpha * (A.astype(np.float64) @ B.astype(np.float64)) + beta * out.astype(np.float64)
     size = alpha * (abs(A).astype(np.float64) @ abs(B).astype(np.float64)) + beta * abs(out.astype(np.float64))
-    best_level().gemm(A, B, out, alpha, beta)
+    at_level(level).gemm(A, B, out, alpha, beta)
     assert (abs(out - exact) <= (k + 3) * np.finfo(dtype).eps * size).all()
 
 
@@ -111,3 +113,22 @@ def test_a_gradient_that_is_not_finite_is_noticed_in_its_product(value: float, p
     unsound[0] = 0
     program.run(1, 1)
     assert unsound[0] == 1
+
+
+@pytest.mark.parametrize("n_out", [1, 5, 20, 40])
+def test_what_a_product_leaves_behind_is_not_found_by_the_next(n_out: int) -> None:
+    ops, unsound = best_level(), np.zeros(1, np.int64)
+    dZ, A0, dW = (
+        np.ones((n_out, 1100), np.float32, "F"),
+        np.ones((7, 1100), np.float32, "F"),
+        np.zeros((n_out, 7), np.float32, "F"),
+    )
+    with _numpy.recorded_calls() as tape:
+        ops.gemm(dZ, A0.T, dW)
+        ops._issue("check_gradients", dW.dtype, n=dW.size, gradients=dW.T.reshape(-1), unsound=unsound)
+    program = Program(tape.calls)  # type: ignore[arg-type]
+    for value, found in ((np.nan, 1), (1.0, 0)):
+        dZ.fill(value)
+        unsound[0] = 0
+        program.run(1, 1)
+        assert unsound[0] == found

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import fcnn_gpu as fcnn
 from fcnn_gpu.backend import quiet_arithmetic
 from fcnn_gpu.backend._compiled import Call, Program
+from fcnn_gpu.backend._compiled._program import phases_of
 from fcnn_gpu.backend._ops import _numpy
 from fcnn_gpu.data import DeviceData
 from fcnn_gpu.training._step import TrainingStep
@@ -140,3 +141,18 @@ def test_a_program_of_many_times_comes_back_between_two() -> None:
         patch.setattr(program._library, "execute", counted)
         program.run(50, 1)
     assert (int(counter[0]), n_calls) == (51, 50)
+
+
+def test_a_product_over_samples_waits_for_all_of_them() -> None:
+    """Rows of its operand are as long as samples are, and are not theirs: both matrices are square."""
+    ops: Any = compiled_ops()
+    rng = np.random.default_rng(0)
+    W, A0, Z, M, out = (np.asfortranarray(rng.standard_normal((64, 64))) for _ in range(5))
+    with _numpy.recorded_calls() as tape:
+        ops.gemm(W, A0, Z)
+        ops.gemm(M, Z.T, out)
+    assert phases_of([call for call in tape.calls if isinstance(call, Call)]) == [0, 1]
+    with _numpy.recorded_calls() as tape:
+        ops.gemm(W, A0, Z)
+        ops.gemm(W, Z, out)
+    assert phases_of([call for call in tape.calls if isinstance(call, Call)]) == [0, 0]

@@ -14,15 +14,13 @@ class CompiledMatrix(CompiledArrays):
             super().gemm(A, B, out, alpha, beta)
             return
         if not out.flags.c_contiguous:  # (A·B)ᵀ = Bᵀ·Aᵀ
-            A, B, out = B.T, A.T, out.T
-            self._multiply("product_of_samples", "batch", A, B, out, alpha, bool(beta))
+            self._multiply(True, B.T, A.T, out.T, alpha, bool(beta))
         else:
-            self._multiply("product_of_weights", "m", A, B, out, alpha, bool(beta))
+            self._multiply(False, A, B, out, alpha, bool(beta))
 
     def _multiply(
         self,
-        operation: str,
-        rows: str,
+        by_samples: bool,
         A: Array,
         B: Array,
         out: Array,
@@ -32,6 +30,9 @@ class CompiledMatrix(CompiledArrays):
         b: Array | None = None,
         slope: float = 0.0,
     ) -> None:
+        """`by_samples`: rows of A and out are, so that other calls by samples may be in the same phase."""
+        whole = A.flags.c_contiguous and out.flags.c_contiguous  # each row keeps to bytes of its own
+        operation, rows = ("product_of_samples", "batch") if by_samples and whole else ("product_of_weights", "m")
         size = out.itemsize
         strides = [stride // size for stride in (*A.strides, *B.strides, out.strides[0])]
         names = ("a_row", "a_inner", "b_inner", "b_column", "c_row")
@@ -62,7 +63,7 @@ class CompiledMatrix(CompiledArrays):
             return
         inside = out is Z and kind in _IN_EPILOGUE
         epilogue = _IN_EPILOGUE[kind] if inside else "BIAS"
-        self._multiply("product_of_samples", "batch", A0.T, W.T, Z.T, 1.0, False, epilogue, b, alpha)
+        self._multiply(True, A0.T, W.T, Z.T, 1.0, False, epilogue, b, alpha)
         if not inside:
             self.bias_activation(Z, None, kind, alpha, out)
 
@@ -81,7 +82,7 @@ class CompiledMatrix(CompiledArrays):
         add_to_dW: bool = False,
     ) -> None:
         self.activation_backward(dA, saved, kind, alpha, dZ, db)
-        self._multiply("product_of_weights", "m", A0, dZ.T, dW.T, 1.0, add_to_dW)
+        self._multiply(False, A0, dZ.T, dW.T, 1.0, add_to_dW)
         if dA0 is not None:
             self.gemm(W.T, dZ, dA0)
 
