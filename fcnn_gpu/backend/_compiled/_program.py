@@ -13,8 +13,8 @@ from ._call import SAMPLES, SERIAL, Access, Call, address_of
 from ._library import Execution
 
 _PART = 10_000.0
-"""Nanoseconds of work for which another thread is asked. To wait for it takes a few hundred, and what it reads and writes
-comes from one core's cache to the other's: the 9 µs of 64-64-64-10, both ways at 32 samples, became 15."""
+"""Nanoseconds of work for which another thread is asked. To wait for it takes a few hundred, and what it reads comes
+from the other core's cache: the 9 µs of 64-64-64-10, forward and backward with 32 samples, became 15."""
 _BUDGET = 20_000_000
 """Nanoseconds after which a program comes back between two times: then Python may see Ctrl-C."""
 
