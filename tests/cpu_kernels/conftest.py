@@ -54,6 +54,9 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Recordings:
     with recorded_calls("product") as recording:
         for case in CASES["gemm"] + CASES["dense_forward"]:
             case.run(ops, np.random.default_rng(0), np.float32, *BLOCKS)
+        for dtype in (np.float32, np.float64):  # a layer's gradient: both operands are packed
+            dZ, A0 = (np.asfortranarray(np.random.default_rng(n).normal(size=(n, 300)), dtype) for n in (70, 130))
+            ops.gemm(dZ, A0.T, np.zeros((70, 130), dtype, "F"))
     recording.write(files.blocks)
     return files
 
