@@ -166,7 +166,7 @@ static __attribute__((noinline)) void NAME(tiles)(const NAME(Product) * g, int64
                 for (int64_t v = 0; v < NR; v += LINE) __builtin_prefetch(next_b + p * g->b_inner + v, 0, 2);
         const real *from = a + first * (packed ? k : g->a_row);
         const int64_t stride = packed ? mr : by_rows ? g->a_row : g->a_inner;
-        real *c = g->C + (i0 + first) * g->c_row + j, *out = narrow ? part : c, *next = c + mr * g->c_row;
+        real *c = g->C + (i0 + first) * g->c_row + j, *out = narrow ? part : c, *next = narrow ? part : c + mr * g->c_row;
         const int64_t c_row = narrow ? NR : g->c_row;
         if (narrow && accumulate) {
             memset(part, 0, sizeof part); /* a NaN that lies behind the columns would be found */

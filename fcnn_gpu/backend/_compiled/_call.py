@@ -130,9 +130,8 @@ class Call:
 
     def let_go(self, array: Array) -> None:
         """Keep an array alive no more: whoever computes the call says where another lies (`Program.point`)."""
-        start = address_of(array)
         for name, value in self.arguments.items():
-            if isinstance(value, np.ndarray) and 0 <= address_of(value) - start < max(1, array.nbytes):
+            if isinstance(value, np.ndarray) and place_in(array, value) is not None:
                 self.arguments[name] = None
 
     def __call__(self) -> None:
@@ -154,6 +153,12 @@ def _number(parameter: Parameter, value: Any) -> int:
 def address_of(array: Array) -> int:
     """Of its first element."""
     return int(array.__array_interface__["data"][0])
+
+
+def place_in(array: Array, part: Array) -> int | None:
+    """How many bytes behind the beginning of an array another begins; None if not in it."""
+    n_bytes = address_of(part) - address_of(array)
+    return n_bytes if 0 <= n_bytes < max(1, array.nbytes) else None
 
 
 def _extent(array: Array) -> int:

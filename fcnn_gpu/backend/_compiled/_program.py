@@ -9,7 +9,7 @@ import numpy as np
 
 from ..._types import Array
 from .._cores import threads
-from ._call import SAMPLES, SERIAL, Access, Call, address_of
+from ._call import SAMPLES, SERIAL, Access, Call, address_of, place_in
 from ._library import Execution
 
 _PART = 10_000.0
@@ -73,14 +73,14 @@ class Program:
 
     def places_of(self, array: Array) -> list[Place]:
         """Where the program points into an array."""
-        start = address_of(array)
         ordered = [call for shared, serial in self.phases for call in (*shared, *serial)]
         places = []
         for i, call in enumerate(ordered):
             for word, parameter in enumerate(call.operation.parameters, start=1):
                 value = call.arguments[parameter.name]
-                if parameter.is_pointer and value is not None and 0 <= address_of(value) - start < max(1, array.nbytes):
-                    places.append((i, word, address_of(value) - start))
+                offset = place_in(array, value) if parameter.is_pointer and value is not None else None
+                if offset is not None:
+                    places.append((i, word, offset))
         return places
 
     def point(self, places: Sequence[Place], address: int) -> None:
