@@ -19,7 +19,7 @@ from fcnn_gpu.backend._cupy import CupyRuntime
 from fcnn_gpu.backend._ops import Ops, SideStream
 from fcnn_gpu.backend._side_stream import CudaSideStream
 from tests.conftest import cuda_ops, emulated_ops
-from tests.support.late_copies import Freed, LateSideStream, Overwritten, PageableMemory
+from tests.support.late_copies import ComputeClock, Freed, LateSideStream, Overwritten, PageableMemory
 from tests.support.queued_work import keep_busy
 
 
@@ -427,6 +427,20 @@ class TestMistakesShow:
         back.compute_waits(back.record())
         there.wait(there.record_compute())
         there.copy(there.host_buffer((4, 5), np.float32), out)
+
+    def test_a_stream_that_goes_leaves_what_others_watch(self) -> None:
+        """Memory of the same address and size as that of a network before, whose stream is still to be collected."""
+        clock = ComputeClock()
+        memory = np.zeros((4, 5), np.float32)
+        before, after = (LateSideStream(clock, np.asarray) for _ in range(2))
+        for stream in (before, after):
+            stream.wait(stream.record_compute())
+            stream.copy(stream.host_buffer((4, 5), np.float32), memory)
+        del before, stream
+        gc.collect()
+        clock.kernel_ran([memory])
+        with pytest.raises(Overwritten, match="may still be reading"):
+            after.copy(after.host_buffer((4, 5), np.float32), memory)
 
     def test_a_copy_back_into_pageable_memory(self) -> None:
         ops = emulated_ops()

