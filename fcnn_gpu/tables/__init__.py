@@ -1,0 +1,30 @@
+"""Tables as people have them: read whatever holds them, and made the numbers that a network learns from.
+
+`read` takes files and DataFrames as they are, the kinds of the columns are inferred (and shown, and overruled), and
+`TablePreparation`, fitted on the training part, makes numbers of them that are saved with the model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._column import Column as Column
+from ._read import TABLE_SUFFIXES as TABLE_SUFFIXES
+from ._read import is_table_file as is_table_file
+from ._read import read as read
+from .kinds import ColumnKind as ColumnKind
+from .kinds import TableError as TableError
+from .kinds import infer_kinds as infer_kinds
+from .table import Table as Table
+
+if TYPE_CHECKING:
+    from .preparation import TablePreparation as TablePreparation
+
+
+def __getattr__(name: str) -> Any:
+    """The transformer, imported when it is asked for: scikit-learn takes longer to import than all of fcnn_gpu."""
+    if name == "TablePreparation":
+        from .preparation import TablePreparation
+
+        return TablePreparation
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,178 @@
+"""One column of a table as it was read, before anybody has said what it means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from .._types import HostArray
+
+Storage = Literal["number", "boolean", "text", "date", "other"]
+"""What values a column holds; "other" are lists, structures and bytes, of which nothing here can make numbers."""
+
+MISSING_WORDS = frozenset(
+    {"", "?", "-", "--", ".", "na", "n/a", "n.a.", "<na>", "#na", "#n/a", "#n/a n/a", "nan", "-nan", "nat", "null"}
+    | {"none", "nil", "#value!", "#div/0!", "#ref!", "#null!", "1.#ind", "1.#qnan", "-1.#ind", "-1.#qnan", "(null)"}
+)
+"""Cells of text that say that there is no value, in lower case: those that R, pandas, SQL and spreadsheets write."""
+
+_PLAIN = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]+)?")
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A name and n values.
+
+    Attributes:
+        name: what the table calls it.
+        storage: what the values are.
+        values: (n,). Numbers and booleans: float64, NaN where one is missing. Dates: datetime64[us] (UTC where they
+            had a time zone), NaT where one is missing. Text: int32, the number of its word, −1 where it is missing.
+            Other: int8, −1 where it is missing.
+        words: the different texts of a column of text, stripped; others have none.
+        holds: of storage "other", what the values are.
+        is_category: whether the table itself says that these are categories (pandas' category, Polars' Categorical and
+            Enum, Arrow's dictionary).
+    """
+
+    name: str
+    storage: Storage
+    values: HostArray
+    words: Sequence[str] = ()
+    holds: str = ""
+    is_category: bool = False
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        return f"Column({self.name!r}: {len(self)} of {self.storage}, {self.n_missing} missing)"
+
+    @property
+    def missing(self) -> HostArray:
+        """(n,) booleans: where there is no value. Infinite numbers are none."""
+        if self.storage in ("text", "other"):
+            return self.values < 0
+        return np.isnat(self.values) if self.storage == "date" else ~np.isfinite(self.values)
+
+    @property
+    def n_missing(self) -> int:
+        return int(np.count_nonzero(self.missing))
+
+    def to_numpy(self) -> HostArray:
+        """The values: float64 with NaN, datetime64 with NaT, or an array of str with None."""
+        if self.storage != "text":
+            return self.values
+        words = np.array([*self.words, None], dtype=object)
+        return words[self.values]
+
+    def take(self, rows: HostArray) -> Column:
+        """The values of these rows, by number. Words that none of them has any more go."""
+        values = self.values[rows]
+        if self.storage != "text":
+            return replace(self, values=values)
+        counts = np.bincount(values[values >= 0], minlength=len(self.words))
+        there = np.flatnonzero(counts)
+        number = np.full(len(self.words) + 1, -1, np.int32)  # the last: of what is missing
+        number[there] = np.arange(len(there), dtype=np.int32)
+        return replace(self, values=number[values], words=[self.words[i] for i in there.tolist()])
+
+    def renamed(self, name: str) -> Column:
+        return replace(self, name=name)
+
+    def as_text(self) -> Column:
+        """The same values as text: numbers as short as tells them apart, whole ones without a point."""
+        if self.storage == "text":
+            return self
+        there = ~self.missing
+        unique, codes = np.unique(self.values[there], return_inverse=True)
+        values = np.full(len(self), -1, np.int32)
+        values[there] = codes
+        return Column(self.name, "text", values, [self._word(value) for value in unique.tolist()])
+
+    def _word(self, value: Any) -> str:
+        if self.storage == "boolean":
+            return str(bool(value))
+        if self.storage == "number":
+            return number_word(value)
+        return value.isoformat(sep=" ") if hasattr(value, "isoformat") else str(value)
+
+
+def number_word(value: float) -> str:
+    """A number as text, the same whatever it was kept in: whole ones without a point.
+
+    >>> number_word(3.0), number_word(2.5)
+    ('3', '2.5')
+    """
+    return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(float(value))
+
+
+def canonical(word: str) -> str:
+    """What two spellings of the same category have in common, whatever kind of file they come from.
+
+    "1", "1.0" and the number 1 are one, and so are True and "true"; "01" is another, since codes have leading zeros.
+
+    >>> [canonical(word) for word in ("1.0", "1", "01", "TRUE", "Red")]
+    ['1', '1', '01', 'true', 'Red']
+    """
+    if _PLAIN.fullmatch(word):
+        return number_word(float(word))
+    lower = word.lower()
+    return lower if lower in ("true", "false") else word
+
+
+def is_missing_word(word: str) -> bool:
+    """Whether a stripped cell stands for a value that is not there."""
+    return word.lower() in MISSING_WORDS
+
+
+def empty_column(name: str, n: int) -> Column:
+    """A column in which every value is missing."""
+    return Column(name, "number", np.full(n, np.nan))
+
+
+def text_column(name: str, cells: Any) -> Column:
+    """Cells as text: stripped, numbered, and missing where a word says so or there is None.
+
+    `cells` is a list of str and None, or a column of Arrow's strings.
+    """
+    if isinstance(cells, list):
+        number: dict[Any, int] = {}
+        raw = np.fromiter((number.setdefault(cell, len(number)) for cell in cells), np.int32, len(cells))
+        found = list(number)
+    else:
+        encoded = cells.dictionary_encode().unify_dictionaries().combine_chunks()
+        if not hasattr(encoded, "dictionary"):  # a chunked array, in which empty ones are combined to
+            encoded = encoded.chunk(0)
+        raw = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
+        found = encoded.dictionary.to_pylist()
+        if _are_words(encoded.dictionary):
+            return Column(name, "text", raw, found)
+        found.append(None)  # at −1
+    lut, words = number_words(found)
+    return Column(name, "text", lut[raw], words)
+
+
+def _are_words(texts: Any) -> bool:
+    """Whether all of Arrow's strings are stripped, and none stands for a missing value: most columns' are."""
+    import pyarrow as pa
+    import pyarrow.compute as compute
+
+    if not compute.all(compute.equal(compute.utf8_trim_whitespace(texts), texts)).as_py():
+        return False
+    missing = compute.is_in(compute.utf8_lower(texts), value_set=pa.array(sorted(MISSING_WORDS), texts.type))
+    return not compute.any(missing).as_py()
+
+
+def number_words(found: Sequence[str | None]) -> tuple[HostArray, list[str]]:
+    """(the number of each text's word, the words): stripped, and −1 where it stands for a missing value."""
+    number: dict[str, int] = {}
+    lut = np.empty(len(found), np.int32)
+    for i, text in enumerate(found):
+        word = "" if text is None else text.strip()
+        lut[i] = -1 if is_missing_word(word) else number.setdefault(word, len(number))
+    return lut, list(number)

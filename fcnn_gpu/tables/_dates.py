@@ -1,0 +1,151 @@
+"""Dates as people write them in cells, parsed by Python's datetime."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from .._types import HostArray
+
+ISO = "ISO 8601"
+_ISO = re.compile(
+    r"[0-9]{4}-[0-9]{2}(-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?( ?(Z|[+-][0-9]{2}:?[0-9]{2}))?)?)?"
+)
+_DAYS = (
+    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d.%m.%y",
+    "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%d-%m-%Y", "%m-%d-%Y", "%d-%m-%y", "%m-%d-%y",
+    "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%d. %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y",
+    "%a %b %d %Y", "%a, %d %b %Y", "%Y%m%d",
+)  # fmt: skip
+_TIMES = (
+    "",
+    " %H:%M",
+    " %H:%M:%S",
+    " %H:%M:%S.%f",
+    " %I:%M %p",
+    " %I:%M:%S %p",
+    ", %H:%M",
+    "T%H:%M:%S",
+    " %H:%M:%S %z",
+)
+_CLOCK = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p")
+_SHOWN = {"Y": "YYYY", "y": "YY", "m": "MM", "d": "DD", "b": "Mon", "B": "Month", "H": "hh", "I": "hh", "M": "mm"}
+_SHOWN |= {"S": "ss", "f": "ffffff", "a": "Day", "p": "AM", "z": "±hhmm"}
+_LOOKED_AT = 200
+_SHAPE = re.compile(r"[0-9]{1,4}[-/. ]|[A-Za-z]{3,9},? [0-9]|[0-9]{1,2}:[0-9]{2}|[0-9]{8}")
+"""How a date begins: what does not is not looked at further."""
+_DAY_FIRST, _MONTH_FIRST = ("%d/%m", "%d-%m"), ("%m/%d", "%m-%d")
+
+
+@dataclass(frozen=True)
+class DateFormat:
+    """How a column writes its dates: `ISO`, or a format of `datetime.strptime`."""
+
+    pattern: str = ISO
+
+    def parse(self, words: Sequence[str]) -> HostArray:
+        """The times, datetime64[us], those with an offset in UTC; NaT where a word is none in this format.
+
+        >>> DateFormat("%d.%m.%Y").parse(["24.12.2025", "12.24.2025"])
+        array(['2025-12-24T00:00:00.000000',                        'NaT'],
+              dtype='datetime64[us]')
+        """
+        return np.array([self._time(word) for word in words], "datetime64[us]")
+
+    @property
+    def is_clock(self) -> bool:
+        """Whether it is the time of a day that is not said."""
+        return self.pattern in _CLOCK
+
+    def describe(self) -> str:
+        """As people write it: DD.MM.YYYY."""
+        text = self.pattern
+        for code, shown in _SHOWN.items():
+            text = text.replace(f"%{code}", shown)
+        return text
+
+    def _time(self, word: str) -> datetime | None:
+        try:
+            if self.pattern == ISO:
+                if not _ISO.fullmatch(word):
+                    return None
+                time = datetime.fromisoformat(word if len(word) > 7 else f"{word}-01")
+            else:
+                time = datetime.strptime(word, self.pattern)
+        except ValueError:
+            return None
+        return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
+
+
+@dataclass(frozen=True)
+class DateWriting:
+    """A format that fits a column's words, the share of the values that it reads, the words that it does not, and
+    whether day and month may as well be the other way round."""
+
+    format: DateFormat
+    share: float
+    odd: tuple[str, ...]
+    ambiguous: bool
+
+
+def date_writing_of(words: Sequence[str], counts: HostArray, day_first: bool | None = None) -> DateWriting | None:
+    """How `words`, which occur `counts` times, write dates; None where they write none.
+
+    `day_first`: which comes first in 03/04/2025, where no word says it; None: the month with slashes, else the day.
+
+    >>> date_writing_of(["2025-01-31", "2025-02-01"], np.array([1, 1])).format.pattern
+    'ISO 8601'
+    """
+    some = words[:: max(1, len(words) // _LOOKED_AT)][:_LOOKED_AT]
+    shaped = [word for word in some if _SHAPE.match(word)]
+    if not shaped or len(shaped) < 0.8 * len(some):
+        return None
+    fitting = [form for form in _formats() if _fits(form, shaped, len(some))]
+    if not fitting:
+        return None
+    best = max(fitting, key=lambda form: np.count_nonzero(~np.isnat(form.parse(shaped))))  # the first of equals
+    other = _swapped(best)
+    if other is not None:
+        readable = [int(counts[~np.isnat(form.parse(words))].sum()) for form in (best, other)]
+        ambiguous = readable[0] == readable[1]
+        if ambiguous:
+            first = day_first if day_first is not None else "/" not in best.pattern
+            begins = _DAY_FIRST if first else _MONTH_FIRST
+            best = best if best.pattern.startswith(begins) else other
+        elif readable[1] > readable[0]:
+            best = other
+    else:
+        ambiguous = False
+    there = ~np.isnat(best.parse(words))
+    total = int(counts.sum())
+    odd = tuple(word for word, fits in zip(words, there, strict=True) if not fits)
+    return DateWriting(best, float(counts[there].sum() / total), odd, ambiguous)
+
+
+def _formats() -> Iterator[DateFormat]:
+    yield DateFormat(ISO)
+    for pattern in _CLOCK:
+        yield DateFormat(pattern)
+    for day in _DAYS:
+        for time in _TIMES:
+            yield DateFormat(day + time)
+
+
+def _fits(form: DateFormat, words: Sequence[str], n: int) -> bool:
+    """Whether the format reads some of the first words: cheaply, as most formats read none."""
+    if all(form._time(word) is None for word in words[:5]):
+        return False
+    return bool(np.count_nonzero(~np.isnat(form.parse(words))) >= 0.5 * n)
+
+
+def _swapped(form: DateFormat) -> DateFormat | None:
+    """The format with day and month the other way round, where both begin it."""
+    for day, month in zip(_DAY_FIRST, _MONTH_FIRST, strict=True):
+        for mine, other in ((day, month), (month, day)):
+            if form.pattern.startswith(mine):
+                return DateFormat(other + form.pattern[len(mine) :])
+    return None

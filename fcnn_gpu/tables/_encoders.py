@@ -1,0 +1,374 @@
+"""How the columns of each kind become numbers: fitted on the training part, kept as plain data.
+
+An encoder makes of one column (n,) the columns of a matrix, (n, n_out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._types import HostArray
+from ._column import Column, canonical
+from ._dates import DateFormat, date_writing_of
+from ._numbers import NumberFormat, writing_of
+from .kinds import ColumnKind, TableError
+
+CLIP = 3.0
+"""Where smooth clipping ends: f(x) = x/√(1 + (x/3)²) stays within ±3."""
+_KNOTS = 257
+"""Points of the distribution function that "quantile" keeps."""
+_MOST_NAMED = 4
+
+
+def smooth_clip(x: HostArray) -> HostArray:
+    """f(x) = x/√(1 + (x/3)²): x near 0, ±3 far away; monotone, so that outliers keep their order.
+
+    Source: RealMLP (Holzmüller et al. 2024, "Better by default", section 3).
+
+    >>> smooth_clip(np.array([0.0, 1.0, 1e6])).round(3)
+    array([0.   , 0.949, 3.   ])
+    """
+    return x / np.sqrt(1.0 + (x / CLIP) ** 2)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What numbers are scaled by: (x − center)·factor, then `smooth_clip` for "robust"; or through a distribution.
+
+    | method | center | factor |
+    |---|---|---|
+    | robust | median | 1/(q₇₅ − q₂₅); where that is 0, 2/(max − min) |
+    | standard | mean | 1/σ |
+    | quantile | – | Φ⁻¹(F(x)), F the training part's distribution function, at 257 knots |
+    """
+
+    method: str
+    center: float = 0.0
+    factor: float = 1.0
+    knots: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, there: HostArray, method: str) -> Scale:
+        """Fitted on finite numbers, of which there is at least one."""
+        if method == "standard":
+            center = float(there.mean())
+            spread = float(there.std())
+            return cls(method, center, 1.0 / spread if spread > 0 else 0.0)
+        if method == "quantile":
+            knots = np.quantile(there, np.linspace(0.0, 1.0, min(_KNOTS, max(2, len(there)))))
+            return cls(method, knots=tuple(knots.tolist()))
+        low, center, high = (float(q) for q in np.quantile(there, [0.25, 0.5, 0.75]))
+        spread = high - low
+        if spread <= 0:
+            spread = (float(there.max()) - float(there.min())) / 2
+        return cls(method, center, 1.0 / spread if spread > 0 else 0.0)
+
+    def apply(self, x: HostArray) -> HostArray:
+        """The scaled numbers; NaN stays."""
+        if self.method == "quantile":
+            return self._normal_scores(x)
+        scaled = (x - self.center) * self.factor
+        return smooth_clip(scaled) if self.method == "robust" else scaled
+
+    def _normal_scores(self, x: HostArray) -> HostArray:
+        from scipy.special import ndtri
+
+        knots = np.array(self.knots)
+        levels = np.linspace(0.0, 1.0, len(knots))
+        # Of values that occur often, several knots are equal: their middle, as scikit-learn takes it.
+        up = np.interp(x, knots, levels)
+        down = -np.interp(-x, -knots[::-1], -levels[::-1])
+        inside = np.clip((up + down) / 2, 1e-3, 1 - 1e-3)
+        return np.where(np.isnan(x), np.nan, ndtri(inside))
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What makes inputs of one column. `source` is its name in the table."""
+
+    kind: ClassVar[str]
+    source: str
+
+    @property
+    def outputs(self) -> list[str]:
+        """What the inputs are called."""
+        raise NotImplementedError(f"{type(self).__name__} must define outputs.")
+
+    def write(self, column: Column, out: HostArray) -> None:
+        """The inputs of a column into `out` (n, n_out). TableError where values cannot be what the column holds."""
+        raise NotImplementedError(f"{type(self).__name__} must define write(column, out).")
+
+    def unseen(self, column: Column) -> HostArray | None:
+        """(n,) booleans: values that did not occur in training; None where any value is as good as seen."""
+        return None
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {"kind": self.kind} | {k: v for k, v in asdict(self).items() if v is not None}
+
+
+@dataclass(frozen=True)
+class NumberEncoder(Encoder):
+    """A number, scaled; 0 (the center) where it is missing, with a 1 in a second column if training had gaps."""
+
+    kind = "number"
+    scale: Scale
+    has_gaps: bool
+    format: NumberFormat | None = None
+    odd: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> list[str]:
+        return [self.source, f"{self.source}=missing"] if self.has_gaps else [self.source]
+
+    def write(self, column: Column, out: HostArray) -> None:
+        values = numbers_of(column, self.format, self.odd)
+        missing = ~np.isfinite(values)
+        out[:, 0] = np.where(missing, 0.0, self.scale.apply(np.where(missing, self.scale.center, values)))
+        if self.has_gaps:
+            out[:, 1] = missing
+
+
+@dataclass(frozen=True)
+class YesNoEncoder(Encoder):
+    """Two values as −1 and +1; 0 where neither is there. With one value, −1 stands for its absence."""
+
+    kind = "yes_no"
+    values: tuple[str, ...]
+
+    @property
+    def outputs(self) -> list[str]:
+        return [f"{self.source}={self.values[-1]}"]
+
+    def write(self, column: Column, out: HostArray) -> None:
+        codes = _codes(column, self.values)
+        out[:, 0] = np.where(codes < 0, 0.0, 2.0 * codes - 1.0) if len(self.values) == 2 else 2.0 * (codes == 0) - 1.0
+
+    def unseen(self, column: Column) -> HostArray:
+        return (_codes(column, self.values) < 0) & ~column.missing
+
+
+@dataclass(frozen=True)
+class CategoryEncoder(Encoder):
+    """One column per value, 1 where it is the value; all 0 for one that training did not have, or had too rarely.
+
+    Gaps are a value of their own if training had some. As `codes` instead, one column: 1, 2, ... in the order of
+    `values`, 0 for all others, for a layer that embeds them.
+    """
+
+    kind = "category"
+    values: tuple[str, ...]
+    has_gaps: bool
+    codes: bool = False
+    n_rare: int = 0
+
+    @property
+    def outputs(self) -> list[str]:
+        if self.codes:
+            return [self.source]
+        return [f"{self.source}={value}" for value in (*self.values, *(["missing"] if self.has_gaps else []))]
+
+    @property
+    def cardinality(self) -> int:
+        """How many codes there are, that of unknown values included."""
+        return len(self.values) + 1 + self.has_gaps
+
+    def write(self, column: Column, out: HostArray) -> None:
+        codes = _codes(column, self.values)
+        if self.has_gaps:
+            codes = np.where(column.missing, len(self.values), codes)
+        if self.codes:
+            out[:, 0] = codes + 1
+            return
+        out[...] = 0
+        rows = np.flatnonzero(codes >= 0)
+        out[rows, codes[rows]] = 1
+
+    def unseen(self, column: Column) -> HostArray:
+        return (_codes(column, self.values) < 0) & ~column.missing
+
+
+_PARTS: dict[str, Callable[[HostArray], HostArray]] = {
+    "year": lambda t: (t - t.astype("datetime64[Y]").astype(t.dtype)) / np.timedelta64(1, "s") / (365.2425 * 86400),
+    "week": lambda t: ((t.astype("datetime64[D]").astype(np.int64) + 3) % 7) / 7,
+    "day": lambda t: (t - t.astype("datetime64[D]").astype(t.dtype)) / np.timedelta64(1, "s") / 86400,
+}
+"""How much of a cycle has passed at a time, from 0 to 1: of the year, the week (whole days from Monday), the day."""
+
+
+@dataclass(frozen=True)
+class DateEncoder(Encoder):
+    """A date as its distance in time, scaled like a number, and as the sine and cosine of its place in each cycle.
+
+    sin 2πφ and cos 2πφ for the share φ of the year, the week and the day that has passed: the last day of a year is
+    next to the first. Only what varies in training is there.
+    """
+
+    kind = "date"
+    scale: Scale | None
+    cycles: tuple[str, ...]
+    has_gaps: bool
+    format: DateFormat | None = None
+    odd: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> list[str]:
+        names = [] if self.scale is None else [self.source]
+        names += [f"{self.source}:{f}({cycle})" for cycle in self.cycles for f in ("sin", "cos")]
+        return names + ([f"{self.source}=missing"] if self.has_gaps else [])
+
+    def write(self, column: Column, out: HostArray) -> None:
+        times = dates_of(column, self.format, self.odd)
+        missing = np.isnat(times)
+        i = 0
+        if self.scale is not None:
+            days = days_of(times)
+            out[:, 0] = np.where(missing, 0.0, self.scale.apply(np.where(missing, self.scale.center, days)))
+            i = 1
+        filled = np.where(missing, np.datetime64(0, "us"), times)
+        for cycle in self.cycles:
+            angle = 2 * np.pi * _PARTS[cycle](filled)
+            out[:, i] = np.where(missing, 0.0, np.sin(angle))
+            out[:, i + 1] = np.where(missing, 0.0, np.cos(angle))
+            i += 2
+        if self.has_gaps:
+            out[:, i] = missing
+
+
+def fit_encoder(column: Column, kind: ColumnKind, *, numbers: str, codes_from: int | None, most: int) -> Encoder:
+    """The encoder of a column that `kind` says is used. With `codes_from`, categories of more values become codes."""
+    name = column.name
+    if kind.kind == "number":
+        values = numbers_of(column, kind.number_format, kind.odd)
+        there = values[np.isfinite(values)]
+        has_gaps = len(there) < len(values)
+        return NumberEncoder(name, Scale.of(there, numbers), has_gaps, kind.number_format, kind.odd)
+    if kind.kind == "date":
+        return _fit_date(column, kind, numbers)
+    text = column.as_text()
+    counts: dict[str, int] = {}
+    by_word = np.bincount(text.values[text.values >= 0], minlength=len(text.words)).tolist()
+    for word, count in zip(text.words, by_word, strict=True):
+        counts[canonical(word)] = counts.get(canonical(word), 0) + count
+    if kind.kind == "yes_no":
+        return YesNoEncoder(name, tuple(sorted(counts, key=_yes_last)))
+    kept = sorted(sorted(counts), key=counts.__getitem__, reverse=True)[:most]
+    codes = codes_from is not None and len(kept) > codes_from
+    return CategoryEncoder(name, tuple(sorted(kept)), text.n_missing > 0, codes, len(counts) - len(kept))
+
+
+def _yes_last(word: str) -> tuple[bool, float, str]:
+    """Numbers by value; no before yes, false before true, which the alphabet does too."""
+    try:
+        return False, float(word), word
+    except ValueError:
+        return True, 0.0, word
+
+
+def _fit_date(column: Column, kind: ColumnKind, numbers: str) -> DateEncoder:
+    times = dates_of(column, kind.date_format, kind.odd)
+    there = times[~np.isnat(times)]
+    is_clock = kind.date_format is not None and kind.date_format.is_clock
+    span = (there.max() - there.min()) / np.timedelta64(1, "D")
+    cycles = []
+    for cycle, least in (("year", 28.0), ("week", 2.0), ("day", 0.0)):
+        shares = _PARTS[cycle](there)
+        if (cycle == "day" or (span >= least and not is_clock)) and shares.max() - shares.min() > 1e-6:
+            cycles.append(cycle)
+    scale = None if is_clock or span == 0 else Scale.of(days_of(there), numbers)
+    return DateEncoder(column.name, scale, tuple(cycles), len(there) < len(times), kind.date_format, kind.odd)
+
+
+def days_of(times: HostArray) -> HostArray:
+    """Days since 1970, float64."""
+    return times.astype("datetime64[us]").astype(np.int64) / 86_400e6
+
+
+def numbers_of(column: Column, form: NumberFormat | None, odd: Sequence[str] = ()) -> HostArray:
+    """A column as float64, NaN where one is missing; TableError for text that is none of the `odd` words."""
+    if column.storage in ("number", "boolean"):
+        return column.values
+    if column.storage != "text":
+        raise TableError(f"column {column.name!r} holds {column.holds or 'dates'}, and held numbers in training.")
+    if not column.words:
+        return np.full(len(column), np.nan)
+    if form is None:
+        form = writing_of(
+            column.words, np.bincount(column.values[column.values >= 0], minlength=len(column.words))
+        ).format
+    values = form.parse(column.words)
+    _refuse(column, np.isnan(values), odd, "numbers", form.describe())
+    return np.append(values, np.nan)[column.values]
+
+
+def dates_of(column: Column, form: DateFormat | None, odd: Sequence[str] = ()) -> HostArray:
+    """A column as datetime64[us], NaT where one is missing; TableError for what is no date, `odd` words aside."""
+    if column.storage == "date":
+        return column.values
+    if column.storage == "other":
+        raise TableError(f"column {column.name!r} holds {column.holds}, and held dates in training.")
+    text = column.as_text()
+    if not text.words:
+        return np.full(len(column), np.datetime64("NaT", "us"))
+    if form is None:
+        counts = np.bincount(text.values[text.values >= 0], minlength=len(text.words))
+        writing = date_writing_of(text.words, counts)
+        form = DateFormat() if writing is None else writing.format
+    times = form.parse(text.words)
+    _refuse(text, np.isnat(times), odd, "dates", form.describe())
+    return np.append(times, np.datetime64("NaT", "us"))[text.values]
+
+
+def _refuse(text: Column, bad: HostArray, odd: Sequence[str], what: str, written: str) -> None:
+    known = {*odd}
+    found = [i for i in np.flatnonzero(bad).tolist() if text.words[i] not in known]
+    if not found:
+        return
+    some = []
+    for i in found[:_MOST_NAMED]:
+        rows = np.flatnonzero(text.values == i)
+        some.append(f"{text.words[i]!r} (row {rows[0]})")
+    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    raise TableError(
+        f"column {text.name!r} held {what} in training (with {written}) and has {', '.join(some)}{more}. Correct these "
+        "cells, or leave them empty."
+    )
+
+
+def _codes(column: Column, values: Sequence[str]) -> HostArray:
+    """(n,) the number of each value among `values`, −1 for others and for missing ones."""
+    text = column.as_text()
+    number = {value: i for i, value in enumerate(values)}
+    lut = np.fromiter((number.get(canonical(word), -1) for word in text.words), np.int64, len(text.words))
+    return np.append(lut, -1)[text.values]
+
+
+_ENCODERS: dict[str, type[Encoder]] = {
+    cls.kind: cls for cls in (NumberEncoder, YesNoEncoder, CategoryEncoder, DateEncoder)
+}
+
+
+def encoder_of(plain: Mapping[str, Any]) -> Encoder:
+    """The inverse of `Encoder.plain`. ValueError or TypeError for anything else."""
+    fields = dict(plain)
+    kind = fields.pop("kind", None)
+    if kind not in _ENCODERS:
+        raise ValueError(f"a preparation does not know columns of kind {kind!r}.")
+    if isinstance(fields.get("scale"), Mapping):
+        scale = dict(fields["scale"])
+        fields["scale"] = Scale(**scale | {"knots": tuple(scale.get("knots", ()))})
+    elif kind == "date":
+        fields.setdefault("scale", None)
+    if isinstance(fields.get("format"), Mapping):
+        form = dict(fields["format"])
+        if "affixes" in form:
+            form["affixes"] = tuple(form["affixes"])
+        fields["format"] = (NumberFormat if kind == "number" else DateFormat)(**form)
+    for name in ("values", "odd", "cycles"):
+        if name in fields:
+            fields[name] = tuple(fields[name])
+    return _ENCODERS[kind](**fields)

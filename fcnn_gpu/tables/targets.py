@@ -1,0 +1,189 @@
+"""What a table's targets are: classes, labels, or numbers; and as what a network is trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .._types import HostArray
+from ._column import Column, canonical, number_word
+from ._encoders import numbers_of
+from ._numbers import NumberFormat, writing_of
+from .kinds import TableError
+from .table import Table
+
+Task = Literal["classification", "regression"]
+MOST_NUMBERED_CLASSES = 20
+"""Whole numbers with more different values than this are taken for values, unless the user says."""
+_MOSTLY_NUMBERS = 0.9
+_MOST_ODD = 12
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the targets of a table are, found on its rows and kept with the model.
+
+    Attributes:
+        names: the columns.
+        task: "classification" or "regression".
+        class_names: what class 0, 1, ... is called, or each label; None for regression.
+        multilabel: whether a row may have several labels, a column each.
+        formats: of regression, how a column writes its numbers where it is text.
+        reason: why it is this task.
+    """
+
+    names: tuple[str, ...]
+    task: Task
+    class_names: tuple[str, ...] | None
+    multilabel: bool
+    formats: tuple[NumberFormat | None, ...]
+    reason: str
+
+    @classmethod
+    def of(cls, table: Table, names: Sequence[str], task: str | None = None) -> Targets:
+        """Found in these columns. TableError where they are no targets, or not for the task that is asked for.
+
+        One column of text, booleans, two values or up to 20 different whole numbers is classes; one of other numbers
+        is regression. Several columns of two values each are labels; several of numbers are as many values.
+
+        >>> table = Table.of({"price": [3.5, 4.25, 1.0], "sold": ["no", "yes", "yes"]})
+        >>> Targets.of(table, ["sold"]).class_names
+        ('no', 'yes')
+        >>> Targets.of(table, ["price"]).task
+        'regression'
+        """
+        columns = [table[name] for name in names]
+        empty = [column.name for column in columns if column.n_missing == len(column)]
+        if empty:
+            raise TableError(f"{table.source}: the target {', '.join(map(repr, empty))} has no values.")
+        other = [f"{column.name!r} holds {column.holds}" for column in columns if column.storage == "other"]
+        other += [f"{column.name!r} holds dates" for column in columns if column.storage == "date"]
+        if other:
+            raise TableError(f"{table.source}: {'; '.join(other)}, and a target is a class or a number.")
+        if len(columns) == 1:
+            return cls._of_one(table.source, columns[0], task)
+        return cls._of_several(table.source, columns, task)
+
+    @classmethod
+    def _of_one(cls, source: str, column: Column, task: str | None) -> Targets:
+        form, values = _as_numbers(column)
+        there = None if values is None else values[np.isfinite(values)]
+        different = len(column.as_text().words) if there is None else len(np.unique(there))
+        whole = there is not None and bool((there == np.floor(there)).all())
+        if task is None:
+            if there is None:
+                task, reason = "classification", f"{different:,} different values, which are no numbers"
+            elif column.storage == "boolean" or different == 2:
+                task, reason = "classification", "two different values"
+            elif whole and different <= MOST_NUMBERED_CLASSES:
+                task, reason = "classification", f"{different} different whole numbers, taken for classes"
+            else:
+                task, reason = "regression", f"{different:,} different numbers"
+        else:
+            reason = "as given"
+        if task == "regression":
+            if there is None:
+                bad = ", ".join(map(repr, column.words[:_SHOWN]))
+                raise TableError(f"{source}: the target {column.name!r} is to be numbers, and holds {bad}, ...")
+            if different == 1:
+                raise TableError(f"{source}: the target {column.name!r} is always {number_word(float(there[0]))}.")
+            return cls((column.name,), "regression", None, False, (form,), reason)
+        if different < 2:
+            raise TableError(f"{source}: the target {column.name!r} has only one value, {column.as_text().words[0]!r}.")
+        names = _class_names(column)
+        fractions = there is not None and not whole
+        if fractions or len(names) > max(MOST_NUMBERED_CLASSES, (len(column) - column.n_missing) // 2):
+            kind = f"{len(names):,} different values in {len(column):,} rows{', with fractions' if fractions else ''}"
+            remedy = "Is it another column?" if there is None else "Say that the task is regression."
+            raise TableError(
+                f"{source}: the target {column.name!r} has {kind}, which are too many for classes. {remedy}"
+            )
+        return cls((column.name,), "classification", names, False, (None,), reason)
+
+    @classmethod
+    def _of_several(cls, source: str, columns: Sequence[Column], task: str | None) -> Targets:
+        names = tuple(column.name for column in columns)
+        read = [_as_numbers(column) for column in columns]
+        if task != "regression":
+            two = [len(_class_names(column)) == 2 for column in columns]
+            if all(two):
+                return cls(names, "classification", names, True, (None,) * len(columns), "columns of two values each")
+            if task == "classification":
+                bad = ", ".join(repr(name) for name, is_two in zip(names, two, strict=True) if not is_two)
+                raise TableError(f"{source}: several targets are labels of two values each, and {bad} has others.")
+        bad = ", ".join(repr(name) for name, (_, values) in zip(names, read, strict=True) if values is None)
+        if bad:
+            raise TableError(
+                f"{source}: several targets are all numbers, or all labels of two values; {bad} is neither."
+            )
+        return cls(names, "regression", None, False, tuple(form for form, _ in read), "columns of numbers")
+
+    @property
+    def n_outputs(self) -> int:
+        return len(self.names) if self.class_names is None else len(self.class_names)
+
+    def encode(self, table: Table) -> tuple[HostArray, HostArray]:
+        """(y, rows): what a network is trained on, and the rows that have all targets, by number.
+
+        Classes: int64 numbers (n,); labels: int64 zeros and ones (n, n_labels); regression: float64 (n,) or
+        (n, n_targets). TableError for classes that are not known, and for text where numbers were.
+        """
+        columns = [table[name] for name in self.names]
+        missing = np.zeros(len(table), bool)
+        if self.task == "regression":
+            parts = [numbers_of(column, form) for column, form in zip(columns, self.formats, strict=True)]
+            for part in parts:
+                missing |= ~np.isfinite(part)
+            y = np.stack(parts, axis=1) if len(parts) > 1 else parts[0]
+        elif self.multilabel:
+            names = [_class_names(column) for column in columns]
+            codes = [_codes(table.source, column, found) for column, found in zip(columns, names, strict=True)]
+            for part in codes:
+                missing |= part < 0
+            y = np.stack(codes, axis=1)
+        else:
+            assert self.class_names is not None
+            y = _codes(table.source, columns[0], self.class_names)
+            missing |= y < 0
+        rows = np.flatnonzero(~missing)
+        return y[rows], rows
+
+
+def _as_numbers(column: Column) -> tuple[NumberFormat | None, HostArray | None]:
+    """How a column is written, and its numbers; None where it holds none."""
+    if column.storage in ("number", "boolean"):
+        return None, column.values
+    if column.is_category:
+        return None, None
+    writing = writing_of(column.words, np.bincount(column.values[column.values >= 0], minlength=len(column.words)))
+    if writing.share < _MOSTLY_NUMBERS or writing.odd:
+        return None, None
+    return writing.format, numbers_of(column, writing.format)
+
+
+def _class_names(column: Column) -> tuple[str, ...]:
+    """The different values: numbers by value, text by code point, as they are first written."""
+    first: dict[str, str] = {}
+    for word in column.as_text().words:
+        first.setdefault(canonical(word), word)
+    try:
+        order = sorted(first, key=float)
+    except ValueError:
+        order = sorted(first)
+    return tuple(first[key] for key in order)
+
+
+def _codes(source: str, column: Column, names: Sequence[str]) -> HostArray:
+    text = column.as_text()
+    number = {canonical(name): i for i, name in enumerate(names)}
+    lut = np.fromiter((number.get(canonical(word), -2) for word in text.words), np.int64, len(text.words))
+    unknown = [text.words[i] for i in np.flatnonzero(lut == -2).tolist()]
+    if unknown:
+        shown = ", ".join(map(repr, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
+        known = ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
+        raise TableError(f"{source}: the target {column.name!r} has {shown}, which is none of the classes {known}.")
+    return np.append(lut, -1)[text.values]
