@@ -240,6 +240,7 @@ def run_training(options: TrainOptions) -> int:
     if folder is not None:
         prepare_folder(folder.path)
         _say_earlier(folder)
+    _say_held_out(samples, options.validation_split)
     _say_standardization(samples, data, loss)
     measured = _in_own_units(loss, samples.targets)
     if options.progress:
@@ -292,6 +293,14 @@ def _prepare(data: Dataset, options: TrainOptions) -> _Prepared:
         )
 
     return _Prepared(*scaled(X, y), None if validation is None else scaled(*validation), features, targets)
+
+
+def _say_held_out(samples: _Prepared, share: float) -> None:
+    """Say where the classes could not give as many validation samples as were asked for."""
+    n = 0 if samples.validation is None else len(samples.validation[0])
+    asked = round(share * (n + len(samples.X)))
+    if n < asked:
+        print(f"Validation: {n:,} samples instead of {asked:,}, since every class keeps one for training")
 
 
 def _say_standardization(samples: _Prepared, data: Dataset, loss: Loss) -> None:

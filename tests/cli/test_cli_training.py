@@ -370,6 +370,15 @@ class TestHardlyClasses:
         assert code == 0
         assert "10 training and 8 test samples" in out
 
+    def test_a_validation_part_that_the_classes_cannot_give(self, command: Command, tmp_path: Path) -> None:
+        file = tmp_path / "few.csv"
+        names = ["a", "b", "c", "d", "e", "f"] * 3
+        file.write_text("a,b\n" + "".join(f"{i},{name}\n" for i, name in enumerate(names)), encoding="utf-8")
+        arguments = ("--test-fraction", 0, "--validation-split")
+        _, out, _ = command("train", "--data", file, *FEW, *arguments, 0.8)
+        assert "Validation: 12 samples instead of 14, since every class keeps one for training" in out
+        assert "Validation:" not in command("train", "--data", file, *FEW, *arguments, 0.5)[1]
+
     def test_evaluating_all_needs_no_test_part(self, command: Command, trees: Path, tmp_path: Path) -> None:
         command("train", "--data", trees, *FEW, "--out", "run")
         file = tmp_path / "three.csv"
