@@ -40,6 +40,8 @@ _MISTAKES = (ValueError, TypeError, OSError)
 _UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 """What typer raises for unknown options and the like: click's class, or that of the click inside newer typers."""
 
+_SURPLUS = re.compile(r"unexpected extra argument(?:s|\(s\))? \((\S+)")
+
 app = typer.Typer(
     name=PROGRAM,
     help="Train, evaluate and use fully-connected neural networks, on a CUDA GPU or on the CPU.",
@@ -100,7 +102,7 @@ def _command(arguments: Sequence[str]) -> int:
     try:
         code = app(list(arguments), prog_name=PROGRAM, standalone_mode=False)
     except _UsageError as error:
-        return _say(error.format_message(), MISTAKE)  # type: ignore[attr-defined]
+        return _say(_with_hint(error.format_message(), arguments), MISTAKE)  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except (*_FAILURES, *_MISTAKES) as error:
@@ -111,6 +113,15 @@ def _command(arguments: Sequence[str]) -> int:
     if code == INTERRUPTED:
         print_error(f"{PROGRAM}: interrupted")
     return code or OK
+
+
+def _with_hint(message: str, arguments: Sequence[str]) -> str:
+    """A message about the arguments themselves; `train data.csv` is told how the data is named."""
+    surplus = _SURPLUS.search(message)
+    names_data = any(argument.partition("=")[0] == "--data" for argument in arguments)
+    if surplus is None or "train" not in arguments or names_data:
+        return message
+    return f"{message.rstrip('.')}. Data is named by an option: --data {surplus[1].rstrip(')')}"
 
 
 def _say(message: str, code: int) -> int:
@@ -143,9 +154,12 @@ def _message(error: BaseException) -> str:
 
 
 _FLAGS = {"header=True": "--header", "header=False": "--no-header", "ignore_extra=True": "--ignore-extra"}
-_IN_PYTHON = re.compile(r" \(Where that is meant: model\.signature = [^)]*\(\)\.\)")
-"""A remedy that the command line does not have."""
-_KEYWORDS = "target|task|header|drop|test_fraction|validation_split|clip_norm"
+_FLAGS |= dict.fromkeys(("Sequential(memory_limit)", "Sequential(memory_limit=...)"), "--memory-limit")
+_IN_PYTHON = re.compile(
+    r" \(Where that is meant: model\.signature = [^)]*\(\)\.\)|, or give more layers placement='auto'"
+)
+"""Remedies that the command line does not have."""
+_KEYWORDS = "target|task|header|drop|test_fraction|validation_split|clip_norm|momentum"
 
 
 def in_options(message: str) -> str:
@@ -155,12 +169,14 @@ def in_options(message: str) -> str:
     'If this line is the header, say --header. Leave it out with --drop.'
     >>> in_options("Try clip_norm=1.0")
     'Try --clip-norm 1.0'
+    >>> in_options("Say task='regression'.")
+    'Say --task regression.'
     """
 
     def option(match: re.Match[str]) -> str:
-        return f"--{match[1].replace('_', '-')}" + (" " if match[2] else "")
+        return f"--{match[1].replace('_', '-')}" + (f" {match[2] or ''}" if match[2] or match[3] else "")
 
     message = _IN_PYTHON.sub("", message)
     for keyword, option_name in _FLAGS.items():
         message = message.replace(keyword, option_name)
-    return re.sub(rf"\b({_KEYWORDS})=(?=([\w'\"])?)", option, message)
+    return re.sub(rf"\b({_KEYWORDS})=(?:'(\w+)'|(?=([\w'\"])?))", option, message)

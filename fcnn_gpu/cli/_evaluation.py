@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,9 @@ from ..losses import Loss
 from ..metrics import F1 as F1Score
 from ..metrics import (
     METRICS,
+    R2,
     ClassScores,
+    Metric,
     Precision,
     Recall,
     classification_report,
@@ -27,6 +31,8 @@ from ..model import Sequential
 
 _MOST_ROWS = 40
 _WORST_ROWS = 15
+_LEAST_FOR_R2 = 2
+"""One sample has no variance to explain."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,35 @@ class Evaluation:
 
 
 def evaluate_model(
-    model: Sequential, loss: Loss, X: HostArray, y: HostArray, class_names: list[str] | None
+    model: Sequential,
+    loss: Loss,
+    X: HostArray,
+    y: HostArray,
+    class_names: list[str] | None,
+    metrics: Sequence[Metric] = (),
 ) -> Evaluation:
-    """Loss and metrics of `model` on X, y; without class names it is a regression."""
-    value = float(loss.forward(model(X), y))
+    """Loss and metrics of `model` on X, y, the task's own and others; without class names it is a regression."""
     predictions = model.predict(X)
+    evaluation = _by_task(model, loss, X, y, class_names, predictions)
+    told = [metric.for_task(loss.task(model.n_out)) for metric in metrics]
+    others = {metric.label: metric for metric in told if metric.label not in evaluation.results}
+    if len(X) < _LEAST_FOR_R2:
+        others.pop(R2.name, None)
+    more = {label: metric(y, predictions) for label, metric in others.items()}
+    return dataclasses.replace(evaluation, results=evaluation.results | more)
+
+
+def _by_task(
+    model: Sequential,
+    loss: Loss,
+    X: HostArray,
+    y: HostArray,
+    class_names: list[str] | None,
+    predictions: HostArray,
+) -> Evaluation:
+    value = float(loss.forward(model(X), y))
     if class_names is None:
-        names = ["r2", "mae", "rmse"] if len(X) > 1 else ["mae", "rmse"]  # one sample has no variance to explain
+        names = ["r2", "mae", "rmse"] if len(X) >= _LEAST_FOR_R2 else ["mae", "rmse"]
         results = {name: METRICS.resolve(name)(y, predictions) for name in names}
         return Evaluation(len(X), {"loss": value} | results, [], [], None)
     if y.ndim == 2:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from ..files import ModelFileError
 from ..losses import LOSSES, Loss
+from ..metrics import METRICS
 from ..model import Sequential, load
 from ._backend import choose_backend
 
 _LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse"}
-_NOTED = {"multilabel": bool, "loss": dict, "data": str, "target": str, "test_fraction": float}
+_NOTED = {"multilabel": bool, "loss": dict, "metrics": list, "data": str, "target": str, "test_fraction": float}
 """What `fcnn-gpu train` notes for the other commands (`info_of`)."""
 
 
@@ -22,7 +23,7 @@ class SavedModel:
         task: "classification" or "regression".
         class_names: what classes are called, or None for regression.
         multilabel: whether a sample may have several labels.
-        loss: what `evaluate` measures.
+        loss, metrics: what `evaluate` measures; the task's own metrics beside these.
         info: what `fcnn-gpu train` has noted in `model.info`; entries of another kind are a program's own.
     """
 
@@ -49,3 +50,9 @@ class SavedModel:
             self.loss: Loss = LOSSES.resolve(self.info.get("loss", _LOSS_OF_LINK[link]))
         except (TypeError, ValueError) as error:
             raise ModelFileError(f"{path} notes a loss that is not known: {error}") from error
+        try:
+            self.metrics = [
+                METRICS.build(config) for config in self.info.get("metrics", []) if isinstance(config, dict)
+            ]
+        except (TypeError, ValueError) as error:
+            raise ModelFileError(f"{path} notes a metric that is not known: {error}") from error

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._checks import check_choice, check_integer, check_real
+from .._checks import check_bytes, check_choice, check_integer, check_real, suggest
+from .._types import HostArray
 from ..activations import ACTIVATIONS
+from ..activations import Activation as Function
 from ..backend import PRECISIONS
+from ..datasets import Dataset
+from ..initializers import INITIALIZERS, Initializer
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
+from ..losses import LOSSES, Loss
+from ..metrics import Metric
 from ..optimizers import OPTIMIZERS, Optimizer
-from ..schedules import SCHEDULES
+from ..schedules import SCHEDULES, ReduceOnPlateau, Schedule, Warmup
+from ..training import column_names, try_metrics
+from ._class_weight import match_classes, parse_class_weight
+from ._named import build, build_metric
 
-SCHEDULE_NAMES = ("constant", "cosine", "linear", "exponential", "one_cycle")
-"""The schedules that need nothing but a learning rate."""
+_RATES = ("learning_rate", "max_learning_rate")
+"""What schedules call the learning rate."""
+_OF_OPTIMIZERS = ("momentum", "weight_decay")
+"""The options that are settings of some optimizers."""
+_LINKS = {"classification": ("softmax", "sigmoid"), "regression": ("identity",)}
+"""Of the losses that a task can have, by what may be known of it before the data."""
 
 LEARNING_RATES = {"adam": 3e-3, "adamw": 3e-3}
 """What --lr is unless given; for other optimizers, the class's own default."""
@@ -31,13 +47,20 @@ class TrainOptions:
     standardize: bool | None
     layers: str
     activation: str
+    init: str | None
     dropout: float
     batch_norm: bool
     l1: float
     l2: float
+    loss: str | None
+    label_smoothing: float | None
+    class_weight: str | None
+    metric: list[str] | None
     optimizer: str
     lr: float | None
     schedule: str
+    momentum: float | None
+    weight_decay: float | None
     clip_norm: float | None
     epochs: int
     batch_size: int
@@ -45,6 +68,7 @@ class TrainOptions:
     early_stopping: int | None
     backend: str | None
     threads: int | None
+    memory_limit: str | None
     seed: int
     dtype: str
     precision: str | None
@@ -53,14 +77,13 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         _ = self.widths
-        check_choice("--activation", self.activation, ACTIVATIONS)
+        _ = self.function, self.initializer
         check_real("--dropout", self.dropout, low=0, high=1, high_open=True)
         check_real("--l1", self.l1, low=0)
         check_real("--l2", self.l2, low=0)
-        check_choice("--optimizer", self.optimizer, OPTIMIZERS)
         if self.lr is not None:
             check_real("--lr", self.lr, low=0)
-        check_choice("--schedule", self.schedule, SCHEDULE_NAMES)
+        self._check_optimizer()
         if self.clip_norm is not None:
             check_real("--clip-norm", self.clip_norm, low=0, low_open=True)
         check_integer("--epochs", self.epochs, low=1)
@@ -71,14 +94,55 @@ class TrainOptions:
             check_integer("--early-stopping", self.early_stopping, low=1)
             if not self.validation_split:
                 raise ValueError("--early-stopping watches the validation loss: add --validation-split 0.1.")
+        column = self._optimizer().schedule.monitor
+        if column is not None and column.startswith("val_") and not self.validation_split:
+            raise ValueError(f"--schedule {self.schedule} watches {column}: add --validation-split 0.1.")
         if self.threads is not None:
             check_integer("--threads", self.threads, low=1)
+        _ = self.byte_limit
         check_integer("--seed", self.seed, low=0)
         check_choice("--dtype", self.dtype, ("float32", "float64"))
         if self.precision is not None:
             check_choice("--precision", self.precision, PRECISIONS)
         if self.task is not None:
             check_choice("--task", self.task, ("classification", "regression"))
+        self._check_loss()
+
+    def _check_optimizer(self) -> None:
+        """The optimizer's name and settings, and that it has those that options of their own give."""
+        name = self.optimizer.partition(":")[0]
+        settings = {kind: _settings(OPTIMIZERS[kind]) for kind in OPTIMIZERS}
+        check_choice("--optimizer", name, OPTIMIZERS)
+        for setting in _OF_OPTIMIZERS:
+            value, option = getattr(self, setting), "--" + setting.replace("_", "-")
+            if value is None:
+                continue
+            if setting not in settings[name]:
+                having = [kind for kind in OPTIMIZERS if setting in settings[kind]]
+                instead = ", or take a penalty, --l2" if setting == "weight_decay" else ""
+                raise ValueError(
+                    f"{option} is for {' and '.join(having)}, not for {name}. Say --optimizer {having[0]}{instead}."
+                )
+            check_real(option, value, low=0, high=1 if setting == "momentum" else math.inf, high_open=True)
+
+    def _check_loss(self) -> None:
+        """Loss, metrics and class weights, as far as they can be without the data."""
+        if self.label_smoothing is not None:
+            check_real("--label-smoothing", self.label_smoothing, low=0, high=1)
+        if self.loss is not None:
+            loss = self._loss(self.loss)
+            if self.task is not None and loss.link not in _LINKS[self.task]:
+                raise ValueError(_misfit(self.loss, f"--task {self.task}", _LINKS[self.task]))
+        elif self.label_smoothing is not None and self.task == "regression":
+            raise ValueError("--label-smoothing is for classes, learned with cross_entropy, not for --task regression.")
+        for text in self.metric or ():
+            metric = build_metric("--metric", text)
+            if self.task is not None and metric.task != self.task:
+                raise ValueError(f"--metric {text} is for a {metric.task}, not for --task {self.task}.")
+        if self.class_weight is not None:
+            parse_class_weight(self.class_weight)
+            if self.task == "regression":
+                raise ValueError("--class-weight is for classes, not for --task regression.")
 
     @property
     def widths(self) -> list[int]:
@@ -95,39 +159,147 @@ class TrainOptions:
             )
         return [int(part) for part in parts]
 
+    @property
+    def function(self) -> Function:
+        """What the hidden units do with their weighted sum."""
+        return build("--activation", self.activation, ACTIVATIONS)
+
+    @property
+    def initializer(self) -> Initializer | None:
+        """What draws the weights; None: each layer's own."""
+        return None if self.init is None else build("--init", self.init, INITIALIZERS)
+
+    @property
+    def byte_limit(self) -> int | None:
+        """What --memory-limit allows, in bytes."""
+        limit = self.memory_limit
+        return check_bytes("--memory-limit", int(limit) if limit and limit.isascii() and limit.isdigit() else limit)
+
     def network(self, n_outputs: int, standardized: bool) -> list[Layer]:
         """Per hidden width Dense → batch norm → activation → dropout, as far as asked for; then a linear last layer."""
         layers: list[Layer] = []
         for width in self.widths:
+            function, init = self.function, self.initializer
             if self.batch_norm:
                 # batch norm subtracts whatever a bias adds; only the folding of standardized features needs one
                 bias = standardized and not layers
-                init = ACTIVATIONS[self.activation].default_init
                 layers += [
-                    Dense(width, init=init, bias=bias, l1=self.l1, l2=self.l2),
+                    Dense(
+                        width, init=function.default_init if init is None else init, bias=bias, l1=self.l1, l2=self.l2
+                    ),
                     BatchNorm(),
-                    Activation(self.activation),
+                    Activation(function),
                 ]
             else:
-                layers.append(Dense(width, activation=self.activation, l1=self.l1, l2=self.l2))
+                layers.append(Dense(width, activation=function, init=init, l1=self.l1, l2=self.l2))
             if self.dropout:
                 layers.append(Dropout(self.dropout))
-        return [*layers, Dense(n_outputs, l1=self.l1, l2=self.l2)]
+        return [*layers, Dense(n_outputs, init=self.initializer, l1=self.l1, l2=self.l2)]
 
-    def make_optimizer(self) -> Optimizer:
-        """The optimizer with its schedule."""
-        kind, schedule = OPTIMIZERS[self.optimizer], SCHEDULES[self.schedule]
+    def make_optimizer(self, metrics: Sequence[Metric]) -> Optimizer:
+        """The optimizer with its schedule; a ValueError where that watches what a run with these metrics lacks."""
+        optimizer = self._optimizer()
+        plateau, column = optimizer.schedule, optimizer.schedule.monitor
+        while isinstance(plateau, Warmup):
+            plateau = plateau.then
+        columns = column_names(metrics, bool(self.validation_split), self.precision == "float16")
+        if column is not None and column not in columns:
+            raise ValueError(
+                f"--schedule {self.schedule} watches {column!r}, which this run does not record. "
+                f"{suggest(column, columns)}"
+            )
+        if isinstance(plateau, ReduceOnPlateau) and "greater_is_better=" not in self.schedule:
+            better = {metric.label: metric.greater_is_better for metric in metrics}
+            plateau.greater_is_better = better.get(plateau.column.removeprefix("val_"), False)
+        return optimizer
+
+    def _optimizer(self) -> Optimizer:
+        name = self.optimizer.partition(":")[0]
         rate = self.lr
         if rate is None:
-            rate = LEARNING_RATES.get(self.optimizer, kind().learning_rate)  # type: ignore[call-arg]
-        return kind(schedule(rate), clip_norm=self.clip_norm)  # type: ignore[call-arg]
+            rate = LEARNING_RATES.get(name, OPTIMIZERS[name]().learning_rate)  # type: ignore[call-arg]
+        of_rate = dict.fromkeys(_RATES, "--lr")
+        schedule: Schedule = build(
+            "--schedule", self.schedule, SCHEDULES, given=dict.fromkeys(_RATES, rate), elsewhere=of_rate
+        )
+        settings = {setting: getattr(self, setting) for setting in _OF_OPTIMIZERS}
+        given = {setting: value for setting, value in settings.items() if value is not None}
+        of_options = {setting: f"--{setting.replace('_', '-')}" for setting in ("clip_norm", *_OF_OPTIMIZERS)}
+        return build(
+            "--optimizer",
+            self.optimizer,
+            OPTIMIZERS,
+            given={"learning_rate": schedule, "clip_norm": self.clip_norm} | given,
+            elsewhere={"learning_rate": "--lr"} | of_options,
+        )
 
-    def loss(self, task: str, multilabel: bool) -> str:
-        """The loss that a task calls for."""
-        if task == "regression":
-            return "mse"
-        return "binary_cross_entropy" if multilabel else "cross_entropy"
+    def make_loss(self, data: Dataset) -> Loss:
+        """The loss that was asked for, or else that the data's task calls for; a ValueError where it does not fit."""
+        links = ["identity"] if data.task == "regression" else ["sigmoid" if data.multilabel else "softmax"]
+        name = next(name for name in ("mse", "binary_cross_entropy", "cross_entropy") if LOSSES[name].link in links)
+        if self.loss is None:
+            if self.label_smoothing is not None and name != "cross_entropy":
+                raise ValueError(f"--label-smoothing is for cross_entropy, and {_of(data)}, learned with {name}.")
+            return self._loss(name)
+        if data.n_classes == 2:  # one output says as much of two classes as two do
+            links.append("sigmoid")
+        loss = self._loss(self.loss)
+        if loss.link not in links:
+            raise ValueError(_misfit(self.loss, _of(data), links))
+        return loss
+
+    def _loss(self, text: str) -> Loss:
+        given = {} if self.label_smoothing is None else {"label_smoothing": self.label_smoothing}
+        name = text.partition(":")[0]
+        if given and check_choice("--loss", name, LOSSES) != "cross_entropy":
+            raise ValueError(f"--label-smoothing is for cross_entropy, not for --loss {name}. Leave one of them out.")
+        elsewhere = {"class_weight": "--class-weight"} | dict.fromkeys(given, "--label-smoothing")
+        return build("--loss", text, LOSSES, given=given, elsewhere=elsewhere)
+
+    def n_outputs(self, data: Dataset, loss: Loss) -> int:
+        """How many outputs the network has: of two classes one, where the loss takes it for the second's."""
+        return 1 if loss.link == "sigmoid" and not data.multilabel else data.n_outputs
+
+    def make_metrics(self, data: Dataset, loss: Loss) -> list[Metric]:
+        """The task's own metric and those asked for; a ValueError where one measures nothing of the data."""
+        n_outputs = self.n_outputs(data, loss)
+        metrics = [build_metric("--metric", "mae" if data.task == "regression" else "accuracy")]
+        for text in self.metric or ():
+            metric = build_metric("--metric", text)
+            if metric.task != data.task:
+                raise ValueError(f"--metric {text} is for a {metric.task}, and {_of(data)}.")
+            if metric.label not in [known.label for known in metrics]:
+                metrics.append(metric)
+            try:
+                try_metrics([metric.for_task(loss.task(n_outputs))], data.y_train, n_outputs, loss.link)
+            except ValueError as error:
+                raise ValueError(f"--metric {text}: {error}") from error
+        return metrics
+
+    def weights_of_classes(self, data: Dataset, y: HostArray) -> str | dict[int, float] | None:
+        """`fit(class_weight=)`; `y` are the targets that are trained on."""
+        if self.class_weight is None:
+            return None
+        weights = parse_class_weight(self.class_weight)
+        if data.class_names is None or data.multilabel:
+            raise ValueError(f"--class-weight is for one class per sample, and {_of(data)}.")
+        return match_classes(weights, data.class_names, y)
 
     def model_info(self) -> dict[str, Any]:
         """Which of the options `evaluate` needs to find the same test part."""
         return {"target": self.target, "test_fraction": self.test_fraction}
+
+
+def _settings(kind: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind) if field.init}
+
+
+def _of(data: Dataset) -> str:
+    if data.task == "regression":
+        return f"{data.name} is a regression"
+    return f"{data.name} has {'several labels per sample' if data.multilabel else f'{data.n_classes} classes'}"
+
+
+def _misfit(loss: str, what: str, links: Sequence[str]) -> str:
+    fitting = [name for name in LOSSES if LOSSES[name].link in links]
+    return f"--loss {loss} does not fit: {what}. Losses that fit: {', '.join(fitting)}."

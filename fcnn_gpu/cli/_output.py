@@ -9,6 +9,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,19 @@ def prepare_folder(path: Path) -> None:
 def holds_run(folder: Path) -> bool:
     """Whether there is a model of an earlier run."""
     return (folder / MODEL).exists()
+
+
+def earlier_run(folder: Path) -> str | None:
+    """The run whose model is there, in words: when it ended and, if run.json says so, on which data."""
+    try:
+        when = datetime.fromtimestamp((folder / MODEL).stat().st_mtime)
+    except FileNotFoundError:
+        return None
+    try:
+        data = json.loads((folder / RUN).read_bytes())["data"]["name"]
+    except (OSError, ValueError, LookupError, TypeError):
+        data = None
+    return f"the run of {when:%Y-%m-%d %H:%M}" + (f" on {data}" if isinstance(data, str) else "")
 
 
 class RunFolder:

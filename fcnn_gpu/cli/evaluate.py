@@ -56,9 +56,10 @@ def evaluate(
         check_real("--test-fraction", test_fraction, low=0, high=1, high_open=True)
     _threads.choose_threads(threads)
     saved = SavedModel(model, backend)
-    dataset = _load(saved, data, target, header, test_fraction, ignore_extra)
+    fraction = 0.0 if part == "all" else test_fraction
+    dataset = _load(saved, data, target, header, fraction, ignore_extra)
     X, y = _samples(saved, dataset, part)
-    evaluation = evaluate_model(saved.model, saved.loss, X, y, saved.class_names)
+    evaluation = evaluate_model(saved.model, saved.loss, X, y, saved.class_names, saved.metrics)
     if as_json:
         print(json.dumps({"model": str(model), "data": dataset.name, "part": part} | evaluation.plain(), indent=2))
     else:

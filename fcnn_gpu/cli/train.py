@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 
@@ -15,15 +16,18 @@ from ..activations import ACTIVATIONS
 from ..callbacks import Callback, EarlyStopping
 from ..data import leaves_single_sample, split_validation
 from ..datasets import CATALOGUE, Dataset
-from ..losses import LOSSES
+from ..initializers import INITIALIZERS
+from ..losses import LOSSES, MAE, Huber, Loss
+from ..metrics import METRICS, Metric
 from ..model import Sequential
 from ..optimizers import OPTIMIZERS
+from ..schedules import SCHEDULES
 from ..training import History, Trainer, interruptible
 from . import _backend, _threads
 from ._data import describe, info_of, load_data, signature_of
 from ._evaluation import Evaluation, evaluate_model, print_evaluation
-from ._options import SCHEDULE_NAMES, TrainOptions
-from ._output import HOW_TO_PLOT, MODEL, RunFolder, can_plot, holds_run, prepare_folder
+from ._options import TrainOptions
+from ._output import HOW_TO_PLOT, MODEL, RunFolder, can_plot, earlier_run, holds_run, prepare_folder
 from ._progress import EpochLog
 from ._standardize import Standardization, fold_features, fold_targets
 from ._stdout import outlive_output, print_error
@@ -75,6 +79,12 @@ def train(
     ] = None,
     layers: Annotated[str, _option("Widths of the hidden layers: 128, or 512,512, or none.", _NETWORK)] = "128",
     activation: Annotated[str, _option(f"Of the hidden layers: {', '.join(ACTIVATIONS)}.", _NETWORK)] = "relu",
+    init: Annotated[
+        str | None,
+        _option(
+            f"What draws the weights: {', '.join(INITIALIZERS)}. (default: what fits each layer's activation)", _NETWORK
+        ),
+    ] = None,
     dropout: Annotated[
         float, _option("The probability with which a hidden unit is dropped in a training step.", _NETWORK)
     ] = 0.2,
@@ -83,16 +93,56 @@ def train(
     ] = False,
     l1: Annotated[float, _option("λ of the penalty λ·Σ|w| on the weights.", _NETWORK)] = 0.0,
     l2: Annotated[float, _option("λ of the penalty λ·Σw² on the weights.", _NETWORK)] = 0.0,
-    optimizer: Annotated[str, _option(f"{', '.join(OPTIMIZERS)}.", _TRAINING)] = "adam",
+    loss: Annotated[
+        str | None,
+        _option(
+            f"{', '.join(LOSSES)}; with its settings as in huber:delta=2. (default: cross_entropy for classes, "
+            "binary_cross_entropy for several labels per sample, mse for numbers)",
+            _TRAINING,
+        ),
+    ] = None,
+    label_smoothing: Annotated[
+        float | None, _option("With cross_entropy: the share of a target that goes to all classes alike.", _TRAINING)
+    ] = None,
+    class_weight: Annotated[
+        str | None,
+        _option(
+            "How much samples of a class count in training: balanced (as much in all as of every other class), or "
+            "CLASS=2,OTHER=0.5. (default: 1)",
+            _TRAINING,
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        _option(
+            f"Also measured after each epoch and on the test part: {', '.join(METRICS)}; as in f1:average=weighted, "
+            "top_3_accuracy. May be repeated.",
+            _TRAINING,
+        ),
+    ] = None,
+    optimizer: Annotated[str, _option(f"{', '.join(OPTIMIZERS)}; as in adam:beta1=0.8.", _TRAINING)] = "adam",
     lr: Annotated[
         float | None,
         _option(
-            "The learning rate; with one_cycle the largest. (default: adam and adamw 0.003, others 0.01)", _TRAINING
+            "The learning rate; with one_cycle the largest. (default: adam and adamw 0.003, others 0.01)",
+            _TRAINING,
+            "--lr",
+            "--learning-rate",
         ),
     ] = None,
     schedule: Annotated[
-        str, _option(f"How the learning rate goes on: {', '.join(SCHEDULE_NAMES)}.", _TRAINING)
+        str,
+        _option(
+            f"How the learning rate goes on: {', '.join(SCHEDULES)}; as in step:every=10,factor=0.5 or "
+            "warmup:epochs=1,then=cosine.",
+            _TRAINING,
+        ),
     ] = "cosine",
+    momentum: Annotated[float | None, _option("Of sgd and rmsprop. (default: 0)", _TRAINING)] = None,
+    weight_decay: Annotated[
+        float | None,
+        _option("Of adamw: each step takes λ·η of the weights, η the learning rate. (default: 0.01)", _TRAINING),
+    ] = None,
     clip_norm: Annotated[
         float | None, _option("Scale gradients down to this norm where theirs is larger. (default: off)", _TRAINING)
     ] = None,
@@ -111,6 +161,14 @@ def train(
     ] = None,
     backend: Annotated[str | None, _option(_backend.HELP, _OUTPUT)] = None,
     threads: Annotated[int | None, _option(_threads.HELP, _OUTPUT)] = None,
+    memory_limit: Annotated[
+        str | None,
+        _option(
+            "What weights, gradients and moments may take on the device, as in 2GB; larger layers pass through it from "
+            "the host or from disk. (default: what there is)",
+            _OUTPUT,
+        ),
+    ] = None,
     seed: Annotated[int, _option("Of the initial weights, dropout and the order of the samples.", _OUTPUT)] = 0,
     dtype: Annotated[str, _option("float32 or float64.", _OUTPUT)] = "float32",
     precision: Annotated[
@@ -128,8 +186,8 @@ def train(
 ) -> int:
     """Train a network and report how good it is on test data.
 
-    Without options: 784–128–10 on 5,000 handwritten digits that ship with the package. Classes are learned with
-    cross-entropy, several labels per sample with binary cross-entropy, numbers with the mean squared error.
+    Without options: 784–128–10 on 5,000 handwritten digits that ship with the package. What has a name may have
+    settings, name:key=value,...: leaky_relu:alpha=0.1, huber:delta=2.
     """
     return run_training(TrainOptions(**locals()))
 
@@ -163,26 +221,28 @@ def run_training(options: TrainOptions) -> int:
         progress=None if options.progress else False,
     )
     print(f"Data: {describe(data)}")
+    loss = options.make_loss(data)
+    metrics = options.make_metrics(data, loss)
+    optimizer = options.make_optimizer(metrics)
     samples = _prepare(data, options)
+    class_weight = options.weights_of_classes(data, samples.y)
     model = Sequential(
-        options.network(data.n_outputs, standardized=samples.features is not None),
+        options.network(options.n_outputs(data, loss), standardized=samples.features is not None),
         n_in=data.n_features,
         seed=options.seed,
         backend=ops,
         dtype=options.dtype,
         precision=options.precision,
+        memory_limit=options.byte_limit,
     )
-    loss = LOSSES.resolve(options.loss(data.task, data.multilabel))
-    trainer = Trainer(
-        model,
-        loss=loss,
-        optimizer=options.make_optimizer(),
-        metrics=["mae"] if data.task == "regression" else ["accuracy"],
-    )
+    trainer = Trainer(model, loss, optimizer, metrics)
     folder = None if options.out is None else RunFolder(Path(options.out))
     if folder is not None:
         prepare_folder(folder.path)
-    _say_standardization(samples, data)
+        _say_earlier(folder)
+    _say_held_out(samples, options.validation_split)
+    _say_standardization(samples, data, loss)
+    measured = _in_own_units(loss, samples.targets)
     if options.progress:
         model.summary(min(options.batch_size, len(samples.X)))
     with interruptible() as interrupted:  # Ctrl-C right after the training must not lose it
@@ -193,6 +253,7 @@ def run_training(options: TrainOptions) -> int:
             epochs=options.epochs,
             batch_size=options.batch_size,
             validation_data=samples.validation,
+            class_weight=class_weight,
             drop_last=options.batch_norm and leaves_single_sample(len(samples.X), options.batch_size),
             progress=options.progress,
             callbacks=_callbacks(options),
@@ -203,9 +264,9 @@ def run_training(options: TrainOptions) -> int:
         if samples.targets is not None:
             fold_targets(model, samples.targets)
         model.signature = signature_of(data)
-        model.info = info_of(data, options.model_info() | {"loss": LOSSES.config(loss)})
+        model.info = info_of(data, options.model_info() | _measures(measured, metrics))
         kept = folder is not None and _keep(folder, model, history, run)
-    return _tell(folder if kept else None, options, model, trainer, history, data, run, interrupted())
+    return _tell(folder if kept else None, options, model, measured, metrics, history, data, run, interrupted())
 
 
 def _prepare(data: Dataset, options: TrainOptions) -> _Prepared:
@@ -234,12 +295,46 @@ def _prepare(data: Dataset, options: TrainOptions) -> _Prepared:
     return _Prepared(*scaled(X, y), None if validation is None else scaled(*validation), features, targets)
 
 
-def _say_standardization(samples: _Prepared, data: Dataset) -> None:
+def _say_held_out(samples: _Prepared, share: float) -> None:
+    """Say where the classes could not give as many validation samples as were asked for."""
+    n = 0 if samples.validation is None else len(samples.validation[0])
+    asked = round(share * (n + len(samples.X)))
+    if n < asked:
+        print(f"Validation: {n:,} samples instead of {asked:,}, since every class keeps one for training")
+
+
+def _say_standardization(samples: _Prepared, data: Dataset, loss: Loss) -> None:
     what = [f"{data.n_features} features"] if samples.features is not None else []
     what += ["the targets"] if samples.targets is not None else []
     if what:
-        unit = "; losses during training are in units of the targets' variance" if samples.targets is not None else ""
+        unit = ""
+        if samples.targets is not None:
+            measure = "standard deviation" if isinstance(loss, MAE) else "variance"
+            unit = f"; losses during training are in units of the targets' {measure}"
         print(f"Standardized: {' and '.join(what)}, to mean 0 and standard deviation 1{unit}")
+
+
+def _in_own_units(loss: Loss, targets: Standardization | None) -> Loss:
+    """The loss of targets that are no longer standardized: δ of Huber's counts in their standard deviations.
+
+    Where there are several, in the root mean square of these.
+    """
+    if targets is None or not isinstance(loss, Huber):
+        return loss
+    own = dataclasses.replace(loss, delta=loss.delta * float(np.sqrt(np.mean(targets.scale**2))))
+    print(f"Huber: δ is {loss.delta:g} standard deviations of the targets, {own.delta:.4g} in their own units")
+    return own
+
+
+def _measures(loss: Loss, metrics: list[Metric]) -> dict[str, Any]:
+    """What `evaluate` measures."""
+    return {"loss": LOSSES.config(loss), "metrics": [METRICS.config(metric) for metric in metrics]}
+
+
+def _say_earlier(folder: RunFolder) -> None:
+    earlier = earlier_run(folder.path)
+    if earlier is not None:
+        print(f"Output: {folder.path} holds {earlier}, which this one replaces")
 
 
 def _callbacks(options: TrainOptions) -> list[Callback]:
@@ -295,7 +390,8 @@ def _tell(
     folder: RunFolder | None,
     options: TrainOptions,
     model: Sequential,
-    trainer: Trainer,
+    loss: Loss,
+    metrics: list[Metric],
     history: History,
     data: Dataset,
     run: dict[str, Any],
@@ -306,7 +402,7 @@ def _tell(
         _say_end(history, run["seconds"])
         if interrupted and history.stopped_by != "interrupt":
             raise KeyboardInterrupt  # it came between the last step and the model's file
-        evaluation = _report(Console(), model, trainer, data)
+        evaluation = _report(Console(), model, loss, metrics, data)
         run["test"] = None if evaluation is None else evaluation.plain()
         _say_kept(folder, options, history, run, evaluation, data)
     except KeyboardInterrupt:
@@ -320,13 +416,13 @@ def _tell(
     return INTERRUPTED if history.stopped_by == "interrupt" else 0
 
 
-def _report(console: Console, model: Sequential, trainer: Trainer, data: Dataset) -> Evaluation | None:
+def _report(console: Console, model: Sequential, loss: Loss, metrics: list[Metric], data: Dataset) -> Evaluation | None:
     """Measure the test part, if there is one, and print what came out."""
     if len(data.X_test) == 0:
         print("Test: this data has no test part, so nothing says how good the model is on samples it has not seen")
         return None
     names = None if data.class_names is None else list(data.class_names)
-    evaluation = evaluate_model(model, trainer.loss, data.X_test, data.y_test, names)
+    evaluation = evaluate_model(model, loss, data.X_test, data.y_test, names, metrics)
     print_evaluation(console, evaluation, "Test")
     return evaluation
 

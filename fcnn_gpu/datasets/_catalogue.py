@@ -120,7 +120,8 @@ def load(
     order, or in the order of `class_names`.
 
     A file without a test part is divided by NumPy's PCG64 generator started at `seed`; for classes the division is
-    stratified. Where the data has its own test part, `test_fraction` and `seed` have no effect.
+    stratified, and each class keeps a sample for training. Where the data has its own test part, `test_fraction` and
+    `seed` have no effect.
 
     Args:
         name_or_path: a name, or the path of a file or a folder.
@@ -138,7 +139,8 @@ def load(
     Raises:
         ValueError: an unknown name, or an argument that does not fit.
         FileNotFoundError: no such file; or MNIST is not on this machine and download=False.
-        DataFileError: a malformed file; the message names it, the fault and, where there is one, the place.
+        DataFileError: a malformed file; the message names it, the fault and, where there is one, the place. Or a file
+            to be divided whose classes have too few samples for that, or are numbers that mostly occur once.
         DownloadError: MNIST is not on this machine and no mirror could be reached; the message says what to put where.
 
     >>> load("mnist-mini")

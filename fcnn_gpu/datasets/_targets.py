@@ -144,9 +144,11 @@ def _encode_labels(
         fractions = np.flatnonzero((values != np.floor(values)) | (np.abs(values) >= _LARGEST_LABEL))
         if len(fractions):
             row = int(fractions[0])
-            raise DataFileError(
-                path, f"{row_name(row)}: expected a whole number or text as class label, got {values[row]}."
-            )
+            fault = f"{row_name(row)}: expected a whole number or text as class label, got {values[row]}."
+            if class_names is None:
+                n_values = len(np.unique(values))
+                fault += f" The targets have {n_values} different values: predict them as numbers, task='regression'."
+            raise DataFileError(path, fault)
         values = values.astype(np.int64)
     unique, indices = np.unique(values, return_inverse=True)
     found = [str(value) for value in unique]

@@ -10,6 +10,8 @@ from ._plots import make_figure as make_figure
 from ._plots import plot_confusion_matrix as plot_confusion_matrix
 from ._plots import saved as saved
 from ._rehearsal import memory_report as memory_report
+from ._scores import try_metrics as try_metrics
 from ._step import TrainingStep as TrainingStep
 from .history import History as History
+from .history import column_names as column_names
 from .trainer import Trainer as Trainer
