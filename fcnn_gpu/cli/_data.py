@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from .._checks import match_names
 from .._types import HostArray
 from ..data import SIGNED_SAMPLES, Signature
 from ..datasets import CATALOGUE, Dataset, load
+
+if TYPE_CHECKING:
+    from ..tables import TablePreparation
 from ..model import Sequential
 
 SPLIT_SEED = 0
@@ -27,11 +30,17 @@ def load_data(
     header: bool | None = None,
     test_fraction: float = 0.2,
     class_names: list[str] | None = None,
+    test_data: str | None = None,
     progress: bool | None = None,
 ) -> Dataset:
-    """`fcnn_gpu.datasets.load` with the options' text: a target may be a CSV column's name or its number."""
+    """`fcnn_gpu.datasets.load` with the options' text: a target may be a CSV column's name or its number.
+
+    With `test_data`, a file of the same kind, all samples of the first are for training.
+    """
     if name in CATALOGUE:
         class_names = None  # a known data set has its own, and takes no others
+    if test_data is not None:
+        return _with_test_data(name, test_data, target, task, header)
     return load(
         name,
         target=None if target is None else column(target),
@@ -42,6 +51,25 @@ def load_data(
         seed=SPLIT_SEED,
         progress=progress,
     )
+
+
+def _with_test_data(name: str, test_data: str, target: str | None, task: str | None, header: bool | None) -> Dataset:
+    if name in CATALOGUE:
+        raise ValueError(f"--test-data is for files of your own; {name} has a test part.")
+    if target is not None and Path(name).suffix.lower() != ".npz":
+        raise ValueError("--test-data goes with tables and .npz files, which hold their targets themselves.")
+    data = load_data(name, target=target, task=task, header=header, test_fraction=0)
+    if len(data.X_test):
+        raise ValueError(f"--test-data: {name} has a test part already.")
+    names = None if data.class_names is None else list(data.class_names)
+    other = load_data(test_data, target=target, task=data.task, header=header, test_fraction=0, class_names=names)
+    kinds = [(part.feature_shape, part.byte_scale, part.n_outputs) for part in (data, other)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"--test-data {test_data}: samples of {other.feature_shape} and {other.n_outputs} targets, and those of "
+            f"{name} are of {data.feature_shape} and {data.n_outputs}."
+        )
+    return dataclasses.replace(data, X_test=other.X_train, y_test=other.y_train)
 
 
 def column(text: str) -> str | int:
@@ -68,26 +96,38 @@ def describe(data: Dataset) -> str:
     return f"{data.name}: {len(data.X_train):,} training and {len(data.X_test):,} test {what}, {targets}{licence}"
 
 
-def info_of(data: Dataset, options: dict[str, Any]) -> dict[str, Any]:
+def info_of(data: Dataset, options: dict[str, Any], digest: str | None = None) -> dict[str, Any]:
     """What a saved model remembers of its data beside its signature: enough to find the same test part again.
 
-    A file is remembered by its name without the folder: the model may travel, the folder does not.
+    A file is remembered by its name without the folder, since the model may travel and the folder does not, and by the
+    digest of its content.
     """
     return {
         "task": data.task,
         "multilabel": data.multilabel,
         "feature_shape": list(data.feature_shape),
         "data": data.name if data.name in CATALOGUE else Path(data.name).name,
+        **({} if digest is None else {"data_digest": digest}),
         **options,
         **({} if data.target_name is None else {"target": data.target_name}),
     }
 
 
-def signature_of(data: Dataset) -> Signature:
-    """What a model of this data's own numbers expects, and how it names its classes."""
+def signature_of(data: Dataset, preparation: TablePreparation | None = None) -> Signature:
+    """What a model of this data's own numbers expects, how it names its classes, and what its values stay within."""
     some = data.X_train[:SIGNED_SAMPLES]
     bounds = (float(some.min()), float(some.max()))
-    return Signature(data.feature_names, data.class_names, byte_scale=data.byte_scale, input_range=bounds)
+    known = Signature(data.feature_names, data.class_names, byte_scale=data.byte_scale, input_range=bounds)
+    if preparation is None:
+        return known
+    ranges = names = None
+    if data.task == "regression":
+        y = data.y_train.reshape(len(data.y_train), -1).astype(np.float64)
+        ranges = [(float(low), float(high)) for low, high in zip(y.min(axis=0), y.max(axis=0), strict=True)]
+        names = data.target_name.split(",") if data.target_name is not None and len(ranges) > 1 else None
+    return dataclasses.replace(
+        known, input_range=None, target_names=names, preparation=preparation, target_range=ranges
+    )
 
 
 def as_known(data: Dataset, model: Sequential, ignore_extra: bool) -> Dataset:

@@ -120,10 +120,15 @@ def _label_scores(
     return rows, [macro]
 
 
+def headline(evaluation: Evaluation, what: str) -> str:
+    """The main numbers in a line."""
+    numbers = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.results.items())
+    return f"{what} ({evaluation.n_samples:,} samples):  {numbers}"
+
+
 def print_evaluation(console: Console, evaluation: Evaluation, what: str) -> None:
     """One line with the main numbers, then the classes' table; of very many classes only the worst."""
-    numbers = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.results.items())
-    print(f"{what} ({evaluation.n_samples:,} samples):  {numbers}")
+    print(headline(evaluation, what))
     if not evaluation.classes:
         return
     classes, title = evaluation.classes, None

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
+
+from .._types import HostArray
 from ..files import ModelFileError
 from ..losses import LOSSES, Loss
 from ..metrics import METRICS
 from ..model import Sequential, load
+from ..tables import Targets
 from ._backend import choose_backend
+from ._output import MODEL, ROWS
 
 _LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse"}
 _NOTED = {"multilabel": bool, "loss": dict, "metrics": list, "data": str, "target": str, "test_fraction": float}
+_NOTED |= {"data_digest": str, "split_seed": int}
 """What `fcnn-gpu train` notes for the other commands (`info_of`)."""
+
+
+def model_file(path: Path) -> Path:
+    """The model file of a run, where `path` is the folder that `train --out` made; else `path`."""
+    return path / MODEL if (path / MODEL).is_file() else path
 
 
 class SavedModel:
@@ -24,10 +36,12 @@ class SavedModel:
         class_names: what classes are called, or None for regression.
         multilabel: whether a sample may have several labels.
         loss, metrics: what `evaluate` measures; the task's own metrics beside these.
+        targets: how the targets of a table are read, for a model that was trained on one; else None.
         info: what `fcnn-gpu train` has noted in `model.info`; entries of another kind are a program's own.
     """
 
     def __init__(self, path: Path, backend: str | None) -> None:
+        path = model_file(path)
         self.path = path
         self.model: Sequential = load(path, choose_backend(backend)[0])
         noted = self.model.info
@@ -39,7 +53,7 @@ class SavedModel:
                 "Make a fcnn_gpu.Trainer for the model and save it again."
             )
         n_out = self.model.n_out
-        self.task = "regression" if link == "identity" else "classification"
+        self.task: Literal["classification", "regression"] = "regression" if link == "identity" else "classification"
         self.multilabel = link == "sigmoid" and self.info.get("multilabel", n_out > 1)
         self.class_names: list[str] | None = None
         if self.task == "classification":
@@ -50,9 +64,32 @@ class SavedModel:
             self.loss: Loss = LOSSES.resolve(self.info.get("loss", _LOSS_OF_LINK[link]))
         except (TypeError, ValueError) as error:
             raise ModelFileError(f"{path} notes a loss that is not known: {error}") from error
+        self.targets = self._targets()
         try:
             self.metrics = [
                 METRICS.build(config) for config in self.info.get("metrics", []) if isinstance(config, dict)
             ]
         except (TypeError, ValueError) as error:
             raise ModelFileError(f"{path} notes a metric that is not known: {error}") from error
+
+    def _targets(self) -> Targets | None:
+        signature = self.model.signature
+        if signature.preparation is None or "target" not in self.info:
+            return None
+        several = signature.target_names if self.task == "regression" else self.class_names if self.multilabel else None
+        names = (self.info["target"],) if several is None else tuple(map(str, several))
+        classes = None if self.class_names is None else tuple(self.class_names)
+        return Targets(names, self.task, classes, self.multilabel, (None,) * len(names), "as in training")
+
+    def training_rows(self) -> HostArray | None:
+        """The marks of the rows that the model was trained on (`row_marks`), where they lie beside it."""
+        path = self.path.parent / ROWS
+        if not path.is_file():
+            return None
+        try:
+            rows = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise ModelFileError(f"{path} cannot be read ({error}). Train again, or remove it.") from error
+        if rows.ndim != 1 or rows.dtype != np.uint64:
+            raise ModelFileError(f"{path} is not what `fcnn-gpu train` wrote. Train again, or remove it.")
+        return rows

@@ -20,10 +20,14 @@ from ..losses import LOSSES, Loss
 from ..metrics import Metric
 from ..optimizers import OPTIMIZERS, Optimizer
 from ..schedules import SCHEDULES, ReduceOnPlateau, Schedule, Warmup
+from ..tables.kinds import GIVEN
 from ..training import column_names, try_metrics
 from ._class_weight import match_classes, parse_class_weight
+from ._defaults import defaults_for
 from ._named import build, build_metric
 
+NUMBERS = ("robust", "standard", "quantile", "none")
+"""How a table's numbers are scaled: `TablePreparation(numbers=)`."""
 _RATES = ("learning_rate", "max_learning_rate")
 """What schedules call the learning rate."""
 _OF_OPTIMIZERS = ("momentum", "weight_decay")
@@ -42,13 +46,19 @@ class TrainOptions:
     data: str
     target: str | None
     task: str | None
+    column: list[str] | None
+    ignore: list[str] | None
+    numbers: str | None
     header: bool | None
+    sheet: str | None
     test_fraction: float
+    test_data: str | None
     standardize: bool | None
-    layers: str
+    layers: str | None
     activation: str
     init: str | None
-    dropout: float
+    bias_init: str | None
+    dropout: float | None
     batch_norm: bool
     l1: float
     l2: float
@@ -62,8 +72,8 @@ class TrainOptions:
     momentum: float | None
     weight_decay: float | None
     clip_norm: float | None
-    epochs: int
-    batch_size: int
+    epochs: int | None
+    batch_size: int | None
     validation_split: float
     early_stopping: int | None
     backend: str | None
@@ -77,8 +87,9 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         _ = self.widths
-        _ = self.function, self.initializer
-        check_real("--dropout", self.dropout, low=0, high=1, high_open=True)
+        _ = self.function, self.initializer, self.bias_initializer
+        if self.dropout is not None:
+            check_real("--dropout", self.dropout, low=0, high=1, high_open=True)
         check_real("--l1", self.l1, low=0)
         check_real("--l2", self.l2, low=0)
         if self.lr is not None:
@@ -86,8 +97,15 @@ class TrainOptions:
         self._check_optimizer()
         if self.clip_norm is not None:
             check_real("--clip-norm", self.clip_norm, low=0, low_open=True)
-        check_integer("--epochs", self.epochs, low=1)
-        check_integer("--batch-size", self.batch_size, low=1)
+        if self.epochs is not None:
+            check_integer("--epochs", self.epochs, low=1)
+        if self.batch_size is not None:
+            check_integer("--batch-size", self.batch_size, low=1)
+        if self.numbers is not None:
+            check_choice("--numbers", self.numbers, NUMBERS)
+            if self.standardize is not None:
+                raise ValueError("--numbers and --standardize both say how numbers are scaled: take one of them.")
+        _ = self.columns
         check_real("--test-fraction", self.test_fraction, low=0, high=1, high_open=True)
         check_real("--validation-split", self.validation_split, low=0, high=1, high_open=True)
         if self.early_stopping is not None:
@@ -150,7 +168,7 @@ class TrainOptions:
 
         A ValueError if --layers is no list of positive whole numbers.
         """
-        if self.layers.strip().lower() in ("", "none"):
+        if self.layers is None or self.layers.strip().lower() in ("", "none"):
             return []
         parts = [part.strip() for part in self.layers.split(",")]
         if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
@@ -168,6 +186,51 @@ class TrainOptions:
     def initializer(self) -> Initializer | None:
         """What draws the weights; None: each layer's own."""
         return None if self.init is None else build("--init", self.init, INITIALIZERS)
+
+    @property
+    def bias_initializer(self) -> Initializer | None:
+        """What draws the biases; None: they are 0."""
+        return None if self.bias_init is None else build("--bias-init", self.bias_init, INITIALIZERS)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What --column says: names (or numbers) and kinds; a name may have an equals sign in it."""
+        said: dict[str, str] = {}
+        for text in self.column or ():
+            name, equals, kind = text.rpartition("=")
+            if not equals or not name:
+                raise ValueError(f"--column expects NAME=KIND, as in --column age=number, got {text!r}.")
+            check_choice(f"--column {name}", kind.strip(), GIVEN)
+            if name in said:
+                raise ValueError(f"--column names {name!r} twice.")
+            said[name] = kind.strip()
+        return said
+
+    @property
+    def of_tables(self) -> list[str]:
+        """The options given that are for tables alone."""
+        given = {"--column": self.column, "--ignore": self.ignore, "--numbers": self.numbers, "--sheet": self.sheet}
+        return [option for option, value in given.items() if value]
+
+    @property
+    def scaling(self) -> str:
+        """How `TablePreparation` scales numbers; a network without hidden layers stays linear in them."""
+        if self.numbers is not None:
+            return self.numbers
+        if self.standardize is False:
+            return "none"
+        return "standard" if self.standardize or (self.layers is not None and not self.widths) else "robust"
+
+    def for_data(self, data: Dataset) -> TrainOptions:
+        """With the defaults of this kind of data, and of so much of it, where nothing was given."""
+        X = data.X_train
+        is_image = len(data.feature_shape) > 1 and X.min() >= 0 and X.max() <= 1
+        defaults = defaults_for(len(X), is_image)
+        names = [field.name for field in dataclasses.fields(defaults) if field.name != "kind"]
+        missing = {name: getattr(defaults, name) for name in names if getattr(self, name) is None}
+        if self.init is not None:
+            missing.pop("bias_init", None)  # weights of one's own choice go with the biases that they always had
+        return dataclasses.replace(self, **missing)
 
     @property
     def byte_limit(self) -> int | None:

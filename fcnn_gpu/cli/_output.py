@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from .._types import HostArray
 from ..files import check_replaceable, replaced_together, write_atomically
 from ..model import Sequential
 from ..training import History, PictureError, drawing
@@ -23,7 +25,8 @@ from ._evaluation import Evaluation
 
 MODEL, HISTORY, RUN = "model.safetensors", "history.csv", "run.json"
 CURVES, CONFUSION = "curves.png", "confusion_matrix.png"
-_FILES = {MODEL, HISTORY, RUN, CURVES, CONFUSION}
+ROWS = "training_rows.npy"
+_FILES = {MODEL, HISTORY, RUN, ROWS, CURVES, CONFUSION}
 HOW_TO_PLOT = "pip install 'fcnn_gpu[plot]'"
 
 
@@ -72,11 +75,14 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def keep(self, model: Sequential, history: History, run: dict[str, Any]) -> None:
+    def keep(self, model: Sequential, history: History, run: dict[str, Any], rows: HostArray) -> None:
         with replaced_together(self.path, MODEL, lambda name: name in _FILES) as fresh:
             model.save(fresh / MODEL)
             history.to_csv(fresh / HISTORY)
             write_atomically(fresh / RUN, _plain(run))  # whose errors name the file
+            marks = io.BytesIO()
+            np.save(marks, np.unique(rows), allow_pickle=False)
+            write_atomically(fresh / ROWS, marks.getvalue())
             self._model = os.stat(fresh / MODEL)
 
     def add(
@@ -103,7 +109,7 @@ class RunFolder:
                 fault = error
         if fault is not None:
             raise fault
-        return [MODEL, HISTORY, RUN, *pictures]
+        return [MODEL, HISTORY, RUN, ROWS, *pictures]
 
     def _check(self) -> None:
         if not os.path.samestat(os.stat(self.path / MODEL), self._model):

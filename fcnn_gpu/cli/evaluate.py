@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -13,75 +14,162 @@ from rich.console import Console
 from .._checks import check_choice, check_real
 from .._types import HostArray
 from ..datasets import CATALOGUE, Dataset
+from ..tables import is_table_file
 from . import _backend, _threads
 from ._data import as_known, describe, load_data
-from ._evaluation import evaluate_model, print_evaluation
+from ._evaluation import Evaluation, evaluate_model, headline, print_evaluation
 from ._model import SavedModel
+from ._rows import digest_of, known_rows, row_marks
 
 PARTS = ("test", "train", "all")
+_MOST_NAMED = 10
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model file, as train --out DIR writes: DIR/model.safetensors.")],
+    model: Annotated[Path, typer.Argument(help="A model file, or the folder that train --out made.")],
     data: Annotated[
         str | None,
         typer.Option(help="A data set or a file, as for train. (default: the data set that the model was trained on)"),
     ] = None,
     part: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="test (what training held out, or the data's own test part), train, or all: for a file that the model "
-            "has not seen at all."
+            help="test (what training held out, or the data's own test part), train, or all. (default: test of the "
+            "file that the model was trained on, which is known by its content, and all of any other)"
         ),
-    ] = "test",
+    ] = None,
     target: Annotated[
         str | None, typer.Option(help="As for train. (default: as it was for the model's training)")
     ] = None,
     header: Annotated[
-        bool | None, typer.Option("--header/--no-header", help="CSV: whether the first line names the columns.")
+        bool | None, typer.Option("--header/--no-header", help="CSV, Excel: whether the first line names the columns.")
     ] = None,
+    sheet: Annotated[str | None, typer.Option(help="Excel: the sheet. (default: the first)")] = None,
     test_fraction: Annotated[
         float | None, typer.Option(help="As for train. (default: as it was for the model's training)")
     ] = None,
     ignore_extra: Annotated[
-        bool, typer.Option("--ignore-extra", help="CSV: leave out all columns that the model does not know.")
+        bool,
+        typer.Option("--ignore-extra", help="Of numbers: leave out all columns that the model does not know."),
     ] = False,
     backend: Annotated[str | None, typer.Option(help=_backend.HELP)] = None,
     threads: Annotated[int | None, typer.Option(help=_threads.HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> int:
-    """Measure a saved model: its loss, and accuracy with a table of the classes, or R², MAE and RMSE."""
-    check_choice("--part", part, PARTS)
+    """Measure a saved model: its loss, and accuracy with a table of the classes, or R², MAE and RMSE.
+
+    Rows of a new file that the model was trained on are named: they say nothing about rows that it has not seen.
+    """
+    if part is not None:
+        check_choice("--part", part, PARTS)
     if test_fraction is not None:
         check_real("--test-fraction", test_fraction, low=0, high=1, high_open=True)
     _threads.choose_threads(threads)
     saved = SavedModel(model, backend)
-    fraction = 0.0 if part == "all" else test_fraction
-    dataset = _load(saved, data, target, header, fraction, ignore_extra)
-    X, y = _samples(saved, dataset, part)
-    evaluation = evaluate_model(saved.model, saved.loss, X, y, saved.class_names, saved.metrics)
-    if as_json:
-        print(json.dumps({"model": str(model), "data": dataset.name, "part": part} | evaluation.plain(), indent=2))
+    name = _name(saved, data)
+    trained_on = _is_training_data(saved, name)
+    part = ("test" if trained_on is not False else "all") if part is None else part
+    if saved.model.preparation is not None and name not in CATALOGUE and is_table_file(name):
+        samples = _of_table(saved, name, part, target, header, sheet, test_fraction)
     else:
-        print(f"Data: {describe(dataset)}")
+        fraction = 0.0 if part == "all" else test_fraction
+        samples = _of_dataset(saved, _load(saved, name, target, header, sheet, fraction, ignore_extra), part)
+    known = None if trained_on or part != "all" else _trained_rows(saved, samples)
+    evaluation = _measured(saved, samples.X, samples.y)
+    new = np.setdiff1d(np.arange(len(samples.X)), [] if known is None else known)
+    of_new = _measured(saved, samples.X[new], samples.y[new]) if 0 < len(new) < len(samples.X) else None
+    named = None if known is None else (known if samples.rows is None else samples.rows[known]).tolist()
+    if as_json:
+        about: dict[str, Any] = {"model": str(saved.path), "data": samples.name, "part": part}
+        if named is not None:
+            about |= {"training_rows": named, "other_rows": None if of_new is None else of_new.plain()}
+        print(json.dumps(about | evaluation.plain(), indent=2))
+    else:
+        print(f"Data: {samples.description}")
         print_evaluation(Console(), evaluation, {"test": "Test", "train": "Training part", "all": "All"}[part])
+        _say_known(named, len(samples.X), of_new)
     return 0
+
+
+def _measured(saved: SavedModel, X: HostArray, y: HostArray) -> Evaluation:
+    return evaluate_model(saved.model, saved.loss, X, y, saved.class_names, saved.metrics)
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """What is measured: inputs and targets, and the rows of the file that they are of."""
+
+    name: str
+    description: str
+    X: HostArray
+    y: HostArray
+    rows: HostArray | None = None
+
+
+def _name(saved: SavedModel, data: str | None) -> str:
+    trained_on = saved.info.get("data")
+    if data is not None:
+        return data
+    if trained_on not in CATALOGUE:
+        known = f"It was trained on {trained_on}." if trained_on else "It does not say what it was trained on."
+        raise ValueError(f"Say which data {saved.path} is to be evaluated on: --data FILE. {known}")
+    return str(trained_on)
+
+
+def _is_training_data(saved: SavedModel, name: str) -> bool | None:
+    """Whether this is what the model was trained on; None for a data set that has a test part of its own."""
+    if name in CATALOGUE:
+        return None
+    known = saved.info.get("data_digest")
+    if known is None:  # a model of an earlier release: a file of that name
+        return Path(name).name == saved.info.get("data") or Path(name).is_dir() or None
+    return digest_of(name) == known
+
+
+def _of_table(
+    saved: SavedModel,
+    name: str,
+    part: str,
+    target: str | None,
+    header: bool | None,
+    sheet: str | None,
+    test_fraction: float | None,
+) -> _Samples:
+    from ._table import prepared_rows, training_and_test
+
+    preparation, targets = saved.model.preparation, saved.targets
+    assert preparation is not None
+    if targets is None:
+        raise ValueError(f"{saved.path} does not say which column it predicts, so a table cannot be compared with it.")
+    if target is not None and target != saved.info["target"]:
+        raise ValueError(f"--target {target}: the model {saved.path} predicts {saved.info['target']}.")
+    X, y, rows, n_rows = prepared_rows(Path(name), preparation, targets, header=header, sheet=sheet)
+    if part != "all":
+        fraction = saved.info.get("test_fraction", 0.2) if test_fraction is None else test_fraction
+        train, test = training_and_test(name, y, targets, fraction)
+        picked = train if part == "train" else test
+        if not len(picked):
+            raise ValueError(f"{name} has no test part, all was trained on. Say --part train, or give --data NEW.")
+        X, y, rows = X[picked], y[picked], rows[picked]
+    left_out = f", {n_rows - len(rows):,} of {n_rows:,} left out" if part == "all" and len(rows) < n_rows else ""
+    return _Samples(Path(name).name, f"{name}: {len(X):,} rows{left_out}", X, y, rows)
+
+
+def _of_dataset(saved: SavedModel, dataset: Dataset, part: str) -> _Samples:
+    return _Samples(dataset.name, describe(dataset), *_samples(saved, dataset, part))
 
 
 def _load(
     saved: SavedModel,
-    name: str | None,
+    name: str,
     target: str | None,
     header: bool | None,
+    sheet: str | None,
     test_fraction: float | None,
     ignore_extra: bool,
 ) -> Dataset:
-    trained_on = saved.info.get("data")
-    if name is None:
-        if trained_on not in CATALOGUE:
-            known = f"It was trained on {trained_on}." if trained_on else "It does not say what it was trained on."
-            raise ValueError(f"Say which data {saved.path} is to be evaluated on: --data FILE. {known}")
-        name = trained_on
+    if sheet is not None:
+        raise ValueError(f"--sheet is for tables in Excel files, not for {name}.")
     own_file = name not in CATALOGUE
     if own_file and target is None and Path(name).suffix != ".npz":
         target = saved.info.get("target")
@@ -128,3 +216,22 @@ def _samples(saved: SavedModel, dataset: Dataset, part: str) -> tuple[HostArray,
     if saved.multilabel and y.ndim == 1:  # a file in which every sample happens to have one label
         y = np.eye(saved.model.n_out, dtype=np.int64)[y]
     return X, y
+
+
+def _trained_rows(saved: SavedModel, samples: _Samples) -> HostArray | None:
+    """Which of the samples the model was trained on, by number; None where nothing tells."""
+    marks = saved.training_rows()
+    return None if marks is None else known_rows(row_marks(samples.X, samples.y), marks)
+
+
+def _say_known(known: list[int] | None, n: int, of_new: Evaluation | None) -> None:
+    """Name the rows that the model was trained on, and say how good it is on the others."""
+    if not known:
+        return
+    named = ", ".join(map(str, known[:_MOST_NAMED])) + (", ..." if len(known) > _MOST_NAMED else "")
+    rows = "row" if len(known) == 1 else "rows"
+    print(f"{len(known):,} of these {n:,} also occur in the training data ({rows} {named}, from 0).")
+    if of_new is None:
+        print("None is left to say how good the model is on rows that it has not seen.")
+    else:
+        print(headline(of_new, "The others"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from .._types import HostArray
 from ..datasets import read_features
 from ..files import write_atomically
 from ..metrics import predicted_classes
+from ..tables import Column, is_table_file, read
 from . import _backend, _threads
 from ._data import column, scale_of_bytes, scaled
 from ._model import SavedModel
@@ -22,25 +24,36 @@ _QUOTED = re.compile(r'[,"\r\n]')
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model file, as train --out DIR writes: DIR/model.safetensors.")],
-    inputs: Annotated[Path, typer.Argument(metavar="INPUT", help="IDX images, .npy, .npz or CSV: one sample per row.")],
+    model: Annotated[Path, typer.Argument(help="A model file, or the folder that train --out made.")],
+    inputs: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A table, IDX images, .npy or .npz: one sample per row.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Write the CSV to this file. (default: print it)")] = None,
     proba: Annotated[
         bool, typer.Option("--proba", help="Add a column with the probability of each class to the label.")
     ] = False,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Tables: a column to write before the predictions, by name or number from 0. May be repeated.",
+        ),
+    ] = None,
     drop: Annotated[
         list[str] | None,
         typer.Option(
             metavar="COLUMN",
-            help="CSV: a column to leave out, the target for example, by name or number from 0. May be repeated.",
+            help="Of numbers: a column to leave out, by name or number from 0. May be repeated. Of other tables the "
+            "columns that the model knows are taken.",
         ),
     ] = None,
     ignore_extra: Annotated[
-        bool, typer.Option("--ignore-extra", help="CSV: leave out all columns that the model does not know.")
+        bool, typer.Option("--ignore-extra", help="Of numbers: leave out all columns that the model does not know.")
     ] = False,
     header: Annotated[
-        bool | None, typer.Option("--header/--no-header", help="CSV: whether the first line names the columns.")
+        bool | None, typer.Option("--header/--no-header", help="CSV, Excel: whether the first line names the columns.")
     ] = None,
+    sheet: Annotated[str | None, typer.Option(help="Excel: the sheet. (default: the first)")] = None,
     backend: Annotated[str | None, typer.Option(help=_backend.HELP)] = None,
     threads: Annotated[int | None, typer.Option(help=_threads.HELP)] = None,
 ) -> int:
@@ -51,9 +64,52 @@ def predict(
         raise ValueError(f"--proba is for classes, and the model {model} predicts values.")
     if out is not None and not out.parent.is_dir():
         raise FileNotFoundError(f"--out: there is no folder {out.parent}.")
+    kept: list[tuple[str, list[object]]] = []
+    if saved.model.preparation is not None and is_table_file(inputs):
+        X, kept = _of_table(saved, inputs, keep or (), drop or (), header, sheet)
+    else:
+        if keep or sheet is not None:
+            option = "--keep" if keep else "--sheet"
+            raise ValueError(f"{option} is for models that were trained on a table, and for tables; {model} was not.")
+        X = _of_numbers(saved, inputs, drop or (), header, ignore_extra)
+    names, columns = _table(saved, saved.model.predict(X), proba)
+    names, columns = [*(name for name, _ in kept), *names], [*(values for _, values in kept), *columns]
+    text = "".join(",".join(map(_cell, row)) + "\n" for row in (names, *zip(*columns, strict=True)))
+    if out is None:
+        print_data(text)
+    else:
+        write_atomically(out, text.encode(errors=UNENCODABLE))
+    return 0
+
+
+def _of_table(
+    saved: SavedModel, path: Path, keep: Sequence[str], drop: Sequence[str], header: bool | None, sheet: str | None
+) -> tuple[HostArray, list[tuple[str, list[object]]]]:
+    """The inputs that the model's preparation makes of a table, and the columns to keep, with their names."""
+    from ._table import say_unseen
+
+    preparation = saved.model.preparation
+    assert preparation is not None
+    table = read(path, header=header, sheet=sheet)
+    kept = [table[table.name_of(spec, "column to keep")] for spec in keep]
+    table = table.drop(*(table.name_of(spec, "column to drop") for spec in drop))
+    say_unseen(preparation, table, str(path))
+    return preparation.inputs(table), [(column.name, _written(column)) for column in kept]
+
+
+def _written(column: Column) -> list[object]:
+    """A column's values as text, empty where one is missing."""
+    text = column.as_text()
+    words = [*text.words, ""]
+    return [words[code] for code in text.values.tolist()]
+
+
+def _of_numbers(
+    saved: SavedModel, inputs: Path, drop: Sequence[str], header: bool | None, ignore_extra: bool
+) -> HostArray:
     X = read_features(
         inputs,
-        drop=[column(text) for text in drop or ()],
+        drop=[column(text) for text in drop],
         header=header,
         n_features=saved.model.n_in,
         feature_names=saved.model.signature.feature_names,
@@ -64,13 +120,7 @@ def predict(
         X = scaled(X, scale_of_bytes(saved.model, X, str(inputs)))
     else:
         saved.model.signature.check_scale(X, str(inputs))
-    names, columns = _table(saved, saved.model.predict(X), proba)
-    text = "".join(",".join(map(_cell, row)) + "\n" for row in (names, *zip(*columns, strict=True)))
-    if out is None:
-        print_data(text)
-    else:
-        write_atomically(out, text.encode(errors=UNENCODABLE))
-    return 0
+    return X
 
 
 def _cell(value: object) -> str:

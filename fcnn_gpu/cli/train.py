@@ -6,12 +6,13 @@ import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 from rich.console import Console
 
+from .._types import HostArray
 from ..activations import ACTIVATIONS
 from ..callbacks import Callback, EarlyStopping
 from ..data import leaves_single_sample, split_validation
@@ -22,6 +23,8 @@ from ..metrics import METRICS, Metric
 from ..model import Sequential
 from ..optimizers import OPTIMIZERS
 from ..schedules import SCHEDULES
+from ..tables import is_table_file
+from ..tables.kinds import GIVEN
 from ..training import History, Trainer, interruptible
 from . import _backend, _threads
 from ._data import describe, info_of, load_data, signature_of
@@ -29,8 +32,12 @@ from ._evaluation import Evaluation, evaluate_model, print_evaluation
 from ._options import TrainOptions
 from ._output import HOW_TO_PLOT, MODEL, RunFolder, can_plot, earlier_run, holds_run, prepare_folder
 from ._progress import EpochLog
+from ._rows import digest_of, row_marks
 from ._standardize import Standardization, fold_features, fold_targets
 from ._stdout import outlive_output, print_error
+
+if TYPE_CHECKING:
+    from ._table import PreparedTable
 
 INTERRUPTED = 130
 
@@ -44,26 +51,53 @@ def _option(text: str, panel: str, *names: str) -> Any:
 def train(
     data: Annotated[
         str,
-        _option(f"{', '.join(CATALOGUE)}, or a file of yours: CSV, .npz, .npy, IDX, or a folder of IDX files.", _DATA),
+        _option(
+            f"{', '.join(CATALOGUE)}, or a file of yours: a table (.csv, .parquet, .feather, .xlsx, .jsonl), "
+            ".npz, .npy, IDX, or a folder of IDX files.",
+            _DATA,
+        ),
     ] = "mnist-mini",
     target: Annotated[
         str | None,
         _option(
-            "CSV: the column to predict, by name or by number from 0. (default: the last) .npy and IDX: their file "
-            "with the targets.",
+            "Tables: the column to predict, by name or by number from 0, or several with commas between them. "
+            "(default: the last) .npy and IDX: their file with the targets.",
             _DATA,
         ),
     ] = None,
     task: Annotated[
         str | None, _option("classification or regression. (default: what the targets look like)", _DATA)
     ] = None,
+    column: Annotated[
+        list[str] | None,
+        _option(
+            f"Tables: what a column is, NAME=KIND: {', '.join(GIVEN)}. May be repeated. (default: what its values look "
+            "like)",
+            _DATA,
+        ),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, _option("Tables: a column to leave out, by name or number. May be repeated.", _DATA)
+    ] = None,
+    numbers: Annotated[
+        str | None,
+        _option(
+            "Tables: how numbers are scaled: robust (median and quartiles, outliers pulled in), standard, quantile or "
+            "none. (default: robust; standard without hidden layers)",
+            _DATA,
+        ),
+    ] = None,
     header: Annotated[
         bool | None,
         _option(
-            "CSV: whether the first line names the columns. (default: if it has no number; asks where unclear)",
+            "CSV, Excel: whether the first line names the columns. (default: if it has no number; asks where unclear)",
             _DATA,
             "--header/--no-header",
         ),
+    ] = None,
+    sheet: Annotated[str | None, _option("Excel: the sheet. (default: the first)", _DATA)] = None,
+    test_data: Annotated[
+        str | None, _option("A file of the same kind to test on, in place of a share of the data.", _DATA)
     ] = None,
     test_fraction: Annotated[
         float, _option("The share of a file without a test part that is kept for the test.", _DATA)
@@ -72,22 +106,39 @@ def train(
         bool | None,
         _option(
             "Train on features (and regression targets) of mean 0 and standard deviation 1; the scaling becomes part "
-            "of the saved weights. (default: yes, but not for images with pixels in 0 to 1)",
+            "of the saved weights. Tables: --numbers standard, or none. (default: yes, but not for images with pixels "
+            "in 0 to 1)",
             _DATA,
             "--standardize/--no-standardize",
         ),
     ] = None,
-    layers: Annotated[str, _option("Widths of the hidden layers: 128, or 512,512, or none.", _NETWORK)] = "128",
+    layers: Annotated[
+        str | None,
+        _option(
+            "Widths of the hidden layers: 512,512, or none. (default: images 128, tables 128,128)",
+            _NETWORK,
+        ),
+    ] = None,
     activation: Annotated[str, _option(f"Of the hidden layers: {', '.join(ACTIVATIONS)}.", _NETWORK)] = "relu",
     init: Annotated[
         str | None,
         _option(
-            f"What draws the weights: {', '.join(INITIALIZERS)}. (default: what fits each layer's activation)", _NETWORK
+            f"What draws the weights: {', '.join(INITIALIZERS)}. (default: images what fits each layer's activation, "
+            "tables xavier_uniform)",
+            _NETWORK,
         ),
     ] = None,
+    bias_init: Annotated[
+        str | None,
+        _option("What draws the biases, as --init. (default: images zeros, tables xavier_uniform)", _NETWORK),
+    ] = None,
     dropout: Annotated[
-        float, _option("The probability with which a hidden unit is dropped in a training step.", _NETWORK)
-    ] = 0.2,
+        float | None,
+        _option(
+            "The probability with which a hidden unit is dropped in a training step. (default: images 0.2, tables 0)",
+            _NETWORK,
+        ),
+    ] = None,
     batch_norm: Annotated[
         bool, _option("Normalize each hidden layer over the batch, before its activation.", _NETWORK, "--batch-norm")
     ] = False,
@@ -146,8 +197,14 @@ def train(
     clip_norm: Annotated[
         float | None, _option("Scale gradients down to this norm where theirs is larger. (default: off)", _TRAINING)
     ] = None,
-    epochs: Annotated[int, _option("Passes over the training data.", _TRAINING)] = 20,
-    batch_size: Annotated[int, _option("Samples per training step.", _TRAINING)] = 32,
+    epochs: Annotated[
+        int | None,
+        _option("Passes over the training data. (default: images 20, tables as many as make 6,000 steps)", _TRAINING),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        _option("Samples per training step. (default: images 32, tables a hundredth, from 32 to 256)", _TRAINING),
+    ] = None,
     validation_split: Annotated[
         float, _option("The share of the training data that is held out and measured after each epoch.", _TRAINING)
     ] = 0.0,
@@ -212,19 +269,18 @@ def run_training(options: TrainOptions) -> int:
     _threads.choose_threads(options.threads)
     ops, reason = _backend.choose_backend(options.backend)
     print(f"Backend: {ops.describe()}, {reason}")
-    data = load_data(
-        options.data,
-        target=options.target,
-        task=options.task,
-        header=options.header,
-        test_fraction=options.test_fraction,
-        progress=None if options.progress else False,
-    )
+    data, table = _load(options)
     print(f"Data: {describe(data)}")
+    if table is not None:
+        table.show(Console())
+    options = options.for_data(data)
+    epochs, batch_size = options.epochs, options.batch_size
+    assert epochs is not None
+    assert batch_size is not None
     loss = options.make_loss(data)
     metrics = options.make_metrics(data, loss)
     optimizer = options.make_optimizer(metrics)
-    samples = _prepare(data, options)
+    samples = _prepare(data, options, table is not None)
     class_weight = options.weights_of_classes(data, samples.y)
     model = Sequential(
         options.network(options.n_outputs(data, loss), standardized=samples.features is not None),
@@ -244,17 +300,17 @@ def run_training(options: TrainOptions) -> int:
     _say_standardization(samples, data, loss)
     measured = _in_own_units(loss, samples.targets)
     if options.progress:
-        model.summary(min(options.batch_size, len(samples.X)))
+        model.summary(min(batch_size, len(samples.X)))
     with interruptible() as interrupted:  # Ctrl-C right after the training must not lose it
         started = time.perf_counter()
         history = trainer.fit(
             samples.X,
             samples.y,
-            epochs=options.epochs,
-            batch_size=options.batch_size,
+            epochs=epochs,
+            batch_size=batch_size,
             validation_data=samples.validation,
             class_weight=class_weight,
-            drop_last=options.batch_norm and leaves_single_sample(len(samples.X), options.batch_size),
+            drop_last=options.batch_norm and leaves_single_sample(len(samples.X), batch_size),
             progress=options.progress,
             callbacks=_callbacks(options),
         )
@@ -263,20 +319,61 @@ def run_training(options: TrainOptions) -> int:
             fold_features(model, samples.features)
         if samples.targets is not None:
             fold_targets(model, samples.targets)
-        model.signature = signature_of(data)
-        model.info = info_of(data, options.model_info() | _measures(measured, metrics))
-        kept = folder is not None and _keep(folder, model, history, run)
+        model.signature = signature_of(data, None if table is None else table.preparation)
+        noted = options.model_info() | _measures(measured, metrics)
+        model.info = info_of(data, noted, None if data.name in CATALOGUE else digest_of(options.data))
+        kept = folder is not None and _keep(folder, model, history, run, row_marks(data.X_train, data.y_train))
     return _tell(folder if kept else None, options, model, measured, metrics, history, data, run, interrupted())
 
 
-def _prepare(data: Dataset, options: TrainOptions) -> _Prepared:
-    """Split off the validation part, then standardize by the mean and spread of the training part alone."""
+def _load(options: TrainOptions) -> tuple[Dataset, PreparedTable | None]:
+    """The data, and how it was made where it is a table."""
+    if options.data not in CATALOGUE and is_table_file(options.data):
+        from ._table import TableOptions, load_table  # with scikit-learn, which takes a while to import
+
+        table = load_table(
+            Path(options.data),
+            TableOptions(
+                target=options.target,
+                task=options.task,
+                header=options.header,
+                sheet=options.sheet,
+                columns=options.columns,
+                ignore=options.ignore or (),
+                numbers=options.scaling,
+                test_fraction=options.test_fraction,
+                test_data=options.test_data,
+                validation_split=options.validation_split,
+                seed=options.seed,
+                dtype=options.dtype,
+            ),
+        )
+        return table.data, table
+    if options.of_tables:
+        raise ValueError(f"{', '.join(options.of_tables)} is for tables (.csv, .parquet, ...), not for {options.data}.")
+    return load_data(
+        options.data,
+        target=options.target,
+        task=options.task,
+        header=options.header,
+        test_fraction=options.test_fraction,
+        test_data=options.test_data,
+        progress=None if options.progress else False,
+    ), None
+
+
+def _prepare(data: Dataset, options: TrainOptions, is_table: bool) -> _Prepared:
+    """Split off the validation part, then standardize by the mean and spread of the training part alone.
+
+    The inputs that are made of a table are scaled already.
+    """
     X, y, validation = data.X_train, data.y_train, None
     if options.validation_split:
         train, held_out = split_validation(len(X), options.validation_split, y, options.seed)
         X, y, validation = X[train], y[train], (X[held_out], y[held_out])
     is_image = len(data.feature_shape) > 1 and X.min() >= 0 and X.max() <= 1
     scales_features = not is_image if options.standardize is None else options.standardize
+    scales_features = scales_features and not is_table
     scales_targets = data.task == "regression" and options.standardize is not False
     features = Standardization.of(X) if scales_features else None
     targets = Standardization.of(y) if scales_targets else None
@@ -373,11 +470,11 @@ def _run_of(
     }
 
 
-def _keep(folder: RunFolder, model: Sequential, history: History, run: dict[str, Any]) -> bool:
+def _keep(folder: RunFolder, model: Sequential, history: History, run: dict[str, Any], rows: HostArray) -> bool:
     """Write the model before anything is said or measured of it, which may fail. False where an earlier one stays."""
     if len(history) == 0 and holds_run(folder.path):
         return False
-    folder.keep(model, history, run)
+    folder.keep(model, history, run, rows)
     outlive_output(_where(folder))
     return True
 

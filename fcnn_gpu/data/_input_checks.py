@@ -202,12 +202,14 @@ def features(
 ) -> Features:
     """X, an array of any library on the host or on the device of `ops`, or a table, for a model of this dtype.
 
-    A table's columns are taken by name where the signature has names. Raises TypeError for what is not numeric
+    A table's columns are taken by name where the signature has names, and made inputs of where it has a preparation.
+    Raises TypeError for what is not numeric
     (complex, text, objects, sparse matrices) or lies where the model cannot read it, and ValueError for wrong shapes or
     columns, another scale than in training, and another device. What lies on the device must be finite, too. `center`
     is subtracted in float64; `checks_digits` warns where the model's dtype then loses digits of a column.
     """
     signature = _NOTHING_KNOWN if signature is None else signature
+    X = signature.prepared(X, who)
     names = column_names(X, who)
     places = signature.places(names, who)
     adopted = None if type(X) is np.ndarray else ops.adopt(X, f"{who}: X")

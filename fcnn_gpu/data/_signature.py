@@ -1,7 +1,8 @@
 """What a network was trained on, as far as whoever uses it later must know: names and scale of its inputs, its classes.
 
-Columns that have names are matched by name, wherever they lie; numbers of another scale than in training are refused.
-Nobody has to write a signature: `Trainer.fit` notes what it sees, and it is saved with the model.
+Columns that have names are matched by name, wherever they lie; numbers of another scale than in training are refused;
+of a table as it is, inputs are made as they were in training. Nobody has to write a signature: `Trainer.fit` notes what
+it sees, and it is saved with the model.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._checks import match_names
 from .._types import HostArray
+from ..tables import is_table
+
+if TYPE_CHECKING:
+    from ..tables import TablePreparation
 
 SIGNED_SAMPLES = 1000
 """Samples by which the scale of X is known: the first ones."""
@@ -38,6 +43,9 @@ class Signature:
         byte_scale: what unsigned bytes (pixels) are multiplied by before they reach the network: 1 for one that was
             trained on bytes as they are, 1/255 for one that was trained on pixels from 0 to 1.
         input_range: the smallest and the largest number among the first 1,000 training samples.
+        preparation: how inputs are made of a table as it is: a fitted `TablePreparation`, or the plain data of one,
+            which is what is kept. A network that has one takes such tables for X, and matrices of inputs.
+        target_range: (smallest, largest) of each target in training, which predictions of values stay within.
     """
 
     feature_names: Sequence[str] | None = None
@@ -45,6 +53,8 @@ class Signature:
     target_names: Sequence[str] | None = None
     byte_scale: float | None = None
     input_range: Sequence[float] | None = None
+    preparation: Any = None
+    target_range: Sequence[Sequence[float]] | None = None
 
     def __post_init__(self) -> None:
         for name in ("feature_names", "class_names", "target_names", "input_range"):
@@ -62,6 +72,10 @@ class Signature:
         bounds = self.input_range
         if bounds is not None and not (len(bounds) == 2 and all(_is_number(x) and np.isfinite(x) for x in bounds)):
             raise ValueError(f"Signature(input_range) expects (smallest, largest), got {bounds!r}.")
+        if self.preparation is not None:
+            self._keep_preparation(self.preparation)
+        if self.target_range is not None:
+            object.__setattr__(self, "target_range", _ranges(self.target_range))
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Signature:
@@ -71,13 +85,48 @@ class Signature:
             raise ValueError(f"a signature does not know {', '.join(sorted(map(repr, unknown)))}.")
         return cls(**plain)
 
+    def _keep_preparation(self, given: Any) -> None:
+        """Plain data, which compares and is saved, and the transformer of it, which is not one of the fields."""
+        from ..tables import TablePreparation
+
+        made = given if isinstance(given, TablePreparation) else TablePreparation.of(given)
+        object.__setattr__(self, "preparation", made.plain())
+        object.__setattr__(self, "_transformer", made)
+
+    @property
+    def transformer(self) -> TablePreparation | None:
+        """The preparation, ready to be applied."""
+        return getattr(self, "_transformer", None)
+
+    def prepared(self, X: Any, who: str) -> Any:
+        """The inputs (n_samples, n_in) that the preparation makes of a table; X itself if it is none, or there is none.
+
+        ValueError for a table that it cannot read: columns that are missing, text where numbers were.
+        """
+        transformer = self.transformer
+        if transformer is None or not is_table(X):
+            return X
+        try:
+            return transformer.inputs(X)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{who}: {error}") from error
+
+    def clamped(self, values: HostArray) -> HostArray:
+        """Predicted values (n_samples, n_out), those beyond the range of training moved to its nearest end."""
+        if self.target_range is None:
+            return values
+        low, high = np.array(self.target_range, np.float64).T
+        return np.clip(values, low, high).astype(values.dtype, copy=False)
+
     def plain(self) -> dict[str, Any]:
         """As JSON data, without what is not known."""
         known = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in known.items() if v is not None}
+        ranges = {} if self.target_range is None else {"target_range": [list(ends) for ends in self.target_range]}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in known.items() if v is not None} | ranges
 
     def __repr__(self) -> str:
-        known = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        known = [(f.name, getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "preparation"]
+        known += [] if self.preparation is None else [("preparation", self.transformer)]
         return f"Signature({', '.join(f'{name}={value!r}' for name, value in known if value is not None)})"
 
     def check(self, n_in: int, n_out: int) -> None:
@@ -89,6 +138,11 @@ class Signature:
             raise ValueError(f"The signature names {len(classes)} classes, and the network has {n_out} outputs.")
         if targets is not None and len(targets) != n_out:
             raise ValueError(f"The signature names {len(targets)} targets, and the network has {n_out} outputs.")
+        made = None if self.transformer is None else len(self.transformer.get_feature_names_out())
+        if made is not None and made != n_in:
+            raise ValueError(f"The signature's preparation makes {made} inputs, and the network has {n_in}.")
+        if self.target_range is not None and len(self.target_range) != n_out:
+            raise ValueError(f"The signature has {len(self.target_range)} ranges, and the network has {n_out} outputs.")
 
     def places(self, names: tuple[str, ...] | None, who: str) -> list[int] | None:
         """Where the network's features lie among columns of these names; None where all lie in order or have no names.
@@ -206,6 +260,8 @@ class Signature:
             self.target_names or target_names,
             1.0 if self.byte_scale is None and is_bytes else self.byte_scale,
             bounds,
+            self.transformer,
+            self.target_range,
         )
 
 
@@ -215,6 +271,17 @@ _HOW_TO_LIFT = "(Where that is meant: model.signature = fcnn_gpu.Signature().)"
 def some_of(X: HostArray) -> HostArray:
     """The samples by which a signature knows the scale of X."""
     return X[:SIGNED_SAMPLES]
+
+
+def _ranges(given: Any) -> tuple[tuple[float, float], ...]:
+    """(smallest, largest) pairs; ValueError or TypeError for anything else."""
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise TypeError(f"Signature(target_range) expects a list of (smallest, largest), got {given!r}.")
+    for ends in given:
+        whole = isinstance(ends, Sequence) and not isinstance(ends, str) and len(ends) == 2
+        if not (whole and all(_is_number(x) and np.isfinite(x) for x in ends) and ends[0] <= ends[1]):
+            raise ValueError(f"Signature(target_range) expects (smallest, largest) for each output, got {ends!r}.")
+    return tuple((float(low), float(high)) for low, high in given)
 
 
 def _is_number(value: object) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +11,7 @@ import numpy as np
 
 from .._checks import check_integer, check_real
 from .._types import HostArray
+from ._cells import is_number
 
 Task = Literal["classification", "regression"]
 
@@ -127,6 +130,30 @@ def split_indices(
     for label, share in enumerate(shares):
         is_test[np.flatnonzero(shuffled == label)[:share]] = True
     return order[~is_test], order[is_test]
+
+
+def check_shares(labels: HostArray, test_fraction: float, class_names: Sequence[str] | None) -> None:
+    """TooFewSamples where the classes cannot give a test part of the size that is asked for: each keeps one sample.
+
+    Where they are numbers (`class_names`; None: somebody has named them) and most of them have no other sample, these
+    are hardly classes.
+    """
+    n, counts = len(labels), np.bincount(labels)
+    n_classes, single = np.count_nonzero(counts), np.count_nonzero(counts == 1)
+    found = f"the targets have {n_classes} different values in {n} samples, and {single} of them occur only once"
+    if 2 * single > n_classes and class_names is not None and all(map(is_number, class_names)):
+        raise TooFewSamples(
+            f"{found}: these are hardly classes. Predict them as numbers, task='regression'; if they are classes, pass "
+            "test_fraction=0 for no test part."
+        )
+    room = n - n_classes
+    if 0 < room < min(round(test_fraction * n), n - 1):  # without any, `split_indices` says so
+        share = math.floor(100 * room / n) / 100
+        raise TooFewSamples(
+            f"{found}. Each class keeps one sample for training, which leaves {room} for a test part, fewer than "
+            f"test_fraction={test_fraction:g} asks for. Pass test_fraction={share:g}"
+            f"{' or less' if share else ' for none'}, or give more samples of each class."
+        )
 
 
 def class_shares(counts: HostArray, n_test: int) -> HostArray:

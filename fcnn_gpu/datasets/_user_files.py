@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +13,9 @@ import numpy as np
 from .._checks import match_names
 from .._types import HostArray
 from ._arrays import NpzArrays, read_npy, read_npz
-from ._cells import is_number
 from ._csv_reader import CsvReader, read_csv
 from ._csv_source import read_whole
-from ._dataset import Dataset, Task, TooFewSamples, split_indices
+from ._dataset import Dataset, Task, TooFewSamples, check_shares, split_indices
 from ._digits import exactly_narrowed, narrowed
 from ._files import DataFileError, StrPath, existing_file, naming
 from ._idx import IDX_TYPES, read_idx
@@ -377,32 +375,6 @@ def _assemble(
     )  # fmt: skip
 
 
-def _check_shares(path: Path, labels: HostArray, class_names: tuple[str, ...] | None, options: Options) -> None:
-    """DataFileError where the classes cannot give a test part of the size that is asked for: each keeps one sample.
-
-    Where they are numbers and most of them have no other sample, these are hardly classes, unless somebody has named
-    them.
-    """
-    n, counts = len(labels), np.bincount(labels)
-    n_classes, single = np.count_nonzero(counts), np.count_nonzero(counts == 1)
-    found = f"the targets have {n_classes} different values in {n} samples, and {single} of them occur only once"
-    if options.class_names is None and 2 * single > n_classes and all(map(is_number, class_names or ())):
-        raise DataFileError(
-            path,
-            f"{found}: these are hardly classes. Predict them as numbers, task='regression'; if they are classes, pass "
-            "test_fraction=0 for no test part.",
-        )
-    room = n - n_classes
-    if 0 < room < min(round(options.test_fraction * n), n - 1):  # without any, `split_indices` says so
-        share = math.floor(100 * room / n) / 100
-        raise DataFileError(
-            path,
-            f"{found}. Each class keeps one sample for training, which leaves {room} for a test part, fewer than "
-            f"test_fraction={options.test_fraction:g} asks for. Pass test_fraction={share:g}"
-            f"{' or less' if share else ' for none'}, or give more samples of each class.",
-        )
-
-
 def _divided(
     name: str,
     path: Path,
@@ -432,7 +404,11 @@ def _divided(
     else:
         labels = y if task == "classification" and y.ndim == 1 else None
         if labels is not None and options.test_fraction:
-            _check_shares(path, labels, class_names, options)
+            names = None if options.class_names is not None else class_names
+            try:
+                check_shares(labels, options.test_fraction, names)
+            except TooFewSamples as error:
+                raise DataFileError(path, str(error)) from None
         try:
             train_rows, test_rows = split_indices(len(X), options.test_fraction, options.seed, labels)
         except TooFewSamples as error:

@@ -27,6 +27,9 @@ SIGNED_VERSION = "3"
 """What a model with a signature, or a center of its inputs or outputs, is saved as: a release without these would take
 columns by their places, and subtract nothing."""
 
+PREPARED_VERSION = "4"
+"""What a model that makes inputs of tables, or keeps its predictions in a range, is saved as."""
+
 
 class ModelFileError(ValueError):
     """A model file is damaged, incomplete, or was not written by fcnn_gpu; the message names the file and the fault."""
@@ -77,6 +80,8 @@ def write_model(path: str | os.PathLike[str], model: ModelFile) -> None:
 
 
 def _version(model: ModelFile) -> str:
+    if model.signature.keys() & {"preparation", "target_range"}:
+        return PREPARED_VERSION
     if model.signature or model.config.keys() & {"input_center", "output_center"}:
         return SIGNED_VERSION
     scaled = model.config.get("input_scale", 1.0) != 1.0 or model.config.get("input_shift", 0.0) != 0.0
@@ -130,10 +135,15 @@ def _check_origin(metadata: dict[str, str], source: Path) -> None:
             f"{source} is a safetensors file, but not one of fcnn_gpu's: its metadata has no architecture. "
             "Build the network with fcnn_gpu.Sequential and copy the weights into layer.W and layer.b."
         )
-    if metadata.get("format_version") not in (VERSION, SCALED_VERSION, SIGNED_VERSION):
+    if metadata.get("format_version") not in (
+        VERSION,
+        SCALED_VERSION,
+        SIGNED_VERSION,
+        PREPARED_VERSION,
+    ):
         raise ModelFileError(
             f"{source} has format version {metadata.get('format_version')!r}; this fcnn_gpu reads versions {VERSION} "
-            f"to {SIGNED_VERSION}. Install the release that wrote it, or a newer one."
+            f"to {PREPARED_VERSION}. Install the release that wrote it, or a newer one."
         )
 
 

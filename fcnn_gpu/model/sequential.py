@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..memory import MemoryReport
     from ..metrics import Metric
     from ..optimizers import Optimizer
+    from ..tables import TablePreparation
 
 _INFERENCE_BATCH = 1024
 _logger = logging.getLogger("fcnn_gpu")
@@ -64,7 +65,8 @@ class Sequential(Passes):
 
     `signature` holds the names of the features and classes that the network was trained on, and the scale of its
     inputs; `Trainer.fit` notes it. From then on a table's columns are taken by name, in whatever order they stand, and
-    numbers of another scale are refused.
+    numbers of another scale are refused. With a preparation in it (`fcnn_gpu.tables.TablePreparation`), X may be a
+    table as it is: text, gaps, dates.
 
     X may be an array of any library, or a table. Samples in uint8, float16 and bfloat16 stay so, and are cast when a
     batch is gathered; others become `dtype`. On a GPU, an array that lies on the model's device already (of CuPy,
@@ -112,6 +114,23 @@ class Sequential(Passes):
         threshold = 0.5 if is_probability or self.link == "identity" else 0.0
         return (outputs[:, 0] > threshold).astype(np.int64)
 
+    def predict_labels(self, X: Any, batch_size: int | None = None) -> HostArray:
+        """The names of the predicted classes, (n_samples,): `predict_classes` by `signature.class_names`.
+
+        Where a sample may have several labels (a sigmoid and several outputs) there is no one name: AttributeError, and
+        so where the classes have no names.
+        """
+        names = self.signature.class_names
+        if names is None or self.link == "identity" or (self.link == "sigmoid" and self.n_out > 1):
+            why = "its signature names no classes" if names is None else "a sample may have several labels, or none"
+            raise AttributeError(f"model.predict_labels: {why}. Use predict, or predict_classes.")
+        return np.array(names)[self.predict_classes(X, batch_size)]
+
+    @property
+    def preparation(self) -> TablePreparation | None:
+        """What makes inputs of a table as it is, where the network was trained on one: `signature.preparation`."""
+        return self.signature.transformer
+
     @quietly
     def infer(self, X: Any, link: str | None, batch_size: int | None = None, who: str = "model.infer") -> HostArray:
         """Outputs through a link of the caller's choice ("identity", "sigmoid", "softmax"), or None for raw ones.
@@ -122,11 +141,12 @@ class Sequential(Passes):
         if center is not None and link not in (None, "identity"):
             raise ValueError(f"{who}: output_center is added to values, and these outputs go through a {link}.")
         size = _INFERENCE_BATCH if batch_size is None else check_integer("batch_size", batch_size, low=1)
+        X = self.signature.prepared(X, who)
         samples: Features | SourceFeatures
         outputs = self.all_directly(X, link, size, who) if center is None else None
         if outputs is not None:
             check_outputs(self, outputs, who)
-            return outputs
+            return self.signature.clamped(outputs) if link == "identity" else outputs
         if isinstance(X, BlockSource):
             source = aligned(X, self.signature, who, targets=False)
             samples = SourceFeatures(source, self.n_in, self.dtype, who, self.input_center)
@@ -134,7 +154,7 @@ class Sequential(Passes):
             samples = features(self.ops, X, self.n_in, self.dtype, who, self.signature, self.input_center)
         outputs = restored(self._infer(samples, link, min(size, len(samples))), center)
         check_outputs(self, outputs, who)
-        return outputs
+        return self.signature.clamped(outputs) if link == "identity" else outputs
 
     @explains_out_of_memory(explain_inference)
     def _infer(self, samples: Features | SourceFeatures, link: str | None, size: int) -> HostArray:

@@ -15,7 +15,10 @@ from ._read import read as read
 from .kinds import ColumnKind as ColumnKind
 from .kinds import TableError as TableError
 from .kinds import infer_kinds as infer_kinds
+from .leaks import find_leaks as find_leaks
 from .table import Table as Table
+from .table import is_table as is_table
+from .targets import Targets as Targets
 
 if TYPE_CHECKING:
     from .preparation import TablePreparation as TablePreparation

@@ -43,7 +43,8 @@ class Scale:
     |---|---|---|
     | robust | median | 1/(q₇₅ − q₂₅); where that is 0, 2/(max − min) |
     | standard | mean | 1/σ |
-    | quantile | – | Φ⁻¹(F(x)), F the training part's distribution function, at 257 knots |
+    | quantile | median | Φ⁻¹(F(x)), F the training part's distribution function, at 257 knots |
+    | none | median | 1, and nothing is subtracted |
     """
 
     method: str
@@ -60,7 +61,9 @@ class Scale:
             return cls(method, center, 1.0 / spread if spread > 0 else 0.0)
         if method == "quantile":
             knots = np.quantile(there, np.linspace(0.0, 1.0, min(_KNOTS, max(2, len(there)))))
-            return cls(method, knots=tuple(knots.tolist()))
+            return cls(method, float(np.median(there)), knots=tuple(knots.tolist()))
+        if method == "none":
+            return cls(method, float(np.median(there)))
         low, center, high = (float(q) for q in np.quantile(there, [0.25, 0.5, 0.75]))
         spread = high - low
         if spread <= 0:
@@ -68,9 +71,11 @@ class Scale:
         return cls(method, center, 1.0 / spread if spread > 0 else 0.0)
 
     def apply(self, x: HostArray) -> HostArray:
-        """The scaled numbers; NaN stays."""
+        """The scaled numbers, all finite."""
         if self.method == "quantile":
             return self._normal_scores(x)
+        if self.method == "none":
+            return x
         scaled = (x - self.center) * self.factor
         return smooth_clip(scaled) if self.method == "robust" else scaled
 
@@ -83,7 +88,8 @@ class Scale:
         up = np.interp(x, knots, levels)
         down = -np.interp(-x, -knots[::-1], -levels[::-1])
         inside = np.clip((up + down) / 2, 1e-3, 1 - 1e-3)
-        return np.where(np.isnan(x), np.nan, ndtri(inside))
+        scores: HostArray = ndtri(inside)
+        return scores
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class NumberEncoder(Encoder):
-    """A number, scaled; 0 (the center) where it is missing, with a 1 in a second column if training had gaps."""
+    """A number, scaled; the center's where it is missing, with a 1 in a second column if training had gaps."""
 
     kind = "number"
     scale: Scale
@@ -128,7 +134,7 @@ class NumberEncoder(Encoder):
     def write(self, column: Column, out: HostArray) -> None:
         values = numbers_of(column, self.format, self.odd)
         missing = ~np.isfinite(values)
-        out[:, 0] = np.where(missing, 0.0, self.scale.apply(np.where(missing, self.scale.center, values)))
+        out[:, 0] = self.scale.apply(np.where(missing, self.scale.center, values))
         if self.has_gaps:
             out[:, 1] = missing
 
@@ -227,7 +233,7 @@ class DateEncoder(Encoder):
         i = 0
         if self.scale is not None:
             days = days_of(times)
-            out[:, 0] = np.where(missing, 0.0, self.scale.apply(np.where(missing, self.scale.center, days)))
+            out[:, 0] = self.scale.apply(np.where(missing, self.scale.center, days))
             i = 1
         filled = np.where(missing, np.datetime64(0, "us"), times)
         for cycle in self.cycles:

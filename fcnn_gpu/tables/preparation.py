@@ -15,7 +15,7 @@ from ._encoders import CategoryEncoder, Encoder, encoder_of, fit_encoder
 from .kinds import ColumnKind, TableError, infer_kinds
 from .table import Table
 
-NUMBERS = ("robust", "standard", "quantile")
+NUMBERS = ("robust", "standard", "quantile", "none")
 CATEGORIES = ("one_hot", "codes")
 _VERSION = 1
 
@@ -43,8 +43,9 @@ class TablePreparation(TransformerMixin, BaseEstimator):
         columns: what columns are, where that is to be said: {name or number: kind}, a kind being number,
             decimal_comma, decimal_point, category, yes_no, date, day_first, month_first or ignore.
         ignore: columns to leave out.
-        numbers: how numbers are scaled: "robust" (above), "standard" ((x − mean)/σ) or "quantile" (to a normal
-            distribution, through the distribution function of the training part).
+        numbers: how numbers are scaled: "robust" (above), "standard" ((x − mean)/σ), "quantile" (to a normal
+            distribution, through the distribution function of the training part) or "none". A missing one is the
+            median's (the mean's for "standard").
         categories: "one_hot" (above); or "codes": columns of more than `max_one_hot` values become one column of whole
             numbers each, 0 for what training did not have, behind all others (`cardinalities_`), for layers that embed.
         max_one_hot: see `categories`.
@@ -119,9 +120,13 @@ class TablePreparation(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Any) -> HostArray:
         """The inputs, C-contiguous (n_rows, n_outputs), all of them finite."""
+        return self.inputs(X)
+
+    def inputs(self, X: Any) -> HostArray:
+        """The same as an array whatever `set_output` says: what a network takes."""
         check_is_fitted(self)
         table = self._matched(X)
-        out = np.empty((len(table), sum(len(encoder.outputs) for encoder in self._encoders)), self.dtype)
+        out = np.empty((len(table), self.n_outputs_), self.dtype)
         at, faults = 0, []
         for encoder in self._encoders:
             stop = at + len(encoder.outputs)
@@ -148,6 +153,17 @@ class TablePreparation(TransformerMixin, BaseEstimator):
         return {e.source: e.cardinality for e in self._encoders if isinstance(e, CategoryEncoder) and e.codes}
 
     @property
+    def n_inputs_(self) -> dict[str, int]:
+        """How many inputs each column becomes that is used."""
+        check_is_fitted(self)
+        return {encoder.source: len(encoder.outputs) for encoder in self._encoders}
+
+    @property
+    def n_outputs_(self) -> int:
+        """How many inputs all columns become."""
+        return sum(self.n_inputs_.values())
+
+    @property
     def used_(self) -> list[str]:
         """The columns that become inputs: those that a table must have."""
         check_is_fitted(self)
@@ -163,14 +179,6 @@ class TablePreparation(TransformerMixin, BaseEstimator):
             if unseen is not None and unseen.any():
                 found[encoder.source] = float(unseen.mean())
         return found
-
-    def takes(self, X: Any) -> bool:
-        """Whether X is a table, whose columns are found by name, and not a matrix of inputs."""
-        if isinstance(X, Table | Mapping):
-            return True
-        from ._from_frames import is_frame
-
-        return is_frame(X)
 
     def plain(self) -> dict[str, Any]:
         """All that was fitted, as JSON data; `of` is the inverse."""

@@ -14,16 +14,15 @@ from .kinds import ColumnKind
 _MOST_ROWS = 60
 
 
-def print_kinds(console: Console, kinds: Sequence[ColumnKind], n_inputs: Mapping[str, int], target: str) -> None:
+def print_kinds(console: Console, kinds: Sequence[ColumnKind], n_inputs: Mapping[str, int]) -> None:
     """A row per column: its kind, why, and how many inputs it becomes; of very many columns, the kinds' numbers.
 
     Args:
         console: where to.
         kinds: as found.
         n_inputs: of the columns that are used, how many inputs each becomes.
-        target: what is predicted, said in the title.
     """
-    grid = Grid(title=f"Columns (target: {target})", box=box.SIMPLE_HEAD, title_justify="left")
+    grid = Grid(box=box.SIMPLE_HEAD)
     grid.add_column("column", overflow="fold")
     grid.add_column("kind")
     grid.add_column("inputs", justify="right")

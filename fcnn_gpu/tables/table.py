@@ -138,6 +138,11 @@ class Table:
         return table
 
 
+def is_table(x: Any) -> bool:
+    """Whether `x` has columns with names: a `Table`, a mapping of columns, or a DataFrame."""
+    return type(x) is not np.ndarray and (isinstance(x, Table | Mapping) or is_frame(x))
+
+
 def _column(name: str, values: Any) -> Column:
     if isinstance(values, Column):
         return values.renamed(name)

@@ -1,0 +1,211 @@
+"""A table as the command line trains on it: read, understood, divided, and prepared by its training part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from .._types import HostArray
+from ..data import split_validation
+from ..datasets import Dataset
+from ..datasets._dataset import TooFewSamples, check_shares, split_indices
+from ..tables import Table, TableError, TablePreparation, Targets, find_leaks, read
+from ..tables.show import print_kinds
+from ._data import SPLIT_SEED
+from ._stdout import print_error
+
+_MOSTLY_UNSEEN = 0.01
+"""A column is named when more than this share of the rows have values that training did not have."""
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How a table is to be read and understood.
+
+    Attributes:
+        target: the columns to predict, names or numbers from 0 with commas between them; None: the last column.
+        task: "classification", "regression" or None.
+        header, sheet: as `tables.read` takes them.
+        columns: what columns are, by name or number.
+        ignore: columns to leave out.
+        numbers: how `TablePreparation` scales numbers.
+        test_fraction, test_data: the test part: a share of the rows, or a file.
+        validation_split, seed: of the training rows, those that are held out of the preparation's fit as well.
+        dtype: of the inputs.
+    """
+
+    target: str | None
+    task: str | None
+    header: bool | None
+    sheet: str | None
+    columns: Mapping[str, str]
+    ignore: Sequence[str]
+    numbers: str
+    test_fraction: float
+    test_data: str | None
+    validation_split: float
+    seed: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class PreparedTable:
+    """What `load_table` makes: the data as a network takes it, and how it came of the table.
+
+    Attributes:
+        data: inputs and targets of the training and the test part.
+        preparation: fitted on the training part, without what is held out for validation.
+        targets: what is predicted.
+        said: what there is to say: rows without a target, leaks.
+    """
+
+    data: Dataset
+    preparation: TablePreparation
+    targets: Targets
+    said: list[str]
+
+    def show(self, console: Console) -> None:
+        """Print the columns' kinds, and what there is to say."""
+        print(f"Target: {', '.join(self.targets.names)}: {self.targets.task} ({self.targets.reason})")
+        print_kinds(console, self.preparation.kinds_, self.preparation.n_inputs_)
+        for line in self.said:
+            print(line)
+
+
+def load_table(path: Path, options: TableOptions) -> PreparedTable:
+    """The table in a file, ready for training.
+
+    Raises what `tables.read` raises, and TableError where its columns are not what the options say, or are nothing that
+    can be learned from.
+    """
+    table = read(path, header=options.header, sheet=options.sheet)
+    names = target_names(table, options.target)
+    targets = Targets.of(table, names, options.task)
+    y, rows = targets.encode(table)
+    said = [f"Note: {note}" for note in table.notes]
+    if len(rows) < len(table):
+        said.append(f"Left out: {len(table) - len(rows):,} rows without a value of {', '.join(names)}")
+    inputs = table.drop(*names).take(rows)
+    train, test = _divided(table.source, y, targets, options)
+    X_train, y_train = inputs.take(train), y[train]
+    fitted_on, of = X_train, rows[train]
+    if options.validation_split:
+        kept, _ = split_validation(len(train), options.validation_split, y_train, options.seed)
+        fitted_on, of = X_train.take(kept), of[kept]
+    columns = {table.name_of(spec): kind for spec, kind in options.columns.items()}
+    about_targets = sorted({*columns} | {table.name_of(spec) for spec in options.ignore})
+    for name in about_targets:
+        if name in names:
+            raise TableError(f"{table.source}: {name!r} is the target, and --column and --ignore are for the inputs.")
+    preparation = TablePreparation(
+        columns=columns,
+        ignore=[table.name_of(spec) for spec in options.ignore],
+        numbers=options.numbers,
+        dtype=options.dtype,
+    ).fit(fitted_on)
+    said += [
+        f"Warning: {leak}: what is learned from it is worth nothing on new rows (to leave it out: --ignore)"
+        for leak in find_leaks(fitted_on, preparation.kinds_, table.select(names).take(of))
+    ]
+    if options.test_data is None:
+        X_test, y_test = inputs.take(test), y[test]
+    else:
+        X_test, y_test, more = _test_part(Path(options.test_data), preparation, targets, options)
+        said += more
+    dtype = np.dtype(options.dtype)
+    data = Dataset(
+        name=path.name,
+        X_train=preparation.inputs(X_train),
+        y_train=y_train,
+        X_test=preparation.inputs(X_test) if len(X_test) else np.empty((0, preparation.n_outputs_), dtype),
+        y_test=y_test,
+        feature_shape=(preparation.n_outputs_,),
+        class_names=targets.class_names,
+        task=targets.task,
+        source=f"file {path}",
+        feature_names=tuple(preparation.get_feature_names_out().tolist()),
+        target_name=",".join(names),
+    )
+    return PreparedTable(data, preparation, targets, said)
+
+
+def target_names(table: Table, target: str | None) -> list[str]:
+    """The columns that --target names: all of the text if there is such a column, else its parts between commas."""
+    if target is None:
+        return [table.names[-1]]
+    if target in table:
+        return [target]
+    names = [table.name_of(part.strip(), "target") for part in target.split(",")]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"--target names {', '.join(map(repr, twice))} twice.")
+    return names
+
+
+def prepared_rows(
+    path: Path,
+    preparation: TablePreparation,
+    targets: Targets,
+    *,
+    header: bool | None = None,
+    sheet: str | None = None,
+) -> tuple[HostArray, HostArray, HostArray, int]:
+    """(inputs, targets, the numbers of the rows that have one, how many rows there are) of a file, as in training."""
+    table = read(path, header=header, sheet=sheet)
+    missing = [name for name in targets.names if name not in table]
+    if missing:
+        raise TableError(f"{path} has no column {', '.join(map(repr, missing))}, and that is what the model predicts.")
+    y, rows = targets.encode(table)
+    if not len(rows):
+        raise TableError(f"{path} has no row with a value of {', '.join(targets.names)}.")
+    inputs = table.drop(*targets.names).take(rows)
+    say_unseen(preparation, inputs, str(path))
+    return preparation.inputs(inputs), y, rows, len(table)
+
+
+def say_unseen(preparation: TablePreparation, table: Table, source: str) -> None:
+    """Name, on standard error, the columns of which more than a few rows have values that training did not have."""
+    for name, share in preparation.unseen(table).items():
+        if share > _MOSTLY_UNSEEN:
+            print_error(f"Note: {source}: {share:.0%} of the rows have a {name!r} that training did not have")
+
+
+def _divided(source: str, y: HostArray, targets: Targets, options: TableOptions) -> tuple[HostArray, HostArray]:
+    """The numbers of the training and of the test rows."""
+    if options.test_data is not None:
+        return np.arange(len(y)), np.arange(0)
+    labels = y if targets.task == "classification" and y.ndim == 1 else None
+    if labels is not None and options.test_fraction:
+        try:
+            check_shares(labels, options.test_fraction, targets.class_names if options.task is None else None)
+        except TooFewSamples as error:
+            raise TableError(f"{source}: {error}") from error
+    return training_and_test(source, y, targets, options.test_fraction)
+
+
+def training_and_test(source: str, y: HostArray, targets: Targets, test_fraction: float) -> tuple[HostArray, HostArray]:
+    """The numbers of the training and of the test rows: always the same for the same targets."""
+    labels = y if targets.task == "classification" and y.ndim == 1 else None
+    try:
+        return split_indices(len(y), test_fraction, SPLIT_SEED, labels)
+    except TooFewSamples as error:
+        raise TableError(f"{source}: {error}") from error
+
+
+def _test_part(
+    path: Path, preparation: TablePreparation, targets: Targets, options: TableOptions
+) -> tuple[Table, HostArray, list[str]]:
+    table = read(path, header=options.header, sheet=options.sheet)
+    missing = [name for name in targets.names if name not in table]
+    if missing:
+        raise TableError(f"--test-data {path} has no column {', '.join(map(repr, missing))}, the target.")
+    y, rows = targets.encode(table)
+    inputs = table.drop(*targets.names).take(rows)
+    left_out = len(table) - len(rows)
+    said = [f"Left out: {left_out:,} rows of {path} without a target"] if left_out else []
+    say_unseen(preparation, inputs, str(path))
+    return inputs, y, said
