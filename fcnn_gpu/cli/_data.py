@@ -14,7 +14,7 @@ from ..data import SIGNED_SAMPLES, Signature
 from ..datasets import CATALOGUE, Dataset, load
 
 if TYPE_CHECKING:
-    from ..tables import TablePreparation
+    from ._table import PreparedTable
 from ..model import Sequential
 
 SPLIT_SEED = 0
@@ -113,20 +113,23 @@ def info_of(data: Dataset, options: dict[str, Any], digest: str | None = None) -
     }
 
 
-def signature_of(data: Dataset, preparation: TablePreparation | None = None) -> Signature:
-    """What a model of this data's own numbers expects, how it names its classes, and what its values stay within."""
+def signature_of(data: Dataset, table: PreparedTable | None = None, clamps: bool = True) -> Signature:
+    """What a model of this data's own numbers expects, and how it names its classes.
+
+    Of a table, values stay within the range of training, unless the model is one that extrapolates (`clamps`).
+    """
     some = data.X_train[:SIGNED_SAMPLES]
     bounds = (float(some.min()), float(some.max()))
     known = Signature(data.feature_names, data.class_names, byte_scale=data.byte_scale, input_range=bounds)
-    if preparation is None:
+    if table is None:
         return known
-    ranges = names = None
-    if data.task == "regression":
+    several = data.task == "regression" and len(table.targets.names) > 1
+    ranges, names = None, table.targets.names if several else None
+    if data.task == "regression" and clamps:
         y = data.y_train.reshape(len(data.y_train), -1).astype(np.float64)
         ranges = [(float(low), float(high)) for low, high in zip(y.min(axis=0), y.max(axis=0), strict=True)]
-        names = data.target_name.split(",") if data.target_name is not None and len(ranges) > 1 else None
     return dataclasses.replace(
-        known, input_range=None, target_names=names, preparation=preparation, target_range=ranges
+        known, input_range=None, target_names=names, preparation=table.preparation, target_range=ranges
     )
 
 

@@ -85,7 +85,8 @@ def _by_task(
     class_names: list[str] | None,
     predictions: HostArray,
 ) -> Evaluation:
-    value = float(loss.forward(model(X), y))
+    outputs = predictions if class_names is None else model(X)  # of values, those that are given
+    value = float(loss.forward(outputs, y))
     if class_names is None:
         names = ["r2", "mae", "rmse"] if len(X) >= _LEAST_FOR_R2 else ["mae", "rmse"]
         results = {name: METRICS.resolve(name)(y, predictions) for name in names}

@@ -319,7 +319,8 @@ def run_training(options: TrainOptions) -> int:
             fold_features(model, samples.features)
         if samples.targets is not None:
             fold_targets(model, samples.targets)
-        model.signature = signature_of(data, None if table is None else table.preparation)
+        # a network without hidden layers is linear, and may as well go on beyond the range of training
+        model.signature = signature_of(data, table, bool(options.widths))
         noted = options.model_info() | _measures(measured, metrics)
         model.info = info_of(data, noted, None if data.name in CATALOGUE else digest_of(options.data))
         kept = folder is not None and _keep(folder, model, history, run, row_marks(data.X_train, data.y_train))

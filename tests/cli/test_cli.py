@@ -19,6 +19,9 @@ from fcnn_gpu.cli import app
 from fcnn_gpu.cli._options import LEARNING_RATES
 from tests.support.cli_cases import QUICK, Command, assert_mistake, iris_like, linear, spawn
 
+KEPT = {"model.safetensors", "history.csv", "run.json", "training_rows.npy"}
+"""Of each run."""
+
 
 class TestHelp:
     def test_help_names_the_commands(self) -> None:
@@ -97,7 +100,7 @@ class TestTrain:
         )
         assert (code, err) == (0, "")
         names = {path.name for path in out_folder.iterdir()}
-        assert names == {"model.safetensors", "history.csv", "run.json", "curves.png", "confusion_matrix.png"}
+        assert names == {*KEPT, "curves.png", "confusion_matrix.png"}
         assert f"Written to {out_folder}: model.safetensors, history.csv" in out
         with open(out_folder / "history.csv", encoding="utf-8") as file:
             records = list(csv.DictReader(file))
@@ -129,7 +132,7 @@ class TestTrain:
         code, out, _ = command("train", "--data", "digits", *QUICK, "--out", folder)
         assert code == 0
         assert "pip install 'fcnn_gpu[plot]'" in out
-        assert {path.name for path in folder.iterdir()} == {"model.safetensors", "history.csv", "run.json"}
+        assert {path.name for path in folder.iterdir()} == KEPT
 
     def test_same_seed_same_network(self, command: Command, tmp_path: Path) -> None:
         weights = []

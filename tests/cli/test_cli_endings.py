@@ -149,6 +149,7 @@ class TestAfterTheTraining:
             "history.csv",
             "model.safetensors",
             "run.json",
+            "training_rows.npy",
         ]
 
     def test_a_disk_without_room_for_a_second_run_leaves_the_first(

@@ -59,14 +59,26 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("a.parquet", "Write it as .csv, or .*open_parquet"),
-            ("A.XLSX", "Save the table as .csv"),
-            ("a.csv.gz", "Unpack it first"),
+            ("a.parquet", "is no whole Parquet file"),
+            ("A.XLSX", "is no whole .xlsx file"),
+            ("a.csv.gz", "is no whole gzip file"),
+            ("a.zip", "files are not read here. Unpack it first"),
         ],
     )
     def test_files_of_other_programs(self, command: Command, tmp_path: Path, name: str, message: str) -> None:
         (tmp_path / name).write_bytes(b"PAR1")
         assert_mistake(command("train", "--data", name), f"{name}: .*{message}")
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("a.parquet", "Write it as .csv, or .*open_parquet"),
+            ("A.XLSX", "Save the table as .csv"),
+            ("a.csv.gz", "Unpack it first"),
+        ],
+    )
+    def test_tables_as_numbers(self, tmp_path: Path, name: str, message: str) -> None:
+        (tmp_path / name).write_bytes(b"PAR1")
         with pytest.raises(ValueError, match=f"{name}: .*{message}"):
             read_features(tmp_path / name)
 
@@ -74,13 +86,13 @@ class TestMistakes:
         ("content", "message"),
         [
             ("", "the file is empty"),
-            ("a,b,y\n1,2,0\n1,nan,1\n", r"line 3, column 2 \('b'\): missing value"),
-            ("a,b,y\n1,2,0\n1,inf,1\n", "expected a finite number"),
-            ("a,b,y\n1,2,0\n1,two,1\n", "expected a number, got 'two'"),
-            ("a,b,y\n1,2,0\n1,2\n", "line 3 has 2 columns"),
-            ("a,b,y\n1,2,0\n", "only one class"),
-            ("a,b,y\n1,2,cat\nx,2,cat\n", "only one class|expected a number"),
-            ("a,b,y\n1,2,0\n3,4,\n", "line 3.*missing value"),
+            ("a,b,y\n1,2,0\n1,2,1\n", r"2 of them occur only once: these are hardly classes\."),
+            ("a,b,y\n1,2,0\n1,2\n1,2,3,4\n", "has 3 columns, but not in all lines: line 3 has 2; line 4 has 4"),
+            ("a,b,y\n1,2,0\n", "the target 'y' has only one value, '0'"),
+            ("a,b,y\n1,2,cat\nx,2,cat\n", "the target 'y' has only one value, 'cat'"),
+            ("a,b,y\n1,2,\n3,4,\n", "the target 'y' has no values"),
+            ("a,b,y\n" + 9 * "1,2,0\n1,2,1\n", "no column that can be an input .*'a' is constant .always 1."),
+            ("a,b,y\n", "has a header but no rows"),
         ],
     )
     def test_malformed_csv(self, command: Command, tmp_path: Path, content: str, message: str) -> None:

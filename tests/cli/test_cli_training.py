@@ -342,13 +342,24 @@ class TestHardlyClasses:
 
     def test_fractions(self, command: Command, prices: Path) -> None:
         output = command("train", "--data", prices, *FEW, "--task", "classification")
-        assert_mistake(output, r"line 2, .* The targets have 80 different values: predict .*, --task regression\.$")
+        assert_mistake(
+            output, r"'price' has 80 different values in 80 rows, with fractions, .* the task is regression\.$"
+        )
+        rng = np.random.default_rng(0)
+        np.savez("prices.npz", X=rng.normal(size=(80, 2)), y=rng.normal(size=80))
+        output = command("train", "--data", "prices.npz", *FEW, "--task", "classification")
+        assert_mistake(output, r"The targets have 80 different values: predict .*, --task regression\.$")
 
     def test_whole_numbers(self, command: Command, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
         rows = np.column_stack([rng.normal(size=600).round(3), rng.integers(1000, 9000, 600).astype(float)])
         file = tmp_path / "prices.csv"
         np.savetxt(file, rows, delimiter=",", header="area,price", comments="", fmt=["%.3f", "%d"])
+        output = command("train", "--data", file, *FEW, "--task", "classification", "--out", "run")
+        assert_mistake(output, r"'price' has 5\d\d different values in 600 rows, which are too many for classes\.")
+        assert command("train", "--data", file, *FEW)[0] == 0
+        file = tmp_path / "prices.npz"
+        np.savez(file, X=rows[:, :1], y=rows[:, 1].astype(int))
         output = command("train", "--data", file, *FEW, "--task", "classification", "--out", "run")
         assert_mistake(output, r"the targets have 5\d\d different values in 600 samples, and 5\d\d of them occur only")
         assert "--task regression; if they are classes, pass --test-fraction 0 " in output[2]
