@@ -350,7 +350,7 @@ class TrainOptions:
 
     def model_info(self) -> dict[str, Any]:
         """Which of the options `evaluate` needs to find the same test part."""
-        return {"target": self.target, "test_fraction": self.test_fraction}
+        return {"target": self.target, "test_fraction": self.test_fraction if self.test_data is None else 0.0}
 
 
 def _settings(kind: Any) -> set[str]:

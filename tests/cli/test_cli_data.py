@@ -73,7 +73,7 @@ class TestOwnData:
         assert found is not None
         loss, r2, _, rmse = map(float, found.groups())
         assert r2 > 0.999
-        digits = np.spacing(np.float32(1e6))  # of prices, as the network gives them
+        digits = float(np.spacing(np.float32(1e6)))  # of prices, as the network gives them
         assert rmse == pytest.approx(np.sqrt(loss), rel=3e-3, abs=digits)  # in the target's own unit
         code, predicted, _ = command("predict", tmp_path / "run" / "model.safetensors", file, "--drop", "price")
         assert code == 0
