@@ -306,8 +306,8 @@ class Network:
     @property
     def has_penalty(self) -> bool:
         """Whether any weight has λ₁ or λ₂ other than 0."""
-        weights = [] if self.stored is None else self.stored.weights
-        return any(part.l1 or part.l2 for part in (*self.flat.segments, *weights))
+        stored = [] if self.stored is None else self.stored.weights
+        return any(s.l1 or s.l2 for s in self.flat.segments) or any(w.l1 or w.l2 for w in stored)
 
     @quietly
     def penalty(self) -> float:

@@ -54,14 +54,15 @@ def test_a_number_of_epochs_is_taken_as_it_is() -> None:
 def test_defaults_are_the_layers_own_under_these_names() -> None:
     X = RNG.normal(size=(20, 3))
     network = FCNNRegressor((6,), learning_rate=0.0, epochs=1, **QUICK).fit(X, X[:, 0])
-    drawn = {"init": "fan_in_uniform", "bias_init": "fan_in_uniform"}
+    drawn: dict[str, Any] = {"init": "fan_in_uniform", "bias_init": "fan_in_uniform"}
     layers = [fcnn.Dense(6, activation="relu", **drawn), fcnn.Dense(1, **drawn)]
     model = fcnn.Sequential(layers, n_in=3, seed=0, backend="numpy")
     for name, array in network.model_.named_arrays().items():
         np.testing.assert_array_equal(array, model.named_arrays()[name], err_msg=name)
     before = FCNNRegressor((6,), learning_rate=0.0, epochs=1, init=None, bias_init=None, **QUICK).fit(X, X[:, 0])
-    assert before.model_.layers[0].init.name == "he_normal"
-    assert not before.model_.layers[0].b.any()
+    first: Any = before.model_.layers[0]
+    assert first.init.name == "he_normal"
+    assert not first.b.any()
 
 
 def test_with_batch_norm_hidden_layers_have_no_biases_to_start_from() -> None:
@@ -124,7 +125,8 @@ def test_noise_is_no_fall_and_hides_none(n: int) -> None:
 
 
 def slow(**options: Any) -> FCNNClassifier:
-    return FCNNClassifier(**{"hidden_layer_sizes": (8,), "learning_rate": 5e-4} | QUICK | options)
+    few: dict[str, Any] = {"hidden_layer_sizes": (8,), "learning_rate": 5e-4}
+    return FCNNClassifier(**few | QUICK | options)
 
 
 def test_a_fit_that_ends_too_early_says_so_where_it_was_called() -> None:

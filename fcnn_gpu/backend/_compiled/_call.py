@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 SAMPLES, SHARED, SERIAL = "SAMPLES", "SHARED", "SERIAL"
 """Who computes an operation: threads by samples, threads in another way, one thread (kernels/cpu/level.h)."""
 
-_DTYPES = {"double": np.dtype(np.float64), "int64_t": np.dtype(np.int64), "uint8_t": np.dtype(np.uint8)}
+_DTYPES: dict[str, DType] = {
+    "double": np.dtype(np.float64),
+    "int64_t": np.dtype(np.int64),
+    "uint8_t": np.dtype(np.uint8),
+}
 _REALS = np.dtype(np.float32), np.dtype(np.float64)
 _MEMBER = re.compile(r"(?P<marks>(?:_Alignas\(\w+\) )*)(?P<const>const )?(?P<type>\w+) (?P<pointer>\*?)(?P<name>\w+)")
 _MARKS = "_Alignas(8)", "_Alignas(int64_t)", "_Alignas(double)"
