@@ -1,6 +1,7 @@
-"""Initial weights. Drawn on the host, in float64, by NumPy's generators: every backend and dtype starts alike.
+"""Initial weights and biases. Drawn on the host, in float64, by NumPy's generators: alike in every backend and dtype.
 
-n_in and n_out are a layer's inputs and outputs (fan-in and fan-out); a weight matrix is (n_out, n_in).
+n_in and n_out are a layer's inputs and outputs (fan-in and fan-out); a weight matrix is (n_out, n_in), a layer's biases
+are (n_out, 1).
 """
 
 from __future__ import annotations
@@ -37,6 +38,15 @@ class Initializer:
         """The same matrix, bit for bit, `rows` rows at a time; None where it can only be made as a whole."""
         return None
 
+    def biases(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
+        """The biases (n_out, 1) of a layer with these fans. TypeError where only a whole matrix can be made."""
+        raise TypeError(no_biases(self))
+
+    @property
+    def makes_biases(self) -> bool:
+        """Whether `biases` can be had: the numbers are drawn one by one, by a rule that knows the fans alone."""
+        return False
+
 
 class ElementwiseInitializer(Initializer):
     """Draws each weight by itself, one after another: row by row it draws the same numbers as all at once."""
@@ -44,15 +54,30 @@ class ElementwiseInitializer(Initializer):
     def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
         return self._draw(rng, (n_out, n_in), n_out, n_in)
 
+    def biases(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
+        return self._draw(rng, (n_out, 1), n_out, n_in) if self.makes_biases else super().biases(rng, n_out, n_in)
+
+    @property
+    def makes_biases(self) -> bool:
+        return type(self).__call__ is ElementwiseInitializer.__call__  # or a subclass of the user's draws otherwise
+
     def blocks(self, rng: np.random.Generator, n_out: int, n_in: int, rows: int) -> Iterator[HostArray] | None:
-        if type(self).__call__ is not ElementwiseInitializer.__call__:  # a subclass of the user's draws otherwise
+        if not self.makes_biases:
             return None
         starts = range(0, n_out, rows)
         return (self._draw(rng, (min(rows, n_out - start), n_in), n_out, n_in) for start in starts)
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
-        """The next rows, `shape`, of a matrix (n_out, n_in)."""
+        """The next rows, `shape`, of a matrix (n_out, n_in), or of its layer's biases."""
         raise NotImplementedError(f"{type(self).__name__} must define _draw(rng, shape, n_out, n_in).")
+
+
+def no_biases(initializer: Initializer) -> str:
+    """Why an initializer cannot be a `bias_init`."""
+    return (
+        f"bias_init={initializer!r} makes whole weight matrices and no biases. Use one that draws number by number, "
+        "such as 'fan_in_uniform' or 'xavier_uniform', or derive yours from ElementwiseInitializer."
+    )
 
 
 INITIALIZERS: Registry[Initializer] = Registry("initializer", Initializer)
@@ -118,6 +143,18 @@ class LeCunUniform(ElementwiseInitializer):
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
         return _uniform(rng, math.sqrt(3.0 / n_in), shape)
+
+
+@INITIALIZERS.register("fan_in_uniform")
+@dataclass(frozen=True)
+class FanInUniform(ElementwiseInitializer):
+    """U(−a, a), a = 1/√n_in: variance 1/(3n_in) (LeCun et al. 1998), what PyTorch's `Linear` draws W and b from.
+
+    In Keras and JAX `VarianceScaling(1/3, "fan_in", "uniform")`.
+    """
+
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
+        return _uniform(rng, math.sqrt(1.0 / n_in), shape)
 
 
 @INITIALIZERS.register("orthogonal")
@@ -223,7 +260,12 @@ class Draw:
     def whole(self) -> HostArray:
         """All of them, float64. ValueError where the initializer gives another shape, NaN or infinity."""
         weights = self.initializer(np.random.default_rng(self.seed), self.n_out, self.n_in)
-        return self._check(weights, self.n_out).astype(np.float64, copy=False)
+        return self._check(weights, self.n_out, self.n_in).astype(np.float64, copy=False)
+
+    def biases(self) -> HostArray:
+        """The biases (n_out, 1) of the same layer instead, float64."""
+        biases = self.initializer.biases(np.random.default_rng(self.seed), self.n_out, self.n_in)
+        return self._check(biases, self.n_out, 1).astype(np.float64, copy=False)
 
     def blocks(self, rows: int) -> Iterator[HostArray] | None:
         """`rows` rows at a time, in order; None where the initializer cannot."""
@@ -232,15 +274,16 @@ class Draw:
 
     def _checked(self, drawn: Iterator[HostArray], rows: int) -> Iterator[HostArray]:
         for start, block in zip(range(0, self.n_out, rows), drawn, strict=True):
-            yield self._check(block, min(rows, self.n_out - start))
+            yield self._check(block, min(rows, self.n_out - start), self.n_in)
 
-    def _check(self, drawn: Any, n_rows: int) -> HostArray:
+    def _check(self, drawn: Any, n_rows: int, n_columns: int) -> HostArray:
         weights = as_array(drawn, f"The initializer of {self.who}: what it gave")
         if weights.dtype.kind not in "fiu":
             raise TypeError(f"The initializer of {self.who} must give real numbers, got {weights.dtype}.")
-        if weights.shape != (n_rows, self.n_in) or not np.isfinite(weights).all():
+        if weights.shape != (n_rows, n_columns) or not np.isfinite(weights).all():
+            what = "weights" if n_columns == self.n_in else "biases"
             raise ValueError(
-                f"The initializer of {self.who} must give finite weights of shape ({n_rows}, {self.n_in}), "
+                f"The initializer of {self.who} must give finite {what} of shape ({n_rows}, {n_columns}), "
                 f"got shape {weights.shape}."
             )
         return weights

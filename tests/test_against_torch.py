@@ -615,3 +615,20 @@ def test_saved_model_loads_into_a_plain_torch_network(tmp_path: Path) -> None:
     X = np.random.default_rng(8).standard_normal((5, 8)).astype("float32")
     with torch.no_grad():
         np.testing.assert_allclose(model(X), module.eval()(torch.tensor(X)).numpy(), rtol=1e-5, atol=1e-6)
+
+
+# Initial values
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(3, 2000), (64, 500), (1000, 50)])
+def test_fan_in_uniform_has_the_bounds_of_torchs_linear(n_in: int, n_out: int) -> None:
+    """Both fill their bounds, so that the largest of many numbers are alike; weights and biases have one bound."""
+    torch.manual_seed(0)
+    theirs = torch.nn.Linear(n_in, n_out)
+    layer = fcnn.Dense(n_out, init="fan_in_uniform", bias_init="fan_in_uniform")
+    fcnn.Sequential([layer], n_in=n_in, seed=0, backend="numpy")
+    for ours, reference in ((layer.W, theirs.weight), (layer.b, theirs.bias)):
+        largest = float(reference.detach().abs().max())
+        assert np.abs(ours).max() == pytest.approx(largest, rel=10 / n_out)
+        assert np.abs(ours).max() <= 1 / np.sqrt(n_in)
+        assert ours.std() == pytest.approx(float(reference.detach().std()), rel=4 / np.sqrt(ours.size))

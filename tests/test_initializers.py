@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu.initializers import INITIALIZERS, Constant, Initializer, Normal, Orthogonal
+from fcnn_gpu.backend import Ops
+from fcnn_gpu.initializers import INITIALIZERS, Constant, ElementwiseInitializer, Initializer, Normal, Orthogonal
 
 N_OUT, N_IN = 300, 500
 
@@ -19,6 +22,7 @@ UNIFORM = {
     "xavier_uniform": math.sqrt(6 / (N_IN + N_OUT)),
     "he_uniform": math.sqrt(6 / N_IN),
     "lecun_uniform": math.sqrt(3 / N_IN),
+    "fan_in_uniform": math.sqrt(1 / N_IN),
 }
 """The bound a of U(−a, a)."""
 
@@ -94,6 +98,104 @@ def test_parameters() -> None:
         Constant(math.nan)
 
 
+# Biases
+
+BIASES = [name for name in INITIALIZERS if name != "orthogonal"]
+
+
+@pytest.mark.parametrize("name", list(UNIFORM))
+def test_uniform_biases_fill_the_bounds_of_the_layers_fans(name: str) -> None:
+    n_in = 40_000  # other than n_out, so that a bound of (n_out, 1) would show
+    initializer = INITIALIZERS.resolve(name)
+    b = initializer.biases(np.random.default_rng(0), 20_000, n_in)
+    bound = {"xavier_uniform": math.sqrt(6 / (n_in + 20_000))}.get(name, UNIFORM[name] * math.sqrt(N_IN / n_in))
+    assert b.shape == (20_000, 1)
+    assert 0.999 * bound < np.abs(b).max() <= bound
+    assert b.std() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+
+
+@pytest.mark.parametrize("name", BIASES)
+def test_a_layers_biases(name: str) -> None:
+    """Drawn by the seed, other numbers than the weights, which stay those of a layer without `bias_init`."""
+    drawn, again, other, zero = (
+        fcnn.Sequential([fcnn.Dense(30, init="normal", bias_init=b)], n_in=20, seed=s, backend="numpy").layers[0]
+        for b, s in ((name, 3), (INITIALIZERS[name], 3), (INITIALIZERS[name](), 4), (None, 3))
+    )
+    assert isinstance(drawn, fcnn.Dense)
+    assert drawn.b.shape == (30, 1)
+    np.testing.assert_array_equal(drawn.W, zero.W)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(zero.b, 0)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(drawn.b, again.b)  # type: ignore[attr-defined]
+    if name not in ("constant", "zeros"):
+        assert (drawn.b != other.b).all()  # type: ignore[attr-defined]
+        scaled = [(x - x.mean()) / x.std() for x in (drawn.W[:, :1], drawn.b)]
+        assert np.abs(scaled[0] - scaled[1]).max() > 0.1
+
+
+@pytest.mark.parametrize("placement", ["device", "host", "disk"])
+def test_biases_are_the_same_on_each_backend_wherever_the_weights_lie(placement: str, ops: Ops) -> None:
+    def arrays(ops: Ops, placement: str) -> dict[str, Any]:
+        layers = [fcnn.Dense(5, "relu", bias_init="fan_in_uniform", placement=placement) for _ in range(2)]
+        model = fcnn.Sequential(layers, n_in=3, seed=0, backend=ops)
+        return {name: model.ops.to_numpy(array[...]).copy() for name, array in model.named_arrays().items()}
+
+    reference = arrays(Ops(), "auto")
+    for name, array in arrays(ops, placement).items():
+        np.testing.assert_array_equal(array, reference[name], err_msg=name)
+        assert array.all()
+
+
+def test_biases_come_from_configurations_copies_and_files(tmp_path: Path) -> None:
+    layers = [fcnn.Dense(4, "relu", bias_init=Normal(0.5)), fcnn.Dense(2, bias_init="xavier_uniform"), fcnn.Dense(2)]
+    model = fcnn.Sequential(layers, n_in=3, seed=0, backend="numpy")
+    configs = model.config()["layers"]
+    assert [config.get("bias_init", "left out") for config in configs] == [
+        {"name": "normal", "std": 0.5},
+        {"name": "xavier_uniform"},
+        "left out",
+    ]
+    model.save(tmp_path / "model.safetensors")
+    for twin in (
+        fcnn.Sequential.from_config(model.config(), backend="numpy"),
+        copy.deepcopy(model),
+        fcnn.load(tmp_path / "model.safetensors", backend="numpy"),
+    ):
+        assert twin.config() == model.config()
+        for name, array in model.named_arrays().items():
+            np.testing.assert_array_equal(twin.named_arrays()[name], array, err_msg=name)
+
+
+class Whole(Initializer):
+    name = "whole"
+
+    def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> Any:
+        return np.ones((n_out, n_in))
+
+
+@pytest.mark.parametrize("init", ["orthogonal", Orthogonal(2.0), Whole()], ids=repr)
+def test_what_makes_whole_matrices_makes_no_biases(init: Any) -> None:
+    with pytest.raises(ValueError, match=r"Dense: bias_init=.* makes whole weight matrices .*'fan_in_uniform'"):
+        fcnn.Dense(3, bias_init=init)
+    with pytest.raises(TypeError, match="makes whole weight matrices"):
+        INITIALIZERS.resolve(init).biases(np.random.default_rng(0), 3, 2)
+
+
+def test_a_layer_without_biases_takes_no_initializer_of_them() -> None:
+    with pytest.raises(ValueError, match=r"Dense\(bias=False\) has no biases for bias_init=Zeros\(\)"):
+        fcnn.Dense(3, bias=False, bias_init="zeros")
+
+
+def test_biases_that_are_not_finite() -> None:
+    class Infinite(ElementwiseInitializer):
+        name = "infinite"
+
+        def _draw(self, rng: Any, shape: Any, n_out: int, n_in: int) -> Any:
+            return np.full(shape, math.inf)
+
+    with pytest.raises(ValueError, match=r"must give finite biases of shape \(3, 1\)"):
+        fcnn.Sequential([fcnn.Dense(3, bias_init=Infinite())], n_in=2, backend="numpy")
+
+
 # In a network
 
 
@@ -152,8 +254,9 @@ class EqualRows(Initializer):
 
 
 @pytest.mark.parametrize("init", ["zeros", "constant", Constant(0.3), EqualRows()], ids=repr)
-def test_equal_neurons_of_a_hidden_layer_are_warned_of(init: Any) -> None:
-    (message,) = warns(fcnn.Dense(4, activation="tanh", init=init), fcnn.Dense(2))
+@pytest.mark.parametrize("bias_init", [None, Constant(0.1)], ids=repr)
+def test_equal_neurons_of_a_hidden_layer_are_warned_of(init: Any, bias_init: Any) -> None:
+    (message,) = warns(fcnn.Dense(4, activation="tanh", init=init, bias_init=bias_init), fcnn.Dense(2))
     assert "All 4 neurons of hidden layer 0" in message
     assert "the same gradient" in message
     assert "init='he_normal'" in message
@@ -190,6 +293,7 @@ TOLD_APART: dict[str, Layers] = {
     "the output layer": lambda: [fcnn.Dense(4), fcnn.Dense(2, init="zeros")],
     "the only layer": lambda: [fcnn.Dense(2, init="zeros")],
     "the output layer before its activation": lambda: [fcnn.Dense(2, init="zeros"), "softmax"],
+    "random biases": lambda: [fcnn.Dense(4, init="zeros", bias_init="normal"), fcnn.Dense(2)],
     "one neuron": lambda: [fcnn.Dense(1, init="zeros"), fcnn.Dense(2)],
     "the end of a residual block": lambda: [fcnn.Residual([fcnn.Dense(4), fcnn.Dense(3, init="zeros")]), fcnn.Dense(2)],
     "a projection": lambda: [fcnn.Residual([fcnn.Dense(4)], init="constant"), fcnn.Dense(2)],

@@ -3,5 +3,6 @@
 Not imported with fcnn_gpu: scikit-learn takes longer to import than all of it.
 """
 
+from ._convergence import UnfinishedFitWarning as UnfinishedFitWarning
 from .classifier import FCNNClassifier as FCNNClassifier
 from .regressor import FCNNRegressor as FCNNRegressor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -18,6 +19,7 @@ from ..losses import Loss, check_sample_weight
 from ..memory import OutOfMemoryError
 from ..model import Sequential
 from ..training import History
+from ._convergence import UnfinishedFitWarning, still_falls, unfinished
 from ._network import Design, Network
 from ._parameters import Parameters
 
@@ -93,7 +95,8 @@ class FCNNEstimator(Parameters, BaseEstimator):
                 network = Network(design, X.shape[1], n_out, self._seed(), self.backend, self._signature(target_names))
             share = 0.0 if partial else self._validation_share()
             data = self._parts(X, targets, weights, share, network.seed)
-            self._check_batches(design, len(data[0][0]))
+            n_trained = len(data[0][0])
+            self._check_batches(design, n_trained)
             previous = self.history_ if continues else History()
             history = network.train(
                 data[0],
@@ -101,7 +104,7 @@ class FCNNEstimator(Parameters, BaseEstimator):
                 design=design,
                 backend=self.backend,
                 metrics=[metric.for_task(design.loss.task(n_out)) for metric in metrics],
-                epochs=1 if partial else self.epochs,
+                epochs=1 if partial else self._n_epochs(n_trained),
                 batch_size=self.batch_size,
                 shuffle=self.shuffle,
                 callbacks=observers,
@@ -117,6 +120,9 @@ class FCNNEstimator(Parameters, BaseEstimator):
             self.n_iter_ = len(self.history_)
         if interrupted:  # what called this fit, a search for example, would take the network for a whole run's
             raise KeyboardInterrupt(f"{message}; the estimator keeps what it had learned by then.")
+        by_itself = not (partial or self.warm_start or self.early_stopping)
+        if by_itself and history.stopped_by == "epochs" and still_falls(history):
+            warnings.warn(unfinished(type(self).__name__, history), UnfinishedFitWarning, stacklevel=4)
         return self
 
     def _parts(

@@ -44,6 +44,7 @@ class Design:
     """Never bound. Its learning rate alone may change while the network lives: see `changes`."""
     dtype: np.dtype[Any]
     loss: Loss
+    bias_init: Initializer | None = None
 
     def layers(self, n_out: int) -> list[Layer]:
         """Per hidden layer Dense with its activation, or Dense, BatchNorm, activation; then Dropout. At last Dense."""
@@ -54,10 +55,10 @@ class Design:
             if self.batch_norm:  # its shift β makes a bias before it redundant
                 layers += [dense(n, init=init, bias=False), BatchNorm(), ActivationLayer(activation)]
             else:
-                layers.append(dense(n, activation=activation, init=init))
+                layers.append(dense(n, activation=activation, init=init, bias_init=self.bias_init))
             if p:
                 layers.append(Dropout(p))
-        return [*layers, dense(n_out, init=self.init)]
+        return [*layers, dense(n_out, init=self.init, bias_init=self.bias_init)]
 
     def changes(self, other: Design) -> list[str]:
         """The names of the fields in which another design differs, learning rates aside."""

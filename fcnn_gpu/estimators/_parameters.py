@@ -14,7 +14,7 @@ from .._checks import check_bool, check_integer, check_real
 from ..activations import ACTIVATIONS
 from ..backend import resolve_backend
 from ..callbacks import Callback, EarlyStopping, check_callbacks
-from ..initializers import INITIALIZERS
+from ..initializers import INITIALIZERS, Initializer, no_biases
 from ..losses import Loss
 from ..metrics import METRICS, Metric
 from ..optimizers import OPTIMIZERS
@@ -23,6 +23,8 @@ from ._constructor import shared_parameters
 from ._network import Design, with_rate
 
 _DEFAULT_VALIDATION_FRACTION = 0.1
+_DEFAULT_EPOCHS, _FEWEST_STEPS = 160, 300
+"""Without a number of epochs: so many, and at least as many as make so many steps."""
 
 
 @shared_parameters
@@ -36,14 +38,15 @@ class Parameters:
     _: KW_ONLY
     optimizer: Any = "adam"
     learning_rate: float | Schedule | None = None
-    epochs: int = 100
-    batch_size: int = 32
+    epochs: int | None = None
+    batch_size: int = 128
     shuffle: bool = True
     dropout: Any = 0.0
     batch_norm: bool = False
     l1: float = 0.0
     l2: float = 0.0
-    init: Any = None
+    init: Any = "fan_in_uniform"
+    bias_init: Any = "fan_in_uniform"
     early_stopping: bool = False
     patience: int = 10
     validation_fraction: float | None = None
@@ -64,7 +67,8 @@ class Parameters:
         for name in ("shuffle", "batch_norm", "early_stopping", "warm_start", "verbose"):
             check_bool(who(name), getattr(self, name))
         for name in ("epochs", "batch_size", "patience"):
-            check_integer(who(name), getattr(self, name), low=1)
+            if name != "epochs" or self.epochs is not None:
+                check_integer(who(name), getattr(self, name), low=1)
         if partial and self.early_stopping:
             raise ValueError(f"{who('early_stopping=True')} cannot go with partial_fit, which trains one epoch a call.")
         if self._validation_share() == 0.0 and self.early_stopping:
@@ -84,6 +88,7 @@ class Parameters:
             dropout=tuple(check_real(who("dropout"), p, low=0.0, high=1.0, high_open=True) for p in dropouts),
             batch_norm=self.batch_norm,
             init=None if self.init is None else INITIALIZERS.resolve(self.init),
+            bias_init=self._bias_init(),
             l1=check_real(who("l1"), self.l1, low=0.0),
             l2=check_real(who("l2"), self.l2, low=0.0),
             optimizer=with_rate(optimizer, copy.deepcopy(rate)),
@@ -110,6 +115,13 @@ class Parameters:
             return _DEFAULT_VALIDATION_FRACTION if self.early_stopping else 0.0
         return check_real(self._who("validation_fraction"), self.validation_fraction, low=0.0, high=1.0, high_open=True)
 
+    def _n_epochs(self, n_samples: int) -> int:
+        """How many epochs a call of `fit` takes that trains on so many samples."""
+        if self.epochs is not None:
+            return self.epochs
+        steps_per_epoch = -(-n_samples // self.batch_size)
+        return max(_DEFAULT_EPOCHS, -(-_FEWEST_STEPS // steps_per_epoch))
+
     def _hidden_layer_sizes(self) -> tuple[int, ...]:
         who, sizes = self._who("hidden_layer_sizes"), self.hidden_layer_sizes
         if isinstance(sizes, str | Mapping) or not isinstance(sizes, Sequence | np.ndarray):
@@ -126,6 +138,14 @@ class Parameters:
                 f"{self._who(name)} has {len(value)} values for {n_layers} hidden layers; give one for each, or one."
             )
         return list(value)
+
+    def _bias_init(self) -> Initializer | None:
+        if self.bias_init is None:
+            return None
+        initializer = INITIALIZERS.resolve(self.bias_init)
+        if not initializer.makes_biases:
+            raise ValueError(f"{type(self).__name__}: {no_biases(initializer)}")
+        return initializer
 
     def _check_dtype(self) -> np.dtype[Any]:
         message = f"{self._who('dtype')} is 'float32' or 'float64', got {self.dtype!r}."

@@ -10,10 +10,10 @@ import numpy as np
 
 from .._checks import check_bool, check_choice, check_integer, check_real
 from .._registry import OMITTED_IF_DEFAULT
-from .._types import Array
+from .._types import Array, HostArray
 from ..activations import ACTIVATIONS, Activation
 from ..backend import called
-from ..initializers import INITIALIZERS, Draw
+from ..initializers import INITIALIZERS, Draw, no_biases
 from ._base import LAYERS, Layer, Parameter, Plan, live
 
 PLACEMENTS = ("auto", "device", "host", "disk")
@@ -30,6 +30,8 @@ class Dense(Layer):
 
     `activation`: a name, an `Activation` or None for the identity. `init`: a name or an `Initializer`; None takes the
     one that fits the activation (Xavier for sigmoid, tanh, softmax and none; He for the ReLU family; LeCun for SELU).
+    `bias_init`: a name or an `Initializer`, which draws b by the layer's fans n_in and n_out, as PyTorch and
+    scikit-learn do; None starts from b = 0. W is the same either way. ValueError for one that makes whole matrices.
     `l1`, `l2`: λ₁Σ|w| + λ₂Σw² over W is added to the objective.
     `placement`: where W and its moments lie: on the "device"; on the "host" or on "disk", from where they pass through
     the device in tiles of rows, and `W` and `dW` come into memory as they are read; or "auto", on the device where they
@@ -43,6 +45,7 @@ class Dense(Layer):
     l1: float = 0.0
     l2: float = 0.0
     placement: str = field(default="auto", metadata=OMITTED_IF_DEFAULT)
+    bias_init: Any = field(default=None, metadata=OMITTED_IF_DEFAULT)
     _W: Parameter | None = field(init=False, default=None, repr=False)
     _b: Parameter | None = field(init=False, default=None, repr=False)
 
@@ -54,6 +57,14 @@ class Dense(Layer):
         self.l1 = check_real("Dense(l1)", self.l1, low=0.0)
         self.l2 = check_real("Dense(l2)", self.l2, low=0.0)
         check_choice("Dense(placement)", self.placement, PLACEMENTS)
+        if self.bias_init is not None:
+            self.bias_init = INITIALIZERS.resolve(self.bias_init)
+            if not self.bias:
+                raise ValueError(
+                    f"Dense(bias=False) has no biases for bias_init={self.bias_init!r}. Leave one of them out."
+                )
+            if not self.bias_init.makes_biases:
+                raise ValueError(f"Dense: {no_biases(self.bias_init)}")
 
     def __repr__(self) -> str:
         activation: Activation = self.activation
@@ -69,7 +80,13 @@ class Dense(Layer):
         later = self.placement in ("host", "disk") or self.n_out * n_in > _DRAWN_AT_ONCE
         weights = np.broadcast_to(np.float64(0), (self.n_out, n_in)) if later else draw.whole()
         self._W = Parameter("W", weights, self.l1, self.l2, is_weight=True, draw=draw if later else None)
-        self._b = Parameter("b", np.zeros((self.n_out, 1))) if self.bias else None
+        self._b = Parameter("b", self._initial_biases(n_in, seed)) if self.bias else None
+
+    def _initial_biases(self, n_in: int, seed: np.random.SeedSequence) -> HostArray:
+        if self.bias_init is None:
+            return np.zeros((self.n_out, 1))
+        (of_biases,) = seed.spawn(1)  # random numbers of their own: W does not depend on bias_init
+        return Draw(self, self.bias_init, of_biases, self.n_out, n_in).biases()
 
     def shapes(self, n_in: int) -> tuple[int, dict[str, tuple[int, int]]]:
         return self.n_out, {"W": (self.n_out, n_in)} | ({"b": (self.n_out, 1)} if self.bias else {})

@@ -303,9 +303,17 @@ class Network:
         if low is not None:
             self.ops.cast(self.flat.values[: low.size], low)
 
+    @property
+    def has_penalty(self) -> bool:
+        """Whether any weight has λ₁ or λ₂ other than 0."""
+        stored = [] if self.stored is None else self.stored.weights
+        return any(s.l1 or s.l2 for s in self.flat.segments) or any(w.l1 or w.l2 for w in stored)
+
     @quietly
     def penalty(self) -> float:
         """Σ over layers of λ₁Σ|w| + λ₂Σw²: what the objective holds beside the data loss."""
+        if not self.has_penalty:
+            return 0.0
         total = self.ops.zeros(1, "float64")
         self.ops.penalty(self.flat, total)
         resident = float(self.ops.to_numpy(total)[0])

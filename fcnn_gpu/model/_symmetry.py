@@ -14,10 +14,10 @@ _FIRST_ROWS = 2
 
 
 def warn_of_symmetry(layers: Sequence[Layer]) -> None:
-    """SymmetryWarning for a hidden Dense layer whose neurons all start with the same weights."""
+    """SymmetryWarning for a hidden Dense layer whose neurons all start with the same weights and biases."""
     for layer in _hidden_layers(layers):
-        weights = _first_rows(layer.weights)
-        if weights is not None and layer.n_out > 1 and (weights == weights[0]).all():
+        first = [_first_rows(parameter) for parameter in layer.parameters()]
+        if layer.n_out > 1 and all(values is not None and (values == values[0]).all() for values in first):
             warnings.warn(
                 f"All {layer.n_out} neurons of hidden layer {layer.path}, {layer}, start with the same weights "
                 f"({layer.init.name}). They compute the same output, and as far as the layers behind treat equal "

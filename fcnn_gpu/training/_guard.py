@@ -33,6 +33,7 @@ class UpdateGuard:
         self._values = FlatParameters(flat.values, flat.values, ())
         control = optimizer.control
         self._control = StepControl(control.step, control.learning_rate, control.clip_scale, self._number)
+        self._check_values = ops.capture(lambda: ops.check_finite(self._losses, self._values, self._control))
         self._bound = float(np.sqrt(np.finfo(model.dtype).max))
         self._found: dict[tuple[float, int], int] = {}
         """What has been found of a rate and a number of steps, all else being fixed."""
@@ -97,7 +98,10 @@ class UpdateGuard:
         if not x.values.size:
             return True
         ops.fill(self._number, -1)
-        ops.check_finite(self._losses, x, self._control)
+        if x is self._values and not ops.asynchronous:  # each epoch: a tape or a program spares the call's checks
+            self._check_values()
+        else:
+            ops.check_finite(self._losses, x, self._control)
         return int(ops.to_numpy(self._number)[0]) < 0
 
     def take(self, update: Callable[[], None]) -> None:

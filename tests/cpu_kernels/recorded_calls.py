@@ -121,4 +121,6 @@ def _overlap(region: _Region, access: Access) -> bool:
 
 
 def _number_bytes(call: Call, parameter: Parameter) -> int:
-    return {"real": call.dtype.itemsize, "float64": 8}.get(parameter.dtype or "", 0)
+    if parameter.is_real:
+        return call.dtype.itemsize
+    return 8 if parameter.dtype == np.float64 else 0

@@ -46,6 +46,8 @@ _BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"l1": -1e-3}, ValueError, r"l1\)"),
     ({"l2": float("nan")}, ValueError, r"l2\)"),
     ({"init": "he"}, ValueError, "he_normal"),
+    ({"bias_init": "fan_in"}, ValueError, "fan_in_uniform"),
+    ({"bias_init": "orthogonal"}, ValueError, "bias_init=Orthogonal.* makes whole weight matrices"),
     ({"early_stopping": 1}, TypeError, "early_stopping"),
     ({"early_stopping": True, "validation_fraction": 0.0}, ValueError, "validation_fraction greater than 0"),
     ({"patience": 0}, ValueError, "patience"),

@@ -52,7 +52,8 @@ def test_random_state_decides(iris: tuple[HostArray, HostArray]) -> None:
 def test_it_is_the_network_that_the_explicit_interface_trains(iris: tuple[HostArray, HostArray]) -> None:
     X, y = iris
     network = classifier(dropout=0.2, l2=1e-3, optimizer=fcnn.Adam(0.01), batch_size=16).fit(X, y)
-    layers = [fcnn.Dense(8, activation="relu", l2=1e-3), fcnn.Dropout(0.2), fcnn.Dense(3, l2=1e-3)]
+    drawn: dict[str, Any] = {"init": "fan_in_uniform", "bias_init": "fan_in_uniform", "l2": 1e-3}
+    layers = [fcnn.Dense(8, activation="relu", **drawn), fcnn.Dropout(0.2), fcnn.Dense(3, **drawn)]
     model = fcnn.Sequential(layers, n_in=4, seed=0, backend="numpy")
     history = fcnn.Trainer(model, "cross_entropy", fcnn.Adam(0.01)).fit(X, y, epochs=3, batch_size=16, progress=False)
     assert network.loss_curve_ == history["loss"]
@@ -158,7 +159,7 @@ def test_what_may_change_between_warm_starts(iris: tuple[HostArray, HostArray]) 
 def test_partial_fit_learns_from_chunks(iris: tuple[HostArray, HostArray]) -> None:
     X, y = iris
     names = np.array(["a", "b", "c"])[y]
-    network = classifier(learning_rate=0.01)
+    network = classifier(learning_rate=0.02)
     rng = np.random.default_rng(0)
     for _ in range(60):
         part = rng.permutation(150)[:40]

@@ -84,7 +84,7 @@ X = np.random.default_rng(0).normal(size=(60, 4))
 
 
 def test_an_interrupted_estimator_keeps_what_it_has_learned() -> None:
-    regressor = FCNNRegressor((4,), epochs=50, random_state=0, backend="numpy", callbacks=[Press(3)])
+    regressor = FCNNRegressor((4,), epochs=50, batch_size=16, random_state=0, backend="numpy", callbacks=[Press(3)])
     with pytest.raises(KeyboardInterrupt, match="keeps what it had learned"):
         regressor.fit(X, X[:, 0])
     assert regressor.n_iter_ == 2
@@ -92,7 +92,7 @@ def test_an_interrupted_estimator_keeps_what_it_has_learned() -> None:
 
 
 def test_before_the_first_epoch_is_done_it_is_as_it_was() -> None:
-    classifier = FCNNClassifier((4,), epochs=3, random_state=0, backend="numpy")
+    classifier = FCNNClassifier((4,), epochs=3, batch_size=16, random_state=0, backend="numpy")
     y = X[:, 0] > 0
     before = classifier.fit(X, y).predict_proba(X)
     classifier.set_params(callbacks=[Press(1)], random_state=1)

@@ -13,7 +13,8 @@ from fcnn_gpu._types import HostArray
 
 
 def _small(parameters: dict[str, Any]) -> dict[str, Any]:
-    return {"hidden_layer_sizes": (8,), "random_state": 0, "backend": "numpy", "epochs": 3} | parameters
+    few: dict[str, Any] = {"hidden_layer_sizes": (8,), "epochs": 3, "batch_size": 32}
+    return few | {"random_state": 0, "backend": "numpy"} | parameters
 
 
 def classifier(**parameters: Any) -> Any:

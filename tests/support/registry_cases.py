@@ -49,6 +49,7 @@ LAYER_CASES: dict[str, list[LayerCase]] = {
         LayerCase("plain", lambda: fcnn.Dense(3)),
         LayerCase("biasless", lambda: fcnn.Dense(3, activation="tanh", bias=False)),
         LayerCase("square", lambda: fcnn.Dense(4, activation="sigmoid")),
+        LayerCase("drawn biases", lambda: fcnn.Dense(3, activation="tanh", bias_init="fan_in_uniform")),
         LayerCase("penalties", lambda: fcnn.Dense(3, activation="silu", l1=0.03, l2=0.2)),
         LayerCase("width 1", lambda: fcnn.Dense(1, activation="gelu"), n_in=1),
         LayerCase("odd", lambda: fcnn.Dense(13, activation="softplus"), n_in=7),

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 SAMPLES, SHARED, SERIAL = "SAMPLES", "SHARED", "SERIAL"
 """Who computes an operation: threads by samples, threads in another way, one thread (kernels/cpu/level.h)."""
 
-_DTYPES = {"double": "float64", "int64_t": "int64", "uint8_t": "uint8"}
+_DTYPES: dict[str, DType] = {
+    "double": np.dtype(np.float64),
+    "int64_t": np.dtype(np.int64),
+    "uint8_t": np.dtype(np.uint8),
+}
+_REALS = np.dtype(np.float32), np.dtype(np.float64)
 _MEMBER = re.compile(r"(?P<marks>(?:_Alignas\(\w+\) )*)(?P<const>const )?(?P<type>\w+) (?P<pointer>\*?)(?P<name>\w+)")
 _MARKS = "_Alignas(8)", "_Alignas(int64_t)", "_Alignas(double)"
 """`rows`, `optional` and `any_order` (kernels/cpu/level.h)."""
@@ -28,11 +33,15 @@ _FACTORS = {"softmax_cross_entropy": 10.0}
 
 
 class Parameter(NamedTuple):
-    """A member of an operation's ARGUMENTS. `dtype`: what a pointer points to, None for any, "real" the record's."""
+    """A member of an operation's ARGUMENTS. `dtype`: of the number or of what a pointer points to, None for any dtype.
+
+    is_real: the dtype is the record's.
+    """
 
     name: str
     is_pointer: bool
-    dtype: str | None
+    dtype: DType | None
+    is_real: bool
     writes: bool
     by_rows: bool
     optional: bool
@@ -61,9 +70,10 @@ def _parameter(operation: str, text: str) -> Parameter:
         raise AssertionError(f"{operation}: {text!r} is no member of 8 bytes as kernels/cpu/level.h has them")
     marks, kind = match["marks"].split(), match["type"]
     is_pointer = bool(match["pointer"])
-    dtype = "real" if kind == "float" else None if kind == "void" else _DTYPES[kind]
+    is_real = kind == "float"
+    dtype = None if is_real or kind == "void" else _DTYPES[kind]
     writes = is_pointer and not match["const"]
-    return Parameter(match["name"], is_pointer, dtype, writes, *(mark in marks for mark in _MARKS))
+    return Parameter(match["name"], is_pointer, dtype, is_real, writes, *(mark in marks for mark in _MARKS))
 
 
 class Access(NamedTuple):
@@ -90,7 +100,7 @@ class Call:
         self.arguments = dict(arguments)
         self.accesses: list[Access] = []
         self.words: list[int] = [_HEAD.unpack(struct.pack("=ii", operation.code, dtype == np.float64))[0]]
-        if dtype.name not in ("float32", "float64"):
+        if dtype not in _REALS:
             raise TypeError(f"{operation.name} computes in float32 or float64, got {dtype.name}.")
         if [p.name for p in operation.parameters] != list(arguments):
             expected = ", ".join(p.name for p in operation.parameters)
@@ -109,9 +119,9 @@ class Call:
             if not parameter.optional:
                 raise TypeError(f"{self.name}: {parameter.name} is an array, got None.")
             return 0
-        dtype = self.dtype.name if parameter.dtype == "real" else parameter.dtype
-        if dtype is not None and array.dtype.name != dtype:
-            raise TypeError(f"{self.name}: {parameter.name} is an array of {dtype}, got {array.dtype.name}.")
+        dtype = self.dtype if parameter.is_real else parameter.dtype  # compared as they are: to name one takes a µs
+        if dtype is not None and array.dtype != dtype:
+            raise TypeError(f"{self.name}: {parameter.name} is an array of {dtype}, got {array.dtype}.")
         if parameter.writes and not array.flags.writeable:
             raise ValueError(f"{self.name}: {parameter.name} is written to, got a read-only array.")
         address, extent = address_of(array), _extent(array)
@@ -145,7 +155,7 @@ _DOUBLE = struct.Struct("=d")
 
 
 def _number(parameter: Parameter, value: Any) -> int:
-    if parameter.dtype == "int64":
+    if parameter.dtype == np.int64:
         return int(value)
     return int(_HEAD.unpack(_DOUBLE.pack(value))[0])
 

@@ -207,4 +207,4 @@ def _is_real(x: Array) -> bool:
 
 
 def _cast_is_compiled(x: Array, out: Array) -> bool:
-    return _n_rows(x, out) > 0 and x.dtype.name in SOURCES and _is_real(out)
+    return _is_real(out) and _n_rows(x, out) > 0 and x.dtype.name in SOURCES

@@ -1,0 +1,57 @@
+"""Whether training has come to an end, as far as its loss says."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from ..training import History
+
+_FEWEST, _WINDOW = 50, 10
+"""Epochs of a run that is looked at, and those whose mean loss is taken, at least."""
+_OF_THE_FALL, _OF_THE_LOSS, _ERRORS = 0.02, 0.01, 3.0
+
+
+class UnfinishedFitWarning(ConvergenceWarning):
+    """The training loss still fell markedly when `fit` had taken all its epochs: more of them would lower it further.
+
+    Compared are the mean losses (penalties included) of the last tenth of the epochs, ten at least, and of as many
+    epochs before them. The loss still falls markedly where their difference is more than each of
+
+    - 2 % of all that the loss has fallen since the first epoch, a fifth of what it falls on average: a loss that is on
+      its way to 0 because all samples are learned falls by less, however many times smaller it gets;
+    - 1 % of the loss itself, so that what a network learns by heart of many samples without a rule does not count;
+    - three times its standard error. The noise of an epoch's loss is measured between neighbouring epochs, by their
+      second differences, so that no trend counts as noise.
+
+    It says nothing of fewer than 50 epochs: who asks for so few, for a trial or a search, knows it, and the first fall
+    would look like the last. Nor does it come where something else decides on the end: `early_stopping`, a callback,
+    Ctrl-C, or the user, in `partial_fit` and with `warm_start`. That samples which are not trained on gain by more
+    epochs, it does not say: a network that learns noise by heart has a loss that falls, too. (scikit-learn's MLPs,
+    which look for an end themselves, warn wherever max_iter comes first.)
+    """
+
+
+def still_falls(history: History) -> bool:
+    """Whether the loss of a run falls markedly at its end (`UnfinishedFitWarning`)."""
+    losses = np.add(history["loss"], history["penalty"])
+    if len(losses) < _FEWEST:
+        return False
+    n = max(_WINDOW, len(losses) // 10)
+    before, last = losses[-2 * n : -n].mean(), losses[-n:].mean()
+    fall = before - last
+    noise = np.sqrt(np.mean(np.diff(losses[-2 * n :], 2) ** 2) / 6)  # Var(x₁ − 2x₂ + x₃) = 6σ²
+    error = noise * np.sqrt(2 / n)
+    return bool(fall > max(_OF_THE_FALL * (losses[0] - last), _OF_THE_LOSS * before, _ERRORS * error))
+
+
+def unfinished(who: str, history: History) -> str:
+    """The warning of a run whose loss still falls."""
+    n_epochs = len(history)
+    n = max(_WINDOW, n_epochs // 10)
+    before, last = (float(np.mean(history["loss"][part])) for part in (slice(-2 * n, -n), slice(-n, None)))
+    return (
+        f"{who}.fit ended after {n_epochs} epochs while the training loss still fell: {before:.3g} in epochs "
+        f"{n_epochs - 2 * n + 1} to {n_epochs - n}, {last:.3g} in the {n} after them. Use more epochs, or a higher "
+        "learning_rate; with early_stopping=True the loss of samples that are held out ends the run."
+    )
