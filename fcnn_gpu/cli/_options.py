@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -240,6 +241,7 @@ class TrainOptions:
 
     def network(self, n_outputs: int, standardized: bool) -> list[Layer]:
         """Per hidden width Dense → batch norm → activation → dropout, as far as asked for; then a linear last layer."""
+        dense = functools.partial(Dense, init=self.initializer, bias_init=self.bias_initializer, l1=self.l1, l2=self.l2)
         layers: list[Layer] = []
         for width in self.widths:
             function, init = self.function, self.initializer
@@ -247,17 +249,15 @@ class TrainOptions:
                 # batch norm subtracts whatever a bias adds; only the folding of standardized features needs one
                 bias = standardized and not layers
                 layers += [
-                    Dense(
-                        width, init=function.default_init if init is None else init, bias=bias, l1=self.l1, l2=self.l2
-                    ),
+                    dense(width, init=function.default_init if init is None else init, bias=bias, bias_init=None),
                     BatchNorm(),
                     Activation(function),
                 ]
             else:
-                layers.append(Dense(width, activation=function, init=init, l1=self.l1, l2=self.l2))
+                layers.append(dense(width, activation=function))
             if self.dropout:
                 layers.append(Dropout(self.dropout))
-        return [*layers, Dense(n_outputs, init=self.initializer, l1=self.l1, l2=self.l2)]
+        return [*layers, dense(n_outputs)]
 
     def make_optimizer(self, metrics: Sequence[Metric]) -> Optimizer:
         """The optimizer with its schedule; a ValueError where that watches what a run with these metrics lacks."""
