@@ -32,7 +32,7 @@ def smooth_clip(x: HostArray) -> HostArray:
     >>> smooth_clip(np.array([0.0, 1.0, 1e6])).round(3)
     array([0.   , 0.949, 3.   ])
     """
-    return x / np.sqrt(1.0 + (x / CLIP) ** 2)
+    return x / np.hypot(1.0, x / CLIP)
 
 
 @dataclass(frozen=True)
