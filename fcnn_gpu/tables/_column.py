@@ -21,6 +21,7 @@ MISSING_WORDS = frozenset(
 )
 """Cells of text that say that there is no value, in lower case: those that R, pandas, SQL and spreadsheets write."""
 
+_LONGEST_MISSING = max(map(len, MISSING_WORDS))
 _PLAIN = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]+)?")
 _TRUTHS = ("true", "false", "yes", "no")
 _BLANKS = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
@@ -138,6 +139,18 @@ def canonical(word: str) -> str:
     return " ".join(word.split())
 
 
+def yes_last(word: str) -> tuple[bool, float, str]:
+    """The order of two values: numbers by value; no before yes and false before true, which the alphabet does too.
+
+    >>> sorted(["10", "9", "b", "a"], key=yes_last)
+    ['9', '10', 'a', 'b']
+    """
+    try:
+        return False, float(word), word
+    except ValueError:
+        return True, 0.0, word
+
+
 def is_missing_word(word: str) -> bool:
     """Whether a stripped cell stands for a value that is not there."""
     return word.lower() in MISSING_WORDS
@@ -190,6 +203,10 @@ def _are_words(texts: Any) -> bool:
 
     if not compute.all(compute.equal(compute.utf8_trim(texts, characters=_BLANKS), texts)).as_py():
         return False
+    short = compute.less_equal(compute.binary_length(texts), _LONGEST_MISSING)
+    if not compute.any(short).as_py():
+        return True
+    texts = compute.filter(texts, short)
     missing = compute.is_in(compute.utf8_lower(texts), value_set=pa.array(sorted(MISSING_WORDS), texts.type))
     return not compute.any(missing).as_py()
 

@@ -42,6 +42,26 @@ def frame_columns(frame: Any) -> list[Column]:
     )
 
 
+def is_series(x: Any) -> bool:
+    """Whether `x` is a column of a DataFrame: pandas', Polars' or Arrow's."""
+    if hasattr(x, "iloc"):
+        return hasattr(x, "factorize")
+    return hasattr(x, "__arrow_c_array__") or (hasattr(x, "__arrow_c_stream__") and not hasattr(x, "columns"))
+
+
+def series_column(name: str, series: Any) -> Column:
+    """A column of a DataFrame by itself."""
+    if hasattr(series, "iloc"):
+        return pandas_column(name, series)
+    if importlib.util.find_spec("pyarrow") is None:
+        return object_column(name, series.to_list())
+    import pyarrow as pa
+
+    if hasattr(series, "__arrow_c_stream__"):
+        return arrow_column(name, pa.chunked_array(series))
+    return arrow_column(name, pa.chunked_array([pa.array(series)]))
+
+
 def pandas_column(name: str, series: Any) -> Column:
     """A pandas Series: NumPy's, nullable and Arrow dtypes, categories, text, objects."""
     dtype = series.dtype

@@ -19,6 +19,10 @@ _CELL = re.compile(
     rf"\s*(?P<after>{_AFFIX})?\s*(?P<close>\))?",
     re.IGNORECASE,
 )
+_LOOKED_AT = 200
+_LONGEST = 100
+"""Characters of a number with signs and separators: longer cells are not looked at, which would take long."""
+_POINT, _COMMA = re.compile(r"-?[0-9]+(\.[0-9]+)?"), re.compile(r"-?[0-9]+(,[0-9]+)?")
 _GROUPS = re.compile(r"[0-9]{1,3}(?:G[0-9]{2,3})*G[0-9]{3}|[0-9]+")
 """Digits in groups (G the separator): thousands, or the Indian lakhs and crores."""
 _THREE = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
@@ -49,7 +53,9 @@ class NumberFormat:
         return "decimal commas" if self.decimal == "," else "decimal points"
 
     def _number(self, word: str) -> float:
-        match = _CELL.fullmatch(word)
+        if (_POINT if self.decimal == "." else _COMMA).fullmatch(word):
+            return float(word.replace(",", "."))
+        match = _cell(word)
         if match is None or (match["open"] is None) != (match["close"] is None):
             return np.nan
         body = "".join("_" if c in _SPACES else c for c in match["body"].rstrip(_SPACES))
@@ -98,11 +104,14 @@ def writing_of(words: Sequence[str], counts: HostArray, hint: str | None = None)
     >>> writing_of(["1.200,50 €", "99,9 €", "n.v."], np.array([5, 4, 1])).format
     NumberFormat(decimal=',', affixes=('€',))
     """
+    some = words[:: max(1, len(words) // _LOOKED_AT)]
+    if len(words) > 2 * _LOOKED_AT and sum(_cell(word) is not None for word in some) < len(some) / 2:
+        return Writing(0.0, NumberFormat(), tuple(words), False, None)  # nothing like numbers
     votes = {".": 0, ",": 0}
     ambiguous, affixes = None, dict[str, None]()
     ambiguous_mark = ","
     for word, count in zip(words, counts.tolist(), strict=True):
-        match = _CELL.fullmatch(word)
+        match = _cell(word)
         if match is None:
             continue
         affixes.update(dict.fromkeys(a for a in (match["before"], match["after"]) if a))
@@ -127,6 +136,10 @@ def writing_of(words: Sequence[str], counts: HostArray, hint: str | None = None)
     share = float(counts[~odd].sum() / total) if total else 0.0
     unclear = None if decided or hint is not None or ambiguous_mark == "." else ambiguous
     return Writing(share, form, tuple(word for word, bad in zip(words, odd, strict=True) if bad), decided, unclear)
+
+
+def _cell(word: str) -> re.Match[str] | None:
+    return _CELL.fullmatch(word) if len(word) <= _LONGEST else None
 
 
 def _mark(body: str) -> str | None:
