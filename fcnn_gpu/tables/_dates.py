@@ -20,7 +20,7 @@ _DAYS = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d.%m.%y",
     "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%d-%m-%Y", "%m-%d-%Y", "%d-%m-%y", "%m-%d-%y",
     "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%d. %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y",
-    "%a %b %d %Y", "%a, %d %b %Y", "%b %Y", "%B %Y", "%Y%m%d",
+    "%a %b %d %Y", "%a, %d %b %Y", "%b %Y", "%B %Y", "%b-%Y", "%m/%Y", "%Y%m%d",
 )  # fmt: skip
 _TIMES = (
     "",
@@ -37,7 +37,7 @@ _CLOCK = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p")
 _SHOWN = {"Y": "YYYY", "y": "YY", "m": "MM", "d": "DD", "b": "Mon", "B": "Month", "H": "hh", "I": "hh", "M": "mm"}
 _SHOWN |= {"S": "ss", "f": "ffffff", "a": "Day", "p": "AM", "z": "±hhmm"}
 _LOOKED_AT = 200
-_SHAPE = re.compile(r"[0-9]{1,4}[-/. ]|([A-Za-z]{3} )?[A-Za-z]{3,9},? [0-9]|[0-9]{1,2}:[0-9]{2}|[0-9]{8}")
+_SHAPE = re.compile(r"[0-9]{1,4}[-/. ]|([A-Za-z]{3} )?[A-Za-z]{3,9},?[- ][0-9]|[0-9]{1,2}:[0-9]{2}|[0-9]{8}")
 """How a date begins: what does not is not looked at further."""
 _DAY_FIRST, _MONTH_FIRST = ("%d/%m", "%d-%m"), ("%m/%d", "%m-%d")
 

@@ -143,19 +143,26 @@ class NumberEncoder(Encoder):
 
 @dataclass(frozen=True)
 class YesNoEncoder(Encoder):
-    """Two values as −1 and +1; 0 where neither is there. With one value, −1 stands for its absence."""
+    """Two values as −1 and +1; 0 where neither is there, with a 1 in a second column if training had gaps.
+
+    With one value, −1 stands for its absence.
+    """
 
     kind = "yes_no"
     values: tuple[str, ...]
     format: NumberFormat | None = None
+    has_gaps: bool = False
 
     @property
     def outputs(self) -> list[str]:
-        return [f"{self.source}={self.values[-1]}"]
+        name = f"{self.source}={self.values[-1]}"
+        return [name, f"{self.source}=missing"] if self.has_gaps else [name]
 
     def write(self, column: Column, out: HostArray) -> None:
         codes = _codes(_plain_numbers(column, self.format), self.values)
         out[:, 0] = np.where(codes < 0, 0.0, 2.0 * codes - 1.0) if len(self.values) == 2 else 2.0 * (codes == 0) - 1.0
+        if self.has_gaps:
+            out[:, 1] = column.missing
 
     def unseen(self, column: Column) -> HostArray:
         return (_codes(_plain_numbers(column, self.format), self.values) < 0) & ~column.missing
@@ -264,7 +271,8 @@ def fit_encoder(column: Column, kind: ColumnKind, *, numbers: str, codes_from: i
     for word, count in zip(text.words, by_word, strict=True):
         counts[canonical(word)] = counts.get(canonical(word), 0) + count
     if kind.kind == "yes_no":
-        return YesNoEncoder(name, tuple(sorted(counts, key=yes_last)), kind.number_format)
+        has_gaps = len(counts) == 2 and text.n_missing > 0
+        return YesNoEncoder(name, tuple(sorted(counts, key=yes_last)), kind.number_format, has_gaps)
     kept = sorted(sorted(counts), key=counts.__getitem__, reverse=True)[:most]
     codes = codes_from is not None and len(kept) > codes_from
     return CategoryEncoder(name, tuple(sorted(kept)), text.n_missing > 0, codes, len(counts) - len(kept))

@@ -69,6 +69,8 @@ class _Head:
         text, self._n_bytes = _beginning(content)
         stem = path.with_suffix("") if path.suffix.lower() in (".gz", ".zst") else path
         self.delimiter = find_delimiter(stem, text) if delimiter is None else delimiter
+        if delimiter is None and self.delimiter == "," and _has_blanks_between(text):
+            self.delimiter = " "
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter, skipinitialspace=True)
         rows: list[list[str]] = []
         first_ends = 0
@@ -104,6 +106,14 @@ class _Head:
             return [[cell.strip() for cell in row] for row in reader]
         except csv.Error:  # which the reader of the whole file says better
             return []
+
+
+def _has_blanks_between(text: str) -> bool:
+    """Whether a file without other delimiters has three or more cells in each row, some of them numbers: UCI's .data."""
+    rows = [row.split(" ") for row in text.replace("\r", "").split("\n", 21)[:20] if row.strip()]
+    if "," in text or '"' in text or len(rows) < 2 or len(rows[0]) < 3 or {len(row) for row in rows} != {len(rows[0])}:
+        return False
+    return all(any(map(is_number, row)) for row in rows[1:])
 
 
 def column_names(given: Sequence[str], named: bool) -> list[str]:
@@ -168,6 +178,8 @@ def _arrow_cells(content: bytes, head: _Head) -> list[Any] | None:
     """Every column as Arrow's numbers or strings; None where the file is not as Arrow's reader expects it."""
     quoted = b'"' in content
     mark = re.escape(head.delimiter).encode()
+    if head.delimiter == " " and b"  " in content:  # which are one
+        return None
     if head.begin == len(content) or (
         quoted and re.search(rb'(?:^|[\r\n]|%b) +"' % mark, content)
     ):  # blanks before quotes

@@ -272,8 +272,9 @@ def _text_kind(column: Column, hint: str | None, may_be_index: bool) -> ColumnKi
         if blanks + 1 >= _SENTENCE and different > 0.3:
             return ColumnKind(name, "text", f"{blanks + 1:.0f} words a cell")
         if different > (_MOSTLY_DIFFERENT if n_there >= _COUNTED else _ALL_DIFFERENT):
-            every = "every value is different" if len(words) == n_there else f"{len(words):,} of {n_there:,} differ"
-            return ColumnKind(name, "id", every)
+            every = len(words) == n_there
+            reason = "every value is different" if every else f"{len(words):,} different values in {n_there:,}"
+            return ColumnKind(name, "id", reason)
         if may_be_index and _is_id_name(name) and len(words) > min(_FEW_IDS, n_there / 2):
             return ColumnKind(name, "id", f"its name, and {len(words):,} different values in {n_there:,}")
     what = "different codes, some with leading zeros" if are_codes else "different values"

@@ -62,9 +62,9 @@ class TablePreparation(TransformerMixin, BaseEstimator):
     >>> table = {"age": [31, 42, None, 57], "town": ["Rome", "Oslo", "Rome", "Bonn"], "smokes": ["no", "yes", "no", ""]}
     >>> preparation = TablePreparation(columns={"town": "category"}).fit(table)
     >>> preparation.get_feature_names_out().tolist()
-    ['age', 'age=missing', 'town=Bonn', 'town=Oslo', 'town=Rome', 'smokes=yes']
+    ['age', 'age=missing', 'town=Bonn', 'town=Oslo', 'town=Rome', 'smokes=yes', 'smokes=missing']
     >>> preparation.transform({"smokes": ["yes"], "town": ["Paris"], "age": [42]})
-    array([[0., 0., 0., 0., 0., 1.]], dtype=float32)
+    array([[0., 0., 0., 0., 0., 1., 0.]], dtype=float32)
     """
 
     kinds_: list[ColumnKind]
