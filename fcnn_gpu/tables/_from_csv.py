@@ -109,7 +109,7 @@ class _Head:
 
 
 def _has_blanks_between(text: str) -> bool:
-    """Whether a file without other delimiters has three or more cells in each row, some of them numbers: UCI's .data."""
+    """Whether a file without other delimiters has three or more cells in each row, some of them numbers, as UCI's."""
     rows = [row.split(" ") for row in text.replace("\r", "").split("\n", 21)[:20] if row.strip()]
     if "," in text or '"' in text or len(rows) < 2 or len(rows[0]) < 3 or {len(row) for row in rows} != {len(rows[0])}:
         return False
@@ -177,12 +177,10 @@ def _floats(column: Column) -> Column | None:
 def _arrow_cells(content: bytes, head: _Head) -> list[Any] | None:
     """Every column as Arrow's numbers or strings; None where the file is not as Arrow's reader expects it."""
     quoted = b'"' in content
-    mark = re.escape(head.delimiter).encode()
     if head.delimiter == " " and b"  " in content:  # which are one
         return None
-    if head.begin == len(content) or (
-        quoted and re.search(rb'(?:^|[\r\n]|%b) +"' % mark, content)
-    ):  # blanks before quotes
+    quotes_after_blanks = rb'(?:^|[\r\n]|%b) +"' % re.escape(head.delimiter).encode()
+    if head.begin == len(content) or (quoted and re.search(quotes_after_blanks, content)):
         return None
     numbers = [guess.numbers and not guess.as_written for guess in head.guesses]
     for tried in (numbers, [False] * len(numbers)):  # what looked like numbers may go on as text
