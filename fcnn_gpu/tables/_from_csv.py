@@ -6,6 +6,7 @@ Both see the same cells and come to the same columns; Arrow's is an order of mag
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import importlib.util
 import io
@@ -13,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +34,8 @@ _HEAD_ROWS = 101
 _TAIL_BYTES = 2**15
 _BLOCK_BYTES = 2**20
 _THREADS = 8
+_DELIMITERS = ("\t", ";", "|", ",")
+_ROWS_SHAPED = 10
 _SEPARATOR = "\x1f"
 _CODE = re.compile(r"[+-]?(0[0-9]+|[0-9]{16,})")
 _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+")
@@ -68,9 +72,7 @@ class _Head:
     def __init__(self, path: Path, content: bytes, header: bool | None, delimiter: str | None) -> None:
         text, self._n_bytes = _beginning(content)
         stem = path.with_suffix("") if path.suffix.lower() in (".gz", ".zst") else path
-        self.delimiter = find_delimiter(stem, text) if delimiter is None else delimiter
-        if delimiter is None and self.delimiter == "," and _has_blanks_between(text):
-            self.delimiter = " "
+        self.delimiter = _delimiter_of(stem, text) if delimiter is None else delimiter
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter, skipinitialspace=True)
         rows: list[list[str]] = []
         first_ends = 0
@@ -106,6 +108,24 @@ class _Head:
             return [[cell.strip() for cell in row] for row in reader]
         except csv.Error:  # which the reader of the whole file says better
             return []
+
+
+def _delimiter_of(path: Path, text: str) -> str:
+    """The delimiter that splits the first rows into the same number of cells, or else the first two lines."""
+    if path.suffix.lower() in (".tsv", ".tab"):
+        return "\t"
+    shapes: dict[str, list[int]] = {}
+    for delimiter in _DELIMITERS:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        with contextlib.suppress(csv.Error):  # which the reader of the whole file says better
+            shapes[delimiter] = [len(row) for row in islice(filter(any, reader), _ROWS_SHAPED)]
+    for delimiter, (first, *others) in ((d, shape) for d, shape in shapes.items() if shape):
+        if first > 1 and set(others) <= {first}:
+            return delimiter
+    for delimiter, (first, *others) in ((d, shape) for d, shape in shapes.items() if shape):
+        if first > 1 and set(others) == {first + 1}:  # R's row names, or delimiters at the rows' ends
+            return delimiter
+    return " " if _has_blanks_between(text) else find_delimiter(path, text)
 
 
 def _has_blanks_between(text: str) -> bool:
