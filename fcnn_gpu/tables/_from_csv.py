@@ -53,7 +53,7 @@ def csv_columns(
     if head.delimiter == ";":
         notes.append(SEMICOLONS)
     cells = _arrow_cells(content, head) if importlib.util.find_spec("pyarrow") is not None else None
-    if cells is not None:
+    if cells is not None and len(cells[0]):
         with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:  # Arrow works without Python's lock
             return list(threads.map(cell_column, head.names, cells, head.guesses)), head.named, notes
     cells = _python_cells(path, content, head)
