@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,7 +21,13 @@ MISSING_WORDS = frozenset(
 )
 """Cells of text that say that there is no value, in lower case: those that R, pandas, SQL and spreadsheets write."""
 
+_LONGEST_MISSING = max(map(len, MISSING_WORDS))
 _PLAIN = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]+)?")
+_TRUTHS = ("true", "false", "yes", "no")
+_BLANKS = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
+"""What `str.strip` strips."""
+LARGEST_EXACT = 2**53
+"""Whole numbers beyond this are no longer told apart as float64: columns of them stay text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +95,8 @@ class Column:
         """The same values as text: numbers as short as tells them apart, whole ones without a point."""
         if self.storage == "text":
             return self
+        if self.storage == "other":
+            raise TypeError(f"column {self.name!r} holds {self.holds}, which have no text")
         there = ~self.missing
         unique, codes = np.unique(self.values[there], return_inverse=True)
         values = np.full(len(self), -1, np.int32)
@@ -108,21 +117,38 @@ def number_word(value: float) -> str:
     >>> number_word(3.0), number_word(2.5)
     ('3', '2.5')
     """
-    return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(float(value))
+    return str(int(value)) if abs(value) < LARGEST_EXACT and value == int(value) else repr(float(value))
 
 
 def canonical(word: str) -> str:
     """What two spellings of the same category have in common, whatever kind of file they come from.
 
-    "1", "1.0" and the number 1 are one, and so are True and "true"; "01" is another, since codes have leading zeros.
+    "1", "1.0" and the number 1 are one, and so are True and "true", Yes and "yes"; "01" is another, since codes have
+    leading zeros. Blanks of any kind and number are one blank, and letters with accents have one spelling (NFC).
 
-    >>> [canonical(word) for word in ("1.0", "1", "01", "TRUE", "Red")]
-    ['1', '1', '01', 'true', 'Red']
+    >>> [canonical(word) for word in ("1.0", "1", "01", "TRUE", "Red", "New  York")]
+    ['1', '1', '01', 'true', 'Red', 'New York']
     """
     if _PLAIN.fullmatch(word):
         return number_word(float(word))
     lower = word.lower()
-    return lower if lower in ("true", "false") else word
+    if lower in _TRUTHS:
+        return lower
+    if not word.isascii():
+        word = unicodedata.normalize("NFC", word)
+    return " ".join(word.split())
+
+
+def yes_last(word: str) -> tuple[bool, float, str]:
+    """The order of two values: numbers by value; no before yes and false before true, which the alphabet does too.
+
+    >>> sorted(["10", "9", "b", "a"], key=yes_last)
+    ['9', '10', 'a', 'b']
+    """
+    try:
+        return False, float(word), word
+    except ValueError:
+        return True, 0.0, word
 
 
 def is_missing_word(word: str) -> bool:
@@ -145,9 +171,7 @@ def text_column(name: str, cells: Any) -> Column:
         raw = np.fromiter((number.setdefault(cell, len(number)) for cell in cells), np.int32, len(cells))
         found = list(number)
     else:
-        encoded = cells.dictionary_encode().unify_dictionaries().combine_chunks()
-        if not hasattr(encoded, "dictionary"):  # a chunked array, in which empty ones are combined to
-            encoded = encoded.chunk(0)
+        encoded = one_dictionary(cells.combine_chunks().dictionary_encode())  # several dictionaries take long to unite
         raw = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
         found = encoded.dictionary.to_pylist()
         if _are_words(encoded.dictionary):
@@ -157,13 +181,32 @@ def text_column(name: str, cells: Any) -> Column:
     return Column(name, "text", lut[raw], words)
 
 
+def one_dictionary(encoded: Any) -> Any:
+    """An Arrow array with a dictionary, of a chunked one or of an array."""
+    if hasattr(encoded, "unify_dictionaries"):
+        encoded = encoded.unify_dictionaries().combine_chunks()
+    return encoded if hasattr(encoded, "dictionary") else encoded.chunk(0)  # what empty ones are combined to
+
+
+def category_column(name: str, codes: HostArray, categories: Column) -> Column:
+    """Categories by number, −1 where one is missing. Those that do not occur are left out."""
+    if categories.storage == "other":
+        raise TypeError("categories are texts, numbers or dates")
+    lut, words = number_words([*categories.as_text().to_numpy().tolist(), None])
+    return Column(name, "text", lut[codes], words, is_category=True).take(np.arange(len(codes)))
+
+
 def _are_words(texts: Any) -> bool:
     """Whether all of Arrow's strings are stripped, and none stands for a missing value: most columns' are."""
     import pyarrow as pa
     import pyarrow.compute as compute
 
-    if not compute.all(compute.equal(compute.utf8_trim_whitespace(texts), texts)).as_py():
+    if not compute.all(compute.equal(compute.utf8_trim(texts, characters=_BLANKS), texts)).as_py():
         return False
+    short = compute.less_equal(compute.binary_length(texts), _LONGEST_MISSING)
+    if not compute.any(short).as_py():
+        return True
+    texts = compute.filter(texts, short)
     missing = compute.is_in(compute.utf8_lower(texts), value_set=pa.array(sorted(MISSING_WORDS), texts.type))
     return not compute.any(missing).as_py()
 

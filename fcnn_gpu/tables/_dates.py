@@ -13,13 +13,14 @@ from .._types import HostArray
 
 ISO = "ISO 8601"
 _ISO = re.compile(
-    r"[0-9]{4}-[0-9]{2}(-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?( ?(Z|[+-][0-9]{2}:?[0-9]{2}))?)?)?"
+    r"(?P<day>[0-9]{4}-[0-9]{2}(-[0-9]{2})?)([T ](?P<time>[0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?)"
+    r" ?(?P<zone>Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
 )
 _DAYS = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d.%m.%y",
     "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%d-%m-%Y", "%m-%d-%Y", "%d-%m-%y", "%m-%d-%y",
     "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%d. %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y",
-    "%a %b %d %Y", "%a, %d %b %Y", "%Y%m%d",
+    "%a %b %d %Y", "%a, %d %b %Y", "%b %Y", "%B %Y", "%b-%Y", "%m/%Y", "%Y%m%d",
 )  # fmt: skip
 _TIMES = (
     "",
@@ -36,7 +37,7 @@ _CLOCK = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p")
 _SHOWN = {"Y": "YYYY", "y": "YY", "m": "MM", "d": "DD", "b": "Mon", "B": "Month", "H": "hh", "I": "hh", "M": "mm"}
 _SHOWN |= {"S": "ss", "f": "ffffff", "a": "Day", "p": "AM", "z": "±hhmm"}
 _LOOKED_AT = 200
-_SHAPE = re.compile(r"[0-9]{1,4}[-/. ]|[A-Za-z]{3,9},? [0-9]|[0-9]{1,2}:[0-9]{2}|[0-9]{8}")
+_SHAPE = re.compile(r"[0-9]{1,4}[-/. ]|([A-Za-z]{3} )?[A-Za-z]{3,9},?[- ][0-9]|[0-9]{1,2}:[0-9]{2}|[0-9]{8}")
 """How a date begins: what does not is not looked at further."""
 _DAY_FIRST, _MONTH_FIRST = ("%d/%m", "%d-%m"), ("%m/%d", "%m-%d")
 
@@ -54,7 +55,8 @@ class DateFormat:
         array(['2025-12-24T00:00:00.000000',                        'NaT'],
               dtype='datetime64[us]')
         """
-        return np.array([self._time(word) for word in words], "datetime64[us]")
+        times = _whole_iso(words) if self.pattern == ISO else None
+        return np.array([self._time(word) for word in words], "datetime64[us]") if times is None else times
 
     @property
     def is_clock(self) -> bool:
@@ -71,14 +73,40 @@ class DateFormat:
     def _time(self, word: str) -> datetime | None:
         try:
             if self.pattern == ISO:
-                if not _ISO.fullmatch(word):
+                match = _ISO.fullmatch(word)
+                if match is None:
                     return None
-                time = datetime.fromisoformat(word if len(word) > 7 else f"{word}-01")
+                text = match["day"] if match[2] else f"{match['day']}-01"
+                if match["time"]:
+                    text += f"T{match['time']}{(match['zone'] or '').replace('UTC', 'Z')}"
+                time = datetime.fromisoformat(text)
             else:
                 time = datetime.strptime(word, self.pattern)
         except ValueError:
             return None
         return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
+
+
+def _whole_iso(words: Sequence[str]) -> HostArray | None:
+    """What `DateFormat.parse` gives for words that are all YYYY-MM-DD, or all YYYY-MM-DD hh:mm:ss; None for others."""
+    length = len(words[0]) if words else 0
+    if length not in (10, 19) or any(len(word) != length for word in words):
+        return None
+    texts = np.array(words, f"U{length}")
+    letters = texts.view(np.uint32).reshape(len(words), length)
+    marks = {4: "-", 7: "-", 10: " T", 13: ":", 16: ":"}
+    for i in range(length):
+        here = letters[:, i]
+        known = marks.get(i, "0123456789")
+        if not ((here >= ord(known[0])) & (here <= ord(known[-1]))).all():
+            return None
+        if len(known) == 2 and not ((here == ord(known[0])) | (here == ord(known[1]))).all():
+            return None
+    try:
+        times = texts.astype("datetime64[us]")
+    except ValueError:  # no day, or no time of one
+        return None
+    return times if (times >= np.datetime64("0001-01-01")).all() else None
 
 
 @dataclass(frozen=True)
@@ -104,7 +132,7 @@ def date_writing_of(words: Sequence[str], counts: HostArray, day_first: bool | N
     shaped = [word for word in some if _SHAPE.match(word)]
     if not shaped or len(shaped) < 0.8 * len(some):
         return None
-    fitting = [form for form in _formats() if _fits(form, shaped, len(some))]
+    fitting = [form for form in all_formats() if _fits(form, shaped, len(some))]
     if not fitting:
         return None
     best = max(fitting, key=lambda form: np.count_nonzero(~np.isnat(form.parse(shaped))))  # the first of equals
@@ -126,7 +154,8 @@ def date_writing_of(words: Sequence[str], counts: HostArray, day_first: bool | N
     return DateWriting(best, float(counts[there].sum() / total), odd, ambiguous)
 
 
-def _formats() -> Iterator[DateFormat]:
+def all_formats() -> Iterator[DateFormat]:
+    """Every format that is known."""
     yield DateFormat(ISO)
     for pattern in _CLOCK:
         yield DateFormat(pattern)

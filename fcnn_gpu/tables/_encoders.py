@@ -5,15 +5,17 @@ An encoder makes of one column (n,) the columns of a matrix, (n, n_out).
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .._types import HostArray
-from ._column import Column, canonical
-from ._dates import DateFormat, date_writing_of
+from ._column import Column, canonical, number_word, yes_last
+from ._dates import DateFormat, all_formats, date_writing_of
 from ._numbers import NumberFormat, writing_of
 from .kinds import ColumnKind, TableError
 
@@ -22,6 +24,8 @@ CLIP = 3.0
 _KNOTS = 257
 """Points of the distribution function that "quantile" keeps."""
 _MOST_NAMED = 4
+_HUGE = 1e150
+"""Numbers beyond this count as this: their squares are no numbers."""
 
 
 def smooth_clip(x: HostArray) -> HostArray:
@@ -32,7 +36,7 @@ def smooth_clip(x: HostArray) -> HostArray:
     >>> smooth_clip(np.array([0.0, 1.0, 1e6])).round(3)
     array([0.   , 0.949, 3.   ])
     """
-    return x / np.sqrt(1.0 + (x / CLIP) ** 2)
+    return x / np.hypot(1.0, x / CLIP)
 
 
 @dataclass(frozen=True)
@@ -55,28 +59,32 @@ class Scale:
     @classmethod
     def of(cls, there: HostArray, method: str) -> Scale:
         """Fitted on finite numbers, of which there is at least one."""
-        if method == "standard":
-            center = float(there.mean())
-            spread = float(there.std())
-            return cls(method, center, 1.0 / spread if spread > 0 else 0.0)
+        there = np.clip(there, -_HUGE, _HUGE)
         if method == "quantile":
             knots = np.quantile(there, np.linspace(0.0, 1.0, min(_KNOTS, max(2, len(there)))))
-            return cls(method, float(np.median(there)), knots=tuple(knots.tolist()))
+            return cls(method, float(np.median(there)), knots=tuple(np.maximum.accumulate(knots).tolist()))
         if method == "none":
             return cls(method, float(np.median(there)))
-        low, center, high = (float(q) for q in np.quantile(there, [0.25, 0.5, 0.75]))
-        spread = high - low
-        if spread <= 0:
-            spread = (float(there.max()) - float(there.min())) / 2
-        return cls(method, center, 1.0 / spread if spread > 0 else 0.0)
+        if method == "standard":
+            center, spread = float(there.mean()), float(there.std())
+            flat = spread <= 1e-15 * abs(center)  # the rounding of the mean
+        else:
+            low, center, high = (float(q) for q in np.quantile(there, [0.25, 0.5, 0.75]))
+            spread = high - low
+            if spread <= 0:
+                spread = (float(there.max()) - float(there.min())) / 2
+            flat = False
+        return cls(method, center, 1.0 / spread if spread > 1 / _HUGE and not flat else 0.0)
 
     def apply(self, x: HostArray) -> HostArray:
-        """The scaled numbers, all finite."""
+        """The scaled numbers, within ±10³⁸."""
+        x = np.clip(x, -_HUGE, _HUGE)
+        if self.method == "none":
+            return np.clip(x, -1e38, 1e38)
         if self.method == "quantile":
             return self._normal_scores(x)
-        if self.method == "none":
-            return x
-        scaled = (x - self.center) * self.factor
+        with np.errstate(over="ignore"):
+            scaled = np.clip((x - self.center) * self.factor, -1e38, 1e38)
         return smooth_clip(scaled) if self.method == "robust" else scaled
 
     def _normal_scores(self, x: HostArray) -> HostArray:
@@ -141,21 +149,29 @@ class NumberEncoder(Encoder):
 
 @dataclass(frozen=True)
 class YesNoEncoder(Encoder):
-    """Two values as −1 and +1; 0 where neither is there. With one value, −1 stands for its absence."""
+    """Two values as −1 and +1; 0 where neither is there, with a 1 in a second column if training had gaps.
+
+    With one value, −1 stands for its absence.
+    """
 
     kind = "yes_no"
     values: tuple[str, ...]
+    format: NumberFormat | None = None
+    has_gaps: bool = False
 
     @property
     def outputs(self) -> list[str]:
-        return [f"{self.source}={self.values[-1]}"]
+        name = f"{self.source}={self.values[-1]}"
+        return [name, f"{self.source}=missing"] if self.has_gaps else [name]
 
     def write(self, column: Column, out: HostArray) -> None:
-        codes = _codes(column, self.values)
+        codes = _codes(_plain_numbers(column, self.format), self.values)
         out[:, 0] = np.where(codes < 0, 0.0, 2.0 * codes - 1.0) if len(self.values) == 2 else 2.0 * (codes == 0) - 1.0
+        if self.has_gaps:
+            out[:, 1] = column.missing
 
     def unseen(self, column: Column) -> HostArray:
-        return (_codes(column, self.values) < 0) & ~column.missing
+        return (_codes(_plain_numbers(column, self.format), self.values) < 0) & ~column.missing
 
 
 @dataclass(frozen=True)
@@ -255,24 +271,17 @@ def fit_encoder(column: Column, kind: ColumnKind, *, numbers: str, codes_from: i
         return NumberEncoder(name, Scale.of(there, numbers), has_gaps, kind.number_format, kind.odd)
     if kind.kind == "date":
         return _fit_date(column, kind, numbers)
-    text = column.as_text()
+    text = _plain_numbers(column, kind.number_format).as_text()
     counts: dict[str, int] = {}
     by_word = np.bincount(text.values[text.values >= 0], minlength=len(text.words)).tolist()
     for word, count in zip(text.words, by_word, strict=True):
         counts[canonical(word)] = counts.get(canonical(word), 0) + count
     if kind.kind == "yes_no":
-        return YesNoEncoder(name, tuple(sorted(counts, key=_yes_last)))
+        has_gaps = len(counts) == 2 and text.n_missing > 0
+        return YesNoEncoder(name, tuple(sorted(counts, key=yes_last)), kind.number_format, has_gaps)
     kept = sorted(sorted(counts), key=counts.__getitem__, reverse=True)[:most]
     codes = codes_from is not None and len(kept) > codes_from
     return CategoryEncoder(name, tuple(sorted(kept)), text.n_missing > 0, codes, len(counts) - len(kept))
-
-
-def _yes_last(word: str) -> tuple[bool, float, str]:
-    """Numbers by value; no before yes, false before true, which the alphabet does too."""
-    try:
-        return False, float(word), word
-    except ValueError:
-        return True, 0.0, word
 
 
 def _fit_date(column: Column, kind: ColumnKind, numbers: str) -> DateEncoder:
@@ -345,8 +354,19 @@ def _refuse(text: Column, bad: HostArray, odd: Sequence[str], what: str, written
     )
 
 
+def _plain_numbers(column: Column, form: NumberFormat | None) -> Column:
+    """A column of text whose words are numbers in this format, with the numbers as words: 1.5 for 1,50 €."""
+    if form is None or column.storage != "text":
+        return column
+    values = form.parse(column.words)
+    words = [word if np.isnan(x) else number_word(x) for word, x in zip(column.words, values.tolist(), strict=True)]
+    return replace(column, words=words)
+
+
 def _codes(column: Column, values: Sequence[str]) -> HostArray:
     """(n,) the number of each value among `values`, −1 for others and for missing ones."""
+    if column.storage == "other":
+        raise TableError(f"column {column.name!r} holds {column.holds}, and held categories in training.")
     text = column.as_text()
     number = {value: i for i, value in enumerate(values)}
     lut = np.fromiter((number.get(canonical(word), -1) for word in text.words), np.int64, len(text.words))
@@ -360,21 +380,91 @@ _ENCODERS: dict[str, type[Encoder]] = {
 
 def encoder_of(plain: Mapping[str, Any]) -> Encoder:
     """The inverse of `Encoder.plain`. ValueError or TypeError for anything else."""
+    if not isinstance(plain, Mapping):
+        raise TypeError(f"a column's encoder is an object, got {reprlib.repr(plain)}")
     fields = dict(plain)
     kind = fields.pop("kind", None)
-    if kind not in _ENCODERS:
-        raise ValueError(f"a preparation does not know columns of kind {kind!r}.")
-    if isinstance(fields.get("scale"), Mapping):
-        scale = dict(fields["scale"])
-        fields["scale"] = Scale(**scale | {"knots": tuple(scale.get("knots", ()))})
-    elif kind == "date":
+    if not isinstance(kind, str) or kind not in _ENCODERS:
+        raise ValueError(f"columns of kind {reprlib.repr(kind)} are not known")
+    cls = _ENCODERS[kind]
+    if cls is DateEncoder:
         fields.setdefault("scale", None)
-    if isinstance(fields.get("format"), Mapping):
-        form = dict(fields["format"])
-        if "affixes" in form:
-            form["affixes"] = tuple(form["affixes"])
-        fields["format"] = (NumberFormat if kind == "number" else DateFormat)(**form)
+    for name, value in fields.items():
+        if name not in _FIELDS:
+            raise ValueError(f"{kind} has a field {name!r}, which is not known")
+        is_right, what = _FIELDS[name](value, cls)
+        if not is_right:
+            raise ValueError(f"{kind} has {name} = {reprlib.repr(value)}, expected {what}")
+    if fields.get("scale") is not None:
+        scale = fields["scale"]
+        fields["scale"] = Scale(**scale | {"knots": tuple(map(float, scale.get("knots", ())))})
+    if fields.get("format") is not None:
+        form = fields["format"]
+        if cls is DateEncoder:
+            fields["format"] = DateFormat(**form)
+        else:
+            fields["format"] = NumberFormat(form.get("decimal", "."), tuple(form.get("affixes", ())))
     for name in ("values", "odd", "cycles"):
         if name in fields:
             fields[name] = tuple(fields[name])
-    return _ENCODERS[kind](**fields)
+    if cls is YesNoEncoder and not 1 <= len(fields["values"]) <= 2:
+        raise ValueError(f"yes_no has {len(fields['values'])} values, expected one or two")
+    made = cls(**fields)
+    if not made.outputs:
+        raise ValueError(f"the {kind} {made.source!r} becomes no input")
+    return made
+
+
+def _is_scale(value: Any, cls: type[Encoder]) -> tuple[bool, str]:
+    if value is None:
+        return cls is DateEncoder, "a scale"
+    right = isinstance(value, Mapping) and set(value) <= {"method", "center", "factor", "knots"}
+    if right:
+        knots = value.get("knots", ())
+        right = value.get("method") in ("robust", "standard", "quantile")
+        right = right and all(_is_number(value.get(name, 0.0)) for name in ("center", "factor"))
+        right = right and isinstance(knots, list | tuple) and all(map(_is_number, knots))
+        right = right and all(a <= b for a, b in pairwise(knots))
+        right = right and (len(knots) >= 2) == (value["method"] == "quantile")
+    return right, "a scale: its method, center, factor and knots, all of them finite"
+
+
+def _is_format(value: Any, cls: type[Encoder]) -> tuple[bool, str]:
+    if value is None:
+        return True, ""
+    if cls is DateEncoder:
+        known = {form.pattern for form in all_formats()}
+        return isinstance(value, Mapping) and set(value) == {"pattern"} and value["pattern"] in known, "a known format"
+    right = isinstance(value, Mapping) and set(value) <= {"decimal", "affixes"} and value.get("decimal") in (".", ",")
+    return right and _is_texts(value.get("affixes", ()), cls)[0], "a decimal mark and what stands beside numbers"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(float(value)))
+
+
+def _is_texts(value: Any, cls: type[Encoder]) -> tuple[bool, str]:
+    right = isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)
+    return right and len(set(value)) == len(value), "a list of different texts"
+
+
+def _is_cycles(value: Any, cls: type[Encoder]) -> tuple[bool, str]:
+    return _is_texts(value, cls)[0] and set(value) <= set(_PARTS), f"some of {', '.join(_PARTS)}"
+
+
+def _is_bool(value: Any, cls: type[Encoder]) -> tuple[bool, str]:
+    return isinstance(value, bool), "true or false"
+
+
+_FIELDS: dict[str, Callable[[Any, type[Encoder]], tuple[bool, str]]] = {
+    "source": lambda value, cls: (isinstance(value, str), "the name of a column"),
+    "scale": _is_scale,
+    "has_gaps": _is_bool,
+    "format": _is_format,
+    "odd": _is_texts,
+    "values": _is_texts,
+    "codes": _is_bool,
+    "n_rare": lambda value, cls: (isinstance(value, int) and not isinstance(value, bool) and value >= 0, "a count"),
+    "cycles": _is_cycles,
+}
+"""Whether what a saved encoder has in a field can be there, and what can."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._column import Column, empty_column, number_words, text_column
+from ._column import LARGEST_EXACT, Column, category_column, empty_column, one_dictionary, text_column
 from ._from_python import object_column, seconds
 
 
@@ -18,14 +18,22 @@ def arrow_columns(table: Any) -> list[Column]:
 def arrow_column(name: str, values: Any) -> Column:
     """A `pyarrow.ChunkedArray` of any type."""
     import pyarrow as pa
+    import pyarrow.compute as compute
 
     kind, is_type = values.type, pa.types
+    if is_type.is_run_end_encoded(kind):
+        values = compute.run_end_decode(values)
+        kind = values.type
     if is_type.is_null(kind):
         return empty_column(name, len(values))
     if is_type.is_dictionary(kind):
         return _categories(name, values)
     if is_type.is_boolean(kind):
         return Column(name, "boolean", values.cast(pa.int8()).cast(pa.float64()).to_numpy())
+    if is_type.is_integer(kind) and kind.bit_width == 64:
+        ends = compute.min_max(values).as_py()
+        if ends["max"] is not None and max(-ends["min"], ends["max"]) > LARGEST_EXACT:
+            return text_column(name, values.cast(pa.string()))
     if is_type.is_integer(kind) or is_type.is_floating(kind):
         return Column(name, "number", values.to_numpy().astype(np.float64))
     if is_type.is_decimal(kind):
@@ -44,10 +52,10 @@ def arrow_column(name: str, values: Any) -> Column:
 
 def _categories(name: str, values: Any) -> Column:
     """A dictionary's values, which are categories whatever they are."""
-    encoded = values.unify_dictionaries().combine_chunks()
-    if not hasattr(encoded, "dictionary"):
-        encoded = encoded.chunk(0)
-    of = object_column(name, encoded.dictionary.to_pylist()).as_text()
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    lut, words = number_words([*of.to_numpy().tolist(), None])
-    return Column(name, "text", lut[codes], words, is_category=True)
+    encoded = one_dictionary(values)
+    found = encoded.dictionary.to_pylist()
+    of = object_column(name, found)
+    if of.storage == "other":  # intervals of pandas.cut, for example
+        of = text_column(name, [None if value is None else str(value) for value in found])
+    codes = encoded.indices.cast("int64").fill_null(-1).to_numpy(zero_copy_only=False)
+    return category_column(name, codes, of)

@@ -6,6 +6,7 @@ Both see the same cells and come to the same columns; Arrow's is an order of mag
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import importlib.util
 import io
@@ -13,29 +14,33 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._types import HostArray
 from ..datasets import DataFileError
 from ..datasets._cells import is_number
 from ..datasets._csv import Table as Head
 from ..datasets._csv import find_delimiter
 from ..datasets._csv_header import has_header
 from ..datasets._files import shown
-from ._column import MISSING_WORDS, Column, empty_column, is_missing_word, text_column
+from ._column import Column, empty_column, is_missing_word, text_column
 
-_HEAD_BYTES = 2**18
+_HEAD_BYTES = 2**16
+_MOST_HEAD_BYTES = 2**24
 _HEAD_ROWS = 101
-_TAIL_BYTES = 2**16
+_TAIL_BYTES = 2**15
 _BLOCK_BYTES = 2**20
 _THREADS = 8
+_DELIMITERS = ("\t", ";", "|", ",")
+_ROWS_SHAPED = 10
 _SEPARATOR = "\x1f"
 _CODE = re.compile(r"[+-]?(0[0-9]+|[0-9]{16,})")
 _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+")
-_NULLS = sorted({form for word in MISSING_WORDS for form in (word, word.upper(), word.capitalize())} | {"NaN", "NaT"})
+_NULLS = ["", "?", "-", ".", "NA", "na", "N/A", "n/a", "<NA>", "#N/A", "NaN", "nan", "NULL", "null", "None", "none"]
+"""Missing words that Arrow's reader knows among numbers, which it reads faster for their being few; others are text."""
 _MOST_NAMED = 5
 
 
@@ -48,7 +53,7 @@ def csv_columns(
     if head.delimiter == ";":
         notes.append(SEMICOLONS)
     cells = _arrow_cells(content, head) if importlib.util.find_spec("pyarrow") is not None else None
-    if cells is not None:
+    if cells is not None and len(cells[0]):
         with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:  # Arrow works without Python's lock
             return list(threads.map(cell_column, head.names, cells, head.guesses)), head.named, notes
     cells = _python_cells(path, content, head)
@@ -65,9 +70,9 @@ class _Head:
     """The beginning of a file: its delimiter, its columns' names, and where its rows begin."""
 
     def __init__(self, path: Path, content: bytes, header: bool | None, delimiter: str | None) -> None:
-        text = _beginning(content)
+        text, self._n_bytes = _beginning(content)
         stem = path.with_suffix("") if path.suffix.lower() in (".gz", ".zst") else path
-        self.delimiter = find_delimiter(stem, text) if delimiter is None else delimiter
+        self.delimiter = _delimiter_of(stem, text) if delimiter is None else delimiter
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter, skipinitialspace=True)
         rows: list[list[str]] = []
         first_ends = 0
@@ -79,7 +84,10 @@ class _Head:
         if not rows:
             raise DataFileError(path, "holds only blank lines; expected a table.")
         if len(rows) > 1 and all(len(row) == len(rows[0]) + 1 for row in rows[1:]) and header is not False:
-            rows[0].insert(0, "")  # R names all columns but that of the row names
+            if any(row[-1] for row in rows[1:]):
+                rows[0].insert(0, "")  # R names all columns but that of the row names
+            else:
+                rows[0].append("")  # every row but the header ends with a delimiter
         self.n_columns = len(rows[0])
         lines = [_SEPARATOR.join(row) for row in rows[:_HEAD_ROWS]]
         looked_at = Head(path, None, self.n_columns, lines, range(1, len(lines) + 1), _SEPARATOR)
@@ -92,7 +100,7 @@ class _Head:
 
     def _last_rows(self, content: bytes) -> list[list[str]]:
         """Rows at the end of a file that goes on beyond its beginning."""
-        if len(content) <= _HEAD_BYTES + _TAIL_BYTES:
+        if len(content) <= self._n_bytes + _TAIL_BYTES:
             return []
         text = content[-_TAIL_BYTES:].decode("utf-8", errors="replace").partition("\n")[2]
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter, skipinitialspace=True)
@@ -102,20 +110,49 @@ class _Head:
             return []
 
 
+def _delimiter_of(path: Path, text: str) -> str:
+    """The delimiter that splits the first rows into the same number of cells, or else the first two lines."""
+    if path.suffix.lower() in (".tsv", ".tab"):
+        return "\t"
+    shapes: dict[str, list[int]] = {}
+    for delimiter in _DELIMITERS:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        with contextlib.suppress(csv.Error):  # which the reader of the whole file says better
+            shapes[delimiter] = [len(row) for row in islice(filter(any, reader), _ROWS_SHAPED)]
+    for delimiter, (first, *others) in ((d, shape) for d, shape in shapes.items() if shape):
+        if first > 1 and set(others) <= {first}:
+            return delimiter
+    for delimiter, (first, *others) in ((d, shape) for d, shape in shapes.items() if shape):
+        if first > 1 and set(others) == {first + 1}:  # R's row names, or delimiters at the rows' ends
+            return delimiter
+    return " " if _has_blanks_between(text) else find_delimiter(path, text)
+
+
+def _has_blanks_between(text: str) -> bool:
+    """Whether a file without other delimiters has three or more cells in each row, some of them numbers, as UCI's."""
+    rows = [row.split(" ") for row in text.replace("\r", "").split("\n", 21)[:20] if row.strip()]
+    if "," in text or '"' in text or len(rows) < 2 or len(rows[0]) < 3 or {len(row) for row in rows} != {len(rows[0])}:
+        return False
+    return all(any(map(is_number, row)) for row in rows[1:])
+
+
 def column_names(given: Sequence[str], named: bool) -> list[str]:
     """Names without gaps or doubles, made as pandas makes them; without a header, the columns' numbers from 0."""
     if not named:
         return [str(i) for i in range(len(given))]
-    names: list[str] = []
-    taken: set[str] = set(given)
+    names: dict[str, None] = {}
+    count: dict[str, int] = {}
+    taken = set(given)
     for i, name in enumerate(given):
         fresh = name or f"Unnamed: {i}"
-        k = 0
-        while fresh in names or (k and fresh in taken):
-            k += 1
-            fresh = f"{name}.{k}"
-        names.append(fresh)
-    return names
+        if fresh in names:
+            k = count.get(name, 0) + 1
+            while f"{fresh}.{k}" in names or f"{fresh}.{k}" in taken:
+                k += 1
+            count[name] = k
+            fresh = f"{fresh}.{k}"
+        names[fresh] = None
+    return list(names)
 
 
 class Guess(NamedTuple):
@@ -140,45 +177,30 @@ class Guess(NamedTuple):
 
 def cell_column(name: str, cells: Any, guess: Guess) -> Column:
     """Cells of text (a list, or Arrow's) as numbers where all of them are, else as text."""
-    values = None
-    if guess.numbers and not guess.as_written:
-        values = _floats_of_list(cells) if isinstance(cells, list) else _floats_of_arrow(cells)
-    if values is not None:
-        return Column(name, "number", values)
+    if not isinstance(cells, list) and str(cells.type) == "double":
+        return Column(name, "number", cells.to_numpy())
     column = text_column(name, cells)
-    return column if column.words else empty_column(name, len(column))
+    if not column.words:
+        return empty_column(name, len(column))
+    numbers = _floats(column) if guess.numbers and not guess.as_written else None
+    return column if numbers is None else numbers
 
 
-def _floats_of_list(cells: list[str]) -> HostArray | None:
-    try:
-        values = [np.nan if is_missing_word(cell.strip()) else float(cell) for cell in cells]
-    except ValueError:
+def _floats(column: Column) -> Column | None:
+    """A column of text as numbers, where all of its words are numbers as programs write them."""
+    if not all(map(is_number, column.words)):
         return None
-    odd = (cell for cell in cells if "_" in cell or not cell.isascii())
-    return None if any(not is_missing_word(cell.strip()) for cell in odd) else np.array(values, np.float64)
-
-
-def _floats_of_arrow(cells: Any) -> HostArray | None:
-    """What Arrow's reader has made numbers of already, or what it makes of strings."""
-    import pyarrow as pa
-    import pyarrow.compute as compute
-
-    if cells.type == pa.float64():
-        values: HostArray = cells.to_numpy()
-        return values
-    trimmed = compute.utf8_trim_whitespace(cells)
-    missing = compute.is_in(compute.utf8_lower(trimmed), value_set=pa.array(sorted(MISSING_WORDS)))
-    try:
-        values = compute.cast(compute.if_else(missing, pa.scalar(None, cells.type), trimmed), pa.float64()).to_numpy()
-    except pa.ArrowInvalid:
-        return None
-    return values
+    values = np.append(np.array(column.words, object).astype(np.float64), np.nan)
+    return Column(column.name, "number", values[column.values])
 
 
 def _arrow_cells(content: bytes, head: _Head) -> list[Any] | None:
     """Every column as Arrow's numbers or strings; None where the file is not as Arrow's reader expects it."""
     quoted = b'"' in content
-    if head.begin == len(content) or (quoted and f'{head.delimiter} "'.encode() in content):  # a blank before quotes
+    if head.delimiter == " " and b"  " in content:  # which are one
+        return None
+    quotes_after_blanks = rb'(?:^|[\r\n]|%b) +"' % re.escape(head.delimiter).encode()
+    if head.begin == len(content) or (quoted and re.search(quotes_after_blanks, content)):
         return None
     numbers = [guess.numbers and not guess.as_written for guess in head.guesses]
     for tried in (numbers, [False] * len(numbers)):  # what looked like numbers may go on as text
@@ -193,13 +215,15 @@ def _read_by_arrow(content: memoryview, delimiter: str, quoted: bool, numbers: S
     from pyarrow import csv as arrow_csv
 
     types = {str(i): pa.float64() if is_number else pa.string() for i, is_number in enumerate(numbers)}
+    longest = content[: 2**16].tobytes().find(b"\n")
+    block_bytes = min(max(_BLOCK_BYTES, 16 * (longest if longest >= 0 else len(content))), 2**30)
     try:
         table = arrow_csv.read_csv(
             pa.BufferReader(pa.py_buffer(content)),
-            read_options=arrow_csv.ReadOptions(column_names=list(types), block_size=_BLOCK_BYTES),
+            read_options=arrow_csv.ReadOptions(column_names=list(types), block_size=block_bytes),
             parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=quoted),
             convert_options=arrow_csv.ConvertOptions(
-                column_types=types, null_values=_NULLS, strings_can_be_null=False, quoted_strings_can_be_null=True
+                column_types=types, null_values=_NULLS, strings_can_be_null=False, check_utf8=False
             ),
         )
     except pa.ArrowException:  # text where numbers were, or rows of different lengths, which Python's reader names
@@ -216,6 +240,8 @@ def _python_cells(path: Path, content: bytes, head: _Head) -> list[list[str]]:
     with _faults(path, reader):
         for row in reader:
             if not row or (len(row) == 1 and not row[0].strip() and head.n_columns > 1):
+                continue
+            if head.named and not rows and len(row) == 1 and not row[0].strip():  # blanks above the header
                 continue
             if len(row) != head.n_columns and (rows or not head.named):
                 odd.append((reader.line_num, len(row)))
@@ -249,19 +275,26 @@ def _as_utf8(path: Path, content: bytes, encoding: str | None) -> tuple[bytes, l
     """The content in UTF-8 without a mark of its byte order, and a note where it was in something else."""
     if encoding is not None:
         try:
-            return content.decode(encoding).encode(), []
-        except (LookupError, UnicodeDecodeError) as error:
+            return content.decode(encoding).removeprefix("\ufeff").encode(), []
+        except (LookupError, UnicodeError) as error:
             raise DataFileError(path, f"is not text in encoding {encoding!r}: {error}.") from error
     if content.startswith(codecs.BOM_UTF8):
         return content[len(codecs.BOM_UTF8) :], []
-    for mark, name in ((codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16")):
-        if content.startswith(mark):
+    for marks, name in (  # UTF-32's little-endian mark begins with UTF-16's
+        ((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "UTF-32"),
+        ((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "UTF-16"),
+    ):
+        if content.startswith(marks):
             try:
-                return content.decode("utf-16").encode(), [f"the text is in {name}"]
+                return content.decode(name).encode(), [f"the text is in {name}"]
             except UnicodeDecodeError as error:
-                raise DataFileError(path, f"is not whole UTF-16 text: {error}.") from error
+                raise DataFileError(path, f"is not whole {name} text: {error}.") from error
     if b"\0" in content:
-        raise DataFileError(path, "is not a CSV file: it holds binary data.")
+        raise DataFileError(
+            path, "is not a CSV file: it holds binary data (or UTF-16 text without its mark: then say its encoding)."
+        )
+    if content.isascii():
+        return content, []
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -278,13 +311,16 @@ def _as_utf8(path: Path, content: bytes, encoding: str | None) -> tuple[bytes, l
     return content, []
 
 
-def _beginning(content: bytes) -> str:
-    """The first lines, whole ones where the file goes on."""
-    if len(content) <= _HEAD_BYTES:
-        return content.decode("utf-8")
-    start = content[:_HEAD_BYTES]
+def _beginning(content: bytes) -> tuple[str, int]:
+    """(the first lines, whole ones where the file goes on; how many bytes were looked at)."""
+    n = _HEAD_BYTES
+    while n < min(len(content), _MOST_HEAD_BYTES) and content.count(b"\n", 0, n) < _HEAD_ROWS:
+        n *= 4
+    if len(content) <= n:
+        return content.decode("utf-8"), n
+    start = content[:n]
     cut = max(start.rfind(b"\n"), start[:-1].rfind(b"\r"))
-    return (start[: cut + 1] if cut >= 0 else start).decode("utf-8", errors="replace")
+    return (start[: cut + 1] if cut >= 0 else start).decode("utf-8", errors="replace"), n
 
 
 def _end_of_line(content: bytes, n: int) -> int:

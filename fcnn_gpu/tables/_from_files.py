@@ -64,7 +64,7 @@ def arrow_file_columns(path: Path) -> list[Column]:
         try:
             table = feather.read_table(path)
         except pa.ArrowInvalid:
-            with pa.memory_map(str(path)) as file:
+            with pa.OSFile(str(path)) as file:
                 table = pa.ipc.open_stream(file).read_all()
         left_out = index_columns(path, table.schema, table.column_names)
         return arrow_columns(table.drop_columns([name for name in table.column_names if name in left_out]))
@@ -83,7 +83,7 @@ def json_columns(path: Path, content: bytes) -> list[Column]:
         except (ValueError, RecursionError) as error:
             raise DataFileError(path, f"is no JSON: {error}.") from error
     else:
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(text.split("\n"), start=1):  # a string may hold other line separators
             if line.strip():
                 try:
                     records.append(json.loads(line))
@@ -112,7 +112,7 @@ def excel_columns(path: Path, sheet: str | None, header: bool | None) -> tuple[l
             if sheet is not None and sheet not in book.sheetnames:
                 raise DataFileError(path, f"has no sheet {sheet!r}. Its sheets: {', '.join(book.sheetnames)}.")
             chosen = book[book.sheetnames[0] if sheet is None else sheet]
-            rows = [list(row) for row in chosen.iter_rows(values_only=True)]
+            rows = [list(row) for row in chosen.iter_rows(values_only=True) if any(cell is not None for cell in row)]
             others = [name for name in book.sheetnames if name != chosen.title]
             title = chosen.title
     except DataFileError:
@@ -121,7 +121,6 @@ def excel_columns(path: Path, sheet: str | None, header: bool | None) -> tuple[l
         raise DataFileError(path, f"is no whole .xlsx file ({error}).") from error
     except Exception as error:  # of zipfile and of the XML parsers that openpyxl uses
         raise DataFileError(path, f"is no whole .xlsx file ({type(error).__name__}: {error}).") from error
-    rows = [row for row in rows if any(cell is not None for cell in row)]
     width = max((i + 1 for row in rows for i, cell in enumerate(row) if cell is not None), default=0)
     rows = [(row + [None] * width)[:width] for row in rows]
     if not rows:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from .._types import HostArray
-from ._column import Column, empty_column, text_column
+from ._column import LARGEST_EXACT, Column, empty_column, number_word, text_column
 
 _NUMBERS = (numbers.Real, Decimal)
 _DATES = (datetime.date, np.datetime64)  # a datetime is a date
+_SPANS = (datetime.timedelta, np.timedelta64)
 _MISSING = ("NAType", "NaTType")
 """pandas' NA and NaT, which need no pandas to be known."""
 
@@ -28,13 +29,18 @@ def object_column(name: str, values: Sequence[Any]) -> Column:
     kinds = set(map(type, there))
     if kinds <= {str}:
         return text_column(name, [value if isinstance(value, str) else None for value in values])
-    foreign = {kind for kind in kinds if not issubclass(kind, (str, bool, np.bool_, datetime.time, *_NUMBERS, *_DATES))}
-    if foreign:
+    known = (str, bool, np.bool_, datetime.time, *_NUMBERS, *_DATES)
+    foreign = {kind for kind in kinds if not issubclass(kind, known)}
+    if foreign and not all(issubclass(kind, _SPANS) for kind in kinds):
         shown = ", ".join(sorted(kind.__name__ for kind in foreign))
         missing = np.array([-1 if _is_missing(value) else 0 for value in values], np.int8)
         return Column(name, "other", missing, holds=f"{shown} values")
     if all(issubclass(kind, bool | np.bool_) for kind in kinds):
         return Column(name, "boolean", _floats(values))
+    if all(issubclass(kind, _SPANS) for kind in kinds):
+        return array_column(name, np.array([None if _is_missing(v) else v for v in values], "timedelta64[us]"))
+    if all(issubclass(kind, numbers.Integral) for kind in kinds) and max(map(abs, there)) > LARGEST_EXACT:
+        return text_column(name, [None if _is_missing(value) else str(value) for value in values])
     if all(issubclass(kind, _NUMBERS) for kind in kinds):
         return Column(name, "number", _floats(values))
     if all(issubclass(kind, _DATES) for kind in kinds):
@@ -47,6 +53,8 @@ def array_column(name: str, values: HostArray) -> Column:
     kind = values.dtype.kind
     if kind == "b":
         return Column(name, "boolean", values.astype(np.float64))
+    if kind in "iu" and values.size and max(-int(values.min()), int(values.max())) > LARGEST_EXACT:
+        return text_column(name, list(map(str, values.tolist())))
     if kind in "iuf":
         return Column(name, "number", values.astype(np.float64))
     if kind == "M":
@@ -70,11 +78,20 @@ def _is_missing(value: Any) -> bool:
         return True
     if isinstance(value, np.datetime64 | np.timedelta64):
         return bool(np.isnat(value))
-    return isinstance(value, float | np.floating | Decimal) and math.isnan(value)
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    return isinstance(value, float | np.floating) and math.isnan(value)
 
 
 def _floats(values: Sequence[Any]) -> HostArray:
-    return np.array([np.nan if _is_missing(value) else float(value) for value in values], np.float64)
+    return np.array([np.nan if _is_missing(value) else _float(value) for value in values], np.float64)
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # of whole numbers and fractions of hundreds of digits
+        return math.copysign(math.inf, value)
 
 
 def _time(value: Any) -> Any:
@@ -92,5 +109,4 @@ def _text(value: Any) -> str:
         return value.isoformat(sep=" ")
     if isinstance(value, bool | np.bool_ | datetime.date | datetime.time):
         return str(value)
-    number = float(value)
-    return str(int(number)) if number == math.floor(number) and abs(number) < 2**53 else repr(number)
+    return str(value) if isinstance(value, int) else number_word(_float(value))

@@ -19,6 +19,11 @@ _CELL = re.compile(
     rf"\s*(?P<after>{_AFFIX})?\s*(?P<close>\))?",
     re.IGNORECASE,
 )
+_UNIT = re.compile(r"[^0-9]{0,4}(?P<zeros>0[0-9])?[0-9., ]*[0-9]\s?(?P<unit>[A-Za-zµ°Ω²³/]{1,10})")
+_LOOKED_AT = 200
+_LONGEST = 100
+"""Characters of a number with signs and separators: longer cells are not looked at, which would take long."""
+_POINT, _COMMA = re.compile(r"-?[0-9]+(\.[0-9]+)?"), re.compile(r"-?[0-9]+(,[0-9]+)?")
 _GROUPS = re.compile(r"[0-9]{1,3}(?:G[0-9]{2,3})*G[0-9]{3}|[0-9]+")
 """Digits in groups (G the separator): thousands, or the Indian lakhs and crores."""
 _THREE = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
@@ -31,7 +36,7 @@ class NumberFormat:
 
     Attributes:
         decimal: the decimal mark, "." or ",".
-        affixes: currencies and signs beside the numbers, in order of their first use: what the numbers are in.
+        affixes: currencies, signs and a unit beside the numbers, in order of their first use: what the numbers are in.
     """
 
     decimal: str = "."
@@ -49,7 +54,9 @@ class NumberFormat:
         return "decimal commas" if self.decimal == "," else "decimal points"
 
     def _number(self, word: str) -> float:
-        match = _CELL.fullmatch(word)
+        if (_POINT if self.decimal == "." else _COMMA).fullmatch(word):
+            return float(word.replace(",", "."))
+        match = _cell(self._without_unit(word))
         if match is None or (match["open"] is None) != (match["close"] is None):
             return np.nan
         body = "".join("_" if c in _SPACES else c for c in match["body"].rstrip(_SPACES))
@@ -65,6 +72,12 @@ class NumberFormat:
             return np.nan
         negative = match["open"] is not None or (signs and signs[0] != "+")
         return -value if negative else value
+
+    def _without_unit(self, word: str) -> str:
+        for unit in self.affixes:
+            if word.endswith(unit):
+                return word[: -len(unit)].rstrip()
+        return word
 
     def _grouped(self, whole: str) -> bool:
         separators = {c for c in whole if not c.isdigit()}
@@ -98,11 +111,16 @@ def writing_of(words: Sequence[str], counts: HostArray, hint: str | None = None)
     >>> writing_of(["1.200,50 €", "99,9 €", "n.v."], np.array([5, 4, 1])).format
     NumberFormat(decimal=',', affixes=('€',))
     """
+    some = words[:: max(1, len(words) // _LOOKED_AT)]
+    unit = _unit(some)
+    bare = words if unit is None else [word.removesuffix(unit).rstrip() for word in words]
     votes = {".": 0, ",": 0}
-    ambiguous, affixes = None, dict[str, None]()
+    ambiguous, affixes = None, {} if unit is None else {unit: None}
     ambiguous_mark = ","
-    for word, count in zip(words, counts.tolist(), strict=True):
-        match = _CELL.fullmatch(word)
+    if len(words) > 2 * _LOOKED_AT and sum(map(_is_cell, bare[:: max(1, len(words) // _LOOKED_AT)])) < len(some) / 2:
+        return Writing(0.0, NumberFormat(), tuple(words), False, None)  # nothing like numbers
+    for word, count in zip(bare, counts.tolist(), strict=True):
+        match = _cell(word)
         if match is None:
             continue
         affixes.update(dict.fromkeys(a for a in (match["before"], match["after"]) if a))
@@ -127,6 +145,24 @@ def writing_of(words: Sequence[str], counts: HostArray, hint: str | None = None)
     share = float(counts[~odd].sum() / total) if total else 0.0
     unclear = None if decided or hint is not None or ambiguous_mark == "." else ambiguous
     return Writing(share, form, tuple(word for word, bad in zip(words, odd, strict=True) if bad), decided, unclear)
+
+
+def _unit(words: Sequence[str]) -> str | None:
+    """The letters behind nearly all numbers: 172 cm. None where there are none, or where they end codes: 007A."""
+    ends = [match for match in map(_UNIT.fullmatch, words) if match is not None]
+    if len(ends) < 2 or len(ends) < 0.9 * len(words) or any(match["zeros"] for match in ends):
+        return None
+    units = [match["unit"] for match in ends]
+    most = max(set(units), key=units.count)
+    return most if units.count(most) >= 0.9 * len(words) else None
+
+
+def _is_cell(word: str) -> bool:
+    return _cell(word) is not None
+
+
+def _cell(word: str) -> re.Match[str] | None:
+    return _CELL.fullmatch(word) if len(word) <= _LONGEST else None
 
 
 def _mark(body: str) -> str | None:

@@ -77,7 +77,7 @@ def read(
         source: a path, or an object in memory.
         header: of CSV and Excel files, whether the first row names the columns; None: a row without numbers does, one
             of numbers does not, and where that is unclear, the error asks.
-        delimiter: between the cells of a CSV file; None: tab, semicolon, bar or comma, as the first rows have it.
+        delimiter: between the cells of a CSV file; None: tab, semicolon, bar, comma or blank, as the first rows show.
         encoding: of a CSV file; None: UTF-8, UTF-16 with its mark, or else Windows' cp1252, which a note then says.
         sheet: of an Excel file; None: the first one.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .._checks import suggest
 from .._types import HostArray
-from ._column import Column, number_word
+from ._column import LARGEST_EXACT, Column, canonical, number_word, yes_last
 from ._dates import DateFormat, date_writing_of
 from ._from_csv import SEMICOLONS
 from ._numbers import NumberFormat, Writing, writing_of
@@ -37,14 +37,23 @@ _MOSTLY = 0.9
 _MOST_ODD = 12
 """Different words that may be among numbers or dates."""
 _ALL_DIFFERENT = 0.9
+_MOSTLY_DIFFERENT = 0.5
+"""The share of different texts from which on none tells anything of other rows; in small tables it is the former."""
+_MOST_COMPARED = 10_000
 _FEW_VALUES = 5
 """Below so many values, that all are different says nothing."""
 _SENTENCE = 4.0
 """Words in a cell, on average, from which on it is text that people read."""
 _ROW_NAME = re.compile(
-    r"(.*[_\-. ])?(ids?|uuid|guid|index|idx|rowid|row_?num(ber)?)|unnamed: ?\d+|rownames|row", re.IGNORECASE
+    r"(.*[_\-. ])?(ids?|uuid|guid|row[_\-. ]?(id|nr|no|num(ber)?|index))|index|idx|unnamed: ?\d+|rownames|row"
+    r"|(order|invoice|account|customer|policy|serial|ticket|transaction|phone|receipt)[_\-. ]?(no|nr|num|number)\.?",
+    re.IGNORECASE,
 )
-_CAMEL = re.compile(r".*[a-z](Id|ID|Uuid|Guid)")
+_CAMEL = re.compile(r".*[a-z](Id|ID|Uuid|UUID|Guid|GUID)")
+_COUNTED = 20
+"""Rows from which on different whole numbers that fill a range from 0 or so are no chance."""
+_FEW_IDS = 50
+"""Up to so many different IDs are categories: shops, not customers."""
 _CODE = re.compile(r"0[0-9]+")
 _DAYS = (19000101, 21001231)
 
@@ -100,7 +109,7 @@ def infer_kinds(
     smokes yes_no - no or yes
     town category - as given: 3 different values
     """
-    said = _said(table, {} if columns is None else columns, ignore)
+    said = _said(table, {} if columns is None else columns, [ignore] if isinstance(ignore, str | int) else ignore)
     hint = _decimal_mark(table, said)
     found: list[ColumnKind] = []
     faults: list[str] = []
@@ -113,21 +122,31 @@ def infer_kinds(
             faults.append(str(error))
     if faults:
         raise TableError(_joined(table.source, faults))
+    if not any(kind.is_used for kind in found):  # x = 0, 1, 2, ... is all that there is
+        found = [
+            replace(k, kind="number", reason=f"{k.reason}, and is the only input") if k.reason == _COUNTS else k
+            for k in found
+        ]
     return found
 
 
 def _said(table: Table, columns: Mapping[str, str], ignore: Iterable[str | int]) -> dict[str, str]:
     """What the user says of columns, by their names."""
+    if not isinstance(columns, Mapping):
+        raise TypeError(f"columns are a mapping of names to kinds ({{'age': 'number'}}), got {columns!r}.")
     said: dict[str, str] = {}
     faults: list[str] = []
     for spec, kind in [*columns.items(), *((spec, "ignore") for spec in ignore)]:
-        if kind not in GIVEN:
+        if not isinstance(kind, str) or kind not in GIVEN:
             faults.append(f"a column cannot be {kind!r} (for {spec!r}). {suggest(kind, GIVEN)}")
             continue
         try:
-            said[table.name_of(spec)] = kind
+            name = table.name_of(spec)
         except ValueError as error:
             faults.append(str(error).removeprefix(f"{table.source} "))
+            continue
+        if said.setdefault(name, kind) != kind:
+            faults.append(f"column {name!r} is to be both {said[name]!r} and {kind!r}. Say one of them.")
     if faults:
         raise TableError(_joined(table.source, faults))
     return said
@@ -189,15 +208,10 @@ def _single(column: Column, word: str, n_missing: int) -> ColumnKind:
 def _number_kind(column: Column, there: HostArray, n_missing: int, may_be_index: bool) -> ColumnKind:
     low, high = float(there.min()), float(there.max())
     whole = bool((there == np.floor(there)).all())
-    if whole and may_be_index and not n_missing:
-        n_different = len(np.unique(there))
-        if n_different == len(there) >= _FEW_VALUES:
-            if low in (0, 1) and high - low == len(there) - 1:
-                return ColumnKind(column.name, "id", "counts the rows")
-            if _is_id_name(column.name):
-                return ColumnKind(column.name, "id", "its name, and every value is different")
-        elif _is_id_name(column.name) and n_different > len(there) / 2:
-            return ColumnKind(column.name, "id", f"its name, and {n_different:,} different values in {len(there):,}")
+    if whole and may_be_index:
+        as_id = _whole_ids(column.name, there, len(np.unique(there)), n_missing)
+        if as_id is not None:
+            return as_id
     if whole and low >= _DAYS[0] and high <= _DAYS[1] and len(there) >= _FEW_VALUES:
         form = DateFormat("%Y%m%d")
         if not np.isnat(form.parse([number_word(value) for value in np.unique(there).tolist()])).any():
@@ -208,6 +222,29 @@ def _number_kind(column: Column, there: HostArray, n_missing: int, may_be_index:
     return ColumnKind(column.name, "number", f"{_plain(low)} to {_plain(high)}{note}")
 
 
+_COUNTS = "counts the rows"
+
+
+def _whole_ids(name: str, there: HostArray, n_different: int, n_missing: int) -> ColumnKind | None:
+    """Whole numbers as IDs, or as categories where there are few of them; None where they are numbers."""
+    n, low, high = len(there), float(there.min()), float(there.max())
+    if n_different == n >= _FEW_VALUES and not n_missing:
+        if low in (0, 1) and high - low == n - 1 and (n >= _COUNTED or (np.diff(there) == 1).all()):
+            return ColumnKind(name, "id", _COUNTS)
+        if n >= _COUNTED and 0 <= low <= 1 + (high - low) / 10 and n > 0.5 * (high - low):  # a part of the rows
+            return ColumnKind(name, "id", _COUNTS)
+    if n < _FEW_VALUES:
+        return None
+    if not _is_id_name(name):
+        huge = n_different == n and max(-low, high) > LARGEST_EXACT
+        return ColumnKind(name, "id", "every value is different, and too large for a number") if huge else None
+    if n_different == n:
+        return ColumnKind(name, "id", "its name, and every value is different")
+    if n_different > min(_FEW_IDS, n / 2):
+        return ColumnKind(name, "id", f"its name, and {n_different:,} different values in {n:,}")
+    return ColumnKind(name, "category", f"its name: {n_different:,} different values")
+
+
 def _is_id_name(name: str) -> bool:
     return bool(_ROW_NAME.fullmatch(name) or _CAMEL.fullmatch(name))
 
@@ -215,42 +252,62 @@ def _is_id_name(name: str) -> bool:
 def _text_kind(column: Column, hint: str | None, may_be_index: bool) -> ColumnKind:
     name, words, counts = column.name, column.words, _counts(column)
     n_there, n_missing = int(counts.sum()), column.n_missing
-    if len(words) == 1:
+    if _n_different(words) == 1:
         return _single(column, words[0], n_missing)
-    if not column.is_category:
-        if any(_CODE.fullmatch(word) for word in words) and all(word.isdigit() for word in words):
-            return ColumnKind(name, "category", f"{len(words):,} different codes, some with leading zeros")
-        as_numbers = _numbers_in_text(column, counts, hint)
+    are_codes = any(map(_CODE.fullmatch, words)) and all(word.isascii() and word.isdigit() for word in words)
+    if not (column.is_category or are_codes):
+        as_numbers = _numbers_in_text(column, counts, hint, may_be_index)
         if as_numbers is not None:
             return as_numbers
         as_dates = _dates_in_text(column, counts, hint)
         if as_dates is not None:
             return as_dates
-    if len(words) == 2:
-        return ColumnKind(name, "yes_no", " or ".join(_shown(word) for word in sorted(words)))
+    if _n_different(words) == 2:
+        return ColumnKind(
+            name, "yes_no", " or ".join(_shown(word) for word in sorted(words, key=yes_last)[:: len(words) - 1])
+        )
     different = len(words) / n_there
     if not column.is_category and n_there >= _FEW_VALUES:
         blanks = sum(word.count(" ") * int(count) for word, count in zip(words, counts, strict=True)) / n_there
         if blanks + 1 >= _SENTENCE and different > 0.3:
             return ColumnKind(name, "text", f"{blanks + 1:.0f} words a cell")
-        if different > _ALL_DIFFERENT:
-            every = "every value is different" if len(words) == n_there else f"{len(words):,} of {n_there:,} differ"
-            return ColumnKind(name, "id", every)
-        if may_be_index and _is_id_name(name) and different > 0.5:
+        if different > (_MOSTLY_DIFFERENT if n_there >= _COUNTED else _ALL_DIFFERENT):
+            every = len(words) == n_there
+            reason = "every value is different" if every else f"{len(words):,} different values in {n_there:,}"
+            return ColumnKind(name, "id", reason)
+        if may_be_index and _is_id_name(name) and len(words) > min(_FEW_IDS, n_there / 2):
             return ColumnKind(name, "id", f"its name, and {len(words):,} different values in {n_there:,}")
-    return ColumnKind(name, "category", f"{len(words):,} different values")
+    what = "different codes, some with leading zeros" if are_codes else "different values"
+    return ColumnKind(name, "category", f"{_n_different(words):,} {what}")
 
 
-def _numbers_in_text(column: Column, counts: HostArray, hint: str | None) -> ColumnKind | None:
+def _n_different(words: Sequence[str]) -> int:
+    """How many different categories there are: spellings of the same one aside, unless there are very many."""
+    return len(words) if len(words) > _MOST_COMPARED else len(set(map(canonical, words)))
+
+
+def _numbers_in_text(column: Column, counts: HostArray, hint: str | None, may_be_index: bool) -> ColumnKind | None:
     writing = writing_of(column.words, counts, hint)
     if writing.share < _MOSTLY or len(writing.odd) > _MOST_ODD:
         return None
     values = writing.format.parse(column.words)
-    there = values[np.isfinite(values)]
+    finite = np.isfinite(values)
+    there = values[finite]
     if len(there) < 1:
         return None
-    if len(column.words) == 2:  # two values, whatever they are
+    different = np.unique(there)
+    if len(different) <= 2 and not writing.odd and finite.all():
+        if len(different) == 1:
+            return _single(column, column.words[0], column.n_missing)
+        shown = (column.words[int(np.flatnonzero(values == value)[0])] for value in different)
+        return ColumnKind(column.name, "yes_no", " or ".join(shown), number_format=writing.format)
+    if len(column.words) == 2:  # a number or a word
         return None
+    if may_be_index and not writing.odd and not writing.format.affixes and bool((there == np.floor(there)).all()):
+        each = np.append(values, np.nan)[column.values]
+        as_id = _whole_ids(column.name, each[np.isfinite(each)], len(column.words), column.n_missing)
+        if as_id is not None:
+            return as_id
     reason = _number_reason(writing, there)
     return ColumnKind(column.name, "number", reason, number_format=writing.format, odd=writing.odd)
 
@@ -306,7 +363,7 @@ def _as_given(column: Column, given: str, hint: str | None) -> ColumnKind:
     if given in ("date", "day_first", "month_first"):
         return _given_date(column, given, hint)
     different = column.as_text()
-    n_different = len(different.words)
+    n_different = _n_different(different.words)
     if given == "yes_no":
         if n_different > 2:
             some = ", ".join(_shown(word) for word in different.words[:4])
@@ -331,14 +388,15 @@ def _given_number(column: Column, given: str, hint: str | None) -> ColumnKind:
         odd = tuple(word for word, is_bad in zip(column.words, bad, strict=True) if is_bad)
     else:
         form, odd = writing.format, writing.odd
-    there = form.parse(column.words)
-    if len(odd) > max(_MOST_ODD, len(column.words) // 10) or len(odd) == len(column.words):
+    values = form.parse(column.words)
+    there = values[np.isfinite(values)]
+    if not len(there) or len(odd) > max(_MOST_ODD, len(column.words) // 10):
         some = ", ".join(_shown(word) for word in odd[:4])
         raise TableError(
             f"column {column.name!r} cannot be {given!r}: {len(odd):,} of its {len(column.words):,} different values "
             f"are no numbers ({some}{', ...' if len(odd) > 4 else ''})."
         )
-    reason = f"as given: {_plain(np.nanmin(there))} to {_plain(np.nanmax(there))}{_odd(odd)}"
+    reason = f"as given: {_plain(float(there.min()))} to {_plain(float(there.max()))}{_odd(odd)}"
     return ColumnKind(column.name, "number", reason, number_format=form, odd=odd, given=True)
 
 

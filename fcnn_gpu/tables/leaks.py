@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .._types import HostArray
-from ._column import Column
+from ._column import Column, canonical
 from ._encoders import numbers_of
 from .kinds import ColumnKind, TableError
 from .table import Table
@@ -15,6 +15,8 @@ from .table import Table
 _ENOUGH = 20
 """Rows from which on a perfect relation is none of chance."""
 _SAME = 1 - 1e-9
+_MANY = 1000
+"""Rows from which on it is seen that a target has too many values for classes."""
 
 
 def find_leaks(table: Table, kinds: Sequence[ColumnKind], targets: Table) -> list[str]:
@@ -54,14 +56,24 @@ def _relation(column: Column, kind: ColumnKind, target: Column) -> str | None:
             return "equals"
         if len(np.unique(y[:1000])) > 2 and _correlation(x, y) > _SAME:
             return "is a linear function of"
+    if len(np.unique(target.values[there][:_MANY])) > _MANY / 5 or column.storage == "other":
+        return None
     codes, classes = column.as_text(), target.as_text()
     a, b = codes.values[there].astype(np.int64), classes.values[there].astype(np.int64)
+    a, b = _merged(codes.words)[a], _merged(classes.words)[b]
     n_pairs = len(np.unique(a * len(classes.words) + b))
     n_values, n_classes = len(np.unique(a)), len(np.unique(b))
     if n_values == n_classes == n_pairs and n_pairs <= np.count_nonzero(there) / 5:
-        same = {codes.words[i] for i in np.unique(a)} == {classes.words[i] for i in np.unique(b)}
+        pairs = [divmod(pair, len(classes.words)) for pair in np.unique(a * len(classes.words) + b).tolist()]
+        same = all(canonical(codes.words[i]) == canonical(classes.words[j]) for i, j in pairs)
         return "equals" if same else "has the same classes as"
     return None
+
+
+def _merged(words: Sequence[str]) -> HostArray:
+    """The number of the category of each word: spellings of the same one have one number."""
+    number: dict[str, int] = {}
+    return np.array([number.setdefault(canonical(word), i) for i, word in enumerate(words)], np.int64)
 
 
 def _numbers(column: Column, kind: ColumnKind | None) -> HostArray | None:
@@ -77,6 +89,9 @@ def _numbers(column: Column, kind: ColumnKind | None) -> HostArray | None:
 
 def _correlation(x: HostArray, y: HostArray) -> float:
     """|Pearson's correlation|; 0 where one does not vary."""
+    if len(x) < _ENOUGH:
+        return 0.0
+    x, y = x / max(np.abs(x).max(), 1e-300), y / max(np.abs(y).max(), 1e-300)  # whose squares are numbers
     x, y = x - x.mean(), y - y.mean()
     scale = float(np.sqrt((x @ x) * (y @ y)))
     return abs(float(x @ y)) / scale if scale > 0 else 0.0

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._checks import check_choice, check_integer, suggest
 from .._types import HostArray
 from ._encoders import CategoryEncoder, Encoder, encoder_of, fit_encoder
-from .kinds import ColumnKind, TableError, infer_kinds
+from .kinds import LEFT_OUT, USED, ColumnKind, TableError, infer_kinds
 from .table import Table
 
 NUMBERS = ("robust", "standard", "quantile", "none")
@@ -63,9 +63,9 @@ class TablePreparation(TransformerMixin, BaseEstimator):
     >>> table = {"age": [31, 42, None, 57], "town": ["Rome", "Oslo", "Rome", "Bonn"], "smokes": ["no", "yes", "no", ""]}
     >>> preparation = TablePreparation(columns={"town": "category"}).fit(table)
     >>> preparation.get_feature_names_out().tolist()
-    ['age', 'age=missing', 'town=Bonn', 'town=Oslo', 'town=Rome', 'smokes=yes']
+    ['age', 'age=missing', 'town=Bonn', 'town=Oslo', 'town=Rome', 'smokes=yes', 'smokes=missing']
     >>> preparation.transform({"smokes": ["yes"], "town": ["Paris"], "age": [42]})
-    array([[0., 0., 0., 0., 0., 1.]], dtype=float32)
+    array([[0., 0., 0., 0., 0., 1., 0.]], dtype=float32)
     """
 
     kinds_: list[ColumnKind]
@@ -208,15 +208,23 @@ class TablePreparation(TransformerMixin, BaseEstimator):
             made = cls(numbers=plain["numbers"], categories=plain["categories"], dtype=plain["dtype"])
             _check_dtype(cls.__name__, made.dtype)
             check_choice("numbers", made.numbers, NUMBERS)
+            check_choice("categories", made.categories, CATEGORIES)
             made.kinds_ = [ColumnKind(k["name"], k["kind"], k["reason"]) for k in plain["columns"]]
+            for kind in made.kinds_:
+                if not (isinstance(kind.name, str) and isinstance(kind.reason, str) and kind.kind in USED + LEFT_OUT):
+                    raise ValueError(f"a column is {kind.name!r}, {kind.kind!r}, {kind.reason!r}")
+            if not isinstance(plain["has_names"], bool):
+                raise ValueError("has_names is true or false")
             made._encoders = [encoder_of(encoder) for encoder in plain["encoders"]]
             names = [kind.name for kind in made.kinds_]
             made._set_names(names if plain["has_names"] else None, len(names))
-            unknown = set(made.used_) - set(names)
-        except (KeyError, AttributeError, TypeError, ValueError) as error:
-            raise ValueError(f"a preparation is not whole: {type(error).__name__} {error}.") from error
-        if unknown or not made._encoders:
-            raise ValueError(f"a preparation is not whole: it uses {sorted(unknown)}, which are none of its columns.")
+            used = [kind.name for kind in made.kinds_ if kind.is_used]
+            if len(set(names)) < len(names) or not used or sorted(made.used_) != sorted(used):
+                raise ValueError(f"it has encoders of {made.used_}, and uses {used}")
+        except KeyError as error:
+            raise ValueError(f"a preparation is not whole: it lacks {error}.") from error
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"a preparation is not whole: {error}.") from error
         return made
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from .._checks import suggest
 from .._types import HostArray
 from ._column import Column
-from ._from_frames import frame_columns, is_frame
+from ._from_frames import frame_columns, is_frame, is_series, series_column
 from ._from_python import array_column, object_column
 
 
@@ -60,7 +61,7 @@ class Table:
         if hasattr(X, "tocsr"):
             raise TypeError(f"{who} expects a dense table, got the sparse {type(X).__name__}. Pass its toarray().")
         if isinstance(X, Mapping):
-            return cls([_column(str(name), values) for name, values in X.items()], source="mapping")
+            return cls(_columns_of_mapping(X, who), source="mapping")
         if is_frame(X):
             kind = f"{type(X).__module__.partition('.')[0]}.{type(X).__name__}"
             return cls(frame_columns(X), source=kind)
@@ -68,7 +69,7 @@ class Table:
             X = np.ma.filled(X.astype(object), None)
         array = X if isinstance(X, np.ndarray) else _matrix(X, who)
         if array.dtype.names:
-            return cls([_column(name, array[name]) for name in array.dtype.names], source="array")
+            return cls(_columns_of_mapping({name: array[name] for name in array.dtype.names}, who), source="array")
         if array.dtype.kind == "c":
             raise ValueError(f"{who}: Complex data not supported. Pass real and imaginary parts as columns.")
         if array.ndim != 2:
@@ -127,6 +128,8 @@ class Table:
     def take(self, rows: Any) -> Table:
         """A table of these rows, by number or by a mask."""
         rows = np.asarray(rows)
+        if not rows.size:
+            rows = np.zeros(0, np.intp)
         rows = np.flatnonzero(rows) if rows.dtype.kind == "b" else rows
         table = self._with([column.take(rows) for column in self.columns])
         table.n_rows = len(rows)
@@ -143,10 +146,27 @@ def is_table(x: Any) -> bool:
     return type(x) is not np.ndarray and (isinstance(x, Table | Mapping) or is_frame(x))
 
 
-def _column(name: str, values: Any) -> Column:
-    if isinstance(values, Column):
-        return values.renamed(name)
-    return array_column(name, values) if isinstance(values, np.ndarray) else object_column(name, list(values))
+def _columns_of_mapping(X: Mapping[Any, Any], who: str) -> list[Column]:
+    """Columns of lists, arrays or Series. TypeError that names all values that are none."""
+    columns, single = [], []
+    for name, values in X.items():
+        if isinstance(values, Column):
+            columns.append(values.renamed(str(name)))
+        elif is_series(values):
+            columns.append(series_column(str(name), values))
+        elif isinstance(values, np.ndarray) and values.ndim != 1:
+            single.append(f"{name!r} has shape {values.shape}")
+        elif isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+            single.append(f"{name!r} is {reprlib.repr(values)}")
+        elif isinstance(values, np.ndarray):
+            columns.append(array_column(str(name), values))
+        else:
+            columns.append(object_column(str(name), list(values)))
+    if single:
+        raise TypeError(
+            f"{who} expects a list of values for each column, and {'; '.join(single)}. One row is {{'age': [42]}}."
+        )
+    return columns
 
 
 def _matrix(X: Any, who: str) -> HostArray:

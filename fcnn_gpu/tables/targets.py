@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from .._checks import check_choice, suggest
 from .._types import HostArray
 from ._column import Column, canonical, number_word
 from ._encoders import numbers_of
+from ._from_csv import SEMICOLONS
 from ._numbers import NumberFormat, writing_of
 from .kinds import TableError
 from .table import Table
@@ -18,8 +20,6 @@ from .table import Table
 Task = Literal["classification", "regression"]
 MOST_NUMBERED_CLASSES = 20
 """Whole numbers with more different values than this are taken for values, unless the user says."""
-_MOSTLY_NUMBERS = 0.9
-_MOST_ODD = 12
 _SHOWN = 5
 
 
@@ -34,6 +34,7 @@ class Targets:
         multilabel: whether a row may have several labels, a column each.
         formats: of regression, how a column writes its numbers where it is text.
         reason: why it is this task.
+        labels: of labels, the two values of each column, no before yes.
     """
 
     names: tuple[str, ...]
@@ -42,6 +43,7 @@ class Targets:
     multilabel: bool
     formats: tuple[NumberFormat | None, ...]
     reason: str
+    labels: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def of(cls, table: Table, names: Sequence[str], task: str | None = None) -> Targets:
@@ -56,6 +58,14 @@ class Targets:
         >>> Targets.of(table, ["price"]).task
         'regression'
         """
+        if task is not None:
+            check_choice("task", task, get_args(Task))
+        unknown = [name for name in names if name not in table]
+        if unknown or not names:
+            shown = ", ".join(map(repr, unknown)) or "that is asked for"
+            raise TableError(
+                f"{table.source} has no column {shown}. {suggest(unknown[0] if unknown else '', table.names)}"
+            )
         columns = [table[name] for name in names]
         empty = [column.name for column in columns if column.n_missing == len(column)]
         if empty:
@@ -65,14 +75,14 @@ class Targets:
         if other:
             raise TableError(f"{table.source}: {'; '.join(other)}, and a target is a class or a number.")
         if len(columns) == 1:
-            return cls._of_one(table.source, columns[0], task)
-        return cls._of_several(table.source, columns, task)
+            return cls._of_one(table.source, columns[0], task, _hint(table))
+        return cls._of_several(table.source, columns, task, _hint(table))
 
     @classmethod
-    def _of_one(cls, source: str, column: Column, task: str | None) -> Targets:
-        form, values = _as_numbers(column)
+    def _of_one(cls, source: str, column: Column, task: str | None, hint: str | None) -> Targets:
+        form, values, odd = _as_numbers(column, hint)
         there = None if values is None else values[np.isfinite(values)]
-        different = len(column.as_text().words) if there is None else len(np.unique(there))
+        different = len(_class_names(column)) if there is None else len(np.unique(there))
         whole = there is not None and bool((there == np.floor(there)).all())
         if task is None:
             if there is None:
@@ -87,8 +97,10 @@ class Targets:
             reason = "as given"
         if task == "regression":
             if there is None:
-                bad = ", ".join(map(repr, column.words[:_SHOWN]))
-                raise TableError(f"{source}: the target {column.name!r} is to be numbers, and holds {bad}, ...")
+                raise TableError(
+                    f"{source}: the target {column.name!r} is to be numbers, and has {_some(odd or column.words)}. "
+                    "Correct these cells, or leave them empty."
+                )
             if different == 1:
                 raise TableError(f"{source}: the target {column.name!r} is always {number_word(float(there[0]))}.")
             return cls((column.name,), "regression", None, False, (form,), reason)
@@ -98,29 +110,34 @@ class Targets:
         fractions = there is not None and not whole
         if fractions or len(names) > max(MOST_NUMBERED_CLASSES, (len(column) - column.n_missing) // 2):
             kind = f"{len(names):,} different values in {len(column):,} rows{', with fractions' if fractions else ''}"
-            remedy = "Is it another column?" if there is None else "Say that the task is regression."
-            raise TableError(
-                f"{source}: the target {column.name!r} has {kind}, which are too many for classes. {remedy}"
-            )
+            remedy = "Say that the task is regression."
+            if there is None:
+                remedy = "Is it another column?"
+                if 0 < len(odd) < len(column.words) / 2:
+                    remedy = f"If it is to be numbers: {_some(odd)} {'is none' if len(odd) == 1 else 'are none'}."
+            few = "no classes" if fractions else "too many for classes"
+            raise TableError(f"{source}: the target {column.name!r} has {kind}, which are {few}. {remedy}")
         return cls((column.name,), "classification", names, False, (None,), reason)
 
     @classmethod
-    def _of_several(cls, source: str, columns: Sequence[Column], task: str | None) -> Targets:
+    def _of_several(cls, source: str, columns: Sequence[Column], task: str | None, hint: str | None) -> Targets:
         names = tuple(column.name for column in columns)
-        read = [_as_numbers(column) for column in columns]
+        read = [_as_numbers(column, hint) for column in columns]
         if task != "regression":
-            two = [len(_class_names(column)) == 2 for column in columns]
+            labels = tuple(_class_names(column) for column in columns)
+            two = [len(values) == 2 for values in labels]
             if all(two):
-                return cls(names, "classification", names, True, (None,) * len(columns), "columns of two values each")
+                why, formats = "columns of two values each", (None,) * len(columns)
+                return cls(names, "classification", names, True, formats, why, labels)
             if task == "classification":
                 bad = ", ".join(repr(name) for name, is_two in zip(names, two, strict=True) if not is_two)
                 raise TableError(f"{source}: several targets are labels of two values each, and {bad} has others.")
-        bad = ", ".join(repr(name) for name, (_, values) in zip(names, read, strict=True) if values is None)
+        bad = ", ".join(repr(name) for name, (_, values, _) in zip(names, read, strict=True) if values is None)
         if bad:
             raise TableError(
                 f"{source}: several targets are all numbers, or all labels of two values; {bad} is neither."
             )
-        return cls(names, "regression", None, False, tuple(form for form, _ in read), "columns of numbers")
+        return cls(names, "regression", None, False, tuple(form for form, _, _ in read), "columns of numbers")
 
     @property
     def n_outputs(self) -> int:
@@ -140,7 +157,7 @@ class Targets:
                 missing |= ~np.isfinite(part)
             y = np.stack(parts, axis=1) if len(parts) > 1 else parts[0]
         elif self.multilabel:
-            names = [_class_names(column) for column in columns]
+            names = self.labels or [_class_names(column) for column in columns]
             codes = [_codes(table.source, column, found) for column, found in zip(columns, names, strict=True)]
             for part in codes:
                 missing |= part < 0
@@ -153,16 +170,26 @@ class Targets:
         return y[rows], rows
 
 
-def _as_numbers(column: Column) -> tuple[NumberFormat | None, HostArray | None]:
-    """How a column is written, and its numbers; None where it holds none."""
+def _hint(table: Table) -> str | None:
+    """The decimal mark that is likely where a column does not show it."""
+    return "," if SEMICOLONS in table.notes else None
+
+
+def _as_numbers(column: Column, hint: str | None) -> tuple[NumberFormat | None, HostArray | None, tuple[str, ...]]:
+    """How a column is written, its numbers (None where it holds none), and the words that are no numbers."""
     if column.storage in ("number", "boolean"):
-        return None, column.values
+        return None, column.values, ()
     if column.is_category:
-        return None, None
-    writing = writing_of(column.words, np.bincount(column.values[column.values >= 0], minlength=len(column.words)))
-    if writing.share < _MOSTLY_NUMBERS or writing.odd:
-        return None, None
-    return writing.format, numbers_of(column, writing.format)
+        return None, None, tuple(column.words)
+    counts = np.bincount(column.values[column.values >= 0], minlength=len(column.words))
+    writing = writing_of(column.words, counts, hint)
+    if writing.odd:
+        return None, None, writing.odd
+    return writing.format, numbers_of(column, writing.format), ()
+
+
+def _some(words: Sequence[str]) -> str:
+    return ", ".join(map(repr, words[:_SHOWN])) + (", ..." if len(words) > _SHOWN else "")
 
 
 def _class_names(column: Column) -> tuple[str, ...]:
@@ -183,7 +210,8 @@ def _codes(source: str, column: Column, names: Sequence[str]) -> HostArray:
     lut = np.fromiter((number.get(canonical(word), -2) for word in text.words), np.int64, len(text.words))
     unknown = [text.words[i] for i in np.flatnonzero(lut == -2).tolist()]
     if unknown:
-        shown = ", ".join(map(repr, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
-        known = ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
-        raise TableError(f"{source}: the target {column.name!r} has {shown}, which is none of the classes {known}.")
+        none = "which is none" if len(unknown) == 1 else "which are none"
+        raise TableError(
+            f"{source}: the target {column.name!r} has {_some(unknown)}, {none} of the classes {_some(names)}."
+        )
     return np.append(lut, -1)[text.values]
