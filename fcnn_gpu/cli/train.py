@@ -124,18 +124,18 @@ def train(
         str | None,
         _option(
             f"What draws the weights: {', '.join(INITIALIZERS)}. (default: images what fits each layer's activation, "
-            "tables xavier_uniform)",
+            "tables fan_in_uniform)",
             _NETWORK,
         ),
     ] = None,
     bias_init: Annotated[
         str | None,
-        _option("What draws the biases, as --init. (default: images zeros, tables xavier_uniform)", _NETWORK),
+        _option("What draws the biases, as --init. (default: images zeros, tables fan_in_uniform)", _NETWORK),
     ] = None,
     dropout: Annotated[
         float | None,
         _option(
-            "The probability with which a hidden unit is dropped in a training step. (default: images 0.2, tables 0)",
+            "The probability with which a hidden unit is dropped in a training step. (default: images 0.2, tables 0.1)",
             _NETWORK,
         ),
     ] = None,
@@ -175,7 +175,8 @@ def train(
     lr: Annotated[
         float | None,
         _option(
-            "The learning rate; with one_cycle the largest. (default: adam and adamw 0.003, others 0.01)",
+            "The learning rate; with one_cycle the largest. (default: adam and adamw 0.003 for images and 0.002 for "
+            "tables, others 0.01)",
             _TRAINING,
             "--lr",
             "--learning-rate",
@@ -199,7 +200,7 @@ def train(
     ] = None,
     epochs: Annotated[
         int | None,
-        _option("Passes over the training data. (default: images 20, tables as many as make 6,000 steps)", _TRAINING),
+        _option("Passes over the training data. (default: images 20, tables 6,000 steps in 30 to 60)", _TRAINING),
     ] = None,
     batch_size: Annotated[
         int | None,

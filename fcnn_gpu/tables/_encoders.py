@@ -421,7 +421,7 @@ def _is_scale(value: Any, cls: type[Encoder]) -> tuple[bool, str]:
     right = isinstance(value, Mapping) and set(value) <= {"method", "center", "factor", "knots"}
     if right:
         knots = value.get("knots", ())
-        right = value.get("method") in ("robust", "standard", "quantile")
+        right = value.get("method") in ("robust", "standard", "quantile", "none")
         right = right and all(_is_number(value.get(name, 0.0)) for name in ("center", "factor"))
         right = right and isinstance(knots, list | tuple) and all(map(_is_number, knots))
         right = right and all(a <= b for a, b in pairwise(knots))

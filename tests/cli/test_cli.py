@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import fcnn_gpu as fcnn
 from fcnn_gpu.cli import app
-from fcnn_gpu.cli._options import LEARNING_RATES
+from fcnn_gpu.cli._defaults import defaults_for
 from tests.support.cli_cases import QUICK, Command, assert_mistake, iris_like, linear, spawn
 
 KEPT = {"model.safetensors", "history.csv", "run.json", "training_rows.npy"}
@@ -53,8 +53,20 @@ class TestHelp:
     def test_version(self, command: Command) -> None:
         assert command("--version") == (0, f"fcnn-gpu {fcnn.__version__}\n", "")
 
-    def test_the_help_says_what_the_learning_rates_are(self) -> None:
-        assert LEARNING_RATES == {"adam": 0.003, "adamw": 0.003}
+    def test_the_help_says_what_the_defaults_are(self) -> None:
+        images, table = defaults_for(5000, True), defaults_for(5000, False)
+        assert (images.adam_lr, images.layers, images.dropout, images.epochs, images.batch_size) == (
+            3e-3,
+            "128",
+            0.2,
+            20,
+            32,
+        )
+        assert (table.adam_lr, table.layers, table.dropout) == (2e-3, "128,128", 0.1)
+        assert (table.init, table.bias_init) == ("fan_in_uniform", "fan_in_uniform")
+        for n, batch, epochs in ((1, 32, 60), (150, 32, 60), (5000, 64, 60), (40_000, 256, 39), (10**6, 256, 30)):
+            told = defaults_for(n, False)
+            assert (told.batch_size, told.epochs) == (batch, epochs)
         assert {fcnn.optimizers.OPTIMIZERS[n]().learning_rate for n in ("sgd", "rmsprop", "adagrad")} == {0.01}  # type: ignore[call-arg]
 
 

@@ -141,7 +141,7 @@ class TestTraining:
             (["--target", "income", "--ignore", "income"], "'income' is the target"),
             (
                 ["--target", "remark", "--task", "regression"],
-                "the target 'remark' is to be numbers, and holds 'a remark",
+                "the target 'remark' is to be numbers, and has 'a remark",
             ),
             (["--target", "income,pay", "--task", "classification"], "labels of two values each, and 'pay' has others"),
             (["--numbers", "log"], "--numbers does not know 'log'"),
