@@ -317,6 +317,12 @@ def test_readme_examples_run(
         assert names["model"].predict_classes(data.X_test[: len(digits)]).tolist() == digits
     elif number == 1:
         assert float(names["value"]) < 1.0  # log 10 ≈ 2.3 is where an untrained network starts
+    elif number == 3:
+        homes, rent, regressor = (names[name] for name in ("homes", "rent", "regressor"))
+        assert "'number', '30." in output
+        assert "'category'" in output or "'yes_no'" in output
+        assert "'date', '1950-01-01 to 2015-" in output
+        assert regressor.score(homes, (rent - rent.mean()) / rent.std()) > 0.99
     else:
         assert float(names["scores"].mean()) == pytest.approx(promised(number), abs=0.01)
 

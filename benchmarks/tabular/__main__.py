@@ -21,12 +21,15 @@ from pathlib import Path
 from fcnn_gpu.bench._json import ReportFileError
 from fcnn_gpu.bench.machine import describe, notes, versions
 
+from .command import Command
 from .contest import Plan, contest
 from .datasets import TABLES, WHEELS, MissingTable
-from .models import MODELS, Rules
+from .models import MODELS as ESTIMATORS
+from .models import Model, Rules
 from .page import to_markdown
 from .report import Report, from_json, save
 
+MODELS: dict[str, Model] = ESTIMATORS | {Command.name: Command()}
 RULES: tuple[Rules, ...] = ("equal", "default")
 UNUSABLE = 2
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .command import NAME as COMMAND
 from .contest import TEST_SHARE, Outcome
 from .models import HIDDEN, LARGEST_BATCH, OURS, RATE, RIVAL
 from .report import TIME_GOAL, Comparison, Report, comparisons, standard_error
@@ -56,16 +57,36 @@ def _section(report: Report, rules: str, heading: str, text: str) -> list[str]:
         rows = [_row(pair) for pair in pairs]
         head = ["table", "samples × features", "score of", OURS, RIVAL, "difference", "epochs", "seconds", "time ratio"]
         lines += [*_table(head, rows), "", *_goals(pairs), ""]
-    others = [outcome for outcome in outcomes if outcome.model not in (OURS, RIVAL)]
+    lines += _of_the_command(comparisons(report, rules, COMMAND))
+    others = [outcome for outcome in outcomes if outcome.model not in (OURS, COMMAND, RIVAL)]
     if others:
         head = ["table", "model", "score", "seconds"]
         lines += [*_table(head, [[o.table, o.model, _score(o), f"{np.median(o.seconds):.3g}"] for o in others]), ""]
     return lines
 
 
+def _of_the_command(pairs: Sequence[Comparison]) -> list[str]:
+    if not pairs:
+        return []
+    head = ["table", COMMAND, RIVAL, "difference", "seconds, with the process and its files"]
+    rows = [
+        [
+            pair.ours.table,
+            _score(pair.ours),
+            _score(pair.rival),
+            _difference(pair),
+            f"{np.median(pair.ours.seconds):.3g}",
+        ]
+        for pair in pairs
+    ]
+    told = (
+        "`fcnn-gpu train --data FILE.csv` on the same samples, whose columns it scales itself, with its own defaults:"
+    )
+    return [told, "", *_table(head, rows), "", _as_good(pairs), ""]
+
+
 def _row(pair: Comparison) -> list[str]:
     ours, rival = pair.ours, pair.rival
-    difference = f"{_signed(pair.difference)} ± {pair.error:.4f}"
     ratio = f"{pair.time_ratio:.2f}"
     return [
         ours.table,
@@ -73,27 +94,35 @@ def _row(pair: Comparison) -> list[str]:
         "classes" if ours.task == "classification" else "values",
         _score(ours),
         _score(rival),
-        difference if pair.is_as_good else f"**{difference}**",
+        _difference(pair),
         f"{np.median(ours.epochs):.0f} / {np.median(rival.epochs):.0f}",
         f"{np.median(ours.seconds):.3g} / {np.median(rival.seconds):.3g}",
         ratio if pair.is_fast else f"**{ratio}**",
     ]
 
 
-def _goals(pairs: Sequence[Comparison]) -> list[str]:
+def _difference(pair: Comparison) -> str:
+    difference = f"{_signed(pair.difference)} ± {pair.error:.4f}"
+    return difference if pair.is_as_good else f"**{difference}**"
+
+
+def _as_good(pairs: Sequence[Comparison]) -> str:
     worse = [
         f"{pair.ours.table} ({_signed(pair.difference)} ± {pair.error:.4f})" for pair in pairs if not pair.is_as_good
     ]
+    return f"- Not worse than {RIVAL} beyond one standard error: " + (
+        f"all {len(pairs)}." if not worse else f"{len(pairs) - len(worse)} of {len(pairs)}; not {', '.join(worse)}."
+    )
+
+
+def _goals(pairs: Sequence[Comparison]) -> list[str]:
     slow = [f"{pair.ours.table} ({pair.time_ratio:.2f})" for pair in pairs if not pair.is_fast]
     unfinished = {o.model: o.unfinished for pair in pairs for o in (pair.ours, pair.rival)}
     for model in unfinished:
         unfinished[model] = sum(o.unfinished for pair in pairs for o in (pair.ours, pair.rival) if o.model == model)
     n = sum(len(pair.ours.scores) for pair in pairs)
     return [
-        f"- Not worse than {RIVAL} beyond one standard error: "
-        + (
-            f"all {len(pairs)}." if not worse else f"{len(pairs) - len(worse)} of {len(pairs)}; not {', '.join(worse)}."
-        ),
+        _as_good(pairs),
         f"- At most {TIME_GOAL} of its time: "
         + (f"all {len(pairs)}." if not slow else f"{len(pairs) - len(slow)} of {len(pairs)}; not {', '.join(slow)}."),
         "- Fits that said they had not converged: "

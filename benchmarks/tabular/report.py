@@ -38,7 +38,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours against scikit-learn's on one table under one set of rules, seed by seed."""
+    """One of ours against scikit-learn's on one table under one set of rules, seed by seed."""
 
     ours: Outcome
     rival: Outcome
@@ -78,11 +78,11 @@ def standard_error(values: list[float]) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
-def comparisons(report: Report, rules: str) -> list[Comparison]:
-    """Those of the tables on which both took part."""
+def comparisons(report: Report, rules: str, mine: str = OURS) -> list[Comparison]:
+    """Those of the tables on which both took part, ours by its model's name."""
     by_name = {(o.table, o.model): o for o in report.outcomes if o.rules == rules}
     tables = dict.fromkeys(table for table, _ in by_name)
-    pairs = [(by_name.get((table, OURS)), by_name.get((table, RIVAL))) for table in tables]
+    pairs = [(by_name.get((table, mine)), by_name.get((table, RIVAL))) for table in tables]
     return [Comparison(ours, rival) for ours, rival in pairs if ours is not None and rival is not None]
 
 

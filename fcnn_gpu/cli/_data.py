@@ -12,14 +12,11 @@ from .._checks import match_names
 from .._types import HostArray
 from ..data import SIGNED_SAMPLES, Signature
 from ..datasets import CATALOGUE, Dataset, load
+from ..model import Sequential
+from ._defaults import SPLIT_SEED
 
 if TYPE_CHECKING:
     from ._table import PreparedTable
-from ..model import Sequential
-
-SPLIT_SEED = 0
-"""Files without a test part are divided by this seed whatever --seed says, so that `evaluate` finds the same test part
-as `train` did, and no sample that a model was trained on."""
 
 
 def load_data(

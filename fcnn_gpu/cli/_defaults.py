@@ -5,13 +5,29 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+SPLIT_SEED = 0
+"""Files without a test part are divided by this seed whatever --seed says, so that `evaluate` finds the same test part
+as `train` did, and no sample that a model was trained on."""
+
 _TABLE_BATCHES = (32, 256)
 """The smallest and the largest default batch of tables."""
 _STEPS_AN_EPOCH = 100
 """What the batch of a table is chosen for, between those."""
-_TABLE_EPOCHS = (30, 60)
-_TABLE_STEPS = 6000
-"""What the epochs of a table add up to, between those."""
+_SMALL = 1000
+"""Tables of fewer samples are learned by heart before they are learned."""
+
+
+@dataclass(frozen=True)
+class _Length:
+    """How long a table is trained on: the epochs add up to so many steps, but are `few` at least and `many` at most."""
+
+    steps: int
+    few: int
+    many: int
+    adam_lr: float
+
+
+_OF_SMALL, _OF_OTHERS = _Length(400, 30, 100, 1e-3), _Length(6000, 30, 60, 3e-3)
 
 
 @dataclass(frozen=True)
@@ -31,14 +47,14 @@ def defaults_for(n_samples: int, is_image: bool) -> Defaults:
     """What suits images, and what suits all other samples, tables above all.
 
     Images: 128 hidden units, He's weights, dropout 0.2, Adam with 0.003, 20 epochs in batches of 32. Tables: two layers
-    of 128, which start as PyTorch's do, dropout 0.1, Adam with 0.002, batches of about a hundredth of the samples (32
-    to 256), and 6,000 steps in 30 to 60 epochs: fewer would not learn small tables, more would learn them by heart.
-    benchmarks/tabular compares them with scikit-learn's defaults.
+    of 128, which start as PyTorch's do, dropout 0.1, batches of about a hundredth of the samples (32 to 256), Adam with
+    0.003 for 6,000 steps in 30 to 60 epochs; fewer than 1,000 samples Adam with 0.001 for 400 steps in 30 to 100
+    epochs. benchmarks/tabular compares them with scikit-learn's defaults.
     """
     if is_image:
         return Defaults("128", None, None, 0.2, 20, 32, 3e-3)
     low, high = _TABLE_BATCHES
     batch = min(max(2 ** round(math.log2(max(1, n_samples / _STEPS_AN_EPOCH))), low), high)
-    few, many = _TABLE_EPOCHS
-    epochs = min(max(math.ceil(_TABLE_STEPS * batch / max(1, n_samples)), few), many)
-    return Defaults("128,128", "fan_in_uniform", "fan_in_uniform", 0.1, epochs, batch, 2e-3)
+    length = _OF_SMALL if n_samples < _SMALL else _OF_OTHERS
+    epochs = min(max(math.ceil(length.steps * batch / max(1, n_samples)), length.few), length.many)
+    return Defaults("128,128", "fan_in_uniform", "fan_in_uniform", 0.1, epochs, batch, length.adam_lr)

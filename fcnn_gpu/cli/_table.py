@@ -15,7 +15,7 @@ from ..datasets import Dataset
 from ..datasets._dataset import TooFewSamples, check_shares, split_indices
 from ..tables import Table, TableError, TablePreparation, Targets, find_leaks, read
 from ..tables.show import print_kinds
-from ._data import SPLIT_SEED
+from ._defaults import SPLIT_SEED
 from ._stdout import print_error
 
 _MOSTLY_UNSEEN = 0.01

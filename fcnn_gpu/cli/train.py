@@ -175,8 +175,8 @@ def train(
     lr: Annotated[
         float | None,
         _option(
-            "The learning rate; with one_cycle the largest. (default: adam and adamw 0.003 for images and 0.002 for "
-            "tables, others 0.01)",
+            "The learning rate; with one_cycle the largest. (default: adam and adamw 0.003, 0.001 for tables of "
+            "fewer than 1,000 samples; others 0.01)",
             _TRAINING,
             "--lr",
             "--learning-rate",
@@ -200,7 +200,7 @@ def train(
     ] = None,
     epochs: Annotated[
         int | None,
-        _option("Passes over the training data. (default: images 20, tables 6,000 steps in 30 to 60)", _TRAINING),
+        _option("Passes over the training data. (default: images 20, tables 30 to 100 by their size)", _TRAINING),
     ] = None,
     batch_size: Annotated[
         int | None,

@@ -62,9 +62,17 @@ class TestHelp:
             20,
             32,
         )
-        assert (table.adam_lr, table.layers, table.dropout) == (2e-3, "128,128", 0.1)
+        assert (table.adam_lr, table.layers, table.dropout) == (3e-3, "128,128", 0.1)
+        assert defaults_for(999, False).adam_lr == 1e-3
         assert (table.init, table.bias_init) == ("fan_in_uniform", "fan_in_uniform")
-        for n, batch, epochs in ((1, 32, 60), (150, 32, 60), (5000, 64, 60), (40_000, 256, 39), (10**6, 256, 30)):
+        for n, batch, epochs in (
+            (1, 32, 100),
+            (150, 32, 86),
+            (999, 32, 30),
+            (5000, 64, 60),
+            (40_000, 256, 39),
+            (10**6, 256, 30),
+        ):
             told = defaults_for(n, False)
             assert (told.batch_size, told.epochs) == (batch, epochs)
         assert {fcnn.optimizers.OPTIMIZERS[n]().learning_rate for n in ("sgd", "rmsprop", "adagrad")} == {0.01}  # type: ignore[call-arg]
