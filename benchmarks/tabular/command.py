@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,8 @@ class CommandEstimator:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._folder = tempfile.TemporaryDirectory(prefix="fcnn-gpu-tabular-")
+        self._folder = Path(tempfile.mkdtemp(prefix="fcnn-gpu-tabular-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def fit(self, X: HostArray, y: HostArray) -> CommandEstimator:
         self._write("train.csv", X, y)
@@ -51,17 +54,13 @@ class CommandEstimator:
 
     def _write(self, name: str, X: HostArray, y: HostArray) -> None:
         names = [*(f"x{i}" for i in range(X.shape[1])), _TARGET]
-        rows = np.column_stack([X, y])
-        np.savetxt(
-            Path(self._folder.name) / name, rows, delimiter=",", header=",".join(names), comments="", fmt="%.17g"
-        )
+        path = self._folder / name
+        np.savetxt(path, np.column_stack([X, y]), delimiter=",", header=",".join(names), comments="", fmt="%.17g")
 
     def _run(self, *arguments: object) -> str:
         line = [sys.executable, "-m", "fcnn_gpu", *map(str, arguments), "--backend", "cpu"]
         line += ["--threads", str(fcnn.threads())]
-        done = subprocess.run(
-            line, cwd=self._folder.name, capture_output=True, text=True, encoding="utf-8", check=False
-        )
+        done = subprocess.run(line, cwd=self._folder, capture_output=True, text=True, encoding="utf-8", check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(line)} failed: {done.stderr.strip()}")
         return done.stdout

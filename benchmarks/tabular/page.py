@@ -79,9 +79,7 @@ def _of_the_command(pairs: Sequence[Comparison]) -> list[str]:
         ]
         for pair in pairs
     ]
-    told = (
-        "`fcnn-gpu train --data FILE.csv` on the same samples, whose columns it scales itself, with its own defaults:"
-    )
+    told = "`fcnn-gpu train --data FILE.csv` on the same samples, with its own defaults:"
     return [told, "", *_table(head, rows), "", _as_good(pairs), ""]
 
 
