@@ -14,25 +14,25 @@ _TABLE_BATCHES = (32, 256)
 _STEPS_AN_EPOCH = 100
 """What the batch of a table is chosen for, between those."""
 _SMALL = 1000
-"""Tables of fewer samples are learned by heart before they are learned."""
+"""Tables of fewer samples are soon learned by heart: a smaller network learns them for fewer steps."""
 
 
 @dataclass(frozen=True)
-class _Length:
-    """How long a table is trained on: the epochs add up to so many steps, but are `few` at least and `many` at most."""
+class _Table:
+    """What suits tables: the hidden layers, and so many steps, but at least `few` and at most `many` epochs."""
 
+    layers: str
     steps: int
     few: int
     many: int
-    adam_lr: float
 
 
-_OF_SMALL, _OF_OTHERS = _Length(400, 30, 100, 1e-3), _Length(6000, 30, 60, 3e-3)
+_OF_FEW_SAMPLES, _OF_MORE = _Table("64", 400, 30, 100), _Table("128,128", 6000, 30, 60)
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """The options that depend on the data; `adam_lr` is the rate of adam and adamw."""
+    """The options that depend on the data."""
 
     layers: str
     init: str | None
@@ -40,21 +40,20 @@ class Defaults:
     dropout: float
     epochs: int
     batch_size: int
-    adam_lr: float
 
 
 def defaults_for(n_samples: int, is_image: bool) -> Defaults:
     """What suits images, and what suits all other samples, tables above all.
 
-    Images: 128 hidden units, He's weights, dropout 0.2, Adam with 0.003, 20 epochs in batches of 32. Tables: two layers
-    of 128, which start as PyTorch's do, dropout 0.1, batches of about a hundredth of the samples (32 to 256), Adam with
-    0.003 for 6,000 steps in 30 to 60 epochs; fewer than 1,000 samples Adam with 0.001 for 400 steps in 30 to 100
-    epochs. benchmarks/tabular compares them with scikit-learn's defaults.
+    Images: 128 hidden units, He's weights, dropout 0.2, 20 epochs in batches of 32. Tables: two layers of 128, which
+    start as PyTorch's do, dropout 0.1, batches of about a hundredth of the samples (32 to 256), 6,000 steps in 30 to 60
+    epochs; of fewer than 1,000 samples, one layer of 64, and 400 steps in 30 to 100 epochs. benchmarks/tabular compares
+    them with scikit-learn's defaults.
     """
     if is_image:
-        return Defaults("128", None, None, 0.2, 20, 32, 3e-3)
+        return Defaults("128", None, None, 0.2, 20, 32)
     low, high = _TABLE_BATCHES
     batch = min(max(2 ** round(math.log2(max(1, n_samples / _STEPS_AN_EPOCH))), low), high)
-    length = _OF_SMALL if n_samples < _SMALL else _OF_OTHERS
-    epochs = min(max(math.ceil(length.steps * batch / max(1, n_samples)), length.few), length.many)
-    return Defaults("128,128", "fan_in_uniform", "fan_in_uniform", 0.1, epochs, batch, length.adam_lr)
+    table = _OF_FEW_SAMPLES if n_samples < _SMALL else _OF_MORE
+    epochs = min(max(math.ceil(table.steps * batch / max(1, n_samples)), table.few), table.many)
+    return Defaults(table.layers, "fan_in_uniform", "fan_in_uniform", 0.1, epochs, batch)

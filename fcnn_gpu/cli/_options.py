@@ -36,8 +36,8 @@ _OF_OPTIMIZERS = ("momentum", "weight_decay")
 _LINKS = {"classification": ("softmax", "sigmoid"), "regression": ("identity",)}
 """Of the losses that a task can have, by what may be known of it before the data."""
 
-_ADAMS = ("adam", "adamw")
-"""The optimizers whose learning rate, unless given, depends on the data; that of others is the class's own."""
+LEARNING_RATES = {"adam": 3e-3, "adamw": 3e-3}
+"""What --lr is unless given; for other optimizers, the class's own default."""
 
 
 @dataclass(frozen=True)
@@ -228,9 +228,6 @@ class TrainOptions:
         is_image = len(data.feature_shape) > 1 and X.min() >= 0 and X.max() <= 1
         defaults = defaults_for(len(X), is_image)
         options = dataclasses.asdict(defaults)
-        adam_lr = options.pop("adam_lr")
-        if self.optimizer.partition(":")[0] in _ADAMS:
-            options["lr"] = adam_lr
         missing = {name: value for name, value in options.items() if getattr(self, name) is None}
         if self.init is not None:
             missing.pop("bias_init", None)  # weights of one's own choice go with the biases that they always had
@@ -283,7 +280,7 @@ class TrainOptions:
         name = self.optimizer.partition(":")[0]
         rate = self.lr
         if rate is None:
-            rate = OPTIMIZERS[name]().learning_rate  # type: ignore[call-arg]
+            rate = LEARNING_RATES.get(name, OPTIMIZERS[name]().learning_rate)  # type: ignore[call-arg]
         of_rate = dict.fromkeys(_RATES, "--lr")
         schedule: Schedule = build(
             "--schedule", self.schedule, SCHEDULES, given=dict.fromkeys(_RATES, rate), elsewhere=of_rate

@@ -68,7 +68,8 @@ def evaluate(
     saved = SavedModel(model, backend)
     name = _name(saved, data)
     trained_on = _is_training_data(saved, name)
-    part = ("test" if trained_on is not False else "all") if part is None else part
+    if part is None:
+        part = "all" if trained_on is False and test_fraction is None else "test"
     if saved.model.preparation is not None and name not in CATALOGUE and is_table_file(name):
         samples = _of_table(saved, name, part, target, header, sheet, test_fraction)
     else:
@@ -117,12 +118,12 @@ def _name(saved: SavedModel, data: str | None) -> str:
 
 
 def _is_training_data(saved: SavedModel, name: str) -> bool | None:
-    """Whether this is what the model was trained on; None for a data set that has a test part of its own."""
-    if name in CATALOGUE:
+    """Whether this is what the model was trained on; None for data that has a test part of its own."""
+    if name in CATALOGUE or Path(name).is_dir():
         return None
     known = saved.info.get("data_digest")
-    if known is None:  # a model of an earlier release: a file of that name
-        return Path(name).name == saved.info.get("data") or Path(name).is_dir() or None
+    if known is None:  # a model of an earlier release notes a name, and one of a program's own nothing
+        return Path(name).name == saved.info.get("data")
     return digest_of(name) == known
 
 

@@ -115,7 +115,8 @@ def train(
     layers: Annotated[
         str | None,
         _option(
-            "Widths of the hidden layers: 512,512, or none. (default: images 128, tables 128,128)",
+            "Widths of the hidden layers: 512,512, or none. (default: images 128, tables 128,128, or 64 for fewer than 1,000 "
+            "samples)",
             _NETWORK,
         ),
     ] = None,
@@ -175,8 +176,7 @@ def train(
     lr: Annotated[
         float | None,
         _option(
-            "The learning rate; with one_cycle the largest. (default: adam and adamw 0.003, 0.001 for tables of "
-            "fewer than 1,000 samples; others 0.01)",
+            "The learning rate; with one_cycle the largest. (default: adam and adamw 0.003, others 0.01)",
             _TRAINING,
             "--lr",
             "--learning-rate",

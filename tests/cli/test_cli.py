@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import fcnn_gpu as fcnn
 from fcnn_gpu.cli import app
 from fcnn_gpu.cli._defaults import defaults_for
+from fcnn_gpu.cli._options import LEARNING_RATES
 from tests.support.cli_cases import QUICK, Command, assert_mistake, iris_like, linear, spawn
 
 KEPT = {"model.safetensors", "history.csv", "run.json", "training_rows.npy"}
@@ -55,15 +56,10 @@ class TestHelp:
 
     def test_the_help_says_what_the_defaults_are(self) -> None:
         images, table = defaults_for(5000, True), defaults_for(5000, False)
-        assert (images.adam_lr, images.layers, images.dropout, images.epochs, images.batch_size) == (
-            3e-3,
-            "128",
-            0.2,
-            20,
-            32,
-        )
-        assert (table.adam_lr, table.layers, table.dropout) == (3e-3, "128,128", 0.1)
-        assert defaults_for(999, False).adam_lr == 1e-3
+        assert (images.layers, images.dropout, images.epochs, images.batch_size) == ("128", 0.2, 20, 32)
+        assert (table.layers, table.dropout) == ("128,128", 0.1)
+        assert defaults_for(999, False).layers == "64"
+        assert LEARNING_RATES == {"adam": 0.003, "adamw": 0.003}
         assert (table.init, table.bias_init) == ("fan_in_uniform", "fan_in_uniform")
         for n, batch, epochs in (
             (1, 32, 100),
