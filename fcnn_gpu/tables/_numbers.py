@@ -19,7 +19,7 @@ _CELL = re.compile(
     rf"\s*(?P<after>{_AFFIX})?\s*(?P<close>\))?",
     re.IGNORECASE,
 )
-_UNIT = re.compile(r"[^0-9]{0,4}(?P<zeros>0[0-9])?[0-9., ]*[0-9]\s?(?P<unit>[A-Za-zµ°Ω²³/]{1,10})")
+_UNIT = re.compile(rf"[^0-9]{{0,4}}(?P<zeros>0[0-9])?[0-9.,{_SPACES}]*[0-9]\s?(?P<unit>[A-Za-zµ°Ω²³/]{{1,10}})")
 _LOOKED_AT = 200
 _LONGEST = 100
 """Characters of a number with signs and separators: longer cells are not looked at, which would take long."""

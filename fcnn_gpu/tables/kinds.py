@@ -209,7 +209,7 @@ def _number_kind(column: Column, there: HostArray, n_missing: int, may_be_index:
     low, high = float(there.min()), float(there.max())
     whole = bool((there == np.floor(there)).all())
     if whole and may_be_index:
-        as_id = _whole_ids(column.name, there, len(np.unique(there)), n_missing)
+        as_id = _whole_ids(column.name, there, len(np.unique(there)), n_missing, may_be_huge=False)
         if as_id is not None:
             return as_id
     if whole and low >= _DAYS[0] and high <= _DAYS[1] and len(there) >= _FEW_VALUES:
@@ -225,8 +225,11 @@ def _number_kind(column: Column, there: HostArray, n_missing: int, may_be_index:
 _COUNTS = "counts the rows"
 
 
-def _whole_ids(name: str, there: HostArray, n_different: int, n_missing: int) -> ColumnKind | None:
-    """Whole numbers as IDs, or as categories where there are few of them; None where they are numbers."""
+def _whole_ids(name: str, there: HostArray, n_different: int, n_missing: int, may_be_huge: bool) -> ColumnKind | None:
+    """Whole numbers as IDs, or as categories where there are few of them; None where they are numbers.
+
+    `may_be_huge`: whether they are written digit by digit, however many.
+    """
     n, low, high = len(there), float(there.min()), float(there.max())
     if n_different == n >= _FEW_VALUES and not n_missing:
         if low in (0, 1) and high - low == n - 1 and (n >= _COUNTED or (np.diff(there) == 1).all()):
@@ -236,7 +239,7 @@ def _whole_ids(name: str, there: HostArray, n_different: int, n_missing: int) ->
     if n < _FEW_VALUES:
         return None
     if not _is_id_name(name):
-        huge = n_different == n and max(-low, high) > LARGEST_EXACT
+        huge = may_be_huge and n_different == n and max(-low, high) > LARGEST_EXACT
         return ColumnKind(name, "id", "every value is different, and too large for a number") if huge else None
     if n_different == n:
         return ColumnKind(name, "id", "its name, and every value is different")
@@ -305,7 +308,7 @@ def _numbers_in_text(column: Column, counts: HostArray, hint: str | None, may_be
         return None
     if may_be_index and not writing.odd and not writing.format.affixes and bool((there == np.floor(there)).all()):
         each = np.append(values, np.nan)[column.values]
-        as_id = _whole_ids(column.name, each[np.isfinite(each)], len(column.words), column.n_missing)
+        as_id = _whole_ids(column.name, each[np.isfinite(each)], len(column.words), column.n_missing, may_be_huge=True)
         if as_id is not None:
             return as_id
     reason = _number_reason(writing, there)
