@@ -121,7 +121,7 @@ def infer_kinds(
         except TableError as error:
             faults.append(str(error))
     if faults:
-        raise TableError(_joined(table.source, faults))
+        raise TableError(joined(table.source, faults))
     if not any(kind.is_used for kind in found):  # x = 0, 1, 2, ... is all that there is
         found = [
             replace(k, kind="number", reason=f"{k.reason}, and is the only input") if k.reason == _COUNTS else k
@@ -148,11 +148,12 @@ def _said(table: Table, columns: Mapping[str, str], ignore: Iterable[str | int])
         if said.setdefault(name, kind) != kind:
             faults.append(f"column {name!r} is to be both {said[name]!r} and {kind!r}. Say one of them.")
     if faults:
-        raise TableError(_joined(table.source, faults))
+        raise TableError(joined(table.source, faults))
     return said
 
 
-def _joined(source: str, faults: Sequence[str]) -> str:
+def joined(source: str, faults: Sequence[str]) -> str:
+    """All that is wrong with a table, in one message."""
     return (
         f"{source}: {faults[0]}" if len(faults) == 1 else f"{source}:\n" + "\n".join(f"- {fault}" for fault in faults)
     )
@@ -266,9 +267,10 @@ def _text_kind(column: Column, hint: str | None, may_be_index: bool) -> ColumnKi
         if as_dates is not None:
             return as_dates
     if _n_different(words) == 2:
-        return ColumnKind(
-            name, "yes_no", " or ".join(_shown(word) for word in sorted(words, key=yes_last)[:: len(words) - 1])
-        )
+        first: dict[str, str] = {}
+        for word in words:
+            first.setdefault(canonical(word), word)
+        return ColumnKind(name, "yes_no", " or ".join(_shown(first[key]) for key in sorted(first, key=yes_last)))
     different = len(words) / n_there
     if not column.is_category and n_there >= _FEW_VALUES:
         blanks = sum(word.count(" ") * int(count) for word, count in zip(words, counts, strict=True)) / n_there
@@ -369,10 +371,8 @@ def _as_given(column: Column, given: str, hint: str | None) -> ColumnKind:
     n_different = _n_different(different.words)
     if given == "yes_no":
         if n_different > 2:
-            some = ", ".join(_shown(word) for word in different.words[:4])
-            raise TableError(
-                f"column {name!r} cannot be 'yes_no': it has {n_different:,} different values ({some}, ...)."
-            )
+            some = _some(different.words)
+            raise TableError(f"column {name!r} cannot be 'yes_no': it has {n_different:,} different values ({some}).")
         return ColumnKind(name, given, "as given", given=True)
     return ColumnKind(name, given, f"as given: {n_different:,} different values", given=True)
 
@@ -394,10 +394,9 @@ def _given_number(column: Column, given: str, hint: str | None) -> ColumnKind:
     values = form.parse(column.words)
     there = values[np.isfinite(values)]
     if not len(there) or len(odd) > max(_MOST_ODD, len(column.words) // 10):
-        some = ", ".join(_shown(word) for word in odd[:4])
         raise TableError(
             f"column {column.name!r} cannot be {given!r}: {len(odd):,} of its {len(column.words):,} different values "
-            f"are no numbers ({some}{', ...' if len(odd) > 4 else ''})."
+            f"are no numbers ({_some(odd)})."
         )
     reason = f"as given: {_plain(float(there.min()))} to {_plain(float(there.max()))}{_odd(odd)}"
     return ColumnKind(column.name, "number", reason, number_format=form, odd=odd, given=True)
@@ -410,8 +409,7 @@ def _given_date(column: Column, given: str, hint: str | None) -> ColumnKind:
     first = None if given == "date" else given == "day_first"
     found = _dates_in_text(text, _counts(text), hint, first)
     if found is None:
-        some = ", ".join(_shown(word) for word in text.words[:4])
-        raise TableError(f"column {column.name!r} cannot be {given!r}: its values are no dates ({some}, ...).")
+        raise TableError(f"column {column.name!r} cannot be {given!r}: its values are no dates ({_some(text.words)}).")
     return ColumnKind(
         column.name, "date", f"as given: {found.reason}", date_format=found.date_format, odd=found.odd, given=True
     )
@@ -419,6 +417,10 @@ def _given_date(column: Column, given: str, hint: str | None) -> ColumnKind:
 
 def _plain(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.6g}"
+
+
+def _some(words: Sequence[str]) -> str:
+    return ", ".join(_shown(word) for word in words[:4]) + (", ..." if len(words) > 4 else "")
 
 
 def _shown(word: str) -> str:

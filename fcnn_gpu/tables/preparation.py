@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._checks import check_choice, check_integer, suggest
 from .._types import HostArray
 from ._encoders import CategoryEncoder, Encoder, encoder_of, fit_encoder
-from .kinds import LEFT_OUT, USED, ColumnKind, TableError, infer_kinds
+from .kinds import LEFT_OUT, USED, ColumnKind, TableError, infer_kinds, joined
 from .table import Table
 
 NUMBERS = ("robust", "standard", "quantile")
@@ -110,7 +110,7 @@ class TablePreparation(TransformerMixin, BaseEstimator):
             why = "; ".join(f"{kind.name!r} is {kind.kind} ({kind.reason})" for kind in kinds[:10])
             raise TableError(
                 f"{table.source} has no column that can be an input (n_samples = {len(table)}): {why}. Say what a "
-                "column is: columns={...: 'number'} or 'category'."
+                f"column is: columns={{{kinds[0].name!r}: 'number'}}."
             )
         encoders.sort(key=_is_codes)
         self.kinds_, self._encoders = kinds, encoders
@@ -131,8 +131,7 @@ class TablePreparation(TransformerMixin, BaseEstimator):
                 faults.append(str(error))
             at = stop
         if faults:
-            lines = faults[0] if len(faults) == 1 else "\n" + "\n".join(f"- {fault}" for fault in faults)
-            raise TableError(f"{table.source}: {lines}")
+            raise TableError(joined(table.source, faults))
         return out
 
     def get_feature_names_out(self, input_features: Any = None) -> HostArray:

@@ -119,8 +119,8 @@ def test_labels_are_the_same_whatever_they_come_from() -> None:
     for values in (["10", "1.0", "2"], [10, 1, 2], [10.0, 1.0, 2.0], np.array([10, 1, 2], np.uint8)):
         assert targets.encode(Table.of({"y": values}))[0].tolist() == [2, 0, 1]
     truths = Targets.of(Table.of({"y": [True, False]}), ["y"])
-    for values in (["true", "FALSE", ""], [True, False, None], ["True", "False", "NA"]):
-        y, rows = truths.encode(Table.of({"y": values}))
+    for truth in (["true", "FALSE", ""], [True, False, None], ["True", "False", "NA"]):
+        y, rows = truths.encode(Table.of({"y": truth}))
         assert (y.tolist(), rows.tolist()) == ([1, 0], [0, 1])
     with pytest.raises(TableError, match="the target 'y' has '3', which is none of the classes '1', '2', '10'"):
         targets.encode(Table.of({"y": [1, 3]}))
