@@ -132,7 +132,7 @@ def date_writing_of(words: Sequence[str], counts: HostArray, day_first: bool | N
     some, often = words[::step][:_LOOKED_AT], counts[::step][:_LOOKED_AT]
     have_shape = np.array([_SHAPE.match(word) is not None for word in some], bool)
     shaped = [word for word, has_shape in zip(some, have_shape, strict=True) if has_shape]
-    if not shaped or often[have_shape].sum() < 0.8 * often.sum():
+    if not shaped or often[have_shape].sum() < 0.5 * often.sum():
         return None
     fitting = [form for form in all_formats() if _fits(form, shaped)]
     if not fitting:

@@ -11,7 +11,7 @@ import numpy as np
 from .._checks import suggest
 from .._types import HostArray
 from ._column import LARGEST_EXACT, Column, canonical, number_word, yes_last
-from ._dates import DateFormat, date_writing_of
+from ._dates import DateFormat, DateWriting, date_writing_of
 from ._from_csv import SEMICOLONS
 from ._numbers import NumberFormat, Writing, writing_of
 from .table import Table
@@ -36,6 +36,8 @@ _MOSTLY = 0.9
 """From this share of a column's values on, what the others are counts as missing."""
 _MOST_ODD = 12
 """Different words that may be among numbers or dates."""
+_HALF, _FEW_ODD, _TIMES_ODD = 0.5, 2, 10
+"""From a smaller share on, one or two words may be among at least ten times as many: "unknown" in a third of rows."""
 _ALL_DIFFERENT = 0.9
 _MOSTLY_DIFFERENT = 0.5
 """The share of different texts from which on none tells anything of other rows; in small tables it is the former."""
@@ -168,7 +170,7 @@ def _decimal_mark(table: Table, said: Mapping[str, str]) -> str | None:
         if not any(c.isdigit() for word in column.words[:20] for c in word):
             continue
         writing = writing_of(column.words, _counts(column))
-        if writing.decided and writing.share >= _MOSTLY:
+        if writing.decided and _are_mostly(writing, column):
             marks.add(writing.format.decimal)
     if len(marks) == 1:
         return marks.pop()
@@ -293,7 +295,7 @@ def _n_different(words: Sequence[str]) -> int:
 
 def _numbers_in_text(column: Column, counts: HostArray, hint: str | None, may_be_index: bool) -> ColumnKind | None:
     writing = writing_of(column.words, counts, hint)
-    if writing.share < _MOSTLY or len(writing.odd) > _MOST_ODD:
+    if not _are_mostly(writing, column):
         return None
     values = writing.format.parse(column.words)
     finite = np.isfinite(values)
@@ -317,6 +319,14 @@ def _numbers_in_text(column: Column, counts: HostArray, hint: str | None, may_be
     return ColumnKind(column.name, "number", reason, number_format=writing.format, odd=writing.odd)
 
 
+def _are_mostly(writing: Writing | DateWriting, column: Column) -> bool:
+    """Whether a column of text holds numbers or dates, and what it has else stands for their absence."""
+    n_odd = len(writing.odd)
+    if writing.share >= _MOSTLY:
+        return n_odd <= _MOST_ODD
+    return writing.share >= _HALF and 0 < n_odd <= _FEW_ODD and len(column.words) > _TIMES_ODD * n_odd
+
+
 def _number_reason(writing: Writing, there: HostArray) -> str:
     reason = f"{_plain(float(there.min()))} to {_plain(float(there.max()))}"
     affixes = writing.format.affixes
@@ -335,7 +345,7 @@ def _dates_in_text(
 ) -> ColumnKind | None:
     first = True if day_first is None and hint == "," else day_first
     writing = date_writing_of(column.words, counts, first)
-    if writing is None or writing.share < _MOSTLY or len(writing.odd) > _MOST_ODD:
+    if writing is None or not _are_mostly(writing, column):
         return None
     times = writing.format.parse(column.words)
     there = times[~np.isnat(times)]

@@ -32,8 +32,8 @@ class TablePreparation(TransformerMixin, BaseEstimator):
     | id, constant, text, other, ignored | none |
 
     Columns that have gaps in training get one more input, `age=missing`, which is 1 in a gap. Values of categories that
-    training did not have are all 0. What the columns are is inferred (`fcnn_gpu.tables.infer_kinds`); `kinds_` says
-    what was found, and why.
+    training did not have are all 0, and so are gaps where training had none. What the columns are is inferred
+    (`fcnn_gpu.tables.infer_kinds`); `kinds_` says what was found, and why.
 
     A table is a DataFrame of any library, a `Table` (`fcnn_gpu.tables.read`), a mapping of columns, or a matrix. Its
     columns are found by name, in whatever order they stand; others are not looked at. A matrix has no names, and its

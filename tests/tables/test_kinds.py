@@ -85,6 +85,18 @@ INFERRED: dict[str, tuple[str, Any, str, str]] = {
         "x", ["1,5 %", "12 %", "100 %", "n.v."] * 9 + ["3 %"] * 90, "number",
         "1.5 to 100, in %, with decimal commas; n.v. counts as missing",
     ),
+    "a word in a third of the rows": (
+        "x", [*map(str, range(3, 40)), *["unknown"] * 17], "number",
+        "3 to 39; unknown counts as missing",
+    ),
+    "words in a third of the rows": (
+        "x", [*map(str, range(3, 40)), *["a", "b", "c"] * 6], "id",
+        "40 different values in 55",
+    ),
+    "dates and a word": (
+        "x", [*(f"2024-01-{i:02d}" for i in range(1, 25)), *["never"] * 9], "date",
+        "2024-01-01 to 2024-01-24 (ISO 8601); never counts as missing",
+    ),
     "units": ("x", [f"{i} kg" for i in range(5)], "number", "0 to 4, in kg"),
     "clear by others": ("x", ["1,234", "2,345", "3,4"], "number", "1.234 to 3.4, with decimal commas"),
     "unclear": (

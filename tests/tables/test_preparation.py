@@ -31,7 +31,7 @@ _RNG = np.random.default_rng(3)
 TABLE: dict[str, Any] = {
     "size": _RNG.normal(size=N) * 30,
     "gaps": [None if i % 9 == 0 else float(i * i) for i in range(N)],
-    "price": [f"{1000 + i * i},5 €".replace("1", "1.", 1) if i % 7 else "n.v." for i in range(N)],
+    "price": [f"{i + 1}.{100 + i},5 €" if i % 7 else "n.v." for i in range(N)],
     "town": ["Rome", "Oslo", "Bonn", "", "Rome", "Lima"] * 15,
     "many": [f"m{i * i % 31}" for i in range(N)],
     "smokes": ["yes", "no", "no", ""] * 22 + ["no", "yes"],
@@ -299,7 +299,7 @@ def test_it_stands_in_pipelines_over_data_frames() -> None:
     frame["size"] = Y * 4 + np.asarray(frame["size"]) / 30
     trees = make_pipeline(TablePreparation(), HistGradientBoostingClassifier(max_iter=20))
     assert cross_val_score(trees, frame, Y, cv=3).mean() > 0.8
-    network = make_pipeline(TablePreparation(), fcnn.FCNNClassifier(max_iter=20, random_state=0))
+    network = make_pipeline(TablePreparation(), fcnn.FCNNClassifier(epochs=20, random_state=0))
     search = GridSearchCV(network, {"tablepreparation__numbers": ["robust", "quantile"]}, cv=2, error_score="raise")
     assert search.fit(frame, Y).best_score_ > 0.8
     some = make_column_transformer(
