@@ -41,7 +41,7 @@ _HALF, _FEW_ODD, _TIMES_ODD = 0.5, 2, 10
 _ALL_DIFFERENT = 0.9
 _MOSTLY_DIFFERENT = 0.5
 """The share of different texts from which on none tells anything of other rows; in small tables it is the former."""
-_MOST_COMPARED = 10_000
+_MOST_COMPARED = 5_000
 _FEW_VALUES = 5
 """Below so many values, that all are different says nothing."""
 _SENTENCE = 4.0
@@ -169,7 +169,8 @@ def _decimal_mark(table: Table, said: Mapping[str, str]) -> str | None:
             continue
         if not any(c.isdigit() for word in column.words[:20] for c in word):
             continue
-        writing = writing_of(column.words, _counts(column))
+        step = max(1, len(column.words) // _MOST_COMPARED)
+        writing = writing_of(column.words[::step], _counts(column)[::step])
         if writing.decided and _are_mostly(writing, column):
             marks.add(writing.format.decimal)
     if len(marks) == 1:
@@ -297,7 +298,7 @@ def _numbers_in_text(column: Column, counts: HostArray, hint: str | None, may_be
     writing = writing_of(column.words, counts, hint)
     if not _are_mostly(writing, column):
         return None
-    values = writing.format.parse(column.words)
+    values = writing.values
     finite = np.isfinite(values)
     there = values[finite]
     if len(there) < 1:

@@ -278,7 +278,7 @@ def test_parameters_are_checked() -> None:
         ({"dtype": "int8"}, r"TablePreparation\(dtype\) is 'float32' or 'float64', got 'int8'"),
     ):
         with pytest.raises((ValueError, TypeError), match=message):
-            TablePreparation(**setting).fit(TABLE)  # type: ignore[arg-type]
+            TablePreparation(**setting).fit(TABLE)
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
@@ -290,7 +290,8 @@ def test_output_of_other_libraries(library: str) -> None:
     assert isinstance(out, module.DataFrame)
     assert list(out.columns) == preparation.get_feature_names_out().tolist()
     if library == "pandas":
-        assert preparation.transform(frame.iloc[5:9]).index.tolist() == [5, 6, 7, 8]
+        part: Any = preparation.transform(frame.iloc[5:9])
+        assert part.index.tolist() == [5, 6, 7, 8]
 
 
 def test_it_stands_in_pipelines_over_data_frames() -> None:
