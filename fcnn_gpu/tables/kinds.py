@@ -222,7 +222,8 @@ def _number_kind(column: Column, there: HostArray, n_missing: int, may_be_index:
             reason = f"{low:.0f} to {high:.0f}, all of them days (YYYYMMDD)"
             return ColumnKind(column.name, "date", reason, date_format=form)
     infinite = int(np.count_nonzero(np.isinf(column.values)))
-    note = f"; {infinite:,} infinite ones count as missing" if infinite else ""
+    infinite_ones = "1 infinite value counts" if infinite == 1 else f"{infinite:,} infinite values count"
+    note = f"; {infinite_ones} as missing" if infinite else ""
     return ColumnKind(column.name, "number", f"{_plain(low)} to {_plain(high)}{note}")
 
 

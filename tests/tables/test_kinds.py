@@ -42,7 +42,7 @@ INFERRED: dict[str, tuple[str, Any, str, str]] = {
     "a number and a word": ("x", ["5", "unknown"], "yes_no", "5 or unknown"),
     "numbers": ("x", [1.5, -2.25, 1e6], "number", "-2.25 to 1,000,000"),
     "decimals": ("x", [Decimal("1.5"), Decimal("2"), Decimal("3")], "number", "1.5 to 3"),
-    "infinities": ("x", [1.5, 2, np.inf, 7], "number", "1.5 to 7; 1 infinite ones count as missing"),
+    "infinities": ("x", [1.5, 2, np.inf, 7], "number", "1.5 to 7; 1 infinite value counts as missing"),
     "spans of time": ("x", [timedelta(hours=h) for h in (1, 2, 4)], "number", "3,600 to 14,400"),
     "counts of the rows": ("x", list(range(5)), "number", "counts the rows, and is the only input"),
     "days as numbers": (
