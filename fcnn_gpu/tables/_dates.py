@@ -128,11 +128,13 @@ def date_writing_of(words: Sequence[str], counts: HostArray, day_first: bool | N
     >>> date_writing_of(["2025-01-31", "2025-02-01"], np.array([1, 1])).format.pattern
     'ISO 8601'
     """
-    some = words[:: max(1, len(words) // _LOOKED_AT)][:_LOOKED_AT]
-    shaped = [word for word in some if _SHAPE.match(word)]
-    if not shaped or len(shaped) < 0.8 * len(some):
+    step = max(1, len(words) // _LOOKED_AT)
+    some, often = words[::step][:_LOOKED_AT], counts[::step][:_LOOKED_AT]
+    have_shape = np.array([_SHAPE.match(word) is not None for word in some], bool)
+    shaped = [word for word, has_shape in zip(some, have_shape, strict=True) if has_shape]
+    if not shaped or often[have_shape].sum() < 0.5 * often.sum():
         return None
-    fitting = [form for form in all_formats() if _fits(form, shaped, len(some))]
+    fitting = [form for form in all_formats() if _fits(form, shaped)]
     if not fitting:
         return None
     best = max(fitting, key=lambda form: np.count_nonzero(~np.isnat(form.parse(shaped))))  # the first of equals
@@ -164,11 +166,11 @@ def all_formats() -> Iterator[DateFormat]:
             yield DateFormat(day + time)
 
 
-def _fits(form: DateFormat, words: Sequence[str], n: int) -> bool:
+def _fits(form: DateFormat, words: Sequence[str]) -> bool:
     """Whether the format reads some of the first words: cheaply, as most formats read none."""
     if all(form._time(word) is None for word in words[:5]):
         return False
-    return bool(np.count_nonzero(~np.isnat(form.parse(words))) >= 0.5 * n)
+    return bool(np.count_nonzero(~np.isnat(form.parse(words))) >= 0.5 * len(words))
 
 
 def _swapped(form: DateFormat) -> DateFormat | None:

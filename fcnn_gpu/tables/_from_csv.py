@@ -78,7 +78,7 @@ class _Head:
         first_ends = 0
         with _faults(path, reader):
             for row in reader:
-                if any(row) or len(row) > 1:
+                if len(row) > 1 or any(map(str.strip, row)):
                     rows.append([cell.replace(_SEPARATOR, " ").strip() for cell in row])
                     first_ends = first_ends or reader.line_num
         if not rows:
@@ -278,8 +278,8 @@ def _as_utf8(path: Path, content: bytes, encoding: str | None) -> tuple[bytes, l
             return content.decode(encoding).removeprefix("\ufeff").encode(), []
         except (LookupError, UnicodeError) as error:
             raise DataFileError(path, f"is not text in encoding {encoding!r}: {error}.") from error
-    if content.startswith(codecs.BOM_UTF8):
-        return content[len(codecs.BOM_UTF8) :], []
+    has_mark = content.startswith(codecs.BOM_UTF8)
+    content = content.removeprefix(codecs.BOM_UTF8)
     for marks, name in (  # UTF-32's little-endian mark begins with UTF-16's
         ((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "UTF-32"),
         ((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "UTF-16"),
@@ -299,7 +299,7 @@ def _as_utf8(path: Path, content: bytes, encoding: str | None) -> tuple[bytes, l
         content.decode("utf-8")
     except UnicodeDecodeError as error:
         try:
-            text = content.decode("cp1252")
+            text = content.decode("ascii" if has_mark else "cp1252")
         except UnicodeDecodeError:
             line = content.count(b"\n", 0, error.start) + 1
             raise DataFileError(

@@ -66,6 +66,7 @@ def arrow_file_columns(path: Path) -> list[Column]:
         except pa.ArrowInvalid:
             with pa.OSFile(str(path)) as file:
                 table = pa.ipc.open_stream(file).read_all()
+        table.validate(full=True)  # or a damaged file's offsets would lead anywhere in memory
         left_out = index_columns(path, table.schema, table.column_names)
         return arrow_columns(table.drop_columns([name for name in table.column_names if name in left_out]))
 

@@ -19,7 +19,7 @@ _CELL = re.compile(
     rf"\s*(?P<after>{_AFFIX})?\s*(?P<close>\))?",
     re.IGNORECASE,
 )
-_UNIT = re.compile(r"[^0-9]{0,4}(?P<zeros>0[0-9])?[0-9., ]*[0-9]\s?(?P<unit>[A-Za-zµ°Ω²³/]{1,10})")
+_UNIT = re.compile(rf"[^0-9]{{0,4}}(?P<zeros>0[0-9])?[0-9.,{_SPACES}]*[0-9]\s?(?P<unit>[A-Za-zµ°Ω²³/]{{1,10}})")
 _LOOKED_AT = 200
 _LONGEST = 100
 """Characters of a number with signs and separators: longer cells are not looked at, which would take long."""
@@ -96,6 +96,7 @@ class Writing:
         odd: the words that are no numbers.
         decided: whether a word shows the decimal mark; otherwise 1,234 or 1.234 may be thousands or not.
         ambiguous: such a word, where there is one and nothing decides.
+        values: of the words, NaN for odd ones.
     """
 
     share: float
@@ -103,6 +104,7 @@ class Writing:
     odd: tuple[str, ...]
     decided: bool
     ambiguous: str | None
+    values: HostArray
 
 
 def writing_of(words: Sequence[str], counts: HostArray, hint: str | None = None) -> Writing:
@@ -118,7 +120,9 @@ def writing_of(words: Sequence[str], counts: HostArray, hint: str | None = None)
     ambiguous, affixes = None, {} if unit is None else {unit: None}
     ambiguous_mark = ","
     if len(words) > 2 * _LOOKED_AT and sum(map(_is_cell, bare[:: max(1, len(words) // _LOOKED_AT)])) < len(some) / 2:
-        return Writing(0.0, NumberFormat(), tuple(words), False, None)  # nothing like numbers
+        return Writing(
+            0.0, NumberFormat(), tuple(words), False, None, np.full(len(words), np.nan)
+        )  # nothing like numbers
     for word, count in zip(bare, counts.tolist(), strict=True):
         match = _cell(word)
         if match is None:
@@ -144,7 +148,9 @@ def writing_of(words: Sequence[str], counts: HostArray, hint: str | None = None)
     total = int(counts.sum())
     share = float(counts[~odd].sum() / total) if total else 0.0
     unclear = None if decided or hint is not None or ambiguous_mark == "." else ambiguous
-    return Writing(share, form, tuple(word for word, bad in zip(words, odd, strict=True) if bad), decided, unclear)
+    return Writing(
+        share, form, tuple(word for word, bad in zip(words, odd, strict=True) if bad), decided, unclear, values
+    )
 
 
 def _unit(words: Sequence[str]) -> str | None:

@@ -124,7 +124,7 @@ def _table(path: Path, columns: Any, named: bool = True, notes: Any = ()) -> Tab
     try:
         table = Table(columns, named, str(path), notes)
     except ValueError as error:
-        raise DataFileError(path, str(error)) from error
+        raise DataFileError(path, str(error).removeprefix(f"{path} ")) from error
     if not table.columns or not table.n_rows:
         raise DataFileError(path, f"has {len(table.columns)} columns and {table.n_rows} rows; expected some of both.")
     return table

@@ -11,7 +11,7 @@ import numpy as np
 from .._checks import suggest
 from .._types import HostArray
 from ._column import LARGEST_EXACT, Column, canonical, number_word, yes_last
-from ._dates import DateFormat, date_writing_of
+from ._dates import DateFormat, DateWriting, date_writing_of
 from ._from_csv import SEMICOLONS
 from ._numbers import NumberFormat, Writing, writing_of
 from .table import Table
@@ -36,10 +36,12 @@ _MOSTLY = 0.9
 """From this share of a column's values on, what the others are counts as missing."""
 _MOST_ODD = 12
 """Different words that may be among numbers or dates."""
+_HALF, _FEW_ODD, _TIMES_ODD = 0.5, 2, 10
+"""From a smaller share on, one or two words may be among at least ten times as many: "unknown" in a third of rows."""
 _ALL_DIFFERENT = 0.9
 _MOSTLY_DIFFERENT = 0.5
 """The share of different texts from which on none tells anything of other rows; in small tables it is the former."""
-_MOST_COMPARED = 10_000
+_MOST_COMPARED = 5_000
 _FEW_VALUES = 5
 """Below so many values, that all are different says nothing."""
 _SENTENCE = 4.0
@@ -121,7 +123,7 @@ def infer_kinds(
         except TableError as error:
             faults.append(str(error))
     if faults:
-        raise TableError(_joined(table.source, faults))
+        raise TableError(joined(table.source, faults))
     if not any(kind.is_used for kind in found):  # x = 0, 1, 2, ... is all that there is
         found = [
             replace(k, kind="number", reason=f"{k.reason}, and is the only input") if k.reason == _COUNTS else k
@@ -148,11 +150,12 @@ def _said(table: Table, columns: Mapping[str, str], ignore: Iterable[str | int])
         if said.setdefault(name, kind) != kind:
             faults.append(f"column {name!r} is to be both {said[name]!r} and {kind!r}. Say one of them.")
     if faults:
-        raise TableError(_joined(table.source, faults))
+        raise TableError(joined(table.source, faults))
     return said
 
 
-def _joined(source: str, faults: Sequence[str]) -> str:
+def joined(source: str, faults: Sequence[str]) -> str:
+    """All that is wrong with a table, in one message."""
     return (
         f"{source}: {faults[0]}" if len(faults) == 1 else f"{source}:\n" + "\n".join(f"- {fault}" for fault in faults)
     )
@@ -166,8 +169,9 @@ def _decimal_mark(table: Table, said: Mapping[str, str]) -> str | None:
             continue
         if not any(c.isdigit() for word in column.words[:20] for c in word):
             continue
-        writing = writing_of(column.words, _counts(column))
-        if writing.decided and writing.share >= _MOSTLY:
+        step = max(1, len(column.words) // _MOST_COMPARED)
+        writing = writing_of(column.words[::step], _counts(column)[::step])
+        if writing.decided and _are_mostly(writing, column):
             marks.add(writing.format.decimal)
     if len(marks) == 1:
         return marks.pop()
@@ -209,7 +213,7 @@ def _number_kind(column: Column, there: HostArray, n_missing: int, may_be_index:
     low, high = float(there.min()), float(there.max())
     whole = bool((there == np.floor(there)).all())
     if whole and may_be_index:
-        as_id = _whole_ids(column.name, there, len(np.unique(there)), n_missing)
+        as_id = _whole_ids(column.name, there, len(np.unique(there)), n_missing, may_be_huge=False)
         if as_id is not None:
             return as_id
     if whole and low >= _DAYS[0] and high <= _DAYS[1] and len(there) >= _FEW_VALUES:
@@ -218,15 +222,19 @@ def _number_kind(column: Column, there: HostArray, n_missing: int, may_be_index:
             reason = f"{low:.0f} to {high:.0f}, all of them days (YYYYMMDD)"
             return ColumnKind(column.name, "date", reason, date_format=form)
     infinite = int(np.count_nonzero(np.isinf(column.values)))
-    note = f"; {infinite:,} infinite ones count as missing" if infinite else ""
+    infinite_ones = "1 infinite value counts" if infinite == 1 else f"{infinite:,} infinite values count"
+    note = f"; {infinite_ones} as missing" if infinite else ""
     return ColumnKind(column.name, "number", f"{_plain(low)} to {_plain(high)}{note}")
 
 
 _COUNTS = "counts the rows"
 
 
-def _whole_ids(name: str, there: HostArray, n_different: int, n_missing: int) -> ColumnKind | None:
-    """Whole numbers as IDs, or as categories where there are few of them; None where they are numbers."""
+def _whole_ids(name: str, there: HostArray, n_different: int, n_missing: int, may_be_huge: bool) -> ColumnKind | None:
+    """Whole numbers as IDs, or as categories where there are few of them; None where they are numbers.
+
+    `may_be_huge`: whether they are written digit by digit, however many.
+    """
     n, low, high = len(there), float(there.min()), float(there.max())
     if n_different == n >= _FEW_VALUES and not n_missing:
         if low in (0, 1) and high - low == n - 1 and (n >= _COUNTED or (np.diff(there) == 1).all()):
@@ -236,7 +244,7 @@ def _whole_ids(name: str, there: HostArray, n_different: int, n_missing: int) ->
     if n < _FEW_VALUES:
         return None
     if not _is_id_name(name):
-        huge = n_different == n and max(-low, high) > LARGEST_EXACT
+        huge = may_be_huge and n_different == n and max(-low, high) > LARGEST_EXACT
         return ColumnKind(name, "id", "every value is different, and too large for a number") if huge else None
     if n_different == n:
         return ColumnKind(name, "id", "its name, and every value is different")
@@ -263,9 +271,10 @@ def _text_kind(column: Column, hint: str | None, may_be_index: bool) -> ColumnKi
         if as_dates is not None:
             return as_dates
     if _n_different(words) == 2:
-        return ColumnKind(
-            name, "yes_no", " or ".join(_shown(word) for word in sorted(words, key=yes_last)[:: len(words) - 1])
-        )
+        first: dict[str, str] = {}
+        for word in words:
+            first.setdefault(canonical(word), word)
+        return ColumnKind(name, "yes_no", " or ".join(_shown(first[key]) for key in sorted(first, key=yes_last)))
     different = len(words) / n_there
     if not column.is_category and n_there >= _FEW_VALUES:
         blanks = sum(word.count(" ") * int(count) for word, count in zip(words, counts, strict=True)) / n_there
@@ -288,9 +297,9 @@ def _n_different(words: Sequence[str]) -> int:
 
 def _numbers_in_text(column: Column, counts: HostArray, hint: str | None, may_be_index: bool) -> ColumnKind | None:
     writing = writing_of(column.words, counts, hint)
-    if writing.share < _MOSTLY or len(writing.odd) > _MOST_ODD:
+    if not _are_mostly(writing, column):
         return None
-    values = writing.format.parse(column.words)
+    values = writing.values
     finite = np.isfinite(values)
     there = values[finite]
     if len(there) < 1:
@@ -305,11 +314,19 @@ def _numbers_in_text(column: Column, counts: HostArray, hint: str | None, may_be
         return None
     if may_be_index and not writing.odd and not writing.format.affixes and bool((there == np.floor(there)).all()):
         each = np.append(values, np.nan)[column.values]
-        as_id = _whole_ids(column.name, each[np.isfinite(each)], len(column.words), column.n_missing)
+        as_id = _whole_ids(column.name, each[np.isfinite(each)], len(column.words), column.n_missing, may_be_huge=True)
         if as_id is not None:
             return as_id
     reason = _number_reason(writing, there)
     return ColumnKind(column.name, "number", reason, number_format=writing.format, odd=writing.odd)
+
+
+def _are_mostly(writing: Writing | DateWriting, column: Column) -> bool:
+    """Whether a column of text holds numbers or dates, and what it has else stands for their absence."""
+    n_odd = len(writing.odd)
+    if writing.share >= _MOSTLY:
+        return n_odd <= _MOST_ODD
+    return writing.share >= _HALF and 0 < n_odd <= _FEW_ODD and len(column.words) > _TIMES_ODD * n_odd
 
 
 def _number_reason(writing: Writing, there: HostArray) -> str:
@@ -330,7 +347,7 @@ def _dates_in_text(
 ) -> ColumnKind | None:
     first = True if day_first is None and hint == "," else day_first
     writing = date_writing_of(column.words, counts, first)
-    if writing is None or writing.share < _MOSTLY or len(writing.odd) > _MOST_ODD:
+    if writing is None or not _are_mostly(writing, column):
         return None
     times = writing.format.parse(column.words)
     there = times[~np.isnat(times)]
@@ -366,10 +383,8 @@ def _as_given(column: Column, given: str, hint: str | None) -> ColumnKind:
     n_different = _n_different(different.words)
     if given == "yes_no":
         if n_different > 2:
-            some = ", ".join(_shown(word) for word in different.words[:4])
-            raise TableError(
-                f"column {name!r} cannot be 'yes_no': it has {n_different:,} different values ({some}, ...)."
-            )
+            some = _some(different.words)
+            raise TableError(f"column {name!r} cannot be 'yes_no': it has {n_different:,} different values ({some}).")
         return ColumnKind(name, given, "as given", given=True)
     return ColumnKind(name, given, f"as given: {n_different:,} different values", given=True)
 
@@ -391,10 +406,9 @@ def _given_number(column: Column, given: str, hint: str | None) -> ColumnKind:
     values = form.parse(column.words)
     there = values[np.isfinite(values)]
     if not len(there) or len(odd) > max(_MOST_ODD, len(column.words) // 10):
-        some = ", ".join(_shown(word) for word in odd[:4])
         raise TableError(
             f"column {column.name!r} cannot be {given!r}: {len(odd):,} of its {len(column.words):,} different values "
-            f"are no numbers ({some}{', ...' if len(odd) > 4 else ''})."
+            f"are no numbers ({_some(odd)})."
         )
     reason = f"as given: {_plain(float(there.min()))} to {_plain(float(there.max()))}{_odd(odd)}"
     return ColumnKind(column.name, "number", reason, number_format=form, odd=odd, given=True)
@@ -407,8 +421,7 @@ def _given_date(column: Column, given: str, hint: str | None) -> ColumnKind:
     first = None if given == "date" else given == "day_first"
     found = _dates_in_text(text, _counts(text), hint, first)
     if found is None:
-        some = ", ".join(_shown(word) for word in text.words[:4])
-        raise TableError(f"column {column.name!r} cannot be {given!r}: its values are no dates ({some}, ...).")
+        raise TableError(f"column {column.name!r} cannot be {given!r}: its values are no dates ({_some(text.words)}).")
     return ColumnKind(
         column.name, "date", f"as given: {found.reason}", date_format=found.date_format, odd=found.odd, given=True
     )
@@ -416,6 +429,10 @@ def _given_date(column: Column, given: str, hint: str | None) -> ColumnKind:
 
 def _plain(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.6g}"
+
+
+def _some(words: Sequence[str]) -> str:
+    return ", ".join(_shown(word) for word in words[:4]) + (", ..." if len(words) > 4 else "")
 
 
 def _shown(word: str) -> str:

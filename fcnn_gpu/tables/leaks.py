@@ -17,6 +17,8 @@ _ENOUGH = 20
 _SAME = 1 - 1e-9
 _MANY = 1000
 """Rows from which on it is seen that a target has too many values for classes."""
+_SPELLINGS = 10
+"""More ways to write a class than there may be."""
 
 
 def find_leaks(table: Table, kinds: Sequence[ColumnKind], targets: Table) -> list[str]:
@@ -56,7 +58,10 @@ def _relation(column: Column, kind: ColumnKind, target: Column) -> str | None:
             return "equals"
         if len(np.unique(y[:1000])) > 2 and _correlation(x, y) > _SAME:
             return "is a linear function of"
-    if len(np.unique(target.values[there][:_MANY])) > _MANY / 5 or column.storage == "other":
+    if column.storage == "other":
+        return None
+    n_values, n_classes = (len(np.unique(c.values[there][:_MANY])) for c in (column, target))
+    if n_classes > _MANY / 5 or n_values > _SPELLINGS * n_classes:
         return None
     codes, classes = column.as_text(), target.as_text()
     a, b = codes.values[there].astype(np.int64), classes.values[there].astype(np.int64)

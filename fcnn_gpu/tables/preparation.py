@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._checks import check_choice, check_integer, suggest
 from .._types import HostArray
 from ._encoders import CategoryEncoder, Encoder, encoder_of, fit_encoder
-from .kinds import LEFT_OUT, USED, ColumnKind, TableError, infer_kinds
+from .kinds import LEFT_OUT, USED, ColumnKind, TableError, infer_kinds, joined
 from .table import Table
 
 NUMBERS = ("robust", "standard", "quantile", "none")
@@ -32,8 +32,8 @@ class TablePreparation(TransformerMixin, BaseEstimator):
     | id, constant, text, other, ignored | none |
 
     Columns that have gaps in training get one more input, `age=missing`, which is 1 in a gap. Values of categories that
-    training did not have are all 0. What the columns are is inferred (`fcnn_gpu.tables.infer_kinds`); `kinds_` says
-    what was found, and why.
+    training did not have are all 0, and so are gaps where training had none. What the columns are is inferred
+    (`fcnn_gpu.tables.infer_kinds`); `kinds_` says what was found, and why.
 
     A table is a DataFrame of any library, a `Table` (`fcnn_gpu.tables.read`), a mapping of columns, or a matrix. Its
     columns are found by name, in whatever order they stand; others are not looked at. A matrix has no names, and its
@@ -111,7 +111,7 @@ class TablePreparation(TransformerMixin, BaseEstimator):
             why = "; ".join(f"{kind.name!r} is {kind.kind} ({kind.reason})" for kind in kinds[:10])
             raise TableError(
                 f"{table.source} has no column that can be an input (n_samples = {len(table)}): {why}. Say what a "
-                "column is: columns={...: 'number'} or 'category'."
+                f"column is: columns={{{kinds[0].name!r}: 'number'}}."
             )
         encoders.sort(key=_is_codes)
         self.kinds_, self._encoders = kinds, encoders
@@ -136,8 +136,7 @@ class TablePreparation(TransformerMixin, BaseEstimator):
                 faults.append(str(error))
             at = stop
         if faults:
-            lines = faults[0] if len(faults) == 1 else "\n" + "\n".join(f"- {fault}" for fault in faults)
-            raise TableError(f"{table.source}: {lines}")
+            raise TableError(joined(table.source, faults))
         return out
 
     def get_feature_names_out(self, input_features: Any = None) -> HostArray:

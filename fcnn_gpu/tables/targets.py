@@ -87,7 +87,7 @@ class Targets:
         if task is None:
             if there is None:
                 task, reason = "classification", f"{different:,} different values, which are no numbers"
-            elif column.storage == "boolean" or different == 2:
+            elif column.storage == "boolean" or (whole and different == 2):
                 task, reason = "classification", "two different values"
             elif whole and different <= MOST_NUMBERED_CLASSES:
                 task, reason = "classification", f"{different} different whole numbers, taken for classes"

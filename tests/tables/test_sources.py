@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fcnn_gpu.datasets import DataFileError
 from fcnn_gpu.tables import Table, TablePreparation, infer_kinds, read
 from tests.support.messy_tables import COLUMNS, FILES, FRAMES, KINDS, N
 
@@ -53,8 +54,64 @@ def test_the_same_table_becomes_the_same_numbers(
         assert preparation.unseen(tables[source]) == {}
 
 
+def test_names_that_occur_twice_are_refused_by_name(tmp_path: Path) -> None:
+    import pandas as pd
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table([[1], [2], [3]], names=["a", "b", "a"]), path)
+    with pytest.raises(DataFileError) as caught:
+        read(path)
+    assert str(caught.value) == f"{path}: has several columns named 'a'. Rename or drop them."
+    with pytest.raises(ValueError, match=r"pandas.DataFrame has several columns named '1'\. Rename or drop them"):
+        read(pd.DataFrame([[1, 2]], columns=pd.Index([1, "1"])))
+
+
+def test_other_columns_of_libraries() -> None:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+    frame = pd.DataFrame(
+        {"x": [0.5, 7, 9], "when": pd.period_range("2024-01", periods=3, freq="M"), "list": [[1], [2], [3]]}
+    )
+    frame["bin"] = pd.cut(frame["x"], [0, 1, 8, 10])
+    frame["sparse"] = pd.arrays.SparseArray([0, 0, 5])
+    table = read(frame)
+    assert [column.storage for column in table.columns] == ["number", "date", "other", "text", "number"]
+    assert table["bin"].words == ["(0, 1]", "(1, 8]", "(8, 10]"]
+    assert table["when"].values[1] == np.datetime64("2024-02-01")
+    series = {
+        "p": pl.Series([1, 2]),
+        "a": pa.array(["x", None]),
+        "c": pa.chunked_array([[1.5], [2]]),
+        "s": frame["bin"][:2],
+    }
+    table = read(series)
+    assert [column.storage for column in table.columns] == ["number", "text", "number", "text"]
+    assert table["s"].is_category
+    runs = pa.RunEndEncodedArray.from_arrays([2, 3], ["x", "y"])
+    spans = pa.array([1, None, 60], pa.duration("s"))
+    times = pa.array([1, None, 3_600_000], pa.time32("ms"))
+    table = read(pa.table({"runs": runs, "spans": spans, "times": times, "maps": [{"a": 1}] * 3, "bytes": [b"x"] * 3}))
+    assert [column.storage for column in table.columns] == ["text", "number", "text", "other", "other"]
+    assert table["runs"].to_numpy().tolist() == ["x", "x", "y"]
+    assert table["times"].n_missing == 1
+
+
+def test_rows_and_columns_are_taken() -> None:
+    table = read({"a": ["x", "y", "x"], "b": [1, 2, 3]})
+    assert table.take([2, 0])["a"].words == ["x"]
+    assert table.take(np.array([False, True, False]))["b"].values.tolist() == [2]
+    assert len(table.take([])) == 0
+    assert table.select(["b"]).names == table.drop("a").names == ("b",)
+    with pytest.raises(KeyError, match="mapping has no column 'c'"):
+        table.drop("c")
+
+
 def test_what_was_read_can_be_looked_at(tables: dict[str, Table]) -> None:
     assert tables["a.csv"]["town"].to_numpy()[:3].tolist() == ["New  York", "Paris", "Zürich"]
-    assert tables["a.csv"]["size" if False else "größe"].to_numpy()[0] == COLUMNS["größe"][0]
+    assert tables["a.csv"]["größe"].to_numpy()[0] == COLUMNS["größe"][0]
     assert tables["a.parquet"]["day"].to_numpy()[1] == np.datetime64("2023-11-23")
     assert repr(tables["pandas"]["smokes"]) == "Column('smokes': 60 of text, 6 missing)"
