@@ -11,6 +11,7 @@ Run it in the root of the repository. Nothing is fetched. Tables that are missin
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import shlex
 import sys
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES), help="default: both")
     parser.add_argument("--seeds", type=_positive, default=Plan.n_seeds, help=f"how many (default: {Plan.n_seeds})")
+    parser.add_argument("--first-seed", type=int, default=0, metavar="SEED", help="(default: 0)")
     parser.add_argument(
         "--epochs", type=_positive, default=Plan.epochs, help=f"of the equal settings (default: {Plan.epochs})"
     )
@@ -59,9 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     if options.show is not None:
         return _show(options.show)
-    plan = Plan(options.seeds, options.epochs, options.threads)
+    plan = Plan(options.seeds, options.first_seed, options.epochs, options.threads)
     if options.quick:
-        plan = Plan(min(options.seeds, 2), min(options.epochs, 2), options.threads, most_fits=1)
+        few = {"n_seeds": min(options.seeds, 2), "epochs": min(options.epochs, 2), "most_fits": 1}
+        plan = dataclasses.replace(plan, **few)
     places = {name: place for name in WHEELS if (place := vars(options)[name.replace("-", "_")]) is not None}
     machine, _ = describe()
     command = ["python", "-m", "benchmarks.tabular", *given]

@@ -29,6 +29,8 @@ class Plan:
     """How much is measured."""
 
     n_seeds: int = 5
+    first_seed: int = 0
+    """The defaults of ours were chosen by seeds 0 to 4."""
     epochs: int = 100
     """Where all settings are equal."""
     n_threads: int = 1
@@ -98,12 +100,12 @@ def contest(table: Table, models: Sequence[Model], rules: Sequence[Rules], plan:
 
 def _under(rules: Rules, table: Table, models: Sequence[Model], plan: Plan) -> list[Outcome]:
     outcomes: dict[str, Outcome] = {}
-    for seed in range(plan.n_seeds):
+    for seed in range(plan.first_seed, plan.first_seed + plan.n_seeds):
         part = split(table, seed)
         job = Job(rules, table.task, len(part.X_train), plan.epochs, seed)
         taking_part = [model for model in models if model.make(job) is not None]
         seconds: dict[str, list[float]] = {model.name: [] for model in taking_part}
-        if seed == 0:
+        if seed == plan.first_seed:
             for model in taking_part:
                 outcomes[model.name] = Outcome(table.name, rules, model.name, table.task, *table.X.shape)
                 _warm_up(model, job, part)

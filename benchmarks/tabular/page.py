@@ -17,7 +17,8 @@ MINUS = "−"
 def to_markdown(report: Report) -> str:
     """The page."""
     plan, machine = report.plan, report.machine
-    seeds = "one seed" if plan.n_seeds == 1 else f"{plan.n_seeds} seeds"
+    last = plan.first_seed + plan.n_seeds - 1
+    seeds = f"seed {last}" if plan.n_seeds == 1 else f"seeds {plan.first_seed} to {last}"
     threads = "one thread" if plan.n_threads == 1 else f"{plan.n_threads} threads"
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     lines = [

@@ -82,8 +82,9 @@ class Epoch:
         A rate that stays is written once: what a callback sets in its place (`set_learning_rate`) then holds.
         """
         optimizer, n_steps = self._trainer.optimizer, len(self._rates)
-        self._rates[:] = rates_of_epoch(optimizer.schedule, self.number, n_steps, self._trainer.n_epochs)
-        differ = bool((self._rates != self._rates[0]).any())
+        rates = rates_of_epoch(optimizer.schedule, self.number, n_steps, self._trainer.n_epochs)
+        differ = rates.count(rates[0]) < n_steps
+        self._rates[:] = rates
         if differ:
             self._step.set_learning_rates(self._rates)
         elif self._rates[0] != self.learning_rate:

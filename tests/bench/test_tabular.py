@@ -153,7 +153,7 @@ class OfAnotherKind:
 def test_all_models_on_a_table() -> None:
     before = fcnn.threads()
     models = [*MODELS.values(), OfAnotherKind()]
-    outcomes = contest(table(), models, ("equal", "default"), Plan(2, 3, 1, most_fits=2))
+    outcomes = contest(table(), models, ("equal", "default"), Plan(2, epochs=3, most_fits=2))
     assert fcnn.threads() == before
     found = {(o.rules, o.model): o for o in outcomes}
     assert set(found) == {("equal", "fcnn_gpu"), ("equal", "scikit-learn")} | {
@@ -166,6 +166,15 @@ def test_all_models_on_a_table() -> None:
     assert found["default", "fcnn_gpu"].epochs == [300, 300]
     assert found["equal", "scikit-learn"].unfinished == 2
     assert found["default", "prior"].scores == pytest.approx([1 / 3, 1 / 3])
+
+
+def test_seeds_begin_where_the_plan_says() -> None:
+    same = table()
+    whole, later = (
+        contest(same, [MODELS["fcnn_gpu"]], ("equal",), Plan(n, first, epochs=2, most_fits=1))
+        for n, first in ((3, 0), (2, 1))
+    )
+    assert whole[0].scores[1:] == later[0].scores
 
 
 # Report and page

@@ -137,7 +137,7 @@ class _Accesses:
             overlap &= table[:, 2] != 0
         if access.any_order:
             overlap &= table[:, 3] == 0
-        return np.unique(self._owner[: self._n][overlap]).tolist()
+        return sorted({*self._owner[: self._n][overlap].tolist()})
 
     def same_rows(self, i: int, call: Call, access: Access) -> bool:
         """Whether call i and `call` go by the same samples, and touch these bytes only in rows of their own."""
