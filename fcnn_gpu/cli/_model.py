@@ -18,7 +18,7 @@ from ._output import MODEL, ROWS
 
 _LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse"}
 _NOTED = {"multilabel": bool, "loss": dict, "metrics": list, "data": str, "target": str, "test_fraction": float}
-_NOTED |= {"data_digest": str, "split_seed": int}
+_NOTED |= {"data_digest": str, "targets": dict}
 """What `fcnn-gpu train` notes for the other commands (`info_of`)."""
 
 
@@ -73,13 +73,16 @@ class SavedModel:
             raise ModelFileError(f"{path} notes a metric that is not known: {error}") from error
 
     def _targets(self) -> Targets | None:
-        signature = self.model.signature
-        if signature.preparation is None or "target" not in self.info:
+        noted = self.info.get("targets")
+        if noted is None or self.model.preparation is None:
             return None
-        several = signature.target_names if self.task == "regression" else self.class_names if self.multilabel else None
-        names = (self.info["target"],) if several is None else tuple(map(str, several))
-        classes = None if self.class_names is None else tuple(self.class_names)
-        return Targets(names, self.task, classes, self.multilabel, (None,) * len(names), "as in training")
+        try:
+            targets = Targets.from_plain(noted)
+        except ValueError as error:
+            raise ModelFileError(f"{self.path} notes targets that cannot be: {error}") from error
+        if targets.task != self.task or targets.n_outputs != max(self.model.n_out, 2 if self.class_names else 1):
+            raise ModelFileError(f"{self.path} notes targets of another network: {', '.join(targets.names)}.")
+        return targets
 
     def training_rows(self) -> HostArray | None:
         """The marks of the rows that the model was trained on (`row_marks`), where they lie beside it."""

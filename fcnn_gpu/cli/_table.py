@@ -18,6 +18,8 @@ from ..tables.show import print_kinds
 from ._defaults import SPLIT_SEED
 from ._stdout import print_error
 
+_MOST_RARE = 5
+"""Different words that are no numbers in a column of numbers."""
 _MOSTLY_UNSEEN = 0.01
 """A column is named when more than this share of the rows have values that training did not have."""
 
@@ -107,6 +109,7 @@ def load_table(path: Path, options: TableOptions) -> PreparedTable:
         numbers=options.numbers,
         dtype=options.dtype,
     ).fit(fitted_on)
+    said += _rare_words(preparation, inputs)
     said += [
         f"Warning: {leak}: what is learned from it is worth nothing on new rows (to leave it out: --ignore)"
         for leak in find_leaks(fitted_on, preparation.kinds_, table.select(names).take(of))
@@ -131,6 +134,21 @@ def load_table(path: Path, options: TableOptions) -> PreparedTable:
         target_name=",".join(names),
     )
     return PreparedTable(data, preparation, targets, said)
+
+
+def _rare_words(preparation: TablePreparation, inputs: Table) -> list[str]:
+    """Count as missing what is no number or date in rows that the preparation was not fitted on, and say so.
+
+    A word that some of the other rows had would have been counted so, too; one that most rows have is refused later.
+    """
+    found = preparation.unreadable(inputs)
+    rare = {name: words for name, words in found.items() if len(words) <= _MOST_RARE}
+    preparation.count_as_missing(rare)
+    said = []
+    for name, words in rare.items():
+        verb = "counts" if len(words) == 1 else "count"
+        said.append(f"Note: {', '.join(map(repr, words))} in {name!r}, not in the training rows, {verb} as missing")
+    return said
 
 
 def target_names(table: Table, target: str | None) -> list[str]:

@@ -115,8 +115,8 @@ def train(
     layers: Annotated[
         str | None,
         _option(
-            "Widths of the hidden layers: 512,512, or none. (default: images 128, tables 128,128, or 64 for fewer than 1,000 "
-            "samples)",
+            "Widths of the hidden layers: 512,512, or none. (default: images 128, tables 128,128; of fewer than 1,000 "
+            "samples 64)",
             _NETWORK,
         ),
     ] = None,
@@ -323,6 +323,7 @@ def run_training(options: TrainOptions) -> int:
         # a network without hidden layers is linear, and may as well go on beyond the range of training
         model.signature = signature_of(data, table, bool(options.widths))
         noted = options.model_info() | _measures(measured, metrics)
+        noted |= {} if table is None else {"targets": table.targets.plain()}
         model.info = info_of(data, noted, None if data.name in CATALOGUE else digest_of(options.data))
         kept = folder is not None and _keep(folder, model, history, run, row_marks(data.X_train, data.y_train))
     return _tell(folder if kept else None, options, model, measured, metrics, history, data, run, interrupted())

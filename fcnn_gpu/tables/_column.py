@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -30,9 +30,8 @@ LARGEST_EXACT = 2**53
 """Whole numbers beyond this are no longer told apart as float64: columns of them stay text."""
 
 
-@dataclass(frozen=True, eq=False)
 class Column:
-    """A name and n values.
+    """A name and n values. Nothing of it changes once it is made.
 
     Attributes:
         name: what the table calls it.
@@ -46,15 +45,43 @@ class Column:
             Enum, Arrow's dictionary).
     """
 
-    name: str
-    storage: Storage
-    values: HostArray
-    words: Sequence[str] = ()
-    holds: str = ""
-    is_category: bool = False
+    def __init__(
+        self,
+        name: str,
+        storage: Storage,
+        values: HostArray,
+        words: Sequence[str] = (),
+        holds: str = "",
+        is_category: bool = False,
+    ) -> None:
+        self.name, self.storage, self.holds, self.is_category = name, storage, holds, is_category
+        self._numbered: tuple[HostArray, Sequence[str]] | None = (values, words)
+        self._cells: Any = None
+
+    @classmethod
+    def of_cells(cls, name: str, cells: Any) -> Column:
+        """A column of text: Arrow's strings, numbered when their numbers are first asked for."""
+        column = cls(name, "text", np.empty(0, np.int32))
+        column._numbered, column._cells = None, cells
+        return column
+
+    @property
+    def values(self) -> HostArray:
+        return self._by_number()[0]
+
+    @property
+    def words(self) -> Sequence[str]:
+        return self._by_number()[1]
+
+    def _by_number(self) -> tuple[HostArray, Sequence[str]]:
+        if self._numbered is None:
+            self._numbered = _numbered(self._cells)
+            self._cells = None
+        return self._numbered
 
     def __len__(self) -> int:
-        return len(self.values)
+        cells = self._cells
+        return len(self.values if cells is None else cells)
 
     def __repr__(self) -> str:
         return f"Column({self.name!r}: {len(self)} of {self.storage}, {self.n_missing} missing)"
@@ -81,15 +108,24 @@ class Column:
         """The values of these rows, by number. Words that none of them has any more go."""
         values = self.values[rows]
         if self.storage != "text":
-            return replace(self, values=values)
+            return self._with(values, ())
         counts = np.bincount(values[values >= 0], minlength=len(self.words))
         there = np.flatnonzero(counts)
         number = np.full(len(self.words) + 1, -1, np.int32)  # the last: of what is missing
         number[there] = np.arange(len(there), dtype=np.int32)
-        return replace(self, values=number[values], words=[self.words[i] for i in there.tolist()])
+        return self._with(number[values], [self.words[i] for i in there.tolist()])
 
     def renamed(self, name: str) -> Column:
-        return replace(self, name=name)
+        column = copy.copy(self)
+        column.name = name
+        return column
+
+    def with_words(self, words: Sequence[str]) -> Column:
+        """The same column of text with other words, in the same order."""
+        return self._with(self.values, words)
+
+    def _with(self, values: HostArray, words: Sequence[str]) -> Column:
+        return Column(self.name, self.storage, values, words, self.holds, self.is_category)
 
     def as_text(self) -> Column:
         """The same values as text: numbers as short as tells them apart, whole ones without a point."""
@@ -166,6 +202,11 @@ def text_column(name: str, cells: Any) -> Column:
 
     `cells` is a list of str and None, or a column of Arrow's strings.
     """
+    return Column(name, "text", *_numbered(cells))
+
+
+def _numbered(cells: Any) -> tuple[HostArray, Sequence[str]]:
+    """(the number of each cell's word, −1 where it is missing; the words)."""
     if isinstance(cells, list):
         number: dict[Any, int] = {}
         raw = np.fromiter((number.setdefault(cell, len(number)) for cell in cells), np.int32, len(cells))
@@ -175,10 +216,10 @@ def text_column(name: str, cells: Any) -> Column:
         raw = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
         found = encoded.dictionary.to_pylist()
         if _are_words(encoded.dictionary):
-            return Column(name, "text", raw, found)
+            return raw, found
         found.append(None)  # at −1
     lut, words = number_words(found)
-    return Column(name, "text", lut[raw], words)
+    return lut[raw], words
 
 
 def one_dictionary(encoded: Any) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -18,6 +18,15 @@ from ._column import Column, canonical, number_word, yes_last
 from ._dates import DateFormat, all_formats, date_writing_of
 from ._numbers import NumberFormat, writing_of
 from .kinds import ColumnKind, TableError
+
+
+class UnreadableCells(TableError):
+    """A column of numbers or dates has `words` that are none, and that training did not have."""
+
+    def __init__(self, message: str, words: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.words = words
+
 
 CLIP = 3.0
 """Where smooth clipping ends: f(x) = x/√(1 + (x/3)²) stays within ±3."""
@@ -348,9 +357,10 @@ def _refuse(text: Column, bad: HostArray, odd: Sequence[str], what: str, written
         rows = np.flatnonzero(text.values == i)
         some.append(f"{text.words[i]!r} (row {rows[0]})")
     more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-    raise TableError(
+    raise UnreadableCells(
         f"column {text.name!r} held {what} in training (with {written}) and has {', '.join(some)}{more}. Correct these "
-        "cells, or leave them empty."
+        "cells, or leave them empty.",
+        tuple(text.words[i] for i in found),
     )
 
 
@@ -360,7 +370,7 @@ def _plain_numbers(column: Column, form: NumberFormat | None) -> Column:
         return column
     values = form.parse(column.words)
     words = [word if np.isnan(x) else number_word(x) for word, x in zip(column.words, values.tolist(), strict=True)]
-    return replace(column, words=words)
+    return column.with_words(words)
 
 
 def _codes(column: Column, values: Sequence[str]) -> HostArray:

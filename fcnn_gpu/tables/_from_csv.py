@@ -10,10 +10,8 @@ import contextlib
 import csv
 import importlib.util
 import io
-import os
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +31,6 @@ _MOST_HEAD_BYTES = 2**24
 _HEAD_ROWS = 101
 _TAIL_BYTES = 2**15
 _BLOCK_BYTES = 2**20
-_THREADS = 8
 _DELIMITERS = ("\t", ";", "|", ",")
 _ROWS_SHAPED = 10
 _SEPARATOR = "\x1f"
@@ -48,18 +45,32 @@ def csv_columns(
     path: Path, content: bytes, header: bool | None, delimiter: str | None, encoding: str | None
 ) -> tuple[list[Column], bool, list[str]]:
     """(the columns, whether the file names them, what there is to say) of a CSV file's content."""
+    with_arrow = importlib.util.find_spec("pyarrow") is not None
+    if with_arrow and encoding is None and _seems_utf8(content):  # Arrow looks at all of it while it reads
+        head = _Head(path, content, header, delimiter)
+        found = _columns_by_arrow(content, head)
+        if found is not None:
+            return found, head.named, _notes_of(head)
     content, notes = _as_utf8(path, content, encoding)
     head = _Head(path, content, header, delimiter)
-    if head.delimiter == ";":
-        notes.append(SEMICOLONS)
-    cells = _arrow_cells(content, head) if importlib.util.find_spec("pyarrow") is not None else None
-    if cells is not None and len(cells[0]):
-        with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:  # Arrow works without Python's lock
-            return list(threads.map(cell_column, head.names, cells, head.guesses)), head.named, notes
-    cells = _python_cells(path, content, head)
-    if not len(cells[0]):
-        raise DataFileError(path, "has a header but no rows.")
-    return list(map(cell_column, head.names, cells, head.guesses)), head.named, notes
+    found = _columns_by_arrow(content, head) if with_arrow else None
+    if found is None:
+        cells = _python_cells(path, content, head)
+        if not len(cells[0]):
+            raise DataFileError(path, "has a header but no rows.")
+        found = list(map(cell_column, head.names, cells, head.guesses))
+    return found, head.named, notes + _notes_of(head)
+
+
+def _columns_by_arrow(content: bytes, head: _Head) -> list[Column] | None:
+    cells = _arrow_cells(content, head)
+    if cells is None or not len(cells[0]):
+        return None
+    return list(map(cell_column, head.names, cells, head.guesses))
+
+
+def _notes_of(head: _Head) -> list[str]:
+    return [SEMICOLONS] if head.delimiter == ";" else []
 
 
 SEMICOLONS = "cells are separated by semicolons"
@@ -177,8 +188,11 @@ class Guess(NamedTuple):
 
 def cell_column(name: str, cells: Any, guess: Guess) -> Column:
     """Cells of text (a list, or Arrow's) as numbers where all of them are, else as text."""
-    if not isinstance(cells, list) and str(cells.type) == "double":
-        return Column(name, "number", cells.to_numpy())
+    if not isinstance(cells, list):
+        if str(cells.type) == "double":
+            return Column(name, "number", cells.to_numpy())
+        if not guess.numbers or guess.as_written:  # some of the first or last cells are text
+            return Column.of_cells(name, cells)
     column = text_column(name, cells)
     if not column.words:
         return empty_column(name, len(column))
@@ -222,9 +236,7 @@ def _read_by_arrow(content: memoryview, delimiter: str, quoted: bool, numbers: S
             pa.BufferReader(pa.py_buffer(content)),
             read_options=arrow_csv.ReadOptions(column_names=list(types), block_size=block_bytes),
             parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=quoted),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types=types, null_values=_NULLS, strings_can_be_null=False, check_utf8=False
-            ),
+            convert_options=arrow_csv.ConvertOptions(column_types=types, null_values=_NULLS, strings_can_be_null=False),
         )
     except pa.ArrowException:  # text where numbers were, or rows of different lengths, which Python's reader names
         return None
@@ -269,6 +281,20 @@ class _faults:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, csv.Error):
             raise DataFileError(self._path, f"line {self._reader.line_num} cannot be read: {error}.") from error
+
+
+def _seems_utf8(content: bytes) -> bool:
+    """Whether the beginning and the end of a file are UTF-8 without a mark."""
+    if content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+        return False
+    start, end = content[:_HEAD_BYTES], content[-_TAIL_BYTES:]
+    if b"\0" in start or b"\0" in end:
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)  # whose last letter may be cut
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _as_utf8(path: Path, content: bytes, encoding: str | None) -> tuple[bytes, list[str]]:

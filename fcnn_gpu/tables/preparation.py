@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -11,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._checks import check_choice, check_integer, suggest
 from .._types import HostArray
-from ._encoders import CategoryEncoder, Encoder, encoder_of, fit_encoder
+from ._encoders import CategoryEncoder, DateEncoder, Encoder, NumberEncoder, UnreadableCells, encoder_of, fit_encoder
 from .kinds import LEFT_OUT, USED, ColumnKind, TableError, infer_kinds, joined
 from .table import Table
 
@@ -178,6 +179,32 @@ class TablePreparation(TransformerMixin, BaseEstimator):
             if unseen is not None and unseen.any():
                 found[encoder.source] = float(unseen.mean())
         return found
+
+    def unreadable(self, X: Any) -> dict[str, tuple[str, ...]]:
+        """Of the columns of numbers and dates: words of X that are none, for which `transform` would refuse it."""
+        check_is_fitted(self)
+        table = self._matched(X)
+        found: dict[str, tuple[str, ...]] = {}
+        for encoder in self._encoders:
+            try:
+                encoder.write(table[encoder.source], np.empty((len(table), len(encoder.outputs)), self.dtype))
+            except UnreadableCells as error:
+                found[encoder.source] = error.words
+        return found
+
+    def count_as_missing(self, words: Mapping[str, Sequence[str]]) -> Self:
+        """From now on these words of columns of numbers and dates are gaps, as if training had had them as such."""
+        check_is_fitted(self)
+        others = sorted(set(words) - {e.source for e in self._encoders if isinstance(e, NumberEncoder | DateEncoder)})
+        if others:
+            raise ValueError(f"{', '.join(map(repr, others))}: no column of numbers or dates that is used.")
+        self._encoders = [
+            dataclasses.replace(e, odd=(*e.odd, *words[e.source]))
+            if isinstance(e, NumberEncoder | DateEncoder) and e.source in words
+            else e
+            for e in self._encoders
+        ]
+        return self
 
     def plain(self) -> dict[str, Any]:
         """All that was fitted, as JSON data; `of` is the inverse."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -139,6 +139,31 @@ class Targets:
             )
         return cls(names, "regression", None, False, tuple(form for form, _, _ in read), "columns of numbers")
 
+    def plain(self) -> dict[str, Any]:
+        """As JSON data; `from_plain` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Targets:
+        """What `plain` gave, back from JSON. ValueError for anything else."""
+        try:
+            names, labels = _texts(plain["names"]), tuple(_texts(pair) for pair in plain["labels"])
+            classes = None if plain["class_names"] is None else _texts(plain["class_names"])
+            formats = tuple(
+                None if form is None else NumberFormat(form["decimal"], _texts(form["affixes"]))
+                for form in plain["formats"]
+            )
+            task, multilabel, reason = plain["task"], plain["multilabel"], plain["reason"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"targets are not whole: {type(error).__name__} {error}.") from error
+        right = task in ("classification", "regression") and isinstance(multilabel, bool) and isinstance(reason, str)
+        right = right and (classes is None) == (task == "regression") and len(formats) == len(names) > 0
+        right = right and (len(labels) == len(names) if multilabel else len(labels) == 0)
+        right = right and all(form is None or form.decimal in (".", ",") for form in formats)
+        if not right:
+            raise ValueError(f"targets are not whole: {dict(plain)}.")
+        return cls(names, task, classes, multilabel, formats, reason, labels)
+
     @property
     def n_outputs(self) -> int:
         return len(self.names) if self.class_names is None else len(self.class_names)
@@ -173,6 +198,12 @@ class Targets:
 def _hint(table: Table) -> str | None:
     """The decimal mark that is likely where a column does not show it."""
     return "," if SEMICOLONS in table.notes else None
+
+
+def _texts(given: Any) -> tuple[str, ...]:
+    if isinstance(given, str) or not all(isinstance(text, str) for text in given):
+        raise TypeError(f"expected a list of texts, got {given!r}")
+    return tuple(given)
 
 
 def _as_numbers(column: Column, hint: str | None) -> tuple[NumberFormat | None, HostArray | None, tuple[str, ...]]:

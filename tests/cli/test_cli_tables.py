@@ -209,6 +209,22 @@ class TestTraining:
             seen.add("777" in preparation.kinds_[0].reason)
         assert seen == {True, False}
 
+    def test_a_word_among_the_numbers_of_the_test_part(self, command: Command, tmp_path: Path) -> None:
+        """Wherever the row lies, the table is learned from, and the word is named."""
+        rng = np.random.default_rng(0)
+        said = []
+        for row in range(0, 60, 6):
+            values = rng.normal(size=60).round(3).astype(object)
+            values[row] = "broken"
+            pd.DataFrame({"x": values, "z": rng.normal(size=60), "y": np.arange(60) % 2}).to_csv("odd.csv", index=False)
+            code, out, err = command("train", "--data", "odd.csv", "--validation-split", "0.2", *FEW, "--out", "run")
+            assert (code, err) == (0, "")
+            assert command("predict", "run", "odd.csv")[0] == 0
+            said.append("Note: 'broken' in 'x', not in the training rows, counts as missing" in out)
+            assert said[-1] or "broken counts as missing" in " ".join(out.split())
+        assert True in said
+        assert False in said
+
     def test_test_data(self, command: Command, table: pd.DataFrame, tmp_path: Path) -> None:
         table[:300].to_csv(tmp_path / "train.csv", index=False)
         table[300:].to_parquet(tmp_path / "test.parquet")
