@@ -25,6 +25,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _NUMBERS = (numbers.Real, np.bool_, Decimal)
+ENCODE = "Encode categories as numbers first: fcnn_gpu.tables.TablePreparation does."
+"""What is said of text where numbers are expected."""
 _MISSING = ("NoneType", "NAType", "NaTType")
 
 
@@ -168,7 +170,7 @@ def _of_objects(array: HostArray, what: str) -> HostArray:
             raise RowError(f"{what}: a value is missing, {flat[at]} ({{row}}{column}). Remove or impute it.", row)
         raise TypeError(
             f"{what}, row {row}{column}: the argument must be neither a string nor any other object than a number, got "
-            f"{flat[at]!r}. Encode categories as numbers first."
+            f"{flat[at]!r}. {ENCODE}"
         )
     if all(issubclass(kind, bool | np.bool_) for kind in kinds):
         return array.astype(bool)

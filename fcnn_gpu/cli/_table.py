@@ -73,7 +73,14 @@ class PreparedTable:
     def show(self, console: Console) -> None:
         """Print the columns' kinds, and what there is to say."""
         print(f"Target: {', '.join(self.targets.names)}: {self.targets.task} ({self.targets.reason})")
-        print_kinds(console, self.preparation.kinds_, self.preparation.n_inputs_)
+        kinds = self.preparation.kinds_
+        print_kinds(console, kinds, self.preparation.n_inputs_)
+        text = [kind.name for kind in kinds if kind.kind in ("text", "other")]
+        if text:
+            print(
+                f"Left out, since nothing here makes numbers of it: {', '.join(text)}. To use it, encode it before (as "
+                "scikit-learn's TfidfVectorizer does text), or say --column NAME=category"
+            )
         for line in self.said:
             print(line)
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .._arrays import column_names, surely_finite
+from .._arrays import ENCODE, column_names, surely_finite
 from .._checks import RowError
 from .._types import Array, DType, HostArray
 from ..backend import Ops, as_array, available_memory
@@ -248,7 +248,7 @@ def check_features(X: Any, n_in: int | None, dtype: Any, who: str) -> HostArray:
 def _check_matrix(array: Array, n_in: int | None, who: str) -> None:
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         kind = "complex numbers" if array.dtype.kind == "c" else f"{array.dtype} values"
-        raise TypeError(f"{who} expects X to hold real numbers, got {kind}. Encode categories as numbers first.")
+        raise TypeError(f"{who} expects X to hold real numbers, got {kind}. {ENCODE}")
     if array.ndim != 2:
         hint = (
             "Reshape one sample to X.reshape(1, -1)"

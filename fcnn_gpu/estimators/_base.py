@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, check_X_y, validate_data
 
-from .._arrays import as_array, as_labels, column_names, quietly, several
+from .._arrays import ENCODE, as_array, as_labels, column_names, quietly, several
 from .._types import HostArray
 from ..backend import chosen_threads, default_backend, inherit_backend, inherit_threads
 from ..data import Signature, check_features, check_parts, split_validation
@@ -220,9 +220,7 @@ class FCNNEstimator(Parameters, BaseEstimator):
         who = f"{type(self).__name__}.{method}"
         array = as_array(X, f"{who}: X")
         if array.dtype.kind in "SUmM":
-            raise TypeError(
-                f"{who} expects X to hold real numbers, got {array.dtype} values. Encode categories as numbers first."
-            )
+            raise TypeError(f"{who} expects X to hold real numbers, got {array.dtype} values. {ENCODE}")
         return array
 
     def _given_targets(self, y: Any) -> Any:

@@ -308,3 +308,24 @@ def test_it_stands_in_pipelines_over_data_frames() -> None:
     )
     assert some.fit(frame).get_feature_names_out().tolist()[0] == "size"
     assert some.transform(frame).shape == (N, 6)
+
+
+def test_words_among_numbers_and_dates_are_named_or_counted_as_missing() -> None:
+    table = {
+        "x": [f"{i / 2}" for i in range(30)],
+        "when": [f"2024-01-{i + 1:02}" for i in range(30)],
+        "z": range(0, 60, 2),
+    }
+    preparation = TablePreparation(columns={"z": "number"}).fit(table)
+    odd = {"x": ["1.5", "much", "none of it"], "when": ["2024-01-05", "2024-01-06", "long ago"], "z": [1, 2, 3]}
+    assert preparation.unreadable(table) == {}
+    assert preparation.unreadable(odd) == {"x": ("much", "none of it"), "when": ("long ago",)}
+    with pytest.raises(TableError, match=r"(?s)'much' \(row 1\).*'long ago' \(row 2\)"):
+        preparation.transform(odd)
+    preparation.count_as_missing(preparation.unreadable(odd))
+    gaps = odd | {"x": ["1.5", "", ""], "when": ["2024-01-05", "2024-01-06", None]}
+    np.testing.assert_array_equal(preparation.transform(odd), preparation.transform(gaps))
+    again = TablePreparation.of(json.loads(json.dumps(preparation.plain())))
+    np.testing.assert_array_equal(again.transform(odd), preparation.transform(gaps))
+    with pytest.raises(ValueError, match="'town', 'y': no column of numbers or dates that is used"):
+        preparation.count_as_missing({"y": ["a"], "town": ["b"], "x": []})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -178,3 +179,47 @@ def test_few_rows_and_left_out_columns_are_no_leak() -> None:
     table = Table.of({"x": [1.5, 2.5, 4] * 16})
     assert find_leaks(table, infer_kinds(table, ignore="x"), table) == []
     assert find_leaks(table, infer_kinds(table), table) == ["'x' equals the target 'x'"]
+
+
+KEPT = {
+    "classes": Targets.of(Table.of({"y": ["b", "a", "c"]}), ["y"]),
+    "labels": Targets.of(Table.of({"a": ["no", "yes"] * 2, "b": [True, False] * 2}), ["a", "b"]),
+    "values": Targets.of(Table.of({"y": ["1.234,5 €", "7,25 €", "3,5 €"], "z": [1.5, 2.25, 4.0]}), ["y", "z"]),
+}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_they_are_kept_as_plain_data(kind: str) -> None:
+    assert Targets.from_plain(json.loads(json.dumps(KEPT[kind].plain()))) == KEPT[kind]
+
+
+def test_what_is_kept_reads_a_few_rows_as_training_was_read() -> None:
+    """Of which a part may have one label alone, or numbers that may as well be others."""
+    labels, values = (Targets.from_plain(KEPT[kind].plain()) for kind in ("labels", "values"))
+    y, _ = labels.encode(Table.of({"a": ["yes", "yes"], "b": [True, True]}))
+    np.testing.assert_array_equal(y, [[1, 1], [1, 1]])
+    y, _ = values.encode(Table.of({"y": ["1.234 €"], "z": [1.0]}))
+    np.testing.assert_array_equal(y, [[1234.0, 1.0]])
+
+
+@pytest.mark.parametrize("kind", KEPT)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"names": "y"},
+        {"names": []},
+        {"task": "guess"},
+        {"multilabel": 1},
+        {"labels": [["no", "yes"]] * 3},
+        {"formats": []},
+        {"formats": [{"decimal": "x", "affixes": []}] * 2},
+        {"class_names": 3},
+        {"reason": None},
+    ],
+    ids=str,
+)
+def test_changed_plain_data_is_refused(kind: str, change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="targets are not whole"):
+        Targets.from_plain(KEPT[kind].plain() | change)
+    with pytest.raises(ValueError, match="targets are not whole"):
+        Targets.from_plain({name: value for name, value in KEPT[kind].plain().items() if name not in change})
