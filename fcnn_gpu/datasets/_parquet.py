@@ -82,6 +82,24 @@ def _pyarrow_parquet() -> ModuleType:
     return pyarrow.parquet
 
 
+@contextlib.contextmanager
+def arrow_faults(path: Path, what: str) -> Iterator[None]:
+    """Whatever pyarrow raises over a damaged file, as an error that names the file; `what` begins its fault."""
+    import pyarrow
+
+    try:
+        yield
+    except DataFileError:
+        raise
+    except OSError as error:
+        if error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise DataFileError(path, f"{what} ({error}). Was it cut off or damaged?") from error
+    # Names that are no UTF-8 are found by Python; a size that cannot be allocated is one that the file states.
+    except (pyarrow.ArrowException, ValueError, TypeError, LookupError, OverflowError, RuntimeError) as error:
+        raise DataFileError(path, f"{what} ({error}). Was it cut off or damaged?") from error
+
+
 class ParquetFile(BlockSource):
     """The row groups of one file, each decoded piece by piece."""
 
@@ -95,7 +113,7 @@ class ParquetFile(BlockSource):
     ) -> None:
         self._path, self._unchanged = path, Unchanged(path)
         self._metadata: Any = None
-        with self._faults("is not a whole Parquet file"), self._open() as file:
+        with arrow_faults(self._path, "is not a whole Parquet file"), self._open() as file:
             self._metadata, schema = file.metadata, file.schema_arrow
             names = list(schema.names)  # which are decoded only now
             groups = [self._metadata.row_group(i).num_rows for i in range(self._metadata.num_row_groups)]
@@ -105,7 +123,7 @@ class ParquetFile(BlockSource):
             )
         beside = [*targets, *([] if weight is None else [weight])]
         if features is None:
-            left_out = {*beside, *_index_columns(path, schema, names)}
+            left_out = {*beside, *index_columns(path, schema, names)}
             features = [name for name in names if name not in left_out]
         self._features = features
         self._targets, self._weight, self._one_target = targets, weight, one_target
@@ -186,30 +204,13 @@ class ParquetFile(BlockSource):
             page_checksum_verification=True,
         )
 
-    @contextlib.contextmanager
-    def _faults(self, what: str) -> Iterator[None]:
-        """Whatever pyarrow raises over a damaged file, as an error that names the file."""
-        import pyarrow
-
-        try:
-            yield
-        except DataFileError:
-            raise
-        except OSError as error:
-            if error.errno is not None:
-                raise OSError(error.errno, os.strerror(error.errno), str(self._path)) from error
-            raise DataFileError(self._path, f"{what} ({error}). Was it cut off or damaged?") from error
-        # Names that are no UTF-8 are found by Python; a size that cannot be allocated is one that the file states.
-        except (pyarrow.ArrowException, ValueError, TypeError, LookupError, OverflowError, RuntimeError) as error:
-            raise DataFileError(self._path, f"{what} ({error}). Was it cut off or damaged?") from error
-
     def _batches(self, block: int, columns: list[str]) -> Iterator[tuple[int, Any]]:
         """The number of the first row, and the record batch, one after the other."""
         self._unchanged.check()
         row, end = (int(i) for i in self.starts[block : block + 2])
         place = f"row group {self._groups[block]} (from row {row} on) cannot be read"
         columns = list(dict.fromkeys(columns))
-        with self._faults(place), self._open() as file:
+        with arrow_faults(self._path, place), self._open() as file:
             # One thread: this one reads beside the network's computation, and several hold more memory.
             batches = file.iter_batches(
                 self._piece, row_groups=[self._groups[block]], columns=columns, use_threads=False
@@ -227,7 +228,7 @@ class ParquetFile(BlockSource):
 
     def _numbers(self, batch: Any, name: str, row: int) -> HostArray:
         """A column (n,), or (n, width) of lists; DataFileError for nulls."""
-        with self._faults(f"column {name!r} cannot be read from row {row} on"):
+        with arrow_faults(self._path, f"column {name!r} cannot be read from row {row} on"):
             return self._values(batch.column(name), name, row)
 
     def _values(self, column: Any, name: str, row: int) -> HostArray:
@@ -243,7 +244,7 @@ class ParquetFile(BlockSource):
         return numbers.reshape(len(column), -1) if lists else numbers
 
 
-def _index_columns(path: Path, schema: Any, names: list[str]) -> list[str]:
+def index_columns(path: Path, schema: Any, names: list[str]) -> list[str]:
     """The columns that are the index of a pandas table: by the metadata that `to_parquet` writes, or by their name.
 
     Source: https://pandas.pydata.org/docs/development/developer.html; a range as index has no column.

@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..datasets import DataFileError
 from ..datasets._csv import Table as Head
 from ..datasets._csv_header import has_header
 from ..datasets._files import naming
-from ..datasets._parquet import _index_columns as index_columns
+from ..datasets._parquet import arrow_faults, index_columns
 from ._column import Column
 from ._from_arrow import arrow_columns
 from ._from_csv import column_names
@@ -38,7 +37,7 @@ def content_of(path: Path) -> bytes:
         import_pyarrow(".zst files")
         import pyarrow as pa
 
-        with _faults(path, "is no whole Zstandard file"):
+        with arrow_faults(path, "is no whole Zstandard file"):
             return pa.CompressedInputStream(pa.BufferReader(content), "zstd").read()
     return content
 
@@ -47,8 +46,7 @@ def parquet_columns(path: Path) -> list[Column]:
     import_pyarrow("Parquet files")
     from pyarrow import parquet
 
-    with _faults(path, "is no whole Parquet file"):
-        file = parquet.ParquetFile(path)
+    with arrow_faults(path, "is no whole Parquet file"), parquet.ParquetFile(path) as file:
         schema = file.schema_arrow
         left_out = index_columns(path, schema, list(schema.names))
         return arrow_columns(file.read(columns=[name for name in schema.names if name not in left_out]))
@@ -60,7 +58,7 @@ def arrow_file_columns(path: Path) -> list[Column]:
     import pyarrow as pa
     from pyarrow import feather
 
-    with _faults(path, "is no whole Arrow file"):
+    with arrow_faults(path, "is no whole Arrow file"):
         try:
             table = feather.read_table(path)
         except pa.ArrowInvalid:
@@ -146,19 +144,3 @@ def import_pyarrow(what: str) -> None:
         raise ImportError(
             f"{what} are read by pyarrow, which is not installed: pip install 'fcnn_gpu[tables]'"
         ) from error
-
-
-@contextlib.contextmanager
-def _faults(path: Path, what: str) -> Iterator[None]:
-    import pyarrow as pa
-
-    try:
-        yield
-    except DataFileError:
-        raise
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise DataFileError(path, f"{what} ({error}). Was it cut off or damaged?") from error
-    except (pa.ArrowException, ValueError, TypeError, LookupError, OverflowError, RuntimeError) as error:
-        raise DataFileError(path, f"{what} ({error}). Was it cut off or damaged?") from error
