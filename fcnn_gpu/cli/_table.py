@@ -14,6 +14,7 @@ from ..data import split_validation
 from ..datasets import Dataset
 from ..datasets._dataset import TooFewSamples, check_shares, split_indices
 from ..tables import Table, TableError, TablePreparation, Targets, find_leaks, read
+from ..tables.kinds import joined
 from ..tables.show import print_kinds
 from ._defaults import SPLIT_SEED
 from ._stdout import print_error
@@ -105,16 +106,8 @@ def load_table(path: Path, options: TableOptions) -> PreparedTable:
     if options.validation_split:
         kept, _ = split_validation(len(train), options.validation_split, y_train, options.seed)
         fitted_on, of = X_train.take(kept), of[kept]
-    columns = {table.name_of(spec): kind for spec, kind in options.columns.items()}
-    about_targets = sorted({*columns} | {table.name_of(spec) for spec in options.ignore})
-    for name in about_targets:
-        if name in names:
-            raise TableError(f"{table.source}: {name!r} is the target, and --column and --ignore are for the inputs.")
     preparation = TablePreparation(
-        columns=columns,
-        ignore=[table.name_of(spec) for spec in options.ignore],
-        numbers=options.numbers,
-        dtype=options.dtype,
+        columns=_said(table, names, options), numbers=options.numbers, dtype=options.dtype
     ).fit(fitted_on)
     said += _rare_words(preparation, inputs)
     said += [
@@ -141,6 +134,25 @@ def load_table(path: Path, options: TableOptions) -> PreparedTable:
         target_name=",".join(names),
     )
     return PreparedTable(data, preparation, targets, said)
+
+
+def _said(table: Table, targets: Sequence[str], options: TableOptions) -> dict[str, str]:
+    """What --column and --ignore say of columns, by name. TableError with all that cannot be."""
+    said: dict[str, str] = {}
+    faults: list[str] = []
+    for spec, kind in [*options.columns.items(), *((spec, "ignore") for spec in options.ignore)]:
+        try:
+            name = table.name_of(spec)
+        except ValueError as error:
+            faults.append(str(error).removeprefix(f"{table.source} "))
+            continue
+        if name in targets:
+            faults.append(f"{name!r} is the target, and --column and --ignore are for the inputs.")
+        elif said.setdefault(name, kind) != kind:
+            faults.append(f"column {name!r} is to be both {said[name]!r} and {kind!r}. Say one of them.")
+    if faults:
+        raise TableError(joined(table.source, faults))
+    return said
 
 
 def _rare_words(preparation: TablePreparation, inputs: Table) -> list[str]:
