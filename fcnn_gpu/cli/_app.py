@@ -16,6 +16,7 @@ from ..backend import BackendError
 from ..bench._worker import WorkerError
 from ..datasets import DownloadError
 from ..model import NonFiniteOutputError
+from ..tables import MissingReaderError
 from ..training import DivergenceError, PictureError
 from ._stdout import Output, OutputLost, print_error, standard_output
 from .bench import bench
@@ -36,7 +37,7 @@ _FAILURES = (
     PictureError,
     MemoryError,
 )
-_MISTAKES = (ValueError, TypeError, OSError)
+_MISTAKES = (ValueError, TypeError, OSError, MissingReaderError)
 _UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 """What typer raises for unknown options and the like: click's class, or that of the click inside newer typers."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._column import Column as Column
+from ._from_frames import MissingReaderError as MissingReaderError
 from ._read import TABLE_SUFFIXES as TABLE_SUFFIXES
 from ._read import is_table_file as is_table_file
 from ._read import read as read

@@ -17,6 +17,7 @@ from ..datasets._parquet import arrow_faults, index_columns
 from ._column import Column
 from ._from_arrow import arrow_columns
 from ._from_csv import column_names
+from ._from_frames import MissingReaderError
 from ._from_python import object_column
 
 _SEPARATOR = "\x1f"
@@ -103,8 +104,8 @@ def excel_columns(path: Path, sheet: str | None, header: bool | None) -> tuple[l
         from openpyxl import load_workbook
         from openpyxl.utils.exceptions import InvalidFileException
     except ImportError as error:
-        raise ImportError(
-            "Excel files are read by openpyxl, which is not installed: pip install 'fcnn_gpu[excel]'"
+        raise MissingReaderError(
+            "Excel files are read by openpyxl, which is not installed: pip install openpyxl"
         ) from error
     try:
         with naming(path), contextlib.closing(load_workbook(path, read_only=True, data_only=True)) as book:
@@ -141,6 +142,4 @@ def import_pyarrow(what: str) -> None:
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            f"{what} are read by pyarrow, which is not installed: pip install 'fcnn_gpu[tables]'"
-        ) from error
+        raise MissingReaderError(f"{what} are read by pyarrow, which is not installed: pip install pyarrow") from error

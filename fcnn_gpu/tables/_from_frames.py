@@ -15,6 +15,10 @@ from ._from_arrow import arrow_column, arrow_columns
 from ._from_python import array_column, object_column
 
 
+class MissingReaderError(ImportError):
+    """A library is not installed that reads this kind of table; the message says how it is."""
+
+
 def is_frame(x: Any) -> bool:
     """Whether `x` has named columns that `frame_columns` reads."""
     return _is_pandas(x) or hasattr(x, "__arrow_c_stream__") or hasattr(x, "__dataframe__") or _is_polars(x)
@@ -36,9 +40,9 @@ def frame_columns(frame: Any) -> list[Column]:
         return arrow_columns(from_dataframe(frame))
     if _is_polars(frame):
         return [object_column(series.name, series.to_list()) for series in frame.get_columns()]
-    raise ImportError(
+    raise MissingReaderError(
         f"A {type(frame).__module__}.{type(frame).__name__} is read through pyarrow, which is not installed: "
-        "pip install 'fcnn_gpu[tables]'"
+        "pip install pyarrow"
     )
 
 

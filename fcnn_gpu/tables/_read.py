@@ -67,8 +67,8 @@ def read(
     |---|---|
     | .csv .tsv .tab .txt .data .dat, also with .gz or .zst | pyarrow, or Python's csv without it |
     | .jsonl .ndjson .json (objects, or a list of them), also with .gz or .zst | Python's json |
-    | .parquet .pq; .arrow .feather .ipc | pyarrow: `pip install 'fcnn_gpu[tables]'` |
-    | .xlsx .xlsm | openpyxl: `pip install 'fcnn_gpu[excel]'` |
+    | .parquet .pq; .arrow .feather .ipc | pyarrow: `pip install pyarrow` |
+    | .xlsx .xlsm | openpyxl: `pip install openpyxl` |
 
     DataFrames are pandas', Polars', Arrow's, and any other's with Arrow's interface (`__arrow_c_stream__`) or the
     interchange protocol (`__dataframe__`). pandas' index is no column.
@@ -84,7 +84,7 @@ def read(
     Raises:
         FileNotFoundError: there is no such file.
         DataFileError: the file cannot be read; the message says where and why.
-        ImportError: what reads it is not installed; the message says how it is.
+        MissingReaderError: what reads it is not installed; the message says how it is.
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "houses.csv"

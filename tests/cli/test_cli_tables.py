@@ -411,3 +411,14 @@ def test_marks_tell_rows_apart() -> None:
     np.testing.assert_array_equal(known_rows(row_marks(X[:10], y[:10]), marks[5:]), np.arange(5, 10))
     assert not len(known_rows(row_marks(X, y + 1), marks))
     np.testing.assert_array_equal(row_marks(-np.zeros((1, 2), "f"), y[:1]), row_marks(np.zeros((1, 2), "f"), y[:1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "library"), [("a.parquet", "pyarrow"), ("a.feather", "pyarrow"), ("a.xlsx", "openpyxl")]
+)
+def test_what_reads_a_file_is_not_installed(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, library: str
+) -> None:
+    write_as(pd.DataFrame({"x": [1.5, 2.5], "y": [0, 1]}), tmp_path / name)
+    monkeypatch.setitem(sys.modules, library, None)
+    assert_mistake(command("train", "--data", name), f"{library}, which is not installed: pip install {library}$")
