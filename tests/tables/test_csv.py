@@ -164,7 +164,7 @@ def test_where_pyarrow_cannot_be_imported(tmp_path: Path) -> None:
     first, *errors = done.stdout.splitlines()
     assert first.startswith("60 ")
     assert errors == [
-        f"{what} are read by pyarrow, which is not installed: pip install 'fcnn_gpu[tables]'"
+        f"{what} are read by pyarrow, which is not installed: pip install pyarrow"
         for what in ("Parquet files", "Arrow files", ".zst files")
     ]
 
