@@ -302,7 +302,7 @@ def test_the_rewritten_file_is_good(tmp_path: Path) -> None:
     [
         ({"format": None}, "is a safetensors file, but not one of fcnn_gpu's"),
         ({"format": "pt"}, "not one of fcnn_gpu's"),
-        ({"format_version": "9"}, "has format version '9'; this fcnn_gpu reads versions 1 to 3. Install"),
+        ({"format_version": "9"}, "has format version '9'; this fcnn_gpu reads versions 1 to 4. Install"),
         ({"format_version": None}, "has format version None"),
         ({"architecture": None}, "no readable architecture"),
         ({"architecture": "{"}, "no readable architecture"),
