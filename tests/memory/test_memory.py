@@ -32,8 +32,8 @@ from tests.support.counted import counted_numpy_memory, fresh_emulated_ops
 LARGEST_ERROR = 0.02
 SLACK = 3072
 """Bytes of NumPy's own small arrays (operands of recorded calls)."""
-DEVICE_SLACK = 1024
-"""Bytes of a pool's last units: less than the arrays of a running statistic in a network of two layers."""
+DEVICE_SLACK = 2048
+"""Bytes of a pool's units for a few small arrays (partial sums, flags), more than 2 % of the smallest networks."""
 
 needs_compiler = pytest.mark.skipif(missing_compiler() is not None, reason=str(missing_compiler()))
 
