@@ -140,9 +140,11 @@ def _of_table(
 
     preparation, targets = saved.model.preparation, saved.targets
     assert preparation is not None
-    if targets is None:
-        raise ValueError(f"{saved.path} does not say which column it predicts, so a table cannot be compared with it.")
-    if target is not None and target != saved.info["target"]:
+    if targets is None:  # a model that a program has saved
+        if target is None:
+            raise ValueError(f"{saved.path} does not say which column it predicts. Say it: --target NAME.")
+        targets = saved.targets_in(target)
+    elif target is not None and target != saved.info["target"]:
         raise ValueError(f"--target {target}: the model {saved.path} predicts {saved.info['target']}.")
     X, y, rows, n_rows = prepared_rows(Path(name), preparation, targets, header=header, sheet=sheet)
     if part != "all":

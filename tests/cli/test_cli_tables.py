@@ -391,6 +391,27 @@ class TestEvaluating:
             output, r"column 'age' held numbers in training .* has 'old' \(row 3\)\..*column 'rent'.*'much' \(row 4\)"
         )
 
+    def test_a_model_of_a_program(self, command: Command, table: pd.DataFrame, tmp_path: Path) -> None:
+        """Which notes no target: the command asks for it, and takes the classes of the signature."""
+        inputs = table[["age", "education", "married"]]
+        preparation = fcnn.tables.TablePreparation().fit(inputs)
+        X, y = preparation.transform(inputs), (table["income"] == ">50K").to_numpy().astype(int)
+        model = fcnn.Sequential([fcnn.Dense(2)], X.shape[1], seed=0, backend="numpy")
+        fcnn.Trainer(model, optimizer=fcnn.Adam(0.1)).fit(X, y, epochs=10, progress=False)
+        model.signature = fcnn.Signature(class_names=["<=50K", ">50K"], preparation=preparation)
+        model.save(tmp_path / "m.safetensors")
+        table.to_csv(tmp_path / "people.csv", index=False)
+        evaluate = ("evaluate", "m.safetensors", "--data", "people.csv")
+        assert_mistake(
+            command(*evaluate), r"m\.safetensors does not say which column it predicts\. Say it: --target NAME"
+        )
+        code, out, _ = command(*evaluate, "--target", "income", "--json")
+        assert code == 0
+        assert json.loads(out)["accuracy"] == pytest.approx((model.predict_classes(inputs) == y).mean())
+        assert_mistake(
+            command(*evaluate, "--target", "married"), "the target 'married' has .*, which are none"
+        )
+
     def test_marks_are_lost_or_foreign(self, command: Command, run: Path, table: pd.DataFrame, tmp_path: Path) -> None:
         table[:50].to_csv(tmp_path / "part.csv", index=False)
         (run / "training_rows.npy").write_bytes(b"junk")
