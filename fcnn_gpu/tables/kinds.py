@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -92,12 +93,12 @@ class ColumnKind:
 
 
 def infer_kinds(
-    table: Table, columns: Mapping[str, str] | None = None, ignore: Iterable[str | int] = ()
+    table: Any, columns: Mapping[str, str] | None = None, ignore: Iterable[str | int] = ()
 ) -> list[ColumnKind]:
     """The kind of each column, in order.
 
     Args:
-        table: its columns.
+        table: a `Table`, or what `Table.of` makes one of: a DataFrame, a mapping of columns.
         columns: what some of them are: names (or numbers) to the keys of `GIVEN`.
         ignore: columns to leave out.
 
@@ -111,6 +112,7 @@ def infer_kinds(
     smokes yes_no - no or yes
     town category - as given: 3 different values
     """
+    table = Table.of(table, "infer_kinds")
     said = _said(table, {} if columns is None else columns, [ignore] if isinstance(ignore, str | int) else ignore)
     hint = _decimal_mark(table, said)
     found: list[ColumnKind] = []

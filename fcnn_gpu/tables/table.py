@@ -62,6 +62,9 @@ class Table:
             raise TypeError(f"{who} expects a dense table, got the sparse {type(X).__name__}. Pass its toarray().")
         if isinstance(X, Mapping):
             return cls(_columns_of_mapping(X, who), source="mapping")
+        if hasattr(X, "to_frame") and not hasattr(X, "columns"):
+            one = "df[['name']] is a table of one column, df.iloc[[0]] one of one row."
+            raise TypeError(f"{who} expects a table, got a {type(X).__name__}, which is a single column. {one}")
         if is_frame(X):
             kind = f"{type(X).__module__.partition('.')[0]}.{type(X).__name__}"
             return cls(frame_columns(X), source=kind)

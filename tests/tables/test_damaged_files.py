@@ -112,7 +112,9 @@ def test_sheets_of_excel_files(tmp_path: Path) -> None:
     book.save(path)
     with pytest.raises(DataFileError, match="sheet 'Empty' is empty"):
         read(path)
-    with pytest.raises(DataFileError, match=r"has no sheet 'sales'\. Its sheets: Empty, Sales, Names"):
+    with pytest.raises(
+        DataFileError, match=r"has no sheet 'sales'\. Did you mean 'Sales'\? Its sheets: Empty, Sales, Names"
+    ):
         read(path, sheet="sales")
     with pytest.raises(DataFileError, match="sheet 'Names' has a header but no rows"):
         read(path, sheet="Names")
