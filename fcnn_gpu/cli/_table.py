@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +77,10 @@ class PreparedTable:
         print(f"Target: {', '.join(self.targets.names)}: {self.targets.task} ({self.targets.reason})")
         kinds = self.preparation.kinds_
         print_kinds(console, kinds, self.preparation.n_inputs_)
-        text = [kind.name for kind in kinds if kind.kind in ("text", "other")]
+        nested = [kind.name for kind in kinds if kind.kind == "other"]
+        if nested:
+            print(f"Left out, since its cells are no single values: {', '.join(nested)}. To use it, make columns of it")
+        text = [kind.name for kind in kinds if kind.kind == "text"]
         if text:
             print(
                 f"Left out, since nothing here makes numbers of it: {', '.join(text)}. To use it, encode it before (as "
@@ -93,8 +97,11 @@ def load_table(path: Path, options: TableOptions) -> PreparedTable:
     can be learned from.
     """
     table = read(path, header=options.header, sheet=options.sheet)
-    names = target_names(table, options.target)
-    targets = Targets.of(table, names, options.task)
+    with _naming_sheets(table):
+        names = target_names(table, options.target)
+        targets = Targets.of(table, names, options.task)
+        if len(names) == len(table.columns):
+            raise TableError(f"{path} has no column beside {', '.join(map(repr, names))}, so nothing to learn from.")
     y, rows = targets.encode(table)
     said = [f"Note: {note}" for note in table.notes]
     if len(rows) < len(table):
@@ -134,6 +141,18 @@ def load_table(path: Path, options: TableOptions) -> PreparedTable:
         target_name=",".join(names),
     )
     return PreparedTable(data, preparation, targets, said)
+
+
+@contextmanager
+def _naming_sheets(table: Table) -> Iterator[None]:
+    """Say in errors which sheets there are besides the one that was read: the table may be on another."""
+    try:
+        yield
+    except ValueError as error:
+        for note in table.notes:
+            if note.startswith("sheet "):
+                error.add_note(f"({note[0].upper()}{note[1:]}: --sheet.)")
+        raise
 
 
 def _said(table: Table, targets: Sequence[str], options: TableOptions) -> dict[str, str]:
@@ -208,7 +227,7 @@ def say_unseen(preparation: TablePreparation, table: Table, source: str) -> None
     """Name, on standard error, the columns of which more than a few rows have values that training did not have."""
     for name, share in preparation.unseen(table).items():
         if share > _MOSTLY_UNSEEN:
-            print_error(f"Note: {source}: {share:.0%} of the rows have a {name!r} that training did not have")
+            print_error(f"Note: {source}: {share:.0%} of the rows have values of {name!r} that training did not have")
 
 
 def _divided(source: str, y: HostArray, targets: Targets, options: TableOptions) -> tuple[HostArray, HostArray]:

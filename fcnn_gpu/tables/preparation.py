@@ -109,11 +109,7 @@ class TablePreparation(TransformerMixin, BaseEstimator):
             if kind.is_used
         ]
         if not encoders:
-            why = "; ".join(f"{kind.name!r} is {kind.kind} ({kind.reason})" for kind in kinds[:10])
-            raise TableError(
-                f"{table.source} has no column that can be an input (n_samples = {len(table)}): {why}. Say what a "
-                f"column is: columns={{{kinds[0].name!r}: 'number'}}."
-            )
+            raise TableError(_why_no_input(table, kinds))
         encoders.sort(key=_is_codes)
         self.kinds_, self._encoders = kinds, encoders
         self._set_names(table.names if table.has_names else None, len(table.columns))
@@ -317,6 +313,17 @@ class TablePreparation(TransformerMixin, BaseEstimator):
 
 def _is_codes(encoder: Encoder) -> bool:
     return isinstance(encoder, CategoryEncoder) and encoder.codes
+
+
+def _why_no_input(table: Table, kinds: Sequence[ColumnKind]) -> str:
+    why = "; ".join(f"{kind.name!r} is {kind.kind} ({kind.reason})" for kind in kinds[:10])
+    why += f"; and {len(kinds) - 10:,} more" if len(kinds) > 10 else ""
+    could_be = [c for c in table.columns if c.storage != "other" and c.n_missing < len(c)]
+    remedy = ""
+    if could_be:
+        kind = "category" if could_be[0].storage == "text" else could_be[0].storage.replace("boolean", "yes_no")
+        remedy = f" Say what a column is: columns={{{could_be[0].name!r}: {kind!r}}}."
+    return f"{table.source} has no column that can be an input (n_samples = {len(table)}): {why}.{remedy}"
 
 
 def _check_dtype(who: str, dtype: Any) -> None:

@@ -210,6 +210,23 @@ def test_a_failing_fit_leaves_what_was_fitted() -> None:
     assert preparation.plain() == before
 
 
+@pytest.mark.parametrize(
+    ("column", "remedy"),
+    [
+        ([f"k{i}" for i in range(60)], r" Say what a column is: columns={'b': 'category'}\.$"),
+        ([7] * 60, r" Say what a column is: columns={'b': 'number'}\.$"),
+        ([None] * 60, r"\(no values\)\.$"),
+    ],
+)
+def test_what_may_help_where_no_column_can_be_an_input(column: list[Any], remedy: str) -> None:
+    table = {"a": [None] * 60, "b": column}
+    with pytest.raises(TableError, match=remedy) as caught:
+        TablePreparation().fit(table)
+    if "columns" in str(caught.value):
+        kind = str(caught.value).split("'")[-2]
+        TablePreparation(columns={"b": kind}).fit(table)
+
+
 def test_new_tables_are_not_as_the_training_part() -> None:
     preparation = TablePreparation().fit({"x": [1.5, 2, 4, 9], "t": ["a", "b", "c", "a"], "b": ["no", "yes"] * 2})
     names = preparation.get_feature_names_out().tolist()
