@@ -146,13 +146,37 @@ class TestTraining:
             (["--target", "income,pay", "--task", "classification"], "labels of two values each, and 'pay' has others"),
             (["--numbers", "log"], "--numbers does not know 'log'"),
             (["--numbers", "robust", "--standardize"], "--numbers and --standardize both say"),
-            (["--sheet", "one"], r"tables\.read\(sheet\) is for Excel files"),
+            (["--sheet", "one"], r"--sheet is for Excel files"),
             (["--test-data", "nowhere.csv"], "There is no file"),
         ],
     )
     def test_mistakes(self, command: Command, file: Path, arguments: list[str], message: str) -> None:
         assert_mistake(command("train", "--data", file, *arguments, *FEW, "--out", "run"), message)
         assert not Path("run").exists()
+
+    def test_nothing_to_learn_from(self, command: Command, tmp_path: Path) -> None:
+        path = tmp_path / "one.csv"
+        path.write_text("y\n" + "a\nb\n" * 20)
+        assert_mistake(command("train", "--data", path), "one.csv has no column beside 'y', so nothing to learn from")
+        path.write_text("id,y\n" + "".join(f"k{i},{i % 2}\n" for i in range(60)))
+        assert_mistake(command("train", "--data", path), "Say what a column is: --column id=category")
+
+    def test_very_many_columns(self, command: Command, tmp_path: Path) -> None:
+        wide = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 120)).round(3)).add_prefix("g")
+        wide.assign(y=["a", "b"] * 20).to_csv(tmp_path / "wide.csv", index=False)
+        code, out, _ = command("train", "--data", tmp_path / "wide.csv", *FEW)
+        assert code == 0
+        assert "Columns: 120, of which none are shown; inputs come of 120 of kind number" in out
+        output = command("train", "--data", tmp_path / "wide.csv", "--target", "zz", *FEW)
+        assert_mistake(output, r"Known names: g0, .*, \.\.\. \(121 in all\)")
+
+    def test_lists_are_left_out_without_a_remedy_that_does_not_help(self, command: Command, tmp_path: Path) -> None:
+        path = tmp_path / "nested.jsonl"
+        path.write_text("".join(json.dumps({"tags": [i], "x": i * i, "y": i % 2}) + "\n" for i in range(40)))
+        code, out, _ = command("train", "--data", path, *FEW)
+        assert code == 0
+        assert "Left out, since its cells are no single values: tags." in out
+        assert "NAME=category" not in out
 
     def test_options_of_tables_and_other_data(self, command: Command) -> None:
         output = command("train", "--data", "digits", "--column", "a=number", "--numbers", "none", *FEW)
@@ -268,11 +292,28 @@ class TestFiles:
         arguments = ("--target", "income", "--ignore", "pay", *FEW, "--out", "run")
         code, _, _ = command("train", "--data", "book.xlsx", "--sheet", "people", *arguments)
         assert code == 0
-        assert command("evaluate", "run", "--data", "book.xlsx", "--sheet", "people")[0] == 0
+        _, out, _ = command("evaluate", "run", "--data", "book.xlsx", "--sheet", "people")
+        assert "Test (80 samples)" in out
+        assert command("evaluate", "run", "--data", "book.xlsx")[1] == out  # of the training file, the training sheet
         assert command("predict", "run", "book.xlsx", "--sheet", "people")[0] == 0
         assert_mistake(
             command("train", "--data", "book.xlsx", "--sheet", "x"), "has no sheet 'x'. Its sheets: first, people"
         )
+        output = command("train", "--data", "book.xlsx", *arguments)
+        assert_mistake(output, r"no target 'income'.*\(Sheet 'first' was read; there are also 'people': --sheet\.\)")
+
+    def test_another_sheet_of_the_training_file_is_new(
+        self, command: Command, table: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        with pd.ExcelWriter(tmp_path / "book.xlsx") as book:
+            table[:300].to_excel(book, sheet_name="old", index=False)
+            table[290:].to_excel(book, sheet_name="new", index=False)
+        arguments = ("--target", "income", "--ignore", "pay", "--test-fraction", "0", *FEW, "--out", "run")
+        assert command("train", "--data", "book.xlsx", *arguments)[0] == 0
+        code, out, _ = command("evaluate", "run", "--data", "book.xlsx", "--sheet", "new")
+        assert code == 0
+        assert "All (110 samples)" in out
+        assert "10 of these 110 also occur in the training data" in out
 
     def test_another_environment_predicts_the_same_from_the_raw_file(
         self, command: Command, run: Path, file: Path, tmp_path: Path
@@ -361,6 +402,21 @@ class TestEvaluating:
         assert 0 not in found["training_rows"]
         assert found["other_rows"]["n_samples"] == 81
 
+    def test_rows_of_the_training_in_another_test_part(
+        self, command: Command, run: Path, file: Path, table: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        """A larger share of the training file, or of its rows in another order, holds some that were trained on."""
+        code, out, _ = command("evaluate", run, "--data", file, "--test-fraction", "0.5")
+        assert code == 0
+        assert "120 of these 200 also occur in the training data" in out
+        assert "The others (80 samples)" in out
+        _, out, _ = command("evaluate", run, "--data", file, "--test-fraction", "0.2")
+        assert "occur in the training data" not in out
+        table.sample(frac=1, random_state=0).to_csv(tmp_path / "shuffled.csv", index=False)
+        _, out, _ = command("evaluate", run, "--data", tmp_path / "shuffled.csv", "--part", "test", "--json")
+        rows = json.loads(out)["training_rows"]
+        assert rows == sorted(rows) != []
+
     def test_arrays_are_known_by_their_content_too(self, command: Command, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
         X, y = rng.normal(size=(60, 3)), np.arange(60) % 2
@@ -379,7 +435,7 @@ class TestEvaluating:
         other.to_csv(tmp_path / "other.csv", index=False)
         code, _, err = command("evaluate", run, "--data", "other.csv")
         assert code == 0
-        assert err == "Note: other.csv: 100% of the rows have a 'education' that training did not have\n"
+        assert err == "Note: other.csv: 100% of the rows have values of 'education' that training did not have\n"
 
     def test_text_where_numbers_were(self, command: Command, run: Path, table: pd.DataFrame, tmp_path: Path) -> None:
         other = table.astype({"age": object})
