@@ -225,6 +225,8 @@ def _arrow_cells(content: bytes, head: _Head) -> list[Any] | None:
     quoted = b'"' in content
     if head.delimiter == " " and b"  " in content:  # which are one
         return None
+    if content.startswith(codecs.BOM_UTF8, head.begin):  # which Arrow would skip, and with it a row of nothing else
+        return None
     quotes_after_blanks = rb'(?:^|[\r\n]|%b) +"' % re.escape(head.delimiter).encode()
     if head.begin == len(content) or (quoted and re.search(quotes_after_blanks, content)):
         return None

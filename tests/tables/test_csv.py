@@ -196,6 +196,7 @@ GOOD: dict[str, tuple[str | bytes, list[str], list[list[Any]]]] = {
     "blanks between": ("A1 6 x\nA2 48 y\nA1 7 y\n", ["0", "1", "2"], [["A1", 6, "x"], ["A2", 48, "y"], ["A1", 7, "y"]]),
     "Excel's line of the delimiter": ("sep=;\r\na;b\r\n1;x, y\r\n", ["a", "b"], [[1, "x, y"]]),
     "the same behind a mark": (b"\xef\xbb\xbfSEP=,\na,b\n1,x;y\n", ["a", "b"], [[1, "x;y"]]),
+    "a mark as the first cell": ("a\n\ufeff\nx\n", ["a"], [["\ufeff"], ["x"]]),
     "bars": ("a|b\n1|x\n", ["a", "b"], [[1, "x"]]),
     "leading zeros and many digits": ("a,b\n01,12345678901234567890\n", ["a", "b"], [["01", "12345678901234567890"]]),
 }
