@@ -18,6 +18,7 @@ from ..tables import Table, TableError, TablePreparation, Targets, find_leaks, r
 from ..tables.kinds import joined
 from ..tables.show import print_kinds
 from ._defaults import SPLIT_SEED
+from ._rows import known_rows, row_marks
 from ._stdout import print_error
 
 _MOST_RARE = 5
@@ -126,12 +127,19 @@ def load_table(path: Path, options: TableOptions) -> PreparedTable:
     else:
         X_test, y_test, more = _test_part(Path(options.test_data), preparation, targets, options)
         said += more
-    dtype = np.dtype(options.dtype)
+    made = preparation.inputs(X_train)
+    empty = np.empty((0, preparation.n_outputs_), np.dtype(options.dtype))
+    made_test = preparation.inputs(X_test) if len(X_test) else empty
+    if options.test_data is not None:
+        known = known_rows(row_marks(made_test, y_test), row_marks(made, y_train))
+        if len(known):
+            n = f"{len(known):,} of the {len(y_test):,} rows of {options.test_data}"
+            said.append(f"Warning: {n} also occur in the training data, and say nothing about new ones")
     data = Dataset(
         name=path.name,
-        X_train=preparation.inputs(X_train),
+        X_train=made,
         y_train=y_train,
-        X_test=preparation.inputs(X_test) if len(X_test) else np.empty((0, preparation.n_outputs_), dtype),
+        X_test=made_test,
         y_test=y_test,
         feature_shape=(preparation.n_outputs_,),
         class_names=targets.class_names,

@@ -256,10 +256,19 @@ class TestTraining:
         code, out, err = command("train", "--data", "train.csv", *arguments)
         assert (code, err) == (0, "")
         assert "300 training and 100 test samples" in out
+        assert "occur in the training data" not in out
         code, again, _ = command("evaluate", "run", "--data", "test.parquet")
         assert headline(out, "Test") == headline(again, "All")
         assert_mistake(command("evaluate", "run", "--data", "train.csv"), "has no test part, all was trained on")
         assert command("evaluate", "run", "--data", "train.csv", "--part", "train")[0] == 0
+
+    def test_test_data_of_training_rows(self, command: Command, table: pd.DataFrame, tmp_path: Path) -> None:
+        table.to_csv(tmp_path / "train.csv", index=False)
+        extra = table.iloc[:5].assign(age=33.5, hours="12.5 %")
+        pd.concat([extra, table[300:]]).to_parquet(tmp_path / "test.parquet")
+        arguments = ("--target", "income", "--ignore", "pay", *FEW, "--test-data", "test.parquet")
+        _, out, _ = command("train", "--data", "train.csv", *arguments)
+        assert "Warning: 100 of the 105 rows of test.parquet also occur in the training data" in out
 
     def test_test_data_of_arrays(self, command: Command, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
