@@ -49,8 +49,8 @@ class Targets:
     def of(cls, table: Table, names: Sequence[str], task: str | None = None) -> Targets:
         """Found in these columns. TableError where they are no targets, or not for the task that is asked for.
 
-        One column of text, booleans, two values or up to 20 different whole numbers is classes; one of other numbers
-        is regression. Several columns of two values each are labels; several of numbers are as many values.
+        One column of text, booleans or up to 20 different whole numbers is classes; one of other numbers is regression.
+        Several columns of two values each are labels; several of numbers are as many values.
 
         >>> table = Table.of({"price": [3.5, 4.25, 1.0], "sold": ["no", "yes", "yes"]})
         >>> Targets.of(table, ["sold"]).class_names
