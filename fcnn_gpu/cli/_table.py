@@ -235,7 +235,9 @@ def say_unseen(preparation: TablePreparation, table: Table, source: str) -> None
     """Name, on standard error, the columns of which more than a few rows have values that training did not have."""
     for name, share in preparation.unseen(table).items():
         if share > _MOSTLY_UNSEEN:
-            print_error(f"Note: {source}: {share:.0%} of the rows have values of {name!r} that training did not have")
+            rarely = ", or too rarely" if name in preparation.n_rare_ else ""
+            what = f"values of {name!r} that training did not have{rarely}"
+            print_error(f"Note: {source}: {share:.0%} of the rows have {what}")
 
 
 def _divided(source: str, y: HostArray, targets: Targets, options: TableOptions) -> tuple[HostArray, HostArray]:

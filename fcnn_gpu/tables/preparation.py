@@ -149,6 +149,12 @@ class TablePreparation(TransformerMixin, BaseEstimator):
         return {e.source: e.cardinality for e in self._encoders if isinstance(e, CategoryEncoder) and e.codes}
 
     @property
+    def n_rare_(self) -> dict[str, int]:
+        """Of the categories with more than `max_categories` values, how many of these do not count."""
+        check_is_fitted(self)
+        return {e.source: e.n_rare for e in self._encoders if isinstance(e, CategoryEncoder) and e.n_rare}
+
+    @property
     def n_inputs_(self) -> dict[str, int]:
         """How many inputs each column becomes that is used."""
         check_is_fitted(self)
@@ -166,7 +172,7 @@ class TablePreparation(TransformerMixin, BaseEstimator):
         return [encoder.source for encoder in self._encoders]
 
     def unseen(self, X: Any) -> dict[str, float]:
-        """Of the columns with values that training did not have: which share of X's rows they are."""
+        """Of the columns with values that training did not have, or too rarely: which share of X's rows they are."""
         check_is_fitted(self)
         table = self._matched(X)
         found: dict[str, float] = {}

@@ -446,6 +446,16 @@ class TestEvaluating:
         assert code == 0
         assert err == "Note: other.csv: 100% of the rows have values of 'education' that training did not have\n"
 
+    def test_values_that_training_had_too_rarely(self, command: Command, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        towns = [f"town {i}" for i in rng.integers(0, 400, 2000)]
+        table = pd.DataFrame({"town": towns, "x": rng.normal(size=2000), "y": rng.choice(["a", "b"], 2000)})
+        table.to_csv(tmp_path / "towns.csv", index=False)
+        few = ("--layers", "4", "--epochs", "1", "--no-progress", "--test-fraction", "0", "--out", "run")
+        assert command("train", "--data", "towns.csv", *few)[0] == 0
+        _, _, err = command("evaluate", "run", "--data", "towns.csv", "--part", "train")
+        assert re.search("of the rows have values of 'town' that training did not have, or too rarely\n$", err)
+
     def test_text_where_numbers_were(self, command: Command, run: Path, table: pd.DataFrame, tmp_path: Path) -> None:
         other = table.astype({"age": object})
         other.loc[3, "age"] = "old"
