@@ -103,6 +103,10 @@ def json_columns(path: Path, content: bytes) -> list[Column]:
             raise DataFileError(path, f"record {i + 1} is no object with names and values: {str(record)[:60]}.")
     if not records:
         raise DataFileError(path, "holds no records.")
+    if len(records) == 1 and records[0] and all(isinstance(value, dict | list) for value in records[0].values()):
+        raise DataFileError(
+            path, "is one object of columns; expected an object for each row, as pandas writes with orient='records'."
+        )
     names = dict.fromkeys(name for record in records for name in record)
     return [object_column(name, [record.get(name) for record in records]) for name in names]
 
