@@ -251,6 +251,15 @@ def test_new_tables_are_not_as_the_training_part() -> None:
     )
 
 
+def test_iso_dates_are_taken_whatever_training_had() -> None:
+    german = [f"{day:02}.03.2024" for day in range(1, 29)]
+    preparation = TablePreparation().fit({"when": german})
+    iso = {"when": [f"2024-03-{day:02}" for day in range(1, 29)]}
+    np.testing.assert_array_equal(preparation.transform(iso), preparation.transform({"when": german}))
+    with pytest.raises(TableError, match=r"'03/28/2024' \(row 1\)"):
+        preparation.transform({"when": ["2024-03-28", "03/28/2024"]})
+
+
 def test_gaps_are_inputs_where_training_had_some() -> None:
     preparation = TablePreparation().fit(TABLE)
     gaps = [name for name in preparation.get_feature_names_out() if name.endswith("=missing")]
