@@ -122,15 +122,14 @@ def load_table(path: Path, options: TableOptions) -> PreparedTable:
         f"Warning: {leak}: what is learned from it is worth nothing on new rows (to leave it out: --ignore)"
         for leak in find_leaks(fitted_on, preparation.kinds_, table.select(names).take(of))
     ]
+    made = _made(preparation, table.drop(*names), rows[train])
     if options.test_data is None:
-        X_test, y_test = inputs.take(test), y[test]
+        y_test = y[test]
+        none = np.empty((0, preparation.n_outputs_), np.dtype(options.dtype))
+        made_test = _made(preparation, table.drop(*names), rows[test]) if len(test) else none
     else:
-        X_test, y_test, more = _test_part(Path(options.test_data), preparation, targets, options)
+        made_test, y_test, more = _test_part(Path(options.test_data), preparation, targets, options)
         said += more
-    made = preparation.inputs(X_train)
-    empty = np.empty((0, preparation.n_outputs_), np.dtype(options.dtype))
-    made_test = preparation.inputs(X_test) if len(X_test) else empty
-    if options.test_data is not None:
         known = known_rows(row_marks(made_test, y_test), row_marks(made, y_train))
         if len(known):
             n = f"{len(known):,} of the {len(y_test):,} rows of {options.test_data}"
@@ -226,9 +225,18 @@ def prepared_rows(
     y, rows = targets.encode(table)
     if not len(rows):
         raise TableError(f"{path} has no row with a value of {', '.join(targets.names)}.")
-    inputs = table.drop(*targets.names).take(rows)
-    say_unseen(preparation, inputs, str(path))
-    return preparation.inputs(inputs), y, rows, len(table)
+    inputs = table.drop(*targets.names)
+    say_unseen(preparation, inputs.take(rows), str(path))
+    return _made(preparation, inputs, rows), y, rows, len(table)
+
+
+def _made(preparation: TablePreparation, table: Table, rows: HostArray) -> HostArray:
+    """The inputs of these rows of a table; errors name rows as the whole table counts them."""
+    try:
+        return preparation.inputs(table.take(rows))
+    except TableError:
+        preparation.inputs(table.blank(np.setdiff1d(np.arange(len(table)), rows)))
+        raise
 
 
 def say_unseen(preparation: TablePreparation, table: Table, source: str) -> None:
@@ -264,14 +272,17 @@ def training_and_test(source: str, y: HostArray, targets: Targets, test_fraction
 
 def _test_part(
     path: Path, preparation: TablePreparation, targets: Targets, options: TableOptions
-) -> tuple[Table, HostArray, list[str]]:
+) -> tuple[HostArray, HostArray, list[str]]:
+    """(inputs, targets, what there is to say) of the file of --test-data."""
     table = read(path, header=options.header, sheet=options.sheet)
     missing = [name for name in targets.names if name not in table]
     if missing:
         raise TableError(f"--test-data {path} has no column {', '.join(map(repr, missing))}, the target.")
     y, rows = targets.encode(table)
-    inputs = table.drop(*targets.names).take(rows)
+    if not len(rows):
+        raise TableError(f"--test-data {path} has no row with a value of {', '.join(targets.names)}.")
+    inputs = table.drop(*targets.names)
     left_out = len(table) - len(rows)
     said = [f"Left out: {left_out:,} rows of {path} without a target"] if left_out else []
-    say_unseen(preparation, inputs, str(path))
-    return inputs, y, said
+    say_unseen(preparation, inputs.take(rows), str(path))
+    return _made(preparation, inputs, rows), y, said

@@ -138,6 +138,10 @@ class Table:
         table.n_rows = len(rows)
         return table
 
+    def blank(self, rows: HostArray) -> Table:
+        """The same table with these rows, by number, missing in all columns: the others keep their numbers."""
+        return self._with([column.blank(rows) for column in self.columns])
+
     def _with(self, columns: Sequence[Column]) -> Table:
         table = Table(columns, self.has_names, self.source, self.notes)
         table.n_rows = table.n_rows if columns else self.n_rows

@@ -466,6 +466,21 @@ class TestEvaluating:
             output, r"column 'age' held numbers in training .* has 'old' \(row 3\)\..*column 'rent'.*'much' \(row 4\)"
         )
 
+    def test_rows_keep_their_numbers_where_some_are_left_out(
+        self, command: Command, run: Path, table: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        new = table.astype({"income": object, "age": object})
+        new.loc[:4, "income"] = None
+        new.loc[2, "age"], new.loc[10, "age"] = "nobody asks", "old"
+        new.to_csv(tmp_path / "new.csv", index=False)
+        assert_mistake(command("evaluate", run, "--data", "new.csv"), r"has 'old' \(row 10\)\.")
+        arguments = ("--target", "income", *FEW, "--test-data", "new.csv")
+        table.to_csv(tmp_path / "old.csv", index=False)
+        assert_mistake(command("train", "--data", "old.csv", *arguments), r"has 'old' \(row 10\)\.")
+        new.assign(income=None).to_csv(tmp_path / "new.csv", index=False)
+        output = command("train", "--data", "old.csv", *arguments)
+        assert_mistake(output, "--test-data new.csv has no row with a value of income")
+
     def test_marks_are_lost_or_foreign(self, command: Command, run: Path, table: pd.DataFrame, tmp_path: Path) -> None:
         table[:50].to_csv(tmp_path / "part.csv", index=False)
         (run / "training_rows.npy").write_bytes(b"junk")
