@@ -35,8 +35,12 @@ class RowError(ValueError):
         return self.text.replace("{row}", place)
 
 
+_MOST_NAMES = 50
+"""Of many, as of the columns of wide tables, an error names the first."""
+
+
 def suggest(name: object, known: Iterable[str]) -> str:
-    """The sentence that follows "unknown ...": the nearest known name, if one is near, then all of them.
+    """The sentence that follows "unknown ...": the nearest known name, if one is near, then the first 50 of all.
 
     >>> suggest("rleu", ["relu", "tanh"])
     "Did you mean 'relu'? Known names: relu, tanh."
@@ -44,7 +48,8 @@ def suggest(name: object, known: Iterable[str]) -> str:
     names = sorted(known)
     nearest = difflib.get_close_matches(str(name)[:100].lower(), names, n=1, cutoff=0.5)
     hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
-    return f"{hint}Known names: {', '.join(names)}."
+    more = f", ... ({len(names):,} in all)" if len(names) > _MOST_NAMES else ""
+    return f"{hint}Known names: {', '.join(names[:_MOST_NAMES])}{more}."
 
 
 def match_names(

@@ -155,11 +155,13 @@ def _message(error: BaseException) -> str:
 
 
 _FLAGS = {"header=True": "--header", "header=False": "--no-header", "ignore_extra=True": "--ignore-extra"}
+_FLAGS |= {"tables.read(sheet)": "--sheet", "tables.read(header)": "--header"}
 _FLAGS |= dict.fromkeys(("Sequential(memory_limit)", "Sequential(memory_limit=...)"), "--memory-limit")
 _IN_PYTHON = re.compile(
     r" \(Where that is meant: model\.signature = [^)]*\(\)\.\)|, or give more layers placement='auto'"
 )
 """Remedies that the command line does not have."""
+_COLUMN = re.compile(r"columns=\{'([^']*)': '(\w+)'\}")
 _KEYWORDS = "target|task|header|drop|test_fraction|validation_split|clip_norm|momentum"
 
 
@@ -172,12 +174,14 @@ def in_options(message: str) -> str:
     'Try --clip-norm 1.0'
     >>> in_options("Say task='regression'.")
     'Say --task regression.'
+    >>> in_options("Say what a column is: columns={'id': 'category'}.")
+    'Say what a column is: --column id=category.'
     """
 
     def option(match: re.Match[str]) -> str:
         return f"--{match[1].replace('_', '-')}" + (f" {match[2] or ''}" if match[2] or match[3] else "")
 
-    message = _IN_PYTHON.sub("", message)
+    message = _COLUMN.sub(r"--column \1=\2", _IN_PYTHON.sub("", message))
     for keyword, option_name in _FLAGS.items():
         message = message.replace(keyword, option_name)
     return re.sub(rf"\b({_KEYWORDS})=(?:'(\w+)'|(?=([\w'\"])?))", option, message)

@@ -18,7 +18,7 @@ from ._output import MODEL, ROWS
 
 _LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse"}
 _NOTED = {"multilabel": bool, "loss": dict, "metrics": list, "data": str, "target": str, "test_fraction": float}
-_NOTED |= {"data_digest": str, "targets": dict}
+_NOTED |= {"data_digest": str, "targets": dict, "sheet": str}
 """What `fcnn-gpu train` notes for the other commands (`info_of`)."""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ..tables import Table, TableError, TablePreparation, Targets, find_leaks, r
 from ..tables.kinds import joined
 from ..tables.show import print_kinds
 from ._defaults import SPLIT_SEED
+from ._rows import known_rows, row_marks
 from ._stdout import print_error
 
 _MOST_RARE = 5
@@ -76,7 +78,10 @@ class PreparedTable:
         print(f"Target: {', '.join(self.targets.names)}: {self.targets.task} ({self.targets.reason})")
         kinds = self.preparation.kinds_
         print_kinds(console, kinds, self.preparation.n_inputs_)
-        text = [kind.name for kind in kinds if kind.kind in ("text", "other")]
+        nested = [kind.name for kind in kinds if kind.kind == "other"]
+        if nested:
+            print(f"Left out, since its cells are no single values: {', '.join(nested)}. To use it, make columns of it")
+        text = [kind.name for kind in kinds if kind.kind == "text"]
         if text:
             print(
                 f"Left out, since nothing here makes numbers of it: {', '.join(text)}. To use it, encode it before (as "
@@ -93,8 +98,11 @@ def load_table(path: Path, options: TableOptions) -> PreparedTable:
     can be learned from.
     """
     table = read(path, header=options.header, sheet=options.sheet)
-    names = target_names(table, options.target)
-    targets = Targets.of(table, names, options.task)
+    with _naming_sheets(table):
+        names = target_names(table, options.target)
+        targets = Targets.of(table, names, options.task)
+        if len(names) == len(table.columns):
+            raise TableError(f"{path} has no column beside {', '.join(map(repr, names))}, so nothing to learn from.")
     y, rows = targets.encode(table)
     said = [f"Note: {note}" for note in table.notes]
     if len(rows) < len(table):
@@ -114,17 +122,23 @@ def load_table(path: Path, options: TableOptions) -> PreparedTable:
         f"Warning: {leak}: what is learned from it is worth nothing on new rows (to leave it out: --ignore)"
         for leak in find_leaks(fitted_on, preparation.kinds_, table.select(names).take(of))
     ]
+    made = _made(preparation, table.drop(*names), rows[train])
     if options.test_data is None:
-        X_test, y_test = inputs.take(test), y[test]
+        y_test = y[test]
+        none = np.empty((0, preparation.n_outputs_), np.dtype(options.dtype))
+        made_test = _made(preparation, table.drop(*names), rows[test]) if len(test) else none
     else:
-        X_test, y_test, more = _test_part(Path(options.test_data), preparation, targets, options)
+        made_test, y_test, more = _test_part(Path(options.test_data), preparation, targets, options)
         said += more
-    dtype = np.dtype(options.dtype)
+        known = known_rows(row_marks(made_test, y_test), row_marks(made, y_train))
+        if len(known):
+            n = f"{len(known):,} of the {len(y_test):,} rows of {options.test_data}"
+            said.append(f"Warning: {n} also occur in the training data, and say nothing about new ones")
     data = Dataset(
         name=path.name,
-        X_train=preparation.inputs(X_train),
+        X_train=made,
         y_train=y_train,
-        X_test=preparation.inputs(X_test) if len(X_test) else np.empty((0, preparation.n_outputs_), dtype),
+        X_test=made_test,
         y_test=y_test,
         feature_shape=(preparation.n_outputs_,),
         class_names=targets.class_names,
@@ -134,6 +148,18 @@ def load_table(path: Path, options: TableOptions) -> PreparedTable:
         target_name=",".join(names),
     )
     return PreparedTable(data, preparation, targets, said)
+
+
+@contextmanager
+def _naming_sheets(table: Table) -> Iterator[None]:
+    """Say in errors which sheets there are besides the one that was read: the table may be on another."""
+    try:
+        yield
+    except ValueError as error:
+        for note in table.notes:
+            if note.startswith("sheet "):
+                error.add_note(f"({note[0].upper()}{note[1:]}: --sheet.)")
+        raise
 
 
 def _said(table: Table, targets: Sequence[str], options: TableOptions) -> dict[str, str]:
@@ -199,16 +225,27 @@ def prepared_rows(
     y, rows = targets.encode(table)
     if not len(rows):
         raise TableError(f"{path} has no row with a value of {', '.join(targets.names)}.")
-    inputs = table.drop(*targets.names).take(rows)
-    say_unseen(preparation, inputs, str(path))
-    return preparation.inputs(inputs), y, rows, len(table)
+    inputs = table.drop(*targets.names)
+    say_unseen(preparation, inputs.take(rows), str(path))
+    return _made(preparation, inputs, rows), y, rows, len(table)
+
+
+def _made(preparation: TablePreparation, table: Table, rows: HostArray) -> HostArray:
+    """The inputs of these rows of a table; errors name rows as the whole table counts them."""
+    try:
+        return preparation.inputs(table.take(rows))
+    except TableError:
+        preparation.inputs(table.blank(np.setdiff1d(np.arange(len(table)), rows)))
+        raise
 
 
 def say_unseen(preparation: TablePreparation, table: Table, source: str) -> None:
     """Name, on standard error, the columns of which more than a few rows have values that training did not have."""
     for name, share in preparation.unseen(table).items():
         if share > _MOSTLY_UNSEEN:
-            print_error(f"Note: {source}: {share:.0%} of the rows have a {name!r} that training did not have")
+            rarely = ", or too rarely" if name in preparation.n_rare_ else ""
+            what = f"values of {name!r} that training did not have{rarely}"
+            print_error(f"Note: {source}: {share:.0%} of the rows have {what}")
 
 
 def _divided(source: str, y: HostArray, targets: Targets, options: TableOptions) -> tuple[HostArray, HostArray]:
@@ -235,14 +272,17 @@ def training_and_test(source: str, y: HostArray, targets: Targets, test_fraction
 
 def _test_part(
     path: Path, preparation: TablePreparation, targets: Targets, options: TableOptions
-) -> tuple[Table, HostArray, list[str]]:
+) -> tuple[HostArray, HostArray, list[str]]:
+    """(inputs, targets, what there is to say) of the file of --test-data."""
     table = read(path, header=options.header, sheet=options.sheet)
     missing = [name for name in targets.names if name not in table]
     if missing:
         raise TableError(f"--test-data {path} has no column {', '.join(map(repr, missing))}, the target.")
     y, rows = targets.encode(table)
-    inputs = table.drop(*targets.names).take(rows)
+    if not len(rows):
+        raise TableError(f"--test-data {path} has no row with a value of {', '.join(targets.names)}.")
+    inputs = table.drop(*targets.names)
     left_out = len(table) - len(rows)
     said = [f"Left out: {left_out:,} rows of {path} without a target"] if left_out else []
-    say_unseen(preparation, inputs, str(path))
-    return inputs, y, said
+    say_unseen(preparation, inputs.take(rows), str(path))
+    return _made(preparation, inputs, rows), y, said

@@ -44,7 +44,12 @@ def evaluate(
     header: Annotated[
         bool | None, typer.Option("--header/--no-header", help="CSV, Excel: whether the first line names the columns.")
     ] = None,
-    sheet: Annotated[str | None, typer.Option(help="Excel: the sheet. (default: the first)")] = None,
+    sheet: Annotated[
+        str | None,
+        typer.Option(
+            help="Excel: the sheet. (default: of the training file the one that was trained on, else the first)"
+        ),
+    ] = None,
     test_fraction: Annotated[
         float | None, typer.Option(help="As for train. (default: as it was for the model's training)")
     ] = None,
@@ -68,6 +73,10 @@ def evaluate(
     saved = SavedModel(model, backend)
     name = _name(saved, data)
     trained_on = _is_training_data(saved, name)
+    if trained_on and sheet is None:
+        sheet = saved.info.get("sheet")
+    elif trained_on and sheet != saved.info.get("sheet"):
+        trained_on = False  # another table of the same file
     if part is None:
         part = "all" if trained_on is False and test_fraction is None else "test"
     if saved.model.preparation is not None and name not in CATALOGUE and is_table_file(name):
@@ -75,11 +84,11 @@ def evaluate(
     else:
         fraction = 0.0 if part == "all" else test_fraction
         samples = _of_dataset(saved, _load(saved, name, target, header, sheet, fraction, ignore_extra), part)
-    known = None if trained_on or part != "all" else _trained_rows(saved, samples)
+    known = _trained_rows(saved, samples) if _may_hold_known(saved, trained_on, part, test_fraction) else None
     evaluation = _measured(saved, samples.X, samples.y)
     new = np.setdiff1d(np.arange(len(samples.X)), [] if known is None else known)
     of_new = _measured(saved, samples.X[new], samples.y[new]) if 0 < len(new) < len(samples.X) else None
-    named = None if known is None else (known if samples.rows is None else samples.rows[known]).tolist()
+    named = None if known is None else np.sort(known if samples.rows is None else samples.rows[known]).tolist()
     if as_json:
         about: dict[str, Any] = {"model": str(saved.path), "data": samples.name, "part": part}
         if named is not None:
@@ -125,6 +134,14 @@ def _is_training_data(saved: SavedModel, name: str) -> bool | None:
     if known is None:  # a model of an earlier release notes a name, and one of a program's own nothing
         return Path(name).name == saved.info.get("data")
     return digest_of(name) == known
+
+
+def _may_hold_known(saved: SavedModel, trained_on: bool | None, part: str, test_fraction: float | None) -> bool:
+    """Whether samples that are measured as new may be training samples, so that they are looked for."""
+    if part == "all":
+        return not trained_on
+    another_share = test_fraction not in (None, saved.info.get("test_fraction", 0.2))
+    return part == "test" and (trained_on is False or bool(trained_on and another_share))
 
 
 def _of_table(

@@ -324,6 +324,7 @@ def run_training(options: TrainOptions) -> int:
         model.signature = signature_of(data, table, bool(options.widths))
         noted = options.model_info() | _measures(measured, metrics)
         noted |= {} if table is None else {"targets": table.targets.plain()}
+        noted |= {} if options.sheet is None else {"sheet": options.sheet}
         model.info = info_of(data, noted, None if data.name in CATALOGUE else digest_of(options.data))
         kept = folder is not None and _keep(folder, model, history, run, row_marks(data.X_train, data.y_train))
     return _tell(folder if kept else None, options, model, measured, metrics, history, data, run, interrupted())

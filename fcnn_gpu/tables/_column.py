@@ -115,6 +115,12 @@ class Column:
         number[there] = np.arange(len(there), dtype=np.int32)
         return self._with(number[values], [self.words[i] for i in there.tolist()])
 
+    def blank(self, rows: HostArray) -> Column:
+        """The same values, missing in these rows; words that no other row has go."""
+        values = self.values.copy()
+        values[rows] = -1 if self.storage in ("text", "other") else np.nan if self.storage != "date" else "NaT"
+        return self._with(values, self.words).take(np.arange(len(values)))
+
     def renamed(self, name: str) -> Column:
         column = copy.copy(self)
         column.name = name

@@ -343,6 +343,9 @@ def dates_of(column: Column, form: DateFormat | None, odd: Sequence[str] = ()) -
         writing = date_writing_of(text.words, counts)
         form = DateFormat() if writing is None else writing.format
     times = form.parse(text.words)
+    others = np.flatnonzero(np.isnat(times))
+    if len(others):  # ISO 8601 has one meaning, and is what programs write where people write another format
+        times[others] = DateFormat().parse([text.words[i] for i in others.tolist()])
     _refuse(text, np.isnat(times), odd, "dates", form.describe())
     return np.append(times, np.datetime64("NaT", "us"))[text.values]
 

@@ -34,6 +34,8 @@ _BLOCK_BYTES = 2**20
 _DELIMITERS = ("\t", ";", "|", ",")
 _ROWS_SHAPED = 10
 _SEPARATOR = "\x1f"
+_SEP = re.compile(rb'"?sep=([;,|\t])"?(?=\r?\n)', re.IGNORECASE)
+"""The line by which Excel is told the delimiter."""
 _CODE = re.compile(r"[+-]?(0[0-9]+|[0-9]{16,})")
 _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+")
 _NULLS = ["", "?", "-", ".", "NA", "na", "N/A", "n/a", "<NA>", "#N/A", "NaN", "nan", "NULL", "null", "None", "none"]
@@ -47,11 +49,13 @@ def csv_columns(
     """(the columns, whether the file names them, what there is to say) of a CSV file's content."""
     with_arrow = importlib.util.find_spec("pyarrow") is not None
     if with_arrow and encoding is None and _seems_utf8(content):  # Arrow looks at all of it while it reads
+        content, delimiter = _without_sep(content, delimiter)
         head = _Head(path, content, header, delimiter)
         found = _columns_by_arrow(content, head)
         if found is not None:
             return found, head.named, _notes_of(head)
     content, notes = _as_utf8(path, content, encoding)
+    content, delimiter = _without_sep(content, delimiter)
     head = _Head(path, content, header, delimiter)
     found = _columns_by_arrow(content, head) if with_arrow else None
     if found is None:
@@ -60,6 +64,14 @@ def csv_columns(
             raise DataFileError(path, "has a header but no rows.")
         found = list(map(cell_column, head.names, cells, head.guesses))
     return found, head.named, notes + _notes_of(head)
+
+
+def _without_sep(content: bytes, delimiter: str | None) -> tuple[bytes, str | None]:
+    """The content with an empty first line where it says the delimiter, as Excel's does: sep=; and the delimiter."""
+    match = _SEP.match(content)
+    if match is None:
+        return content, delimiter
+    return content[match.end() :], match[1].decode() if delimiter is None else delimiter
 
 
 def _columns_by_arrow(content: bytes, head: _Head) -> list[Column] | None:
@@ -212,6 +224,8 @@ def _arrow_cells(content: bytes, head: _Head) -> list[Any] | None:
     """Every column as Arrow's numbers or strings; None where the file is not as Arrow's reader expects it."""
     quoted = b'"' in content
     if head.delimiter == " " and b"  " in content:  # which are one
+        return None
+    if content.startswith(codecs.BOM_UTF8, head.begin):  # which Arrow would skip, and with it a row of nothing else
         return None
     quotes_after_blanks = rb'(?:^|[\r\n]|%b) +"' % re.escape(head.delimiter).encode()
     if head.begin == len(content) or (quoted and re.search(quotes_after_blanks, content)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ._from_python import object_column
 
 _SEPARATOR = "\x1f"
 _HEAD_ROWS = 101
+_NO_NAME = re.compile(r"__index_level_[0-9]+__")
 
 
 def content_of(path: Path) -> bytes:
@@ -43,17 +45,18 @@ def content_of(path: Path) -> bytes:
     return content
 
 
-def parquet_columns(path: Path) -> list[Column]:
+def parquet_columns(path: Path) -> tuple[list[Column], bool, list[str]]:
     import_pyarrow("Parquet files")
     from pyarrow import parquet
 
     with arrow_faults(path, "is no whole Parquet file"), parquet.ParquetFile(path) as file:
         schema = file.schema_arrow
         left_out = index_columns(path, schema, list(schema.names))
-        return arrow_columns(file.read(columns=[name for name in schema.names if name not in left_out]))
+        columns = arrow_columns(file.read(columns=[name for name in schema.names if name not in left_out]))
+        return columns, True, _of_index(left_out)
 
 
-def arrow_file_columns(path: Path) -> list[Column]:
+def arrow_file_columns(path: Path) -> tuple[list[Column], bool, list[str]]:
     """Arrow's IPC files and streams; Feather is the former."""
     import_pyarrow("Arrow files")
     import pyarrow as pa
@@ -67,7 +70,14 @@ def arrow_file_columns(path: Path) -> list[Column]:
                 table = pa.ipc.open_stream(file).read_all()
         table.validate(full=True)  # or a damaged file's offsets would lead anywhere in memory
         left_out = index_columns(path, table.schema, table.column_names)
-        return arrow_columns(table.drop_columns([name for name in table.column_names if name in left_out]))
+        columns = arrow_columns(table.drop_columns([name for name in table.column_names if name in left_out]))
+        return columns, True, _of_index(left_out)
+
+
+def _of_index(left_out: list[str]) -> list[str]:
+    """What there is to say of an index: one with a name may well be meant to be a column."""
+    named = [repr(name) for name in dict.fromkeys(left_out) if not _NO_NAME.fullmatch(name)]
+    return [f"pandas' index {', '.join(named)} is no column (reset_index makes it one)"] if named else []
 
 
 def json_columns(path: Path, content: bytes) -> list[Column]:
@@ -94,6 +104,10 @@ def json_columns(path: Path, content: bytes) -> list[Column]:
             raise DataFileError(path, f"record {i + 1} is no object with names and values: {str(record)[:60]}.")
     if not records:
         raise DataFileError(path, "holds no records.")
+    if len(records) == 1 and records[0] and all(isinstance(value, dict | list) for value in records[0].values()):
+        raise DataFileError(
+            path, "is one object of columns; expected an object for each row, as pandas writes with orient='records'."
+        )
     names = dict.fromkeys(name for record in records for name in record)
     return [object_column(name, [record.get(name) for record in records]) for name in names]
 
@@ -110,7 +124,9 @@ def excel_columns(path: Path, sheet: str | None, header: bool | None) -> tuple[l
     try:
         with naming(path), contextlib.closing(load_workbook(path, read_only=True, data_only=True)) as book:
             if sheet is not None and sheet not in book.sheetnames:
-                raise DataFileError(path, f"has no sheet {sheet!r}. Its sheets: {', '.join(book.sheetnames)}.")
+                near = next((name for name in book.sheetnames if name.lower() == sheet.lower()), None)
+                hint = "" if near is None else f" Did you mean {near!r}?"
+                raise DataFileError(path, f"has no sheet {sheet!r}.{hint} Its sheets: {', '.join(book.sheetnames)}.")
             chosen = book[book.sheetnames[0] if sheet is None else sheet]
             rows = [list(row) for row in chosen.iter_rows(values_only=True) if any(cell is not None for cell in row)]
             others = [name for name in book.sheetnames if name != chosen.title]

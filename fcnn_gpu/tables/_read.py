@@ -111,7 +111,7 @@ def read(
     if sheet is not None and ending not in _EXCEL:
         raise ValueError(f"tables.read(sheet) is for Excel files; {path} is read as {ending or 'CSV'}.")
     if ending in _WHOLE:
-        return _table(path, _WHOLE[ending](path))
+        return _table(path, *_WHOLE[ending](path))
     if ending in _EXCEL:
         return _table(path, *excel_columns(path, sheet, header))
     content = content_of(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,8 @@ _COUNTED = 20
 _FEW_IDS = 50
 """Up to so many different IDs are categories: shops, not customers."""
 _CODE = re.compile(r"0[0-9]+")
+_YEARS = 1500, 2200
+"""Whole numbers between these are shown as years are written."""
 _DAYS = (19000101, 21001231)
 
 
@@ -92,12 +95,12 @@ class ColumnKind:
 
 
 def infer_kinds(
-    table: Table, columns: Mapping[str, str] | None = None, ignore: Iterable[str | int] = ()
+    table: Any, columns: Mapping[str, str] | None = None, ignore: Iterable[str | int] = ()
 ) -> list[ColumnKind]:
     """The kind of each column, in order.
 
     Args:
-        table: its columns.
+        table: a `Table`, or what `Table.of` makes one of: a DataFrame, a mapping of columns.
         columns: what some of them are: names (or numbers) to the keys of `GIVEN`.
         ignore: columns to leave out.
 
@@ -111,6 +114,7 @@ def infer_kinds(
     smokes yes_no - no or yes
     town category - as given: 3 different values
     """
+    table = Table.of(table, "infer_kinds")
     said = _said(table, {} if columns is None else columns, [ignore] if isinstance(ignore, str | int) else ignore)
     hint = _decimal_mark(table, said)
     found: list[ColumnKind] = []
@@ -224,7 +228,7 @@ def _number_kind(column: Column, there: HostArray, n_missing: int, may_be_index:
     infinite = int(np.count_nonzero(np.isinf(column.values)))
     infinite_ones = "1 infinite value counts" if infinite == 1 else f"{infinite:,} infinite values count"
     note = f"; {infinite_ones} as missing" if infinite else ""
-    return ColumnKind(column.name, "number", f"{_plain(low)} to {_plain(high)}{note}")
+    return ColumnKind(column.name, "number", f"{_span(low, high)}{note}")
 
 
 _COUNTS = "counts the rows"
@@ -330,7 +334,7 @@ def _are_mostly(writing: Writing | DateWriting, column: Column) -> bool:
 
 
 def _number_reason(writing: Writing, there: HostArray) -> str:
-    reason = f"{_plain(float(there.min()))} to {_plain(float(there.max()))}"
+    reason = _span(float(there.min()), float(there.max()))
     affixes = writing.format.affixes
     if affixes:
         reason += f", in {' and '.join(affixes)}"
@@ -410,7 +414,7 @@ def _given_number(column: Column, given: str, hint: str | None) -> ColumnKind:
             f"column {column.name!r} cannot be {given!r}: {len(odd):,} of its {len(column.words):,} different values "
             f"are no numbers ({_some(odd)})."
         )
-    reason = f"as given: {_plain(float(there.min()))} to {_plain(float(there.max()))}{_odd(odd)}"
+    reason = f"as given: {_span(float(there.min()), float(there.max()))}{_odd(odd)}"
     return ColumnKind(column.name, "number", reason, number_format=form, odd=odd, given=True)
 
 
@@ -427,8 +431,19 @@ def _given_date(column: Column, given: str, hint: str | None) -> ColumnKind:
     )
 
 
+def _span(low: float, high: float) -> str:
+    """The smallest and the largest number, with thousands, but for years.
+
+    >>> _span(870, 10271.25), _span(1900, 2024)
+    ('870 to 10,271.2', '1900 to 2024')
+    """
+    if low == int(low) and high == int(high) and _YEARS[0] <= low <= high <= _YEARS[1]:
+        return f"{low:.0f} to {high:.0f}"
+    return f"{_plain(low)} to {_plain(high)}"
+
+
 def _plain(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.6g}"
+    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:,.6g}"
 
 
 def _some(words: Sequence[str]) -> str:

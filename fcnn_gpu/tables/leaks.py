@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ _SPELLINGS = 10
 """More ways to write a class than there may be."""
 
 
-def find_leaks(table: Table, kinds: Sequence[ColumnKind], targets: Table) -> list[str]:
+def find_leaks(table: Any, kinds: Sequence[ColumnKind], targets: Any) -> list[str]:
     """What there is to say of columns that equal a target, or from which it follows, a sentence each.
 
     A column leaks a target where both are equal; where every value of one belongs to one value of the other (the same
@@ -33,6 +34,7 @@ def find_leaks(table: Table, kinds: Sequence[ColumnKind], targets: Table) -> lis
     >>> find_leaks(inputs, infer_kinds(inputs), table.select(["celsius"]))
     ["'fahrenheit' is a linear function of the target 'celsius'"]
     """
+    table, targets = Table.of(table, "find_leaks"), Table.of(targets, "find_leaks")
     found: list[str] = []
     if len(table) < _ENOUGH:
         return found

@@ -109,11 +109,7 @@ class TablePreparation(TransformerMixin, BaseEstimator):
             if kind.is_used
         ]
         if not encoders:
-            why = "; ".join(f"{kind.name!r} is {kind.kind} ({kind.reason})" for kind in kinds[:10])
-            raise TableError(
-                f"{table.source} has no column that can be an input (n_samples = {len(table)}): {why}. Say what a "
-                f"column is: columns={{{kinds[0].name!r}: 'number'}}."
-            )
+            raise TableError(_why_no_input(table, kinds))
         encoders.sort(key=_is_codes)
         self.kinds_, self._encoders = kinds, encoders
         self._set_names(table.names if table.has_names else None, len(table.columns))
@@ -153,6 +149,12 @@ class TablePreparation(TransformerMixin, BaseEstimator):
         return {e.source: e.cardinality for e in self._encoders if isinstance(e, CategoryEncoder) and e.codes}
 
     @property
+    def n_rare_(self) -> dict[str, int]:
+        """Of the categories with more than `max_categories` values, how many of these do not count."""
+        check_is_fitted(self)
+        return {e.source: e.n_rare for e in self._encoders if isinstance(e, CategoryEncoder) and e.n_rare}
+
+    @property
     def n_inputs_(self) -> dict[str, int]:
         """How many inputs each column becomes that is used."""
         check_is_fitted(self)
@@ -170,7 +172,7 @@ class TablePreparation(TransformerMixin, BaseEstimator):
         return [encoder.source for encoder in self._encoders]
 
     def unseen(self, X: Any) -> dict[str, float]:
-        """Of the columns with values that training did not have: which share of X's rows they are."""
+        """Of the columns with values that training did not have, or too rarely: which share of X's rows they are."""
         check_is_fitted(self)
         table = self._matched(X)
         found: dict[str, float] = {}
@@ -317,6 +319,17 @@ class TablePreparation(TransformerMixin, BaseEstimator):
 
 def _is_codes(encoder: Encoder) -> bool:
     return isinstance(encoder, CategoryEncoder) and encoder.codes
+
+
+def _why_no_input(table: Table, kinds: Sequence[ColumnKind]) -> str:
+    why = "; ".join(f"{kind.name!r} is {kind.kind} ({kind.reason})" for kind in kinds[:10])
+    why += f"; and {len(kinds) - 10:,} more" if len(kinds) > 10 else ""
+    could_be = [c for c in table.columns if c.storage != "other" and c.n_missing < len(c)]
+    remedy = ""
+    if could_be:
+        kind = "category" if could_be[0].storage == "text" else could_be[0].storage.replace("boolean", "yes_no")
+        remedy = f" Say what a column is: columns={{{could_be[0].name!r}: {kind!r}}}."
+    return f"{table.source} has no column that can be an input (n_samples = {len(table)}): {why}.{remedy}"
 
 
 def _check_dtype(who: str, dtype: Any) -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from .kinds import ColumnKind
 
-_MOST_ROWS = 60
+_MOST_ROWS = 100
 
 
 def print_kinds(console: Console, kinds: Sequence[ColumnKind], n_inputs: Mapping[str, int]) -> None:
@@ -31,9 +31,11 @@ def print_kinds(console: Console, kinds: Sequence[ColumnKind], n_inputs: Mapping
     for kind in shown:
         n = n_inputs.get(kind.name, 0)
         grid.add_row(Text(kind.name), kind.kind, f"{n:,}" if n else "–", Text(kind.reason), style="" if n else "dim")
-    console.print(grid)
+    if shown:
+        console.print(grid)
     if len(shown) < len(kinds):
         used = [kind for kind in kinds if kind.is_used]
         by_kind = {name: sum(kind.kind == name for kind in used) for name in dict.fromkeys(k.kind for k in used)}
         numbers = ", ".join(f"{n:,} of kind {name}" for name, n in by_kind.items())
-        print(f"{len(kinds) - len(shown):,} more columns are not shown; inputs come of {numbers}")
+        which = "only those left out" if shown else "none"
+        print(f"Columns: {len(kinds):,}, of which {which} are shown; inputs come of {numbers}")

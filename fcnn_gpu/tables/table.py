@@ -62,6 +62,9 @@ class Table:
             raise TypeError(f"{who} expects a dense table, got the sparse {type(X).__name__}. Pass its toarray().")
         if isinstance(X, Mapping):
             return cls(_columns_of_mapping(X, who), source="mapping")
+        if hasattr(X, "to_frame") and not hasattr(X, "columns"):
+            one = "df[['name']] is a table of one column, df.iloc[[0]] one of one row."
+            raise TypeError(f"{who} expects a table, got a {type(X).__name__}, which is a single column. {one}")
         if is_frame(X):
             kind = f"{type(X).__module__.partition('.')[0]}.{type(X).__name__}"
             return cls(frame_columns(X), source=kind)
@@ -134,6 +137,10 @@ class Table:
         table = self._with([column.take(rows) for column in self.columns])
         table.n_rows = len(rows)
         return table
+
+    def blank(self, rows: HostArray) -> Table:
+        """The same table with these rows, by number, missing in all columns: the others keep their numbers."""
+        return self._with([column.blank(rows) for column in self.columns])
 
     def _with(self, columns: Sequence[Column]) -> Table:
         table = Table(columns, self.has_names, self.source, self.notes)

@@ -49,8 +49,8 @@ class Targets:
     def of(cls, table: Table, names: Sequence[str], task: str | None = None) -> Targets:
         """Found in these columns. TableError where they are no targets, or not for the task that is asked for.
 
-        One column of text, booleans, two values or up to 20 different whole numbers is classes; one of other numbers
-        is regression. Several columns of two values each are labels; several of numbers are as many values.
+        One column of text, booleans or up to 20 different whole numbers is classes; one of other numbers is regression.
+        Several columns of two values each are labels; several of numbers are as many values.
 
         >>> table = Table.of({"price": [3.5, 4.25, 1.0], "sold": ["no", "yes", "yes"]})
         >>> Targets.of(table, ["sold"]).class_names
@@ -175,9 +175,15 @@ class Targets:
         (n, n_targets). TableError for classes that are not known, and for text where numbers were.
         """
         columns = [table[name] for name in self.names]
+        nested = [f"{column.name!r} holds {column.holds}" for column in columns if column.storage == "other"]
+        if nested:
+            raise TableError(f"{table.source}: the target {', '.join(nested)}, and is a class or a number.")
         missing = np.zeros(len(table), bool)
         if self.task == "regression":
-            parts = [numbers_of(column, form) for column, form in zip(columns, self.formats, strict=True)]
+            try:
+                parts = [numbers_of(column, form) for column, form in zip(columns, self.formats, strict=True)]
+            except TableError as error:
+                raise TableError(f"{table.source}: {error}") from error
             for part in parts:
                 missing |= ~np.isfinite(part)
             y = np.stack(parts, axis=1) if len(parts) > 1 else parts[0]

@@ -146,13 +146,37 @@ class TestTraining:
             (["--target", "income,pay", "--task", "classification"], "labels of two values each, and 'pay' has others"),
             (["--numbers", "log"], "--numbers does not know 'log'"),
             (["--numbers", "robust", "--standardize"], "--numbers and --standardize both say"),
-            (["--sheet", "one"], r"tables\.read\(sheet\) is for Excel files"),
+            (["--sheet", "one"], r"--sheet is for Excel files"),
             (["--test-data", "nowhere.csv"], "There is no file"),
         ],
     )
     def test_mistakes(self, command: Command, file: Path, arguments: list[str], message: str) -> None:
         assert_mistake(command("train", "--data", file, *arguments, *FEW, "--out", "run"), message)
         assert not Path("run").exists()
+
+    def test_nothing_to_learn_from(self, command: Command, tmp_path: Path) -> None:
+        path = tmp_path / "one.csv"
+        path.write_text("y\n" + "a\nb\n" * 20)
+        assert_mistake(command("train", "--data", path), "one.csv has no column beside 'y', so nothing to learn from")
+        path.write_text("id,y\n" + "".join(f"k{i},{i % 2}\n" for i in range(60)))
+        assert_mistake(command("train", "--data", path), "Say what a column is: --column id=category")
+
+    def test_very_many_columns(self, command: Command, tmp_path: Path) -> None:
+        wide = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 120)).round(3)).add_prefix("g")
+        wide.assign(y=["a", "b"] * 20).to_csv(tmp_path / "wide.csv", index=False)
+        code, out, _ = command("train", "--data", tmp_path / "wide.csv", *FEW)
+        assert code == 0
+        assert "Columns: 120, of which none are shown; inputs come of 120 of kind number" in out
+        output = command("train", "--data", tmp_path / "wide.csv", "--target", "zz", *FEW)
+        assert_mistake(output, r"Known names: g0, .*, \.\.\. \(121 in all\)")
+
+    def test_lists_are_left_out_without_a_remedy_that_does_not_help(self, command: Command, tmp_path: Path) -> None:
+        path = tmp_path / "nested.jsonl"
+        path.write_text("".join(json.dumps({"tags": [i], "x": i * i, "y": i % 2}) + "\n" for i in range(40)))
+        code, out, _ = command("train", "--data", path, *FEW)
+        assert code == 0
+        assert "Left out, since its cells are no single values: tags." in out
+        assert "NAME=category" not in out
 
     def test_options_of_tables_and_other_data(self, command: Command) -> None:
         output = command("train", "--data", "digits", "--column", "a=number", "--numbers", "none", *FEW)
@@ -232,10 +256,19 @@ class TestTraining:
         code, out, err = command("train", "--data", "train.csv", *arguments)
         assert (code, err) == (0, "")
         assert "300 training and 100 test samples" in out
+        assert "occur in the training data" not in out
         code, again, _ = command("evaluate", "run", "--data", "test.parquet")
         assert headline(out, "Test") == headline(again, "All")
         assert_mistake(command("evaluate", "run", "--data", "train.csv"), "has no test part, all was trained on")
         assert command("evaluate", "run", "--data", "train.csv", "--part", "train")[0] == 0
+
+    def test_test_data_of_training_rows(self, command: Command, table: pd.DataFrame, tmp_path: Path) -> None:
+        table.to_csv(tmp_path / "train.csv", index=False)
+        extra = table.iloc[:5].assign(age=33.5, hours="12.5 %")
+        pd.concat([extra, table[300:]]).to_parquet(tmp_path / "test.parquet")
+        arguments = ("--target", "income", "--ignore", "pay", *FEW, "--test-data", "test.parquet")
+        _, out, _ = command("train", "--data", "train.csv", *arguments)
+        assert "Warning: 100 of the 105 rows of test.parquet also occur in the training data" in out
 
     def test_test_data_of_arrays(self, command: Command, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
@@ -268,11 +301,28 @@ class TestFiles:
         arguments = ("--target", "income", "--ignore", "pay", *FEW, "--out", "run")
         code, _, _ = command("train", "--data", "book.xlsx", "--sheet", "people", *arguments)
         assert code == 0
-        assert command("evaluate", "run", "--data", "book.xlsx", "--sheet", "people")[0] == 0
+        _, out, _ = command("evaluate", "run", "--data", "book.xlsx", "--sheet", "people")
+        assert "Test (80 samples)" in out
+        assert command("evaluate", "run", "--data", "book.xlsx")[1] == out  # of the training file, the training sheet
         assert command("predict", "run", "book.xlsx", "--sheet", "people")[0] == 0
         assert_mistake(
             command("train", "--data", "book.xlsx", "--sheet", "x"), "has no sheet 'x'. Its sheets: first, people"
         )
+        output = command("train", "--data", "book.xlsx", *arguments)
+        assert_mistake(output, r"no target 'income'.*\(Sheet 'first' was read; there are also 'people': --sheet\.\)")
+
+    def test_another_sheet_of_the_training_file_is_new(
+        self, command: Command, table: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        with pd.ExcelWriter(tmp_path / "book.xlsx") as book:
+            table[:300].to_excel(book, sheet_name="old", index=False)
+            table[290:].to_excel(book, sheet_name="new", index=False)
+        arguments = ("--target", "income", "--ignore", "pay", "--test-fraction", "0", *FEW, "--out", "run")
+        assert command("train", "--data", "book.xlsx", *arguments)[0] == 0
+        code, out, _ = command("evaluate", "run", "--data", "book.xlsx", "--sheet", "new")
+        assert code == 0
+        assert "All (110 samples)" in out
+        assert "10 of these 110 also occur in the training data" in out
 
     def test_another_environment_predicts_the_same_from_the_raw_file(
         self, command: Command, run: Path, file: Path, tmp_path: Path
@@ -361,6 +411,21 @@ class TestEvaluating:
         assert 0 not in found["training_rows"]
         assert found["other_rows"]["n_samples"] == 81
 
+    def test_rows_of_the_training_in_another_test_part(
+        self, command: Command, run: Path, file: Path, table: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        """A larger share of the training file, or of its rows in another order, holds some that were trained on."""
+        code, out, _ = command("evaluate", run, "--data", file, "--test-fraction", "0.5")
+        assert code == 0
+        assert "120 of these 200 also occur in the training data" in out
+        assert "The others (80 samples)" in out
+        _, out, _ = command("evaluate", run, "--data", file, "--test-fraction", "0.2")
+        assert "occur in the training data" not in out
+        table.sample(frac=1, random_state=0).to_csv(tmp_path / "shuffled.csv", index=False)
+        _, out, _ = command("evaluate", run, "--data", tmp_path / "shuffled.csv", "--part", "test", "--json")
+        rows = json.loads(out)["training_rows"]
+        assert rows == sorted(rows) != []
+
     def test_arrays_are_known_by_their_content_too(self, command: Command, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
         X, y = rng.normal(size=(60, 3)), np.arange(60) % 2
@@ -379,7 +444,17 @@ class TestEvaluating:
         other.to_csv(tmp_path / "other.csv", index=False)
         code, _, err = command("evaluate", run, "--data", "other.csv")
         assert code == 0
-        assert err == "Note: other.csv: 100% of the rows have a 'education' that training did not have\n"
+        assert err == "Note: other.csv: 100% of the rows have values of 'education' that training did not have\n"
+
+    def test_values_that_training_had_too_rarely(self, command: Command, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        towns = [f"town {i}" for i in rng.integers(0, 400, 2000)]
+        table = pd.DataFrame({"town": towns, "x": rng.normal(size=2000), "y": rng.choice(["a", "b"], 2000)})
+        table.to_csv(tmp_path / "towns.csv", index=False)
+        few = ("--layers", "4", "--epochs", "1", "--no-progress", "--test-fraction", "0", "--out", "run")
+        assert command("train", "--data", "towns.csv", *few)[0] == 0
+        _, _, err = command("evaluate", "run", "--data", "towns.csv", "--part", "train")
+        assert re.search("of the rows have values of 'town' that training did not have, or too rarely\n$", err)
 
     def test_text_where_numbers_were(self, command: Command, run: Path, table: pd.DataFrame, tmp_path: Path) -> None:
         other = table.astype({"age": object})
@@ -408,9 +483,22 @@ class TestEvaluating:
         code, out, _ = command(*evaluate, "--target", "income", "--json")
         assert code == 0
         assert json.loads(out)["accuracy"] == pytest.approx((model.predict_classes(inputs) == y).mean())
-        assert_mistake(
-            command(*evaluate, "--target", "married"), "the target 'married' has .*, which are none"
-        )
+        assert_mistake(command(*evaluate, "--target", "married"), "the target 'married' has .*, which are none")
+
+    def test_rows_keep_their_numbers_where_some_are_left_out(
+        self, command: Command, run: Path, table: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        new = table.astype({"income": object, "age": object})
+        new.loc[:4, "income"] = None
+        new.loc[2, "age"], new.loc[10, "age"] = "nobody asks", "old"
+        new.to_csv(tmp_path / "new.csv", index=False)
+        assert_mistake(command("evaluate", run, "--data", "new.csv"), r"has 'old' \(row 10\)\.")
+        arguments = ("--target", "income", *FEW, "--test-data", "new.csv")
+        table.to_csv(tmp_path / "old.csv", index=False)
+        assert_mistake(command("train", "--data", "old.csv", *arguments), r"has 'old' \(row 10\)\.")
+        new.assign(income=None).to_csv(tmp_path / "new.csv", index=False)
+        output = command("train", "--data", "old.csv", *arguments)
+        assert_mistake(output, "--test-data new.csv has no row with a value of income")
 
     def test_marks_are_lost_or_foreign(self, command: Command, run: Path, table: pd.DataFrame, tmp_path: Path) -> None:
         table[:50].to_csv(tmp_path / "part.csv", index=False)

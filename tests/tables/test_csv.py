@@ -194,6 +194,9 @@ GOOD: dict[str, tuple[str | bytes, list[str], list[list[Any]]]] = {
     "a quote within a cell": ('a,b\n5" pipe,1\n6" pipe,2\n', ["a", "b"], [['5" pipe', 1], ['6" pipe', 2]]),
     "no names": ("1,x\n2,y\n3,x\n", ["0", "1"], [[1, "x"], [2, "y"], [3, "x"]]),
     "blanks between": ("A1 6 x\nA2 48 y\nA1 7 y\n", ["0", "1", "2"], [["A1", 6, "x"], ["A2", 48, "y"], ["A1", 7, "y"]]),
+    "Excel's line of the delimiter": ("sep=;\r\na;b\r\n1;x, y\r\n", ["a", "b"], [[1, "x, y"]]),
+    "the same behind a mark": (b"\xef\xbb\xbfSEP=,\na,b\n1,x;y\n", ["a", "b"], [[1, "x;y"]]),
+    "a mark as the first cell": ("a\n\ufeff\nx\n", ["a"], [["\ufeff"], ["x"]]),
     "bars": ("a|b\n1|x\n", ["a", "b"], [[1, "x"]]),
     "leading zeros and many digits": ("a,b\n01,12345678901234567890\n", ["a", "b"], [["01", "12345678901234567890"]]),
 }

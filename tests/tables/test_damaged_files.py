@@ -69,6 +69,8 @@ JSON: dict[str, tuple[str, str]] = {
     "half": ('{"a": 1}\n{"a": ', "line 2 is no JSON"),
     "half a list": ('[{"a": 1}, ', "is no JSON"),
     "deep": ("[" * 100_000, "is no JSON"),
+    "columns": ('{"a": {"0": 1, "1": 2}, "b": {"0": 3, "1": 4}}', "is one object of columns; .* orient='records'"),
+    "lists": ('{"a": [1, 2], "b": [3, 4]}', "is one object of columns; .* orient='records'"),
     "no names": ("{}\n{}\n", "has 0 columns"),
 }
 
@@ -112,7 +114,9 @@ def test_sheets_of_excel_files(tmp_path: Path) -> None:
     book.save(path)
     with pytest.raises(DataFileError, match="sheet 'Empty' is empty"):
         read(path)
-    with pytest.raises(DataFileError, match=r"has no sheet 'sales'\. Its sheets: Empty, Sales, Names"):
+    with pytest.raises(
+        DataFileError, match=r"has no sheet 'sales'\. Did you mean 'Sales'\? Its sheets: Empty, Sales, Names"
+    ):
         read(path, sheet="sales")
     with pytest.raises(DataFileError, match="sheet 'Names' has a header but no rows"):
         read(path, sheet="Names")

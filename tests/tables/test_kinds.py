@@ -53,7 +53,7 @@ INFERRED: dict[str, tuple[str, Any, str, str]] = {
         "x", [20240101, 20240230, 20231231, 20200101, 20200102], "number",
         "20,200,101 to 20,240,230",
     ),
-    "years": ("x", list(range(1961, 2021)), "number", "1,961 to 2,020"),
+    "years": ("x", list(range(1961, 2021)), "number", "1961 to 2020"),
     "IDs by name": ("user_id", [i * i + 7 for i in range(N)], "id", "its name, and every value is different"),
     "IDs by name that repeat": (
         "CustomerID", [i * i % 70 * 3 for i in range(N)] * 3 + [10**6 + i for i in range(40)], "id",
@@ -80,7 +80,7 @@ INFERRED: dict[str, tuple[str, Any, str, str]] = {
     "spellings": ("x", ["New York", "New  York", "Oslo", "Rome"], "category", "3 different values"),
     "codes": ("x", ["01", "10", "02"] * 20, "category", "3 different codes, some with leading zeros"),
     "codes that differ": ("x", [f"{i:04d}" for i in range(N)], "id", "every value is different"),
-    "currencies": ("x", ["$1,000", "$2,500.50", "$3"], "number", "3 to 2500.5, in $"),
+    "currencies": ("x", ["$1,000", "$2,500.50", "$3"], "number", "3 to 2,500.5, in $"),
     "percents": (
         "x", ["1,5 %", "12 %", "100 %", "n.v."] * 9 + ["3 %"] * 90, "number",
         "1.5 to 100, in %, with decimal commas; n.v. counts as missing",

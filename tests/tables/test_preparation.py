@@ -210,6 +210,23 @@ def test_a_failing_fit_leaves_what_was_fitted() -> None:
     assert preparation.plain() == before
 
 
+@pytest.mark.parametrize(
+    ("column", "remedy"),
+    [
+        ([f"k{i}" for i in range(60)], r" Say what a column is: columns={'b': 'category'}\.$"),
+        ([7] * 60, r" Say what a column is: columns={'b': 'number'}\.$"),
+        ([None] * 60, r"\(no values\)\.$"),
+    ],
+)
+def test_what_may_help_where_no_column_can_be_an_input(column: list[Any], remedy: str) -> None:
+    table = {"a": [None] * 60, "b": column}
+    with pytest.raises(TableError, match=remedy) as caught:
+        TablePreparation().fit(table)
+    if "columns" in str(caught.value):
+        kind = str(caught.value).split("'")[-2]
+        TablePreparation(columns={"b": kind}).fit(table)
+
+
 def test_new_tables_are_not_as_the_training_part() -> None:
     preparation = TablePreparation().fit({"x": [1.5, 2, 4, 9], "t": ["a", "b", "c", "a"], "b": ["no", "yes"] * 2})
     names = preparation.get_feature_names_out().tolist()
@@ -232,6 +249,15 @@ def test_new_tables_are_not_as_the_training_part() -> None:
     np.testing.assert_array_equal(
         preparation.transform([[2.0, "a", "no"]]), preparation.transform({"x": [2], "t": ["a"], "b": ["no"]})
     )
+
+
+def test_iso_dates_are_taken_whatever_training_had() -> None:
+    german = [f"{day:02}.03.2024" for day in range(1, 29)]
+    preparation = TablePreparation().fit({"when": german})
+    iso = {"when": [f"2024-03-{day:02}" for day in range(1, 29)]}
+    np.testing.assert_array_equal(preparation.transform(iso), preparation.transform({"when": german}))
+    with pytest.raises(TableError, match=r"'03/28/2024' \(row 1\)"):
+        preparation.transform({"when": ["2024-03-28", "03/28/2024"]})
 
 
 def test_gaps_are_inputs_where_training_had_some() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fcnn_gpu.datasets import DataFileError
-from fcnn_gpu.tables import Table, TablePreparation, infer_kinds, read
+from fcnn_gpu.tables import Table, TablePreparation, find_leaks, infer_kinds, read
 from tests.support.messy_tables import COLUMNS, FILES, FRAMES, KINDS, N
 
 for library in ("pandas", "polars", "pyarrow", "openpyxl"):
@@ -98,6 +98,38 @@ def test_other_columns_of_libraries() -> None:
     assert [column.storage for column in table.columns] == ["text", "number", "text", "other", "other"]
     assert table["runs"].to_numpy().tolist() == ["x", "x", "y"]
     assert table["times"].n_missing == 1
+
+
+def test_a_single_column_is_no_table() -> None:
+    import pandas as pd
+    import polars as pl
+
+    for column in (pd.Series(["a", "b"]), pl.Series(["a", "b"])):
+        with pytest.raises(TypeError, match=r"tables\.read expects a table, got a Series.*df\.iloc\[\[0\]\]"):
+            read(column)
+
+
+def test_kinds_and_leaks_of_data_frames() -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"x": np.arange(40.0) ** 2, "y": np.arange(40.0) ** 2 * 3})
+    kinds = infer_kinds(frame[["x"]])
+    assert [kind.kind for kind in kinds] == ["number"]
+    assert find_leaks(frame[["x"]], kinds, frame[["y"]]) == ["'x' is a linear function of the target 'y'"]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "feather"])
+def test_an_index_with_a_name_is_told(ending: str, tmp_path: Path) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"x": [1.5, 2.5]}, index=pd.date_range("2025-01-01", periods=2, name="time"))
+    path = tmp_path / f"log.{ending}"
+    getattr(frame, f"to_{ending}")(path)
+    table = read(path)
+    assert table.names == ("x",)
+    assert table.notes == ("pandas' index 'time' is no column (reset_index makes it one)",)
+    getattr(frame.rename_axis(None), f"to_{ending}")(path)
+    assert read(path).notes == ()
 
 
 def test_rows_and_columns_are_taken() -> None:

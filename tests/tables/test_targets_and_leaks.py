@@ -202,6 +202,16 @@ def test_what_is_kept_reads_a_few_rows_as_training_was_read() -> None:
     np.testing.assert_array_equal(y, [[1234.0, 1.0]])
 
 
+def test_other_targets_than_in_training_are_named_with_their_table() -> None:
+    values = Targets.of(Table.of({"y": [1.5, 2.5, 3.0]}), ["y"])
+    classes = Targets.of(Table.of({"y": ["a", "b"]}), ["y"])
+    with pytest.raises(TableError, match=r"^mapping: column 'y' held numbers in training .* and has 'x' \(row 0\)"):
+        values.encode(Table.of({"y": ["x", "1"]}))
+    for targets in (values, classes):
+        with pytest.raises(TableError, match=r"^mapping: the target 'y' holds list values, and is a class or a number"):
+            targets.encode(Table.of({"y": [[1], [2]]}))
+
+
 @pytest.mark.parametrize("kind", KEPT)
 @pytest.mark.parametrize(
     "change",
