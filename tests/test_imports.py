@@ -57,6 +57,7 @@ PRIVATE = {
     "datasets._dataset": "`fcnn_gpu.datasets` is what users see",
     "datasets._digits": "the same",
     "datasets._rows": "the same",
+    "datasets._user_files": "the command line asks what kind of file it was given",
     "datasets._source": "the same",
 }
 """Private files that other rooms import, and why not from the room."""

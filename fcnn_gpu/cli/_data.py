@@ -12,7 +12,9 @@ from .._checks import match_names
 from .._types import HostArray
 from ..data import SIGNED_SAMPLES, Signature
 from ..datasets import CATALOGUE, Dataset, load
+from ..datasets._user_files import FILE_SUFFIXES, kind_of
 from ..model import Sequential
+from ..tables import TABLE_SUFFIXES, is_table_file
 from ._defaults import SPLIT_SEED
 
 if TYPE_CHECKING:
@@ -67,6 +69,15 @@ def _with_test_data(name: str, test_data: str, target: str | None, task: str | N
             f"{name} are of {data.feature_shape} and {data.n_outputs}."
         )
     return dataclasses.replace(data, X_test=other.X_train, y_test=other.y_train)
+
+
+def is_table(name: str | Path) -> bool:
+    """Whether a file holds a table, by its ending, or where that is none that is known, by being text."""
+    path = Path(name)
+    of_others = set(FILE_SUFFIXES) - set(TABLE_SUFFIXES)
+    if is_table_file(path) or path.suffix.lower() in of_others:
+        return is_table_file(path)
+    return path.is_file() and path.stat().st_size > 0 and kind_of(path) == "csv"
 
 
 def column(text: str) -> str | int:

@@ -14,9 +14,8 @@ from rich.console import Console
 from .._checks import check_choice, check_real
 from .._types import HostArray
 from ..datasets import CATALOGUE, Dataset
-from ..tables import is_table_file
 from . import _backend, _threads
-from ._data import as_known, describe, load_data
+from ._data import as_known, describe, is_table, load_data
 from ._evaluation import Evaluation, evaluate_model, headline, print_evaluation
 from ._model import SavedModel
 from ._rows import digest_of, known_rows, row_marks
@@ -79,7 +78,7 @@ def evaluate(
         trained_on = False  # another table of the same file
     if part is None:
         part = "all" if trained_on is False and test_fraction is None else "test"
-    if saved.model.preparation is not None and name not in CATALOGUE and is_table_file(name):
+    if saved.model.preparation is not None and name not in CATALOGUE and is_table(name):
         samples = _of_table(saved, name, part, target, header, sheet, test_fraction)
     else:
         fraction = 0.0 if part == "all" else test_fraction

@@ -14,9 +14,9 @@ from .._types import HostArray
 from ..datasets import read_features
 from ..files import write_atomically
 from ..metrics import predicted_classes
-from ..tables import Column, is_table_file, read
+from ..tables import Column, read
 from . import _backend, _threads
-from ._data import column, scale_of_bytes, scaled
+from ._data import column, is_table, scale_of_bytes, scaled
 from ._model import SavedModel
 from ._stdout import UNENCODABLE, print_data
 
@@ -65,7 +65,7 @@ def predict(
     if out is not None and not out.parent.is_dir():
         raise FileNotFoundError(f"--out: there is no folder {out.parent}.")
     kept: list[tuple[str, list[object]]] = []
-    if saved.model.preparation is not None and is_table_file(inputs):
+    if saved.model.preparation is not None and is_table(inputs):
         X, kept = _of_table(saved, inputs, keep or (), drop or (), header, sheet)
     else:
         if keep or sheet is not None:

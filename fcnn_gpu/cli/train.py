@@ -23,11 +23,10 @@ from ..metrics import METRICS, Metric
 from ..model import Sequential
 from ..optimizers import OPTIMIZERS
 from ..schedules import SCHEDULES
-from ..tables import is_table_file
 from ..tables.kinds import GIVEN
 from ..training import History, Trainer, interruptible
 from . import _backend, _threads
-from ._data import describe, info_of, load_data, signature_of
+from ._data import describe, info_of, is_table, load_data, signature_of
 from ._evaluation import Evaluation, evaluate_model, print_evaluation
 from ._options import TrainOptions
 from ._output import HOW_TO_PLOT, MODEL, RunFolder, can_plot, earlier_run, holds_run, prepare_folder
@@ -332,7 +331,7 @@ def run_training(options: TrainOptions) -> int:
 
 def _load(options: TrainOptions) -> tuple[Dataset, PreparedTable | None]:
     """The data, and how it was made where it is a table."""
-    if options.data not in CATALOGUE and is_table_file(options.data):
+    if options.data not in CATALOGUE and is_table(options.data):
         from ._table import TableOptions, load_table  # with scikit-learn, which takes a while to import
 
         table = load_table(

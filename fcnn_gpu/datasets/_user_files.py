@@ -64,7 +64,7 @@ class Options:
 def load_file(path: Path, options: Options) -> Dataset:
     """The data set in a file, of the kind that its name (or, failing that, its first bytes) tells."""
     existing_file(path, "a data file (.npz, .npy, .csv or IDX)")
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind != "csv" and options.header is not None:
         raise ValueError(f"header= is for CSV files; {path} is read as {kind}.")
     if kind == "csv":
@@ -105,7 +105,7 @@ def load_idx_folder(folder: Path, options: Options) -> Dataset:
     if len(paths) == 2:
         return _assemble(folder.name, paths[0], X, y, feature_shape, options, **about)
     test_inputs = read_idx(paths[2])
-    _check_same_kind(inputs, test_inputs, paths[2])
+    _check_samekind_of(inputs, test_inputs, paths[2])
     X_test, test_shape = as_features(test_inputs, paths[2])
     if test_shape != feature_shape:
         raise DataFileError(paths[2], f"samples have shape {test_shape}, the training samples {feature_shape}.")
@@ -158,7 +158,7 @@ def read_features(
            [4., 3.]], dtype=float32)
     """
     path = existing_file(path, "a file of inputs (.npz, .npy, .csv or IDX)")
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind != "csv" and (drop not in (None, [], ()) or header is not None):
         raise ValueError(f"drop= and header= are for CSV files; {path} is read as {kind}.")
     if kind == "csv":
@@ -214,7 +214,7 @@ def _byte_scale(inputs: HostArray) -> float | None:
     return BYTE_SCALE if inputs.dtype == np.uint8 else None
 
 
-def _check_same_kind(training: HostArray, test: HostArray, path: Path) -> None:
+def _check_samekind_of(training: HostArray, test: HostArray, path: Path) -> None:
     """DataFileError where one part would be scaled as pixels and the other not."""
     if (training.dtype == np.uint8) != (test.dtype == np.uint8):
         raise DataFileError(
@@ -256,7 +256,8 @@ def as_features(
     return X, array.shape[1:]
 
 
-def _kind(path: Path) -> Kind:
+def kind_of(path: Path) -> Kind:
+    """What a file is read as: by its name, or else by its first bytes. DataFileError for what is not read here."""
     if "ubyte" in path.name:
         return "idx"
     for ending, remedy in _OTHERS.items():
@@ -275,7 +276,7 @@ def _kind(path: Path) -> Kind:
 
 
 def _read_array(path: Path) -> HostArray:
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind == "npy":
         return read_npy(path)
     if kind == "idx":
@@ -321,7 +322,7 @@ def _load_npz(path: Path, options: Options) -> Dataset:
     test = None
     if "x_test" in needed:
         test_inputs = arrays[by_key["x_test"]]
-        _check_same_kind(inputs, test_inputs, path)
+        _check_samekind_of(inputs, test_inputs, path)
         X_test, test_shape = as_features(test_inputs, path, "x_test")
         if test_shape != feature_shape:
             raise DataFileError(path, f"X_test's samples have shape {test_shape}, X_train's {feature_shape}.")

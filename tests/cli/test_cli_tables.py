@@ -294,6 +294,15 @@ class TestFiles:
         assert expected[0] == 0
         assert expected[1].splitlines()[0] == "person,label,p(<=50K),p(>50K)"
 
+    @pytest.mark.parametrize("name", ["people.log", "people"])
+    def test_another_ending(self, command: Command, table: pd.DataFrame, tmp_path: Path, name: str) -> None:
+        """Or none: a file of text is a table."""
+        table.to_csv(tmp_path / name, index=False)
+        arguments = ("--target", "income", "--ignore", "pay", *FEW, "--out", "run")
+        assert command("train", "--data", f"./{name}", *arguments)[0] == 0
+        assert command("evaluate", "run", "--data", f"./{name}")[0] == 0
+        assert command("predict", "run", name)[0] == 0
+
     def test_a_sheet(self, command: Command, table: pd.DataFrame, tmp_path: Path) -> None:
         with pd.ExcelWriter(tmp_path / "book.xlsx") as book:
             pd.DataFrame({"note": ["nothing"]}).to_excel(book, sheet_name="first", index=False)
