@@ -55,7 +55,7 @@ class DateFormat:
         array(['2025-12-24T00:00:00.000000',                        'NaT'],
               dtype='datetime64[us]')
         """
-        times = _whole_iso(words) if self.pattern == ISO else None
+        times = _whole_iso(words) if self.pattern == ISO else _of_one_width(self.pattern, words)
         return np.array([self._time(word) for word in words], "datetime64[us]") if times is None else times
 
     @property
@@ -107,6 +107,62 @@ def _whole_iso(words: Sequence[str]) -> HostArray | None:
     except ValueError:  # no day, or no time of one
         return None
     return times if (times >= np.datetime64("0001-01-01")).all() else None
+
+
+_WIDTHS = {"Y": 4, "y": 2, "m": 2, "d": 2, "H": 2, "I": 2, "M": 2, "S": 2, "f": 6, "p": 2}
+_FEW = 32
+"""Words that are as well read one by one."""
+
+
+def _of_one_width(pattern: str, words: Sequence[str]) -> HostArray | None:
+    """What `DateFormat.parse` gives for many words of numbers with all their zeros; None for others.
+
+    Letter by letter for all words at once, which takes a tenth of the time of `datetime.strptime`.
+    """
+    pieces = re.split("%([A-Za-z])", pattern)
+    if len(words) < _FEW or not _WIDTHS.keys() >= set(pieces[1::2]):
+        return None
+    length = sum(_WIDTHS[piece] if i % 2 else len(piece) for i, piece in enumerate(pieces))
+    if any(len(word) != length for word in words):
+        return None
+    letters = np.array(words, f"U{length}").view(np.uint32).reshape(len(words), length)
+    fields: dict[str, HostArray] = {}
+    at = 0
+    for i, piece in enumerate(pieces):
+        if i % 2 and piece != "p":
+            digits = letters[:, at : at + _WIDTHS[piece]].astype(np.int64) - ord("0")
+            if ((digits < 0) | (digits > 9)).any():
+                return None
+            fields[piece] = digits @ 10 ** np.arange(digits.shape[1] - 1, -1, -1)
+        elif i % 2:
+            half = letters[:, at : at + 2] & ~np.uint32(0x20)  # in capitals
+            if ((half[:, 0] != ord("A")) & (half[:, 0] != ord("P"))).any() or (half[:, 1] != ord("M")).any():
+                return None
+            fields[piece] = (half[:, 0] == ord("P")).astype(np.int64)
+        elif (letters[:, at : at + len(piece)] != [ord(letter) for letter in piece]).any():
+            return None
+        at += _WIDTHS[piece] if i % 2 else len(piece)
+    return _times_of(fields, len(words))
+
+
+def _times_of(fields: dict[str, HostArray], n: int) -> HostArray:
+    """datetime64[us] of years, months, ..., NaT where there is no such day or time; as `datetime.strptime` has them."""
+    zero, one = np.zeros(n, np.int64), np.ones(n, np.int64)
+    year = fields.get("Y", zero + 1900)
+    if "y" in fields:
+        year = fields["y"] + np.where(fields["y"] < 69, 2000, 1900)
+    month, day = fields.get("m", one), fields.get("d", one)
+    hour, minute, second = (fields.get(code, zero) for code in "HMS")
+    right = (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (hour < 24) & (minute < 60) & (second < 60)
+    if "I" in fields:
+        right &= (fields["I"] >= 1) & (fields["I"] <= 12)
+        hour = fields["I"] % 12 + 12 * fields.get("p", zero)
+    months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
+    days = months.astype("datetime64[D]") + (day - 1)
+    right &= days.astype("datetime64[M]") == months
+    micros = ((hour * 60 + minute) * 60 + second) * 1_000_000 + fields.get("f", zero)
+    times = days.astype("datetime64[us]") + micros
+    return np.where(right, times, np.datetime64("NaT", "us"))
 
 
 @dataclass(frozen=True)

@@ -215,6 +215,24 @@ DAYS = [
 ]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    pattern=st.sampled_from(FORMATS),
+    times=st.lists(st.datetimes(datetime(1000, 1, 1), datetime(2200, 1, 1)), min_size=1, max_size=5),
+    data=st.data(),
+)
+def test_many_words_are_read_as_one_by_one(pattern: str, times: list[datetime], data: st.DataObject) -> None:
+    """Whether they are days and times, or letters of them have been changed."""
+    words = [time.strftime(pattern) for time in times] * 40
+    for _ in range(data.draw(st.integers(0, 3))):
+        i = data.draw(st.integers(0, len(words) - 1))
+        at = data.draw(st.integers(0, len(words[i]) - 1))
+        words[i] = words[i][:at] + data.draw(st.sampled_from("0123456789 .:/-aPX٣")) + words[i][at + 1 :]
+    form = DateFormat(pattern)
+    alone = np.array([form._time(word) for word in words], "datetime64[us]")
+    np.testing.assert_array_equal(form.parse(words), alone)
+
+
 @pytest.mark.parametrize(("words", "day_first", "pattern", "ambiguous"), DAYS)
 def test_days_and_months(words: list[str], day_first: bool | None, pattern: str, ambiguous: bool) -> None:
     writing = date_writing_of(words, ones(words), day_first)
