@@ -22,6 +22,7 @@ from . import metrics as metrics
 from . import optimizers as optimizers
 from . import regularizers as regularizers
 from . import schedules as schedules
+from . import tables as tables
 from .backend import BackendError as BackendError
 from .backend import autotune_report as autotune_report
 from .backend import set_autotune as set_autotune
