@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnn_gpu.bench._json import ReportFileError, _plain, _read
+from fcnn_gpu.bench._json import ReportFileError, _plain, _read, parsed
 from fcnn_gpu.files._replacement import write_atomically
 
 from .contest import Outcome, Plan
@@ -101,10 +101,7 @@ def to_json(report: Report) -> str:
 
 def from_json(text: str) -> Report:
     """The report that `to_json` wrote. Raises ReportFileError, a ValueError, for anything else."""
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ReportFileError(f"it is not JSON ({error}).") from error
+    data = parsed(text)
     if not isinstance(data, dict) or (data.pop("format", None), data.pop("version", None)) != (FORMAT, VERSION):
         raise ReportFileError(f"it is no {FORMAT} of version {VERSION}.")
     return _read(Report, data, "report")

@@ -46,10 +46,7 @@ def to_json(report: Report) -> str:
 
 def from_json(text: str) -> Report:
     """The report that `to_json` wrote; ReportFileError names what is wrong and where."""
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ReportFileError(f"it is not JSON ({error}).") from error
+    data = parsed(text)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ReportFileError("it does not say that it is one. `fcnn-gpu bench --out DIR` writes DIR/report.json.")
     version = data.get("version")
@@ -59,6 +56,14 @@ def from_json(text: str) -> Report:
             f"that wrote it, {data.get('versions', {}).get('fcnn_gpu', 'which it does not name')}."
         )
     return _read(Report, {key: value for key, value in data.items() if key not in ("format", "version")}, "report")
+
+
+def parsed(text: str) -> Any:
+    """What a text holds as JSON; ReportFileError where it is none."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ReportFileError(f"it is not JSON ({error}).") from error
 
 
 def _plain(value: Any) -> Any:

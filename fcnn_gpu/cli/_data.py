@@ -14,7 +14,7 @@ from ..data import SIGNED_SAMPLES, Signature
 from ..datasets import CATALOGUE, Dataset, load
 from ..datasets._user_files import FILE_SUFFIXES, kind_of
 from ..model import Sequential
-from ..tables import TABLE_SUFFIXES, is_table_file
+from ..tables import is_table_file
 from ._defaults import SPLIT_SEED
 
 if TYPE_CHECKING:
@@ -74,10 +74,15 @@ def _with_test_data(name: str, test_data: str, target: str | None, task: str | N
 def is_table(name: str | Path) -> bool:
     """Whether a file holds a table, by its ending, or where that is none that is known, by being text."""
     path = Path(name)
-    of_others = set(FILE_SUFFIXES) - set(TABLE_SUFFIXES)
-    if is_table_file(path) or path.suffix.lower() in of_others:
-        return is_table_file(path)
-    return path.is_file() and path.stat().st_size > 0 and kind_of(path) == "csv"
+    if is_table_file(path):
+        return True
+    is_known = path.suffix.lower() in FILE_SUFFIXES
+    return not is_known and path.is_file() and path.stat().st_size > 0 and kind_of(path) == "csv"
+
+
+def holds_images(data: Dataset) -> bool:
+    """Whether samples have a shape, and pixels from 0 to 1."""
+    return len(data.feature_shape) > 1 and bool(data.X_train.min() >= 0 and data.X_train.max() <= 1)
 
 
 def column(text: str) -> str | int:

@@ -24,6 +24,7 @@ from ..schedules import SCHEDULES, ReduceOnPlateau, Schedule, Warmup
 from ..tables.kinds import GIVEN
 from ..training import column_names, try_metrics
 from ._class_weight import match_classes, parse_class_weight
+from ._data import holds_images
 from ._defaults import defaults_for
 from ._named import build, build_metric
 
@@ -224,13 +225,9 @@ class TrainOptions:
 
     def for_data(self, data: Dataset) -> TrainOptions:
         """With the defaults of this kind of data, and of so much of it, where nothing was given."""
-        X = data.X_train
-        is_image = len(data.feature_shape) > 1 and X.min() >= 0 and X.max() <= 1
-        defaults = defaults_for(len(X), is_image)
+        defaults = defaults_for(len(data.X_train), holds_images(data))
         options = dataclasses.asdict(defaults)
         missing = {name: value for name, value in options.items() if getattr(self, name) is None}
-        if self.init is not None:
-            missing.pop("bias_init", None)  # weights of one's own choice go with the biases that they always had
         return dataclasses.replace(self, **missing)
 
     @property

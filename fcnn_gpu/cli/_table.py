@@ -216,15 +216,19 @@ def prepared_rows(
     *,
     header: bool | None = None,
     sheet: str | None = None,
+    option: str = "",
 ) -> tuple[HostArray, HostArray, HostArray, int]:
-    """(inputs, targets, the numbers of the rows that have one, how many rows there are) of a file, as in training."""
+    """(inputs, targets, the numbers of the rows that have one, how many rows there are) of a file, as in training.
+
+    `option` is what names the file, for errors.
+    """
     table = read(path, header=header, sheet=sheet)
     missing = [name for name in targets.names if name not in table]
     if missing:
-        raise TableError(f"{path} has no column {', '.join(map(repr, missing))}, and that is what the model predicts.")
+        raise TableError(f"{option}{path} has no column {', '.join(map(repr, missing))}, which is predicted.")
     y, rows = targets.encode(table)
     if not len(rows):
-        raise TableError(f"{path} has no row with a value of {', '.join(targets.names)}.")
+        raise TableError(f"{option}{path} has no row with a value of {', '.join(targets.names)}.")
     inputs = table.drop(*targets.names)
     say_unseen(preparation, inputs.take(rows), str(path))
     return _made(preparation, inputs, rows), y, rows, len(table)
@@ -274,15 +278,8 @@ def _test_part(
     path: Path, preparation: TablePreparation, targets: Targets, options: TableOptions
 ) -> tuple[HostArray, HostArray, list[str]]:
     """(inputs, targets, what there is to say) of the file of --test-data."""
-    table = read(path, header=options.header, sheet=options.sheet)
-    missing = [name for name in targets.names if name not in table]
-    if missing:
-        raise TableError(f"--test-data {path} has no column {', '.join(map(repr, missing))}, the target.")
-    y, rows = targets.encode(table)
-    if not len(rows):
-        raise TableError(f"--test-data {path} has no row with a value of {', '.join(targets.names)}.")
-    inputs = table.drop(*targets.names)
-    left_out = len(table) - len(rows)
-    said = [f"Left out: {left_out:,} rows of {path} without a target"] if left_out else []
-    say_unseen(preparation, inputs.take(rows), str(path))
-    return _made(preparation, inputs, rows), y, said
+    made, y, rows, n_rows = prepared_rows(
+        path, preparation, targets, header=options.header, sheet=options.sheet, option="--test-data "
+    )
+    left_out = n_rows - len(rows)
+    return made, y, [f"Left out: {left_out:,} rows of {path} without a target"] if left_out else []

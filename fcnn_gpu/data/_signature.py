@@ -16,7 +16,7 @@ import numpy as np
 
 from .._checks import match_names
 from .._types import HostArray
-from ..tables import is_table
+from ..tables import TableError, is_table
 
 if TYPE_CHECKING:
     from ..tables import TablePreparation
@@ -86,10 +86,13 @@ class Signature:
         return cls(**plain)
 
     def _keep_preparation(self, given: Any) -> None:
-        """Plain data, which compares and is saved, and the transformer of it, which is not one of the fields."""
+        """Plain data, which compares and is saved, and the transformer of it, which is not one of the fields.
+
+        The transformer is one of its own: whoever gave his may fit it anew.
+        """
         from ..tables import TablePreparation
 
-        made = given if isinstance(given, TablePreparation) else TablePreparation.of(given)
+        made = TablePreparation.of(given.plain() if isinstance(given, TablePreparation) else given)
         object.__setattr__(self, "preparation", made.plain())
         object.__setattr__(self, "_transformer", made)
 
@@ -101,15 +104,15 @@ class Signature:
     def prepared(self, X: Any, who: str) -> Any:
         """The inputs (n_samples, n_in) that the preparation makes of a table; X itself if it is none, or there is none.
 
-        ValueError for a table that it cannot read: columns that are missing, text where numbers were.
+        TableError, a ValueError, for a table that it cannot read: columns that are missing, text where numbers were.
         """
         transformer = self.transformer
         if transformer is None or not is_table(X):
             return X
         try:
             return transformer.inputs(X)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{who}: {error}") from error
+        except TableError as error:
+            raise TableError(f"{who}: {error}") from error
 
     def clamped(self, values: HostArray) -> HostArray:
         """Predicted values (n_samples, n_out), those beyond the range of training moved to its nearest end."""
@@ -260,7 +263,7 @@ class Signature:
             self.target_names or target_names,
             1.0 if self.byte_scale is None and is_bytes else self.byte_scale,
             bounds,
-            self.transformer,
+            self.preparation,
             self.target_range,
         )
 

@@ -66,9 +66,8 @@ class Parameters:
         who = self._who
         for name in ("shuffle", "batch_norm", "early_stopping", "warm_start", "verbose"):
             check_bool(who(name), getattr(self, name))
-        for name in ("epochs", "batch_size", "patience"):
-            if name != "epochs" or self.epochs is not None:
-                check_integer(who(name), getattr(self, name), low=1)
+        for name in ("batch_size", "patience", *(["epochs"] if self.epochs is not None else [])):
+            check_integer(who(name), getattr(self, name), low=1)
         if partial and self.early_stopping:
             raise ValueError(f"{who('early_stopping=True')} cannot go with partial_fit, which trains one epoch a call.")
         if self._validation_share() == 0.0 and self.early_stopping:

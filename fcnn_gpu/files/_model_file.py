@@ -29,6 +29,7 @@ columns by their places, and subtract nothing."""
 
 PREPARED_VERSION = "4"
 """What a model that makes inputs of tables, or keeps its predictions in a range, is saved as."""
+_VERSIONS = (VERSION, SCALED_VERSION, SIGNED_VERSION, PREPARED_VERSION)
 
 
 class ModelFileError(ValueError):
@@ -135,12 +136,7 @@ def _check_origin(metadata: dict[str, str], source: Path) -> None:
             f"{source} is a safetensors file, but not one of fcnn_gpu's: its metadata has no architecture. "
             "Build the network with fcnn_gpu.Sequential and copy the weights into layer.W and layer.b."
         )
-    if metadata.get("format_version") not in (
-        VERSION,
-        SCALED_VERSION,
-        SIGNED_VERSION,
-        PREPARED_VERSION,
-    ):
+    if metadata.get("format_version") not in _VERSIONS:
         raise ModelFileError(
             f"{source} has format version {metadata.get('format_version')!r}; this fcnn_gpu reads versions {VERSION} "
             f"to {PREPARED_VERSION}. Install the release that wrote it, or a newer one."

@@ -11,14 +11,13 @@ from typing import Any, Literal
 import numpy as np
 
 from .._types import HostArray
+from ..datasets._cells import MISSING
 
 Storage = Literal["number", "boolean", "text", "date", "other"]
 """What values a column holds; "other" are lists, structures and bytes, of which nothing here can make numbers."""
 
-MISSING_WORDS = frozenset(
-    {"", "?", "-", "--", ".", "na", "n/a", "n.a.", "<na>", "#na", "#n/a", "#n/a n/a", "nan", "-nan", "nat", "null"}
-    | {"none", "nil", "#value!", "#div/0!", "#ref!", "#null!", "1.#ind", "1.#qnan", "-1.#ind", "-1.#qnan", "(null)"}
-)
+MISSING_WORDS = MISSING | {"-", "--", ".", "n.a.", "-nan", "nat", "nil", "(null)", "-1.#ind", "-1.#qnan"}
+MISSING_WORDS |= {"#value!", "#div/0!", "#ref!", "#null!"}
 """Cells of text that say that there is no value, in lower case: those that R, pandas, SQL and spreadsheets write."""
 
 _LONGEST_MISSING = max(map(len, MISSING_WORDS))

@@ -104,7 +104,7 @@ class Scale:
         # Of values that occur often, several knots are equal: their middle, as scikit-learn takes it.
         up = np.interp(x, knots, levels)
         down = -np.interp(-x, -knots[::-1], -levels[::-1])
-        inside = np.clip((up + down) / 2, 1e-3, 1 - 1e-3)
+        inside = np.clip((up + down) / 2, 1e-3, 1 - 1e-3)  # whose ends, ±∞ otherwise, become ±3.09
         scores: HostArray = ndtri(inside)
         return scores
 
@@ -148,8 +148,12 @@ class NumberEncoder(Encoder):
     def outputs(self) -> list[str]:
         return [self.source, f"{self.source}=missing"] if self.has_gaps else [self.source]
 
+    def read(self, column: Column) -> HostArray:
+        """The numbers, NaN where one is missing; UnreadableCells where a cell is none."""
+        return numbers_of(column, self.format, self.odd)
+
     def write(self, column: Column, out: HostArray) -> None:
-        values = numbers_of(column, self.format, self.odd)
+        values = self.read(column)
         missing = ~np.isfinite(values)
         out[:, 0] = self.scale.apply(np.where(missing, self.scale.center, values))
         if self.has_gaps:
@@ -252,8 +256,12 @@ class DateEncoder(Encoder):
         names += [f"{self.source}:{f}({cycle})" for cycle in self.cycles for f in ("sin", "cos")]
         return names + ([f"{self.source}=missing"] if self.has_gaps else [])
 
+    def read(self, column: Column) -> HostArray:
+        """The times, NaT where one is missing; UnreadableCells where a cell is none."""
+        return dates_of(column, self.format, self.odd)
+
     def write(self, column: Column, out: HostArray) -> None:
-        times = dates_of(column, self.format, self.odd)
+        times = self.read(column)
         missing = np.isnat(times)
         i = 0
         if self.scale is not None:

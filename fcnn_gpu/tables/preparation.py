@@ -187,9 +187,9 @@ class TablePreparation(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         table = self._matched(X)
         found: dict[str, tuple[str, ...]] = {}
-        for encoder in self._encoders:
+        for encoder in self._parsing:
             try:
-                encoder.write(table[encoder.source], np.empty((len(table), len(encoder.outputs)), self.dtype))
+                encoder.read(table[encoder.source])
             except UnreadableCells as error:
                 found[encoder.source] = error.words
         return found
@@ -197,16 +197,21 @@ class TablePreparation(TransformerMixin, BaseEstimator):
     def count_as_missing(self, words: Mapping[str, Sequence[str]]) -> Self:
         """From now on these words of columns of numbers and dates are gaps, as if training had had them as such."""
         check_is_fitted(self)
-        others = sorted(set(words) - {e.source for e in self._encoders if isinstance(e, NumberEncoder | DateEncoder)})
+        others = sorted(set(words) - {encoder.source for encoder in self._parsing})
         if others:
             raise ValueError(f"{', '.join(map(repr, others))}: no column of numbers or dates that is used.")
-        self._encoders = [
-            dataclasses.replace(e, odd=(*e.odd, *words[e.source]))
-            if isinstance(e, NumberEncoder | DateEncoder) and e.source in words
-            else e
-            for e in self._encoders
-        ]
+        changed = {
+            encoder.source: dataclasses.replace(encoder, odd=(*encoder.odd, *words[encoder.source]))
+            for encoder in self._parsing
+            if encoder.source in words
+        }
+        self._encoders = [changed.get(encoder.source, encoder) for encoder in self._encoders]
         return self
+
+    @property
+    def _parsing(self) -> list[NumberEncoder | DateEncoder]:
+        """The encoders that read numbers or dates out of text."""
+        return [encoder for encoder in self._encoders if isinstance(encoder, NumberEncoder | DateEncoder)]
 
     def plain(self) -> dict[str, Any]:
         """All that was fitted, as JSON data; `of` is the inverse."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from .._checks import check_choice, suggest
 from .._types import HostArray
+from ..datasets._dataset import Task
 from ._column import Column, canonical, number_word
 from ._encoders import numbers_of
 from ._from_csv import SEMICOLONS
@@ -17,7 +18,6 @@ from ._numbers import NumberFormat, writing_of
 from .kinds import TableError
 from .table import Table
 
-Task = Literal["classification", "regression"]
 MOST_NUMBERED_CLASSES = 20
 """Whole numbers with more different values than this are taken for values, unless the user says."""
 _SHOWN = 5

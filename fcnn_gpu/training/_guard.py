@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -33,7 +34,9 @@ class UpdateGuard:
         self._values = FlatParameters(flat.values, flat.values, ())
         control = optimizer.control
         self._control = StepControl(control.step, control.learning_rate, control.clip_scale, self._number)
-        self._check_values = ops.capture(lambda: ops.check_finite(self._losses, self._values, self._control))
+        check = partial(ops.check_finite, self._losses, self._values, self._control)
+        # on a CPU a tape or a program spares the call's checks, once an epoch; to capture a graph is work itself
+        self._check_values = check if ops.asynchronous else ops.capture(check)
         self._bound = float(np.sqrt(np.finfo(model.dtype).max))
         self._found: dict[tuple[float, int], int] = {}
         """What has been found of a rate and a number of steps, all else being fixed."""
@@ -98,7 +101,7 @@ class UpdateGuard:
         if not x.values.size:
             return True
         ops.fill(self._number, -1)
-        if x is self._values and not ops.asynchronous:  # each epoch: a tape or a program spares the call's checks
+        if x is self._values:
             self._check_values()
         else:
             ops.check_finite(self._losses, x, self._control)

@@ -159,8 +159,6 @@ class Run:
 
     def _penalty(self) -> float:
         """The model's penalty, for which a few bytes are needed."""
-        if not self.trainer.model.has_penalty:
-            return 0.0
         try:
             return self.trainer.model.penalty()
         except Exception as error:

@@ -124,7 +124,7 @@ class TestAfterTheTraining:
         def fail(*_: Any) -> None:
             raise error
 
-        monkeypatch.setattr(sys.modules["fcnn_gpu.cli.train"], where, fail)
+        monkeypatch.setattr(sys.modules["fcnn_gpu.cli._run"], where, fail)
         found, _, err = command(*TRAIN, "--no-progress", "--out", tmp_path / "run")
         assert found == code
         assert err == said.format(f"The trained model is in {tmp_path / 'run' / 'model.safetensors'}.") + "\n"
@@ -172,7 +172,7 @@ class TestAfterTheTraining:
     def test_another_run_that_has_taken_the_folder(
         self, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        module = sys.modules["fcnn_gpu.cli.train"]
+        module = sys.modules["fcnn_gpu.cli._run"]
         evaluate = module.evaluate_model
 
         def run_another(*arguments: Any) -> Any:

@@ -68,7 +68,7 @@ class TestColumns:
         table.rename(columns={"a": "c"}).to_csv(tmp_path / "new.csv", index=False)
         assert_mistake(command(*evaluate), "new.csv lacks 'a'")
         table.rename(columns={"price": "cost"}).to_csv(tmp_path / "new.csv", index=False)
-        assert_mistake(command(*evaluate), "has no column 'price', and that is what the model predicts")
+        assert_mistake(command(*evaluate), "has no column 'price', which is predicted")
 
 
 class TestBytes:

@@ -322,7 +322,7 @@ class TestMistakes:
 
     def test_neurons_that_start_alike(self, command: Command, trees: Path) -> None:
         with pytest.warns(fcnn.initializers.SymmetryWarning, match="start with the same weights"):
-            command("train", "--data", trees, *FEW, "--init", "zeros")
+            command("train", "--data", trees, *FEW, "--init", "zeros", "--bias-init", "zeros")
 
 
 class TestAnEarlierRun:

@@ -192,6 +192,14 @@ class TestSignatures:
         with pytest.raises(ValueError, match="not fitted"):
             fcnn.Signature(preparation=TablePreparation())
 
+    def test_it_stays_what_it_was(self, model: fcnn.Sequential, table: pd.DataFrame) -> None:
+        """Whatever becomes of the transformer that it was made with."""
+        preparation = TablePreparation().fit(table)
+        model.signature = fcnn.Signature(preparation=preparation)
+        expected = model.predict(table)
+        preparation.fit(table.assign(area=table["area"] * 1000))
+        np.testing.assert_array_equal(model.predict(table), expected)
+
     def test_it_shows_what_it_has(self, table: pd.DataFrame) -> None:
         signature = fcnn.Signature(preparation=TablePreparation().fit(table), target_range=[(0, 2.5)])
         assert repr(signature) == "Signature(target_range=((0.0, 2.5),), preparation=TablePreparation())"

@@ -1,0 +1,334 @@
+"""A training run of the command line: data, network, training, and what is kept and said of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from .._types import HostArray
+from ..callbacks import Callback, EarlyStopping
+from ..data import leaves_single_sample, split_validation
+from ..datasets import CATALOGUE, Dataset
+from ..losses import LOSSES, MAE, Huber, Loss
+from ..metrics import METRICS, Metric
+from ..model import Sequential
+from ..training import History, Trainer, interruptible
+from . import _backend, _threads
+from ._data import describe, holds_images, info_of, is_table, load_data, signature_of
+from ._evaluation import Evaluation, evaluate_model, print_evaluation
+from ._options import TrainOptions
+from ._output import HOW_TO_PLOT, MODEL, RunFolder, can_plot, earlier_run, holds_run, prepare_folder
+from ._progress import EpochLog
+from ._rows import digest_of, row_marks
+from ._standardize import Standardization, fold_features, fold_targets
+from ._stdout import outlive_output, print_error
+
+if TYPE_CHECKING:
+    from ._table import PreparedTable
+
+INTERRUPTED = 130
+
+
+@dataclass
+class _Prepared:
+    """The samples that the run trains and validates on, standardized where it should be, and how."""
+
+    X: Any
+    y: Any
+    validation: tuple[Any, Any] | None
+    features: Standardization | None
+    targets: Standardization | None
+
+
+def run_training(options: TrainOptions) -> int:
+    """Do what the options say; returns the exit code."""
+    if options.out == "":
+        raise ValueError("--out expects a folder, got ''.")
+    if options.out is not None:
+        outlive_output()
+    _threads.choose_threads(options.threads)
+    ops, reason = _backend.choose_backend(options.backend)
+    print(f"Backend: {ops.describe()}, {reason}")
+    data, table = _load(options)
+    print(f"Data: {describe(data)}")
+    if table is not None:
+        table.show(Console())
+    options = options.for_data(data)
+    epochs, batch_size = options.epochs, options.batch_size
+    assert epochs is not None
+    assert batch_size is not None
+    loss = options.make_loss(data)
+    metrics = options.make_metrics(data, loss)
+    optimizer = options.make_optimizer(metrics)
+    samples = _prepare(data, options, table is not None)
+    class_weight = options.weights_of_classes(data, samples.y)
+    model = Sequential(
+        options.network(options.n_outputs(data, loss), standardized=samples.features is not None),
+        n_in=data.n_features,
+        seed=options.seed,
+        backend=ops,
+        dtype=options.dtype,
+        precision=options.precision,
+        memory_limit=options.byte_limit,
+    )
+    trainer = Trainer(model, loss, optimizer, metrics)
+    folder = None if options.out is None else RunFolder(Path(options.out))
+    if folder is not None:
+        prepare_folder(folder.path)
+        _say_earlier(folder)
+    _say_held_out(samples, options.validation_split)
+    _say_standardization(samples, data, loss)
+    measured = _in_own_units(loss, samples.targets)
+    if options.progress:
+        model.summary(min(batch_size, len(samples.X)))
+    with interruptible() as interrupted:  # Ctrl-C right after the training must not lose it
+        started = time.perf_counter()
+        history = trainer.fit(
+            samples.X,
+            samples.y,
+            epochs=epochs,
+            batch_size=batch_size,
+            validation_data=samples.validation,
+            class_weight=class_weight,
+            drop_last=options.batch_norm and leaves_single_sample(len(samples.X), batch_size),
+            progress=options.progress,
+            callbacks=_callbacks(options),
+        )
+        run = _run_of(options, model, history, data, time.perf_counter() - started)
+        if samples.features is not None:
+            fold_features(model, samples.features)
+        if samples.targets is not None:
+            fold_targets(model, samples.targets)
+        # a network without hidden layers is linear, and may as well go on beyond the range of training
+        model.signature = signature_of(data, table, bool(options.widths))
+        noted = options.model_info() | _measures(measured, metrics)
+        noted |= {} if table is None else {"targets": table.targets.plain()}
+        noted |= {} if options.sheet is None else {"sheet": options.sheet}
+        model.info = info_of(data, noted, None if data.name in CATALOGUE else digest_of(options.data))
+        kept = folder is not None and _keep(folder, model, history, run, row_marks(data.X_train, data.y_train))
+    return _tell(folder if kept else None, options, model, measured, metrics, history, data, run, interrupted())
+
+
+def _load(options: TrainOptions) -> tuple[Dataset, PreparedTable | None]:
+    """The data, and how it was made where it is a table."""
+    if options.data not in CATALOGUE and is_table(options.data):
+        from ._table import TableOptions, load_table  # with scikit-learn, which takes a while to import
+
+        table = load_table(
+            Path(options.data),
+            TableOptions(
+                target=options.target,
+                task=options.task,
+                header=options.header,
+                sheet=options.sheet,
+                columns=options.columns,
+                ignore=options.ignore or (),
+                numbers=options.scaling,
+                test_fraction=options.test_fraction,
+                test_data=options.test_data,
+                validation_split=options.validation_split,
+                seed=options.seed,
+                dtype=options.dtype,
+            ),
+        )
+        return table.data, table
+    if options.of_tables:
+        raise ValueError(f"{', '.join(options.of_tables)} is for tables (.csv, .parquet, ...), not for {options.data}.")
+    return load_data(
+        options.data,
+        target=options.target,
+        task=options.task,
+        header=options.header,
+        test_fraction=options.test_fraction,
+        test_data=options.test_data,
+        progress=None if options.progress else False,
+    ), None
+
+
+def _prepare(data: Dataset, options: TrainOptions, is_table: bool) -> _Prepared:
+    """Split off the validation part, then standardize by the mean and spread of the training part alone.
+
+    The inputs that are made of a table are scaled already.
+    """
+    X, y, validation = data.X_train, data.y_train, None
+    if options.validation_split:
+        train, held_out = split_validation(len(X), options.validation_split, y, options.seed)
+        X, y, validation = X[train], y[train], (X[held_out], y[held_out])
+    scales_features = not holds_images(data) if options.standardize is None else options.standardize
+    scales_features = scales_features and not is_table
+    scales_targets = data.task == "regression" and options.standardize is not False
+    features = Standardization.of(X) if scales_features else None
+    targets = Standardization.of(y) if scales_targets else None
+    precision = options.dtype if options.precision is None else options.precision
+    if features is not None:
+        features.check_units(precision, "features", data.feature_names)
+    if targets is not None:
+        targets.check_units(precision, "targets")
+
+    def scaled(X: Any, y: Any) -> tuple[Any, Any]:
+        return (
+            X if features is None else features.apply(X, options.dtype),
+            y if targets is None else targets.apply(y, options.dtype),
+        )
+
+    return _Prepared(*scaled(X, y), None if validation is None else scaled(*validation), features, targets)
+
+
+def _say_held_out(samples: _Prepared, share: float) -> None:
+    """Say where the classes could not give as many validation samples as were asked for."""
+    n = 0 if samples.validation is None else len(samples.validation[0])
+    asked = round(share * (n + len(samples.X)))
+    if n < asked:
+        print(f"Validation: {n:,} samples instead of {asked:,}, since every class keeps one for training")
+
+
+def _say_standardization(samples: _Prepared, data: Dataset, loss: Loss) -> None:
+    what = [f"{data.n_features} features"] if samples.features is not None else []
+    what += ["the targets"] if samples.targets is not None else []
+    if what:
+        unit = ""
+        if samples.targets is not None:
+            measure = "standard deviation" if isinstance(loss, MAE) else "variance"
+            unit = f"; losses during training are in units of the targets' {measure}"
+        print(f"Standardized: {' and '.join(what)}, to mean 0 and standard deviation 1{unit}")
+
+
+def _in_own_units(loss: Loss, targets: Standardization | None) -> Loss:
+    """The loss of targets that are no longer standardized: δ of Huber's counts in their standard deviations.
+
+    Where there are several, in the root mean square of these.
+    """
+    if targets is None or not isinstance(loss, Huber):
+        return loss
+    own = dataclasses.replace(loss, delta=loss.delta * float(np.sqrt(np.mean(targets.scale**2))))
+    print(f"Huber: δ is {loss.delta:g} standard deviations of the targets, {own.delta:.4g} in their own units")
+    return own
+
+
+def _measures(loss: Loss, metrics: list[Metric]) -> dict[str, Any]:
+    """What `evaluate` measures."""
+    return {"loss": LOSSES.config(loss), "metrics": [METRICS.config(metric) for metric in metrics]}
+
+
+def _say_earlier(folder: RunFolder) -> None:
+    earlier = earlier_run(folder.path)
+    if earlier is not None:
+        print(f"Output: {folder.path} holds {earlier}, which this one replaces")
+
+
+def _callbacks(options: TrainOptions) -> list[Callback]:
+    callbacks: list[Callback] = []
+    if options.early_stopping is not None:
+        callbacks.append(EarlyStopping(patience=options.early_stopping))
+    if options.progress:
+        callbacks.append(EpochLog())
+    return callbacks
+
+
+def _say_end(history: History, seconds: float) -> None:
+    n = len(history)
+    line = f"Trained {n} epoch{'' if n == 1 else 's'} in {seconds:.1f} s"
+    if history.stopped_by != "epochs":
+        line += f"; {'interrupted' if history.stopped_by == 'interrupt' else history.stopped_by}"
+    if history.best_epoch is not None:
+        line += f"; the weights are those of epoch {history.best_epoch}"
+    print(line)
+
+
+def _run_of(
+    options: TrainOptions, model: Sequential, history: History, data: Dataset, seconds: float
+) -> dict[str, Any]:
+    """What run.json says, as long as nothing is measured."""
+    return {
+        "options": dataclasses.asdict(options),
+        "backend": model.ops.describe(),
+        "data": {"name": data.name, "source": data.source, "train": len(data.X_train), "test": len(data.X_test)},
+        "n_parameters": model.n_parameters,
+        "epochs": len(history),
+        "stopped_by": history.stopped_by,
+        "best_epoch": history.best_epoch,
+        "seconds": seconds,
+        "test": None,
+    }
+
+
+def _keep(folder: RunFolder, model: Sequential, history: History, run: dict[str, Any], rows: HostArray) -> bool:
+    """Write the model before anything is said or measured of it, which may fail. False where an earlier one stays."""
+    if len(history) == 0 and holds_run(folder.path):
+        return False
+    folder.keep(model, history, run, rows)
+    outlive_output(_where(folder))
+    return True
+
+
+def _where(folder: RunFolder) -> str:
+    return f"The trained model is in {folder.path / MODEL}."
+
+
+def _tell(
+    folder: RunFolder | None,
+    options: TrainOptions,
+    model: Sequential,
+    loss: Loss,
+    metrics: list[Metric],
+    history: History,
+    data: Dataset,
+    run: dict[str, Any],
+    interrupted: bool,
+) -> int:
+    """Measure, print and draw; where that fails, the error says where the trained model is. Returns the exit code."""
+    try:
+        _say_end(history, run["seconds"])
+        if interrupted and history.stopped_by != "interrupt":
+            raise KeyboardInterrupt  # it came between the last step and the model's file
+        evaluation = _report(Console(), model, loss, metrics, data)
+        run["test"] = None if evaluation is None else evaluation.plain()
+        _say_kept(folder, options, history, run, evaluation, data)
+    except KeyboardInterrupt:
+        if folder is not None:
+            print_error(_where(folder))
+        return INTERRUPTED
+    except Exception as error:
+        if folder is not None:
+            error.add_note(_where(folder))
+        raise
+    return INTERRUPTED if history.stopped_by == "interrupt" else 0
+
+
+def _report(console: Console, model: Sequential, loss: Loss, metrics: list[Metric], data: Dataset) -> Evaluation | None:
+    """Measure the test part, if there is one, and print what came out."""
+    if len(data.X_test) == 0:
+        print("Test: this data has no test part, so nothing says how good the model is on samples it has not seen")
+        return None
+    names = None if data.class_names is None else list(data.class_names)
+    evaluation = evaluate_model(model, loss, data.X_test, data.y_test, names, metrics)
+    print_evaluation(console, evaluation, "Test")
+    return evaluation
+
+
+def _say_kept(
+    folder: RunFolder | None,
+    options: TrainOptions,
+    history: History,
+    run: dict[str, Any],
+    evaluation: Evaluation | None,
+    data: Dataset,
+) -> None:
+    """Complete the run's folder, or say how to have one."""
+    if folder is None and options.out is not None:
+        print(f"No epoch was done: the earlier run in {options.out} stays as it was")
+        return
+    if folder is None:
+        print("Nothing is kept. Add --out DIR for the model, the history and pictures.")
+        return
+    names = None if data.class_names is None else list(data.class_names)
+    written = folder.add(history, run, evaluation, names)
+    print(f"Written to {options.out}: {', '.join(written)}")
+    if not can_plot():
+        print(f"No pictures, since matplotlib is not installed: {HOW_TO_PLOT}")
