@@ -85,13 +85,17 @@ class SavedModel:
         return targets
 
     def targets_in(self, target: str) -> Targets:
-        """How to read targets in these columns, for a model that notes nothing of its own. ValueError for too few."""
+        """How to read targets in these columns, for a model that notes nothing of its own; labels are zeros and ones.
+
+        ValueError unless there are as many columns as it predicts.
+        """
         names = tuple(target.split(",")) if self.multilabel or self.task == "regression" else (target,)
         classes = None if self.class_names is None else tuple(self.class_names)
         n_expected = self.model.n_out if self.multilabel or self.task == "regression" else 1
         if len(names) != n_expected:
             raise ValueError(f"--target names {len(names)} columns, and the model {self.path} predicts {n_expected}.")
-        return Targets(names, self.task, classes, self.multilabel, (None,) * len(names), "as given")
+        labels = (("0", "1"),) * len(names) if self.multilabel else ()
+        return Targets(names, self.task, classes, self.multilabel, (None,) * len(names), "as given", labels)
 
     def training_rows(self) -> HostArray | None:
         """The marks of the rows that the model was trained on (`row_marks`), where they lie beside it."""

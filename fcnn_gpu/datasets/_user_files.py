@@ -105,7 +105,7 @@ def load_idx_folder(folder: Path, options: Options) -> Dataset:
     if len(paths) == 2:
         return _assemble(folder.name, paths[0], X, y, feature_shape, options, **about)
     test_inputs = read_idx(paths[2])
-    _check_samekind_of(inputs, test_inputs, paths[2])
+    _check_same_kind(inputs, test_inputs, paths[2])
     X_test, test_shape = as_features(test_inputs, paths[2])
     if test_shape != feature_shape:
         raise DataFileError(paths[2], f"samples have shape {test_shape}, the training samples {feature_shape}.")
@@ -214,7 +214,7 @@ def _byte_scale(inputs: HostArray) -> float | None:
     return BYTE_SCALE if inputs.dtype == np.uint8 else None
 
 
-def _check_samekind_of(training: HostArray, test: HostArray, path: Path) -> None:
+def _check_same_kind(training: HostArray, test: HostArray, path: Path) -> None:
     """DataFileError where one part would be scaled as pixels and the other not."""
     if (training.dtype == np.uint8) != (test.dtype == np.uint8):
         raise DataFileError(
@@ -322,7 +322,7 @@ def _load_npz(path: Path, options: Options) -> Dataset:
     test = None
     if "x_test" in needed:
         test_inputs = arrays[by_key["x_test"]]
-        _check_samekind_of(inputs, test_inputs, path)
+        _check_same_kind(inputs, test_inputs, path)
         X_test, test_shape = as_features(test_inputs, path, "x_test")
         if test_shape != feature_shape:
             raise DataFileError(path, f"X_test's samples have shape {test_shape}, X_train's {feature_shape}.")

@@ -188,8 +188,7 @@ class Targets:
                 missing |= ~np.isfinite(part)
             y = np.stack(parts, axis=1) if len(parts) > 1 else parts[0]
         elif self.multilabel:
-            names = self.labels or [_class_names(column) for column in columns]
-            codes = [_codes(table.source, column, found) for column, found in zip(columns, names, strict=True)]
+            codes = [_codes(table.source, column, values) for column, values in zip(columns, self.labels, strict=True)]
             for part in codes:
                 missing |= part < 0
             y = np.stack(codes, axis=1)

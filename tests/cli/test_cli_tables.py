@@ -494,6 +494,22 @@ class TestEvaluating:
         assert json.loads(out)["accuracy"] == pytest.approx((model.predict_classes(inputs) == y).mean())
         assert_mistake(command(*evaluate, "--target", "married"), "the target 'married' has .*, which are none")
 
+    def test_labels_of_a_program(self, command: Command, table: pd.DataFrame, tmp_path: Path) -> None:
+        """Are the zeros and ones that it was trained on, also where a file has one of them alone."""
+        preparation = fcnn.tables.TablePreparation().fit(table[["age", "education"]])
+        X = preparation.transform(table[["age", "education"]])
+        model = fcnn.Sequential([fcnn.Dense(2)], X.shape[1], seed=0, backend="numpy")
+        y = np.column_stack([table["pay"] > 90_000, table["pay"] > 0]).astype(int)
+        fcnn.Trainer(model, "binary_cross_entropy", fcnn.Adam(0.1)).fit(X, y, epochs=20, progress=False)
+        model.signature = fcnn.Signature(preparation=preparation)
+        model.save(tmp_path / "m.safetensors")
+        table.assign(rich=y[:, 0], paid=y[:, 1]).to_csv(tmp_path / "labels.csv", index=False)
+        evaluate = ("evaluate", "m.safetensors", "--data", "labels.csv", "--target")
+        code, out, _ = command(*evaluate, "rich,paid", "--json")
+        assert code == 0
+        assert json.loads(out)["classes"][1]["recall"] > 0.9
+        assert_mistake(command(*evaluate, "rich"), "--target names 1 columns, and the model .* predicts 2")
+
     def test_rows_keep_their_numbers_where_some_are_left_out(
         self, command: Command, run: Path, table: pd.DataFrame, tmp_path: Path
     ) -> None:
