@@ -4,6 +4,11 @@ Each is one pass over the network's flat parameter buffer (backend/_ops/_optimiz
 those of PyTorch where the two share a name. `learning_rate` is a number or a `Schedule`. `clip_norm` c scales g by
 min(1, c/(‖g‖ + 10⁻⁶)), over all parameters together; `clip_value` c clips each element of g to [−c, c].
 
+`rate_factors` multiply the learning rate of some parameters, by their names: `{"*.b": 0.1, "0.*": 6}` gives biases a
+tenth of it and the first layer, its biases included, six times as much; 0 freezes. The names are those of
+`model.named_arrays()`, "0.W", "1.block.0.b"; * stands for any characters, and of several patterns that match, the last
+one counts. In PyTorch these are parameter groups.
+
 In the explicit training loop::
 
     optimizer = fcnn.Adam(1e-3).bind(model)
@@ -18,17 +23,18 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
 from ._arrays import quietly
 from ._checks import check_bool, check_real, check_settings
-from ._registry import Registry
+from ._registry import OMITTED_IF_DEFAULT, Registry
 from ._types import Array, DType
-from .backend import FlatParameters, Ops, StepControl
+from .backend import FlatParameters, Ops, Scheduled, Setting, StepControl, Timetable, joined
 from .schedules import SCHEDULES, Constant, Schedule, rate_at
 
 
@@ -41,10 +47,16 @@ class HasParameters(Protocol):
     def flat(self) -> FlatParameters: ...
     @property
     def stored(self) -> StoredUpdates | None: ...
+    @property
+    def timetable(self) -> Timetable: ...
 
 
 class StoredUpdates(Protocol):
     """The parameters that lie on the host or on disk, not in `flat` (placement.StoredWeights)."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Theirs, as in `model.named_arrays()`."""
 
     def bind(self, optimizer: Any) -> None:
         """Make moments for them."""
@@ -89,9 +101,12 @@ class Optimizer:
     learning_rate: Any
     clip_norm: float | None = field(default=None, kw_only=True)
     clip_value: float | None = field(default=None, kw_only=True)
+    rate_factors: Mapping[str, float] | None = field(default=None, kw_only=True, metadata=OMITTED_IF_DEFAULT)
     _bound: tuple[HasParameters, FlatParameters, StepControl, dict[str, Array]] | None = field(
         init=False, default=None, repr=False, compare=False
     )
+    _treated: FlatParameters | None = field(init=False, default=None, repr=False, compare=False)
+    """The bound model's parameters, in segments with the factors that this optimizer gives them."""
 
     def __post_init__(self) -> None:
         if isinstance(self.learning_rate, dict):
@@ -109,6 +124,7 @@ class Optimizer:
                 setattr(self, name, value)
         if self.clip_norm is not None and self.clip_value is not None:
             raise ValueError(f"{type(self).__name__}: choose one of clip_norm and clip_value.")
+        self.rate_factors = check_factors(f"{type(self).__name__}(rate_factors)", self.rate_factors)
         self._check()
 
     @property
@@ -132,6 +148,9 @@ class Optimizer:
             )
         ops, flat, first_rate = model.ops, model.flat, rate_at(self.schedule, 0.0, 1.0)
         check_settings(self, flat.values.dtype)
+        stored = () if model.stored is None else model.stored.names
+        for setting, factors in self._factors().items():
+            check_patterns(f"{type(self).__name__}({setting})", factors, [*flat.places, *stored])
         control = StepControl(
             step=ops.zeros(1, "int64"),
             learning_rate=ops.zeros(1, "float64"),
@@ -145,23 +164,49 @@ class Optimizer:
         ops.fill(control.failed_step, -1)
         state = {name: ops.zeros(flat.values.size, flat.values.dtype) for name in self._state_names()}
         self._bound = (model, flat, control, state)
+        self._treated = self._treat(flat)
         if model.stored is not None:
             try:
                 model.stored.bind(self)
             except BaseException:
-                self._bound = None
+                self._bound = self._treated = None
                 raise
         return self
+
+    def _treat(self, flat: FlatParameters) -> FlatParameters:
+        """`flat` in segments with the factors of this optimizer; itself where they are the model's own."""
+        segments = []
+        for name, place in flat.places.items():
+            segment = next(s for s in flat.segments if s.start <= place.start and place.stop <= s.stop)
+            rate, decay = self.factors_of(name, segment.decay)
+            segments.append(replace(segment, start=place.start, stop=place.stop, rate=rate, decay=decay))
+        treated = joined(segments)
+        return flat if treated == flat.segments or not flat.places else replace(flat, segments=treated)
+
+    def factors_of(self, name: str, decay: float) -> tuple[float, float]:
+        """What learning rate and weight decay are multiplied by for the parameter of this name.
+
+        `decay` is the network's own factor: 1 for weights, 0 for biases and normalization parameters.
+        """
+        return factor_of(name, self.rate_factors, 1.0), decay
+
+    def _factors(self) -> dict[str, Mapping[str, float] | None]:
+        """The settings that speak of parameters by their names."""
+        return {"rate_factors": self.rate_factors}
+
+    def settings(self) -> list[Setting]:
+        """The settings beside the learning rate that follow schedules."""
+        return []
 
     def __getstate__(self) -> dict[str, Any]:
         """What is copied and pickled: the fields, and no binding, because moments belong to one model's parameters.
 
         The schedule is copied with them: one that has lowered its rate must not lower the other's.
         """
-        return vars(self) | {"_bound": None, "learning_rate": copy.deepcopy(self.learning_rate)}
+        return vars(self) | {"_bound": None, "_treated": None, "learning_rate": copy.deepcopy(self.learning_rate)}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if getattr(self, "_bound", None) is not None and name not in ("_bound", "learning_rate"):
+        if getattr(self, "_bound", None) is not None and name not in ("_bound", "_treated", "learning_rate"):
             raise AttributeError(
                 f"{type(self).__name__}.{name} cannot change once the optimizer is bound to a model: its state "
                 "was made for the old setting. Make a new optimizer; the rate alone may change (set_learning_rate)."
@@ -218,7 +263,7 @@ class Optimizer:
         if self._bound is None:
             raise RuntimeError(f"{type(self).__name__} is not bound to a model: call optimizer.bind(model) first.")
         model, flat, control, state = self._bound
-        return model.ops, flat, control, state
+        return model.ops, flat if self._treated is None else self._treated, control, state
 
     @property
     def _stored(self) -> StoredUpdates | None:
@@ -245,6 +290,8 @@ class Optimizer:
         """Whether all parameters are known to stay finite."""
         if not self.has_bound:
             return False
+        factors = [1.0, *(self.rate_factors or {}).values()]
+        course = replace(course, rate=course.rate * max(factors))
         reach = self._reach(course)
         largest = reach + course.gradient + course.l1 + 2.0 * course.l2 * reach
         return largest < float(np.finfo(course.dtype).max) / 8.0
@@ -342,25 +389,59 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay: θ ← θ(1 − ηλ) − η m̂/(√v̂ + ε) (Loshchilov & Hutter 2019, algorithm 2).
 
+    λ, `weight_decay`, is a number or a schedule, by which `Trainer.fit` gives each step its own.
     Weights decay; biases and normalization parameters do not, unless `decay_all` (PyTorch's `AdamW` decays all that it
-    is given, as `decay_all` does).
+    is given, as `decay_all` does). `decay_factors` multiply λ for some parameters, by their names as `rate_factors` do
+    η: `{"*.b": 1, "0.W": 0.5}` lets biases decay as well, and the first layer's weights half as fast. A parameter with
+    a rate factor r and a decay factor d decays by 1 − rη·dλ in a step.
     """
 
-    weight_decay: float = 0.01
+    weight_decay: Any = 0.01
     decay_all: bool = False
+    decay_factors: Mapping[str, float] | None = field(default=None, kw_only=True, metadata=OMITTED_IF_DEFAULT)
+    _decay_setting: Setting | None = field(init=False, default=None, repr=False, compare=False)
 
     def _check(self) -> None:
         super()._check()
-        self.weight_decay = check_real("AdamW(weight_decay)", self.weight_decay, low=0.0)
+        if isinstance(self.weight_decay, dict):
+            self.weight_decay = SCHEDULES.build(self.weight_decay)
+        if isinstance(self.weight_decay, Schedule):
+            self._decay_setting = Setting("AdamW(weight_decay)", self.weight_decay, math.inf)
+            self._decay_setting.at(0.0, 1.0)
+        else:
+            self.weight_decay = check_real("AdamW(weight_decay)", self.weight_decay, low=0.0)
         check_bool("AdamW(decay_all)", self.decay_all)
+        self.decay_factors = check_factors("AdamW(decay_factors)", self.decay_factors)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__() | {"weight_decay": copy.deepcopy(self.weight_decay)}
+        if self._decay_setting is not None:
+            state["_decay_setting"] = replace(self._decay_setting, schedule=state["weight_decay"])
+        return state
+
+    def factors_of(self, name: str, decay: float) -> tuple[float, float]:
+        rate, _ = super().factors_of(name, decay)
+        return rate, factor_of(name, self.decay_factors, 1.0 if self.decay_all else decay)
+
+    def _factors(self) -> dict[str, Mapping[str, float] | None]:
+        return super()._factors() | {"decay_factors": self.decay_factors}
+
+    def settings(self) -> list[Setting]:
+        return [] if self._decay_setting is None else [self._decay_setting]
 
     def _reach(self, course: Course) -> float:
-        return self._reach_of_adam(course, self.weight_decay)
+        largest = self.weight_decay
+        if self._decay_setting is not None:
+            assert self._bound is not None
+            largest = self._bound[0].timetable.largest(self._decay_setting)
+        return self._reach_of_adam(course, largest * max([1.0, *(self.decay_factors or {}).values()]))
 
     def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
-        if self.decay_all:
-            flat = replace(flat, segments=tuple(replace(segment, decays=True) for segment in flat.segments))
-        ops.adam_update(flat, control, self.beta1, self.beta2, self.eps, self.weight_decay, state["m"], state["v"])
+        decay: float | Scheduled = self.weight_decay
+        if self._decay_setting is not None:
+            assert self._bound is not None
+            decay = self._bound[0].timetable.scheduled(self._decay_setting)
+        ops.adam_update(flat, control, self.beta1, self.beta2, self.eps, decay, state["m"], state["v"])
 
 
 @OPTIMIZERS.register("rmsprop")
@@ -420,6 +501,33 @@ class Adagrad(Optimizer):
 
     def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
         ops.adagrad_update(flat, control, self.lr_decay, self.eps, state["s"])
+
+
+def check_factors(who: str, factors: Any) -> dict[str, float] | None:
+    """Patterns of names with numbers of at least 0; None for none. TypeError or ValueError for anything else."""
+    if factors is None:
+        return None
+    if not isinstance(factors, Mapping) or not all(isinstance(pattern, str) for pattern in factors):
+        raise TypeError(
+            f'{who} expects patterns of parameter names with factors, such as {{"*.b": 0.1}}, got {factors!r}.'
+        )
+    return {pattern: check_real(f"{who}: {pattern!r}", value, low=0.0) for pattern, value in factors.items()}
+
+
+def check_patterns(who: str, factors: Mapping[str, float] | None, names: Sequence[str]) -> None:
+    """ValueError where a pattern matches none of the names."""
+    for pattern in factors or {}:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(
+                f"{who}: {pattern!r} matches no parameter of the model. Its parameters: {', '.join(names)}. "
+                '"*" stands for any characters: "*.b" are all biases, "0.*" is the first layer.'
+            )
+
+
+def factor_of(name: str, factors: Mapping[str, float] | None, otherwise: float) -> float:
+    """Of the patterns that match a name, the last one's number."""
+    found = [value for pattern, value in (factors or {}).items() if fnmatchcase(name, pattern)]
+    return found[-1] if found else otherwise
 
 
 _ROUNDING = 4.0

@@ -1,13 +1,14 @@
-"""Learning rates over a training run.
+"""Learning rates, and other settings, over a training run.
 
 A schedule is a function of time in epochs: `schedule(epoch, n_epochs)` is the learning rate after `epoch` epochs
 (fractions count: 2.5 is the middle of the third) of a run of `n_epochs`. `Trainer` evaluates it before every step.
+`AdamW(weight_decay=)` and `Dropout(p=)` take schedules as well: `learning_rate` is then their number.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -59,6 +60,20 @@ def rates_of_epoch(schedule: Schedule, number: int, n_steps: int, n_epochs: int)
     if {*map(type, rates)} == {float} and min(rates) >= 0.0 and sum(rates) < math.inf:  # which no NaN is
         return rates
     return [rate_at(schedule, begin + i / n_steps, n) for i in range(n_steps)]
+
+
+def values_of_epoch(
+    schedule: Schedule, epochs: Iterable[float], n_epochs: float, what: str, below: float
+) -> list[float]:
+    """Another setting's values at these times. A ValueError or TypeError where one is not in 0 ≤ value < below."""
+    values = []
+    for epoch in epochs:
+        value = schedule(epoch, n_epochs)
+        if not (type(value) is float and 0.0 <= value < below):
+            who = f"{what}, {schedule!r} after {epoch:g} of {n_epochs:g} epochs,"
+            value = check_real(who, getattr(value, "item", lambda v=value: v)(), low=0.0, high=below, high_open=True)
+        values.append(value)
+    return values
 
 
 def check_run(schedule: Schedule, n_steps: int, n_epochs: int) -> None:
@@ -234,6 +249,58 @@ class OneCycle(Schedule):
         if share <= self.rise:
             return _half_cosine(start, self.max_learning_rate, share / self.rise)
         return _half_cosine(self.max_learning_rate, start / self.final_div, (share - self.rise) / (1.0 - self.rise))
+
+
+@SCHEDULES.register("flat_cos")
+@dataclass
+class FlatCos(Schedule):
+    """η(t) = η₀ for the first share `flat` of the run, then half a cosine from η₀ to `final`.
+
+    Source: Wright (2019), "flat and anneal"; with its defaults what RealMLP has dropout and weight decay follow
+    (Holzmüller et al. 2024).
+
+    >>> [round(FlatCos(1.0)(t, 8), 3) for t in (0, 4, 6, 8)]
+    [1.0, 1.0, 0.5, 0.0]
+    """
+
+    learning_rate: float
+    flat: float = 0.5
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_rate("FlatCos(learning_rate)", self.learning_rate)
+        check_real("FlatCos(flat)", self.flat, low=0.0, high=1.0)
+        _check_rate("FlatCos(final)", self.final)
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        share = _share(epoch, None, n_epochs)
+        if share <= self.flat:
+            return self.learning_rate
+        return _half_cosine(self.learning_rate, self.final, (share - self.flat) / (1.0 - self.flat))
+
+
+@SCHEDULES.register("coslog4")
+@dataclass
+class CosLog4(Schedule):
+    """η(t) = ½η₀(1 − cos(2π log₂(1 + 15t/T))): four waves from 0 to η₀ and back, each twice as long as the last.
+
+    Short waves at first and long ones later find good networks at any time of a run, the longest at its end, where the
+    rate falls to 0. `cycles` n makes 2ⁿ − 1 of the 15. Source: Holzmüller et al. (2024), "Better by default".
+
+    >>> [round(CosLog4(1.0)(t, 30), 3) for t in (0, 1, 2, 4, 6, 9, 14, 30)]
+    [0.0, 1.0, 0.0, 0.876, 0.0, 0.983, 0.0, 0.0]
+    """
+
+    learning_rate: float
+    cycles: int = 4
+
+    def __post_init__(self) -> None:
+        _check_rate("CosLog4(learning_rate)", self.learning_rate)
+        check_integer("CosLog4(cycles)", self.cycles, low=1)
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        wave = math.log2(1.0 + (2.0**self.cycles - 1.0) * _share(epoch, None, n_epochs))
+        return 0.5 * self.learning_rate * (1.0 - math.cos(2.0 * math.pi * wave))
 
 
 @SCHEDULES.register("reduce_on_plateau")

@@ -10,7 +10,7 @@
 // instances: T in double; Low in double
 template <typename T, typename Low>
 __global__ void adagrad(long long n, long long n_low, long long n_segments, double decay, T eps, T max_value,
-                        const double* __restrict__ segments /* C (n_segments, 4), may be null */,
+                        const double* __restrict__ segments /* C (n_segments, 5), may be null */,
                         const long long* __restrict__ step /* any (1) */,
                         const double* __restrict__ learning_rate /* any (1) */,
                         const double* __restrict__ clip_scale /* any (1), may be null */,
@@ -23,8 +23,8 @@ __global__ void adagrad(long long n, long long n_low, long long n_segments, doub
     const T eta = static_cast<T>(*learning_rate / multiply_add(static_cast<double>(*step), decay, 1.0));
     const Clipping<T> clipping(loss_scale, clip_scale, max_value);
     update_parameters(n, n_low, n_segments, segments, clipping, gradients, values, s, static_cast<T*>(nullptr), low,
-                      [=](T g, T& theta, T& square, T&, bool) {
+                      [=](T g, T& theta, T& square, T&, const Segment<T>& segment) {
                           square = multiply_add(g, g, square);
-                          theta = multiply_add(-eta, g / (sqrt(square) + eps), theta);
+                          theta = multiply_add(-eta * segment.rate, g / (sqrt(square) + eps), theta);
                       });
 }

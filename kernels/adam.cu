@@ -3,6 +3,8 @@
 //     m̂ = m(1 − β₁)/(1 − β₁ᵗ), v̂ = v(1 − β₂)/(1 − β₂ᵗ): the moments are kept without their factors (1 − β).
 // With c = √((1 − β₂)/(1 − β₂ᵗ)) the step is η(1 − β₁)/(c(1 − β₁ᵗ)) · m/(√v + ε/c).
 //
+// η and λ are those of all parameters times the factors of a parameter's segment. λ is a number or the table's for this step.
+//
 // One thread per 16 bytes of parameters; 28 bytes are moved for each one in float32, 30 with a 16-bit copy. t = step + 1
 // and η come from device memory, so a replayed graph sees new ones. 1 − βᵗ is −expm1(t ln β), which keeps its digits in
 // float32 when β is near 1. Nothing happens once a step has failed, or in one that is skipped.
@@ -15,8 +17,10 @@
 // instances: T in double; Low in double
 template <typename T, typename Low>
 __global__ void adam(long long n, long long n_low, long long n_segments, double beta1, double beta2, double log_beta1,
-                     double log_beta2, double eps, double weight_decay, T max_value,
-                     const double* __restrict__ segments /* C (n_segments, 4), may be null */,
+                     double log_beta2, double eps, long long n_decay, double weight_decay, T max_value,
+                     const double* __restrict__ segments /* C (n_segments, 5), may be null */,
+                     const double* __restrict__ decay_table /* any (n_decay), may be null */,
+                     const long long* __restrict__ decay_position /* any (1), may be null */,
                      const long long* __restrict__ step /* any (1) */,
                      const double* __restrict__ learning_rate /* any (1) */,
                      const double* __restrict__ clip_scale /* any (1), may be null */,
@@ -32,14 +36,15 @@ __global__ void adam(long long n, long long n_low, long long n_segments, double 
     const T c = sqrt(static_cast<T>(1 - beta2) / remaining2);
     const T rate = static_cast<T>(*learning_rate * (1 - beta1)) / (remaining1 * c);
     const T scaled_eps = static_cast<T>(eps) / c;
-    const T keep = static_cast<T>(multiply_add(-*learning_rate, weight_decay, 1.0));
+    const T pull = static_cast<T>(*learning_rate * scheduled_value(weight_decay, n_decay, decay_table, decay_position));
     const T decay1 = static_cast<T>(beta1), decay2 = static_cast<T>(beta2);
     const Clipping<T> clipping(loss_scale, clip_scale, max_value);
     update_parameters(n, n_low, n_segments, segments, clipping, gradients, values, m, v, low,
-                      [=](T g, T& theta, T& first, T& second, bool decays) {
+                      [=](T g, T& theta, T& first, T& second, const Segment<T>& segment) {
                           first = multiply_add(decay1, first, g);
                           second = multiply_add(decay2, second, multiply_rounded(g, g));
-                          if (decays) theta = multiply_rounded(theta, keep);
-                          theta = multiply_add(-rate, first / (sqrt(second) + scaled_eps), theta);
+                          if (segment.decay != 0)
+                              theta = multiply_rounded(theta, multiply_add(-pull * segment.rate, segment.decay, T(1)));
+                          theta = multiply_add(-rate * segment.rate, first / (sqrt(second) + scaled_eps), theta);
                       });
 }

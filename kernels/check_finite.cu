@@ -26,7 +26,7 @@ __device__ __forceinline__ double clip_ratio(double max_norm, double norm) {
 template <typename T, bool PENALIZED>
 __global__ void check_finite(long long n, long long part_size, long long n_parts, long long n_segments, long long batch,
                              double max_norm, double smallest,
-                             const double* __restrict__ segments /* C (n_segments, 4), may be null */,
+                             const double* __restrict__ segments /* C (n_segments, 5), may be null */,
                              const double* __restrict__ loss_scale /* any (1), may be null */,
                              const long long* __restrict__ step /* any (1) */,
                              const T* __restrict__ losses /* any (batch), may be null */,

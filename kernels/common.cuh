@@ -36,6 +36,15 @@ __device__ __forceinline__ double multiply_add(double a, double b, double c) { r
 
 enum MatrixOrder { C_ORDER = 0, F_ORDER = 1 };
 
+// A setting that may change from step to step: `value`, or where there is a table its number at `position`, the last one
+// beyond the table's end. The step counts the position up when it is done.
+__device__ __forceinline__ double scheduled_value(double value, long long n, const double* table,
+                                                  const long long* position) {
+    if (table == nullptr || n < 1) return value;
+    const long long i = *position;
+    return table[i < 0 ? 0 : i < n ? i : n - 1];
+}
+
 // ---- loops over a grid --------------------------------------------------------------------------------------------
 // for (long long i = first_index(); i < n; i += index_stride()): every i once, whatever the grid; neighbouring threads
 // take neighbouring elements.

@@ -1,12 +1,13 @@
 // Inverted dropout with a mask that NumPy can reproduce bit for bit.
 //
-//   forward:   out[i] = A[i] · mask[i] · scale,   mask[i] = (draw[i] >= threshold),   scale = 1 / (1 − threshold/65536)
+//   forward:   out[i] = A[i] · mask[i] · scale,   mask[i] = (draw[i] >= 65536 p),   scale = 1 / (1 − p)
 //   backward:  dA[i] = dOut[i] · mask[i] · scale
 //
 // draw[i] is 16 bits of word i/4 of np.random.Philox(key=[key0, key1], counter=[0, step, 0, 0]).random_raw(): bits
 // 16k to 16k + 15 with k = i mod 4. i is the position in memory, so a mask depends on the array's size and on nothing
 // else. A block of Philox gives 16 draws. Where the array is a part of a larger one that begins with draw
-// 16·first_block + n_skipped, the draws are those that its elements have there.
+// 16·first_block + n_skipped, the draws are those that its elements have there. 65536 p is a whole number, and p a number
+// or the table's for this step.
 //
 // Grid: forward one thread per 16 elements, backward one per one or two vectors (vector.cuh). Forward, a thread draws for
 // 16 neighbouring elements, but in each access the warp's threads move neighbouring vectors: they pass each other the
@@ -68,13 +69,19 @@ __device__ __forceinline__ void drop_elements(long long begin, long long n, Accu
 // instances: T in float, double, __half, __nv_bfloat16
 // block: at most 512
 template <typename T>
-__global__ void dropout_forward(long long n, long long first_block, int n_skipped, unsigned long long key0, unsigned long long key1, unsigned int threshold,
-                                Accumulator<T> scale, const long long* __restrict__ step /* any (1) */,
+__global__ void dropout_forward(long long n, long long first_block, int n_skipped, unsigned long long key0,
+                                unsigned long long key1, long long n_table, double p,
+                                const double* __restrict__ table /* any (n_table), may be null */,
+                                const long long* __restrict__ position /* any (1), may be null */,
+                                const long long* __restrict__ step /* any (1) */,
                                 const T* A /* any (n) */, T* out /* any (n) */,
                                 unsigned char* __restrict__ mask /* any (n) */) {
     constexpr int width = vector_width<T>;
     const bool aligned = is_aligned<width>(A, out, mask);
     const unsigned long long stream = static_cast<unsigned long long>(*step);
+    const double rate = scheduled_value(p, n_table, table, position);
+    const unsigned threshold = static_cast<unsigned>(rate * 65536);
+    const auto scale = static_cast<Accumulator<T>>(1 / (1 - rate));
     const int lane = threadIdx.x % 32;
     // The warp's first block of Philox: the same for all its lanes, so that none leaves the loop before the others.
     for (long long first = first_index() - lane; first * DRAWS < n_skipped + n; first += index_stride()) {
@@ -97,9 +104,13 @@ __global__ void dropout_forward(long long n, long long first_block, int n_skippe
 
 // instances: T in float, double, __half, __nv_bfloat16
 template <typename T>
-__global__ void dropout_backward(long long n, Accumulator<T> scale, const T* dOut /* any (n) */,
+__global__ void dropout_backward(long long n, long long n_table, double p,
+                                 const double* __restrict__ table /* any (n_table), may be null */,
+                                 const long long* __restrict__ position /* any (1), may be null */,
+                                 const T* dOut /* any (n) */,
                                  const unsigned char* __restrict__ mask /* any (n) */, T* dA /* any (n) */) {
     constexpr int width = vector_width<T>;
+    const auto scale = static_cast<Accumulator<T>>(1 / (1 - scheduled_value(p, n_table, table, position)));
     for_each_place<width>(n, is_aligned<width>(dOut, mask, dA), [&](auto place) {
         auto gradient = place.load(dOut);
         const auto kept = place.load(mask);

@@ -3,8 +3,9 @@
 //
 // A thread takes 16 bytes of neighbouring parameters at a time; views that begin between two 16-byte boundaries, and the
 // last parameters, take the same arithmetic in narrower accesses.
-// The segment table is C (n_segments, 4) of doubles, one row per segment in the order of the buffer: the index where it
-// stops, λ₁, λ₂, and 1 if its parameters take weight decay. Without rows nothing is penalized and nothing decays.
+// The segment table is C (n_segments, 5) of doubles, one row per segment in the order of the buffer: the index where it
+// stops, λ₁, λ₂, what weight decay is multiplied by for its parameters, and what the learning rate is. Without rows nothing
+// is penalized, nothing decays, and the rate is everyone's.
 #pragma once
 
 #include "common.cuh"
@@ -13,8 +14,7 @@
 // ---- segments -----------------------------------------------------------------------------------------------------
 
 template <typename A> struct Segment {
-    A l1, twice_l2;
-    bool decays;
+    A l1, twice_l2, decay, rate;
 };
 
 // Finds the segments of indices that one thread visits in rising order.
@@ -24,18 +24,19 @@ template <typename A> struct SegmentFinder {
     Segment<A> segment;
 
     __device__ __forceinline__ SegmentFinder(const double* segments, long long n)
-        : table(segments), n_segments(n), current(-1), stop(n ? 0 : 0x7FFFFFFFFFFFFFFFll), segment{A(0), A(0), false} {}
+        : table(segments), n_segments(n), current(-1), stop(n ? 0 : 0x7FFFFFFFFFFFFFFFll), segment{A(0), A(0), A(0), A(1)} {}
 
     // Afterwards `segment` is that of index i, and of all indices from i to stop − 1.
     __device__ __forceinline__ void seek(long long i) {
         if (i < stop || current + 1 >= n_segments) return;
         do {
             ++current;
-            stop = static_cast<long long>(table[4 * current]);
+            stop = static_cast<long long>(table[5 * current]);
         } while (i >= stop && current + 1 < n_segments);
-        segment.l1 = static_cast<A>(table[4 * current + 1]);
-        segment.twice_l2 = static_cast<A>(2 * table[4 * current + 2]);
-        segment.decays = table[4 * current + 3] != 0;
+        segment.l1 = static_cast<A>(table[5 * current + 1]);
+        segment.twice_l2 = static_cast<A>(2 * table[5 * current + 2]);
+        segment.decay = static_cast<A>(table[5 * current + 3]);
+        segment.rate = static_cast<A>(table[5 * current + 4]);
     }
 };
 
@@ -109,7 +110,7 @@ __device__ __forceinline__ void for_each_vector(long long n, bool aligned, Body 
     for (long long i = n_vectors * WIDTH + first_index(); i < n; i += index_stride()) body(Place<1, 1>{i, 0});
 }
 
-// rule(g, θ, first, second, decays) changes one parameter and its state, for every parameter. `first` and `second` are
+// rule(g, θ, first, second, segment) changes one parameter and its state, for every parameter. `first` and `second` are
 // the optimizer's state, null where it has less. low_i ← θ_i, rounded to nearest, for i < n_low, unless Low is T.
 template <typename T, typename Low, typename Rule>
 __device__ __forceinline__ void update_parameters(long long n, long long n_low, long long n_segments,
@@ -127,7 +128,7 @@ __device__ __forceinline__ void update_parameters(long long n, long long n_low, 
         if (first != nullptr) a = place.load(first);
         if (second != nullptr) b = place.load(second);
         visit_segments(finder, place, [&](int k) {
-            rule(clipping(g[k], theta[k], finder.segment), theta[k], a[k], b[k], finder.segment.decays);
+            rule(clipping(g[k], theta[k], finder.segment), theta[k], a[k], b[k], finder.segment);
         });
         place.store(values, theta);
         if (first != nullptr) place.store(first, a);

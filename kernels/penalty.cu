@@ -6,7 +6,7 @@
 // instances: T in float, double
 template <typename T>
 __global__ void penalty(long long n, long long part_size, long long n_parts, long long n_segments,
-                        const double* __restrict__ segments /* C (n_segments, 4) */,
+                        const double* __restrict__ segments /* C (n_segments, 5) */,
                         const T* __restrict__ values /* any (n) */, T* __restrict__ partial /* any (n_parts) */,
                         unsigned int* __restrict__ arrived /* any (1) */, double* __restrict__ total /* any (1) */) {
     constexpr int width = vector_width<T>;
@@ -34,7 +34,7 @@ __global__ void penalty(long long n, long long part_size, long long n_parts, lon
 // instances: T in float, double
 template <typename T>
 __global__ void penalized_gradient(long long n, long long n_segments,
-                                   const double* __restrict__ segments /* C (n_segments, 4) */,
+                                   const double* __restrict__ segments /* C (n_segments, 5) */,
                                    const double* __restrict__ loss_scale /* any (1), may be null */,
                                    const T* __restrict__ values /* any (n) */, const T* gradients /* any (n) */,
                                    T* out /* any (n) */) {

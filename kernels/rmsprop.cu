@@ -11,7 +11,7 @@
 // instances: T in double; Low in double
 template <typename T, typename Low>
 __global__ void rmsprop(long long n, long long n_low, long long n_segments, double rho, T eps, T momentum, T max_value,
-                        const double* __restrict__ segments /* C (n_segments, 4), may be null */,
+                        const double* __restrict__ segments /* C (n_segments, 5), may be null */,
                         const double* __restrict__ learning_rate /* any (1) */,
                         const double* __restrict__ clip_scale /* any (1), may be null */,
                         const double* __restrict__ loss_scale /* any (1), may be null */,
@@ -26,10 +26,10 @@ __global__ void rmsprop(long long n, long long n_low, long long n_segments, doub
     const bool has_momentum = velocity != nullptr;
     const Clipping<T> clipping(loss_scale, clip_scale, max_value);
     update_parameters(n, n_low, n_segments, segments, clipping, gradients, values, v, velocity, low,
-                      [=](T g, T& theta, T& square, T& b, bool) {
+                      [=](T g, T& theta, T& square, T& b, const Segment<T>& segment) {
                           square = multiply_add(keep, square, multiply_rounded(take, g * g));
                           T u = g / (sqrt(square) + eps);
                           if (has_momentum) u = b = multiply_add(momentum, b, u);
-                          theta = multiply_add(-eta, u, theta);
+                          theta = multiply_add(-eta * segment.rate, u, theta);
                       });
 }

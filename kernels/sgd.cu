@@ -11,7 +11,7 @@
 // instances: T in double; Low in double
 template <typename T, typename Low>
 __global__ void sgd(long long n, long long n_low, long long n_segments, T momentum, bool nesterov, T max_value,
-                    const double* __restrict__ segments /* C (n_segments, 4), may be null */,
+                    const double* __restrict__ segments /* C (n_segments, 5), may be null */,
                     const double* __restrict__ learning_rate /* any (1) */,
                     const double* __restrict__ clip_scale /* any (1), may be null */,
                     const double* __restrict__ loss_scale /* any (1), may be null */,
@@ -24,11 +24,11 @@ __global__ void sgd(long long n, long long n_low, long long n_segments, T moment
     const bool has_momentum = velocity != nullptr;
     const Clipping<T> clipping(loss_scale, clip_scale, max_value);
     update_parameters(n, n_low, n_segments, segments, clipping, gradients, values, velocity, static_cast<T*>(nullptr), low,
-                      [=](T g, T& theta, T& v, T&, bool) {
+                      [=](T g, T& theta, T& v, T&, const Segment<T>& segment) {
                           if (has_momentum) {
                               v = multiply_add(momentum, v, g);
                               g = nesterov ? multiply_add(momentum, v, g) : v;
                           }
-                          theta = multiply_add(-eta, g, theta);
+                          theta = multiply_add(-eta * segment.rate, g, theta);
                       });
 }

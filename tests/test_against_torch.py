@@ -7,6 +7,7 @@ with what.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -180,6 +181,39 @@ def test_adamw_that_decays_all_is_torch_s_of_all_parameters() -> None:
         model.backward(loss.backward())
         optimizer.step()
         assert_same_network(model, module, f"after step {step}")
+
+
+@pytest.mark.parametrize(("name", "make"), labelled("optimizer"))
+def test_factors_are_torch_s_parameter_groups(name: str, make: Callable[..., fcnn.optimizers.Optimizer]) -> None:
+    rates, decays = {"*.b": 0.25, "0.*": 3.0, "2.b": 0.0}, {"2.W": 0.5, "*.b": 2.0}
+    expected = {"0.W": (3.0, 1.0), "0.b": (3.0, 2.0), "2.W": (1.0, 0.5), "2.b": (0.0, 2.0)}
+    optimizer = make(rate_factors=rates, **({"decay_factors": decays} if name == "adamw" else {}))
+    model, loss = build([fcnn.Dense(5, activation="tanh"), "silu", fcnn.Dense(3)], n_in=4), fcnn.MSE()
+    module = equivalents.to_torch(model)
+    reference = equivalents.to_torch_optimizer(optimizer, module)
+    group = dict(reference.param_groups[0])
+    first, last = equivalents.linear_modules(module)
+    parameters = {"0.W": first.weight, "0.b": first.bias, "2.W": last.weight, "2.b": last.bias}
+    reference.param_groups.clear()
+    for parameter, (rate, decay) in expected.items():
+        settings = group | {"params": [parameters[parameter]], "lr": group["lr"] * rate}
+        reference.add_param_group(
+            settings | ({"weight_decay": group["weight_decay"] * decay} if name == "adamw" else {})
+        )
+    optimizer.bind(model)
+    start = {key: value.copy() for key, value in torch_state(model).items()}
+    rng = np.random.default_rng(1)
+    for step in range(STEPS):
+        X, y = rng.standard_normal((8, 4)), rng.standard_normal((8, 3))
+        loss.forward(model.forward(X, training=True), y)
+        model.backward(loss.backward())
+        optimizer.step()
+        reference.zero_grad()
+        torch.nn.MSELoss()(module(torch.tensor(X)), torch.tensor(y)).backward()
+        reference.step()
+        assert_same_network(model, module, f"after step {step}")
+    moved = [not np.array_equal(value, start[key]) for key, value in torch_state(model).items()]
+    assert moved == [True, True, True, False], "a factor of 0 freezes, and no other does"
 
 
 def test_l2_is_torch_s_weight_decay_over_two() -> None:
@@ -480,6 +514,13 @@ def _rates(schedule: Schedule, n: int, n_epochs: float) -> list[float]:
     return [schedule(float(epoch), n_epochs) for epoch in range(n)]
 
 
+def _flat_then_cosine(optimizer: Any, s: Any, n: int) -> Any:
+    flat = int(s.flat * n)
+    constant = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0, flat)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n - flat, s.final)
+    return torch.optim.lr_scheduler.SequentialLR(optimizer, [constant, cosine], [flat])
+
+
 def _compare_one_cycle(s: Any) -> tuple[list[float], list[float]]:
     """PyTorch peaks at step pct_start·T − 1 and ends at T − 1: each leg is the same curve over a span of its own."""
     T, peak = 101, 0.3 * 101 - 1
@@ -549,6 +590,20 @@ SCHEDULE_REFERENCES: dict[str, Callable[[Any], tuple[list[float], list[float]]]]
         torch_rates(lambda o: torch.optim.lr_scheduler.LinearLR(o, s.start, 1.0, int(s.epochs)), 0.1, 10),
     ),
     "one_cycle": _compare_one_cycle,
+    "flat_cos": lambda s: (
+        _rates(s, 17, 16.0),
+        torch_rates(lambda o: _flat_then_cosine(o, s, 16), s.learning_rate, 17),
+    ),
+    "coslog4": lambda s: (
+        _rates(s, 41, 40.0),
+        torch_rates(
+            lambda o: torch.optim.lr_scheduler.LambdaLR(
+                o, lambda t: (1 - math.cos(2 * math.pi * math.log2(1 + (2**s.cycles - 1) * t / 40))) / 2
+            ),
+            s.learning_rate,
+            41,
+        ),
+    ),
     "reduce_on_plateau": _compare_plateau,
 }
 

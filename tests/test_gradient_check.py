@@ -320,14 +320,14 @@ class _HalfPenalty(Ops):
     """λw for the gradient of λΣw²: the ½ that other conventions put into the penalty."""
 
     def penalized_gradient(self, flat: FlatParameters, out: Array, loss_scale: Array | None = None) -> None:
-        halved = tuple(Segment(s.start, s.stop, s.l1, s.l2 / 2, s.decays) for s in flat.segments)
+        halved = tuple(Segment(s.start, s.stop, s.l1, s.l2 / 2, s.decay) for s in flat.segments)
         super().penalized_gradient(FlatParameters(flat.values, flat.gradients, halved), out, loss_scale)
 
 
 class _NoMaskBackward(Ops):
     """Dropout that forgets its mask on the way back."""
 
-    def dropout_backward(self, dA: Array, p: float, mask: Array, out: Array) -> None:
+    def dropout_backward(self, dA: Array, p: Any, mask: Array, out: Array) -> None:
         out[...] = dA / (1.0 - p)
 
 

@@ -250,10 +250,8 @@ def test_another_seed() -> None:
 
 
 class OtherMasks(Ops):
-    def _draw_mask(
-        self, threshold: int, key: tuple[int, int], step: HostArray, keep: HostArray, first_draw: int
-    ) -> None:
-        super()._draw_mask(threshold, (key[0] + 1, key[1]), step, keep, first_draw)
+    def _draw_mask(self, p: Any, key: tuple[int, int], step: HostArray, keep: HostArray, first_draw: int) -> None:
+        super()._draw_mask(p, (key[0] + 1, key[1]), step, keep, first_draw)
 
 
 class OtherOrder(Ops):

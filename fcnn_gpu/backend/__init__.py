@@ -27,12 +27,15 @@ from ._ops import FlatParameters as FlatParameters
 from ._ops import LossScaling as LossScaling
 from ._ops import Ops as Ops
 from ._ops import Replay as Replay
+from ._ops import Scheduled as Scheduled
 from ._ops import Segment as Segment
 from ._ops import StackLayer as StackLayer
 from ._ops import StepControl as StepControl
+from ._ops import joined as joined
 from ._ops import outside as outside
 from ._ops import parts_of as parts_of
 from ._ops import quiet_arithmetic as quiet_arithmetic
+from ._ops import realized_dropout as realized_dropout
 from ._primitives import called as called
 from ._primitives import consists_of_primitives as consists_of_primitives
 from ._select import choose_backend as choose_backend
@@ -45,3 +48,5 @@ from ._select import to_numpy as to_numpy
 from ._shadow import Meter as Meter
 from ._shadow import shadow_ops as shadow_ops
 from ._threads import ThisThread as ThisThread
+from ._timetable import Setting as Setting
+from ._timetable import Timetable as Timetable

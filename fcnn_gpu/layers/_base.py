@@ -12,7 +12,7 @@ import numpy as np
 from .._checks import check_settings
 from .._registry import Registry
 from .._types import Array, HostArray
-from ..backend import Ops
+from ..backend import Ops, Setting, Timetable
 from ..initializers import Draw
 
 
@@ -79,6 +79,8 @@ class Binding:
     seed: int
     random_step: Array
     """int64 (1,): which draw of random masks comes next; every training forward pass advances it."""
+    timetable: Timetable
+    """Settings that follow schedules."""
     n_changes: int = 0
     """How often a setting of a layer has changed: what was captured before holds the old one."""
 
@@ -186,6 +188,10 @@ class Layer:
     def state(self) -> dict[str, Array]:
         """Arrays that are not learned by gradient but belong to the trained layer."""
         return {}
+
+    def settings(self) -> list[Setting]:
+        """The layer's own settings that follow schedules."""
+        return []
 
     def sublayers(self) -> list[Layer]:
         """The layers inside this one."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from .._checks import check_real
 from .._types import Array
+from ..backend import Scheduled, Setting, realized_dropout
+from ..schedules import SCHEDULES, Schedule
 from ._base import LAYERS, Layer, Plan
 
 
@@ -17,18 +20,49 @@ from ._base import LAYERS, Layer, Plan
 class Dropout(Layer):
     """In training A = A₀ ⊙ M/(1 − p) with M_ij = 0 with probability p; at inference A = A₀ (inverted dropout).
 
+    `p` is a number of 0 ≤ p < 1 or a schedule, `Dropout(fcnn.schedules.FlatCos(0.15))`, by which `Trainer.fit` gives
+    each step its own.
+
     p is realized as a multiple of 1/65536; the scale uses the realized p. Masks come from Philox4x64-10, keyed by the
     model's seed and the layer's number and counted by training passes, so they are the same bits on every backend
     (Srivastava et al. 2014).
     """
 
-    p: float = 0.5
+    p: Any = 0.5
+    _setting: Setting | None = field(init=False, default=None, repr=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "p":
+            if isinstance(value, dict):
+                value = SCHEDULES.build(value)
+            if not isinstance(value, Schedule):
+                value = check_real("Dropout(p)", value, low=0.0, high=1.0, high_open=True)
+        super().__setattr__(name, value)
+        if name == "p":
+            self._setting = self._setting_of(value) if isinstance(value, Schedule) else None
 
     def __post_init__(self) -> None:
-        self.p = check_real("Dropout(p)", self.p, low=0.0, high=1.0, high_open=True)
+        self.p = self.p  # the field's default came last
 
     def __repr__(self) -> str:
-        return f"Dropout({self.p:g})"
+        return f"Dropout({self.p})" if self._setting is not None else f"Dropout({self.p:g})"
+
+    @staticmethod
+    def _setting_of(schedule: Schedule) -> Setting:
+        setting = Setting("Dropout(p)", schedule, 1.0, realized_dropout)
+        setting.at(0.0, 1.0)
+        return setting
+
+    def settings(self) -> list[Setting]:
+        return [] if self._setting is None else [self._setting]
+
+    @property
+    def rate(self) -> float | Scheduled:
+        """p as the primitives take it: where it follows a schedule, that of the step under way."""
+        if self._setting is None:
+            return float(self.p)
+        assert self._binding is not None
+        return self._binding.timetable.scheduled(self._setting)
 
     @property
     def key(self) -> tuple[int, int]:
@@ -47,10 +81,10 @@ class Dropout(Layer):
         assert self._binding is not None
         first_draw = cache.part.first * self.n_out  # a sample's mask does not depend on the parts of the batch
         step = self._binding.random_step
-        self.ops.dropout_forward(A0, self.p, self.key, step, cache.mask, cache.A, first_draw)
+        self.ops.dropout_forward(A0, self.rate, self.key, step, cache.mask, cache.A, first_draw)
         return cache.A
 
     def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
         if self.p != 0.0:
-            self.ops.dropout_backward(dA, self.p, cache.mask, dA)
+            self.ops.dropout_backward(dA, self.rate, cache.mask, dA)
         return dA

@@ -13,7 +13,7 @@ import numpy as np
 from .._arrays import quietly
 from .._checks import check_bool, check_bytes, check_in_dtype, check_integer
 from .._types import Array, HostArray
-from ..backend import Ops, consists_of_primitives, resolve_backend
+from ..backend import Ops, Timetable, consists_of_primitives, resolve_backend
 from ..data import InputMap, Signature, check_center
 from ..layers import LAYERS, Binding, Layer, Parameter, build_layers, first_learned, resolve_layers
 from ..memory import explains_out_of_memory
@@ -92,12 +92,12 @@ class Network:
             warn_of_symmetry(self.layers)
             placement = Placement(list(self.walk()), self.ops, self._precision, limit, kept_in, _opened, _like)
             self.random_step: Array = self.ops.zeros(1, "int64")
-            self._binding = Binding(self.ops, self.dtype, self.seed % 2**64, self.random_step)
+            self._binding = Binding(self.ops, self.dtype, self.seed % 2**64, self.random_step, Timetable(self.ops))
             index = itertools.count()
             for layer in self.layers:
                 layer.bind(self._binding, index)
             self.stored = placement.store()
-            self.flat = make_flat(self.parameters, self.ops, self._precision)
+            self.flat = make_flat(self.named_parameters(), self.ops, self._precision)
             self.refresh_low_precision()
             if self.stored is not None:
                 self._keep_stored(self.stored, _opened)
@@ -235,6 +235,15 @@ class Network:
     def parameters(self) -> list[Parameter]:
         """All parameters, in the order of the layers."""
         return [parameter for layer in self.walk() for parameter in layer.parameters()]
+
+    def named_parameters(self) -> dict[str, Parameter]:
+        """All parameters by name: "0.W", "0.b", "1.block.0.W", ..."""
+        return {f"{layer.path}.{p.name}": p for layer in self.walk() for p in layer.parameters()}
+
+    @property
+    def timetable(self) -> Timetable:
+        """The settings that follow schedules, those of layers and those of the optimizer."""
+        return self._binding.timetable
 
     @property
     def n_parameters(self) -> int:

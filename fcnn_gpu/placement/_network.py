@@ -30,6 +30,7 @@ class Updates(Protocol):
     @property
     def state(self) -> dict[str, Array]: ...
     def _state_names(self) -> tuple[str, ...]: ...
+    def factors_of(self, name: str, decay: float) -> tuple[float, float]: ...
     def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None: ...
 
 
@@ -84,6 +85,11 @@ class StoredWeights:
             self.store.on_commit(self._record)
 
     # The optimizer
+
+    @property
+    def names(self) -> list[str]:
+        """The weights' names: "0.W", ..."""
+        return [weight.name for weight in self.weights]
 
     def bind(self, optimizer: Any) -> None:
         """Zero moments for every stored weight, those of the opened folder, or none before it trains; see `Moments`."""
@@ -292,10 +298,10 @@ class StoredWeights:
 
     def _update(self, optimizer: Updates, number: int, control: StepControl, moments: dict[str, Rows]) -> None:
         names, weight, checks = optimizer._state_names(), self.weights[number], self.checks_updates
-        n_nonfinite = self._n_nonfinite[number : number + 1]
+        n_nonfinite, factors = self._n_nonfinite[number : number + 1], optimizer.factors_of(weight.name, 1.0)
 
         def compute(rows: slice, arrays: list[Array]) -> None:
-            tile = weight.flat_tile(arrays[0], weight.gradient_tile(rows))
+            tile = weight.flat_tile(arrays[0], weight.gradient_tile(rows), *factors)
             state = {name: array.reshape(-1) for name, array in zip(names, arrays[1:], strict=True)}
             optimizer._update(self.ops, tile, control, state)
             if checks:

@@ -104,9 +104,9 @@ class StoredWeight:
             )
         return self.factors
 
-    def flat_tile(self, values: Array, gradient: Array) -> FlatParameters:
-        """A tile as an optimizer takes it."""
-        segment = Segment(0, values.size, self.l1, self.l2, decays=True)
+    def flat_tile(self, values: Array, gradient: Array, rate: float = 1.0, decay: float = 1.0) -> FlatParameters:
+        """A tile as an optimizer takes it, with its factors of learning rate and weight decay."""
+        segment = Segment(0, values.size, self.l1, self.l2, decay, rate)
         return FlatParameters(values.reshape(-1), gradient.reshape(-1), (segment,))
 
     def penalty(self, total: Array) -> float:

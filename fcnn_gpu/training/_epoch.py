@@ -54,6 +54,7 @@ class Epoch:
         self.keep()
         self._rate_before = self._rate_on_device()
         self.scheduled = self._set_learning_rates()
+        model.timetable.begin_epoch(number, len(self._rates), self._trainer.n_epochs)
         self.look_ahead()
 
     def look_ahead(self) -> None:
@@ -122,7 +123,12 @@ class Epoch:
         model = self._trainer.model
         for live, kept in self._statistics:
             model.ops.assign(live, kept)
+        self._put_counters(n_taken)
+
+    def _put_counters(self, n_taken: int) -> None:
+        model = self._trainer.model
         model.ops.fill(model.random_step, self._random_step + n_taken)
+        model.timetable.rewind(n_taken)
 
     def undo_step(self, batch: int, first: int) -> int:
         """Put back what a step that found no memory has changed, in a program of batches that begin at `first`.
@@ -138,7 +144,7 @@ class Epoch:
         if self._step.phase != REPLAYING:  # what was kept is from before the step
             self._put_back(n_taken)
         else:
-            model.ops.fill(model.random_step, self._random_step + n_taken)
+            self._put_counters(n_taken)
         model.ops.fill(self._step.data.cursor, first + finished * batch)
         if self.scheduled:
             self._step.rewind(n_taken)

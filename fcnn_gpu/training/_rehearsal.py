@@ -25,7 +25,7 @@ from ..placement import shadow_stored
 from ..schedules import Constant
 from ._evaluation import EVALUATION_BATCH
 from ._micro_batches import check_split
-from ._step import TrainingStep, copies_of_state
+from ._step import TrainingStep, copies_of_state, settings_of
 
 _LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse"}
 
@@ -169,6 +169,8 @@ class _Training:
             kept = copies_of_state(model)
         with meter.kind("activations"):
             model.batch_arrays(size, True, data.batch_size)
+        with meter.kind("data"):
+            model.timetable.begin_run(settings_of(model, optimizer), -(-data.n_samples // data.batch_size), 1)
         step.program(data.batch_size)()
         undo = _copies_for_undoing(model, optimizer, meter)
         model.ops.penalty(model.flat, model.ops.zeros(1, np.float64))  # for the epoch's line of the history

@@ -71,6 +71,7 @@ class Run:
             record = self.record(number)
             trainer.history.records.append(record)
             trainer.optimizer.schedule.observe(record)
+            trainer.model.timetable.observe(record)
             for observer in observers:
                 observer.on_epoch_end(trainer, record)
             if interrupted():

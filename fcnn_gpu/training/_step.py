@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._types import Array, HostArray
-from ..backend import Replay, called, consists_of_primitives, outside
+from ..backend import Replay, Setting, called, consists_of_primitives, outside
 from ..data import BatchViews, DeviceData, StreamedData
 from ..losses import Loss
 from ..model import BatchArrays, Sequential
@@ -21,6 +21,11 @@ from ._micro_batches import GradientSums, parts_of
 def copies_of_state(model: Sequential) -> list[tuple[Array, Array]]:
     """Each array of running statistics beside a copy of it: what a run goes back to from a step that diverged."""
     return [(array, model.ops.copy(array)) for layer in model.walk() for array in layer.state().values()]
+
+
+def settings_of(model: Sequential, optimizer: Optimizer) -> list[Setting]:
+    """What follows schedules beside the learning rate: settings of the optimizer and of layers."""
+    return [*optimizer.settings(), *(setting for layer in model.walk() for setting in layer.settings())]
 
 
 BETWEEN_STEPS, COMPUTING, UPDATING, REPLAYING = range(4)
@@ -118,15 +123,17 @@ class TrainingStep:
         losses, total, outputs = self.losses[:batch], self.total, self.outputs
         table = (rates, self._next_rate, control.learning_rate) if scheduled else None
         passes = self.passes(batch)
+        counters = [(data.cursor, batch), *([(model.timetable.position, 1)] if model.timetable else [])]
 
         def update() -> None:
             if optimizer.has_own_step:
                 called(optimizer, optimizer.step)
                 if model.stored is not None:
                     model.stored.check_applied(optimizer)
-                ops.advance(data.cursor, batch)
+                for counter, by in counters:
+                    ops.advance(counter, by)
             else:
-                called(optimizer, optimizer.apply, [(data.cursor, batch)])
+                called(optimizer, optimizer.apply, counters)
 
         enter = self._enter if self._consists_of_primitives else functools.partial(outside, self._enter)
 

@@ -13,7 +13,7 @@ import numpy as np
 from .._arrays import quietly
 from .._checks import check_bool, check_bytes, check_integer
 from .._types import HostArray
-from ..backend import LossScaling, computing_with, quiet_arithmetic
+from ..backend import LossScaling, Setting, computing_with, quiet_arithmetic
 from ..callbacks import Callback, ProgressBar, check_callbacks
 from ..data import ArraySupply, Intake, check_output_center
 from ..layers import Activation, Dense
@@ -31,6 +31,7 @@ from ._micro_batches import check_split
 from ._out_of_memory import explain_evaluation, explain_training, what_a_step_changes
 from ._run import Run
 from ._scores import try_metrics
+from ._step import settings_of
 from .history import History, column_names
 
 
@@ -192,6 +193,7 @@ class Trainer:
                 self.columns = column_names(self.metrics, held_out is not None, self._loss_scaling is not None)
                 self._check_monitors()
                 check_run(self.optimizer.schedule, self.steps_per_epoch, epochs)
+                self.model.timetable.begin_run(self._settings, self.steps_per_epoch, epochs)
                 self.stop_reason = None
                 self.history = history = History()
                 targets = train.targets if isinstance(train, ArraySupply) else None
@@ -307,12 +309,19 @@ class Trainer:
             self.model.check_batch(size)
 
     def _check_monitors(self) -> None:
-        column = self.optimizer.schedule.monitor
-        if column is not None and column not in self.columns:
-            raise ValueError(
-                f"The learning rate's schedule monitors {column!r}, which this run does not record. "
-                f"Its columns: {', '.join(self.columns)}."
-            )
+        schedules = {"The learning rate's schedule": self.optimizer.schedule}
+        schedules |= {f"The schedule of {setting.what}": setting.schedule for setting in self._settings}
+        for who, schedule in schedules.items():
+            if schedule.monitor is not None and schedule.monitor not in self.columns:
+                raise ValueError(
+                    f"{who} monitors {schedule.monitor!r}, which this run does not record. "
+                    f"Its columns: {', '.join(self.columns)}."
+                )
+
+    @property
+    def _settings(self) -> list[Setting]:
+        """What follows schedules beside the learning rate."""
+        return settings_of(self.model, self.optimizer)
 
 
 def _refuse_double_link(model: Sequential, loss: Loss) -> None:

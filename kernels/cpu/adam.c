@@ -1,13 +1,14 @@
 /* Adam and AdamW: m ← β₁m + g, v ← β₂v + g²;  θ ← θ·keep − rate·m/(√v + floor), where with c = √((1 − β₂)/(1 − β₂ᵗ))
        rate = η(1 − β₁)/(c(1 − β₁ᵗ)),  floor = ε/c,  keep = 1 − ηλ (1 where nothing decays):
-   the moments are kept without their factors (1 − β). t = step + 1.
+   the moments are kept without their factors (1 − β). t = step + 1; η and λ with the factors of these parameters.
    Sources: Kingma & Ba (2015), "Adam", algorithm 1; Loshchilov & Hutter (2019), "Decoupled weight decay", algorithm 2. */
 ARGUMENTS(adam, SHARED,
           UPDATED
           double beta1;
           double beta2;
           double eps;
-          double decay;
+          SCHEDULED(decay)
+          double decay_factor;
           real *m;
           real *v;)
 
@@ -40,7 +41,7 @@ OPERATION(adam)
         .beta2 = (real)a->beta2,
         .rate = (real)(eta * (1 - a->beta1) / (left1 * c)),
         .floor = (real)(a->eps / c),
-        .keep = (real)(1 - eta * a->decay),
+        .keep = (real)(1 - eta * (SCHEDULED_VALUE(a, decay) * a->decay_factor)),
     };
     BY_KIND(change, NAME(adam_pass), &change, a, range, &numbers)
 }

@@ -2,7 +2,7 @@
 ARGUMENTS(dropout_backward, SAMPLES,
           int64_t batch;
           int64_t n;
-          double scale;
+          SCHEDULED(p)
           rows const uint8_t *mask;
           rows const real *dA;
           rows real *out;)
@@ -10,7 +10,7 @@ ARGUMENTS(dropout_backward, SAMPLES,
 OPERATION(dropout_backward)
 {
     const Range range = share_of(a->batch, 1, share);
-    const real scale = (real)a->scale, *dA = a->dA;
+    const real scale = (real)(1 / (1 - SCHEDULED_VALUE(a, p))), *dA = a->dA;
     const uint8_t *kept = a->mask;
     real *out = a->out;
     for (int64_t i = range.start * a->n; i < range.stop * a->n; i++) out[i] = dA[i] * ((real)kept[i] * scale); /* NaN stays NaN */

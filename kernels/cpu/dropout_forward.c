@@ -1,4 +1,4 @@
-/* out = A ⊙ mask/(1 − p), mask_i = 1 where draw first_draw + i, of 16 bits, is at least `threshold` = p·2¹⁶; i counts in memory
+/* out = A ⊙ mask/(1 − p), mask_i = 1 where draw first_draw + i, of 16 bits, is at least p·2¹⁶, a whole number; i counts in memory
    order: A, mask, out (n, batch) F-ordered. Draw k is bits 16(k mod 4) ... 16(k mod 4) + 15 of word ⌊k/4⌋ of the stream of
    Philox4x64-10 with this key and the counter (0, step, 0, 0). out may be A.
    Source: Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3"; NumPy's `Philox` is this generator. */
@@ -56,8 +56,7 @@ ARGUMENTS(dropout_forward, SAMPLES,
           int64_t first_draw;
           int64_t key0;
           int64_t key1;
-          int64_t threshold;
-          double scale;
+          SCHEDULED(p)
           const int64_t *step;
           rows const real *A;
           rows uint8_t *mask;
@@ -68,8 +67,9 @@ OPERATION(dropout_forward)
     const Range range = share_of(a->batch, 1, share);
     const int64_t end = range.stop * a->n;
     const uint64_t step = (uint64_t)*a->step, key0 = (uint64_t)a->key0, key1 = (uint64_t)a->key1;
-    const uint16_t threshold = (uint16_t)a->threshold;
-    const real scale = (real)a->scale;
+    const double p = SCHEDULED_VALUE(a, p);
+    const uint16_t threshold = (uint16_t)(p * 65536);
+    const real scale = (real)(1 / (1 - p));
     uint64_t words[BLOCKS_AT_ONCE][4];
     for (int64_t i = range.start * a->n; i < end;) {
         const int64_t next = a->first_draw + i, skipped = next % DRAWS_PER_BLOCK;

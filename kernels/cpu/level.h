@@ -42,6 +42,18 @@ _Static_assert(sizeof(void *) == 8, "records hold pointers of 8 bytes");
     _Static_assert(sizeof(NAME(name##_arguments)) <= 8 * MOST_ARGUMENTS, #name " has too many arguments"); \
     __attribute__((unused)) static const char NAME(name##_parameters)[] = #KIND ": " TEXT(__VA_ARGS__);
 
+/* A setting that may change from step to step: a number, or, where there is a table, its number at `position`, the last one beyond the
+   table's end. The step counts the position up when it is done. */
+#define SCHEDULED(name)                  \
+    double name;                         \
+    int64_t n_##name;                    \
+    optional const double *name##_table; \
+    optional const int64_t *name##_position;
+#define SCHEDULED_VALUE(a, name) \
+    ((a)->name##_table           \
+         ? (a)->name##_table[*(a)->name##_position < (a)->n_##name ? *(a)->name##_position : (a)->n_##name - 1] \
+         : (a)->name)
+
 INLINE void raise_flag(int64_t *flag) { atomic_store_explicit((_Atomic int64_t *)flag, 1, memory_order_relaxed); }
 
 /* The head of an operation: `a` are its arguments. */

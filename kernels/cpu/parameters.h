@@ -39,6 +39,7 @@ INLINE real NAME(factor_of_square)(real g) { return ABS(g) < ROOT_OF_SMALLEST ? 
     double l1;            \
     double l2;            \
     double max_value;     \
+    double rate_factor;   \
     const int64_t *step;  \
     const int64_t *failed_step;   \
     const double *learning_rate;  \
@@ -95,10 +96,10 @@ INLINE real NAME(changed)(int kind, const NAME(change) *c, real g, real w)
         default: pass(ANY_CHANGE, __VA_ARGS__);                         \
     }
 
-/* How an update begins. Nothing happens once a step has failed, and in one that is skipped. `range` are the parameters of this share, `eta` is the learning
+/* How an update begins. Nothing happens once a step has failed, and in one that is skipped. `range` are the parameters of this share, `eta` is their learning
    rate. */
 #define BEGIN_UPDATE                                       \
     if (*a->failed_step >= 0 || (a->skip && *a->skip >= 0)) return;                                        \
     const Range range = share_of(a->n, 16, share);                                                         \
-    const double eta = *a->learning_rate;                                                                  \
+    const double eta = *a->learning_rate * a->rate_factor;                                                 \
     const NAME(change) change = NAME(change_by)(a->loss_scale, a->l1, a->l2, a->clip_scale, a->max_value);

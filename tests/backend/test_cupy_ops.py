@@ -237,8 +237,8 @@ def _train(ops: Ops, dtype: Any, steps: int) -> dict[str, HostArray]:
     W1, W2, b2, gamma, beta = (values[a:b].reshape(s) for a, b, s in zip(ends, ends[1:], shapes, strict=False))
     dW1, dW2, db2, dgamma, dbeta = (gradients[a:b].reshape(s) for a, b, s in zip(ends, ends[1:], shapes, strict=False))
     segments = (
-        Segment(0, int(ends[1]), l1=1e-4, l2=1e-3, decays=True),
-        Segment(int(ends[1]), int(ends[2]), l2=1e-3, decays=True),
+        Segment(0, int(ends[1]), l1=1e-4, l2=1e-3, decay=1.0),
+        Segment(int(ends[1]), int(ends[2]), l2=1e-3, decay=1.0),
         Segment(int(ends[2]), int(ends[-1])),
     )
     parameters = FlatParameters(values, gradients, segments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,13 +42,18 @@ class FlatCase:
         stops = np.sort(rng.integers(0, self.n + 1, self.n_segments))  # some of them empty
         stops[-1] = self.n
         l1, l2 = rng.choice([0, 0.25], self.n_segments), rng.choice([0, 0.125], self.n_segments)
-        decays = rng.integers(0, 2, self.n_segments)
-        self.segments = np.stack([stops, l1, l2, decays], axis=1).astype(np.float64)
+        decays, rates = rng.choice([0, 0.5, 1], self.n_segments), rng.choice([1, 0.25, 6], self.n_segments)
+        self.segments = np.stack([stops, l1, l2, decays, rates], axis=1).astype(np.float64)
 
     def per_parameter(self, column: int) -> HostArray:
-        """Column 1 (λ₁), 2 (λ₂) or 3 (decays) of each parameter's segment."""
+        """Column 1 (λ₁), 2 (λ₂), 3 (factor of weight decay) or 4 (of the rate) of each parameter's segment."""
         lengths = np.diff(self.segments[:, 0], prepend=0).astype(int)
         return np.repeat(self.segments[:, column], lengths)
+
+    @property
+    def eta(self) -> HostArray:
+        """Each parameter's learning rate."""
+        return self.rate * self.per_parameter(4)
 
     def bare(self) -> HostArray:
         """The gradient of the loss itself, in float64."""
@@ -68,7 +74,13 @@ class FlatCase:
         return np.clip(g, -self.max_value, self.max_value)
 
     def launch(
-        self, launcher: Launcher, kernel: str, scalars: list[float], state: list[HostArray | None], counts_steps: bool
+        self,
+        launcher: Launcher,
+        kernel: str,
+        scalars: list[float],
+        state: list[HostArray | None],
+        counts_steps: bool,
+        tables: Sequence[HostArray | None] = (),
     ) -> None:
         def cell(x: float | None) -> HostArray | None:
             return None if x is None else np.array([x])
@@ -76,7 +88,7 @@ class FlatCase:
         step = [np.array([self.step])] if counts_steps else []
         n_low = 0 if self.low is None else self.low.size
         low_dtype = self.dtype if self.low is None else self.low.dtype
-        arguments = [self.n, n_low, self.n_segments, *scalars, self.max_value, self.segments, *step]
+        arguments = [self.n, n_low, self.n_segments, *scalars, self.max_value, self.segments, *tables, *step]
         arguments += [cell(self.rate), cell(self.clip), self.scale_cell(), cell(self.skip), cell(self.failed)]
         arguments += [self.gradients, self.values, self.low, *state]
         launcher.launch(kernel, kernel, (self.dtype, low_dtype), arguments, threads=self.n)

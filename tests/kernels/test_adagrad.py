@@ -21,7 +21,7 @@ def check(launcher: Launcher, case: FlatCase, decay: float) -> None:
     s = np.random.default_rng(case.n).uniform(0.1, 2, size=case.n).astype(case.dtype)
     theta, g = case.values.astype(np.float64), case.gradient()
     square = s.astype(np.float64) + g**2
-    rate = case.rate / (1 + case.step * decay)
+    rate = case.eta / (1 + case.step * decay)
     case.launch(launcher, "adagrad", [decay, EPS], [s], counts_steps=True)
     size = 1 + np.abs(g) + np.abs(case.bare())
     assert_rounded(s, square, roundings=8, scale=size**2)

@@ -14,7 +14,6 @@ from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernel_ops._device import vector_threads
 from fcnn_gpu.backend._kernels import Launcher
 from fcnn_gpu.backend._ops import Ops
-from fcnn_gpu.backend._ops._dropout import dropout_threshold
 
 from .helpers import BLOCKS, FLOATS, HALVES, accumulator, assert_rounded, between_boundaries, poisoned
 
@@ -30,15 +29,20 @@ def expected_mask(n: int, key: tuple[int, int], step: int, threshold: int) -> Ho
 
 
 def forward(
-    launcher: Launcher, A: HostArray, step: int, threshold: int, first_draw: int = 0
+    launcher: Launcher, A: HostArray, step: int, threshold: int, first_draw: int = 0, scheduled: bool = False
 ) -> tuple[HostArray, HostArray]:
+    """`scheduled`: p is not given as a number, but as the third of a table."""
     out, mask = poisoned(A.shape, A.dtype), poisoned(A.shape, np.uint8)
-    scale = 1 / (1 - threshold / 65536)
     block, skipped = divmod(first_draw, 16)
-    arguments = [A.size, block, skipped, *KEY, threshold, scale, np.array([step]), A, out, mask]
+    arguments = [A.size, block, skipped, *KEY, *rate(threshold / 65536, scheduled), np.array([step]), A, out, mask]
     threads = -(-(A.size + skipped) // 16) if A.size else 0
     launcher.launch("dropout", "dropout_forward", (A.dtype,), arguments, threads=threads)
     return out, mask
+
+
+def rate(p: float, scheduled: bool = False) -> list[Any]:
+    """p as kernels take it: the length of a table, a number, a table, a position in it."""
+    return [4, 0.25, np.array([0.0, 0.5, p, 0.75]), np.array([2])] if scheduled else [0, p, None, None]
 
 
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
@@ -93,7 +97,7 @@ def test_keeps_the_stated_share(launcher: Launcher) -> None:
 def test_in_place_and_nothing_hides_a_diverged_unit(launcher: Launcher) -> None:
     A = np.full(64, np.inf, np.float32)
     mask = poisoned(64, np.uint8)
-    arguments = [64, 0, 0, *KEY, 32768, 2.0, np.array([1]), A, A, mask]
+    arguments = [64, 0, 0, *KEY, *rate(0.5), np.array([1]), A, A, mask]
     launcher.launch("dropout", "dropout_forward", (A.dtype,), arguments, threads=4)
     np.testing.assert_array_equal(A, np.where(mask, np.inf, np.nan))
 
@@ -105,20 +109,29 @@ def test_backward(make_launcher: Callable[..., Launcher], dtype: np.dtype[Any], 
     rng = np.random.default_rng(n)
     dOut = rng.normal(size=n).astype(dtype)
     mask = rng.integers(0, 2, n).astype(np.uint8)
-    dA, scale = poisoned(n, dtype), accumulator(dtype).type(1 / 0.7)
+    scale = accumulator(dtype).type(1 / 0.7)
     launcher = make_launcher(block=block, max_blocks=2)
-    launcher.launch(
-        "dropout", "dropout_backward", (dtype,), [n, scale, dOut, mask, dA], threads=vector_threads(n, dtype)
-    )
-    assert_rounded(dA, dOut.astype(np.float64) * mask * float(scale))
+    for scheduled in (False, True):
+        dA = poisoned(n, dtype)
+        arguments = [n, *rate(1 - 0.7, scheduled), dOut, mask, dA]
+        launcher.launch("dropout", "dropout_backward", (dtype,), arguments, threads=vector_threads(n, dtype))
+        assert_rounded(dA, dOut.astype(np.float64) * mask * float(scale))
 
 
-def test_the_reference_gives_the_same_bits(launcher: Launcher) -> None:
+def test_beyond_its_end_a_table_gives_its_last_number(launcher: Launcher) -> None:
+    ones, mask, dA = np.ones(8, np.float32), np.ones(8, np.uint8), poisoned(8, np.float32)
+    arguments = [8, 2, 0.0, np.array([0.0, 0.5]), np.array([7]), ones, mask, dA]
+    launcher.launch("dropout", "dropout_backward", (dA.dtype,), arguments, threads=2)
+    np.testing.assert_array_equal(dA, 2.0)
+
+
+@pytest.mark.parametrize("scheduled", [False, True], ids=["number", "table"])
+def test_the_reference_gives_the_same_bits(launcher: Launcher, scheduled: bool) -> None:
     for p in (0.0, 0.1, 0.5, 0.999):
         A = np.random.default_rng(5).normal(size=(37, 50)).astype(np.float32).T
         expected, expected_mask_of_ops = poisoned(A.shape, np.float32), poisoned(A.shape, np.uint8)
         Ops().dropout_forward(A, p, KEY, np.array([9]), expected_mask_of_ops, expected)
-        out, mask = forward(launcher, A, 9, dropout_threshold(p))
+        out, mask = forward(launcher, A, 9, round(p * 65536), scheduled=scheduled)
         np.testing.assert_array_equal(mask, expected_mask_of_ops)
         np.testing.assert_array_equal(out, expected)
 
@@ -131,9 +144,8 @@ def test_views_between_two_boundaries_give_the_same_bits(launcher: Launcher, dty
     out, mask = forward(launcher, between_boundaries(A), 3, 20000)
     np.testing.assert_array_equal(out.view(bits), expected.view(bits))
     np.testing.assert_array_equal(mask, expected_mask)
-    scale = accumulator(dtype).type(1.25)
     dA, shifted = poisoned(n, dtype), poisoned(n, dtype)
-    launcher.launch("dropout", "dropout_backward", (dtype,), [n, scale, A, mask, dA], threads=n)
-    arguments = [n, scale, A, between_boundaries(mask), shifted]
+    launcher.launch("dropout", "dropout_backward", (dtype,), [n, *rate(0.25), A, mask, dA], threads=n)
+    arguments = [n, *rate(0.25), A, between_boundaries(mask), shifted]
     launcher.launch("dropout", "dropout_backward", (dtype,), arguments, threads=n)
     np.testing.assert_array_equal(shifted.view(bits), dA.view(bits))

@@ -28,9 +28,10 @@ class Rule:
     scalars: tuple[float, ...]
     n_state: int
     counts_steps: bool
+    n_tables: int = 0
 
     def launch(self, launcher: Launcher, case: FlatCase, state: list[HostArray]) -> None:
-        case.launch(launcher, self.kernel, list(self.scalars), list(state), self.counts_steps)
+        case.launch(launcher, self.kernel, list(self.scalars), list(state), self.counts_steps, [None] * self.n_tables)
 
     def state(self, case: FlatCase, before: int = 0) -> list[HostArray]:
         """Positive numbers, in arrays that are views of ones that begin `before` elements earlier."""
@@ -41,7 +42,7 @@ class Rule:
 
 RULES = [
     Rule("adagrad", (0.5, 1e-8), 1, True),
-    Rule("adam", (0.9, 0.999, float(np.log(0.9)), float(np.log(0.999)), 1e-6, 0.1), 2, True),
+    Rule("adam", (0.9, 0.999, float(np.log(0.9)), float(np.log(0.999)), 1e-6, 0, 0.1), 2, True, 2),
     Rule("rmsprop", (0.99, 1e-6, 0.875), 2, False),
     Rule("sgd", (0.875, True), 1, False),
 ]
@@ -96,7 +97,7 @@ def test_the_copy_is_rounded_to_the_nearest_and_ties_to_even(launcher: Launcher,
     steps = np.spacing(values.astype(low)).astype(np.float32) / 2  # halfway to the next one: ties
     special = np.array([0.0, -0.0, 65504, 65519.9, 65520, -1e30, 6e-8, -2e-8, np.inf, -np.inf], np.float32)
     case = FlatCase(FLOATS[0], 3 * values.size + special.size, n_segments=1, rate=0.0)
-    case.segments[0, 1:] = case.gradients[:] = 0
+    case.segments[0, 1:4] = case.gradients[:] = 0
     case.values = np.concatenate([values, values + steps, np.nextafter(values + steps, np.float32(9)), special])
     case.low = poisoned(case.n, low)
     before = case.values.copy()
@@ -148,7 +149,13 @@ def test_segments_that_end_within_a_vector(make_launcher: Callable[..., Launcher
     case = FlatCase(FLOATS[1], sum(lengths), n_segments=len(lengths), rate=1.0)
     rng = np.random.default_rng(1)
     case.segments = np.stack(
-        [np.cumsum(lengths), *rng.choice([0, 0.25, 0.5], (2, len(lengths))), np.zeros(len(lengths))], axis=1
+        [
+            np.cumsum(lengths),
+            *rng.choice([0, 0.25, 0.5], (2, len(lengths))),
+            np.zeros(len(lengths)),
+            np.ones(len(lengths)),
+        ],
+        axis=1,
     )
     expected = case.values - case.penalized()
     case.launch(make_launcher(block=block), "sgd", [0.0, False], [None], counts_steps=False)
@@ -158,8 +165,8 @@ def test_segments_that_end_within_a_vector(make_launcher: Callable[..., Launcher
 @every_rule
 def test_without_segments_nothing_is_penalized(launcher: Launcher, rule: Rule) -> None:
     bare, zero = FlatCase(FLOATS[1], 99), FlatCase(FLOATS[1], 99)
-    bare.n_segments, bare.segments = 0, np.zeros((0, 4))
-    zero.segments[:, 1:] = 0
+    bare.n_segments, bare.segments = 0, np.zeros((0, 5))
+    zero.segments[:, 1:] = 0, 0, 0, 1
     for case in (bare, zero):
         rule.launch(launcher, case, rule.state(case))
     assert bare.values.tobytes() == zero.values.tobytes()

@@ -52,7 +52,7 @@ def test_gradient(make_launcher: Callable[..., Launcher], dtype: np.dtype[Any]) 
 
 def test_a_weight_that_is_nan_shows_in_its_gradient(launcher: Launcher) -> None:
     values, out = np.array([np.nan, 0.0, 2.0]), poisoned(3, np.float64)
-    segments = np.array([[3.0, 0.5, 0.0, 0.0]])
+    segments = np.array([[3.0, 0.5, 0.0, 0.0, 1.0]])
     launcher.launch(
         "penalty", "penalized_gradient", (np.float64,), [3, 1, segments, None, values, np.ones(3), out], threads=3
     )
@@ -61,7 +61,7 @@ def test_a_weight_that_is_nan_shows_in_its_gradient(launcher: Launcher) -> None:
 
 def test_a_weight_without_penalty_adds_nothing_even_if_infinite(launcher: Launcher) -> None:
     values, partial, total = np.array([np.inf, np.nan, 2.0]), poisoned(1, np.float64), poisoned(1, np.float64)
-    segments = np.array([[2.0, 0.0, 0.0, 0.0], [3.0, 0.5, 0.25, 0.0]])
+    segments = np.array([[2.0, 0.0, 0.0, 0.0, 1.0], [3.0, 0.5, 0.25, 0.0, 1.0]])
     arguments = [3, 3, 1, 2, segments, values, partial, np.zeros(1, np.uint32), total]
     launcher.launch("penalty", "penalty", (np.float64,), arguments, blocks=1)
     assert total.tolist() == [2.0]

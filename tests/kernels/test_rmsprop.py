@@ -33,7 +33,7 @@ def check(launcher: Launcher, case: FlatCase, momentum: bool) -> None:
     assert_rounded(v, square, roundings=8, scale=(1 + np.abs(g) + np.abs(case.bare())) ** 2 * (1 - RHO))
     if b is not None:
         assert_rounded(b, u, roundings=16, scale=size)
-    assert_rounded(case.values, theta - case.rate * u, roundings=16, scale=np.abs(theta) + case.rate * size)
+    assert_rounded(case.values, theta - case.eta * u, roundings=16, scale=np.abs(theta) + case.eta * size)
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)

@@ -26,7 +26,7 @@ def check(launcher: Launcher, case: FlatCase, velocity: HostArray | None, nester
         direction = g + MOMENTUM * expected_velocity if nesterov else expected_velocity
     case.launch(launcher, "sgd", [MOMENTUM, nesterov], [velocity], counts_steps=False)
     size = np.abs(g) + np.abs(case.bare()) + 1
-    assert_rounded(case.values, theta - case.rate * direction, roundings=8, scale=np.abs(theta) + 4 * size * case.rate)
+    assert_rounded(case.values, theta - case.eta * direction, roundings=8, scale=np.abs(theta) + 4 * size * case.eta)
     if velocity is not None:
         assert expected_velocity is not None
         assert_rounded(velocity, expected_velocity, roundings=8, scale=size)
@@ -56,7 +56,7 @@ def test_nothing_moves_after_a_failed_step(launcher: Launcher) -> None:
 
 def test_l2_alone_multiplies_weights(launcher: Launcher) -> None:
     case = FlatCase(np.dtype(np.float64), 50, n_segments=1)
-    case.segments[0, 1:3] = 0, 0.25
+    case.segments[0, 1:] = 0, 0.25, 0, 1
     case.gradients[:] = 0
     before = case.values.copy()
     case.launch(launcher, "sgd", [0.0, False], [None], counts_steps=False)

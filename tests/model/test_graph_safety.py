@@ -153,7 +153,7 @@ def test_every_loss(written_ops: Ops, loss_case: Any) -> None:
 
 @pytest.mark.parametrize("clip", [{}, {"clip_norm": 0.01}, {"clip_value": 0.001}], ids=["free", "norm", "value"])
 @pytest.mark.parametrize("name", list(fcnn.optimizers.OPTIMIZERS))
-def test_every_optimizer(written_ops: Ops, name: str, clip: dict[str, float]) -> None:
+def test_every_optimizer(written_ops: Ops, name: str, clip: dict[str, Any]) -> None:
     layers = [fcnn.Dense(9, l1=1e-4), fcnn.Dropout(0.3), fcnn.Dense(3, l2=1e-3)]
     optimizer = fcnn.optimizers.OPTIMIZERS[name](**clip)
     _assert_fixed(written_ops, layers, 5, fcnn.losses.CrossEntropy(), _labels(3), optimizer)

@@ -137,7 +137,7 @@ def test_weights_come_first_in_the_flat_buffer() -> None:
     model = network()
     W = np.concatenate([p.value.T.reshape(-1) for p in model.parameters if p.is_weight])
     np.testing.assert_array_equal(model.flat.values[: W.size], W)
-    assert [segment.decays for segment in model.flat.segments] == [True, False]
+    assert [segment.decay for segment in model.flat.segments] == [1.0, 0.0]
 
 
 def test_a_snapshot_is_put_back_and_another_models_is_refused() -> None:

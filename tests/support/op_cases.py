@@ -483,8 +483,8 @@ def flat(
     size = n * batch + n
     cut = n * batch // 3
     segments = (
-        Segment(0, cut, l1=0.02, l2=0.03, decays=True),
-        Segment(cut, n * batch, l2=0.05, decays=True),
+        Segment(0, cut, l1=0.02, l2=0.03, decay=1.0),
+        Segment(cut, n * batch, l2=0.05, decay=1.0),
         Segment(n * batch, size),
     )
     values = rng.normal(size=size)

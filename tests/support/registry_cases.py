@@ -199,6 +199,8 @@ SCHEDULE_CASES: dict[str, list[fcnn.schedules.Schedule]] = {
     "linear": [fcnn.schedules.Linear(0.1, final=0.02), fcnn.schedules.Linear(0.02, final=0.1, epochs=5.0)],
     "warmup": [fcnn.schedules.Warmup(fcnn.schedules.Constant(0.1), epochs=4.0, start=0.25)],
     "one_cycle": [fcnn.schedules.OneCycle(0.1)],
+    "flat_cos": [fcnn.schedules.FlatCos(0.1), fcnn.schedules.FlatCos(0.1, flat=0.25, final=0.01)],
+    "coslog4": [fcnn.schedules.CosLog4(0.1), fcnn.schedules.CosLog4(0.1, cycles=1)],
     "reduce_on_plateau": [fcnn.schedules.ReduceOnPlateau(0.1, factor=0.5, patience=2)],
 }
 

@@ -131,7 +131,7 @@ def test_a_residual_layer_with_a_projection() -> None:
 
 @pytest.mark.parametrize("clip", [{}, {"clip_norm": 1e-3}, {"clip_value": 1e-4}], ids=["free", "norm", "value"])
 @pytest.mark.parametrize("name", list(OPTIMIZERS))
-def test_every_optimizer_with_penalties_and_clipping(name: str, clip: dict[str, float]) -> None:
+def test_every_optimizer_with_penalties_and_clipping(name: str, clip: dict[str, Any]) -> None:
     optimizer = OPTIMIZERS[name](**clip)
     _assert_steady(_memory([fcnn.Dense(900, l1=1e-4, l2=1e-4), fcnn.Dense(10, l2=0.1)], optimizer=optimizer))
 

@@ -16,8 +16,8 @@ from fcnn_gpu.backend._ops import FlatParameters, LossScaling, Ops, Segment, Ste
 N = 17_003  # several parts of a sum, and no whole number of vectors
 N_WEIGHTS = 15_998
 SEGMENTS = (
-    Segment(0, 1999, l1=0.01, l2=0.02, decays=True),
-    Segment(1999, N_WEIGHTS, decays=True),
+    Segment(0, 1999, l1=0.01, l2=0.02, decay=1.0),
+    Segment(1999, N_WEIGHTS, decay=1.0),
     Segment(N_WEIGHTS, N),
 )
 BATCH = 7

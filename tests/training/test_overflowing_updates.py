@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
-from fcnn_gpu.backend import FlatParameters, Segment, StepControl
+from fcnn_gpu.backend import FlatParameters, Segment, StepControl, Timetable
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.callbacks import Callback
 from fcnn_gpu.optimizers import Adam, Course, Optimizer
@@ -208,7 +208,7 @@ def test_the_bound_of_where_updates_lead(
     """No sequence of gradients takes a parameter beyond it."""
     optimizer = OPTIMIZER_CASES[case[0]][case[1]](clip_value=None)
     ops = Ops()
-    flat = FlatParameters(np.full(1, start, "f"), np.zeros(1, "f"), (Segment(0, 1, 0.0, l2, decays=True),))
+    flat = FlatParameters(np.full(1, start, "f"), np.zeros(1, "f"), (Segment(0, 1, 0.0, l2, decay=1.0),))
     optimizer.bind(Bare(ops, flat))
     optimizer.set_learning_rate(rate)
     bound = float(np.sqrt(np.finfo("f").max))
@@ -228,4 +228,4 @@ class Bare:
     stored = None
 
     def __init__(self, primitives: Ops, flat: FlatParameters) -> None:
-        self.ops, self.flat = primitives, flat
+        self.ops, self.flat, self.timetable = primitives, flat, Timetable(primitives)

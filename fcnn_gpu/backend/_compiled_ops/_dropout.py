@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from ..._types import Array
-from .._ops._dropout import dropout_scale, dropout_threshold
+from .._ops import Scheduled
+from .._ops._dropout import realized_dropout
 from ._array import CompiledArrays
+from ._scheduled import scheduled
 
 
 class CompiledDropout(CompiledArrays):
     def dropout_forward(
-        self, A: Array, p: float, key: tuple[int, int], step: Array, mask: Array, out: Array, first_draw: int = 0
+        self,
+        A: Array,
+        p: float | Scheduled,
+        key: tuple[int, int],
+        step: Array,
+        mask: Array,
+        out: Array,
+        first_draw: int = 0,
     ) -> None:
         self._issue(
             "dropout_forward",
@@ -19,21 +28,20 @@ class CompiledDropout(CompiledArrays):
             first_draw=first_draw,
             key0=_signed(key[0]),
             key1=_signed(key[1]),
-            threshold=dropout_threshold(p),
-            scale=dropout_scale(p),
+            **scheduled("p", realized_dropout(p)),
             step=step,
             A=A,
             mask=mask,
             out=out,
         )
 
-    def dropout_backward(self, dA: Array, p: float, mask: Array, out: Array) -> None:
+    def dropout_backward(self, dA: Array, p: float | Scheduled, mask: Array, out: Array) -> None:
         self._issue(
             "dropout_backward",
             dA.dtype,
             batch=dA.shape[1],
             n=dA.shape[0],
-            scale=dropout_scale(p),
+            **scheduled("p", realized_dropout(p)),
             mask=mask,
             dA=dA,
             out=out,

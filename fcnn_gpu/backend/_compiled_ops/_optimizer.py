@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..._types import Array
-from .._ops import LARGEST_LOSS_SCALE, SMALLEST_LOSS_SCALE, FlatParameters, Segment, StepControl
+from .._ops import LARGEST_LOSS_SCALE, SMALLEST_LOSS_SCALE, FlatParameters, Scheduled, Segment, StepControl
 from .._ops import _numpy as recordable
 from ._array import CompiledArrays
+from ._scheduled import scheduled
 
 _COUNTERS = 4
 """Counters that the operation finish_step takes."""
@@ -162,7 +164,7 @@ class CompiledOptimizer(CompiledArrays):
         beta1: float,
         beta2: float,
         eps: float,
-        weight_decay: float,
+        weight_decay: float | Scheduled,
         m: Array,
         v: Array,
     ) -> None:
@@ -192,13 +194,15 @@ class CompiledOptimizer(CompiledArrays):
         control: StepControl,
         numbers: Mapping[str, float],
         state: Mapping[str, Array | None],
-        weight_decay: float | None = None,
+        weight_decay: float | Scheduled | None = None,
     ) -> None:
         """An optimizer's operation for each segment. `weight_decay`: None where the operation knows none."""
         scaling = control.loss_scaling
-        for segment in flat.segments if weight_decay else flat.penalty_segments:
+        for segment in flat.segments if weight_decay else flat.undecayed_segments:
             part = slice(segment.start, segment.stop)
-            decay = {} if weight_decay is None else {"decay": weight_decay if segment.decays else 0.0}
+            decay: dict[str, Any] = {}
+            if weight_decay is not None:
+                decay = scheduled("decay", weight_decay if segment.decay else 0.0) | {"decay_factor": segment.decay}
             self._issue(
                 name,
                 flat.values.dtype,
@@ -206,6 +210,7 @@ class CompiledOptimizer(CompiledArrays):
                 l1=segment.l1,
                 l2=segment.l2,
                 max_value=math.inf if control.max_value is None else control.max_value,
+                rate_factor=segment.rate,
                 step=control.step,
                 failed_step=control.failed_step,
                 learning_rate=control.learning_rate,

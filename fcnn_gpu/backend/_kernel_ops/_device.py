@@ -11,7 +11,7 @@ from ..._types import Array, DType, HostArray
 from .._autotune import Autotuner, Problem, Question
 from .._cublas import CublasProducts
 from .._kernels import Launcher
-from .._ops import Ops, Replay, SideStream
+from .._ops import Ops, Replay, Scheduled, SideStream
 from .._threads import ThisThread
 
 WARP = 32
@@ -337,6 +337,13 @@ def _check_alike(where: str, **arrays: Array) -> None:
             raise ValueError(
                 f"{where} expects contiguous arrays of one shape and one memory order, got {listed}: {name} differs."
             )
+
+
+def scheduled(setting: float | Scheduled) -> tuple[int, float, Array | None, Array | None]:
+    """A setting that may change from step to step, as kernels take it: table's length, number, table, position."""
+    if isinstance(setting, Scheduled):
+        return setting.table.size, 0.0, setting.table, setting.position
+    return 0, setting, None, None
 
 
 def thread_count(size: int) -> int:

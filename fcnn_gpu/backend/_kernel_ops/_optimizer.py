@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..._types import Array
-from .._ops import LARGEST_LOSS_SCALE, SMALLEST_LOSS_SCALE, FlatParameters, Segment, StepControl
-from ._device import WARP, DeviceOps, vector_threads
+from .._ops import LARGEST_LOSS_SCALE, SMALLEST_LOSS_SCALE, FlatParameters, Scheduled, Segment, StepControl
+from ._device import WARP, DeviceOps, scheduled, vector_threads
 
 _ONE_PART = 16_384
 _PARAMETERS_PER_PART = 4096
@@ -112,12 +112,14 @@ class OptimizerKernels(DeviceOps):
         beta1: float,
         beta2: float,
         eps: float,
-        weight_decay: float,
+        weight_decay: float | Scheduled,
         m: Array,
         v: Array,
     ) -> None:
-        scalars = [beta1, beta2, _log(beta1), _log(beta2), eps, weight_decay]
-        self._update("adam", flat, control, scalars, [m, v], counts_steps=True, decays=weight_decay != 0.0)
+        n_table, value, *table = scheduled(weight_decay)
+        scalars = [beta1, beta2, _log(beta1), _log(beta2), eps, n_table, value]
+        decays = weight_decay != 0.0
+        self._update("adam", flat, control, scalars, [m, v], counts_steps=True, decays=decays, tables=table)
 
     def rmsprop_update(
         self,
@@ -140,9 +142,9 @@ class OptimizerKernels(DeviceOps):
         return [len(flat.segments), self._segment_table(flat.segments)]
 
     def _make_segment_table(self, segments: tuple[Segment, ...]) -> Array:
-        """The rows that flat_parameters.cuh describes: stop, λ₁, λ₂, decays."""
-        rows = [(float(s.stop), s.l1, s.l2, float(s.decays)) for s in segments]
-        return self._runtime.to_device(np.array(rows, np.float64).reshape(-1, 4))
+        """The rows that flat_parameters.cuh describes: stop, λ₁, λ₂, factors of weight decay and learning rate."""
+        rows = [(float(s.stop), s.l1, s.l2, s.decay, s.rate) for s in segments]
+        return self._runtime.to_device(np.array(rows, np.float64).reshape(-1, 5))
 
     def _arrived(self) -> Array:
         """Counts the blocks of a launch that have come to its end (common.cuh); 0 between launches."""
@@ -197,10 +199,14 @@ class OptimizerKernels(DeviceOps):
         state: list[Array | None],
         counts_steps: bool,
         decays: bool = False,
+        tables: Sequence[Array | None] = (),
     ) -> None:
-        """Launch an optimizer's kernel, which is named like its file, over the flat buffer."""
+        """Launch an optimizer's kernel, which is named like its file, over the flat buffer.
+
+        `scalars` are numbers of its own, `tables` arrays, which come behind the segments.
+        """
         dtype, low, scaling = flat.values.dtype, flat.low, control.loss_scaling
-        n_segments, table = self._segments(flat) if flat.penalized or decays else (0, None)
+        n_segments, table = self._segments(flat) if flat.penalized or decays or flat.has_rates else (0, None)
         self._launcher.launch(
             kernel,
             kernel,
@@ -212,6 +218,7 @@ class OptimizerKernels(DeviceOps):
                 *scalars,
                 math.inf if control.max_value is None else control.max_value,
                 table,
+                *tables,
                 *([control.step] if counts_steps else []),
                 control.learning_rate,
                 None if control.max_norm is None else control.clip_scale,

@@ -14,6 +14,7 @@ from ._array import BLOCK as BLOCK
 from ._array import quiet_arithmetic as quiet_arithmetic
 from ._batch import BatchOps
 from ._dropout import DropoutOps
+from ._dropout import realized_dropout as realized_dropout
 from ._fused import DenseStack as DenseStack
 from ._fused import FusedOps
 from ._fused import StackLayer as StackLayer
@@ -30,7 +31,9 @@ from ._optimizer import LossScaling as LossScaling
 from ._optimizer import OptimizerOps
 from ._optimizer import Segment as Segment
 from ._optimizer import StepControl as StepControl
+from ._optimizer import joined as joined
 from ._products import parts_of as parts_of
+from ._scheduled import Scheduled as Scheduled
 from ._tape import CapturedOver as CapturedOver
 from ._tape import Replay as Replay
 from ._tape import outside as outside

@@ -5,9 +5,12 @@ Source: Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3"; Num
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from ..._types import Array
 from . import _numpy as np
 from ._array import BLOCK, ArrayOps
+from ._scheduled import Scheduled, scheduled_value
 from ._tape import every_step
 
 DRAWS_PER_WORD = 4
@@ -16,19 +19,27 @@ _CHUNK = 2048
 """Words drawn at a time: random_raw allocates its result, so it is asked for 16 KiB whatever the layer's size."""
 
 
-def dropout_threshold(p: float) -> int:
-    """The 16-bit draw from which a unit is kept: p is realized as threshold/65536, within 2⁻¹⁷ of what was asked."""
-    return min(round(p * 65536), 65535)
+P = TypeVar("P", float, float | Scheduled)
 
 
-def dropout_scale(p: float) -> float:
-    """1/(1 − p), with p as realized, so that the expectation of each unit is kept exactly."""
-    return 65536 / (65536 - dropout_threshold(p))
+def realized_dropout(p: P) -> P:
+    """p as it is realized, k/65536 with k the 16-bit draw from which a unit is kept: within 2⁻¹⁷ of what was asked.
+
+    A scheduled p is realized already: it is tables of such numbers that dropout takes.
+    """
+    return p if isinstance(p, Scheduled) else min(round(p * 65536), 65535) / 65536
 
 
 class DropoutOps(ArrayOps):
     def dropout_forward(
-        self, A: Array, p: float, key: tuple[int, int], step: Array, mask: Array, out: Array, first_draw: int = 0
+        self,
+        A: Array,
+        p: float | Scheduled,
+        key: tuple[int, int],
+        step: Array,
+        mask: Array,
+        out: Array,
+        first_draw: int = 0,
     ) -> None:
         """out = A ⊙ mask/(1 − p), with mask_i = 1 where draw first_draw + i, of 16 bits, is at least p·2¹⁶.
 
@@ -36,14 +47,17 @@ class DropoutOps(ArrayOps):
         Draw k is bits 16(k mod 4) ... 16(k mod 4) + 15 of word ⌊k/4⌋ of the Philox4x64-10 stream with this key and the
         counter (0, step, 0, 0); `step` is an int64 array of one element, so that a replayed graph draws afresh. Where
         these are samples j, j + 1, ... of a larger batch, first_draw = j·n gives them the masks that they have there.
+        The expectation of each unit is kept exactly: p is `realized_dropout` of what is given.
         """
         At, keep, out_t = A.T.reshape(-1), mask.T.reshape(-1), out.T.reshape(-1)
-        self._draw_mask(dropout_threshold(p), key, step, keep, first_draw)
-        self._apply_mask(At, keep, dropout_scale(p), out_t)
+        rate = realized_dropout(p)
+        self._draw_mask(rate, key, step, keep, first_draw)
+        self._apply_mask(At, keep, self._dropout_scale(rate), out_t)
 
     @every_step
-    def _draw_mask(self, threshold: int, key: tuple[int, int], step: Array, keep: Array, first_draw: int) -> None:
-        """keep_i = [draw first_draw + i of the stream ≥ threshold]"""
+    def _draw_mask(self, p: float | Scheduled, key: tuple[int, int], step: Array, keep: Array, first_draw: int) -> None:
+        """keep_i = [draw first_draw + i of the stream ≥ p·2¹⁶]"""
+        threshold = int(scheduled_value(p) * 65536)
         kept = keep.view(np.bool_)
         block, skipped = divmod(first_draw, DRAWS_PER_BLOCK)
         # As Python integers, NumPy would round a key of 2⁶³ or more beside a smaller one to float64.
@@ -55,11 +69,25 @@ class DropoutOps(ArrayOps):
             np.greater_equal(draws[skipped : skipped + stop - start], threshold, out=kept[start:stop])
             start, skipped = stop, 0
 
-    def dropout_backward(self, dA: Array, p: float, mask: Array, out: Array) -> None:
+    def dropout_backward(self, dA: Array, p: float | Scheduled, mask: Array, out: Array) -> None:
         """out = dA ⊙ mask/(1 − p): the same mask and scale as forward. out may be dA."""
-        self._apply_mask(dA.T.reshape(-1), mask.T.reshape(-1), dropout_scale(p), out.T.reshape(-1))
+        self._apply_mask(
+            dA.T.reshape(-1), mask.T.reshape(-1), self._dropout_scale(realized_dropout(p)), out.T.reshape(-1)
+        )
 
-    def _apply_mask(self, x: Array, keep: Array, scale: float, out: Array) -> None:
+    def _dropout_scale(self, p: float | Scheduled) -> float | Array:
+        """1/(1 − p), for a scheduled p in an array without dimensions that every step computes anew."""
+        if not isinstance(p, Scheduled):
+            return 1.0 / (1.0 - p)
+        scale = self.scratch("dropout scale", 1, np.float64).reshape(())
+        self._compute_dropout_scale(p, scale)
+        return scale
+
+    @every_step
+    def _compute_dropout_scale(self, p: Scheduled, scale: Array) -> None:
+        scale[...] = 1.0 / (1.0 - scheduled_value(p))
+
+    def _apply_mask(self, x: Array, keep: Array, scale: float | Array, out: Array) -> None:
         for start in range(0, x.size, BLOCK):
             part = slice(start, min(start + BLOCK, x.size))
             factor = self._tile_scratch("t", x[part])

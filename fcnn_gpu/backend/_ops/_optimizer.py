@@ -7,14 +7,15 @@ arithmetic passes it takes; on a GPU it is one kernel.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from ..._types import Array
 from . import _numpy as np
 from ._array import BLOCK, ArrayOps, constant_tile
+from ._scheduled import Scheduled, scheduled_value
 from ._tape import every_step, only_if_negative, stop_unless_negative
 
 P = ParamSpec("P")
@@ -26,13 +27,18 @@ FIRST_LOSS_SCALE, SMALLEST_LOSS_SCALE, LARGEST_LOSS_SCALE = 2.0**16, 1.0, 2.0**2
 
 @dataclass(frozen=True)
 class Segment:
-    """Parameters start ... stop − 1 share an L1 and an L2 factor, and either all take weight decay or none does."""
+    """Parameters start ... stop − 1 share an L1 and an L2 factor, and two factors of the optimizer's settings.
+
+    `rate` is what the learning rate is multiplied by for them, `decay` what a decoupled weight decay is: 0 for biases
+    and normalization parameters, unless the optimizer says otherwise.
+    """
 
     start: int
     stop: int
     l1: float = 0.0
     l2: float = 0.0
-    decays: bool = False
+    decay: float = 0.0
+    rate: float = 1.0
 
 
 @dataclass
@@ -41,13 +47,14 @@ class FlatParameters:
 
     The segments cover the arrays in order; weights come before biases and normalization parameters. `low`, if there is
     one, is a copy of the first low.size values in a 16-bit dtype, which every update rounds them to (to nearest, ties
-    to even): what the products of mixed precision read.
+    to even): what the products of mixed precision read. `places` says where each parameter lies, by its name ("0.W").
     """
 
     values: Array
     gradients: Array
     segments: tuple[Segment, ...]
     low: Array | None = None
+    places: Mapping[str, slice] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         low, dtype = self.low, self.values.dtype
@@ -62,25 +69,49 @@ class FlatParameters:
 
         Where weight decay plays no part, segments that differ in nothing else are one.
         """
-        for segment in self.segments if decay_matters else self.penalty_segments:
-            for start in range(segment.start, segment.stop, BLOCK):
-                yield slice(start, min(start + BLOCK, segment.stop)), segment
+        for segment in self.segments if decay_matters else self.undecayed_segments:
+            yield from _in_blocks(segment)
+
+    def penalty_blocks(self) -> Iterator[tuple[slice, Segment]]:
+        """The same for what the penalties alone matter to."""
+        for segment in self.penalty_segments:
+            yield from _in_blocks(segment)
+
+    @cached_property
+    def undecayed_segments(self) -> tuple[Segment, ...]:
+        """The segments, neighbours that differ in weight decay alone joined."""
+        return joined(replace(segment, decay=0.0) for segment in self.segments)
 
     @cached_property
     def penalty_segments(self) -> tuple[Segment, ...]:
         """The segments, neighbours with equal penalties joined."""
-        joined: list[Segment] = []
-        for segment in self.segments:
-            if joined and (joined[-1].l1, joined[-1].l2) == (segment.l1, segment.l2):
-                joined[-1] = Segment(joined[-1].start, segment.stop, segment.l1, segment.l2)
-            else:
-                joined.append(segment)
-        return tuple(joined)
+        return joined(replace(segment, decay=0.0, rate=1.0) for segment in self.segments)
+
+    @property
+    def has_rates(self) -> bool:
+        """Whether any parameter has a learning rate of its own."""
+        return any(segment.rate != 1.0 for segment in self.segments)
 
     @property
     def penalized(self) -> bool:
         """Whether any parameter carries an L1 or L2 penalty."""
         return any(segment.l1 or segment.l2 for segment in self.segments)
+
+
+def _in_blocks(segment: Segment) -> Iterator[tuple[slice, Segment]]:
+    for start in range(segment.start, segment.stop, BLOCK):
+        yield slice(start, min(start + BLOCK, segment.stop)), segment
+
+
+def joined(segments: Iterable[Segment]) -> tuple[Segment, ...]:
+    """Neighbours that are treated alike as one."""
+    joined: list[Segment] = []
+    for segment in segments:
+        if joined and replace(segment, start=joined[-1].start) == replace(joined[-1], stop=segment.stop):
+            joined[-1] = replace(joined[-1], stop=segment.stop)
+        else:
+            joined.append(segment)
+    return tuple(joined)
 
 
 @dataclass
@@ -161,7 +192,7 @@ class OptimizerOps(ArrayOps):
     def penalty(self, flat: FlatParameters, total: Array) -> None:
         """total[0] = Σ λ₁|w| + λ₂w² over the segments; total float64 (1,)."""
         value = 0.0
-        for part, segment in flat.blocks():
+        for part, segment in flat.penalty_blocks():
             w = flat.values[part]
             if segment.l2:
                 value += segment.l2 * float(np.dot(w, w))
@@ -177,7 +208,7 @@ class OptimizerOps(ArrayOps):
         loss_scale float64 (1,), or None for 1; out may be flat.gradients.
         """
         inverse = self._inverse_scale(flat, loss_scale)
-        for part, segment in flat.blocks():
+        for part, segment in flat.penalty_blocks():
             g = flat.gradients[part]
             if inverse is not None:
                 g = np.multiply(g, inverse, out=out[part])
@@ -193,7 +224,7 @@ class OptimizerOps(ArrayOps):
             return
         inverse = self._inverse_scale(flat, control.loss_scale)
         square = 0.0
-        for part, segment in flat.blocks():
+        for part, segment in flat.penalty_blocks():
             g = flat.gradients[part]
             if inverse is not None:
                 g = np.multiply(g, inverse, out=self._tile_scratch("g", g))
@@ -226,7 +257,7 @@ class OptimizerOps(ArrayOps):
                 control.failed_step[0] = step
             return
         inverse = self._inverse_scale(flat, scaling.scale)
-        sound = math.isfinite(sum(self._square(g[part], inverse) for part, _ in flat.blocks()))
+        sound = math.isfinite(sum(self._square(g[part], inverse) for part, _ in flat.penalty_blocks()))
         scaling.skip[0] = -1
         if not math.isfinite(loss) or (not sound and scaling.scale[0] <= SMALLEST_LOSS_SCALE):
             control.failed_step[0] = step
@@ -276,8 +307,9 @@ class OptimizerOps(ArrayOps):
         velocity: Array | None,
     ) -> None:
         """v ← μv + g; θ ← θ − ηv, or θ − η(g + μv) with Nesterov momentum; θ ← θ − ηg without momentum."""
-        eta = self._learning_rate(flat, control)
-        for part, _, theta, g, t in self._update_blocks(flat, control):
+        rates = self._learning_rates(flat, control)
+        for part, segment, theta, g, t in self._update_blocks(flat, control):
+            eta = rates[segment.rate]
             if velocity is None:
                 np.multiply(g, eta, out=t)
             else:
@@ -301,7 +333,7 @@ class OptimizerOps(ArrayOps):
         beta1: float,
         beta2: float,
         eps: float,
-        weight_decay: float,
+        weight_decay: float | Scheduled,
         m: Array,
         v: Array,
     ) -> None:
@@ -310,9 +342,14 @@ class OptimizerOps(ArrayOps):
         m̂ = m(1 − β₁)/(1 − β₁ᵗ) and v̂ = v(1 − β₂)/(1 − β₂ᵗ). The moments are kept without their factors (1 − β), which
         saves two passes: with c = √((1 − β₂)/(1 − β₂ᵗ)) the update is (η(1 − β₁)/(c(1 − β₁ᵗ))) · m/(√v + ε/c).
         """
-        rate, floor, decay = self._numbers(flat, 3)
-        self._adam_numbers(control, beta1, beta2, eps, weight_decay, rate, floor, decay)
-        for part, segment, theta, g, t in self._update_blocks(flat, control, decay_matters=weight_decay != 0.0):
+        decays = weight_decay != 0.0
+        kinds = {(segment.rate, segment.decay if decays else 0.0): None for segment in flat.segments}
+        numbers = self._numbers(flat, 1 + 2 * len(kinds))
+        floor = numbers[0]
+        kept = {kind: (numbers[1 + 2 * i], numbers[2 + 2 * i]) for i, kind in enumerate(kinds)}
+        self._adam_numbers(control, beta1, beta2, eps, weight_decay, floor, kept)
+        for part, segment, theta, g, t in self._update_blocks(flat, control, decay_matters=decays):
+            rate, decay = kept[segment.rate, segment.decay]
             m_part, v_part = m[part], v[part]
             np.multiply(m_part, beta1, out=m_part)
             np.add(m_part, g, out=m_part)
@@ -323,7 +360,7 @@ class OptimizerOps(ArrayOps):
             np.add(t, floor, out=t)
             np.divide(m_part, t, out=t)
             np.multiply(t, rate, out=t)
-            if weight_decay and segment.decays:
+            if decays and segment.decay:
                 np.multiply(theta, decay, out=theta)
             np.subtract(theta, t, out=theta)
             self._round_to_low(flat, part, theta)
@@ -335,18 +372,21 @@ class OptimizerOps(ArrayOps):
         beta1: float,
         beta2: float,
         eps: float,
-        weight_decay: float,
-        rate: Array,
+        weight_decay: float | Scheduled,
         floor: Array,
-        decay: Array,
+        kept: Mapping[tuple[float, float], tuple[Array, Array]],
     ) -> None:
-        """rate = η(1 − β₁)/(c(1 − β₁ᵗ)), floor = ε/c, decay = 1 − ηλ, c = √((1 − β₂)/(1 − β₂ᵗ))."""
+        """floor = ε/c, c = √((1 − β₂)/(1 − β₂ᵗ)), and for parameters with these factors (r, d) of η and λ
+
+        rate = rη(1 − β₁)/(c(1 − β₁ᵗ)) and decay = 1 − rη·dλ.
+        """
         t_step = int(control.step[0]) + 1
-        eta = float(control.learning_rate[0])
+        eta, value = float(control.learning_rate[0]), scheduled_value(weight_decay)
         c = math.sqrt((1.0 - beta2) / (1.0 - beta2**t_step))
-        rate[...] = eta * (1.0 - beta1) / ((1.0 - beta1**t_step) * c)
         floor[...] = eps / c
-        decay[...] = 1.0 - eta * weight_decay
+        for (rate_factor, decay_factor), (rate, decay) in kept.items():
+            rate[...] = rate_factor * eta * (1.0 - beta1) / ((1.0 - beta1**t_step) * c)
+            decay[...] = 1.0 - rate_factor * eta * (decay_factor * value)
 
     @_unless_skipped
     def rmsprop_update(
@@ -360,9 +400,9 @@ class OptimizerOps(ArrayOps):
         velocity: Array | None,
     ) -> None:
         """v ← ρv + (1 − ρ)g²; u = g/(√v + ε); θ ← θ − ηu, or with momentum b ← μb + u, θ ← θ − ηb."""
-        eta = self._learning_rate(flat, control)
-        for part, _, theta, g, t in self._update_blocks(flat, control):
-            v_part = v[part]
+        rates = self._learning_rates(flat, control)
+        for part, segment, theta, g, t in self._update_blocks(flat, control):
+            v_part, eta = v[part], rates[segment.rate]
             np.multiply(g, g, out=t)
             np.multiply(t, 1.0 - rho, out=t)
             np.multiply(v_part, rho, out=v_part)
@@ -383,9 +423,9 @@ class OptimizerOps(ArrayOps):
     @_unless_skipped
     def adagrad_update(self, flat: FlatParameters, control: StepControl, lr_decay: float, eps: float, s: Array) -> None:
         """s ← s + g²; θ ← θ − η/(1 + (t − 1)·decay) · g/(√s + ε)."""
-        eta = self._learning_rate(flat, control, lr_decay)
-        for part, _, theta, g, t in self._update_blocks(flat, control):
-            s_part = s[part]
+        rates = self._learning_rates(flat, control, lr_decay)
+        for part, segment, theta, g, t in self._update_blocks(flat, control):
+            s_part, eta = s[part], rates[segment.rate]
             np.multiply(g, g, out=t)
             np.add(s_part, t, out=s_part)
             np.sqrt(s_part, out=t)
@@ -400,15 +440,17 @@ class OptimizerOps(ArrayOps):
         numbers = self.scratch("numbers", n, flat.values.dtype)
         return [numbers[i : i + 1].reshape(()) for i in range(n)]
 
-    def _learning_rate(self, flat: FlatParameters, control: StepControl, decay: float = 0.0) -> Array:
-        """η/(1 + (t − 1)·decay)"""
-        (eta,) = self._numbers(flat, 1)
-        self._compute_learning_rate(control, decay, eta)
-        return eta
+    def _learning_rates(self, flat: FlatParameters, control: StepControl, decay: float = 0.0) -> dict[float, Array]:
+        """r·η/(1 + (t − 1)·decay) for each factor r of the segments."""
+        factors = list({segment.rate: None for segment in flat.segments} or {1.0: None})
+        rates = dict(zip(factors, self._numbers(flat, len(factors)), strict=True))
+        self._compute_learning_rates(control, decay, rates)
+        return rates
 
     @every_step
-    def _compute_learning_rate(self, control: StepControl, decay: float, eta: Array) -> None:
-        eta[...] = float(control.learning_rate[0]) / (1.0 + int(control.step[0]) * decay)
+    def _compute_learning_rates(self, control: StepControl, decay: float, rates: Mapping[float, Array]) -> None:
+        for factor, eta in rates.items():
+            eta[...] = factor * float(control.learning_rate[0]) / (1.0 + int(control.step[0]) * decay)
 
     def _update_blocks(
         self, flat: FlatParameters, control: StepControl, decay_matters: bool = False

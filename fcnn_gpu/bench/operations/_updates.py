@@ -37,7 +37,7 @@ def _control(ops: Ops, max_norm: float | None = None) -> StepControl:
 def _ours(update: _Update) -> Callable[[Side, Inputs], Work]:
     def build(side: Side, given: Inputs) -> Work:
         ops, n = side.ops, given["values"].size
-        segments = (Segment(0, n, decays=True),)
+        segments = (Segment(0, n, decay=1.0),)
         low = None if side.dtype == side.wide else ops.empty(n, side.dtype)
         flat = FlatParameters(side.vector(given["values"]), side.vector(given["gradients"]), segments, low)
         state = [ops.zeros(n, side.wide) for _ in range(2)]
