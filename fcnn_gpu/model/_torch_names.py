@@ -1,8 +1,8 @@
 """Arrays under the names and in the shapes that `torch.nn.Sequential` gives the same network: those of a model file.
 
-A Dense layer with an activation counts as two modules (Linear and the activation), BatchNorm is BatchNorm1d. Weights by
-the "ntk" parametrization have the name that `torch.nn.utils.parametrize` gives what a Linear's weights are computed from:
-a plain Linear, which would leave the factor 1/√n_in out, does not take them.
+A Dense layer with an activation counts as two modules (Linear and the activation), BatchNorm is BatchNorm1d. Weights of
+the "ntk" parametrization have the name that `torch.nn.utils.parametrize` gives what a weight is computed from: a plain
+Linear, which would leave the factor 1/√n_in out, does not take them.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 from ..._types import Array
 from ._device import DeviceOps, chunks_of, tiles, vector_threads
 
-
 _FORMS = {"scale": "SCALE", "prelu": "PRELU"}
 """Of parametric activations (kernels/parametric_activation.cuh)."""
 
