@@ -50,7 +50,10 @@ from .layers import Dense as Dense
 from .layers import Dropout as Dropout
 from .layers import Layer as Layer
 from .layers import LayerNorm as LayerNorm
+from .layers import ParametricActivation as ParametricActivation
+from .layers import PReLU as PReLU
 from .layers import Residual as Residual
+from .layers import Scale as Scale
 from .losses import MAE as MAE
 from .losses import MSE as MSE
 from .losses import BinaryCrossEntropy as BinaryCrossEntropy

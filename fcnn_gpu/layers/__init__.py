@@ -20,4 +20,7 @@ from .dense import Dense as Dense
 from .dropout import Dropout as Dropout
 from .normalization import BatchNorm as BatchNorm
 from .normalization import LayerNorm as LayerNorm
+from .parametric import ParametricActivation as ParametricActivation
+from .parametric import PReLU as PReLU
+from .parametric import Scale as Scale
 from .residual import Residual as Residual

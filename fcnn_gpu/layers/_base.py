@@ -43,13 +43,13 @@ class StoredProducts(Protocol):
     """The products of a weight W that is not on the device (placement.StoredWeight)."""
 
     def forward(self, A0: Array, Z: Array) -> None:
-        """Z = W·A₀"""
+        """Z = gain·W·A₀, gain that of the layer."""
 
     def backward(self, dZ: Array, dA0: Array) -> None:
-        """dA₀ = Wᵀ·dZ"""
+        """dA₀ = gain·Wᵀ·dZ"""
 
     def keep_factors(self, dZ: Array, A0: Array, part: BatchPart) -> None:
-        """∂L/∂W = dZ·A₀ᵀ, computed when it is needed, over all parts of a batch.
+        """∂L/∂W = gain·dZ·A₀ᵀ, computed when it is needed, over all parts of a batch.
 
         dZ (n_out, part.whole) is that of all parts so far, A0 (n_in, batch) the input of this part. Both must stay as
         they are until the step is over, but A0 where `part` is not the whole batch: then it is copied.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,11 @@ from .._registry import OMITTED_IF_DEFAULT
 from .._types import Array, HostArray
 from ..activations import ACTIVATIONS, Activation
 from ..backend import called
-from ..initializers import INITIALIZERS, Draw, no_biases
+from ..initializers import INITIALIZERS, Draw, Normal, no_biases
 from ._base import LAYERS, Layer, Parameter, Plan, live
 
 PLACEMENTS = ("auto", "device", "host", "disk")
+PARAMETRIZATIONS = ("standard", "ntk")
 _DRAWN_AT_ONCE = 2**22
 """Weights up to which they are drawn when the layer is built: more of them may not have room there."""
 
@@ -27,9 +29,12 @@ class Dense(Layer):
     """A = f(W·A₀ + b): W (n_out, n_in), b (n_out, 1), A₀ (n_in, batch), A (n_out, batch).
 
     Backward, with dZ = dA ⊙ f′(Z): ∂L/∂W = dZ·A₀ᵀ, ∂L/∂b = dZ·1, ∂L/∂A₀ = Wᵀ·dZ (docs/backprop.md, section 4).
+    `parametrization="ntk"`: W/√n_in stands for W in all of these (Jacot et al. 2018, section 3), so that W itself
+    starts from N(0, 1) and steps of one size suit layers of any width.
 
     `activation`: a name, an `Activation` or None for the identity. `init`: a name or an `Initializer`; None takes the
-    one that fits the activation (Xavier for sigmoid, tanh, softmax and none; He for the ReLU family; LeCun for SELU).
+    one that fits the activation (Xavier for sigmoid, tanh, softmax and none; He for the ReLU family; LeCun for SELU),
+    or N(0, 1) for "ntk".
     `bias_init`: a name or an `Initializer`, which draws b by the layer's fans n_in and n_out, as PyTorch and
     scikit-learn do; None starts from b = 0. W is the same either way. ValueError for one that makes whole matrices.
     `l1`, `l2`: λ₁Σ|w| + λ₂Σw² over W is added to the objective.
@@ -46,13 +51,16 @@ class Dense(Layer):
     l2: float = 0.0
     placement: str = field(default="auto", metadata=OMITTED_IF_DEFAULT)
     bias_init: Any = field(default=None, metadata=OMITTED_IF_DEFAULT)
+    parametrization: str = field(default="standard", metadata=OMITTED_IF_DEFAULT)
     _W: Parameter | None = field(init=False, default=None, repr=False)
     _b: Parameter | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.n_out = check_integer("Dense(n_out)", self.n_out, low=1)
         self.activation = ACTIVATIONS.resolve("identity" if self.activation is None else self.activation)
-        self.init = INITIALIZERS.resolve(self.activation.default_init if self.init is None else self.init)
+        check_choice("Dense(parametrization)", self.parametrization, PARAMETRIZATIONS)
+        fitting = Normal(1.0) if self.parametrization == "ntk" else self.activation.default_init
+        self.init = INITIALIZERS.resolve(fitting if self.init is None else self.init)
         check_bool("Dense(bias)", self.bias)
         self.l1 = check_real("Dense(l1)", self.l1, low=0.0)
         self.l2 = check_real("Dense(l2)", self.l2, low=0.0)
@@ -73,6 +81,8 @@ class Dense(Layer):
             parts.append(activation.name)
         if self.placement != "auto":
             parts.append(f"placement={self.placement!r}")
+        if self.parametrization != "standard":
+            parts.append(self.parametrization)
         return f"Dense({', '.join(parts)})"
 
     def _build(self, n_in: int, seed: np.random.SeedSequence) -> None:
@@ -90,6 +100,11 @@ class Dense(Layer):
 
     def shapes(self, n_in: int) -> tuple[int, dict[str, tuple[int, int]]]:
         return self.n_out, {"W": (self.n_out, n_in)} | ({"b": (self.n_out, 1)} if self.bias else {})
+
+    @property
+    def gain(self) -> float:
+        """What W is multiplied by in every product: 1, or 1/√n_in for "ntk"."""
+        return 1.0 if self.parametrization == "standard" else 1.0 / math.sqrt(self.n_in)
 
     @property
     def weights(self) -> Parameter:
@@ -154,9 +169,10 @@ class Dense(Layer):
             else:
                 called(activation, activation.forward, self.ops, cache.Z, b, cache.A)
         elif activation.is_primitive:  # Z = W A₀ + b, A = f(Z)
-            self.ops.dense_forward(self._W_compute, A0, b, activation.name, activation.slope, cache.Z, cache.A)
+            name, slope = activation.name, activation.slope
+            self.ops.dense_forward(self._W_compute, A0, b, name, slope, cache.Z, cache.A, self.gain)
         else:
-            self.ops.gemm(self._W_compute, A0, out=cache.Z)  # Z = W A₀
+            self.ops.gemm(self._W_compute, A0, cache.Z, self.gain)  # Z = W A₀
             called(activation, activation.forward, self.ops, cache.Z, b, cache.A)  # A = f(Z + b)
         return cache.A
 
@@ -179,10 +195,11 @@ class Dense(Layer):
         add = self.adds_gradients(self._W, cache.part)
         if activation.is_primitive:
             name, slope = activation.name, activation.slope
-            self.ops.dense_backward(dA, saved, name, slope, self._W_compute, cache.A0, dZ, self.dW, db, dA0, add)
+            given = (dA, saved, name, slope, self._W_compute, cache.A0, dZ, self.dW, db, dA0, add, self.gain)
+            self.ops.dense_backward(*given)
             return dA0
         called(activation, activation.backward, self.ops, dA, saved, dZ, db)  # dZ = dA ⊙ f′; ∂L/∂b = dZ 1
-        self.ops.gemm(dZ, cache.A0.T, out=self.dW, beta=1.0 if add else 0.0)  # ∂L/∂W = dZ A₀ᵀ
+        self.ops.gemm(dZ, cache.A0.T, self.dW, self.gain, 1.0 if add else 0.0)  # ∂L/∂W = dZ A₀ᵀ
         if dA0 is not None:
-            self.ops.gemm(self._W_compute.T, dZ, out=dA0)  # ∂L/∂A₀ = Wᵀ dZ
+            self.ops.gemm(self._W_compute.T, dZ, dA0, self.gain)  # ∂L/∂A₀ = Wᵀ dZ
         return dA0

@@ -24,7 +24,9 @@ def _stackable(ops: Ops, layers: Sequence[Layer], dtype: Any, training: bool) ->
     """The layers that compute something, if they may be one launch; else none. Dropout computes in training alone."""
     computing = [layer for layer in layers if training or not isinstance(layer, Dropout)]
     dense = [layer for layer in computing if isinstance(layer, Dense) and layer.activation.is_primitive]
-    if not dense or len(dense) != len(computing) or any(layer.weights.stored is not None for layer in dense):
+    if not dense or len(dense) != len(computing):
+        return []
+    if any(layer.weights.stored is not None or layer.gain != 1.0 for layer in dense):
         return []
     widths = [dense[0].n_in, *(layer.n_out for layer in dense)]
     return [] if ops.fusion_obstacle(widths, dtype) is not None else dense

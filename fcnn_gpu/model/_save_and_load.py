@@ -1,7 +1,8 @@
 """Networks as what a model file holds, and back.
 
 Weights carry the names and shapes that `torch.nn.Sequential` gives the same network, so its `load_state_dict` takes
-them: a Dense layer with an activation counts as two modules (Linear and the activation), BatchNorm is BatchNorm1d. The
+them: a Dense layer with an activation counts as two modules (Linear and the activation), BatchNorm is BatchNorm1d, and
+a Dense layer of the "ntk" parametrization is a Linear whose weight `torch.nn.utils.parametrize` divides by √n_in. The
 input's scale and shift and the centers are no weights: they stand in the architecture. PyTorch's network takes
 input_scale·(X − input_center) + input_shift, subtracted in float64, and what it gives lacks output_center.
 """
@@ -26,7 +27,7 @@ from ..initializers import without_drawing
 from ..placement import MemoryLimitError, Storage, assign_array, open_folder, resolve_storage, storage_errors
 from ._config import check_config
 from ._finite import sound
-from ._torch_names import Shape, torch_arrays, torch_shapes
+from ._torch_names import LEARNED, Shape, torch_arrays, torch_shapes
 from .sequential import Sequential
 
 
@@ -176,7 +177,7 @@ def _open_folder(
 def _refuse_impossible_size(config: dict[str, Any], n_stored: int) -> None:
     """A ValueError if the layers have more parameters than are stored: they must not be allocated first."""
     told = torch_shapes(check_config(config), config["n_in"])
-    learned = {} if told is None else {n: shape for n, shape in told[1].items() if n.endswith(("weight", "bias"))}
+    learned = {} if told is None else {n: shape for n, shape in told[1].items() if n.endswith(LEARNED)}
     needed = sum(map(math.prod, learned.values()))
     if needed > n_stored:
         raise ValueError(f"its layers have {needed:,} parameters, but {n_stored:,} numbers are stored.")

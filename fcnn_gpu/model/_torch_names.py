@@ -1,6 +1,8 @@
 """Arrays under the names and in the shapes that `torch.nn.Sequential` gives the same network: those of a model file.
 
-A Dense layer with an activation counts as two modules (Linear and the activation), BatchNorm is BatchNorm1d.
+A Dense layer with an activation counts as two modules (Linear and the activation), BatchNorm is BatchNorm1d. Weights of
+the "ntk" parametrization have the name that `torch.nn.utils.parametrize` gives what a weight is computed from: a plain
+Linear, which would leave the factor 1/√n_in out, does not take them.
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ from ..layers import Dense, Layer, Residual
 
 Shape: TypeAlias = tuple[int, ...]
 
-_TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
+_TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias", "s": "weight", "alpha": "weight"}
+LEARNED = ("weight", "bias", "original")
+"""How the names of learned arrays end."""
+
+
+def _torch_name(layer: Layer, name: str) -> str:
+    if name == "W" and isinstance(layer, Dense) and layer.parametrization != "standard":
+        return "parametrizations.weight.original"
+    return _TORCH_NAMES.get(name, name)
 
 
 def _numbered(layers: Sequence[Layer], prefix: str) -> Iterator[tuple[str, Layer]]:
@@ -30,7 +40,7 @@ def torch_arrays(layers: Sequence[Layer], prefix: str = "") -> list[tuple[str, A
     for here, layer in _numbered(layers, prefix):
         for p in layer.parameters():
             shape = p.value.shape if p.is_weight else (p.value.shape[0],)
-            found.append((here + _TORCH_NAMES[p.name], p.value, shape))
+            found.append((here + _torch_name(layer, p.name), p.value, shape))
         for name, array in layer.state().items():
             found.append((here + name, array, (array.shape[0],)))
         if isinstance(layer, Residual):
@@ -58,7 +68,7 @@ def torch_shapes(layers: Sequence[Layer], n_in: int, prefix: str = "") -> tuple[
         elif _tells(layer):
             n_out, arrays = layer.shapes(n_in)
             for name, shape in arrays.items():
-                found[here + _TORCH_NAMES.get(name, name)] = shape if name == "W" else shape[:1]
+                found[here + _torch_name(layer, name)] = shape if name == "W" else shape[:1]
         else:
             return None
         n_in = n_out

@@ -122,6 +122,7 @@ class Placement:
             self._precision.compute_dtype,
             parameter.l1,
             parameter.l2,
+            layer.gain,
         )
         parameter.stored, parameter.value, parameter.gradient = weight, weight.matrix, weight.gradient
         parameter.accumulates = True

@@ -26,19 +26,29 @@ class StoredWeight:
         tile_rows: rows of a tile.
         compute_dtype: what products read; a tile is rounded to it on the device if it is not that of the weights.
         l1, l2: the layer's penalties.
+        gain: the layer computes with gain·W.
     """
 
     def __init__(
-        self, ops: Ops, tiles: Tiles, name: str, rows: Rows, tile_rows: int, compute_dtype: DType, l1: float, l2: float
+        self,
+        ops: Ops,
+        tiles: Tiles,
+        name: str,
+        rows: Rows,
+        tile_rows: int,
+        compute_dtype: DType,
+        l1: float,
+        l2: float,
+        gain: float = 1.0,
     ) -> None:
         self.ops, self.name, self.rows, self.tile_rows = ops, name, rows, tile_rows
         self.shape, self.dtype, self.compute_dtype = rows.shape, rows.dtype, compute_dtype
-        self.l1, self.l2 = l1, l2
+        self.l1, self.l2, self.gain = l1, l2, gain
         self._tiles = tiles
         self.matrix = StoredMatrix(rows)
         self.gradient = FactoredGradient(self)
         self.factors: tuple[Array, Array] | None = None
-        """(dZ, A₀) of the last step, (n_out, batch) and (n_in, batch): ∂L/∂W = dZ·A₀ᵀ."""
+        """(dZ, A₀) of the last step, (n_out, batch) and (n_in, batch): ∂L/∂W = gain·dZ·A₀ᵀ."""
         self._inputs: Array | None = None
 
     @property
@@ -52,19 +62,19 @@ class StoredWeight:
         return [slice(start, min(start + self.tile_rows, n_out)) for start in range(0, n_out, self.tile_rows)]
 
     def forward(self, A0: Array, Z: Array) -> None:
-        """Z = W·A₀, each row with its whole sum in one product."""
+        """Z = gain·W·A₀, each row with its whole sum in one product."""
         with self._tiles.reading([self.rows], self.cut()) as tiles:
             for rows, (W,) in tiles:
                 part = self._part(rows, Z.shape[1])
-                self.ops.gemm(self._rounded(W), A0, out=part)
+                self.ops.gemm(self._rounded(W), A0, part, self.gain)
                 self.ops.assign(Z[rows], part)
 
     def backward(self, dZ: Array, dA0: Array) -> None:
-        """dA₀ = Σ over tiles of W[rows]ᵀ·dZ[rows]."""
+        """dA₀ = Σ over tiles of gain·W[rows]ᵀ·dZ[rows]."""
         with self._tiles.reading([self.rows], self.cut()) as tiles:
             for rows, (W,) in tiles:
                 part = self._part_of(dZ, rows)
-                self.ops.gemm(self._rounded(W).T, part, out=dA0, beta=0.0 if rows.start == 0 else 1.0)
+                self.ops.gemm(self._rounded(W).T, part, dA0, self.gain, 0.0 if rows.start == 0 else 1.0)
 
     def forget_factors(self) -> None:
         """A new step begins: the last one's gradient is gone."""
@@ -75,7 +85,7 @@ class StoredWeight:
         self.factors = self._inputs = None
 
     def keep_factors(self, dZ: Array, A0: Array, part: BatchPart) -> None:
-        """∂L/∂W = dZ·A₀ᵀ, to be computed when it is needed; see `layers.StoredProducts`."""
+        """∂L/∂W = gain·dZ·A₀ᵀ, to be computed when it is needed; see `layers.StoredProducts`."""
         batch = A0.shape[1]
         if batch == part.whole:
             self.factors = dZ, A0
@@ -89,11 +99,11 @@ class StoredWeight:
         self.factors = dZ, whole
 
     def gradient_tile(self, rows: slice) -> Array:
-        """∂L/∂W[rows] = dZ[rows]·A₀ᵀ, C-ordered; it lasts until the next is asked for."""
+        """∂L/∂W[rows] = gain·dZ[rows]·A₀ᵀ, C-ordered; it lasts until the next is asked for."""
         dZ, A0 = self._require_factors()
         shape = rows.stop - rows.start, self.shape[1]
         out = self.ops.scratch("stored gradient", math.prod(shape), self.dtype).reshape(shape)
-        self.ops.gemm(self._part_of(dZ, rows), A0.T, out=out)
+        self.ops.gemm(self._part_of(dZ, rows), A0.T, out, self.gain)
         return out
 
     def _require_factors(self) -> tuple[Array, Array]:
@@ -121,8 +131,8 @@ class StoredWeight:
         return found
 
     def gradient_bound(self, total: Array) -> float:
-        """An upper bound of ‖∂L/∂W‖, by Cauchy and Schwarz: ‖dZ‖·‖A₀‖. NaN or ∞ bound nothing."""
-        return math.prod(math.sqrt(self.square(x, total)) for x in self._require_factors())
+        """An upper bound of ‖∂L/∂W‖, by Cauchy and Schwarz: gain·‖dZ‖·‖A₀‖. NaN or ∞ bound nothing."""
+        return self.gain * math.prod(math.sqrt(self.square(x, total)) for x in self._require_factors())
 
     def gradient_square(self, rows: slice, total: Array, inverse: float = 1.0) -> float:
         """‖inverse·∂L/∂W[rows]‖², each block of it summed in the weights' dtype; `inverse`: of the loss scale."""

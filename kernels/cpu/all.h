@@ -35,6 +35,8 @@
 #include "judge.c"
 #include "layer_norm_backward.c"
 #include "layer_norm_forward.c"
+#include "parametric_activation.c"
+#include "parametric_activation_backward.c"
 #include "penalized_gradient.c"
 #include "penalty.c"
 #include "rmsprop.c"

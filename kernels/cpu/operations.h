@@ -27,6 +27,8 @@
     X(judge)                  \
     X(layer_norm_backward)    \
     X(layer_norm_forward)     \
+    X(parametric_activation)  \
+    X(parametric_activation_backward) \
     X(penalized_gradient)     \
     X(penalty)                \
     X(product_of_samples)     \

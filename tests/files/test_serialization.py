@@ -40,6 +40,10 @@ def every_layer(**options: Any) -> fcnn.Sequential:
         fcnn.Residual([fcnn.Dense(5, bias=False), fcnn.LayerNorm(eps=0.1), fcnn.Residual(["gelu"])], init="he_uniform"),
         fcnn.Dropout(0.25),
         fcnn.Activation("silu"),
+        fcnn.Scale("he_normal"),
+        fcnn.Dense(5, parametrization="ntk"),
+        fcnn.ParametricActivation("gelu", alpha=0.5),
+        fcnn.PReLU(),
         fcnn.Dense(3),
     ]
     model = fcnn.Sequential(layers, n_in=4, seed=5, backend="numpy", **options)

@@ -272,6 +272,12 @@ LAYER: Any = fcnn.layers
         (lambda: LAYER.BatchNorm(eps=0), ValueError, r"BatchNorm\(eps\) expects a finite number greater than 0"),
         (lambda: LAYER.BatchNorm(momentum=1.1), ValueError, r"BatchNorm\(momentum\)"),
         (lambda: LAYER.LayerNorm(eps=-1), ValueError, r"LayerNorm\(eps\)"),
+        (lambda: LAYER.Dense(2, parametrization="nkt"), ValueError, "Did you mean 'ntk'"),
+        (lambda: LAYER.Scale("onse"), ValueError, "Unknown initializer 'onse'"),
+        (lambda: LAYER.Scale(float("nan")), ValueError, r"Scale\(init\) expects a finite number"),
+        (lambda: LAYER.PReLU("x"), TypeError, r"PReLU\(alpha\) expects a number, got 'x'"),
+        (lambda: LAYER.ParametricActivation("softmax"), ValueError, "expects an elementwise activation, got Softmax"),
+        (lambda: LAYER.ParametricActivation(Doubled()), ValueError, "expects an elementwise activation, got Doubled"),
         (lambda: LAYER.Activation("sotfmax"), ValueError, "Did you mean 'softmax'"),
         (lambda: LAYER.Residual([]), ValueError, "Residual expects at least one layer, got an empty list"),
         (lambda: LAYER.Residual(fcnn.Dense(2)), TypeError, "Residual expects a list of layers, got Dense"),
@@ -377,6 +383,9 @@ def test_every_layer_has_a_config_that_builds_it_again() -> None:
         "dropout": fcnn.Dropout(0.25),
         "batch_norm": fcnn.BatchNorm(eps=0.5, momentum=0.3),
         "layer_norm": fcnn.LayerNorm(eps=0.5),
+        "scale": fcnn.Scale(fcnn.initializers.Normal(0.5)),
+        "parametric_activation": fcnn.ParametricActivation(fcnn.activations.ELU(0.5), alpha=0.5),
+        "prelu": fcnn.PReLU(0.1),
         "residual": fcnn.Residual([fcnn.Dense(3), fcnn.Dropout(0.1)], init="he_normal"),
     }
     assert set(made) == set(LAYERS)

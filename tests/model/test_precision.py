@@ -29,6 +29,9 @@ def stack() -> list[Any]:
         fcnn.Residual([fcnn.Dense(20, activation="gelu"), fcnn.LayerNorm()]),
         fcnn.Residual([fcnn.Dense(11, activation="tanh")]),
         fcnn.Activation("silu"),
+        fcnn.Dense(12, parametrization="ntk"),
+        fcnn.Scale(),
+        fcnn.ParametricActivation("gelu", alpha=0.8),
         fcnn.Dense(4),
     ]
 

@@ -211,7 +211,10 @@ def _register_dense(kind: str) -> None:
         else:
             outputs["Z"] = ops.to_numpy(Z).copy()
         ops.dense_forward(W, A0, None, kind, 0.3, ops.matrix(n, batch, dtype), no_bias)
-        return {**outputs, "no_bias": no_bias}
+        scaled, scaled_Z = ops.matrix(n, batch, dtype), ops.matrix(n, batch, dtype)
+        out = scaled_Z if ELEMENTWISE[kind].from_output else scaled
+        ops.dense_forward(W, A0, b, kind, 0.3, scaled_Z, out, 0.4)
+        return {**outputs, "no_bias": no_bias, "scaled": out, "scaled_Z": scaled_Z}
 
     @case("dense_backward", kind, tolerance="sum")
     def backward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
@@ -227,11 +230,34 @@ def _register_dense(kind: str) -> None:
         ops.dense_backward(dA, saved, kind, 0.3, W, A0, dZ, sums, db_again, dA0, add_to_dW=True)
         ops.dense_backward(dA, saved, kind, 0.3, W, A0, dA, dW, db, dA0)
         made = {"dZ": dZ, "dA0": dA0, "dW": dW, "alone": alone, "db": db, "in_place": dA}
-        return {**made, "sums": sums, "db_again": db_again}
+        scaled, more, db_scaled = (ops.matrix(n, 7, dtype), ops.matrix(7, batch, dtype), ops.empty((n, 1), dtype))
+        ops.dense_backward(dA, saved, kind, 0.3, W, A0, dZ, scaled, db_scaled, more, gain=0.4)
+        ops.dense_backward(dA, saved, kind, 0.3, W, A0, dZ, sums, db_again, dA0, add_to_dW=True, gain=0.4)
+        return {**made, "sums": sums, "db_again": db_again, "scaled": scaled, "more": more, "db_scaled": db_scaled}
 
 
 for _kind in ELEMENTWISE:
     _register_dense(_kind)
+
+
+def _register_parametric(kind: str) -> None:
+    @case("parametric_activation", kind)
+    def forward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+        Z, p, out = normal(ops, rng, dtype, n, batch), column(ops, rng, dtype, n), ops.matrix(n, batch, dtype)
+        ops.parametric_activation(Z, p, kind, 0.3, out)
+        return {"out": out, "Z": Z}
+
+    @case("parametric_activation_backward", kind, tolerance="sum")
+    def backward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+        Z, dA, p = normal(ops, rng, dtype, n, batch), normal(ops, rng, dtype, n, batch), column(ops, rng, dtype, n)
+        dZ, dp, again = ops.matrix(n, batch, dtype), ops.empty((n, 1), dtype), ops.empty((n, 1), dtype)
+        ops.parametric_activation_backward(dA, Z, p, kind, 0.3, dZ, dp)
+        ops.parametric_activation_backward(dA, Z, p, kind, 0.3, dA, again)
+        return {"dZ": dZ, "dp": dp, "in_place": dA, "again": again}
+
+
+for _kind in ("scale", "prelu", *ELEMENTWISE):
+    _register_parametric(_kind)
 
 
 @case("dense_stack")

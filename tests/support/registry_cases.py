@@ -52,6 +52,7 @@ LAYER_CASES: dict[str, list[LayerCase]] = {
         LayerCase("drawn biases", lambda: fcnn.Dense(3, activation="tanh", bias_init="fan_in_uniform")),
         LayerCase("penalties", lambda: fcnn.Dense(3, activation="silu", l1=0.03, l2=0.2)),
         LayerCase("width 1", lambda: fcnn.Dense(1, activation="gelu"), n_in=1),
+        LayerCase("ntk", lambda: fcnn.Dense(3, activation="tanh", parametrization="ntk", l2=0.1)),
         LayerCase("odd", lambda: fcnn.Dense(13, activation="softplus"), n_in=7),
     ],
     "activation": [
@@ -72,6 +73,20 @@ LAYER_CASES: dict[str, list[LayerCase]] = {
         LayerCase("default", lambda: fcnn.LayerNorm()),
         LayerCase("eps", lambda: fcnn.LayerNorm(eps=0.1), n_in=7),
         LayerCase("width 1", lambda: fcnn.LayerNorm(), n_in=1),
+    ],
+    "scale": [
+        LayerCase("default", lambda: fcnn.Scale()),
+        LayerCase("drawn", lambda: fcnn.Scale(fcnn.initializers.Normal(2.0)), n_in=7),
+    ],
+    "parametric_activation": [
+        LayerCase("selu", lambda: fcnn.ParametricActivation(alpha=0.7), n_in=7),
+        LayerCase("from output", lambda: fcnn.ParametricActivation("tanh", alpha=-0.4)),
+        LayerCase("slope", lambda: fcnn.ParametricActivation(fcnn.activations.LeakyReLU(0.3), alpha=1.5)),
+        LayerCase("width 1", lambda: fcnn.ParametricActivation("gelu"), n_in=1),
+    ],
+    "prelu": [
+        LayerCase("default", lambda: fcnn.PReLU()),
+        LayerCase("negative", lambda: fcnn.PReLU(-0.5), n_in=7),
     ],
     "residual": [
         LayerCase("identity", lambda: fcnn.Residual([fcnn.Dense(4, activation="tanh")])),

@@ -6,6 +6,7 @@ PyTorch does not have is composed: Residual from its parts, Dropout from NumPy's
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import parametrize
 
 import fcnn_gpu as fcnn
 from fcnn_gpu.model._save_and_load import torch_state
@@ -64,8 +66,39 @@ class ResidualModule(nn.Module):
         return self.block(x) + (x if self.projection is None else self.projection(x))
 
 
+class Factor(nn.Module):
+    """weight·x, a factor for each unit."""
+
+    def __init__(self, n: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n, dtype=dtype))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weight
+
+
+class BetweenInputAndActivation(Factor):
+    """x + weight·(f(x) − x)"""
+
+    def __init__(self, f: nn.Module, n: int, dtype: torch.dtype) -> None:
+        super().__init__(n, dtype)
+        self.f = f
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.weight * (self.f(x) - x)
+
+
+class DividedByRootOfInputs(nn.Module):
+    """W/√n_in"""
+
+    def forward(self, W: torch.Tensor) -> torch.Tensor:
+        return W / math.sqrt(W.shape[1])
+
+
 def _dense(layer: Any, seed: int, dtype: torch.dtype) -> list[nn.Module]:
     linear = nn.Linear(layer.n_in, layer.n_out, bias=layer.bias, dtype=dtype)
+    if layer.parametrization == "ntk":
+        parametrize.register_parametrization(linear, "weight", DividedByRootOfInputs())
     name = layer.activation.name
     return [linear] if name == "identity" else [linear, ACTIVATION_MODULES[name](layer.activation)]
 
@@ -84,6 +117,11 @@ LAYER_MODULES: dict[str, Callable[[Any, int, torch.dtype], list[nn.Module]]] = {
     ],
     "layer_norm": lambda layer, seed, dtype: [nn.LayerNorm(layer.n_in, eps=layer.eps, dtype=dtype)],
     "residual": _residual,
+    "scale": lambda layer, seed, dtype: [Factor(layer.n_in, dtype)],
+    "parametric_activation": lambda layer, seed, dtype: [
+        BetweenInputAndActivation(ACTIVATION_MODULES[layer.activation.name](layer.activation), layer.n_in, dtype)
+    ],
+    "prelu": lambda layer, seed, dtype: [nn.PReLU(layer.n_in, dtype=dtype)],
 }
 
 
@@ -137,13 +175,19 @@ def penalty(model: fcnn.Sequential, module: nn.Sequential) -> torch.Tensor:
     """Σ λ₁|w| + λ₂w² as terms of PyTorch's loss, λ from the layers of `model`, w from the module."""
     total = torch.zeros((), dtype=next(module.parameters()).dtype)
     for ours, theirs in zip(penalized_layers(model), linear_modules(module), strict=True):
-        total = total + ours.l1 * theirs.weight.abs().sum() + ours.l2 * theirs.weight.square().sum()
+        W = learned_weight(theirs)
+        total = total + ours.l1 * W.abs().sum() + ours.l2 * W.square().sum()
     return total
 
 
 def penalized_layers(model: fcnn.Sequential) -> list[fcnn.Dense]:
     """All Dense layers, projections of residual layers included, in the order of `walk`."""
     return [layer for layer in model.walk() if isinstance(layer, fcnn.Dense)]
+
+
+def learned_weight(linear: nn.Module) -> torch.Tensor:
+    """What is learned of a Linear's weight: what it is computed from, if it is."""
+    return next(p for name, p in linear.named_parameters() if name != "bias")
 
 
 def linear_modules(module: nn.Module) -> list[nn.Linear]:
@@ -154,7 +198,7 @@ def linear_modules(module: nn.Module) -> list[nn.Linear]:
 def to_torch_optimizer(optimizer: fcnn.optimizers.Optimizer, module: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of the same name over the module's parameters; AdamW's decay on weights alone, or on all."""
     o: Any = optimizer
-    weights = [part.weight for part in linear_modules(module)]
+    weights = [learned_weight(part) for part in linear_modules(module)]
     known = {id(w) for w in weights}
     others = [p for p in module.parameters() if id(p) not in known]
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": others}]

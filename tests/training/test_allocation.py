@@ -104,11 +104,14 @@ def test_every_activation(activation: str, dtype: str) -> None:
 
 
 LAYERS: dict[str, Callable[[], list[fcnn.Layer]]] = {
-    "dense": lambda: [fcnn.Dense(500, bias=False)],
+    "dense": lambda: [fcnn.Dense(500, bias=False), fcnn.Dense(400, parametrization="ntk")],
     "activation": lambda: [fcnn.Activation("silu")],
     "dropout": lambda: [fcnn.Dropout(0.3)],
     "batch_norm": lambda: [fcnn.BatchNorm()],
     "layer_norm": lambda: [fcnn.LayerNorm()],
+    "scale": lambda: [fcnn.Scale()],
+    "parametric_activation": lambda: [fcnn.ParametricActivation("selu"), fcnn.ParametricActivation("tanh")],
+    "prelu": lambda: [fcnn.PReLU()],
     "residual": lambda: [fcnn.Residual([fcnn.Dense(300, activation="relu"), fcnn.Dropout(0.1)])],
 }
 

@@ -33,6 +33,10 @@ def network(ops: Ops, **options: Any) -> fcnn.Sequential:
         fcnn.Dropout(0.25),
         fcnn.BatchNorm(),
         fcnn.Residual([fcnn.Dense(9, activation="gelu"), fcnn.LayerNorm()]),
+        fcnn.Scale(),
+        fcnn.Dense(8, parametrization="ntk"),
+        fcnn.ParametricActivation(),
+        fcnn.PReLU(),
         fcnn.Dense(3),
     ]
     return fcnn.Sequential(layers, n_in=6, seed=5, backend=ops, **options)

@@ -63,6 +63,9 @@ def layers_of(kinds: tuple[str, ...]) -> list[Any]:
         "dense": lambda: fcnn.Dense(5, activation="tanh", l2=1e-3),
         "wide": lambda: fcnn.Dense(33, activation="gelu", l1=1e-4),
         "plain": lambda: fcnn.Dense(6, bias=False),
+        "ntk": lambda: fcnn.Dense(6, activation="elu", parametrization="ntk"),
+        "parametric": lambda: fcnn.ParametricActivation("selu", alpha=0.5),
+        "scale": lambda: fcnn.Scale("he_normal"),
         "dropout": lambda: fcnn.Dropout(0.4),
         "layer_norm": lambda: fcnn.LayerNorm(),
         "activation": lambda: fcnn.Activation("silu"),
@@ -74,7 +77,19 @@ def layers_of(kinds: tuple[str, ...]) -> list[Any]:
     return [*(made[kind]() for kind in kinds), fcnn.Dense(3)]
 
 
-OURS = ("dense", "wide", "plain", "dropout", "layer_norm", "activation", "softmax", "residual")
+OURS = (
+    "dense",
+    "wide",
+    "plain",
+    "ntk",
+    "dropout",
+    "layer_norm",
+    "activation",
+    "parametric",
+    "scale",
+    "softmax",
+    "residual",
+)
 
 
 def trained(

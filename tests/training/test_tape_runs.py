@@ -43,6 +43,7 @@ def _dense(draw: st.DrawFn) -> dict[str, Any]:
         "activation": draw(_ACTIVATION),
         "init": "he_uniform",
         "bias": draw(st.booleans()),
+        "parametrization": draw(st.sampled_from(["standard", "standard", "ntk"])),
         "l1": draw(_PENALTY),
         "l2": draw(_PENALTY),
     }
@@ -50,7 +51,8 @@ def _dense(draw: st.DrawFn) -> dict[str, Any]:
 
 _OTHER = st.sampled_from(
     [{"name": "dropout", "p": p} for p in (0.0, 0.25)]
-    + [{"name": "batch_norm"}, {"name": "layer_norm"}]
+    + [{"name": "batch_norm"}, {"name": "layer_norm"}, {"name": "scale"}, {"name": "prelu"}]
+    + [{"name": "parametric_activation", "activation": name, "alpha": 0.5} for name in ("selu", "tanh")]
     + [{"name": "activation", "activation": name} for name in ("relu", "gelu", "softmax")]
 )
 _LAYER = st.one_of(_dense(), _OTHER)

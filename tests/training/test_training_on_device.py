@@ -48,6 +48,11 @@ def network(ops: Ops, dtype: str) -> fcnn.Sequential:
         fcnn.BatchNorm(),
         fcnn.Activation("silu"),
         fcnn.Residual([fcnn.Dense(8, activation="leaky_relu", l1=1e-3), fcnn.LayerNorm()]),
+        fcnn.Scale(),
+        fcnn.Dense(9, parametrization="ntk"),
+        fcnn.ParametricActivation("selu", alpha=0.8),
+        fcnn.Dense(9),
+        fcnn.PReLU(),
         fcnn.Dense(4),
     ]
     return fcnn.Sequential(layers, n_in=12, seed=3, dtype=dtype, backend=ops)

@@ -7,6 +7,8 @@ from .._ops import ELEMENTWISE
 from ._array import CompiledArrays
 
 _KINDS = {kind: number for number, kind in enumerate(ELEMENTWISE)}
+_FORMS = {"scale": 1, "prelu": 2}
+"""Of parametric activations; that of an elementwise function is 0 (kernels/cpu/activation.h)."""
 
 
 class CompiledActivation(CompiledArrays):
@@ -35,6 +37,43 @@ class CompiledActivation(CompiledArrays):
             )
         if db is not None:
             self.row_sum(dZ, db)
+
+    def parametric_activation(self, Z: Array, p: Array, kind: str, slope: float, out: Array) -> None:
+        n, batch = Z.shape
+        form, number = _FORMS.get(kind, 0), _KINDS.get(kind, 0)
+        self._issue(
+            "parametric_activation",
+            Z.dtype,
+            batch=batch,
+            n=n,
+            form=form,
+            kind=number,
+            slope=slope,
+            Z=Z,
+            p=p,
+            out=out,
+        )
+
+    def parametric_activation_backward(
+        self, dA: Array, Z: Array, p: Array, kind: str, slope: float, dZ: Array, dp: Array
+    ) -> None:
+        n, batch = Z.shape
+        form, number = _FORMS.get(kind, 0), _KINDS.get(kind, 0)
+        self._issue(
+            "parametric_activation_backward",
+            Z.dtype,
+            n=n,
+            batch=batch,
+            form=form,
+            kind=number,
+            slope=slope,
+            dA=dA,
+            Z=Z,
+            p=p,
+            unsound=None,
+            dZ=dZ,
+            dp=dp,
+        )
 
     def softmax(self, Z: Array, out: Array) -> None:
         self._issue("softmax", Z.dtype, batch=Z.shape[1], n=Z.shape[0], Z=Z, A=out)

@@ -55,15 +55,23 @@ class CompiledMatrix(CompiledArrays):
         )
 
     def dense_forward(
-        self, W: Array, A0: Array, b: Array | None, kind: str, alpha: float, Z: Array, out: Array
+        self,
+        W: Array,
+        A0: Array,
+        b: Array | None,
+        kind: str,
+        alpha: float,
+        Z: Array,
+        out: Array,
+        gain: float = 1.0,
     ) -> None:
         if b is None or not _strided(W, A0):
-            self.gemm(W, A0, Z)
+            self.gemm(W, A0, Z, gain)
             self.bias_activation(Z, b, kind, alpha, out)
             return
         inside = out is Z and kind in _IN_EPILOGUE
         epilogue = _IN_EPILOGUE[kind] if inside else "BIAS"
-        self._multiply(True, A0.T, W.T, Z.T, 1.0, False, epilogue, b, alpha)
+        self._multiply(True, A0.T, W.T, Z.T, gain, False, epilogue, b, alpha)
         if not inside:
             self.bias_activation(Z, None, kind, alpha, out)
 
@@ -80,11 +88,15 @@ class CompiledMatrix(CompiledArrays):
         db: Array | None = None,
         dA0: Array | None = None,
         add_to_dW: bool = False,
+        gain: float = 1.0,
     ) -> None:
         self.activation_backward(dA, saved, kind, alpha, dZ, db)
-        self._multiply(False, A0, dZ.T, dW.T, 1.0, add_to_dW)
+        if add_to_dW and gain != 1.0:
+            self.gemm(dZ, A0.T, dW, gain, 1.0)
+        else:
+            self._multiply(False, A0, dZ.T, dW.T, gain, add_to_dW)
         if dA0 is not None:
-            self.gemm(W.T, dZ, dA0)
+            self.gemm(W.T, dZ, dA0, gain)
 
 
 def _strided(*matrices: Array) -> bool:

@@ -123,16 +123,18 @@ class CublasProducts:
         pre_activation: Array | None = None,
         row_sums: Array | None = None,
         choice: int = 0,
+        alpha: float = 1.0,
     ) -> None:
-        """out = f(A·B + bias) by cublasLtMatmul, f the identity, ReLU or the GELU by tanh.
+        """out = f(α·A·B + bias) by cublasLtMatmul, f the identity, ReLU or the GELU by tanh.
 
         Args:
             A, B, out: as for `gemm`; with a bias or an activation out must be F-ordered.
             bias: m elements of out's dtype (the library may take others), added to each column.
             activation: "identity", "relu" (NaN becomes 0) or "gelu_tanh".
-            pre_activation: Z = A·B + bias, (m, n) F-ordered of out's dtype, is kept here ("gelu_tanh" alone).
+            pre_activation: Z = α·A·B + bias, (m, n) F-ordered of out's dtype, is kept here ("gelu_tanh" alone).
             row_sums: Σ_j A_ij is written here, m elements of out's dtype: a bias gradient beside dW = dZ·A₀ᵀ.
             choice: which of the algorithms that the library proposes, best first.
+            alpha: α. With row_sums it is 1.
 
         Raises ValueError and TypeError for arrays that do not fit; CublasError, `unsupported`, where the library has no
         such algorithm.
@@ -171,7 +173,7 @@ class CublasProducts:
             about = f"Algorithm {choice + 1} of {len(matmul.algorithms)} was asked for"
             raise CublasError("cublasLtMatmul", Status.NOT_SUPPORTED, about)
         at_first, at_second, at_out, at_vector, at_matrix = places
-        factors = _scalars(how.scale_type, 1.0, 0.0)
+        factors = _scalars(how.scale_type, alpha, 0.0)
         matmul(at_first, at_second, at_out, at_vector, at_matrix, factors, workspace.address, stream, choice)
 
 

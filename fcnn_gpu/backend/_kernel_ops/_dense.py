@@ -17,44 +17,72 @@ _SEPARATE = "separate passes"
 
 class DenseKernels(MatrixKernels, ActivationKernels):
     def dense_forward(
-        self, W: Array, A0: Array, b: Array | None, kind: str, alpha: float, Z: Array, out: Array
+        self,
+        W: Array,
+        A0: Array,
+        b: Array | None,
+        kind: str,
+        alpha: float,
+        Z: Array,
+        out: Array,
+        gain: float = 1.0,
     ) -> None:
-        given = (W, A0, b, kind, alpha, Z, out)
+        given = (W, A0, b, kind, alpha, Z, out, gain)
         if not (A0.size and out.size):
             self._forward(_SEPARATE, *given)
             return
         arrays = self._described(W, A0, b, Z, out)
-        problem = ("dense_forward", kind, b is not None, out is Z, self._products.tf32, *arrays)
+        what = kind if gain == 1.0 else f"scaled {kind}"
+        problem = ("dense_forward", what, b is not None, out is Z, self._products.tf32, *arrays)
         self._forward(self._choose(problem, partial(self._forward_question, problem, *given)), *given)
 
     def _forward_question(
-        self, problem: Problem, W: Array, A0: Array, b: Array | None, kind: str, alpha: float, Z: Array, out: Array
+        self,
+        problem: Problem,
+        W: Array,
+        A0: Array,
+        b: Array | None,
+        kind: str,
+        alpha: float,
+        Z: Array,
+        out: Array,
+        gain: float,
     ) -> Question:
         names = [_SEPARATE]
         if kind in ("relu", "gelu_tanh") or (kind == "identity" and b is not None):
             names += LT_NAMES
-        if ELEMENTWISE[kind].from_output and multiplications(W, A0) <= WITHOUT_TENSOR_CORES:
+        if gain == 1.0 and ELEMENTWISE[kind].from_output and multiplications(W, A0) <= WITHOUT_TENSOR_CORES:
             names.append("tiled")
 
         def trial() -> tuple[Any, ...]:
             Z_trial = self._like(Z)
-            return W, A0, b, kind, alpha, Z_trial, Z_trial if out is Z else self._like(out)
+            return W, A0, b, kind, alpha, Z_trial, Z_trial if out is Z else self._like(out), gain
 
         family = (*problem[:5], W.dtype.name, W.shape, W.strides, A0.strides)
         return Question({name: partial(self._forward, name) for name in names}, trial, ((family, A0.shape[1]),))
 
     def _forward(
-        self, way: str, W: Array, A0: Array, b: Array | None, kind: str, alpha: float, Z: Array, out: Array
+        self,
+        way: str,
+        W: Array,
+        A0: Array,
+        b: Array | None,
+        kind: str,
+        alpha: float,
+        Z: Array,
+        out: Array,
+        gain: float = 1.0,
     ) -> None:
         if way == _SEPARATE:
-            self.gemm(W, A0, Z)
+            self.gemm(W, A0, Z, gain)
             self.bias_activation(Z, b, kind, alpha, out)
         elif way == "tiled":
             tiled_matmul(self._launcher, W, A0, out, bias=b, activation=kind.upper(), alpha=alpha)
         else:
             kept = None if ELEMENTWISE[kind].from_output else Z
             choice = LT_NAMES.index(way)
-            self._cublaslt(W, A0, out, choice, bias=self._bias_of(b, out), activation=kind, pre_activation=kept)
+            bias = self._bias_of(b, out)
+            self._cublaslt(W, A0, out, choice, gain, bias=bias, activation=kind, pre_activation=kept)
 
     def _bias_of(self, b: Array | None, out: Array) -> Array | None:
         """b in the output's dtype, as cuBLASLt wants it. Rounding b to 16 bits costs no more than rounding Z does."""
@@ -77,14 +105,15 @@ class DenseKernels(MatrixKernels, ActivationKernels):
         db: Array | None = None,
         dA0: Array | None = None,
         add_to_dW: bool = False,
+        gain: float = 1.0,
     ) -> None:
         given = (dA, saved, kind, alpha, A0, dZ, dW, db)
         way = _SEPARATE
-        if add_to_dW:
+        if add_to_dW or gain != 1.0:  # what cuBLASLt's bias gradients are with a factor is not said
             self.activation_backward(dA, saved, kind, alpha, dZ, db)
-            self.gemm(dZ, A0.T, dW, beta=1.0)
+            self.gemm(dZ, A0.T, dW, gain, 1.0 if add_to_dW else 0.0)
             if dA0 is not None:
-                self.gemm(W.T, dZ, dA0)
+                self.gemm(W.T, dZ, dA0, gain)
             return
         if db is not None and dA.size and dW.size:
             arrays = self._described(dA, saved, A0, dZ, dW, db)

@@ -67,9 +67,9 @@ class MatrixKernels(DeviceOps):
         self._launcher.keep(A, B, out)
         self._products.gemm(A, B, out, alpha, beta)
 
-    def _cublaslt(self, A: Array, B: Array, out: Array, choice: int, **epilogue: Any) -> None:
+    def _cublaslt(self, A: Array, B: Array, out: Array, choice: int, alpha: float = 1.0, **epilogue: Any) -> None:
         self._launcher.keep(A, B, out, *epilogue.values())
-        self._products.matmul(A, B, out, choice=choice, **epilogue)
+        self._products.matmul(A, B, out, choice=choice, alpha=alpha, **epilogue)
 
     def tiled_matmul(
         self,

@@ -273,6 +273,76 @@ class ActivationOps(ArrayOps):
         if db is not None:
             self.row_sum(dZ, db)
 
+    def parametric_activation(self, Z: Array, p: Array, kind: str, slope: float, out: Array) -> None:
+        """out = g(Z) + p ⊙ h(Z), with one learned factor p_i for each unit.
+
+        `kind` an elementwise activation f: g(z) = z, h(z) = f(z) − z; "prelu": g = max(z, 0), h = min(z, 0); "scale":
+        g = 0, h = z. Z and out (n, batch) F-ordered, p (n, 1), `slope` that of f. out is not Z, which the backward pass
+        reads.
+        """
+        Zt, out_t, factors = Z.T, out.T, p.T
+        for rows, columns in self._tiles(Zt.shape):
+            z, a = Zt[rows, columns], out_t[rows, columns]
+            if kind == "scale":
+                np.multiply(z, factors[:, columns], out=a)
+                continue
+            h = self._tile_scratch("h", z)
+            self._varying_part(z, kind, slope, h)
+            np.multiply(h, factors[:, columns], out=a)
+            if kind == "prelu":
+                np.maximum(z, constant_tile(0.0, z.shape, z.dtype), out=h)
+                np.add(a, h, out=a)
+            else:
+                np.add(a, z, out=a)
+
+    def _varying_part(self, z: Array, kind: str, slope: float, h: Array) -> None:
+        """h(z) of a tile, of a kind other than "scale"."""
+        if kind == "prelu":
+            np.minimum(z, constant_tile(0.0, z.shape, z.dtype), out=h)
+            return
+        ELEMENTWISE[kind].forward(z, h, self._tile_scratch("t", z), self._tile_scratch("u", z), slope)
+        np.subtract(h, z, out=h)
+
+    def parametric_activation_backward(
+        self, dA: Array, Z: Array, p: Array, kind: str, slope: float, dZ: Array, dp: Array
+    ) -> None:
+        """dZ = dA ⊙ (g′(Z) + p ⊙ h′(Z)) and dp_i = Σ_j dA_ij h(Z_ij): the gradients of `parametric_activation`.
+
+        dA, Z and dZ (n, batch) F-ordered, p and dp (n, 1). dZ may be dA.
+        """
+        dAt, Zt, dZt, factors, sums = dA.T, Z.T, dZ.T, p.T, dp.T
+        np.copyto(sums, 0)
+        for rows, columns in self._tiles(Zt.shape):
+            d, z, dz, factor = dAt[rows, columns], Zt[rows, columns], dZt[rows, columns], factors[:, columns]
+            h, inner = self._tile_scratch("h", z), self._tile_scratch("derivative", z)
+            if kind == "scale":
+                np.multiply(d, z, out=h)
+            else:
+                self._varying_part(z, kind, slope, h)
+                np.multiply(d, h, out=h)
+            part = self.scratch("units", z.shape[1], z.dtype).reshape(1, -1)
+            np.dot(self.ones(z.shape[0], z.dtype), h, out=part)
+            np.add(sums[:, columns], part, out=sums[:, columns])
+            if kind == "scale":
+                np.multiply(d, factor, out=dz)
+                continue
+            t, u = self._tile_scratch("t", z), self._tile_scratch("u", z)
+            if kind == "prelu":  # 1 for z > 0, else p: (1 − [z > 0]) p + [z > 0]
+                _relu_derivative(z, inner, t, u, 0.0)
+                np.subtract(1, inner, out=h)
+                np.multiply(h, factor, out=h)
+                np.add(inner, h, out=inner)
+            else:  # 1 + p (f′ − 1)
+                f, saved = ELEMENTWISE[kind], z
+                if f.from_output:
+                    saved = h
+                    f.forward(z, saved, t, u, slope)
+                f.derivative(saved, inner, t, u, slope)
+                np.subtract(inner, 1, out=inner)
+                np.multiply(inner, factor, out=inner)
+                np.add(inner, 1, out=inner)
+            np.multiply(d, inner, out=dz)
+
     def softmax(self, Z: Array, out: Array) -> None:
         """out_ij = e^(z_ij − m_j) / Σ_k e^(z_kj − m_j), m_j = max_i z_ij: over the units of each sample.
 

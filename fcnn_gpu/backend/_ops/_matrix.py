@@ -75,15 +75,23 @@ class MatrixOps(ActivationOps):
             np.add(out[start:stop], part, out=out[start:stop])
 
     def dense_forward(
-        self, W: Array, A0: Array, b: Array | None, kind: str, alpha: float, Z: Array, out: Array
+        self,
+        W: Array,
+        A0: Array,
+        b: Array | None,
+        kind: str,
+        alpha: float,
+        Z: Array,
+        out: Array,
+        gain: float = 1.0,
     ) -> None:
-        """Z = W·A₀ + b, then out = f(Z): a fully-connected layer with an elementwise activation.
+        """Z = gain·W·A₀ + b, then out = f(Z): a fully-connected layer with an elementwise activation.
 
         W (n_out, n_in), A0 (n_in, batch), b (n_out, 1) or None, Z and out (n_out, batch) F-ordered. out may be Z if f's
         derivative can be had from its output (`ELEMENTWISE[kind].from_output`), and if it is not, then Z holds nothing
         of use afterwards; for the other activations they differ, and Z is kept for the backward pass.
         """
-        self.gemm(W, A0, Z)
+        self.gemm(W, A0, Z, gain)
         self.bias_activation(Z, b, kind, alpha, out)
 
     def dense_backward(
@@ -99,17 +107,18 @@ class MatrixOps(ActivationOps):
         db: Array | None = None,
         dA0: Array | None = None,
         add_to_dW: bool = False,
+        gain: float = 1.0,
     ) -> None:
-        """dZ = dA ⊙ f′, dW = dZ·A₀ᵀ, db = dZ·1, dA₀ = Wᵀ·dZ: the gradients of `dense_forward`.
+        """dZ = dA ⊙ f′, dW = gain·dZ·A₀ᵀ, db = dZ·1, dA₀ = gain·Wᵀ·dZ: the gradients of `dense_forward`.
 
         dA, saved and dZ (n_out, batch) F-ordered; saved is what the forward pass left in out where `from_output`, else
         Z. dZ may be dA. db (n_out, 1) and dA0 (n_in, batch) may be None, and are then not computed. With `add_to_dW`
-        it is dW += dZ·A₀ᵀ, without a second matrix of that size.
+        it is dW += gain·dZ·A₀ᵀ, without a second matrix of that size.
         """
         self.activation_backward(dA, saved, kind, alpha, dZ, db)
-        self.gemm(dZ, A0.T, dW, beta=1.0 if add_to_dW else 0.0)
+        self.gemm(dZ, A0.T, dW, gain, 1.0 if add_to_dW else 0.0)
         if dA0 is not None:
-            self.gemm(W.T, dZ, dA0)
+            self.gemm(W.T, dZ, dA0, gain)
 
     def tiled_matmul(
         self,

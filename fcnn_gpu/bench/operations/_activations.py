@@ -142,6 +142,71 @@ ACTIVATIONS = [
 ]
 
 
+# A = Z + α ⊙ (f(Z) − Z), and its gradients
+
+
+def _draw_parametric(rng: np.random.Generator, n: int, batch: int) -> Inputs:
+    return {"Z": rng.normal(size=(batch, n)), "dA": rng.normal(size=(batch, n)), "p": rng.normal(size=n)}
+
+
+def _parametric_forward(side: Side, given: Inputs) -> Work:
+    Z, p = side.samples(given["Z"]), side.column(given["p"])
+    A = side.matrix(*Z.shape)
+    return Work(lambda: side.ops.parametric_activation(Z, p, "selu", 0.0, A), lambda: {"A": side.host(A)})
+
+
+def _parametric_backward(side: Side, given: Inputs) -> Work:
+    Z, dA, p = side.samples(given["Z"]), side.samples(given["dA"]), side.column(given["p"])
+    dZ, dp = side.matrix(*Z.shape), side.sums(Z.shape[0])
+    return Work(
+        lambda: side.ops.parametric_activation_backward(dA, Z, p, "selu", 0.0, dZ, dp),
+        lambda: {"dZ": side.host(dZ), "dp": side.host(dp)},
+    )
+
+
+def _torch_parametric_forward(side: TorchSide, given: Inputs) -> Work:
+    Z, p = side.tensor(given["Z"]), side.tensor(given["p"])
+    held: list[Any] = []
+
+    def call() -> None:
+        held[:] = [side.torch.lerp(Z, side.torch.nn.functional.selu(Z), p)]
+
+    return Work(call, lambda: {"A": side.host(held[0])})
+
+
+def _torch_parametric_backward(side: TorchSide, given: Inputs) -> Work:
+    torch = side.torch
+    Z, dA, p = side.tensor(given["Z"]).requires_grad_(), side.tensor(given["dA"]), side.tensor(given["p"])
+    p.requires_grad_()
+    A = torch.lerp(Z, torch.nn.functional.selu(Z), p)
+    held: list[Any] = []
+
+    def call() -> None:
+        held[:] = torch.autograd.grad(A, (Z, p), dA, retain_graph=True)
+
+    return Work(call, lambda: {"dZ": side.host(held[0]), "dp": side.host(held[1])})
+
+
+PARAMETRIC = [
+    Operation(
+        name,
+        "activation",
+        LAYERS,
+        SMALLEST,
+        _draw_parametric,
+        ours,
+        {"": torch},
+        operations(flops),
+        moved(matrices, per_unit=vectors),
+        elements,
+    )
+    for name, ours, torch, flops, matrices, vectors in (
+        ("parametric_selu", _parametric_forward, _torch_parametric_forward, 5, 2, 1),
+        ("parametric_selu_backward", _parametric_backward, _torch_parametric_backward, 9, 3, 2),
+    )
+]
+
+
 # Inverted dropout, p = ½
 
 _P = 0.5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._activations import ACTIVATIONS, DROPOUT
+from ._activations import ACTIVATIONS, DROPOUT, PARAMETRIC
 from ._elementwise import ELEMENTWISE_PASSES
 from ._losses import GATHERS, LOSSES
 from ._normalization import NORMALIZATION
@@ -16,6 +16,7 @@ OPERATIONS: dict[str, Operation] = {
         *GATHERS,
         *PRODUCTS,
         *ACTIVATIONS,
+        *PARAMETRIC,
         *DROPOUT,
         *NORMALIZATION,
         *ELEMENTWISE_PASSES,
