@@ -32,6 +32,8 @@ DEFINITIONS: dict[str, Any] = {
     "gelu_tanh": lambda z: 0.5 * z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))),
     "silu": lambda z: z * special.expit(z),
     "softplus": lambda z: np.logaddexp(0, z),
+    "mish": lambda z: z * np.tanh(np.logaddexp(0, z)),
+    "hardswish": lambda z: z * (np.clip(z + 3, 0, 6) / 6),
     "softmax": lambda z: special.softmax(z, axis=0),
 }
 """f(z) for Z (n, batch), by SciPy where it has the function: independent of the code under test."""
@@ -112,6 +114,11 @@ def _gelu_tanh_slope(z: Any) -> Any:
     return 0.5 * (1 + h) + 0.5 * z * (1 - h**2) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * z**2)
 
 
+def _mish_slope(z: Any) -> Any:
+    h = np.tanh(np.logaddexp(0, z))
+    return h + np.where(np.abs(z) < 100, z, 0.0) / np.cosh(np.minimum(np.logaddexp(0, z), 100)) ** 2 * special.expit(z)
+
+
 SLOPES: dict[str, Any] = {
     "identity": np.ones_like,
     "sigmoid": lambda z: special.expit(z) * special.expit(-z),
@@ -124,6 +131,8 @@ SLOPES: dict[str, Any] = {
     "gelu_tanh": _gelu_tanh_slope,
     "silu": lambda z: special.expit(z) * (1 + z * special.expit(-z)),
     "softplus": special.expit,
+    "mish": _mish_slope,
+    "hardswish": lambda z: np.clip(z + 3, 0, 6) / 6 + np.where(np.abs(z) < 3, z / 6, 0.0),
 }
 """f′(z) in long double, in whose range z³ is still a number."""
 
@@ -233,6 +242,7 @@ def test_each_activation_has_the_initializer_that_fits_it() -> None:
     expected = {
         **dict.fromkeys(["identity", "sigmoid", "tanh", "softmax"], "xavier_uniform"),
         **dict.fromkeys(["relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "softplus"], "he_normal"),
+        **dict.fromkeys(["mish", "hardswish"], "he_normal"),
         "selu": "lecun_normal",
     }
     assert {name: fcnn.Dense(2, activation=name).init.name for name in ACTIVATIONS} == expected

@@ -61,4 +61,8 @@ LOOP(silu, (real)alpha)
 LOOP(silu_derivative, (real)alpha)
 LOOP(softplus, (real)alpha)
 LOOP(softplus_derivative, (real)alpha)
+LOOP(mish, (real)alpha)
+LOOP(mish_derivative, (real)alpha)
+LOOP(hardswish, (real)alpha)
+LOOP(hardswish_derivative, (real)alpha)
 #endif

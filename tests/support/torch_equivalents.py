@@ -29,6 +29,8 @@ ACTIVATION_MODULES: dict[str, Callable[[Any], nn.Module]] = {
     "gelu_tanh": lambda f: nn.GELU(approximate="tanh"),
     "silu": lambda f: nn.SiLU(),
     "softplus": lambda f: nn.Softplus(threshold=700.0),  # PyTorch's 20 replaces f(z) by z, 2·10⁻⁹ off
+    "mish": lambda f: nn.Mish(),
+    "hardswish": lambda f: nn.Hardswish(),
     "softmax": lambda f: nn.Softmax(dim=1),
 }
 
