@@ -19,7 +19,8 @@ enum Activation {
     SILU = 9,
     SOFTPLUS = 10,
     MISH = 11,
-    HARDSWISH = 12
+    HARDSWISH = 12,
+    SIN = 13
 };
 
 // 1/(1 + e^−z), as e^z/(1 + e^z) for z < 0
@@ -54,9 +55,14 @@ template <typename A> __device__ __forceinline__ A hardswish_gate(A z) {
     return z <= -3 ? A(0) : z >= 3 ? A(1) : multiply_rounded(z + 3, A(0.16666666666666666667));
 }
 
+// z, and 0 where neighbouring numbers lie more than 2^−6 apart
+template <typename A> __device__ __forceinline__ A circular(A z) {
+    return fabs(z) > (sizeof(A) == 4 ? A(262144) : A(140737488355328)) ? multiply_rounded(A(0), z) : z;
+}
+
 // f(z). `alpha` is the slope of leaky ReLU for z < 0 (0 ≤ α ≤ 1) and the scale of ELU.
 template <int kind, typename A> __device__ __forceinline__ A activate(A z, A alpha) {
-    static_assert(kind >= IDENTITY && kind <= HARDSWISH, "no such activation");
+    static_assert(kind >= IDENTITY && kind <= SIN, "no such activation");
     if constexpr (kind == SIGMOID) return sigmoid(z);
     if constexpr (kind == TANH) return tanh(z);
     if constexpr (kind == RELU) return z < 0 ? A(0) : z;  // a comparison with NaN is false: NaN stays
@@ -74,13 +80,14 @@ template <int kind, typename A> __device__ __forceinline__ A activate(A z, A alp
         return z * (m.n / m.below);
     }
     if constexpr (kind == HARDSWISH) return z * hardswish_gate(z);
+    if constexpr (kind == SIN) return sin(circular(z));
     return z;
 }
 
 // f′ from `saved`: from the output a = f(z) for identity, sigmoid, tanh, ReLU and leaky ReLU (whose A may overwrite Z),
 // from the input z for the others.
 template <int kind, typename A> __device__ __forceinline__ A activation_derivative(A saved, A alpha) {
-    static_assert(kind >= IDENTITY && kind <= HARDSWISH, "no such activation");
+    static_assert(kind >= IDENTITY && kind <= SIN, "no such activation");
     if constexpr (kind == SIGMOID) return (1 - saved) * saved;
     if constexpr (kind == TANH) return multiply_add(-saved, saved, A(1));
     if constexpr (kind == RELU) return saved > 0 ? A(1) : A(0);
@@ -111,5 +118,6 @@ template <int kind, typename A> __device__ __forceinline__ A activation_derivati
     if constexpr (kind == HARDSWISH) {  // z/3 + ½ between the kinks
         return saved <= -3 ? A(0) : saved >= 3 ? A(1) : multiply_add(saved, A(0.33333333333333333333), A(0.5));
     }
+    if constexpr (kind == SIN) return cos(circular(saved));
     return A(1);
 }

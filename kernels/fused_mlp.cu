@@ -76,6 +76,7 @@ template <int N> __device__ __forceinline__ void activate_by_kind(long long kind
         case SOFTPLUS: return activate_each<SOFTPLUS>(z, alpha);
         case MISH: return activate_each<MISH>(z, alpha);
         case HARDSWISH: return activate_each<HARDSWISH>(z, alpha);
+        case SIN: return activate_each<SIN>(z, alpha);
         default: return;
     }
 }

@@ -67,6 +67,7 @@ template <typename A> __device__ A activate_by_number(int activation, A z, A alp
         case SOFTPLUS: return activate<SOFTPLUS>(z, alpha);
         case MISH: return activate<MISH>(z, alpha);
         case HARDSWISH: return activate<HARDSWISH>(z, alpha);
+        case SIN: return activate<SIN>(z, alpha);
         default: return z;
     }
 }

@@ -4,7 +4,7 @@
 #define FCNN_ACTIVATIONS
 #define ACTIVATIONS(X) \
     X(identity) X(sigmoid) X(tanh) X(relu) X(leaky_relu) X(elu) X(selu) X(gelu) X(gelu_tanh) X(silu) X(softplus) \
-    X(mish) X(hardswish)
+    X(mish) X(hardswish) X(sin)
 #define KIND(name) JOIN(KIND_, name),
 enum { ACTIVATIONS(KIND) };
 #undef KIND
@@ -101,3 +101,6 @@ DERIVATIVE(hardswish)
     const real inside = FMA(saved, (real)0.33333333333333333333, (real)0.5), right = saved >= 3 ? 1 : inside;
     return saved <= -3 ? 0 : right;
 }
+
+ACTIVATION(sin) { return NAME(sine)(z); }
+DERIVATIVE(sin) { return NAME(cosine)(saved); }

@@ -67,4 +67,6 @@ LOOP(mish, (real)alpha)
 LOOP(mish_derivative, (real)alpha)
 LOOP(hardswish, (real)alpha)
 LOOP(hardswish_derivative, (real)alpha)
+LOOP(sin, (real)alpha)
+LOOP(sin_derivative, (real)alpha)
 #endif

@@ -105,6 +105,7 @@ ACTIVATION_CASES: dict[str, list[fcnn.activations.Activation]] = {
     "softplus": [fcnn.activations.Softplus()],
     "mish": [fcnn.activations.Mish()],
     "hardswish": [fcnn.activations.Hardswish()],
+    "sin": [fcnn.activations.Sin()],
     "softmax": [fcnn.activations.Softmax()],
 }
 

@@ -266,6 +266,26 @@ def _hardswish_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float
     np.add(out, u, out=out)
 
 
+def _circular(z: Array, out: Array, t: Array) -> None:
+    # z, and 0 where neighbouring numbers lie more than 2^−6 apart
+    mask = t.reshape(-1).view(np.bool_)[: z.size].reshape(z.shape)
+    np.abs(z, out=out)
+    np.greater(out, 2.0**18 if z.itemsize == 4 else 2.0**47, out=mask)
+    np.copyto(out, mask)
+    np.subtract(1, out, out=out)
+    np.multiply(out, z, out=out)
+
+
+def _sin(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    _circular(z, out, t)
+    np.sin(out, out=out)
+
+
+def _sin_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    _circular(z, out, t)
+    np.cos(out, out=out)
+
+
 ELEMENTWISE: dict[str, Elementwise] = {
     "identity": Elementwise(_identity, _identity_derivative, from_output=True),
     "sigmoid": Elementwise(_sigmoid, _sigmoid_derivative, from_output=True),
@@ -280,6 +300,7 @@ ELEMENTWISE: dict[str, Elementwise] = {
     "softplus": Elementwise(_softplus, _softplus_derivative, from_output=False),
     "mish": Elementwise(_mish, _mish_derivative, from_output=False),
     "hardswish": Elementwise(_hardswish, _hardswish_derivative, from_output=False),
+    "sin": Elementwise(_sin, _sin_derivative, from_output=False),
 }
 """Every elementwise activation by name; the order is that of the enumeration in kernels/activation.cuh."""
 
