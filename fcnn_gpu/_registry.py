@@ -19,6 +19,9 @@ T = TypeVar("T")
 OMITTED_IF_DEFAULT = {"omitted if default": True}
 """Metadata of a dataclass field that `config` leaves out where it has its default: older releases do not know it."""
 
+NOT_KEPT = {"not kept": True}
+"""Metadata of a dataclass field in whose place `config` has None: too large for plain data, and not needed there."""
+
 _families: list[Registry[Any]] = []
 
 
@@ -81,7 +84,8 @@ class Registry(Generic[T]):
                 f"Decorate the class with its family's register(name), for example @LAYERS.register('my_layer')."
             )
         fields = dataclasses.fields(member) if dataclasses.is_dataclass(member) else ()
-        plain = {f.name: _plain(getattr(member, f.name)) for f in fields if f.init and not _omitted(member, f)}
+        kept = {f.name: None if "not kept" in f.metadata else getattr(member, f.name) for f in fields if f.init}
+        plain = {f.name: _plain(kept[f.name]) for f in fields if f.init and not _omitted(member, f)}
         return {"name": member.name} | plain  # type: ignore[attr-defined]
 
     def build(self, config: dict[str, Any]) -> T:

@@ -145,6 +145,33 @@ class Softplus(Activation):
     """f(z) = log(1 + e^z), f′(z) = σ(z). PyTorch takes f(z) = z above z = 20; here the formula holds throughout."""
 
 
+@ACTIVATIONS.register("mish")
+@dataclass(frozen=True)
+class Mish(Activation):
+    """f(z) = z·tanh(s), s = log(1 + e^z); f′(z) = tanh s + z(1 − tanh² s)σ(z) (Misra 2019)."""
+
+
+@ACTIVATIONS.register("hardswish")
+@dataclass(frozen=True)
+class Hardswish(Activation):
+    """f(z) = z·clip(z + 3, 0, 6)/6, SiLU in straight pieces (Howard et al. 2019).
+
+    f′(z) = z/3 + ½ for |z| < 3; 0 for z ≤ −3 and 1 for z ≥ 3, the kinks included.
+    """
+
+
+@ACTIVATIONS.register("sin")
+@dataclass(frozen=True)
+class Sin(Activation):
+    """f(z) = sin z, f′(z) = cos z (Sitzmann et al. 2020); beyond |z| = 2^18 (float64: 2^47) as of z = 0.
+
+    There, neighbouring numbers are more than 2^−6 apart. `he_uniform` is the paper's initializer: it gives z a variance
+    of 1. Its first layer, sin(ω₀z), has `init=Uniform(-ω₀/n_in, ω₀/n_in)`.
+    """
+
+    default_init = "he_uniform"
+
+
 @ACTIVATIONS.register("softmax")
 @dataclass(frozen=True)
 class Softmax(Activation):

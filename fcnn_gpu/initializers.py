@@ -10,14 +10,14 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ._arrays import as_array
-from ._checks import check_real
-from ._registry import Registry
+from ._checks import check_choice, check_real
+from ._registry import NOT_KEPT, Registry
 from ._types import HostArray
 
 
@@ -81,6 +81,15 @@ def no_biases(initializer: Initializer) -> str:
 
 
 INITIALIZERS: Registry[Initializer] = Registry("initializer", Initializer)
+
+
+def resolve_initializer(spec: Any, option: str) -> Initializer:
+    """What `option` of a layer names: as `INITIALIZERS.resolve`, and an array of numbers is `Array` of it."""
+    if isinstance(spec, str) and spec == Array.name:
+        raise ValueError(f"{option}={spec!r} names no values: pass the array itself, {option}=values.")
+    if isinstance(spec, list | tuple) or (hasattr(spec, "__array__") and not isinstance(spec, type)):
+        return Array(spec)
+    return INITIALIZERS.resolve(spec)
 
 
 def _uniform(rng: np.random.Generator, limit: float, shape: tuple[int, int]) -> HostArray:
@@ -189,6 +198,168 @@ class Normal(ElementwiseInitializer):
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
         return _normal(rng, self.std, shape)
+
+
+@INITIALIZERS.register("truncated_normal")
+@dataclass(frozen=True)
+class TruncatedNormal(ElementwiseInitializer):
+    """std·x, x of the standard normal distribution inside [low, high]: bounds in units of std, as in JAX.
+
+    `std` is that of the distribution before it is cut off; between −2 and 2 the numbers have 0.8796 of it. The same as
+    JAX's `truncated_normal`, and as Keras's `TruncatedNormal`, which always cuts off at ±2. PyTorch's `trunc_normal_`
+    takes bounds of the numbers themselves: low·std, high·std. ValueError for bounds between which nothing is drawn.
+    x = Φ⁻¹(u), u uniform between Φ(low) and Φ(high) (Devroye 1986, section II.2).
+    """
+
+    std: float = 0.01
+    low: float = -2.0
+    high: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_real("TruncatedNormal(std)", self.std, low=0.0)
+        low, high = check_real("TruncatedNormal(low)", self.low), check_real("TruncatedNormal(high)", self.high)
+        if low >= high or low > _LAST_OF_NORMAL or high < -_LAST_OF_NORMAL:
+            raise ValueError(
+                f"TruncatedNormal(low={low:g}, high={high:g}) leaves nothing to draw: low is less than high, and one "
+                f"of them within ±{_LAST_OF_NORMAL:g} standard deviations."
+            )
+
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
+        return self.std * _truncated_normal(rng, self.low, self.high, shape)
+
+
+@INITIALIZERS.register("uniform")
+@dataclass(frozen=True)
+class Uniform(ElementwiseInitializer):
+    """U(low, high), whatever the layer's size: Keras's `RandomUniform`, PyTorch's `uniform_`."""
+
+    low: float = -0.05
+    high: float = 0.05
+
+    def __post_init__(self) -> None:
+        low, high = check_real("Uniform(low)", self.low), check_real("Uniform(high)", self.high)
+        if low >= high or math.isinf(high - low):
+            raise ValueError(f"Uniform(low={low:g}, high={high:g}): low is less than high, and high − low is finite.")
+
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
+        return rng.uniform(self.low, self.high, shape)
+
+
+@INITIALIZERS.register("variance_scaling")
+@dataclass(frozen=True)
+class VarianceScaling(ElementwiseInitializer):
+    """Variance scale/n, n by `mode`: "fan_in" n_in, "fan_out" n_out, "fan_avg" (n_in + n_out)/2. As in Keras and JAX.
+
+    `distribution`: "truncated_normal", cut off at two standard deviations and widened by 1/0.8796, so that the variance
+    holds for what is left; "normal" (Keras: "untruncated_normal"); or "uniform", U(−a, a), a = √(3·scale/n).
+    Most others are such: "he_normal" is `VarianceScaling(2.0, "fan_in", "normal")` (He et al. 2015).
+    """
+
+    scale: float = 1.0
+    mode: str = "fan_in"
+    distribution: str = "truncated_normal"
+
+    def __post_init__(self) -> None:
+        check_real("VarianceScaling(scale)", self.scale, low=0.0, low_open=True)
+        check_choice("VarianceScaling(mode)", self.mode, ("fan_in", "fan_out", "fan_avg"))
+        known = ("truncated_normal", "normal", "uniform")
+        check_choice("VarianceScaling(distribution)", self.distribution, known)
+
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
+        n = {"fan_in": n_in, "fan_out": n_out, "fan_avg": (n_in + n_out) / 2}[self.mode]
+        if self.distribution == "uniform":
+            return _uniform(rng, math.sqrt(3.0 * self.scale / n), shape)
+        if self.distribution == "normal":
+            return _normal(rng, math.sqrt(self.scale / n), shape)
+        return math.sqrt(self.scale / n) / _STD_WITHIN_TWO * _truncated_normal(rng, -2.0, 2.0, shape)
+
+
+_LAST_OF_NORMAL = 37.0
+"""So many standard deviations from the mean the normal distribution function is not 0 in float64."""
+_STD_WITHIN_TWO = 0.87962566103423978
+"""The standard deviation of a standard normal variable between −2 and 2."""
+
+
+def _truncated_normal(rng: np.random.Generator, low: float, high: float, shape: tuple[int, int]) -> HostArray:
+    """Standard normal numbers in [low, high], one uniform number for each."""
+    from scipy.special import ndtr, ndtri  # imported on first use: SciPy would double the time that importing takes
+
+    if low > 0:  # Φ has no digits left near 1
+        return -_truncated_normal(rng, -high, -low, shape)
+    drawn = ndtri(rng.uniform(ndtr(low), ndtr(high), shape))
+    return np.clip(drawn, low, high, out=drawn)
+
+
+@INITIALIZERS.register("array")
+@dataclass(frozen=True, eq=False)
+class Array(ElementwiseInitializer):
+    """The values given: weights (n_out, n_in), biases (n_out, 1) or (n_out,). `Dense(init=values)` is short for it.
+
+    They are copied. ValueError where they are not finite, and where a layer of another shape is built of them. What a
+    layer's `config` and a model file hold says that values were given, but not which: `values` is None there. A model
+    that is loaded, copied or pickled has its weights anyway; to build a new one of such a configuration is a
+    ValueError, which says so.
+    """
+
+    values: Any = field(metadata=NOT_KEPT)
+
+    def __post_init__(self) -> None:
+        if self.values is None:
+            return
+        values = np.array(as_array(self.values, "Array(values)"))
+        if values.dtype.kind not in "biuf" or values.ndim not in (1, 2):
+            raise TypeError(
+                "Array(values) expects real numbers, (n_out, n_in) of weights, or (n_out, 1) or (n_out,) of biases; "
+                f"got shape {values.shape} and {values.dtype}."
+            )
+        if not np.isfinite(values).all():
+            raise ValueError("Array(values) expects finite numbers, got NaN or infinity.")
+        values.flags.writeable = False
+        object.__setattr__(self, "values", values)
+
+    def __repr__(self) -> str:
+        return "Array(None)" if self.values is None else f"Array(<{_by(self.values.shape)} values>)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Array) and np.array_equal(self.values, other.values)
+
+    def __hash__(self) -> int:
+        return hash(None if self.values is None else self.values.shape)
+
+    def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
+        return self._given("weights", (n_out, n_in), "(n_out, n_in)").astype(np.float64)
+
+    def biases(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
+        one = self.values is not None and self.values.ndim == 1
+        given = self._given("biases", (n_out,) if one else (n_out, 1), "(n_out,) or (n_out, 1)")
+        return given.reshape(n_out, 1).astype(np.float64)
+
+    @property
+    def makes_biases(self) -> bool:
+        return True
+
+    def blocks(self, rng: np.random.Generator, n_out: int, n_in: int, rows: int) -> Iterator[HostArray] | None:
+        given = self._given("weights", (n_out, n_in), "(n_out, n_in)")
+        return (given[start : start + rows].astype(np.float64) for start in range(0, n_out, rows))
+
+    def _given(self, what: str, shape: tuple[int, ...], names: str) -> HostArray:
+        if self.values is None:
+            raise ValueError(
+                f"The {what} of this layer were given as an array, which its configuration does not keep. Load the "
+                f"network from its file, or make the layer anew with its own values."
+            )
+        values: HostArray = self.values
+        if values.shape != shape:
+            transposed = values.shape == shape[::-1] and what == "weights"
+            hint = " Transpose them: values.T; Keras has them (n_in, n_out)." if transposed else ""
+            raise ValueError(
+                f"Array: the {what} of this layer are {names}, here {_by(shape)}; got {_by(values.shape)}.{hint}"
+            )
+        return values
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
 
 
 @INITIALIZERS.register("constant")

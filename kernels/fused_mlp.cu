@@ -74,6 +74,9 @@ template <int N> __device__ __forceinline__ void activate_by_kind(long long kind
         case GELU_TANH: return activate_each<GELU_TANH>(z, alpha);
         case SILU: return activate_each<SILU>(z, alpha);
         case SOFTPLUS: return activate_each<SOFTPLUS>(z, alpha);
+        case MISH: return activate_each<MISH>(z, alpha);
+        case HARDSWISH: return activate_each<HARDSWISH>(z, alpha);
+        case SIN: return activate_each<SIN>(z, alpha);
         default: return;
     }
 }

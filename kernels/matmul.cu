@@ -52,7 +52,7 @@ template <typename T, int TILE, int DEPTH, bool INNER_IS_FAST> struct Slice {
 };
 
 // One branch per element that all threads take alike. As a template parameter the activation would spare it, and would
-// multiply the instances to compile by eleven.
+// multiply the instances to compile by their number.
 template <typename A> __device__ A activate_by_number(int activation, A z, A alpha) {
     switch (activation) {
         case SIGMOID: return activate<SIGMOID>(z, alpha);
@@ -65,6 +65,9 @@ template <typename A> __device__ A activate_by_number(int activation, A z, A alp
         case GELU_TANH: return activate<GELU_TANH>(z, alpha);
         case SILU: return activate<SILU>(z, alpha);
         case SOFTPLUS: return activate<SOFTPLUS>(z, alpha);
+        case MISH: return activate<MISH>(z, alpha);
+        case HARDSWISH: return activate<HARDSWISH>(z, alpha);
+        case SIN: return activate<SIN>(z, alpha);
         default: return z;
     }
 }

@@ -32,6 +32,9 @@ DEFINITIONS: dict[str, Any] = {
     "gelu_tanh": lambda z: 0.5 * z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))),
     "silu": lambda z: z * special.expit(z),
     "softplus": lambda z: np.logaddexp(0, z),
+    "mish": lambda z: z * np.tanh(np.logaddexp(0, z)),
+    "hardswish": lambda z: z * (np.clip(z + 3, 0, 6) / 6),
+    "sin": np.sin,
     "softmax": lambda z: special.softmax(z, axis=0),
 }
 """f(z) for Z (n, batch), by SciPy where it has the function: independent of the code under test."""
@@ -99,7 +102,7 @@ def test_inputs_of_ten_thousand(name: str, dtype: Any) -> None:
     tolerance = 20 * np.finfo(dtype).eps
     np.testing.assert_allclose(A, DEFINITIONS[name](wide), rtol=tolerance, atol=tolerance)
     assert np.isfinite(dZ).all()
-    if name != "softmax":
+    if name not in ("softmax", "sin"):
         far = np.abs(EXTREMES) >= 89
         slope = {"leaky_relu": 0.01, "identity": 1.0}.get(name, 0.0)
         right = 0.0 if name in ("sigmoid", "tanh") else SELU_SCALE if name == "selu" else 1.0
@@ -110,6 +113,11 @@ def test_inputs_of_ten_thousand(name: str, dtype: Any) -> None:
 def _gelu_tanh_slope(z: Any) -> Any:
     h = np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))
     return 0.5 * (1 + h) + 0.5 * z * (1 - h**2) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * z**2)
+
+
+def _mish_slope(z: Any) -> Any:
+    h = np.tanh(np.logaddexp(0, z))
+    return h + np.where(np.abs(z) < 100, z, 0.0) / np.cosh(np.minimum(np.logaddexp(0, z), 100)) ** 2 * special.expit(z)
 
 
 SLOPES: dict[str, Any] = {
@@ -124,6 +132,9 @@ SLOPES: dict[str, Any] = {
     "gelu_tanh": _gelu_tanh_slope,
     "silu": lambda z: special.expit(z) * (1 + z * special.expit(-z)),
     "softplus": special.expit,
+    "mish": _mish_slope,
+    "hardswish": lambda z: np.clip(z + 3, 0, 6) / 6 + np.where(np.abs(z) < 3, z / 6, 0.0),
+    "sin": np.cos,
 }
 """f′(z) in long double, in whose range z³ is still a number."""
 
@@ -141,6 +152,8 @@ def test_any_finite_input(name: str, dtype: Any, data: st.DataObject) -> None:
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         A, dZ = run(name, Z)
         wide = Z.astype(np.longdouble)
+        if name == "sin":
+            wide[np.abs(wide) > (2.0**18 if dtype == np.float32 else 2.0**47)] = 0
         expected, slope = DEFINITIONS[name](wide), SLOPES[name](wide)
     inside = np.abs(expected) <= limits.max
     assert inside.all() or name == "selu"  # which stretches by 1.05
@@ -233,6 +246,8 @@ def test_each_activation_has_the_initializer_that_fits_it() -> None:
     expected = {
         **dict.fromkeys(["identity", "sigmoid", "tanh", "softmax"], "xavier_uniform"),
         **dict.fromkeys(["relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "softplus"], "he_normal"),
+        **dict.fromkeys(["mish", "hardswish"], "he_normal"),
+        "sin": "he_uniform",
         "selu": "lecun_normal",
     }
     assert {name: fcnn.Dense(2, activation=name).init.name for name in ACTIVATIONS} == expected

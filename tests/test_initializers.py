@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import fcnn_gpu as fcnn
 from fcnn_gpu.backend import Ops
-from fcnn_gpu.initializers import INITIALIZERS, Constant, ElementwiseInitializer, Initializer, Normal, Orthogonal
+from fcnn_gpu.initializers import (
+    INITIALIZERS,
+    Array,
+    Constant,
+    ElementwiseInitializer,
+    Initializer,
+    Normal,
+    Orthogonal,
+    TruncatedNormal,
+    Uniform,
+    VarianceScaling,
+)
 
 N_OUT, N_IN = 300, 500
 
@@ -23,6 +36,7 @@ UNIFORM = {
     "he_uniform": math.sqrt(6 / N_IN),
     "lecun_uniform": math.sqrt(3 / N_IN),
     "fan_in_uniform": math.sqrt(1 / N_IN),
+    "uniform": 0.05,
 }
 """The bound a of U(−a, a)."""
 
@@ -34,16 +48,20 @@ NORMAL = {
 }
 """The standard deviation."""
 
+DRAWN = [name for name in INITIALIZERS if name != "array"]
+"""What can be had by its name alone."""
+
 
 def draw(name: Any, n_out: int = N_OUT, n_in: int = N_IN, seed: int = 0) -> Any:
     return INITIALIZERS.resolve(name)(np.random.default_rng(seed), n_out, n_in)
 
 
 def test_every_initializer_is_tested() -> None:
-    assert set(INITIALIZERS) == set(UNIFORM) | set(NORMAL) | {"orthogonal", "constant", "zeros"}
+    apart = {"orthogonal", "constant", "zeros", "truncated_normal", "variance_scaling", "array"}
+    assert set(INITIALIZERS) == set(UNIFORM) | set(NORMAL) | apart
 
 
-@pytest.mark.parametrize("name", list(INITIALIZERS))
+@pytest.mark.parametrize("name", DRAWN)
 def test_shape_dtype_and_seed(name: str) -> None:
     W = draw(name, 30, 50)
     assert W.shape == (30, 50)
@@ -98,9 +116,134 @@ def test_parameters() -> None:
         Constant(math.nan)
 
 
+@pytest.mark.parametrize(("low", "high"), [(-2.0, 2.0), (-1.0, 3.0), (2.5, 6.0), (-40.0, -8.0), (-50.0, 50.0)])
+def test_truncated_normal_is_scipys(low: float, high: float) -> None:
+    W = draw(TruncatedNormal(3.0, low, high)) / 3.0
+    assert low <= W.min() < W.max() <= high
+    expected = stats.truncnorm(low, high)
+    assert stats.kstest(W.ravel(), expected.cdf).pvalue > 1e-3
+    spread = expected.std() / math.sqrt(W.size)
+    assert W.mean() == pytest.approx(expected.mean(), abs=5 * spread)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "same"),
+    [
+        (VarianceScaling(2.0, "fan_in", "normal"), "he_normal"),
+        (VarianceScaling(1.0, "fan_avg", "uniform"), "xavier_uniform"),
+        (VarianceScaling(1.0, "fan_in", "uniform"), "lecun_uniform"),
+    ],
+)
+def test_variance_scaling_draws_what_others_do(scaling: VarianceScaling, same: str) -> None:
+    np.testing.assert_allclose(draw(scaling), draw(same), rtol=1e-15)
+
+
+@pytest.mark.parametrize("distribution", ["truncated_normal", "normal", "uniform"])
+@pytest.mark.parametrize(("mode", "n"), [("fan_in", N_IN), ("fan_out", N_OUT), ("fan_avg", (N_IN + N_OUT) / 2)])
+def test_variance_scaling_has_its_variance(mode: str, n: float, distribution: str) -> None:
+    W = draw(VarianceScaling(3.0, mode, distribution))
+    assert W.var() == pytest.approx(3.0 / n, rel=0.02)
+    if distribution == "truncated_normal":
+        assert np.abs(W).max() == pytest.approx(2 * math.sqrt(3.0 / n) / 0.8796, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TruncatedNormal(low=2.0, high=2.0), "leaves nothing to draw: low is less than high"),
+        (lambda: TruncatedNormal(low=38.0, high=40.0), r"one of them within ±37 standard deviations"),
+        (lambda: TruncatedNormal(-1.0), r"TruncatedNormal\(std\) expects a finite number of at least 0"),
+        (lambda: Uniform(1.0, 0.5), r"Uniform\(low=1, high=0.5\): low is less than high"),
+        (lambda: Uniform(-1e308, 1e308), "high − low is finite"),
+        (lambda: VarianceScaling(0.0), r"VarianceScaling\(scale\) expects a finite number greater than 0"),
+        (lambda: VarianceScaling(mode="fan_inn"), r"VarianceScaling\(mode\) does not know 'fan_inn'.*'fan_in'"),
+        (lambda: VarianceScaling(distribution="gauss"), r"VarianceScaling\(distribution\) does not know 'gauss'"),
+        (lambda: Array([[1.0, math.inf]]), "expects finite numbers, got NaN or infinity"),
+        (lambda: Array([["a"]]), "expects real numbers"),
+        (lambda: Array(1.0), r"expects real numbers, \(n_out, n_in\) of weights"),
+        (lambda: fcnn.Dense(3, init="array"), "names no values: pass the array itself, init=values"),
+    ],
+)
+def test_settings_that_cannot_be(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        make()
+
+
+# Values given
+
+
+def given_layers(dtype: Any, placement: str = "auto") -> list[Any]:
+    W, b = np.arange(12, dtype=dtype).reshape(4, 3), np.arange(4, dtype=dtype)
+    return [
+        fcnn.Dense(4, "relu", init=W, bias_init=b, placement=placement),
+        fcnn.Dense(2, bias_init=b[:2].reshape(2, 1)),
+    ]
+
+
+@pytest.mark.parametrize("placement", ["auto", "host", "disk"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
+def test_arrays_are_the_initial_values(dtype: str, placement: str) -> None:
+    model: Any = fcnn.Sequential(given_layers(dtype, placement), n_in=3, seed=0, backend="numpy")
+    np.testing.assert_array_equal(np.asarray(model.layers[0].W), np.arange(12).reshape(4, 3))
+    np.testing.assert_array_equal(model.layers[0].b.ravel(), np.arange(4))
+    np.testing.assert_array_equal(model.layers[1].b.ravel(), np.arange(2))
+
+
+def test_arrays_are_copied_and_compared() -> None:
+    W = np.ones((2, 3))
+    initializer = Array(W)
+    W[0, 0] = 7
+    assert initializer(np.random.default_rng(), 2, 3)[0, 0] == 1
+    assert initializer == Array(np.ones((2, 3))) != Array(W)
+    assert hash(initializer) == hash(Array(W))
+    assert repr(initializer) == "Array(<2×3 values>)"
+
+
+def test_arrays_of_other_shapes_are_refused() -> None:
+    def build(**options: Any) -> None:
+        fcnn.Sequential([fcnn.Dense(3, **options)], n_in=2, backend="numpy")
+
+    for options, message in (
+        ({"init": np.ones((2, 3))}, r"weights of this layer are \(n_out, n_in\), here 3×2; got 2×3. Transpose them"),
+        ({"init": np.ones(6)}, "here 3×2; got 6"),
+        ({"bias_init": np.ones(2)}, r"biases of this layer are \(n_out,\) or \(n_out, 1\), here 3; got 2"),
+        ({"bias_init": np.ones((1, 3))}, "here 3×1; got 1×3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build(**options)
+
+
+@pytest.mark.parametrize("placement", ["auto", "host", "disk"])
+def test_a_configuration_says_that_values_were_given_and_keeps_none(placement: str, tmp_path: Path) -> None:
+    model = fcnn.Sequential(given_layers("float32", placement), n_in=3, seed=0, backend="numpy")
+    config = model.config()
+    assert config["layers"][0]["init"] == {"name": "array", "values": None}
+    model.save(tmp_path / "model.safetensors")
+    twins = [copy.deepcopy(model), fcnn.load(tmp_path / "model.safetensors", backend="numpy")]
+    if placement != "disk":
+        twins.append(pickle.loads(pickle.dumps(model)))
+    for twin in twins:
+        assert twin.config() == config
+        for name, array in model.named_arrays().items():
+            np.testing.assert_array_equal(np.asarray(twin.named_arrays()[name]), np.asarray(array), err_msg=name)
+    if placement == "disk":
+        folder = fcnn.Sequential(given_layers("float32", placement), 3, seed=0, backend="numpy", storage=tmp_path / "f")
+        folder.close()
+        reopened: Any = fcnn.load(tmp_path / "f", backend="numpy")
+        np.testing.assert_array_equal(reopened.layers[0].b.ravel(), np.arange(4))
+    with pytest.raises(ValueError, match="were given as an array, which its configuration does not keep"):
+        fcnn.Sequential.from_config(config, backend="numpy")
+
+
+def test_a_projection_takes_values() -> None:
+    P = np.arange(6.0).reshape(2, 3)
+    model: Any = fcnn.Sequential([fcnn.Residual([fcnn.Dense(2)], init=P)], n_in=3, backend="numpy")
+    np.testing.assert_array_equal(model.layers[0].projection.W, P)
+
+
 # Biases
 
-BIASES = [name for name in INITIALIZERS if name != "orthogonal"]
+BIASES = [name for name in DRAWN if name != "orthogonal"]
 
 
 @pytest.mark.parametrize("name", list(UNIFORM))
@@ -108,7 +251,8 @@ def test_uniform_biases_fill_the_bounds_of_the_layers_fans(name: str) -> None:
     n_in = 40_000  # other than n_out, so that a bound of (n_out, 1) would show
     initializer = INITIALIZERS.resolve(name)
     b = initializer.biases(np.random.default_rng(0), 20_000, n_in)
-    bound = {"xavier_uniform": math.sqrt(6 / (n_in + 20_000))}.get(name, UNIFORM[name] * math.sqrt(N_IN / n_in))
+    alone = {"xavier_uniform": math.sqrt(6 / (n_in + 20_000)), "uniform": 0.05}
+    bound = alone.get(name, UNIFORM[name] * math.sqrt(N_IN / n_in))
     assert b.shape == (20_000, 1)
     assert 0.999 * bound < np.abs(b).max() <= bound
     assert b.std() == pytest.approx(bound / math.sqrt(3), rel=0.02)

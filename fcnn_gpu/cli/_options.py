@@ -187,12 +187,12 @@ class TrainOptions:
     @property
     def initializer(self) -> Initializer | None:
         """What draws the weights; None: each layer's own."""
-        return None if self.init is None else build("--init", self.init, INITIALIZERS)
+        return None if self.init is None else _build_initializer("--init", self.init)
 
     @property
     def bias_initializer(self) -> Initializer | None:
         """What draws the biases; None: they are 0."""
-        return None if self.bias_init is None else build("--bias-init", self.bias_init, INITIALIZERS)
+        return None if self.bias_init is None else _build_initializer("--bias-init", self.bias_init)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -352,6 +352,16 @@ class TrainOptions:
 
 def _settings(kind: Any) -> set[str]:
     return {field.name for field in dataclasses.fields(kind) if field.init}
+
+
+def _build_initializer(option: str, text: str) -> Initializer:
+    """What an option's text names; values themselves have no place in it."""
+    if text.partition(":")[0] == "array":
+        raise ValueError(
+            f"{option} array: values are given in Python, as Dense(init=values). Name what draws them, such as "
+            "he_normal."
+        )
+    return build(option, text, INITIALIZERS)
 
 
 def _of(data: Dataset) -> str:

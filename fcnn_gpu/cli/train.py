@@ -19,6 +19,7 @@ from ._options import TrainOptions
 from ._run import run_training
 
 _DATA, _NETWORK, _TRAINING, _OUTPUT = "Data", "Network", "Training", "Machine and output"
+_DRAWING = [name for name in INITIALIZERS if name != "array"]  # values have no place in a command
 
 
 def _option(text: str, panel: str, *names: str) -> Any:
@@ -101,7 +102,7 @@ def train(
     init: Annotated[
         str | None,
         _option(
-            f"What draws the weights: {', '.join(INITIALIZERS)}. (default: images what fits each layer's activation, "
+            f"What draws the weights: {', '.join(_DRAWING)}. (default: images what fits each layer's activation, "
             "tables fan_in_uniform)",
             _NETWORK,
         ),

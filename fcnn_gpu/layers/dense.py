@@ -14,7 +14,7 @@ from .._registry import OMITTED_IF_DEFAULT
 from .._types import Array, HostArray
 from ..activations import ACTIVATIONS, Activation
 from ..backend import called
-from ..initializers import INITIALIZERS, Draw, Normal, no_biases
+from ..initializers import Draw, Normal, no_biases, resolve_initializer
 from ._base import LAYERS, Layer, Parameter, Plan, live
 
 PLACEMENTS = ("auto", "device", "host", "disk")
@@ -32,11 +32,12 @@ class Dense(Layer):
     `parametrization="ntk"`: W/√n_in stands for W in all of these (Jacot et al. 2018, section 3), so that W itself
     starts from N(0, 1) and steps of one size suit layers of any width.
 
-    `activation`: a name, an `Activation` or None for the identity. `init`: a name or an `Initializer`; None takes the
-    one that fits the activation (Xavier for sigmoid, tanh, softmax and none; He for the ReLU family; LeCun for SELU),
-    or N(0, 1) for "ntk".
-    `bias_init`: a name or an `Initializer`, which draws b by the layer's fans n_in and n_out, as PyTorch and
-    scikit-learn do; None starts from b = 0. W is the same either way. ValueError for one that makes whole matrices.
+    `activation`: a name, an `Activation` or None for the identity. `init`: a name, an `Initializer` or the weights
+    themselves, (n_out, n_in); None takes the one that fits the activation (Xavier for sigmoid, tanh, softmax and none;
+    He for the ReLU family; LeCun for SELU), or N(0, 1) for "ntk".
+    `bias_init`: a name, an `Initializer`, which draws b by the layer's fans n_in and n_out, as PyTorch and scikit-learn
+    do, or the biases themselves, (n_out,) or (n_out, 1); None starts from b = 0. W is the same either way. ValueError
+    for one that makes whole matrices.
     `l1`, `l2`: λ₁Σ|w| + λ₂Σw² over W is added to the objective.
     `placement`: where W and its moments lie: on the "device"; on the "host" or on "disk", from where they pass through
     the device in tiles of rows, and `W` and `dW` come into memory as they are read; or "auto", on the device where they
@@ -60,13 +61,13 @@ class Dense(Layer):
         self.activation = ACTIVATIONS.resolve("identity" if self.activation is None else self.activation)
         check_choice("Dense(parametrization)", self.parametrization, PARAMETRIZATIONS)
         fitting = Normal(1.0) if self.parametrization == "ntk" else self.activation.default_init
-        self.init = INITIALIZERS.resolve(fitting if self.init is None else self.init)
+        self.init = resolve_initializer(fitting if self.init is None else self.init, "init")
         check_bool("Dense(bias)", self.bias)
         self.l1 = check_real("Dense(l1)", self.l1, low=0.0)
         self.l2 = check_real("Dense(l2)", self.l2, low=0.0)
         check_choice("Dense(placement)", self.placement, PLACEMENTS)
         if self.bias_init is not None:
-            self.bias_init = INITIALIZERS.resolve(self.bias_init)
+            self.bias_init = resolve_initializer(self.bias_init, "bias_init")
             if not self.bias:
                 raise ValueError(
                     f"Dense(bias=False) has no biases for bias_init={self.bias_init!r}. Leave one of them out."

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._types import Array
 from ..backend import called
-from ..initializers import INITIALIZERS
+from ..initializers import resolve_initializer
 from ._base import LAYERS, Binding, Layer, Plan
 from ._stack import backward_layers, build_layers, first_learned, resolve_layers
 from .dense import Dense
@@ -42,7 +42,7 @@ class Residual(Layer):
                 "after another, which takes any number."
             )
         if self.init is not None:
-            self.init = INITIALIZERS.resolve(self.init)
+            self.init = resolve_initializer(self.init, "init")
 
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.block))

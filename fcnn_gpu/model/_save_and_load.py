@@ -164,7 +164,8 @@ def _open_folder(
             config["precision"] = precision
         try:
             _refuse_impossible_size(config, opened.n_numbers)
-            return Sequential.from_config(config, ops, limit, Storage(None, durable), opened)
+            with without_drawing():  # the folder has all weights
+                return Sequential.from_config(config, ops, limit, Storage(None, durable), opened)
         except (MemoryLimitError, StorageError):  # of the caller's limit, and of a file that is named
             raise
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:

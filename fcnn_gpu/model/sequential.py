@@ -283,7 +283,8 @@ class Sequential(Passes):
         if self.stored is None:
             model = _rebuild(*self.__reduce__()[1])
         else:
-            model = type(self).from_config(self.config(), self.ops, self._memory_limit, _like=self.stored)
+            with without_drawing():
+                model = type(self).from_config(self.config(), self.ops, self._memory_limit, _like=self.stored)
             model.restore(self.named_arrays())
             model.ops.assign(model.random_step, self.ops.to_numpy(self.random_step))
             model.info, model.signature = copy.deepcopy(self.info), self.signature

@@ -3,7 +3,8 @@
 #ifndef FCNN_ACTIVATIONS
 #define FCNN_ACTIVATIONS
 #define ACTIVATIONS(X) \
-    X(identity) X(sigmoid) X(tanh) X(relu) X(leaky_relu) X(elu) X(selu) X(gelu) X(gelu_tanh) X(silu) X(softplus)
+    X(identity) X(sigmoid) X(tanh) X(relu) X(leaky_relu) X(elu) X(selu) X(gelu) X(gelu_tanh) X(silu) X(softplus) \
+    X(mish) X(hardswish) X(sin)
 #define KIND(name) JOIN(KIND_, name),
 enum { ACTIVATIONS(KIND) };
 #undef KIND
@@ -78,3 +79,32 @@ DERIVATIVE(silu)
 /* log(1 + e^z) = max(z, 0) + log(1 + e^−|z|) */
 ACTIVATION(softplus) { return (z <= 0 ? 0 : z) + NAME(logarithm_one_plus_falling)(z); }
 DERIVATIVE(softplus) { return NAME(logistic)(saved); }
+
+/* e = e^w, w = min(z, 25), and n = e(e + 2) = (1 + e)² − 1, of which mish is z·n/(n + 2): beyond 25 the quotient is 1. */
+ACTIVATION(mish)
+{
+    const real e = NAME(exponential)(z > 25 ? 25 : z);
+    return z * (e * (e + 2) / FMA(e, e + 2, 2));
+}
+/* n/(n + 2) + w·4e(1 + e)/(n + 2)² */
+DERIVATIVE(mish)
+{
+    const real w = saved > 25 ? 25 : saved, e = NAME(exponential)(w), below = FMA(e, e + 2, 2);
+    return FMA(e, e + 2, 4 * (e * (1 + e)) * w / below) / below;
+}
+
+/* z·clip(z + 3, 0, 6)/6 */
+ACTIVATION(hardswish)
+{
+    const real inside = (z + 3) * (real)0.16666666666666666667, right = z >= 3 ? 1 : inside;
+    return z * (z <= -3 ? 0 : right);
+}
+/* z/3 + ½ between the kinks */
+DERIVATIVE(hardswish)
+{
+    const real inside = FMA(saved, (real)0.33333333333333333333, (real)0.5), right = saved >= 3 ? 1 : inside;
+    return saved <= -3 ? 0 : right;
+}
+
+ACTIVATION(sin) { return NAME(sine)(z); }
+DERIVATIVE(sin) { return NAME(cosine)(saved); }

@@ -87,6 +87,9 @@ ACTIVATIONS: dict[str, Callable[[HostArray, float], HostArray]] = {
     "GELU_TANH": lambda z, a: 0.5 * z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))),
     "SILU": lambda z, a: z * expit(z),
     "SOFTPLUS": lambda z, a: np.logaddexp(z, 0),
+    "MISH": lambda z, a: z * np.tanh(np.logaddexp(z, 0)),
+    "HARDSWISH": lambda z, a: z * np.clip(z + 3, 0, 6) / 6,
+    "SIN": lambda z, a: np.sin(z),
 }
 
 

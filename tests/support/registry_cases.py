@@ -118,6 +118,9 @@ ACTIVATION_CASES: dict[str, list[fcnn.activations.Activation]] = {
     "gelu_tanh": [fcnn.activations.GELUTanh()],
     "silu": [fcnn.activations.SiLU()],
     "softplus": [fcnn.activations.Softplus()],
+    "mish": [fcnn.activations.Mish()],
+    "hardswish": [fcnn.activations.Hardswish()],
+    "sin": [fcnn.activations.Sin()],
     "softmax": [fcnn.activations.Softmax()],
 }
 

@@ -19,6 +19,12 @@ from torch.nn.utils import parametrize
 import fcnn_gpu as fcnn
 from fcnn_gpu.model._save_and_load import torch_state
 
+
+class Sine(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(x)
+
+
 ACTIVATION_MODULES: dict[str, Callable[[Any], nn.Module]] = {
     "identity": lambda f: nn.Identity(),
     "sigmoid": lambda f: nn.Sigmoid(),
@@ -31,6 +37,9 @@ ACTIVATION_MODULES: dict[str, Callable[[Any], nn.Module]] = {
     "gelu_tanh": lambda f: nn.GELU(approximate="tanh"),
     "silu": lambda f: nn.SiLU(),
     "softplus": lambda f: nn.Softplus(threshold=700.0),  # PyTorch's 20 replaces f(z) by z, 2·10⁻⁹ off
+    "mish": lambda f: nn.Mish(),
+    "hardswish": lambda f: nn.Hardswish(),
+    "sin": lambda f: Sine(),
     "softmax": lambda f: nn.Softmax(dim=1),
 }
 

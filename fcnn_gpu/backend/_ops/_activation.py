@@ -17,6 +17,8 @@ SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
 _SQRT_2_OVER_PI = math.sqrt(2.0 / math.pi)
 _GELU_CUBIC = 0.044715
+_MISH_MOST = 25.0
+"""Where tanh(log(1 + e^z)) = 1 − 2e^−2z is 1 in float64, and e^2z is a number in float32."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,79 @@ def _softplus_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float)
     _sigmoid(z, out, t, u, alpha)
 
 
+def _mish_products(z: Array, w: Array, e: Array, n: Array) -> None:
+    # w = min(z, 25), e = e^w, n = e(e + 2) = (1 + e)² − 1
+    np.minimum(z, constant_tile(_MISH_MOST, z.shape, z.dtype), out=w)
+    np.exp(w, out=e)
+    np.add(e, 2, out=n)
+    np.multiply(n, e, out=n)
+
+
+def _mish(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    # tanh(log(1 + e)) = ((1 + e)² − 1)/((1 + e)² + 1) = n/(n + 2)
+    _mish_products(z, out, t, u)
+    np.add(u, 2, out=t)
+    np.divide(u, t, out=out)
+    np.multiply(out, z, out=out)
+
+
+def _mish_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    # n/(n + 2) + w·4e(1 + e)/(n + 2)², where e(1 + e) = n − e: beyond 25 the second term is 0 beside the first
+    _mish_products(z, t, out, u)
+    np.subtract(u, out, out=out)
+    np.multiply(out, 4, out=out)
+    np.multiply(out, t, out=out)
+    np.add(u, 2, out=t)
+    np.divide(out, t, out=out)
+    np.add(out, u, out=out)
+    np.divide(out, t, out=out)
+
+
+def _hardswish_gate(z: Array, out: Array) -> None:
+    # clip(z + 3, 0, 6)/6
+    np.add(z, 3, out=out)
+    np.maximum(out, constant_tile(0.0, z.shape, z.dtype), out=out)
+    np.minimum(out, constant_tile(6.0, z.shape, z.dtype), out=out)
+    np.divide(out, 6, out=out)
+
+
+def _hardswish(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    _hardswish_gate(z, out)
+    np.multiply(out, z, out=out)
+
+
+def _hardswish_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    # the gate, and z/6 where it has a slope
+    mask = t.reshape(-1).view(np.bool_)[: z.size].reshape(z.shape)
+    np.abs(z, out=u)
+    np.greater(3, u, out=mask)
+    np.copyto(u, mask)
+    np.multiply(u, z, out=u)
+    np.divide(u, 6, out=u)
+    _hardswish_gate(z, out)
+    np.add(out, u, out=out)
+
+
+def _circular(z: Array, out: Array, t: Array) -> None:
+    # z, and 0 where neighbouring numbers lie more than 2^−6 apart
+    mask = t.reshape(-1).view(np.bool_)[: z.size].reshape(z.shape)
+    np.abs(z, out=out)
+    np.greater(out, 2.0**18 if z.itemsize == 4 else 2.0**47, out=mask)
+    np.copyto(out, mask)
+    np.subtract(1, out, out=out)
+    np.multiply(out, z, out=out)
+
+
+def _sin(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    _circular(z, out, t)
+    np.sin(out, out=out)
+
+
+def _sin_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    _circular(z, out, t)
+    np.cos(out, out=out)
+
+
 ELEMENTWISE: dict[str, Elementwise] = {
     "identity": Elementwise(_identity, _identity_derivative, from_output=True),
     "sigmoid": Elementwise(_sigmoid, _sigmoid_derivative, from_output=True),
@@ -223,6 +298,9 @@ ELEMENTWISE: dict[str, Elementwise] = {
     "gelu_tanh": Elementwise(_gelu_tanh, _gelu_tanh_derivative, from_output=False),
     "silu": Elementwise(_silu, _silu_derivative, from_output=False),
     "softplus": Elementwise(_softplus, _softplus_derivative, from_output=False),
+    "mish": Elementwise(_mish, _mish_derivative, from_output=False),
+    "hardswish": Elementwise(_hardswish, _hardswish_derivative, from_output=False),
+    "sin": Elementwise(_sin, _sin_derivative, from_output=False),
 }
 """Every elementwise activation by name; the order is that of the enumeration in kernels/activation.cuh."""
 

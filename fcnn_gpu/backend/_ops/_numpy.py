@@ -22,6 +22,7 @@ from . import _products, _tape
 abs = numpy.abs
 add = numpy.add
 copyto = numpy.copyto
+cos = numpy.cos
 divide = numpy.divide
 dot = numpy.dot
 exp = numpy.exp
@@ -38,6 +39,7 @@ negative = numpy.negative
 product = _products.product
 put = numpy.put
 sign = numpy.sign
+sin = numpy.sin
 sqrt = numpy.sqrt
 subtract = numpy.subtract
 take = numpy.take
@@ -88,7 +90,7 @@ def __getattr__(name: str) -> Any:
 
 # Recording. A call by position is half as long as one that names its out; maximum and minimum insist on the name.
 
-_ELEMENTWISE = "abs add divide dot exp expm1 greater greater_equal log log1p matmul multiply negative sign"
+_ELEMENTWISE = "abs add cos divide dot exp expm1 greater greater_equal log log1p matmul multiply negative sign sin"
 _BY_POSITION = [*_ELEMENTWISE.split(), "sqrt", "subtract", "tanh", "vecdot", "erf"]
 _BY_NAME = ["maximum", "minimum"]
 _IN_PLACE = ["copyto", "put"]
