@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ._arrays import as_array
-from ._checks import check_choice, check_real
+from ._checks import check_choice, check_integer, check_real
 from ._registry import NOT_KEPT, Registry
 from ._types import HostArray
 
@@ -46,6 +46,21 @@ class Initializer:
     def makes_biases(self) -> bool:
         """Whether `biases` can be had: the numbers are drawn one by one, by a rule that knows the fans alone."""
         return False
+
+    looks_at_data: ClassVar[bool] = False
+    """Whether what is drawn at first waits for samples: `of_data` makes the initial values then."""
+
+    def of_data(self, rng: np.random.Generator, weights: HostArray, Z: HostArray) -> HostArray:
+        """Weights (n_out, n_in), or biases (n_out, 1), for a layer whose products with some samples are Z.
+
+        `weights` are W as it was drawn, Z (n_out, n_samples) its products, without biases.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define of_data(rng, weights, Z).")
+
+    @property
+    def makes_weights(self) -> bool:
+        """Whether it can be the initializer of weights."""
+        return True
 
 
 class ElementwiseInitializer(Initializer):
@@ -385,6 +400,68 @@ class Zeros(ElementwiseInitializer):
         return np.zeros(shape)
 
 
+@INITIALIZERS.register("std")
+@dataclass(frozen=True)
+class UnitStd(ElementwiseInitializer):
+    """W_i/s_i with W ~ N(0, 1), s_i the standard deviation of unit i's products over the first batch: each then has 1.
+
+    Units whose products do not vary, as over inputs that are constant, keep what was drawn. Source: Holzmüller et al.
+    (2024), "Better by default", appendix; for whole networks LeCun et al. (1998), Mishkin & Matas (2016, LSUV).
+    """
+
+    looks_at_data = True
+
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
+        return _normal(rng, 1.0, shape)
+
+    @property
+    def makes_biases(self) -> bool:
+        return False
+
+    def of_data(self, rng: np.random.Generator, weights: HostArray, Z: HostArray) -> HostArray:
+        std = Z.std(axis=1, keepdims=True)
+        least = np.finfo(np.float32).eps * np.abs(Z).max(axis=1, keepdims=True)
+        return weights / np.where(std > least, std, 1.0)
+
+
+@INITIALIZERS.register("he+5")
+@dataclass(frozen=True)
+class HePlus(Initializer):
+    """b_i = −Σ_k t_k z_ik: each unit bends at a random place among its products with the first batch.
+
+    z_i1, ..., z_in are products of n random samples with the unit's weights, t a random convex combination of them,
+    uniform over all such. Until there are samples b = 0. For `bias_init` alone. Source: Steinwart (2019), "A sober look
+    at neural network initializations", as in Holzmüller et al. (2024), "Better by default", with n = 5.
+    """
+
+    n: int = 5
+    looks_at_data = True
+
+    def __post_init__(self) -> None:
+        check_integer("HePlus(n)", self.n, low=1)
+
+    def __call__(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
+        raise ValueError(f"{self!r} makes biases, and no weights: write bias_init='he+5'.")
+
+    def biases(self, rng: np.random.Generator, n_out: int, n_in: int) -> HostArray:
+        return np.zeros((n_out, 1))
+
+    @property
+    def makes_biases(self) -> bool:
+        return True
+
+    @property
+    def makes_weights(self) -> bool:
+        return False
+
+    def of_data(self, rng: np.random.Generator, weights: HostArray, Z: HostArray) -> HostArray:
+        n_out, n_samples = Z.shape
+        chosen = rng.integers(0, n_samples, (n_out, self.n))
+        shares = rng.standard_exponential((n_out, self.n))
+        shares /= shares.sum(axis=1, keepdims=True)
+        return -(np.take_along_axis(Z, chosen, axis=1) * shares).sum(axis=1, keepdims=True)
+
+
 _LEFT_OUT: ContextVar[bool] = ContextVar("fcnn_gpu drawing of initial weights is left out", default=False)
 
 
@@ -399,6 +476,11 @@ def without_drawing() -> Iterator[None]:
         yield
     finally:
         _LEFT_OUT.reset(token)
+
+
+def drawing_is_left_out() -> bool:
+    """Whether `without_drawing` is in force."""
+    return _LEFT_OUT.get()
 
 
 def initial_values(weights: HostArray, dtype: Any) -> HostArray:

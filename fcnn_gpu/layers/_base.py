@@ -189,6 +189,14 @@ class Layer:
         """Arrays that are not learned by gradient but belong to the trained layer."""
         return {}
 
+    @property
+    def looks_at_data(self) -> bool:
+        """Whether the layer's own initial values wait for samples."""
+        return False
+
+    def initialize(self, A0: Array, cache: SimpleNamespace) -> None:
+        """Make the initial values that wait for samples, from the layer's input A0 (n_in, batch) for some."""
+
     def settings(self) -> list[Setting]:
         """The layer's own settings that follow schedules."""
         return []

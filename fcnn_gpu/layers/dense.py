@@ -14,7 +14,7 @@ from .._registry import OMITTED_IF_DEFAULT
 from .._types import Array, HostArray
 from ..activations import ACTIVATIONS, Activation
 from ..backend import called
-from ..initializers import Draw, Normal, no_biases, resolve_initializer
+from ..initializers import Draw, Normal, initial_values, no_biases, resolve_initializer
 from ._base import LAYERS, Layer, Parameter, Plan, live
 
 PLACEMENTS = ("auto", "device", "host", "disk")
@@ -74,6 +74,8 @@ class Dense(Layer):
                 )
             if not self.bias_init.makes_biases:
                 raise ValueError(f"Dense: {no_biases(self.bias_init)}")
+        if not self.init.makes_weights:
+            raise ValueError(f"Dense: {self.init!r} makes biases, and no weights. Write bias_init={self.init.name!r}.")
 
     def __repr__(self) -> str:
         activation: Activation = self.activation
@@ -92,12 +94,41 @@ class Dense(Layer):
         weights = np.broadcast_to(np.float64(0), (self.n_out, n_in)) if later else draw.whole()
         self._W = Parameter("W", weights, self.l1, self.l2, is_weight=True, draw=draw if later else None)
         self._b = Parameter("b", self._initial_biases(n_in, seed)) if self.bias else None
+        self._data_seeds = seed.spawn(2) if self.looks_at_data else []
 
     def _initial_biases(self, n_in: int, seed: np.random.SeedSequence) -> HostArray:
         if self.bias_init is None:
             return np.zeros((self.n_out, 1))
         (of_biases,) = seed.spawn(1)  # random numbers of their own: W does not depend on bias_init
         return Draw(self, self.bias_init, of_biases, self.n_out, n_in).biases()
+
+    @property
+    def looks_at_data(self) -> bool:
+        return self.init.looks_at_data or (self.bias_init is not None and self.bias_init.looks_at_data)
+
+    def initialize(self, A0: Array, cache: SimpleNamespace) -> None:
+        if not self.looks_at_data:
+            return
+        if self.weights.stored is not None:
+            raise ValueError(
+                f"{self}: init={self.init.name!r} needs the weights on the device, and they are on "
+                "the host or on disk. Use another initializer, or placement='device'."
+            )
+        W = np.asarray(self.ops.to_numpy(self.W), np.float64)
+        if self.init.looks_at_data:
+            W = self.init.of_data(np.random.default_rng(self._data_seeds[0]), W, self._products(A0))
+            self.ops.assign(self.W, initial_values(W, self.W.dtype))
+            if self._W_compute is not self.W:
+                self.ops.cast(self.W, self._W_compute)
+        if self.bias_init is not None and self.bias_init.looks_at_data:
+            b = self.bias_init.of_data(np.random.default_rng(self._data_seeds[1]), W, self._products(A0))
+            self.ops.assign(self.b, initial_values(b, self.b.dtype))
+
+    def _products(self, A0: Array) -> HostArray:
+        """W·A₀ times the gain, on the host in float64."""
+        Z = self.ops.matrix(self.n_out, A0.shape[1], A0.dtype)
+        self.ops.gemm(self._W_compute, A0, out=Z, alpha=self.gain)
+        return np.asarray(self.ops.to_numpy(Z), np.float64)
 
     def shapes(self, n_in: int) -> tuple[int, dict[str, tuple[int, int]]]:
         return self.n_out, {"W": (self.n_out, n_in)} | ({"b": (self.n_out, 1)} if self.bias else {})

@@ -88,6 +88,14 @@ class Residual(Layer):
             self.ops.add(A, cache.A, out=cache.A)  # A = F(A₀) + P A₀
         return cache.A
 
+    def initialize(self, A0: Array, cache: SimpleNamespace) -> None:
+        A = A0
+        for layer, inner in zip(self.block, cache.caches, strict=True):
+            layer.initialize(A, inner)
+            A = called(layer, layer.forward, A, inner, True)
+        if self.projection is not None:
+            self.projection.initialize(A0, cache)
+
     def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
         self.ops.assign(cache.skip, dA)
         if self.projection is not None:

@@ -21,6 +21,7 @@ OPTIONAL = (
     "output_center",
     "recompute",
     "share_workspace",
+    "awaits_data",
 )
 """What files of earlier releases lack, and networks without a center."""
 
@@ -43,6 +44,7 @@ def check_config(config: dict[str, Any]) -> list[Layer]:
     InputMap(precision.compute_dtype, config.get("input_scale", 1.0), config.get("input_shift", 0.0))
     check_recompute("recompute", config.get("recompute", False))
     check_bool("share_workspace", config.get("share_workspace", False))
+    check_bool("awaits_data", config.get("awaits_data", False))
     if config["link"] is not None:
         check_choice("The model's link", config["link"], LINKS)
     described = config["layers"]

@@ -15,6 +15,7 @@ from .._checks import check_bool, check_bytes, check_in_dtype, check_integer
 from .._types import Array, HostArray
 from ..backend import Ops, Timetable, consists_of_primitives, resolve_backend
 from ..data import InputMap, Signature, check_center
+from ..initializers import drawing_is_left_out
 from ..layers import LAYERS, Binding, Layer, Parameter, build_layers, first_learned, resolve_layers
 from ..memory import explains_out_of_memory
 from ..placement import (
@@ -79,6 +80,8 @@ class Network:
         self.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0]) if seed is None else int(seed)
         self.link: str | None = None
         self._signature = Signature()
+        self.awaits_data = False
+        """Whether initial values of some layers wait for samples: `initialize` or the first `Trainer.fit` makes them."""
         self.info: dict[str, Any] = {}
         """What else belongs to the model, as plain JSON data (class names, the data set, ...), saved with it."""
 
@@ -97,6 +100,7 @@ class Network:
             for layer in self.layers:
                 layer.bind(self._binding, index)
             self.stored = placement.store()
+            self.awaits_data = any(layer.looks_at_data for layer in self.walk()) and not drawing_is_left_out()
             self.flat = make_flat(self.named_parameters(), self.ops, self._precision)
             self.refresh_low_precision()
             if self.stored is not None:
@@ -359,6 +363,7 @@ class Network:
             "recompute": self.recompute,
             "share_workspace": self.share_workspace,
             **{name: center.tolist() for name, center in centers.items() if center is not None},
+            **({"awaits_data": True} if self.awaits_data else {}),
         }
 
 

@@ -78,6 +78,32 @@ class Passes(Network):
             self.ops.scale(dA0, self.input_scale, dA0)  # ∂L/∂X = input_scale·∂L/∂A₀
         return dA0.T
 
+    @quietly
+    @explains_out_of_memory(explain_forward)
+    def initialize(self, X: Any) -> None:
+        """Make the initial values that wait for samples ("std", "he+5"), layer by layer, on X (n_samples, n_in).
+
+        Of each layer they are made on what the layers before it give for X in training. `Trainer.fit` does this on its
+        first batch, once, where it has not been done; `awaits_data` says so. Called again, it makes new ones of the
+        weights as they are. Nothing else changes: neither running statistics nor the masks to come.
+        """
+        samples = features(self.ops, X, self.n_in, self.dtype, "model.initialize", self.signature, self.input_center)
+        self.initialize_on(self.input_map.apply(self.ops, samples.on_model()).T)
+
+    def initialize_on(self, A0: Array) -> None:
+        """`initialize` for checked samples A0 (n_in, batch) of the device."""
+        self.forget_forward()
+        self.check_batch(A0.shape[1])
+        statistics = {name: self.ops.copy(array) for name, array in self.statistics().items()}
+        arrays = self.make_workspace(self.ops, self.layers, recompute=False).batch(A0.shape[1], True)
+        A = A0
+        for layer, cache in zip(self.layers, arrays.caches, strict=True):
+            layer.initialize(A, cache)
+            A = called(layer, layer.forward, A, cache, True)
+        for name, array in self.statistics().items():
+            self.ops.assign(array, statistics[name])
+        self.awaits_data = False
+
     def forget_forward(self) -> None:
         """What the last `forward` left for `backward` is about to be overwritten."""
         self._trained_arrays = None

@@ -18,7 +18,7 @@ from .._types import HostArray
 from ..backend import Ops, resolve_backend
 from ..data import Features, Signature, SourceFeatures, aligned, features, restored
 from ..datasets import BlockSource
-from ..initializers import SymmetryWarning, without_drawing
+from ..initializers import SymmetryWarning, drawing_is_left_out, without_drawing
 from ..layers import Activation, Dense
 from ..memory import explains_out_of_memory
 from ..placement import OpenedFolder, Storage, StoredWeights
@@ -276,6 +276,8 @@ class Sequential(Passes):
                 _like=_like,
             )
         model.link = config["link"]
+        if drawing_is_left_out():
+            model.awaits_data = config.get("awaits_data", False)
         return model
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Sequential:

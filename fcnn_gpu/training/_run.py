@@ -61,6 +61,8 @@ class Run:
     def train(self, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> None:
         """All epochs, each told to the observers and written into the history, which says why if it ends early."""
         trainer = self.trainer
+        if trainer.model.awaits_data:
+            self._initialize()
         for number in range(1, trainer.n_epochs + 1):
             for observer in observers:
                 observer.on_epoch_begin(trainer, number)
@@ -80,6 +82,16 @@ class Run:
             if trainer.stop_reason is not None:
                 trainer.history.stopped_by = trainer.stop_reason
                 return
+
+    def _initialize(self) -> None:
+        """Make the initial values that wait for samples, on the first batch of the run."""
+        trainer, data = self.trainer, self.data
+        n = min(self._step.micro_batch_size, data.batch_size)
+        order = data.order_of(trainer.seed, trainer.epochs_trained, self._shuffle)
+        views = data.views(n)
+        with data.visit(order, self._epoch.n_samples) as stretches:
+            data.begin_step(views, next(stretches).part, None, None)
+            trainer.model.initialize_on(views.X.T)
 
     def epoch(self, number: int, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> bool:
         """One pass over the data; False if it was interrupted before its end."""
