@@ -5,7 +5,8 @@
 
    Errors stay below these, in units in the last place, subnormal ones too; in the last two columns without fused multiply-add, as
    on x86-64-v2. For float they were found among all numbers where they are largest (2^−28 < |x| < 112; 2^−20 < |x| < 16 of the
-   logarithms) and every 61st of the rest, for double among 26 million at random, and rounded up.
+   logarithms; 2^−20 < |x| ≤ 2^18 of sine and cosine) and every 61st of the rest, for double among 26 million at random, and rounded
+   up. Beyond 2^18, 2^47 sine and cosine are those of 0, and NaN of infinities.
 
        function                              float   double   float, v2   double, v2
        exponential            e^x             0.95      1.1         1.3          1.4
@@ -15,13 +16,15 @@
        hyperbolic_tangent     tanh x           1.9      3.1         1.9          3.1
        error_function         erf x            1.4      1.5         1.5          1.7
        logistic               1/(1 + e^-x)     1.5      1.6         2.2          2.3
+       sine                   sin x            1.6      1.6         1.6          1.6
+       cosine                 cos x            1.6      1.6         1.6          1.6
 
    The polynomials are our own. Each has the least error that its degree allows (Remez), which stands beside it, and coefficients
    that are rounded after that; tests/cpu_kernels/minimax.py computes them. u is half a unit in the last place of 1, 2^−24 or 2^−53.
    Degrees and errors are given for float, then for double.
 
    Sources of ideas: multiples of ln 2 are subtracted in two parts, Cody & Waite (1980), "Software manual for the elementary
-   functions"; e^x − 1 is made of e^r − 1, so that nothing cancels, Tang (1992), "Table-driven implementation of the expm1 function in
+   functions", and so are those of π/2 in three; e^x − 1 is made of e^r − 1, so that nothing cancels, Tang (1992), "Table-driven implementation of the expm1 function in
    IEEE floating-point arithmetic"; log(1 + f) by s = f/(2 + f), Hart et al. (1968), "Computer approximations"; erf as one less an
    exponential, Hastings (1955), "Approximations for digital computers". */
 
@@ -273,4 +276,71 @@ INLINE real NAME(logistic)(real x)
     const real e = NAME(falling_exponential)(x);
     const real right = 1 / (1 + e), left = 1 - right;
     return x < 0 ? FMA(-right, FMA(-right, e, left), left) : right;
+}
+
+/* a·b + c, rounded once where a·b nearly cancels c. Without fused multiply-add, what the product loses is added by itself: Dekker
+   (1971), "A floating-point technique for extending the available precision". */
+INLINE real NAME(multiply_add_exactly)(real a, real b, real c)
+{
+#if HAS_FMA
+    return FMA(a, b, c);
+#else
+    const real splitter = REAL_IS_FLOAT ? 0x1p12 + 1 : 0x1p27 + 1;
+    const real a_high = a * splitter - (a * splitter - a), a_low = a - a_high;
+    const real b_high = b * splitter - (b * splitter - b), b_low = b - b_high;
+    const real product = a * b;
+    const real lost = a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low);
+    return (product + c) + lost;
+#endif
+}
+
+/* sin r and cos r, x = n π/2 + r, |r| ≤ 1.04 π/4; the lowest bits of k are those of n. The first difference is exact, and so is the
+   second where it is small: both are multiples of half a unit of the first numbers that they are made of.
+   sin r = r + r³P(r²): degree 2, 5; 0.2 u. cos r = 1 − ½r² + r⁴Q(r²): degree 2, 5; 0.02 u. */
+typedef struct {
+    real sine, cosine;
+    NAME(word) k;
+} NAME(quadrant);
+
+INLINE NAME(quadrant) NAME(quadrant_of)(real x)
+{
+    const real two_over_pi = 0x1.45f306dc9c883p-1, shift = REAL_IS_FLOAT ? 0x1.8p23 : 0x1.8p52;
+    const real first = REAL_IS_FLOAT ? 0x1.921fb6p0 : 0x1.921fb54442d18p0; /* π/2 in three parts */
+    const real second = REAL_IS_FLOAT ? -0x1.777a5cp-25 : 0x1.1a62633145c07p-54;
+    const real third = REAL_IS_FLOAT ? -0x1.ee59dap-50 : -0x1.f1976b7ed8fbcp-110;
+    const real shifted = FMA(x, two_over_pi, shift), n = shifted - shift;
+    const real near = NAME(multiply_add_exactly)(-n, second, NAME(multiply_add_exactly)(-n, first, x));
+    const real r = FMA(-n, third, near), z = r * r;
+#if REAL_IS_FLOAT
+    const real p = HORNER_2(z, -0x1.55554p-3f, 0x1.11058ep-7f, -0x1.98b55p-13f);
+    const real q = HORNER_2(z, 0x1.555548p-5f, -0x1.6c0a62p-10f, 0x1.99692cp-16f);
+#else
+    const real p = HORNER_5(z, -0x1.5555555555541p-3, 0x1.111111110ebap-7, -0x1.a01a019a78c0bp-13,
+                            0x1.71de34184d5c4p-19, -0x1.ae5d561d61c11p-26, 0x1.5d451e3bd9f5cp-33);
+    const real q = HORNER_5(z, 0x1.5555555555544p-5, -0x1.6c16c16c1419fp-10, 0x1.a01a019b2cddbp-16,
+                            -0x1.27e4f6f689233p-22, 0x1.1ee9346e31b97p-29, -0x1.8f518395d8c45p-37);
+#endif
+    return (NAME(quadrant)){FMA(r * z, p, r), FMA(z, FMA(z, q, (real)-0.5), 1), NAME(bits)(shifted)};
+}
+
+/* sin r, cos r, −sin r or −cos r, by the lowest two bits of k */
+INLINE real NAME(turned)(NAME(quadrant) part, NAME(word) k)
+{
+    const real value = k & 1 ? part.cosine : part.sine;
+    return NAME(from_bits)(NAME(bits)(value) ^ (k >> 1 << (8 * sizeof(real) - 1)));
+}
+
+/* Beyond these, sin x = ±0 and cos x = 1: neighbouring numbers lie up to 2^−6 apart. */
+INLINE int NAME(is_circular)(real x) { return ABS(x) <= (real)(REAL_IS_FLOAT ? 0x1p18 : 0x1p47); }
+
+INLINE real NAME(sine)(real x)
+{
+    const NAME(quadrant) part = NAME(quadrant_of)(x);
+    return (NAME(is_circular)(x) & (x != 0)) ? NAME(turned)(part, part.k) : 0 * x;
+}
+
+INLINE real NAME(cosine)(real x)
+{
+    const NAME(quadrant) part = NAME(quadrant_of)(x);
+    return NAME(is_circular)(x) ? NAME(turned)(part, part.k + 1) : FMA(0, x, 1);
 }

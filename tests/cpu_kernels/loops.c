@@ -37,6 +37,8 @@ LOOP(logarithm_one_plus)
 LOOP(hyperbolic_tangent)
 LOOP(error_function)
 LOOP(logistic)
+LOOP(sine)
+LOOP(cosine)
 
 #include "activation.h"
 LOOP(identity, (real)alpha)

@@ -61,6 +61,13 @@ def polynomials(mp: Any) -> Iterator[Polynomial]:
     for type_, degree, stop in (("float", 5, 4), ("double", 16, 6)):
         of_erfc = (lambda x: mp.log(mp.erfc(x)), lambda x: mp.erfc(x) / mp.erf(x))
         yield Polynomial("log(erfc(x))", type_, degree, 1, stop, *of_erfc)
+    eighth = (mp.pi / 4 * number("1.04")) ** 2
+    sin, cos = over_root(mp.sin), (lambda z: mp.cos(mp.sqrt(z)))
+    for type_, degree in (("float", 2), ("double", 5)):
+        of_sin = (lambda z: (sin(z) - 1) / z, lambda z: z / sin(z))
+        yield Polynomial("(sin(x)/x - 1)/x^2, z = x^2", type_, degree, tiny, eighth, *of_sin)
+        of_cos = (lambda z: (cos(z) - 1 + z / 2) / z**2, lambda z: z**2 / cos(z))
+        yield Polynomial("(cos(x) - 1 + x^2/2)/x^4, z = x^2", type_, degree, tiny, eighth, *of_cos)
 
 
 def fit(mp: Any, p: Polynomial) -> tuple[list[float], float]:

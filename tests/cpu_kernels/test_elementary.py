@@ -36,6 +36,17 @@ def _logistic(x: HostArray) -> HostArray:
     return np.where(x < 0, e / (1 + e), 1 / (1 + e))
 
 
+def _circular(function: Any) -> Any:
+    """sin or cos, of 0 where neighbouring numbers of the narrower type lie more than 2^−6 apart."""
+
+    def of(x: HostArray) -> HostArray:
+        most = 2.0**18 if x.dtype == np.float64 else 2.0**47
+        value: HostArray = function(np.where(np.abs(x) <= most, x, 0 * x))
+        return value
+
+    return of
+
+
 EXACT: dict[str, Any] = {
     "exponential": np.exp,
     "exponential_minus_one": np.expm1,
@@ -44,6 +55,8 @@ EXACT: dict[str, Any] = {
     "hyperbolic_tangent": np.tanh,
     "error_function": _erf,
     "logistic": _logistic,
+    "sine": _circular(np.sin),
+    "cosine": _circular(np.cos),
 }
 """Each function in the precision of its argument."""
 
@@ -59,6 +72,8 @@ SPECIAL: dict[str, list[tuple[float, float]]] = {
     "hyperbolic_tangent": [(0.0, 0.0), (-0.0, -0.0), (INF, 1), (-INF, -1), (30, 1), (-30, -1), (NAN, NAN)],
     "error_function": [(0.0, 0.0), (-0.0, -0.0), (INF, 1), (-INF, -1), (30, 1), (-30, -1), (NAN, NAN)],
     "logistic": [(0.0, 0.5), (-0.0, 0.5), (INF, 1), (-INF, 0.0), (800, 1), (-800, 0.0), (NAN, NAN)],
+    "sine": [(0.0, 0.0), (-0.0, -0.0), (INF, NAN), (-INF, NAN), (1e30, 0.0), (-1e30, -0.0), (NAN, NAN)],
+    "cosine": [(0.0, 1), (-0.0, 1), (INF, NAN), (-INF, NAN), (1e30, 1), (-1e30, 1), (NAN, NAN)],
 }
 SPECIAL_OF_TYPE: dict[Any, dict[str, list[tuple[float, float]]]] = {
     np.float32: {
@@ -115,9 +130,10 @@ def points(dtype: Any) -> HostArray:
     mantissas = rng.integers(0, 2**info.nmant, (top.size, each), dtype=word)
     mantissas[:, :3] = [0, 1, 2**info.nmant - 1]
     stride = np.arange(0, 2**info.bits, 2**info.bits // 50_021, dtype=word)
-    reals = [rng.uniform(-w, w, 20_000) for w in (0.01, 1, 6, 40, 110, 780)]
+    reals = [rng.uniform(-w, w, 20_000) for w in (0.01, 1, 6, 40, 110, 780, 2e5)]
     reals += [1 + rng.uniform(-1, 1, 10_000) * 2.0 ** rng.integers(-info.nmant, 0, 10_000)]
     reals += [-reals[-1], np.arange(-800, 800) / 2, np.log(2) * np.arange(-400, 400) / 4]
+    reals += [np.pi / 2 * k for k in (np.arange(20_000), rng.integers(0, 2 ** (17 if info.bits == 32 else 46), 20_000))]
     bits = [np.ravel(top[:, None] | mantissas).view(dtype), stride.view(dtype)]
     return np.concatenate([*bits, *(x.astype(dtype) for x in reals)])
 
@@ -181,7 +197,7 @@ def test_special_values(name: str, dtype: Any, level: str) -> None:
 
 
 @every_level
-@pytest.mark.parametrize("name", ["hyperbolic_tangent", "error_function"])
+@pytest.mark.parametrize("name", ["hyperbolic_tangent", "error_function", "sine"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_odd_functions(name: str, dtype: Any, level: str) -> None:
     x = points(dtype)
