@@ -14,6 +14,11 @@ from ._array import BLOCK as BLOCK
 from ._array import quiet_arithmetic as quiet_arithmetic
 from ._batch import BatchOps
 from ._dropout import DropoutOps
+from ._embedding import NUMBER_KINDS as NUMBER_KINDS
+from ._embedding import Columns as Columns
+from ._embedding import EmbeddingOps
+from ._embedding import NumberMap as NumberMap
+from ._embedding import Tables as Tables
 from ._fused import DenseStack as DenseStack
 from ._fused import FusedOps
 from ._fused import StackLayer as StackLayer
@@ -43,6 +48,7 @@ class Ops(
     MatrixOps,
     ActivationOps,
     DropoutOps,
+    EmbeddingOps,
     NormalizationOps,
     LossOps,
     OptimizerOps,
