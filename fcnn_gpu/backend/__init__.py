@@ -22,14 +22,17 @@ from ._ops import ELEMENTWISE as ELEMENTWISE
 from ._ops import PRECISIONS as PRECISIONS
 from ._ops import SMALLEST_LOSS_SCALE as SMALLEST_LOSS_SCALE
 from ._ops import CapturedOver as CapturedOver
+from ._ops import Columns as Columns
 from ._ops import DenseStack as DenseStack
 from ._ops import FlatParameters as FlatParameters
 from ._ops import LossScaling as LossScaling
+from ._ops import NumberMap as NumberMap
 from ._ops import Ops as Ops
 from ._ops import Replay as Replay
 from ._ops import Segment as Segment
 from ._ops import StackLayer as StackLayer
 from ._ops import StepControl as StepControl
+from ._ops import Tables as Tables
 from ._ops import outside as outside
 from ._ops import parts_of as parts_of
 from ._ops import quiet_arithmetic as quiet_arithmetic

@@ -15,9 +15,12 @@ from ._stack import backward_layers as backward_layers
 from ._stack import build_layers as build_layers
 from ._stack import first_learned as first_learned
 from ._stack import resolve_layers as resolve_layers
+from ._columns import category_columns as category_columns
 from .activation import Activation as Activation
 from .dense import Dense as Dense
 from .dropout import Dropout as Dropout
+from .embedding import Embedding as Embedding
 from .normalization import BatchNorm as BatchNorm
 from .normalization import LayerNorm as LayerNorm
+from .number_embedding import PBLD as PBLD
 from .residual import Residual as Residual

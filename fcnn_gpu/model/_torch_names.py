@@ -13,7 +13,7 @@ from ..layers import Dense, Layer, Residual
 
 Shape: TypeAlias = tuple[int, ...]
 
-_TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
+_TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias", "E": "weight"}
 
 
 def _numbered(layers: Sequence[Layer], prefix: str) -> Iterator[tuple[str, Layer]]:
@@ -29,8 +29,8 @@ def torch_arrays(layers: Sequence[Layer], prefix: str = "") -> list[tuple[str, A
     found: list[tuple[str, Array, Shape]] = []
     for here, layer in _numbered(layers, prefix):
         for p in layer.parameters():
-            shape = p.value.shape if p.is_weight else (p.value.shape[0],)
-            found.append((here + _TORCH_NAMES[p.name], p.value, shape))
+            shape = layer.shape_in_file(p.name, p.value.shape)
+            found.append((here + _TORCH_NAMES.get(p.name, p.name), p.value, shape))
         for name, array in layer.state().items():
             found.append((here + name, array, (array.shape[0],)))
         if isinstance(layer, Residual):
@@ -58,7 +58,7 @@ def torch_shapes(layers: Sequence[Layer], n_in: int, prefix: str = "") -> tuple[
         elif _tells(layer):
             n_out, arrays = layer.shapes(n_in)
             for name, shape in arrays.items():
-                found[here + _TORCH_NAMES.get(name, name)] = shape if name == "W" else shape[:1]
+                found[here + _TORCH_NAMES.get(name, name)] = layer.shape_in_file(name, shape)
         else:
             return None
         n_in = n_out

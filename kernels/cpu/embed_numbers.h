@@ -18,7 +18,7 @@ INLINE NAME(term) NAME(term_of)(int64_t kind, const real *w, const real *phase, 
     return (NAME(term)){4 * w[k], c * (real)0.63661977236758134308};
 }
 
-/* phi[k], and n_terms rows further on as well for waves, of n samples; `slope`, if not null, alike. n is a multiple of LANES. */
+/* phi[k], and n_terms rows further on as well for waves, of n samples; `slope`, if not null, alike. n is a multiple of 2·LANES, here and below. */
 INLINE void NAME(number_values)(int64_t kind, int64_t n_terms, const real *w, const real *phase, int64_t n, const real *x, real *phi,
                                 real *slope)
 {
@@ -63,20 +63,30 @@ INLINE void NAME(number_values)(int64_t kind, int64_t n_terms, const real *w, co
 INLINE void NAME(combine_rows)(const int count, int64_t n, int64_t n_terms, const real *rows_in, const real *weights, int64_t per_term,
                                int64_t per_row, const real *start, real *out)
 {
-    enum { WIDE = LANES };
+    enum { WIDE = 2 * LANES };
+    const real start0 = start ? start[0] : 0, start1 = start && count > 1 ? start[1] : 0;
+    const real start2 = start && count > 2 ? start[2] : 0, start3 = start && count > 3 ? start[3] : 0;
     for (int64_t j = 0; j < n; j += WIDE) {
-        real sum[4][WIDE];
-        for (int u = 0; u < count; u++)
-            for (int c = 0; c < WIDE; c++) sum[u][c] = start ? start[u] : 0;
-        for (int64_t t = 0; t < n_terms; t++) {
-            const real *row = rows_in + t * EMBED_BLOCK + j;
-            for (int u = 0; u < count; u++) {
-                const real weight = weights[t * per_term + u * per_row];
-                for (int c = 0; c < WIDE; c++) sum[u][c] = FMA(weight, row[c], sum[u][c]);
+        real sum0[WIDE], sum1[WIDE], sum2[WIDE], sum3[WIDE];
+        for (int c = 0; c < WIDE; c++) sum0[c] = start0, sum1[c] = start1, sum2[c] = start2, sum3[c] = start3;
+        const real *row = rows_in + j, *weight = weights;
+        for (int64_t t = 0; t < n_terms; t++, row += EMBED_BLOCK, weight += per_term) {
+            const real weight0 = weight[0], weight1 = count > 1 ? weight[per_row] : 0;
+            const real weight2 = count > 2 ? weight[2 * per_row] : 0, weight3 = count > 3 ? weight[3 * per_row] : 0;
+            for (int c = 0; c < WIDE; c++) {
+                sum0[c] = FMA(weight0, row[c], sum0[c]);
+                if (count > 1) sum1[c] = FMA(weight1, row[c], sum1[c]);
+                if (count > 2) sum2[c] = FMA(weight2, row[c], sum2[c]);
+                if (count > 3) sum3[c] = FMA(weight3, row[c], sum3[c]);
             }
         }
-        for (int u = 0; u < count; u++)
-            for (int c = 0; c < WIDE; c++) out[u * EMBED_BLOCK + j + c] = sum[u][c];
+        for (int c = 0; c < WIDE; c++) out[j + c] = sum0[c];
+        if (count > 1)
+            for (int c = 0; c < WIDE; c++) out[EMBED_BLOCK + j + c] = sum1[c];
+        if (count > 2)
+            for (int c = 0; c < WIDE; c++) out[2 * EMBED_BLOCK + j + c] = sum2[c];
+        if (count > 3)
+            for (int c = 0; c < WIDE; c++) out[3 * EMBED_BLOCK + j + c] = sum3[c];
     }
 }
 
@@ -94,7 +104,7 @@ INLINE void NAME(combine)(int64_t n_rows, int64_t n, int64_t n_terms, const real
             NAME(combine_rows)(1, n, n_terms, rows_in, weights + u * per_row, per_term, per_row, start ? start + u : 0, out + u * EMBED_BLOCK);
 }
 
-/* Σ_j x_j y_j, and Σ_j x_j, of n samples, a multiple of LANES, in so many running sums */
+/* Σ_j x_j y_j, and Σ_j x_j, of n samples in LANES running sums */
 INLINE real NAME(product_of_rows)(int64_t n, const real *x, const real *y)
 {
     real sum[LANES] = {0};
@@ -111,10 +121,10 @@ INLINE real NAME(total_of_row)(int64_t n, const real *x)
     return NAME(total)(sum);
 }
 
-/* One unit of n samples, and 0 up to a multiple of LANES, which it returns. */
+/* One unit of n samples, and 0 up to a multiple of 2·LANES, which it returns. */
 INLINE int64_t NAME(take_unit)(int64_t n, int64_t n_in, const real *X, real *x)
 {
-    const int64_t padded = (n + LANES - 1) / LANES * LANES;
+    const int64_t padded = (n + 2 * LANES - 1) / (2 * LANES) * (2 * LANES);
     for (int64_t j = 0; j < n; j++) x[j] = X[j * n_in];
     for (int64_t j = n; j < padded; j++) x[j] = 0;
     return padded;

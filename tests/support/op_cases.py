@@ -415,9 +415,9 @@ def _layer_norm_backward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int,
 
 
 def numbers_of(ops: Ops, n: int, kind: str, n_out: int, relu: bool, appends: bool, shared: bool) -> NumberMap:
-    """Every second of n units, the last first, embedded; not `shared`, each of them has another number of terms."""
-    embedded = list(range(0, n, 2))[::-1]
-    units = (*embedded, *(i for i in range(n) if i % 2))
+    """Every second of n units, the last first, up to nine; not `shared`, with different numbers of terms."""
+    embedded = list(range(0, n, 2))[:9][::-1]
+    units = (*embedded, *sorted(set(range(n)) - set(embedded)))
     starts = (0, *itertools.accumulate(3 if shared else 1 + i % 4 for i in range(len(embedded))))
     columns = Columns(ops.asarray(np.array(units)), units, len(embedded))
     return NumberMap(columns, kind, ops.asarray(np.array(starts)), starts, n_out, relu, appends, shared)
@@ -457,7 +457,8 @@ for _kind in NUMBER_KINDS:
 @case("embed_categories")
 @case("embed_categories_backward", tolerance="sum")
 def _embed_categories(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
-    units, n_embedded = (*range(1, n, 2), *range(0, n, 2)), n // 2
+    n_embedded = min(n // 2, 9)
+    units = (*range(1, 2 * n_embedded, 2), *range(0, 2 * n_embedded, 2), *range(2 * n_embedded, n))
     shapes = [(1 + 7 * i % 40, 1 + 5 * i % 37) for i in range(n_embedded)]
     starts = (0, *itertools.accumulate(rows * width for rows, width in shapes))
     places = (0, *itertools.accumulate(width for _, width in shapes))

@@ -122,8 +122,8 @@ class EmbeddingOps(ArrayOps):
         X (n_in, batch), out (of.n_outputs, batch), F-ordered; the rest as `NumberMap` says.
         """
         Xt, Yt = X.T, out.T
-        for f, x, terms, columns in self._numbers(of, Xt):
-            phi = self._values(of, f, x, w, phase)[0]
+        for f, x, terms, columns in self._embedded_numbers(of, Xt):
+            phi = self._number_values(of, f, x, w, phase)[0]
             y = self._term_scratch("y", len(x), of.n_out, X.dtype)
             np.matmul(phi, W[:, columns].T, out=y)
             np.add(y, b.T[0 if of.shared else f], out=y)
@@ -157,7 +157,7 @@ class EmbeddingOps(ArrayOps):
         """
         dYt, Yt, Xt = dOut.T, out.T, X.T
         ones = self.ones(X.shape[1], X.dtype)
-        for f, x, terms, columns in self._numbers(of, Xt):
+        for f, x, terms, columns in self._embedded_numbers(of, Xt):
             start, n_terms = f * of.width, terms.stop - terms.start
             d = self._term_scratch("y", len(x), of.n_out, X.dtype)
             np.copyto(d, dYt[:, start : start + of.n_out])
@@ -167,7 +167,7 @@ class EmbeddingOps(ArrayOps):
                 np.greater(Yt[:, start : start + of.n_out], 0, out=mask)
                 np.copyto(kept, mask)
                 np.multiply(d, kept, out=d)
-            phi, slope = self._values(of, f, x, w, phase)
+            phi, slope = self._number_values(of, f, x, w, phase)
             own = slice(of.values_per_term * terms.start, of.values_per_term * terms.stop)
             np.matmul(phi.T, d, out=dW.T[own])
             np.matmul(ones, d, out=db.T[f : f + 1])
@@ -203,10 +203,10 @@ class EmbeddingOps(ArrayOps):
         """
         Xt, Yt = X.T, out.T
         for f, (n, width) in enumerate(of.shapes()):
-            x, rows = self._column(of.columns, f, Xt), self.scratch("rows", X.shape[1], np.int64)
+            x, rows = self._unit_of(of.columns, f, Xt), self.scratch("rows", X.shape[1], np.int64)
             picked = self._term_scratch("picked", len(x), width, X.dtype)
             wrong = self._find_rows(x, n, rows)
-            np.take(self._table(of, E, f, n, width), rows, axis=0, out=picked, mode="clip")
+            np.take(self._table_of(of, E, f, n, width), rows, axis=0, out=picked, mode="clip")
             np.copyto(picked, math.nan, where=wrong.reshape(-1, 1))
             np.copyto(Yt[:, of.host_places[f] : of.host_places[f + 1]], picked)
         self._pass_on(of.columns, of.n_outputs, Xt, Yt)
@@ -219,23 +219,23 @@ class EmbeddingOps(ArrayOps):
         dYt, Xt = dOut.T, X.T
         np.copyto(dE, 0)
         for f, (n, width) in enumerate(of.shapes()):
-            x, rows = self._column(of.columns, f, Xt), self.scratch("rows", X.shape[1], np.int64)
+            x, rows = self._unit_of(of.columns, f, Xt), self.scratch("rows", X.shape[1], np.int64)
             right = ~self._find_rows(x, n, rows)
             d = dYt[:, of.host_places[f] : of.host_places[f + 1]]
-            np.add.at(self._table(of, dE, f, n, width), rows[right], d[right])
+            np.add_at(self._table_of(of, dE, f, n, width), rows[right], d[right])
             if dX is not None:
                 np.copyto(dX.T[:, of.columns.host[f]], 0)
         if dX is not None:
             self._pass_back(of.columns, of.n_outputs, dYt, dX.T)
 
-    def _numbers(self, of: NumberMap, Xt: Array) -> Iterator[tuple[int, Array, slice, slice]]:
+    def _embedded_numbers(self, of: NumberMap, Xt: Array) -> Iterator[tuple[int, Array, slice, slice]]:
         """Of each embedded unit its number, x (batch, 1), its terms, and its columns of W."""
         for f, (start, stop) in enumerate(itertools.pairwise(of.host_starts)):
-            x = self._column(of.columns, f, Xt).reshape(-1, 1)
+            x = self._unit_of(of.columns, f, Xt).reshape(-1, 1)
             v = of.values_per_term
             yield f, x, slice(start, stop), slice(0, v * (stop - start)) if of.shared else slice(v * start, v * stop)
 
-    def _values(self, of: NumberMap, f: int, x: Array, w: Array, phase: Array | None) -> tuple[Array, Array]:
+    def _number_values(self, of: NumberMap, f: int, x: Array, w: Array, phase: Array | None) -> tuple[Array, Array]:
         """φ_f(x) and, where its argument moves by 1, what it moves by: (batch, values)."""
         terms = slice(of.host_starts[f], of.host_starts[f + 1])
         n_terms, n_values = terms.stop - terms.start, of.values_per_term * (terms.stop - terms.start)
@@ -274,11 +274,11 @@ class EmbeddingOps(ArrayOps):
         np.logical_or(wrong, other, out=wrong)
         return wrong
 
-    def _table(self, of: Tables, E: Array, f: int, n: int, width: int) -> Array:
+    def _table_of(self, of: Tables, E: Array, f: int, n: int, width: int) -> Array:
         flat = E.reshape(-1, order="F")
         return flat[of.host_starts[f] : of.host_starts[f + 1]].reshape(n, width)
 
-    def _column(self, columns: Columns, f: int, Xt: Array) -> Array:
+    def _unit_of(self, columns: Columns, f: int, Xt: Array) -> Array:
         """Embedded unit f of all samples, contiguous (batch,)."""
         x = self.scratch("x", len(Xt), Xt.dtype)
         np.copyto(x, Xt[:, columns.host[f]])

@@ -49,6 +49,7 @@ take = numpy.take
 tanh = numpy.tanh
 vecdot = numpy.vecdot
 
+add_at = numpy.add.at
 add_reduce = numpy.add.reduce
 maximum_reduce = numpy.maximum.reduce
 
