@@ -44,10 +44,12 @@ from .large_matrix import MatmulReport as MatmulReport
 from .large_matrix import Rates as Rates
 from .large_matrix import chunked_matmul as chunked_matmul
 from .large_matrix import plan_chunked_matmul as plan_chunked_matmul
+from .layers import PBLD as PBLD
 from .layers import Activation as Activation
 from .layers import BatchNorm as BatchNorm
 from .layers import Dense as Dense
 from .layers import Dropout as Dropout
+from .layers import Embedding as Embedding
 from .layers import Layer as Layer
 from .layers import LayerNorm as LayerNorm
 from .layers import ParametricActivation as ParametricActivation

@@ -161,6 +161,8 @@ def check_model(
     vectors (drawn by `seed`). Dropout draws the same mask in every pass. The model must be float64 and is left as it
     was found: parameters, gradients, running statistics and the position in the stream of masks.
 
+    Of X, columns that number categories are left out: there is no number between two of them.
+
     Raises ValueError for a float32 model, and whatever the pass itself refuses (shapes, labels, NaN).
     """
     options = _Options(n_directions, max_entries, tolerance, seed)
@@ -201,6 +203,8 @@ def check_layer(
         initial = model.ops.to_numpy(parameter.value)
         assign_array(model.ops, parameter.value, initial + 0.2 * rng.standard_normal(initial.shape))
     X = rng.standard_normal((batch, n_in))
+    if model.categories is not None:
+        X[:, model.categories.columns] = rng.integers(0, model.categories.counts, (batch, len(model.categories.counts)))
     return _check_model(model, _Projection(rng.standard_normal((batch, model.n_out))), X, None, None, options)
 
 
@@ -306,7 +310,17 @@ def _check_model(
 
                 checks.append(_check_array(name, theta, found[id(parameter)], at_parameter, options, rng))
                 assign_array(ops, live, theta)
-        checks.append(_check_array("X", base, dX, objective, options, rng))
+        smooth = np.ones(model.n_in, bool)
+        if model.categories is not None:
+            smooth[list(model.categories.columns)] = False
+
+        def at_inputs(values: HostArray) -> float:
+            X = base.copy()
+            X[:, smooth] = values
+            return objective(X)
+
+        if smooth.any():
+            checks.append(_check_array("X", base[:, smooth], dX[:, smooth], at_inputs, options, rng))
     finally:
         model.restore(snapshot)
         ops.assign(flat.gradients, gradients)

@@ -67,8 +67,17 @@ def compare_trajectories(
     batch: int = 8,
     weighted: bool = False,
     steps: int = STEPS,
+    case: LayerCase | None = None,
 ) -> HostArray:
-    """Train in both libraries, through the explicit loop here; returns the clip scale of each step."""
+    """Train in both libraries, through the explicit loop here; returns the clip scale of each step.
+
+    On what `case` has for inputs, if it is given.
+    """
+
+    def inputs(rng: np.random.Generator, n: int) -> HostArray:
+        X = rng.standard_normal((n, model.n_in)) if case is None else case.inputs(rng, n, model.n_in)
+        return X.astype(model.dtype)
+
     module = equivalents.to_torch(model)
     torch_optimizer = equivalents.to_torch_optimizer(optimizer, module)
     optimizer.bind(model)
@@ -76,7 +85,7 @@ def compare_trajectories(
     start = {name: value.copy() for name, value in torch_state(model).items()}
     scales = []
     for step in range(steps):
-        X, y = rng.standard_normal((batch, model.n_in)).astype(model.dtype), targets(rng, batch)
+        X, y = inputs(rng, batch), targets(rng, batch)
         weight = rng.uniform(0.2, 2.0, batch) if weighted else None
         value = float(loss.forward(model.forward(X, training=True), y, weight))
         model.backward(loss.backward())
@@ -91,7 +100,7 @@ def compare_trajectories(
     if model.parameters:
         moved = [np.abs(value - start[name]).max() for name, value in torch_state(model).items()]
         assert max(moved) > 1e-3, "the training moved nothing: the comparison would be empty"
-    X = rng.standard_normal((11, model.n_in)).astype(model.dtype)
+    X = inputs(rng, 11)
     with torch.no_grad():
         outputs = module.eval()(torch.tensor(X)).numpy()
     np.testing.assert_allclose(
@@ -363,8 +372,9 @@ def test_activation_is_stable_at_large_inputs(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize(("name", "case"), labelled("layer"))
 def test_layer(name: str, case: LayerCase) -> None:
-    layers = [fcnn.Dense(case.n_in, activation="tanh"), case.make(), fcnn.Dense(3)]
-    compare_trajectories(build(layers, n_in=5), fcnn.CrossEntropy(), fcnn.SGD(0.05, momentum=0.9), labels)
+    layers = [*case.before(), case.make(), fcnn.Dense(3)]
+    model = build(layers, n_in=case.n_in if case.n_categories else 5)
+    compare_trajectories(model, fcnn.CrossEntropy(), fcnn.SGD(0.05, momentum=0.9), labels, case=case)
 
 
 @pytest.mark.parametrize(("name", "case"), labelled("layer"))
@@ -372,7 +382,7 @@ def test_input_gradient(name: str, case: LayerCase) -> None:
     model = build([case.make()], case.n_in)
     module = equivalents.to_torch(model)
     rng = np.random.default_rng(4)
-    X, C = rng.standard_normal((6, case.n_in)), rng.standard_normal((6, model.n_out))
+    X, C = case.inputs(rng, 6), rng.standard_normal((6, model.n_out))
     x = torch.tensor(X, requires_grad=True)
     reference = module(x)
     reference.backward(torch.tensor(C))
@@ -637,20 +647,20 @@ def test_saved_model_loads_into_torch(name: str, case: LayerCase, dtype: str, tm
     """`torch.nn.Sequential.load_state_dict` takes the file of every layer, strictly, and computes the same outputs."""
     from safetensors.torch import load_file
 
-    layers = [fcnn.Dense(case.n_in, activation="relu"), case.make(), fcnn.Dense(3)]
-    model = fcnn.Sequential(layers, 5, seed=1, dtype=dtype, backend="numpy")
+    layers, n_in = [*case.before(), case.make(), fcnn.Dense(3)], case.n_in if case.n_categories else 5
+    model = fcnn.Sequential(layers, n_in, seed=1, dtype=dtype, backend="numpy")
     rng = np.random.default_rng(7)
     for _ in range(3):  # so that running statistics are not at their initial values
-        model.forward(rng.standard_normal((16, 5)), training=True)
+        model.forward(case.inputs(rng, 16, n_in), training=True)
     model.save(tmp_path / "model.safetensors")
     state = load_file(tmp_path / "model.safetensors")
     module = equivalents.to_torch(
         fcnn.Sequential(
-            [LAYERS.build(LAYERS.config(layer)) for layer in model.layers], 5, seed=2, dtype=dtype, backend="numpy"
+            [LAYERS.build(LAYERS.config(layer)) for layer in model.layers], n_in, seed=2, dtype=dtype, backend="numpy"
         )
     )
     module.load_state_dict(state, strict=True)
-    X = rng.standard_normal((9, 5)).astype(dtype)
+    X = case.inputs(rng, 9, n_in).astype(dtype)
     with torch.no_grad():
         outputs = module.eval()(torch.tensor(X)).numpy()
     units = 64 * float(np.finfo(dtype).eps)

@@ -1,6 +1,7 @@
 """What a network is fed: samples checked and taken in, on the device or streaming through it."""
 
 from ._aligned import aligned as aligned
+from ._categories import Categories as Categories
 from ._centering import check_center as check_center
 from ._centering import check_output_center as check_output_center
 from ._centering import restored as restored

@@ -13,6 +13,7 @@ from .._types import Array, DType, HostArray
 from ..backend import Ops, as_array, available_memory
 from ..datasets._digits import difference, may_round
 from ..files import MappedFile, let_go_of_pages, place_in_file
+from ._categories import Categories
 from ._centering import REMEDY, centered, centered_on_device, warn_of_lost_digits
 from ._signature import Signature
 
@@ -51,6 +52,8 @@ class Network(Protocol):
     def input_center(self) -> HostArray | None: ...
     @property
     def output_center(self) -> HostArray | None: ...
+    @property
+    def categories(self) -> Categories | None: ...
 
 
 class Features:
@@ -70,8 +73,10 @@ class Features:
         on_device: bool,
         index: Any = None,
         center: HostArray | None = None,
+        categories: Categories | None = None,
     ) -> None:
         self._ops, self._who, self._index, self._center = ops, who, index, center
+        self._categories = categories
         self.array, self.dtype, self.on_device = array, np.dtype(dtype), on_device
         self.n_features = array.shape[1]
         self._mapped = not on_device and place_in_file(array) is not None
@@ -136,7 +141,8 @@ class Features:
 
     def check(self) -> None:
         """The ValueError that `whole` would raise, found without a copy of all samples."""
-        if not self.on_device and (self.array.dtype.kind not in "biu" or self._center is not None):
+        known = self.array.dtype.kind in "biu" and self._center is None and self._categories is None
+        if not self.on_device and not known:
             rows = max(1, _CHECKED_AT_ONCE // (self.n_features * self.dtype.itemsize))
             for start in range(0, len(self), rows):
                 self.part(start, min(start + rows, len(self)))
@@ -180,14 +186,17 @@ class Features:
         """The samples of these numbers: a copy on the device; on the host they are picked when they are asked for."""
         if not self.on_device:
             index = index if self._index is None else self._index[index]
-            return Features(self._ops, self.array, self.dtype, self._who, False, index, self._center)
+            return Features(self._ops, self.array, self.dtype, self._who, False, index, self._center, self._categories)
         ops = self._ops
         picked = ops.empty((len(index), self.n_features), self.dtype)
         ops.gather_rows(self.array, ops.asarray(index.astype(np.int64)), ops.zeros(1, np.int64), picked)
         return Features(ops, picked, self.dtype, self._who, True)
 
     def _checked(self, rows: HostArray, first: int) -> HostArray:
-        return converted(rows, self.dtype, self._who, first, self._index, self._center)
+        checked = converted(rows, self.dtype, self._who, first, self._index, self._center)
+        if self._categories is not None:
+            self._categories.check(checked, self._who, first, self._index)
+        return checked
 
 
 def features(
@@ -199,6 +208,7 @@ def features(
     signature: Signature | None = None,
     center: HostArray | None = None,
     checks_digits: bool = False,
+    categories: Categories | None = None,
 ) -> Features:
     """X, an array of any library on the host or on the device of `ops`, or a table, for a model of this dtype.
 
@@ -206,7 +216,8 @@ def features(
     Raises TypeError for what is not numeric
     (complex, text, objects, sparse matrices) or lies where the model cannot read it, and ValueError for wrong shapes or
     columns, another scale than in training, and another device. What lies on the device must be finite, too. `center`
-    is subtracted in float64; `checks_digits` warns where the model's dtype then loses digits of a column.
+    is subtracted in float64; `checks_digits` warns where the model's dtype then loses digits of a column. Numbers of
+    `categories` are checked where the others are.
     """
     signature = _NOTHING_KNOWN if signature is None else signature
     X = signature.prepared(X, who)
@@ -228,9 +239,11 @@ def features(
         warn_of_lost_digits(looked_at, stored, center, f"{who}: X", names, REMEDY)
     if on_device:
         array = _ready(ops, array, stored, who, center)
+        if categories is not None:
+            categories.check_on_device(ops, array, who)
     else:
         signature.check_scale(array, who)
-    return Features(ops, array, stored, who, on_device, None, center)
+    return Features(ops, array, stored, who, on_device, None, center, categories)
 
 
 def check_features(X: Any, n_in: int | None, dtype: Any, who: str) -> HostArray:

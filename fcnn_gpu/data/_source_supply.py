@@ -15,6 +15,7 @@ from .._types import DType, HostArray
 from ..datasets import BlockSource
 from ..datasets._digits import Digits, may_round
 from ..files import ReadAhead
+from ._categories import Categories
 from ._centering import FLOAT64_REMEDY, REMEDY, TARGET_REMEDY
 from ._device_data import Samples
 from ._input_checks import converted, storage_dtype
@@ -39,6 +40,7 @@ class TargetRules:
         input_center: what is subtracted from X, or None.
         output_center: what `targets` subtracts, or None.
         of_loss: the weights that the loss itself gives samples by such targets, or None.
+        categories: which columns of X number categories, or None.
     """
 
     targets: Callable[[HostArray], HostArray]
@@ -49,6 +51,7 @@ class TargetRules:
     input_center: HostArray | None = None
     output_center: HostArray | None = None
     of_loss: Callable[[HostArray], HostArray | None] = lambda targets: None
+    categories: Categories | None = None
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,8 @@ class SourceSupply:
         for block in blocks:
             at = int(self.source.starts[block])
             for X, given, weights in self.source.read(int(block)):
-                stored = stored_features(X, self.source, self.dtype, at, self.who, self._rules.input_center)
+                rules = self._rules
+                stored = stored_features(X, self.source, self.dtype, at, self.who, rules.input_center, rules.categories)
                 if self._digits is not None:
                     self._digits.add_sample(X)
                     self._seen += len(X)
@@ -331,9 +335,17 @@ class SourceSupply:
 class SourceFeatures:
     """X of a source in the order of its files, for predictions."""
 
-    def __init__(self, source: BlockSource, n_in: int, dtype: Any, who: str, center: HostArray | None = None) -> None:
+    def __init__(
+        self,
+        source: BlockSource,
+        n_in: int,
+        dtype: Any,
+        who: str,
+        center: HostArray | None = None,
+        categories: Categories | None = None,
+    ) -> None:
         check_width(source, n_in, who)
-        self._source, self._who, self._center = source, who, center
+        self._source, self._who, self._center, self._categories = source, who, center, categories
         self.dtype = np.dtype(storage_dtype(source.dtype, np.dtype(dtype), center))
 
     def __len__(self) -> int:
@@ -362,7 +374,7 @@ class SourceFeatures:
         for block in range(len(self._source.block_sizes)):
             at = int(self._source.starts[block])
             for X, _, _ in self._source.read(block):
-                stored = stored_features(X, self._source, self.dtype, at, self._who, self._center)
+                stored = stored_features(X, self._source, self.dtype, at, self._who, self._center, self._categories)
                 yield Samples(stored, stored, None)
                 at += len(stored)
             check_block_length(self._source, block, at, self._who)
@@ -418,7 +430,13 @@ def check_width(source: BlockSource, n_in: int, who: str) -> None:
 
 
 def stored_features(
-    X: HostArray, source: BlockSource, dtype: DType, first: int, who: str, center: HostArray | None = None
+    X: HostArray,
+    source: BlockSource,
+    dtype: DType,
+    first: int,
+    who: str,
+    center: HostArray | None = None,
+    categories: Categories | None = None,
 ) -> HostArray:
     """X of samples from number `first` on, C-ordered and of `dtype`, checked; `center` is subtracted in float64."""
     X = as_array(X, f"{who}: the X that {source!r} gives")
@@ -428,7 +446,10 @@ def stored_features(
             f"(n, {source.n_features}) real numbers."
         )
     try:
-        return converted(X, dtype, who, first, None, center)
+        stored = converted(X, dtype, who, first, None, center)
+        if categories is not None:
+            categories.check(stored, who, first)
+        return stored
     except RowError as error:
         raise ValueError(error.at(source.place(error.row))) from error
 

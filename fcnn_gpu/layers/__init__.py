@@ -11,6 +11,7 @@ from ._base import Binding as Binding
 from ._base import Layer as Layer
 from ._base import Parameter as Parameter
 from ._base import Plan as Plan
+from ._columns import category_columns as category_columns
 from ._stack import backward_layers as backward_layers
 from ._stack import build_layers as build_layers
 from ._stack import first_learned as first_learned
@@ -18,8 +19,10 @@ from ._stack import resolve_layers as resolve_layers
 from .activation import Activation as Activation
 from .dense import Dense as Dense
 from .dropout import Dropout as Dropout
+from .embedding import Embedding as Embedding
 from .normalization import BatchNorm as BatchNorm
 from .normalization import LayerNorm as LayerNorm
+from .number_embedding import PBLD as PBLD
 from .parametric import ParametricActivation as ParametricActivation
 from .parametric import PReLU as PReLU
 from .parametric import Scale as Scale

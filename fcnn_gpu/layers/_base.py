@@ -149,6 +149,10 @@ class Layer:
         """
         return n_in, {}
 
+    def shape_in_file(self, name: str, shape: tuple[int, int]) -> tuple[int, ...]:
+        """The shape that an array of the layer has in a model file, as `torch.nn` has it."""
+        return shape if name == "W" else shape[:1]
+
     def bind(self, binding: Binding, index: Iterator[int]) -> None:
         """Take the device's primitives; `index` numbers the layers of the whole model.
 

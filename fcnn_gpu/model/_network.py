@@ -14,9 +14,9 @@ from .._arrays import quietly
 from .._checks import check_bool, check_bytes, check_in_dtype, check_integer
 from .._types import Array, HostArray
 from ..backend import Ops, Timetable, consists_of_primitives, resolve_backend
-from ..data import InputMap, Signature, check_center
+from ..data import Categories, InputMap, Signature, check_center
 from ..initializers import drawing_is_left_out
-from ..layers import LAYERS, Binding, Layer, Parameter, build_layers, first_learned, resolve_layers
+from ..layers import LAYERS, Binding, Layer, Parameter, build_layers, category_columns, first_learned, resolve_layers
 from ..memory import explains_out_of_memory
 from ..placement import (
     LazyMatrix,
@@ -75,13 +75,15 @@ class Network:
         """From samples as they are stored to what the first layer takes."""
         check_in_dtype("Sequential(input_scale)", self.input_map.scale, self.dtype)
         check_in_dtype("Sequential(input_shift)", self.input_map.shift, self.dtype)
+        self.categories = self._find_categories()
+        """Which inputs are numbers of categories, looked up in tables, or None."""
         self._input_center = self._check_input_center(input_center)
         self.ops = resolve_backend(backend).with_precision(self.precision)
         self.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0]) if seed is None else int(seed)
         self.link: str | None = None
         self._signature = Signature()
         self.awaits_data = False
-        """Whether initial values of some layers wait for samples: `initialize` or the first `Trainer.fit` makes them."""
+        """Whether initial values of layers wait for samples: `initialize` makes them, or the first `Trainer.fit`."""
         self.info: dict[str, Any] = {}
         """What else belongs to the model, as plain JSON data (class names, the data set, ...), saved with it."""
 
@@ -223,8 +225,24 @@ class Network:
         self._output_center = self._check_output_center(center)
         self._commit_centers()
 
+    def _find_categories(self) -> Categories | None:
+        found = category_columns(self.layers, self.n_in)
+        if not found:
+            return None
+        layer = next(iter(found.values()))[1]
+        if self.input_map.scale != 1.0 or self.input_map.shift != 0.0:
+            raise ValueError(
+                f"{layer} looks up what the network's inputs number, and input_scale and input_shift would change the "
+                "numbers. Leave them out, and scale the other columns before."
+            )
+        counts, layers = zip(*found.values(), strict=True)
+        return Categories(tuple(found), counts, layers)
+
     def _check_input_center(self, center: Any) -> HostArray | None:
-        return check_center("Sequential(input_center)", center, self.n_in, "inputs")
+        checked = check_center("Sequential(input_center)", center, self.n_in, "inputs")
+        if self.categories is not None:
+            self.categories.check_center(checked)
+        return checked
 
     def _check_output_center(self, center: Any) -> HostArray | None:
         return check_center("Sequential(output_center)", center, self.n_out, "outputs")

@@ -45,7 +45,8 @@ class Passes(Network):
             outputs = self.directly(X, "model.forward")
             if outputs is not None:
                 return outputs.T
-        samples = features(self.ops, X, self.n_in, self.dtype, "model.forward", self.signature, self.input_center)
+        who, center = "model.forward", self.input_center
+        samples = features(self.ops, X, self.n_in, self.dtype, who, self.signature, center, categories=self.categories)
         X = samples.on_model()
         if not training:
             self._trained_arrays = None
@@ -193,7 +194,9 @@ class Passes(Network):
             if type(base) is not np.ndarray:
                 return False
             base = base.base
-        return bool(X.ndim == 2 and X.shape[1] == self.n_in and X.size and X.flags.c_contiguous)
+        if not (X.ndim == 2 and X.shape[1] == self.n_in and X.size and X.flags.c_contiguous):
+            return False
+        return self.categories is None or not self.categories.wrong(X).any()
 
     def _over(self, X: Array, batch: int, link: str | None, checks: bool) -> CapturedOver | None:
         """The pass over samples wherever they lie as one program, made on X; None where it cannot be had."""

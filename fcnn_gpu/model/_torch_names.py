@@ -15,7 +15,15 @@ from ..layers import Dense, Layer, Residual
 
 Shape: TypeAlias = tuple[int, ...]
 
-_TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias", "s": "weight", "alpha": "weight"}
+_TORCH_NAMES = {
+    "W": "weight",
+    "b": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "s": "weight",
+    "alpha": "weight",
+    "E": "weight",
+}
 LEARNED = ("weight", "bias", "original")
 """How the names of learned arrays end."""
 
@@ -39,7 +47,7 @@ def torch_arrays(layers: Sequence[Layer], prefix: str = "") -> list[tuple[str, A
     found: list[tuple[str, Array, Shape]] = []
     for here, layer in _numbered(layers, prefix):
         for p in layer.parameters():
-            shape = p.value.shape if p.is_weight else (p.value.shape[0],)
+            shape = layer.shape_in_file(p.name, p.value.shape)
             found.append((here + _torch_name(layer, p.name), p.value, shape))
         for name, array in layer.state().items():
             found.append((here + name, array, (array.shape[0],)))
@@ -68,7 +76,7 @@ def torch_shapes(layers: Sequence[Layer], n_in: int, prefix: str = "") -> tuple[
         elif _tells(layer):
             n_out, arrays = layer.shapes(n_in)
             for name, shape in arrays.items():
-                found[here + _torch_name(layer, name)] = shape if name == "W" else shape[:1]
+                found[here + _torch_name(layer, name)] = layer.shape_in_file(name, shape)
         else:
             return None
         n_in = n_out

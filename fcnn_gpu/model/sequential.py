@@ -149,9 +149,10 @@ class Sequential(Passes):
             return self.signature.clamped(outputs) if link == "identity" else outputs
         if isinstance(X, BlockSource):
             source = aligned(X, self.signature, who, targets=False)
-            samples = SourceFeatures(source, self.n_in, self.dtype, who, self.input_center)
+            samples = SourceFeatures(source, self.n_in, self.dtype, who, self.input_center, self.categories)
         else:
-            samples = features(self.ops, X, self.n_in, self.dtype, who, self.signature, self.input_center)
+            known = self.signature, self.input_center
+            samples = features(self.ops, X, self.n_in, self.dtype, who, *known, categories=self.categories)
         outputs = restored(self._infer(samples, link, min(size, len(samples))), center)
         check_outputs(self, outputs, who)
         return self.signature.clamped(outputs) if link == "identity" else outputs

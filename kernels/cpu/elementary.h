@@ -302,15 +302,9 @@ typedef struct {
     NAME(word) k;
 } NAME(quadrant);
 
-INLINE NAME(quadrant) NAME(quadrant_of)(real x)
+INLINE NAME(quadrant) NAME(quadrant_of_rest)(real r, NAME(word) k)
 {
-    const real two_over_pi = 0x1.45f306dc9c883p-1, shift = REAL_IS_FLOAT ? 0x1.8p23 : 0x1.8p52;
-    const real first = REAL_IS_FLOAT ? 0x1.921fb6p0 : 0x1.921fb54442d18p0; /* π/2 in three parts */
-    const real second = REAL_IS_FLOAT ? -0x1.777a5cp-25 : 0x1.1a62633145c07p-54;
-    const real third = REAL_IS_FLOAT ? -0x1.ee59dap-50 : -0x1.f1976b7ed8fbcp-110;
-    const real shifted = FMA(x, two_over_pi, shift), n = shifted - shift;
-    const real near = NAME(multiply_add_exactly)(-n, second, NAME(multiply_add_exactly)(-n, first, x));
-    const real r = FMA(-n, third, near), z = r * r;
+    const real z = r * r;
 #if REAL_IS_FLOAT
     const real p = HORNER_2(z, -0x1.55554p-3f, 0x1.11058ep-7f, -0x1.98b55p-13f);
     const real q = HORNER_2(z, 0x1.555548p-5f, -0x1.6c0a62p-10f, 0x1.99692cp-16f);
@@ -320,7 +314,27 @@ INLINE NAME(quadrant) NAME(quadrant_of)(real x)
     const real q = HORNER_5(z, 0x1.5555555555544p-5, -0x1.6c16c16c1419fp-10, 0x1.a01a019b2cddbp-16,
                             -0x1.27e4f6f689233p-22, 0x1.1ee9346e31b97p-29, -0x1.8f518395d8c45p-37);
 #endif
-    return (NAME(quadrant)){FMA(r * z, p, r), FMA(z, FMA(z, q, (real)-0.5), 1), NAME(bits)(shifted)};
+    return (NAME(quadrant)){FMA(r * z, p, r), FMA(z, FMA(z, q, (real)-0.5), 1), k};
+}
+
+INLINE NAME(quadrant) NAME(quadrant_of)(real x)
+{
+    const real two_over_pi = 0x1.45f306dc9c883p-1, shift = REAL_IS_FLOAT ? 0x1.8p23 : 0x1.8p52;
+    const real first = REAL_IS_FLOAT ? 0x1.921fb6p0 : 0x1.921fb54442d18p0; /* π/2 in three parts */
+    const real second = REAL_IS_FLOAT ? -0x1.777a5cp-25 : 0x1.1a62633145c07p-54;
+    const real third = REAL_IS_FLOAT ? -0x1.ee59dap-50 : -0x1.f1976b7ed8fbcp-110;
+    const real shifted = FMA(x, two_over_pi, shift), n = shifted - shift;
+    const real near = NAME(multiply_add_exactly)(-n, second, NAME(multiply_add_exactly)(-n, first, x));
+    return NAME(quadrant_of_rest)(FMA(-n, third, near), NAME(bits)(shifted));
+}
+
+/* Of x in quarters of a turn: x = n + f, |f| ≤ ½, both exact. Beyond 2^22, 2^51 that of 0. */
+INLINE NAME(quadrant) NAME(quadrant_of_quarters)(real x)
+{
+    const real shift = REAL_IS_FLOAT ? 0x1.8p23 : 0x1.8p52, most = REAL_IS_FLOAT ? 0x1p22 : 0x1p51;
+    const real inside = ABS(x) <= most ? x : 0 * x;
+    const real shifted = inside + shift, n = shifted - shift;
+    return NAME(quadrant_of_rest)((inside - n) * (real)1.57079632679489661923, NAME(bits)(shifted));
 }
 
 /* sin r, cos r, −sin r or −cos r, by the lowest two bits of k */

@@ -16,7 +16,7 @@ from tests.support.registry_cases import LayerCase, LossCase, labelled
 def test_layer_leaves_x_alone(name: str, case: LayerCase, dtype: str) -> None:
     """X has the model's own dtype and order, so that nothing forces a copy of it."""
     model = fcnn.Sequential([case.make()], case.n_in, seed=0, dtype=dtype, backend="numpy")
-    X = np.random.default_rng(0).standard_normal((6, case.n_in)).astype(dtype)
+    X = case.inputs(np.random.default_rng(0), 6).astype(dtype)
     kept = X.copy()
     outputs = model.forward(X, training=True)
     model.backward(np.ones(outputs.shape, dtype), input_gradient=True)

@@ -35,6 +35,8 @@ from tests.support.registry_cases import LAYER_CASES, LayerCase
 
 def every_layer(**options: Any) -> fcnn.Sequential:
     layers: list[Any] = [
+        fcnn.PBLD([2, 0], frequencies=3, outputs=2, sigma=0.5),
+        fcnn.Embedding([4], 30, 2, init="fan_in_uniform"),
         fcnn.Dense(6, activation=fcnn.activations.LeakyReLU(0.2), init="orthogonal", l1=0.01, l2=0.02),
         fcnn.BatchNorm(momentum=0.3),
         fcnn.Residual([fcnn.Dense(5, bias=False), fcnn.LayerNorm(eps=0.1), fcnn.Residual(["gelu"])], init="he_uniform"),
@@ -55,9 +57,16 @@ def small() -> fcnn.Sequential:
     return fcnn.Sequential([fcnn.Dense(2)], n_in=2, seed=0, backend="numpy")
 
 
+def samples(model: fcnn.Sequential, rng: np.random.Generator, n: int) -> HostArray:
+    X = rng.normal(size=(n, model.n_in))
+    if model.categories is not None:
+        X[:, model.categories.columns] = rng.integers(0, model.categories.counts, (n, len(model.categories.counts)))
+    return X
+
+
 def trained(model: fcnn.Sequential) -> fcnn.Sequential:
     rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(30, model.n_in)), rng.integers(0, model.n_out, 30)
+    X, y = samples(model, rng, 30), rng.integers(0, model.n_out, 30)
     fcnn.Trainer(model, "cross_entropy").fit(X, y, epochs=2, batch_size=10, progress=False)
     return model
 
@@ -76,7 +85,7 @@ def test_every_layer_comes_back(tmp_path: Path, dtype: str) -> None:
     assert again.dtype == np.dtype(dtype)
     for name, array in model.named_arrays().items():
         np.testing.assert_array_equal(again.named_arrays()[name], array)
-    X = np.random.default_rng(1).normal(size=(9, 4))
+    X = samples(model, np.random.default_rng(1), 9)
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
     trained(again)  # and can go on
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
+from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend import quiet_arithmetic
 from fcnn_gpu.backend._compiled import Call
 from fcnn_gpu.backend._cublas import CublasProducts
@@ -94,12 +95,14 @@ def _assert_fixed(
     optimizer: Any,
     micro_batch_size: int | None = None,
     recompute: int = False,
+    X: HostArray | None = None,
 ) -> None:
     ops = backend
     model = fcnn.Sequential(layers, n_in=n_in, seed=0, backend=ops, recompute=recompute)
     optimizer = optimizer.bind(model)
     rng = np.random.default_rng(1)
-    X = rng.normal(size=(N, n_in)).astype(np.float32)
+    drawn = rng.normal(size=(N, n_in))
+    X = (drawn if X is None else X).astype(np.float32)
     prepared = loss.prepare_targets(targets, model.n_out, model.dtype)
     weights = rng.uniform(0.5, 2.0, N).astype(np.float32)
     data = DeviceData(ops, X, prepared, weights, BATCH)
@@ -135,8 +138,9 @@ def _labels(n_classes: int) -> Any:
     "layer_case", [pytest.param(c, id=f"{name}-{c.label}") for name, cases in LAYER_CASES.items() for c in cases]
 )
 def test_every_layer(written_ops: Ops, layer_case: LayerCase) -> None:
-    layers = [fcnn.Dense(layer_case.n_in, activation="tanh"), layer_case.make(), fcnn.Dense(3)]
-    _assert_fixed(written_ops, layers, 5, fcnn.losses.CrossEntropy(), _labels(3), fcnn.Adam())
+    layers = [*layer_case.before(), layer_case.make(), fcnn.Dense(3)]
+    X = layer_case.inputs(np.random.default_rng(0), N, 5)
+    _assert_fixed(written_ops, layers, X.shape[1], fcnn.losses.CrossEntropy(), _labels(3), fcnn.Adam(), X=X)
 
 
 @pytest.mark.parametrize("activation", sorted(fcnn.activations.ACTIVATIONS))

@@ -18,12 +18,16 @@ from fcnn_gpu._types import Array, HostArray
 from fcnn_gpu.backend._ops import (
     ELEMENTWISE,
     ELEMENTWISE_LOSSES,
+    NUMBER_KINDS,
+    Columns,
     FlatParameters,
     LossScaling,
+    NumberMap,
     Ops,
     Segment,
     StackLayer,
     StepControl,
+    Tables,
 )
 
 Outputs = dict[str, Array]
@@ -431,6 +435,75 @@ def _layer_norm_backward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int,
     outputs = {"dX": dX, "dgamma": ops.to_numpy(dgamma).copy(), "dbeta": ops.to_numpy(dbeta).copy()}
     ops.layer_norm_backward(dY, gamma, x_hat, inv_std, dgamma, dbeta, dY)
     return {**outputs, "in_place": dY}
+
+
+# Embeddings
+
+
+def numbers_of(ops: Ops, n: int, kind: str, n_out: int, relu: bool, appends: bool, shared: bool) -> NumberMap:
+    """Every second of n units, the last first, up to nine; not `shared`, with different numbers of terms."""
+    embedded = list(range(0, n, 2))[:9][::-1]
+    units = (*embedded, *sorted(set(range(n)) - set(embedded)))
+    starts = (0, *itertools.accumulate(3 if shared else 1 + i % 4 for i in range(len(embedded))))
+    columns = Columns(ops.asarray(np.array(units)), units, len(embedded))
+    return NumberMap(columns, kind, ops.asarray(np.array(starts)), starts, n_out, relu, appends, shared)
+
+
+def _register_numbers(kind: str, n_out: int, relu: bool, appends: bool, shared: bool) -> None:
+    label = f"{kind}-{n_out}" + "-relu" * relu + "-appends" * appends + "-shared" * shared
+
+    @case("embed_numbers", label, tolerance="sum")
+    @case("embed_numbers_backward", label, tolerance="sum")
+    def run(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+        of = numbers_of(ops, n, kind, n_out, relu, appends, shared)
+        n_embedded, n_values = of.columns.n_embedded, of.n_values
+        X, dOut, out = normal(ops, rng, dtype, n, batch), normal(ops, rng, dtype, of.n_outputs, batch), None
+        w = matrix(ops, 0.3 * rng.normal(size=(of.n_terms, 1)), dtype)
+        phase = None if kind == "waves" else normal(ops, rng, dtype, of.n_terms, 1)
+        W = normal(ops, rng, dtype, n_out, 3 * of.values_per_term if shared else n_values)
+        b = normal(ops, rng, dtype, n_out, 1 if shared else n_embedded)
+        out, dX = ops.matrix(of.n_outputs, batch, dtype), ops.matrix(n, batch, dtype)
+        ops.embed_numbers(of, X, w, phase, W, b, out)
+        dW, db = ops.matrix(n_out, n_values, dtype), ops.matrix(n_out, n_embedded, dtype)
+        dw = None if kind == "pieces" else ops.matrix(of.n_terms, 1, dtype)
+        dphase = None if kind != "cosine" else ops.matrix(of.n_terms, 1, dtype)
+        ops.embed_numbers_backward(of, dOut, out, X, w, phase, W, dw, dphase, dW, db, None)
+        outputs = {"dW alone": ops.to_numpy(dW).copy()}
+        ops.embed_numbers_backward(of, dOut, out, X, w, phase, W, dw, dphase, dW, db, dX)
+        outputs |= {"out": out, "dX": dX, "dW": dW, "db": db}
+        return outputs | {name: x for name, x in (("dw", dw), ("dphase", dphase)) if x is not None}
+
+
+for _kind in NUMBER_KINDS:
+    _register_numbers(_kind, 3, relu=False, appends=True, shared=False)
+    _register_numbers(_kind, 6, relu=True, appends=False, shared=False)
+    _register_numbers(_kind, 40, relu=True, appends=False, shared=True)
+
+
+@case("embed_categories")
+@case("embed_categories_backward", tolerance="sum")
+def _embed_categories(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    n_embedded = min(n // 2, 9)
+    units = (*range(1, 2 * n_embedded, 2), *range(0, 2 * n_embedded, 2), *range(2 * n_embedded, n))
+    shapes = [(1 + 7 * i % 40, 1 + 5 * i % 37) for i in range(n_embedded)]
+    starts = (0, *itertools.accumulate(rows * width for rows, width in shapes))
+    places = (0, *itertools.accumulate(width for _, width in shapes))
+    columns = Columns(ops.asarray(np.array(units)), units, n_embedded)
+    of = Tables(columns, ops.asarray(np.array(starts)), ops.asarray(np.array(places)), starts, places)
+    assert list(of.shapes()) == shapes
+    x = rng.normal(size=(n, batch))
+    for unit, (rows, _) in zip(units, shapes, strict=False):
+        x[unit] = rng.integers(0, rows, batch)
+        x[unit, 5:8] = [-1, rows, 0.5][: max(0, batch - 5)]  # no categories
+    X, E = matrix(ops, x, dtype), normal(ops, rng, dtype, starts[-1], 1)
+    dOut, out = normal(ops, rng, dtype, of.n_outputs, batch), ops.matrix(of.n_outputs, batch, dtype)
+    dE, dX = ops.matrix(starts[-1], 1, dtype), ops.matrix(n, batch, dtype)
+    ops.fill(dE, 7.0)
+    ops.embed_categories(of, X, E, out)
+    ops.embed_categories_backward(of, dOut, X, dE, None)
+    alone = ops.to_numpy(dE).copy()
+    ops.embed_categories_backward(of, dOut, X, dE, dX)
+    return {"out": out, "dE alone": alone, "dE": dE, "dX": dX}
 
 
 # Losses

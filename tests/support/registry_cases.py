@@ -32,6 +32,19 @@ class LayerCase:
     make: Callable[[], fcnn.Layer]
     n_in: int = 4
     needs_two_samples: bool = False
+    n_categories: dict[int, int] = field(default_factory=dict)
+    """Columns that number categories, and how many."""
+
+    def before(self) -> list[fcnn.Layer]:
+        """What may stand in front of the layer in a network: it has to leave categories as they are."""
+        return [] if self.n_categories else [fcnn.Dense(self.n_in, activation="tanh")]
+
+    def inputs(self, rng: np.random.Generator, batch: int, n_in: int | None = None) -> HostArray:
+        """Samples for a network that begins with `before`, of n_in features, or for the layer by itself."""
+        X = rng.standard_normal((batch, self.n_in if n_in is None or self.n_categories else n_in))
+        for column, n in self.n_categories.items():
+            X[:, column] = rng.integers(0, n, batch)
+        return X
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,19 @@ LAYER_CASES: dict[str, list[LayerCase]] = {
     "prelu": [
         LayerCase("default", lambda: fcnn.PReLU()),
         LayerCase("negative", lambda: fcnn.PReLU(-0.5), n_in=7),
+    ],
+    "pbld": [
+        LayerCase("all columns", lambda: fcnn.PBLD(frequencies=3)),
+        LayerCase("some", lambda: fcnn.PBLD([3, 0], frequencies=2, outputs=3, sigma=0.7), n_in=5),
+        LayerCase("one column", lambda: fcnn.PBLD([0], frequencies=1, outputs=2, sigma=1.0), n_in=1),
+    ],
+    "embedding": [
+        LayerCase("one table", lambda: fcnn.Embedding([1], 3, 2), n_categories={1: 3}),
+        LayerCase(
+            "several", lambda: fcnn.Embedding([3, 0], [2, 5], 3, init="fan_in_uniform"), n_categories={3: 2, 0: 5}
+        ),
+        LayerCase("widths", lambda: fcnn.Embedding([0, 2], [4, 1], [1, 3]), n_in=3, n_categories={0: 4, 2: 1}),
+        LayerCase("nothing else", lambda: fcnn.Embedding(None, 4), n_in=2, n_categories={0: 4, 1: 4}),
     ],
     "residual": [
         LayerCase("identity", lambda: fcnn.Residual([fcnn.Dense(4, activation="tanh")])),

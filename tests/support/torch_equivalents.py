@@ -104,6 +104,43 @@ class DividedByRootOfInputs(nn.Module):
         return W / math.sqrt(W.shape[1])
 
 
+class PBLDModule(nn.Module):
+    """Holzmüller et al. (2024), with the arrays in the shapes that they have here."""
+
+    def __init__(self, layer: fcnn.PBLD, dtype: torch.dtype) -> None:
+        super().__init__()
+        shapes = layer.shapes(layer.n_in)[1]
+        self.order, self.n = layer.order(layer.n_in), len(layer.embedded(layer.n_in))
+        names = {"w": "w", "phase": "phase", "W": "weight", "b": "bias"}
+        for name, shape in shapes.items():
+            self.register_parameter(names[name], nn.Parameter(torch.empty(shape, dtype=dtype)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        embedded, rest = x[:, self.order[: self.n], None], x[:, self.order[self.n :]]
+        h = torch.cos(2 * torch.pi * embedded * self.w.T + self.phase.T)  # (batch, units, frequencies)
+        W = self.weight.reshape(len(self.weight), self.n, -1)
+        linear = torch.einsum("bfk,ofk->bfo", h, W) + self.bias.T
+        return torch.cat([torch.cat([linear, embedded], 2).flatten(1), rest], 1)
+
+
+class EmbeddingModule(nn.Module):
+    """Tables one below the other, or one behind the other where their rows differ in length."""
+
+    def __init__(self, layer: fcnn.Embedding, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.order, tables = layer.order(layer.n_in), layer._on_device
+        self.shapes, self.starts = tables.shapes(), tables.host_starts
+        (shape,) = layer.shapes(layer.n_in)[1].values()
+        self.weight = nn.Parameter(torch.empty(layer.shape_in_file("E", shape), dtype=dtype))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = []
+        for i, (n, width) in enumerate(self.shapes):
+            table = self.weight.flatten()[self.starts[i] : self.starts[i + 1]].reshape(n, width)
+            parts.append(functional.embedding(x[:, self.order[i]].long(), table))
+        return torch.cat([*parts, x[:, self.order[len(parts) :]]], 1)
+
+
 def _dense(layer: Any, seed: int, dtype: torch.dtype) -> list[nn.Module]:
     linear = nn.Linear(layer.n_in, layer.n_out, bias=layer.bias, dtype=dtype)
     if layer.parametrization == "ntk":
@@ -125,6 +162,8 @@ LAYER_MODULES: dict[str, Callable[[Any, int, torch.dtype], list[nn.Module]]] = {
         nn.BatchNorm1d(layer.n_in, eps=layer.eps, momentum=layer.momentum, dtype=dtype)
     ],
     "layer_norm": lambda layer, seed, dtype: [nn.LayerNorm(layer.n_in, eps=layer.eps, dtype=dtype)],
+    "pbld": lambda layer, seed, dtype: [PBLDModule(layer, dtype)],
+    "embedding": lambda layer, seed, dtype: [EmbeddingModule(layer, dtype)],
     "residual": _residual,
     "scale": lambda layer, seed, dtype: [Factor(layer.n_in, dtype)],
     "parametric_activation": lambda layer, seed, dtype: [

@@ -8,6 +8,7 @@ from ._activation import CompiledActivation
 from ._array import CompiledArrays
 from ._batch import CompiledBatch
 from ._dropout import CompiledDropout
+from ._embedding import CompiledEmbedding
 from ._interchange import CompiledInterchange
 from ._loss import CompiledLoss
 from ._matrix import CompiledMatrix
@@ -19,6 +20,7 @@ class CompiledOps(
     CompiledMatrix,
     CompiledActivation,
     CompiledDropout,
+    CompiledEmbedding,
     CompiledNormalization,
     CompiledLoss,
     CompiledOptimizer,

@@ -9,6 +9,7 @@ from ._batch import BatchKernels
 from ._dense import DenseKernels
 from ._device import Runtime as Runtime
 from ._dropout import DropoutKernels
+from ._embedding import EmbeddingKernels
 from ._fused import FusedKernels
 from ._interchange import InterchangeKernels
 from ._loss import LossKernels
@@ -21,6 +22,7 @@ class KernelOps(
     FusedKernels,
     DenseKernels,
     DropoutKernels,
+    EmbeddingKernels,
     NormalizationKernels,
     LossKernels,
     OptimizerKernels,

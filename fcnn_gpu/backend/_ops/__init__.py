@@ -15,6 +15,11 @@ from ._array import quiet_arithmetic as quiet_arithmetic
 from ._batch import BatchOps
 from ._dropout import DropoutOps
 from ._dropout import realized_dropout as realized_dropout
+from ._embedding import NUMBER_KINDS as NUMBER_KINDS
+from ._embedding import Columns as Columns
+from ._embedding import EmbeddingOps
+from ._embedding import NumberMap as NumberMap
+from ._embedding import Tables as Tables
 from ._fused import DenseStack as DenseStack
 from ._fused import FusedOps
 from ._fused import StackLayer as StackLayer
@@ -46,6 +51,7 @@ class Ops(
     MatrixOps,
     ActivationOps,
     DropoutOps,
+    EmbeddingOps,
     NormalizationOps,
     LossOps,
     OptimizerOps,

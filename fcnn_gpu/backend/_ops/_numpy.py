@@ -25,17 +25,20 @@ copyto = numpy.copyto
 cos = numpy.cos
 divide = numpy.divide
 dot = numpy.dot
+equal = numpy.equal
 exp = numpy.exp
 expm1 = numpy.expm1
 greater = numpy.greater
 greater_equal = numpy.greater_equal
 log = numpy.log
 log1p = numpy.log1p
+logical_or = numpy.logical_or
 matmul = numpy.matmul
 maximum = numpy.maximum
 minimum = numpy.minimum
 multiply = numpy.multiply
 negative = numpy.negative
+not_equal = numpy.not_equal
 product = _products.product
 put = numpy.put
 sign = numpy.sign
@@ -46,6 +49,7 @@ take = numpy.take
 tanh = numpy.tanh
 vecdot = numpy.vecdot
 
+add_at = numpy.add.at
 add_reduce = numpy.add.reduce
 maximum_reduce = numpy.maximum.reduce
 
@@ -90,8 +94,11 @@ def __getattr__(name: str) -> Any:
 
 # Recording. A call by position is half as long as one that names its out; maximum and minimum insist on the name.
 
-_ELEMENTWISE = "abs add cos divide dot exp expm1 greater greater_equal log log1p matmul multiply negative sign sin"
-_BY_POSITION = [*_ELEMENTWISE.split(), "sqrt", "subtract", "tanh", "vecdot", "erf"]
+_ELEMENTWISE = "abs add cos divide dot equal exp expm1 greater greater_equal log log1p logical_or matmul multiply"
+_BY_POSITION = [
+    *_ELEMENTWISE.split(),
+    *["negative", "not_equal", "sign", "sin", "sqrt", "subtract", "tanh", "vecdot", "erf"],
+]
 _BY_NAME = ["maximum", "minimum"]
 _IN_PLACE = ["copyto", "put"]
 _REDUCTIONS = ["add_reduce", "maximum_reduce"]
