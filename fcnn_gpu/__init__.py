@@ -81,10 +81,12 @@ from .training import Trainer as Trainer
 if TYPE_CHECKING:
     from .estimators import FCNNClassifier as FCNNClassifier
     from .estimators import FCNNRegressor as FCNNRegressor
+    from .estimators import TabularClassifier as TabularClassifier
+    from .estimators import TabularRegressor as TabularRegressor
 
 __version__ = "0.1.0"
 
-_ESTIMATORS = ("FCNNClassifier", "FCNNRegressor")
+_ESTIMATORS = ("FCNNClassifier", "FCNNRegressor", "TabularClassifier", "TabularRegressor")
 
 
 def __getattr__(name: str) -> object:

@@ -17,7 +17,7 @@ from ..data import leaves_single_sample, split_validation
 from ..datasets import CATALOGUE, Dataset
 from ..losses import LOSSES, MAE, Huber, Loss
 from ..metrics import METRICS, Metric
-from ..model import Sequential
+from ..model import Sequential, Standardization, fold_features, fold_targets
 from ..training import History, Trainer, interruptible
 from . import _backend, _threads
 from ._data import describe, holds_images, info_of, is_table, load_data, signature_of
@@ -26,7 +26,6 @@ from ._options import TrainOptions
 from ._output import HOW_TO_PLOT, MODEL, RunFolder, can_plot, earlier_run, holds_run, prepare_folder
 from ._progress import EpochLog
 from ._rows import digest_of, row_marks
-from ._standardize import Standardization, fold_features, fold_targets
 from ._stdout import outlive_output, print_error
 
 if TYPE_CHECKING:

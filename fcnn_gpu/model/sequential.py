@@ -284,7 +284,7 @@ class Sequential(Passes):
     def __deepcopy__(self, memo: dict[int, Any]) -> Sequential:
         """A network of its own, weights on the host or on disk in the same place: on disk in a temporary folder."""
         if self.stored is None:
-            model = _rebuild(*self.__reduce__()[1])
+            model = rebuild(*self.__reduce__()[1])
         else:
             with without_drawing():
                 model = type(self).from_config(self.config(), self.ops, self._memory_limit, _like=self.stored)
@@ -304,10 +304,10 @@ class Sequential(Passes):
             )
         arrays = {name: self.ops.to_numpy(array).copy() for name, array in self.named_arrays().items()}
         random_step = int(self.ops.to_numpy(self.random_step)[0])
-        return _rebuild, (self.config(), self.ops.name, arrays, random_step, copy.deepcopy(self.info), self.signature)
+        return rebuild, (self.config(), self.ops.name, arrays, random_step, copy.deepcopy(self.info), self.signature)
 
 
-def _rebuild(
+def rebuild(
     config: dict[str, Any],
     backend: str,
     arrays: dict[str, HostArray],

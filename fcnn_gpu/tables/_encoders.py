@@ -121,6 +121,11 @@ class Encoder:
         """What the inputs are called."""
         raise NotImplementedError(f"{type(self).__name__} must define outputs.")
 
+    @property
+    def n_numbers(self) -> int:
+        """How many of the first inputs are measured numbers, and not whether something is so."""
+        return 0
+
     def write(self, column: Column, out: HostArray) -> None:
         """The inputs of a column into `out` (n, n_out). TableError where values cannot be what the column holds."""
         raise NotImplementedError(f"{type(self).__name__} must define write(column, out).")
@@ -147,6 +152,10 @@ class NumberEncoder(Encoder):
     @property
     def outputs(self) -> list[str]:
         return [self.source, f"{self.source}=missing"] if self.has_gaps else [self.source]
+
+    @property
+    def n_numbers(self) -> int:
+        return 1
 
     def read(self, column: Column) -> HostArray:
         """The numbers, NaN where one is missing; UnreadableCells where a cell is none."""
@@ -255,6 +264,10 @@ class DateEncoder(Encoder):
         names = [] if self.scale is None else [self.source]
         names += [f"{self.source}:{f}({cycle})" for cycle in self.cycles for f in ("sin", "cos")]
         return names + ([f"{self.source}=missing"] if self.has_gaps else [])
+
+    @property
+    def n_numbers(self) -> int:
+        return len(self.outputs) - self.has_gaps
 
     def read(self, column: Column) -> HostArray:
         """The times, NaT where one is missing; UnreadableCells where a cell is none."""

@@ -56,6 +56,7 @@ class TablePreparation(TransformerMixin, BaseEstimator):
     Attributes:
         kinds_: a `ColumnKind` for each column: name, kind and reason.
         cardinalities_: of each column of codes, how many there are.
+        numbers_: which inputs are measured numbers, for layers that embed them.
         n_features_in_, feature_names_in_: as in scikit-learn.
 
     `fit` and `transform` raise `TableError`, a ValueError, with all that is wrong with all columns, and then nothing
@@ -147,6 +148,13 @@ class TablePreparation(TransformerMixin, BaseEstimator):
     def cardinalities_(self) -> dict[str, int]:
         check_is_fitted(self)
         return {e.source: e.cardinality for e in self._encoders if isinstance(e, CategoryEncoder) and e.codes}
+
+    @property
+    def numbers_(self) -> list[int]:
+        """Which inputs are measured numbers, and not whether something is so, or codes."""
+        check_is_fitted(self)
+        starts = np.cumsum([0, *self.n_inputs_.values()])
+        return [int(s) + i for s, e in zip(starts, self._encoders, strict=False) for i in range(e.n_numbers)]
 
     @property
     def n_rare_(self) -> dict[str, int]:

@@ -15,7 +15,7 @@ import pytest
 
 import fcnn_gpu as fcnn
 from fcnn_gpu.cli._data import column
-from fcnn_gpu.cli._standardize import Standardization, fold_features, fold_targets
+from fcnn_gpu.model._standardize import Standardization, fold_features, fold_targets
 from tests.support.cli_cases import QUICK, Command, assert_mistake, iris_like, linear
 
 

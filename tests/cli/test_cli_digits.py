@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import fcnn_gpu as fcnn
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops
-from fcnn_gpu.cli._standardize import Standardization, fold_features, fold_targets
+from fcnn_gpu.model._standardize import Standardization, fold_features, fold_targets
 
 from ..conftest import BACKENDS
 from ..support.cli_cases import Command, assert_mistake

@@ -21,8 +21,8 @@ import numpy as np
 from .._arrays import quietly
 from .._types import HostArray
 from ..layers import Dense
-from ..model import Sequential
 from ..placement import assign_array
+from .sequential import Sequential
 
 _CONSTANT = 8.0
 """A column that spreads by no more than this many roundings of its mean holds nothing else: it is not scaled."""
@@ -116,7 +116,7 @@ def fold_features(model: Sequential, features: Standardization) -> None:
     layer = check_foldable(model, "first")
     W, b = _double(model, layer.W) / features.scale, _double(model, layer.b)
     if features.folds(model.precision):
-        b = b - W @ features.mean[:, np.newaxis]
+        b = b - layer.gain * (W @ features.mean[:, np.newaxis])
     else:
         model.input_center = features.mean
     _assign(model, layer, W, b)

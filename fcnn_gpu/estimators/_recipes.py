@@ -1,0 +1,112 @@
+"""Networks for tables as they were published, with every constant: RealMLP-TD and its short form, RealMLP-TD-S.
+
+Source: Holzmüller, Grinsztajn & Steinwart (2024), "Better by default: strong pre-tuned MLPs and boosted trees on
+tabular data", sections 3 and 4, appendix A.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..initializers import Initializer, Normal, UnitStd, Zeros
+from ..layers import PBLD, Activation, Dense, Dropout, Embedding, Layer, ParametricActivation, Scale
+from ..optimizers import AdamW
+from ..schedules import CosLog4, FlatCos
+from ..tables import TablePreparation
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What defines a network for tables and its training.
+
+    Attributes:
+        hidden_layer_sizes: units of each hidden layer.
+        activation: between them; with `learned_shape` it is A = z + α(f(z) − z), α learned for each unit.
+        embeds: whether numbers go through PBLD, and categories of more than 9 values through tables of 8 columns.
+        from_data: whether weights and biases start by the first batch ("std", "he+5"), or from N(0, 1), the last
+            layer's from 0.
+        dropout, weight_decay: at first; constant for half of the run, then half a cosine to 0.
+        learning_rate: the highest, in four waves ("coslog4").
+        label_smoothing: of classes.
+        epochs, batch_size: of the run; a last, smaller batch is left out.
+    """
+
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str
+    learned_shape: bool
+    embeds: bool
+    from_data: bool
+    dropout: float
+    weight_decay: float
+    learning_rate: float
+    label_smoothing: float
+    epochs: int = 256
+    batch_size: int = 256
+
+    def layers(self, preparation: TablePreparation, n_out: int) -> list[Layer]:
+        """The network behind this preparation, whose codes, if it makes any, are its last inputs."""
+        made: list[Layer] = []
+        numbers, codes = preparation.numbers_, list(preparation.cardinalities_.values())
+        if codes:
+            n = preparation.n_outputs_
+            made.append(Embedding(list(range(n - len(codes), n)), codes, _WIDTH))
+            numbers = [_WIDTH * len(codes) + i for i in numbers]  # the tables' rows come first
+        if self.embeds and numbers:
+            made.append(PBLD(numbers))
+        made.append(Scale())
+        for n in self.hidden_layer_sizes:
+            made.append(self._dense(n))
+            made.append(ParametricActivation(self.activation) if self.learned_shape else Activation(self.activation))
+            if self.dropout:
+                made.append(Dropout(FlatCos(self.dropout)))
+        return [*made, self._dense(n_out) if self.from_data else self._dense(n_out, Zeros())]
+
+    def _dense(self, n: int, init: Initializer | None = None) -> Dense:
+        if self.from_data:
+            return Dense(n, init=UnitStd(), bias_init="he+5", parametrization="ntk")
+        drawn = Normal(1.0) if init is None else init
+        return Dense(n, init=drawn, bias_init=drawn, parametrization="ntk")
+
+    def optimizer(self, layers: list[Layer]) -> AdamW:
+        """Adam with the rates and decays that each kind of parameter has.
+
+        A scale's rate is 6 times the others', a tenth are those of biases, shapes and PBLD. Weights and tables decay,
+        and biases do not; the factor of a scale's decay is 6, those of shapes and PBLD a tenth, so that what a step
+        takes off has the factor twice, as in the authors' code.
+        """
+        rates, decays = {"*.b": 0.1, "*.alpha": 0.1}, {"*.alpha": 0.1}
+        for i, layer in enumerate(layers):
+            if isinstance(layer, Scale):
+                rates[f"{i}.s"] = decays[f"{i}.s"] = 6.0
+            elif isinstance(layer, PBLD):
+                rates[f"{i}.*"] = decays[f"{i}.*"] = 0.1
+            elif isinstance(layer, Embedding):
+                decays[f"{i}.E"] = 1.0
+        kinds = {type(layer) for layer in layers}
+        if ParametricActivation not in kinds:
+            del rates["*.alpha"], decays["*.alpha"]
+        decay = FlatCos(self.weight_decay) if self.weight_decay else 0.0
+        rate = CosLog4(self.learning_rate)
+        return AdamW(rate, 0.9, 0.95, weight_decay=decay, rate_factors=rates, decay_factors=decays)
+
+
+_WIDTH = 8
+"""Columns of a category's table."""
+
+RECIPES: dict[str, dict[str, Recipe]] = {
+    "default": {
+        "classification": Recipe((256, 256, 256), "selu", True, True, True, 0.15, 0.02, 0.04, 0.1),
+        "regression": Recipe((256, 256, 256), "mish", True, True, True, 0.15, 0.02, 0.2, 0.0),
+    },
+    "fast": {
+        "classification": Recipe((256, 256, 256), "selu", False, False, False, 0.0, 0.0, 0.04, 0.1),
+        "regression": Recipe((256, 256, 256), "mish", False, False, False, 0.0, 0.0, 0.07, 0.0),
+    },
+}
+"""By the estimators' `preset` and the task."""
+
+
+def n_steps(recipe: Recipe, n_samples: int) -> int:
+    """Of a run over so many samples."""
+    batch = min(recipe.batch_size, n_samples)
+    return recipe.epochs * (n_samples // batch)
