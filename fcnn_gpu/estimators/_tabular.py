@@ -122,6 +122,8 @@ class TabularEstimator(TabularParameters, BaseEstimator):
 
     def _fit_or_raise(self, X: Any, y: Any, sample_weight: Any, validation: Any) -> bool:
         started, who = time.perf_counter(), type(self).__name__
+        if y is None:
+            raise ValueError(f"{who} requires y to be passed, but the target y is None.")
         recipe = self._recipe()
         observers = check_callbacks(self.callbacks)
         seed = self._seed()

@@ -100,7 +100,8 @@ class TabularClassifier(ClassifierMixin, ClassifierParameters, TabularEstimator)
     @quietly
     def predict(self, X: Any) -> HostArray:
         """Labels (n_samples,): the class with the largest output."""
-        return self.classes_[self._outputs(X).argmax(axis=1)]
+        Z = self._outputs(X)
+        return self.classes_[Z.argmax(axis=1)]
 
     @quietly
     def predict_proba(self, X: Any) -> HostArray:

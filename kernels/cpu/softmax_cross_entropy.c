@@ -2,7 +2,7 @@
        ℓ = w·Σ_c v_c ỹ_c (log Σ_k e^(z_k − m) − (z_c − m)),  m = max z,
        dZ_c = (w/batch)(p_c Σ_k v_k ỹ_k − v_c ỹ_c)·scale,
    v the class weights, w the sample weight, s the label smoothing. y is a label, or a row of Y (batch, n).
-   Up to FEW classes, LANES samples are computed side by side: their numbers stand transposed in a tile. More classes of a sample
+   A dZ below 2⁻¹⁰⁰ is 0 (numbers.h). Up to FEW classes, LANES samples are computed side by side: their numbers stand transposed in a tile. More classes of a sample
    are computed side by side, and summed one after the other. Either way each sum has one order.
    Source: Goodfellow, Bengio & Courville (2016), "Deep Learning", section 6.2.2.3. */
 ARGUMENTS(softmax_cross_entropy, SAMPLES,
@@ -41,7 +41,7 @@ INLINE void NAME(finish_label)(const NAME(CrossEntropy) * g, int64_t j, real top
     real *d = g->a->dZ + j * n;
     g->a->losses[j] = (log_total - (g->a->Z[j * n + label] - top)) * v * w;
     const real each = factor / total;
-    for (int64_t c = 0; c < n; c++) d[c] *= each;
+    for (int64_t c = 0; c < n; c++) d[c] = NAME(faded)(d[c] * each);
     d[label] -= factor;
 }
 
@@ -63,7 +63,7 @@ static void NAME(finish_targets)(const NAME(CrossEntropy) * g, int64_t j, real t
         sum += t;
         loss += (log_total - (z[c] - top)) * t;
     }
-    for (int64_t c = 0; c < n; c++) d[c] = (d[c] / total * sum - NAME(target)(g, j, c)) * factor;
+    for (int64_t c = 0; c < n; c++) d[c] = NAME(faded)((d[c] / total * sum - NAME(target)(g, j, c)) * factor);
     g->a->losses[j] = loss * w;
 }
 
@@ -107,7 +107,7 @@ INLINE void NAME(few_classes)(const NAME(CrossEntropy) * g, int64_t j, int64_t c
             each[lane] = factor[lane] / total[lane];
         }
         for (int64_t c = 0; c < n; c++)
-            for (int lane = 0; lane < LANES; lane++) tile[c][lane] *= each[lane];
+            for (int lane = 0; lane < LANES; lane++) tile[c][lane] = NAME(faded)(tile[c][lane] * each[lane]);
         memcpy(g->a->losses + j, losses, (size_t)count * sizeof(real));
     }
     NAME(transpose)(n, count, tile[0], LANES, d, n);

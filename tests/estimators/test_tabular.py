@@ -1,0 +1,311 @@
+"""The estimators for tables: what they take, what they keep, and what they are by the paper."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.metrics import log_loss
+from sklearn.model_selection import train_test_split
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import fcnn_gpu as fcnn
+from fcnn_gpu import TabularClassifier, TabularRegressor
+from fcnn_gpu._types import HostArray
+from fcnn_gpu.callbacks import Callback
+from fcnn_gpu.estimators._recipes import RECIPES
+from fcnn_gpu.estimators.tabular import best_temperature
+from fcnn_gpu.tables import TableError, TablePreparation
+
+FEW: dict[str, Any] = {"epochs": 6, "random_state": 0, "backend": "cpu", "hidden_layer_sizes": (16, 16)}
+
+
+def shop(n: int = 240, seed: int = 0) -> tuple[dict[str, list[Any]], list[str], list[float]]:
+    """A table with numbers, gaps, many categories, yes and no and dates; classes and prices that follow from it."""
+    rng = np.random.default_rng(seed)
+    size, town = rng.gamma(2.0, 30.0, n), rng.integers(0, 14, n)
+    garden = rng.random(n) < 0.4
+    price = 1000 + 5.0 * size + 20.0 * (town % 5) + 90.0 * garden + rng.normal(0, 10, n)
+    table = {
+        "size": [None if gap else float(x) for x, gap in zip(size, rng.random(n) < 0.1, strict=True)],
+        "town": [f"town {i}" for i in town],
+        "garden": ["yes" if g else "no" for g in garden],
+        "built": [f"{1950 + int(i)}-0{1 + int(i) % 9}-11" for i in rng.integers(0, 70, n)],
+    }
+    return table, ["dear" if p > np.median(price) else "cheap" for p in price], price.tolist()
+
+
+@parametrize_with_checks(
+    [
+        TabularClassifier(epochs=60, batch_size=16, random_state=0, backend="cpu", validation_fraction=0.0),
+        TabularRegressor("fast", epochs=120, batch_size=16, random_state=0, backend="cpu", validation_fraction=0.0),
+    ],
+    expected_failed_checks=lambda estimator: {
+        "check_sample_weight_equivalence_on_dense_data": "scales, batches and first weights are those of the samples"
+    },
+    xfail_strict=True,
+)
+def test_sklearn_s_own_checks(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.mark.parametrize("preset", list(RECIPES))
+def test_tables_as_they_are(preset: str, tmp_path: Path) -> None:
+    table, labels, prices = shop()
+    fresh, fresh_labels, fresh_prices = shop(80, seed=1)
+    fresh["town"][0] = "a town that training did not have"
+    settings = {**FEW, "epochs": 60, "hidden_layer_sizes": None}
+    classifier = TabularClassifier(preset, **settings).fit(table, labels)
+    regressor = TabularRegressor(preset, **settings).fit(table, prices)
+    assert classifier.score(fresh, fresh_labels) > 0.85
+    assert regressor.score(fresh, fresh_prices) > 0.75
+    turned = dict(reversed(fresh.items()))
+    np.testing.assert_array_equal(classifier.predict_proba(turned), classifier.predict_proba(fresh))
+    for estimator in (classifier, regressor):
+        estimator.model_.save(tmp_path / "model.safetensors")
+        loaded = fcnn.load(tmp_path / "model.safetensors", backend="cpu")
+        expected = estimator.predict_proba(fresh) if estimator is classifier else estimator.predict(fresh)[:, None]
+        np.testing.assert_allclose(loaded.predict(fresh), expected, rtol=1e-6)
+        twin = pickle.loads(pickle.dumps(estimator))
+        np.testing.assert_array_equal(twin.predict(fresh), estimator.predict(fresh))
+        again = clone(estimator).fit(table, labels if estimator is classifier else prices)
+        np.testing.assert_array_equal(again.predict(fresh), estimator.predict(fresh))
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(fresh)
+    np.testing.assert_array_equal(classifier.predict(frame), classifier.predict(fresh))
+
+
+def test_a_pickle_holds_no_data_and_opens_on_another_backend() -> None:
+    X = np.random.default_rng(0).normal(size=(20_000, 4))
+    y = X[:, 0] > 0
+    estimator = TabularClassifier(**(FEW | {"epochs": 1})).fit(X, y)
+    assert len(pickle.dumps(estimator)) < 60_000
+    twin = pickle.loads(pickle.dumps(estimator)).set_params(backend="numpy")
+    assert twin.model_.ops.name == "numpy"
+    np.testing.assert_allclose(twin.predict_proba(X[:50]), estimator.predict_proba(X[:50]), atol=1e-5)
+
+
+def test_the_best_epoch_is_kept_and_of_equals_the_last() -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+    seen: list[dict[str, HostArray]] = []
+
+    class Watches(Callback):
+        def on_epoch_end(self, trainer: fcnn.Trainer, record: dict[str, float]) -> None:
+            seen.append({name: np.array(array) for name, array in trainer.model.named_arrays().items()})
+
+    settings: dict[str, Any] = {**FEW, "epochs": 30, "calibrate": False, "callbacks": [Watches()]}
+    settings["validation_fraction"] = 0.05  # of so few samples epochs are equally good
+    estimator = TabularClassifier(**settings).fit(X, y)
+    accuracy = np.array(estimator.history_["val_accuracy"])
+    assert estimator.best_epoch_ == 1 + np.flatnonzero(accuracy == accuracy.max())[-1]
+    assert (accuracy == accuracy.max()).sum() > 1, "no tie: the test shows nothing"
+    for name, array in estimator.model_.named_arrays().items():
+        np.testing.assert_array_equal(array, seen[estimator.best_epoch_ - 1][name])
+    seen.clear()
+    by_loss = TabularClassifier(**settings, metric="log_loss").fit(X, y)
+    assert by_loss.best_epoch_ == 1 + int(np.argmin(by_loss.history_["val_loss"]))
+    assert by_loss.history_["loss"][-1] < estimator.history_["loss"][-1], "smoothed labels have a loss of their own"
+
+
+def test_given_validation_data_holds_nothing_out() -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+    X, X_val, y, y_val = train_test_split(X, y, random_state=0)
+    estimator = TabularClassifier(**FEW).fit(X, y, validation_data=(X_val, y_val))
+    best = estimator.history_["val_accuracy"][estimator.best_epoch_ - 1]
+    assert estimator.score(X_val, y_val) == pytest.approx(best)
+    without = TabularClassifier(**FEW, validation_fraction=0.0).fit(X, y)
+    assert "val_loss" not in without.history_.columns
+    assert (without.best_epoch_, without.temperature_) == (6, 1.0)
+    with pytest.raises(ValueError, match=r"validation_data has labels that y has not: \[7\]"):
+        TabularClassifier(**FEW).fit(X, y, validation_data=(X_val, np.full(len(y_val), 7)))
+    with pytest.raises(TypeError, match="validation_data is"):
+        TabularClassifier(**FEW).fit(X, y, validation_data=X_val)
+
+
+def test_calibration_betters_probabilities_and_changes_no_label() -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+    X, X_test, y, _ = train_test_split(X, y, random_state=1)
+    settings: dict[str, Any] = {**FEW, "epochs": 40}
+    plain, calibrated = (TabularClassifier(**settings, calibrate=c).fit(X, y) for c in (False, True))
+    np.testing.assert_array_equal(plain.predict(X_test), calibrated.predict(X_test))
+    assert calibrated.temperature_ != 1.0
+    np.testing.assert_allclose(
+        calibrated.decision_function(X_test) * calibrated.temperature_,
+        plain.decision_function(X_test),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    rows = np.random.default_rng(0).integers(0, 3, 400)
+    Z = 5.0 * (np.eye(3)[rows] + np.random.default_rng(1).normal(0, 0.7, (400, 3)))
+    T = best_temperature(Z, rows)
+    losses = [log_loss(rows, _softmax(Z / t)) for t in (0.9 * T, T, 1.1 * T)]
+    assert losses[1] < min(losses[0], losses[2])
+    weights = np.where(np.arange(400) < 200, 1.0, 0.0)
+    assert best_temperature(Z, rows, weights) == pytest.approx(best_temperature(Z[:200], rows[:200]), rel=1e-3)
+
+
+def _softmax(Z: HostArray) -> HostArray:
+    e = np.exp(Z - Z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def test_weights_of_samples_and_classes() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 3))
+    y = rng.random(400) < 1 / (1 + np.exp(-X[:, 0] + 2.0))  # about one in six
+    settings: dict[str, Any] = {**FEW, "epochs": 20, "calibrate": False}
+    shares = [
+        TabularClassifier(**settings, class_weight=w).fit(X, y).predict(X).mean()
+        for w in (None, "balanced", {True: 40.0})
+    ]
+    assert shares[0] < shares[1] < shares[2]
+    by_sample = TabularClassifier(**settings).fit(X, y, sample_weight=np.where(y, 40.0, 1.0))
+    assert by_sample.predict(X).mean() == shares[2]
+    noisy = np.where(np.arange(400) % 2, X[:, 0], -X[:, 0])
+    weights = np.arange(400) % 2
+    values = TabularRegressor(**settings_of_regressor(settings)).fit(X, noisy, sample_weight=weights.astype(float))
+    assert values.score(X[1::2], noisy[1::2]) > 0.5
+    with pytest.raises(ValueError, match=r"class_weight.*names"):
+        TabularClassifier(**settings, class_weight={"no": 2.0}).fit(X, y)
+    with pytest.raises(ValueError, match=r"class_weight.*'balanced'"):
+        TabularClassifier(**settings, class_weight="equal").fit(X, y)
+
+
+def settings_of_regressor(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != "calibrate"}
+
+
+def test_several_values_in_their_own_units_and_within_their_range() -> None:
+    X, y = load_diabetes(return_X_y=True)
+    Y = np.stack([y, -1e6 - 1000.0 * y, 1e-4 * y], axis=1)
+    estimator = TabularRegressor(**{**FEW, "epochs": 60}).fit(X, Y)
+    predicted = estimator.predict(X)
+    assert predicted.shape == Y.shape
+    assert (predicted >= Y.min(axis=0)).all()
+    assert (predicted <= Y.max(axis=0)).all()
+    each = [np.corrcoef(predicted[:, i], Y[:, i])[0, 1] for i in range(3)]
+    assert min(each) > 0.6
+    extreme = estimator.predict(X * 100)
+    assert (extreme <= Y.max(axis=0)).all()
+
+
+def test_importances_find_the_columns_that_matter() -> None:
+    table, labels, prices = shop(400)
+    regressor = TabularRegressor("fast", **{**FEW, "epochs": 60}).fit(table, prices)
+    found = regressor.feature_importances(*(shop(200, seed=2)[i] for i in (0, 2)), n_repeats=3)
+    order = [found.names[i] for i in np.argsort(-found.importances_mean)]
+    assert order[0] == "size"
+    assert order[-1] == "built"
+    assert found.importances.shape == (4, 3)
+    again = regressor.feature_importances(*(shop(200, seed=2)[i] for i in (0, 2)), n_repeats=3)
+    np.testing.assert_array_equal(again.importances, found.importances)
+    classifier = TabularClassifier("fast", **{**FEW, "epochs": 30}).fit(table, labels)
+    assert classifier.feature_importances(table, labels).importances_mean.max() > 0.05
+
+
+def test_ctrl_c_keeps_the_best_so_far() -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+
+    class Presses(Callback):
+        def on_epoch_end(self, trainer: fcnn.Trainer, record: dict[str, float]) -> None:
+            if record["epoch"] == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    assert threading.current_thread() is threading.main_thread()
+    estimator = TabularClassifier(**{**FEW, "epochs": 50}, callbacks=[Presses()])
+    with pytest.raises(KeyboardInterrupt, match="keeps the best so far"):
+        estimator.fit(X, y)
+    assert len(estimator.history_) == 3
+    assert estimator.score(X, y) > 0.8
+
+
+def test_an_error_leaves_the_estimator_as_it_was() -> None:
+    table, labels, prices = shop()
+    estimator = TabularClassifier(**FEW).fit(table, labels)
+    before = estimator.predict_proba(table)
+    with pytest.raises(ValueError, match="at least two classes"):
+        estimator.fit(table, ["dear"] * len(labels))
+    np.testing.assert_array_equal(estimator.predict_proba(table), before)
+    for settings, message in (
+        ({"preset": "fastest"}, r"preset.*'fast'"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"epochs": 0}, "epochs"),
+        ({"hidden_layer_sizes": (8, 0)}, "hidden_layer_sizes"),
+        ({"metric": "auc"}, "metric"),
+        ({"validation_fraction": 1.0}, "validation_fraction"),
+        ({"dtype": "float16"}, "dtype"),
+        ({"columns": {"sise": "number"}}, "sise"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            TabularClassifier(**(FEW | settings)).fit(table, labels)
+    with pytest.raises(ValueError, match="X has 240 rows, and y 239"):
+        TabularRegressor(**FEW).fit(table, prices[:-1])
+    with pytest.raises(ValueError, match="NaN"):
+        TabularRegressor(**FEW).fit(table, [math.nan, *prices[1:]])
+    with pytest.raises(TableError, match="lacks 'size'"):
+        estimator.predict({name: column for name, column in table.items() if name != "size"})
+    with pytest.raises(TypeError):
+        TabularClassifier(epoch=3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_the_default_is_realmlp_td(task: Any) -> None:
+    """Every constant of the table of the paper, by the network and the optimizer that come of it."""
+    table, _, _ = shop()
+    preparation = TablePreparation(categories="codes").fit(table)
+    recipe = RECIPES["default"][task]
+    layers = recipe.layers(preparation, 3)
+    model = fcnn.Sequential(layers, preparation.n_outputs_, seed=0, backend="numpy")
+    kinds = [type(layer).__name__ for layer in model.layers]
+    hidden = ["Dense", "ParametricActivation", "Dropout"]
+    assert kinds == ["Embedding", "PBLD", "Scale", *hidden, *hidden, *hidden, "Dense"]
+    embedding, pbld, scale, dense, activation, dropout, *_ = (vars(layer) for layer in model.layers)
+    assert (embedding["outputs"], embedding["n_categories"]) == (8, [15])
+    assert (pbld["frequencies"], pbld["outputs"], pbld["sigma"]) == (16, 4, 0.1)
+    assert (scale["init"], dense["n_out"], dense["parametrization"]) == (1.0, 256, "ntk")
+    assert (dense["init"].name, dense["bias_init"].name, activation["alpha"]) == ("std", "he+5", 1.0)
+    assert activation["activation"].name == {"classification": "selu", "regression": "mish"}[task]
+    assert dropout["p"] == fcnn.schedules.FlatCos(0.15)
+    optimizer = recipe.optimizer(model.layers)
+    peak = {"classification": 0.04, "regression": 0.2}[task]
+    assert optimizer.learning_rate == fcnn.schedules.CosLog4(peak)
+    assert (optimizer.beta1, optimizer.beta2, optimizer.eps) == (0.9, 0.95, 1e-8)
+    assert optimizer.weight_decay == fcnn.schedules.FlatCos(0.02)
+    treated = optimizer.bind(model)._treat(model.flat)
+    factors = {}
+    for name, place in model.flat.places.items():
+        (of,) = {(s.rate, s.decay) for s in treated.segments if s.start <= place.start and place.stop <= s.stop}
+        factors[name] = of
+    assert factors["0.E"] == (1.0, 1.0)
+    assert {factors[f"1.{name}"] for name in ("w", "phase", "W", "b")} == {(0.1, 0.1)}
+    assert factors["2.s"] == (6.0, 6.0)
+    assert {factors[name] for name in ("3.W", "6.W", "9.W", "12.W")} == {(1.0, 1.0)}
+    assert {factors[name] for name in ("3.b", "6.b", "9.b", "12.b")} == {(0.1, 0.0)}
+    assert {factors[name] for name in ("4.alpha", "7.alpha", "10.alpha")} == {(0.1, 0.1)}
+    assert (recipe.epochs, recipe.batch_size) == (256, 256)
+    assert recipe.label_smoothing == {"classification": 0.1, "regression": 0.0}[task]
+
+
+def test_the_fast_one_is_realmlp_td_s() -> None:
+    preparation = TablePreparation().fit(shop()[0])
+    for task, activation, peak in (("classification", "selu", 0.04), ("regression", "mish", 0.07)):
+        recipe = RECIPES["fast"][task]
+        model = fcnn.Sequential(recipe.layers(preparation, 2), preparation.n_outputs_, seed=0, backend="numpy")
+        kinds = [type(layer).__name__ for layer in model.layers]
+        assert kinds == ["Scale", *["Dense", "Activation"] * 3, "Dense"]
+        dense, shape, last = (vars(model.layers[i]) for i in (1, 2, 7))
+        assert (dense["init"], dense["bias_init"]) == (fcnn.initializers.Normal(1.0), fcnn.initializers.Normal(1.0))
+        assert (last["init"].name, last["bias_init"].name, shape["activation"].name) == ("zeros", "zeros", activation)
+        optimizer = recipe.optimizer(model.layers)
+        assert (optimizer.learning_rate, optimizer.weight_decay) == (fcnn.schedules.CosLog4(peak), 0.0)
+        assert not model.awaits_data
