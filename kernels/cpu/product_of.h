@@ -277,27 +277,42 @@ static int NAME(is_turned)(const NAME(Product) * g, int64_t m, int64_t n)
     return plain && m >= VL && n < VL && (g->a_row == 1 ? 3 * turned <= 2 * upright : g->a_inner == 1 && 4 * turned <= upright);
 }
 
-/* Samples are shared out as they are everywhere. */
-#define MULTIPLY(m, grain)                                                                                                    \
-    const NAME(Product) g = {.A = a->A, .B = a->B, .b = a->b, .C = a->C, .a_row = a->a_row, .a_inner = a->a_inner,            \
-                             .b_inner = a->b_inner, .b_column = a->b_column, .c_row = a->c_row,                              \
-                             .accumulate = (int)a->accumulate, .epilogue = (int)a->epilogue, .alpha = (real)a->alpha,        \
-                             .slope = (real)a->slope};                                                                      \
-    const int turned = NAME(is_turned)(&g, a->m, a->n);                                                                      \
-    const Range range = share_of(a->m, grain, share);                                                                        \
-    if (range.start >= range.stop) return;                                                                                   \
-    if ((turned ? NAME(multiply_turned) : NAME(multiply))(&g, range.start, range.stop, a->n, a->k, share->scratch))           \
-        raise_flag(a->unsound);
+/* The product of group number `group`. */
+#define PRODUCT(group)                                                                                                        \
+    {.A = a->A + (group) * a->a_group, .B = a->B + (group) * a->b_group, .b = a->b ? a->b + (group) * a->n : NULL,             \
+     .C = a->C + (group) * a->c_group, .a_row = a->a_row, .a_inner = a->a_inner, .b_inner = a->b_inner,                        \
+     .b_column = a->b_column, .c_row = a->c_row, .accumulate = (int)a->accumulate, .epilogue = (int)a->epilogue,               \
+     .alpha = (real)a->alpha, .slope = (real)a->slope}
 
+/* Samples are shared out as they are everywhere. */
 void NAME(product_of_samples)(const void *arguments, const Share *share)
 {
     const NAME(product_of_samples_arguments) *a = arguments;
-    MULTIPLY(batch, 1)
+    const Range range = share_of(a->batch, 1, share);
+    if (range.start >= range.stop) return;
+    int unsound = 0;
+    for (int64_t group = 0; group < a->groups; group++) {
+        const NAME(Product) g = PRODUCT(group);
+        const int turned = NAME(is_turned)(&g, a->batch, a->n);
+        unsound |= (turned ? NAME(multiply_turned) : NAME(multiply))(&g, range.start, range.stop, a->n, a->k, share->scratch);
+    }
+    if (unsound) raise_flag(a->unsound);
 }
 
 void NAME(product_of_weights)(const void *arguments, const Share *share)
 {
     const NAME(product_of_weights_arguments) *a = arguments;
-    MULTIPLY(m, turned ? VL : 1)
+    const int64_t m = a->m / a->groups;
+    const NAME(Product) first = PRODUCT(0);
+    const int turned = NAME(is_turned)(&first, m, a->n);
+    const Range range = share_of(a->m, turned ? VL : 1, share);
+    int unsound = 0;
+    for (int64_t i = range.start, stop; i < range.stop; i = stop) {
+        const int64_t group = i / m, before = group * m;
+        const NAME(Product) g = PRODUCT(group);
+        stop = before + m < range.stop ? before + m : range.stop;
+        unsound |= (turned ? NAME(multiply_turned) : NAME(multiply))(&g, i - before, stop - before, a->n, a->k, share->scratch);
+    }
+    if (unsound) raise_flag(a->unsound);
 }
-#undef MULTIPLY
+#undef PRODUCT
