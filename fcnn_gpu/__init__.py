@@ -45,11 +45,14 @@ from .large_matrix import Rates as Rates
 from .large_matrix import chunked_matmul as chunked_matmul
 from .large_matrix import plan_chunked_matmul as plan_chunked_matmul
 from .layers import Activation as Activation
+from .layers import BatchEnsemble as BatchEnsemble
 from .layers import BatchNorm as BatchNorm
 from .layers import Dense as Dense
+from .layers import DenseEnsemble as DenseEnsemble
 from .layers import Dropout as Dropout
 from .layers import Layer as Layer
 from .layers import LayerNorm as LayerNorm
+from .layers import Members as Members
 from .layers import ParametricActivation as ParametricActivation
 from .layers import PReLU as PReLU
 from .layers import Residual as Residual

@@ -18,6 +18,9 @@ from ._stack import resolve_layers as resolve_layers
 from .activation import Activation as Activation
 from .dense import Dense as Dense
 from .dropout import Dropout as Dropout
+from .ensemble import BatchEnsemble as BatchEnsemble
+from .ensemble import DenseEnsemble as DenseEnsemble
+from .ensemble import Members as Members
 from .normalization import BatchNorm as BatchNorm
 from .normalization import LayerNorm as LayerNorm
 from .parametric import ParametricActivation as ParametricActivation

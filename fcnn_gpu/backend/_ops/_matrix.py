@@ -168,7 +168,13 @@ class MatrixOps(ActivationOps):
         n_out, n_in = W.shape[0], W.shape[1] // groups
         for g in range(groups):
             inputs, units = slice(g * n_in, (g + 1) * n_in), slice(g * n_out, (g + 1) * n_out)
-            self.gemm(dZ[units], A0[inputs].T, dW[:, inputs], gain, 1.0 if add_to_dW else 0.0)
+            of_group = dW[:, inputs].T
+            product = self.scratch("gemm", n_in * n_out, dW.dtype).reshape(n_in, n_out) if add_to_dW else of_group
+            np.matmul(A0[inputs], dZ[units].T, out=product)
+            if gain != 1.0:
+                np.multiply(product, gain, out=product)
+            if add_to_dW:
+                np.add(of_group, product, out=of_group)
             if dA0 is not None:
                 np.matmul(dZ[units].T, W[:, inputs], out=dA0[inputs].T)
         if dA0 is not None and gain != 1.0:
