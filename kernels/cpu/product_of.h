@@ -210,7 +210,10 @@ static int NAME(multiply)(const NAME(Product) * g, int64_t i0, int64_t i1, int64
     const int64_t n_m = (m + MC - 1) / MC;
     real *const packed_b = scratch, *const packed_a = scratch + KC * NR;
     const int packs_b = g->b_column != 1 || (m >= 64 && n > 64 && k * n > 32768) || (n > 512 && m > MR);
-    const int packs_a = g->a_row != 1 && g->a_inner != 1 ? 1 : g->a_row != 1 ? m >= 64 && n >= 512 : k > 128 && m > 64 && n > 64;
+    const int apart = g->a_inner == 1 && g->a_row >= 2 * k; /* parts of rows: those of a tile may be in each other's way in the cache */
+    const int packs_a = g->a_row != 1 && g->a_inner != 1 ? 1
+                        : g->a_row != 1                  ? m >= 64 && n >= (apart ? 128 : 512)
+                                                         : k > 128 && m > 64 && n > 64;
     vector poison = NAME(all)(0);
     for (int64_t p = 0; p < k || p == 0; p += kc) {
         const int64_t depth = k - p < kc ? k - p : kc;
@@ -221,10 +224,13 @@ static int NAME(multiply)(const NAME(Product) * g, int64_t i0, int64_t i1, int64
             const int64_t start = i0 + m * block / n_m, count = i0 + m * (block + 1) / n_m - start;
             const real *a = g->A + start * g->a_row + p * g->a_inner;
             if (packs_a) {
-                for (int64_t r = 0, mr; r < count; r += mr) {
-                    mr = NAME(rows_of_tile)(count - r);
-                    NAME(pack_a)(depth, mr, a + r * g->a_row, g->a_row, g->a_inner, packed_a + r * depth);
-                }
+                const int64_t most = g->a_row == 1 ? 8 : depth; /* as many lines as stay in the cache from tile to tile */
+                for (int64_t q = 0; q < depth; q += most)
+                    for (int64_t r = 0, mr; r < count; r += mr) {
+                        mr = NAME(rows_of_tile)(count - r);
+                        NAME(pack_a)(depth - q < most ? depth - q : most, mr, a + r * g->a_row + q * g->a_inner, g->a_row,
+                                     g->a_inner, packed_a + r * depth + q * mr);
+                    }
                 a = packed_a;
             }
             for (int64_t j = 0; j < n; j += NR) {

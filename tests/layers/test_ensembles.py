@@ -161,12 +161,13 @@ def trained(ops: Ops, **options: Any) -> fcnn.Sequential:
 
 def test_a_recorded_step_is_the_eager_one(ops: Ops) -> None:
     recorded, eager = (trained(ops, capture=capture) for capture in (True, False))
-    np.testing.assert_array_equal(*(ops.to_numpy(model.flat.values) for model in (recorded, eager)))
+    np.testing.assert_array_equal(ops.to_numpy(recorded.flat.values), ops.to_numpy(eager.flat.values))
 
 
 def test_batches_in_parts(ops: Ops) -> None:
     whole, parts = trained(ops), trained(ops, micro_batch_size=5)
-    np.testing.assert_allclose(*(ops.to_numpy(m.flat.values) for m in (parts, whole)), rtol=1e-9, atol=1e-12)
+    actual, expected = (ops.to_numpy(model.flat.values) for model in (parts, whole))
+    np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_backends_agree(other_ops: Ops) -> None:
