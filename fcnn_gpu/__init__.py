@@ -61,6 +61,7 @@ from .losses import MAE as MAE
 from .losses import MSE as MSE
 from .losses import BinaryCrossEntropy as BinaryCrossEntropy
 from .losses import CrossEntropy as CrossEntropy
+from .losses import EnsembleLoss as EnsembleLoss
 from .losses import Huber as Huber
 from .losses import Loss as Loss
 from .memory import OutOfMemoryError as OutOfMemoryError

@@ -21,8 +21,9 @@ OPTIONAL = (
     "output_center",
     "recompute",
     "share_workspace",
+    "members",
 )
-"""What files of earlier releases lack, and networks without a center."""
+"""What files of earlier releases lack, and networks without a center or members."""
 
 
 def check_config(config: dict[str, Any]) -> list[Layer]:
@@ -43,6 +44,7 @@ def check_config(config: dict[str, Any]) -> list[Layer]:
     InputMap(precision.compute_dtype, config.get("input_scale", 1.0), config.get("input_shift", 0.0))
     check_recompute("recompute", config.get("recompute", False))
     check_bool("share_workspace", config.get("share_workspace", False))
+    check_integer("members", config.get("members", 1), low=1)
     if config["link"] is not None:
         check_choice("The model's link", config["link"], LINKS)
     described = config["layers"]

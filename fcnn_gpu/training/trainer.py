@@ -70,7 +70,7 @@ class Trainer:
         _refuse_double_link(model, self.loss)
         check_output_center(self.loss, model.output_center)
         self.optimizer.bind(model)
-        model.link = self.loss.link
+        model.link, model.members = self.loss.link, self.loss.members
         self._loss_scaling: LossScaling | None = None
         if model.precision == "float16":
             self.loss.check_loss_scale()
@@ -298,7 +298,7 @@ class Trainer:
         return Evaluator(self.model, self.loss, self.metrics)
 
     def _try_metrics(self, targets: HostArray) -> None:
-        try_metrics(self.metrics, targets, self.model.n_out, self.loss.link)
+        try_metrics(self.metrics, targets, self.model.n_predictions, self.loss.link)
 
     def _check_batches(self, n_samples: int, batch_size: int, drop_last: bool) -> None:
         left_over = n_samples % batch_size
