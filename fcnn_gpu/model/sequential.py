@@ -24,6 +24,7 @@ from ..memory import explains_out_of_memory
 from ..placement import OpenedFolder, Storage, StoredWeights
 from ._config import check_config
 from ._finite import check_outputs
+from ._members import select_members
 from ._network import check_dtype
 from ._out_of_memory import explain_inference
 from ._passes import Passes
@@ -182,6 +183,15 @@ class Sequential(Passes):
                 self.apply_link(Z, link)
                 outputs[start : start + size] = self.ops.to_numpy(Z).T
         return outputs
+
+    def select_members(self, members: Sequence[int]) -> Sequential:
+        """A network of these members of an ensemble, by number from 0, with copies of their weights.
+
+        Its predictions are the mean of theirs. ValueError for a network without members, for numbers that it does not
+        have, and where a layer behind `Members` mixes units of several members.
+        """
+        selected: Sequential = select_members(self, members)
+        return selected
 
     def close(self) -> None:
         """Let go of the folder that holds weights on disk, so that it can be opened again; a temporary one is removed.
