@@ -33,8 +33,8 @@ _BY_UNIT = (BatchNorm, Dropout, ParametricActivation, PReLU, Scale)
 def select_members(model: Any, members: Sequence[int]) -> Any:
     """A network of these members of `model`, a `Sequential`, by number from 0, with copies of their weights.
 
-    It is on the same device. Its predictions are the mean of theirs. What stands in front of `Members` is copied as it is. ValueError for a
-    network without members, for numbers that it does not have, and where a layer mixes members.
+    It is on the same device. Its predictions are the mean of theirs. What stands in front of `Members` is copied as it
+    is. ValueError for a network without members, for numbers that it does not have, and where a layer mixes members.
     """
     inside = dict(_inside(model.layers, None))
     counts = {k for k in inside.values() if k is not None}
