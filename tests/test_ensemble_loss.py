@@ -150,6 +150,13 @@ def test_what_is_refused() -> None:
         fcnn.Trainer(network("numpy", 2), given("mse", 4))
     with pytest.raises(ValueError, match="needs one output per class"):
         fcnn.Trainer(network("numpy", 1), given("cross_entropy", K))
+    twice = fcnn.Sequential([fcnn.Members(2), fcnn.DenseEnsemble(1, 2, "sigmoid")], n_in=3, backend="numpy")
+    with pytest.raises(ValueError, match=r"the last layer DenseEnsemble.* applies it already"):
+        fcnn.Trainer(twice, given("binary_cross_entropy", 2))
+    known = network("numpy", 2)
+    fcnn.Trainer(known, given("mse", K))
+    with pytest.raises(ValueError, match="outputs are those of 3 members, and mse takes those of 1"):
+        fcnn.Trainer(known, "mse")
     centered = network("numpy", 2, output_center=np.ones(6))
     with pytest.raises(ValueError, match="EnsembleLoss predicts the mean over members"):
         fcnn.Trainer(centered, given("mse", K))

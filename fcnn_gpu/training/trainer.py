@@ -16,7 +16,7 @@ from .._types import HostArray
 from ..backend import LossScaling, computing_with, quiet_arithmetic
 from ..callbacks import Callback, ProgressBar, check_callbacks
 from ..data import ArraySupply, Intake, check_output_center
-from ..layers import Activation, Dense
+from ..layers import Activation, BatchEnsemble, Dense, DenseEnsemble
 from ..losses import LOSSES, Loss
 from ..memory import explains_out_of_memory
 from ..metrics import METRICS, Metric
@@ -67,6 +67,7 @@ class Trainer:
         self.metrics = metrics
         self.seed = model.seed if seed is None else check_integer("Trainer(seed)", seed, low=0)
         self.loss.check_outputs(model.n_out)
+        _refuse_other_members(model, self.loss)
         _refuse_double_link(model, self.loss)
         check_output_center(self.loss, model.output_center)
         self.optimizer.bind(model)
@@ -315,10 +316,21 @@ class Trainer:
             )
 
 
+def _refuse_other_members(model: Sequential, loss: Loss) -> None:
+    """The outputs of several members are no outputs of one network, though there may be enough of them."""
+    if model.members > 1 and loss.members != model.members:
+        raise ValueError(
+            f"The network's outputs are those of {model.members} members, and {loss.name} takes those of "
+            f"{loss.members}. Train with EnsembleLoss(..., members={model.members}), or set model.members = 1 to make "
+            "each output one of its own."
+        )
+
+
 def _refuse_double_link(model: Sequential, loss: Loss) -> None:
     """A loss that takes logits behind an output activation that already made probabilities would apply it twice."""
     last = model.layers[-1]
-    activation = last.activation.name if isinstance(last, Dense | Activation) else None
+    has_one = isinstance(last, Dense | Activation | DenseEnsemble | BatchEnsemble)
+    activation = last.activation.name if has_one else None
     if activation == loss.link and activation in ("softmax", "sigmoid"):
         raise ValueError(
             f"{loss.name} takes logits and applies {activation} itself, but the last layer {last} applies it already. "
