@@ -46,12 +46,15 @@ from .large_matrix import chunked_matmul as chunked_matmul
 from .large_matrix import plan_chunked_matmul as plan_chunked_matmul
 from .layers import PBLD as PBLD
 from .layers import Activation as Activation
+from .layers import BatchEnsemble as BatchEnsemble
 from .layers import BatchNorm as BatchNorm
 from .layers import Dense as Dense
+from .layers import DenseEnsemble as DenseEnsemble
 from .layers import Dropout as Dropout
 from .layers import Embedding as Embedding
 from .layers import Layer as Layer
 from .layers import LayerNorm as LayerNorm
+from .layers import Members as Members
 from .layers import ParametricActivation as ParametricActivation
 from .layers import PReLU as PReLU
 from .layers import Residual as Residual
@@ -60,6 +63,7 @@ from .losses import MAE as MAE
 from .losses import MSE as MSE
 from .losses import BinaryCrossEntropy as BinaryCrossEntropy
 from .losses import CrossEntropy as CrossEntropy
+from .losses import EnsembleLoss as EnsembleLoss
 from .losses import Huber as Huber
 from .losses import Loss as Loss
 from .memory import OutOfMemoryError as OutOfMemoryError

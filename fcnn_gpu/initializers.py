@@ -391,6 +391,15 @@ class Constant(ElementwiseInitializer):
         return np.full(shape, float(self.value))
 
 
+@INITIALIZERS.register("random_signs")
+@dataclass(frozen=True)
+class RandomSigns(ElementwiseInitializer):
+    """1 or −1, each with probability ½: for the scales that tell the members of an ensemble apart (Wen et al. 2020)."""
+
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
+        return rng.integers(0, 2, shape) * 2.0 - 1.0
+
+
 @INITIALIZERS.register("zeros")
 @dataclass(frozen=True)
 class Zeros(ElementwiseInitializer):

@@ -273,7 +273,7 @@ class _Products:
             with self._meter.kind("workspace"):  # one for the calls of a stream, one for those in recorded graphs
                 self._workspaces = [self._meter.array(self._size, np.uint8) for _ in range(2)]
 
-    matmul = gemm
+    matmul = gemm_batched = gemm
     tf32 = False
 
 

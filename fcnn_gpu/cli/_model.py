@@ -9,7 +9,7 @@ import numpy as np
 
 from .._types import HostArray
 from ..files import ModelFileError
-from ..losses import LOSSES, Loss
+from ..losses import LOSSES, EnsembleLoss, Loss
 from ..metrics import METRICS
 from ..model import Sequential, load
 from ..tables import Targets
@@ -52,7 +52,7 @@ class SavedModel:
                 f"{path} was saved before it had a loss, so nothing says whether its outputs are classes or values. "
                 "Make a fcnn_gpu.Trainer for the model and save it again."
             )
-        n_out = self.model.n_out
+        n_out = self.model.n_predictions
         self.task: Literal["classification", "regression"] = "regression" if link == "identity" else "classification"
         self.multilabel = link == "sigmoid" and self.info.get("multilabel", n_out > 1)
         self.class_names: list[str] | None = None
@@ -64,6 +64,8 @@ class SavedModel:
             self.loss: Loss = LOSSES.resolve(self.info.get("loss", _LOSS_OF_LINK[link]))
         except (TypeError, ValueError) as error:
             raise ModelFileError(f"{path} notes a loss that is not known: {error}") from error
+        if self.model.members > 1:
+            self.loss = EnsembleLoss(self.loss, self.model.members)
         self.targets = self._targets()
         try:
             self.metrics = [
@@ -80,7 +82,9 @@ class SavedModel:
             targets = Targets.from_plain(noted)
         except ValueError as error:
             raise ModelFileError(f"{self.path} notes targets that cannot be: {error}") from error
-        if targets.task != self.task or targets.n_outputs != max(self.model.n_out, 2 if self.class_names else 1):
+        if targets.task != self.task or targets.n_outputs != max(
+            self.model.n_predictions, 2 if self.class_names else 1
+        ):
             raise ModelFileError(f"{self.path} notes targets of another network: {', '.join(targets.names)}.")
         return targets
 
@@ -91,7 +95,7 @@ class SavedModel:
         """
         names = tuple(target.split(",")) if self.multilabel or self.task == "regression" else (target,)
         classes = None if self.class_names is None else tuple(self.class_names)
-        n_expected = self.model.n_out if self.multilabel or self.task == "regression" else 1
+        n_expected = self.model.n_predictions if self.multilabel or self.task == "regression" else 1
         if len(names) != n_expected:
             raise ValueError(f"--target names {len(names)} columns, and the model {self.path} predicts {n_expected}.")
         labels = (("0", "1"),) * len(names) if self.multilabel else ()

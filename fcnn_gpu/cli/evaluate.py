@@ -216,7 +216,7 @@ def _check_fit(saved: SavedModel, dataset: Dataset) -> None:
         )
     if dataset.task != saved.task:
         raise ValueError(f"{dataset.name} is a {dataset.task}, and the model {saved.path} does {saved.task}.")
-    n_known = model.n_out if saved.class_names is None else len(saved.class_names)
+    n_known = model.n_predictions if saved.class_names is None else len(saved.class_names)
     if dataset.n_outputs != n_known:
         what = "targets" if saved.class_names is None else "classes"
         raise ValueError(f"{dataset.name} has {dataset.n_outputs} {what}, and the model {saved.path} knows {n_known}.")
@@ -233,7 +233,7 @@ def _samples(saved: SavedModel, dataset: Dataset, part: str) -> tuple[HostArray,
         X = np.concatenate([dataset.X_train, dataset.X_test])
         y = np.concatenate([dataset.y_train, dataset.y_test])
     if saved.multilabel and y.ndim == 1:  # a file in which every sample happens to have one label
-        y = np.eye(saved.model.n_out, dtype=np.int64)[y]
+        y = np.eye(saved.model.n_predictions, dtype=np.int64)[y]
     return X, y
 
 

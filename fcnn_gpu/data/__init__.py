@@ -4,6 +4,7 @@ from ._aligned import aligned as aligned
 from ._categories import Categories as Categories
 from ._centering import check_center as check_center
 from ._centering import check_output_center as check_output_center
+from ._centering import mean_over_members as mean_over_members
 from ._centering import restored as restored
 from ._centering import warn_of_lost_digits as warn_of_lost_digits
 from ._class_weights import class_weights_to_sample_weights as class_weights_to_sample_weights

@@ -71,8 +71,20 @@ def centered_on_device(ops: Any, X: Array, center: HostArray, dtype: Any) -> Arr
     return ready
 
 
+def mean_over_members(predictions: HostArray, members: int) -> HostArray:
+    """Predictions (n_samples, k·n_outputs) of k networks side by side as their mean, (n_samples, n_outputs)."""
+    if members == 1:
+        return predictions
+    return predictions.reshape(len(predictions), members, -1).mean(axis=1, dtype=np.float64).astype(predictions.dtype)
+
+
 def check_output_center(loss: Loss, center: HostArray | None) -> None:
-    """ValueError for a center of outputs that the loss takes for logits of classes."""
+    """ValueError for a center of outputs that the loss takes for logits of classes, or for those of several members."""
+    if center is not None and loss.members > 1:
+        raise ValueError(
+            "The network has an output_center, one number for each output, and EnsembleLoss predicts the mean over "
+            "members. Subtract the center from the targets instead, and leave output_center out."
+        )
     if center is not None and loss.link != "identity":
         raise ValueError(
             f"The network has an output_center, which is added to values, and {loss.name} is for classes. Train with "

@@ -152,7 +152,7 @@ class Intake:
         model, known = self.model, self.model.signature
         if isinstance(samples, SourceSupply):
             source, classes = samples.source, samples.source.class_names
-            if classes is not None and len(classes) > max(model.n_out, 2):
+            if classes is not None and len(classes) > max(model.n_predictions, 2):
                 classes = None  # numbers of classes as regression targets
             signature = known.after(
                 source.feature_names, classes, several(source.target_names), None, source.dtype == np.uint8
@@ -165,7 +165,7 @@ class Intake:
             signature = known.after(
                 column_names(X, "fit"), None, several(column_names(y, "fit", "y")), some, given.array.dtype == np.uint8
             )
-        signature.check(model.n_in, model.n_out)
+        signature.check(model.n_in, model.n_predictions)
         return signature
 
     def _for_validation(self, given: Any, signature: Signature) -> DataSupply:
@@ -220,7 +220,7 @@ class Intake:
                 f"class_weight needs integer labels and a cross-entropy; here the loss is {self.loss.name!r} and the "
                 f"targets have shape {shape}. Use sample_weight instead."
             )
-        n_classes = max(self.model.n_out, 2)
+        n_classes = max(self.model.n_predictions, 2)
         return weights_of_classes(class_weight, np.pad(counts, (0, n_classes - len(counts))))
 
     def rules(self) -> TargetRules:

@@ -20,6 +20,9 @@ from .activation import Activation as Activation
 from .dense import Dense as Dense
 from .dropout import Dropout as Dropout
 from .embedding import Embedding as Embedding
+from .ensemble import BatchEnsemble as BatchEnsemble
+from .ensemble import DenseEnsemble as DenseEnsemble
+from .ensemble import Members as Members
 from .normalization import BatchNorm as BatchNorm
 from .normalization import LayerNorm as LayerNorm
 from .number_embedding import PBLD as PBLD

@@ -22,8 +22,9 @@ OPTIONAL = (
     "recompute",
     "share_workspace",
     "awaits_data",
+    "members",
 )
-"""What files of earlier releases lack, and networks without a center."""
+"""What files of earlier releases lack, and networks without a center or members."""
 
 
 def check_config(config: dict[str, Any]) -> list[Layer]:
@@ -45,6 +46,7 @@ def check_config(config: dict[str, Any]) -> list[Layer]:
     check_recompute("recompute", config.get("recompute", False))
     check_bool("share_workspace", config.get("share_workspace", False))
     check_bool("awaits_data", config.get("awaits_data", False))
+    check_integer("members", config.get("members", 1), low=1)
     if config["link"] is not None:
         check_choice("The model's link", config["link"], LINKS)
     described = config["layers"]

@@ -81,6 +81,8 @@ class Network:
         self.ops = resolve_backend(backend).with_precision(self.precision)
         self.seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0]) if seed is None else int(seed)
         self.link: str | None = None
+        self.members = 1
+        """How many networks side by side give the outputs; predictions are the mean of theirs. `Trainer` sets it."""
         self._signature = Signature()
         self.awaits_data = False
         """Whether initial values of layers wait for samples: `initialize` makes them, or the first `Trainer.fit`."""
@@ -202,8 +204,13 @@ class Network:
     def signature(self, signature: Signature) -> None:
         if not isinstance(signature, Signature):
             raise TypeError(f"model.signature is a Signature, got {type(signature).__name__}.")
-        signature.check(self.n_in, self.n_out)
+        signature.check(self.n_in, self.n_predictions)
         self._signature = signature
+
+    @property
+    def n_predictions(self) -> int:
+        """Columns of `predict`: n_out, or a member's share of it."""
+        return int(self.n_out) // self.members
 
     @property
     def input_center(self) -> HostArray | None:
@@ -378,6 +385,7 @@ class Network:
             "input_shift": self.input_shift,
             "seed": self.seed,
             "link": self.link,
+            **({} if self.members == 1 else {"members": self.members}),
             "recompute": self.recompute,
             "share_workspace": self.share_workspace,
             **{name: center.tolist() for name, center in centers.items() if center is not None},

@@ -203,7 +203,7 @@ class Passes(Network):
         arrays = self._workspace.batch(batch, False)
         if arrays.is_shared or not self.ops.captures_over:
             return None
-        key = X.dtype, link, checks
+        key = X.dtype, (link, self.members), checks
         made, over = arrays.over.get(key, (-1, None))
         if made != self.n_changes:
             known = self.consists_of_primitives and X.flags.c_contiguous
@@ -223,9 +223,10 @@ class Passes(Network):
         return over
 
     def apply_link(self, Z: Array, link: str | None) -> None:
-        """Turn raw outputs into predictions, in place."""
+        """Turn raw outputs into predictions, in place: those of each member, where there are several."""
         if link == "softmax":
-            self.ops.softmax(Z, Z)
+            of_members = Z.T.reshape(Z.shape[1] * self.members, self.n_predictions).T
+            self.ops.softmax(of_members, of_members)
         elif link == "sigmoid":
             self.ops.bias_activation(Z, None, "sigmoid", 0.0, Z)
 

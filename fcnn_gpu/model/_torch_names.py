@@ -1,6 +1,7 @@
 """Arrays under the names and in the shapes that `torch.nn.Sequential` gives the same network: those of a model file.
 
-A Dense layer with an activation counts as two modules (Linear and the activation), BatchNorm is BatchNorm1d. Weights of
+A Dense layer with an activation counts as two modules (Linear and the activation), and so do those of ensembles,
+which PyTorch has no module for; BatchNorm is BatchNorm1d. Weights of
 the "ntk" parametrization have the name that `torch.nn.utils.parametrize` gives what a weight is computed from: a plain
 Linear, which would leave the factor 1/√n_in out, does not take them.
 """
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from .._types import Array
-from ..layers import Dense, Layer, Residual
+from ..layers import BatchEnsemble, Dense, DenseEnsemble, Layer, Residual, Scale
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -20,17 +21,18 @@ _TORCH_NAMES = {
     "b": "bias",
     "gamma": "weight",
     "beta": "bias",
-    "s": "weight",
     "alpha": "weight",
     "E": "weight",
 }
-LEARNED = ("weight", "bias", "original")
+LEARNED = ("weight", "bias", "original", ".r", ".s")
 """How the names of learned arrays end."""
 
 
 def _torch_name(layer: Layer, name: str) -> str:
     if name == "W" and isinstance(layer, Dense) and layer.parametrization != "standard":
         return "parametrizations.weight.original"
+    if isinstance(layer, Scale):
+        return "weight"
     return _TORCH_NAMES.get(name, name)
 
 
@@ -39,7 +41,9 @@ def _numbered(layers: Sequence[Layer], prefix: str) -> Iterator[tuple[str, Layer
     module = 0
     for layer in layers:
         yield f"{prefix}{module}.", layer
-        module += 2 if isinstance(layer, Dense) and layer.activation.name != "identity" else 1
+        module += (
+            2 if isinstance(layer, Dense | DenseEnsemble | BatchEnsemble) and layer.activation.name != "identity" else 1
+        )
 
 
 def torch_arrays(layers: Sequence[Layer], prefix: str = "") -> list[tuple[str, Array, Shape]]:

@@ -16,7 +16,7 @@ from .._arrays import quietly
 from .._checks import check_integer
 from .._types import HostArray
 from ..backend import Ops, resolve_backend
-from ..data import Features, Signature, SourceFeatures, aligned, features, restored
+from ..data import Features, Signature, SourceFeatures, aligned, features, mean_over_members, restored
 from ..datasets import BlockSource
 from ..initializers import SymmetryWarning, drawing_is_left_out, without_drawing
 from ..layers import Activation, Dense
@@ -24,6 +24,7 @@ from ..memory import explains_out_of_memory
 from ..placement import OpenedFolder, Storage, StoredWeights
 from ._config import check_config
 from ._finite import check_outputs
+from ._members import select_members
 from ._network import check_dtype
 from ._out_of_memory import explain_inference
 from ._passes import Passes
@@ -96,7 +97,8 @@ class Sequential(Passes):
     def predict(self, X: Any, batch_size: int | None = None) -> HostArray:
         """Outputs through the loss's link, (n_samples, n_outputs): probabilities for the cross-entropies, else values.
 
-        `Trainer` sets the link from its loss; before that, and for a network without one, these are the raw outputs.
+        `Trainer` sets the link from its loss; before that, and for a network without one, these are the raw outputs. Of
+        an ensemble (`EnsembleLoss`) they are the mean of its members' predictions, (n_samples, n_outputs of one).
         """
         return self.infer(X, self.link, batch_size, "model.predict")
 
@@ -106,6 +108,10 @@ class Sequential(Passes):
         One output that is a logit has a probability over ½ where it is positive. Where the network ends in a sigmoid,
         or was trained on values of 0 and 1 ('mse' and the like), the output itself is compared with ½.
         """
+        if self.members > 1:
+            predictions = self.predict(X, batch_size)
+            one = predictions.shape[1] == 1
+            return (predictions[:, 0] > 0.5).astype(np.int64) if one else predictions.argmax(axis=1)
         outputs = self(X, batch_size)
         if self.n_out > 1:
             return outputs.argmax(axis=1)
@@ -121,7 +127,7 @@ class Sequential(Passes):
         so where the classes have no names.
         """
         names = self.signature.class_names
-        if names is None or self.link == "identity" or (self.link == "sigmoid" and self.n_out > 1):
+        if names is None or self.link == "identity" or (self.link == "sigmoid" and self.n_predictions > 1):
             why = "its signature names no classes" if names is None else "a sample may have several labels, or none"
             raise AttributeError(f"model.predict_labels: {why}. Use predict, or predict_classes.")
         return np.array(names)[self.predict_classes(X, batch_size)]
@@ -145,8 +151,7 @@ class Sequential(Passes):
         samples: Features | SourceFeatures
         outputs = self.all_directly(X, link, size, who) if center is None else None
         if outputs is not None:
-            check_outputs(self, outputs, who)
-            return self.signature.clamped(outputs) if link == "identity" else outputs
+            return self._predictions(outputs, link, who)
         if isinstance(X, BlockSource):
             source = aligned(X, self.signature, who, targets=False)
             samples = SourceFeatures(source, self.n_in, self.dtype, who, self.input_center, self.categories)
@@ -154,7 +159,13 @@ class Sequential(Passes):
             known = self.signature, self.input_center
             samples = features(self.ops, X, self.n_in, self.dtype, who, *known, categories=self.categories)
         outputs = restored(self._infer(samples, link, min(size, len(samples))), center)
+        return self._predictions(outputs, link, who)
+
+    def _predictions(self, outputs: HostArray, link: str | None, who: str) -> HostArray:
+        """What is given of outputs that have gone through the link."""
         check_outputs(self, outputs, who)
+        if link is not None:
+            outputs = mean_over_members(outputs, self.members)
         return self.signature.clamped(outputs) if link == "identity" else outputs
 
     @explains_out_of_memory(explain_inference)
@@ -173,6 +184,15 @@ class Sequential(Passes):
                 self.apply_link(Z, link)
                 outputs[start : start + size] = self.ops.to_numpy(Z).T
         return outputs
+
+    def select_members(self, members: Sequence[int]) -> Sequential:
+        """A network of these members of an ensemble, by number from 0, with copies of their weights.
+
+        Its predictions are the mean of theirs. ValueError for a network without members, for numbers that it does not
+        have, and where a layer behind `Members` mixes units of several members.
+        """
+        selected: Sequential = select_members(self, members)
+        return selected
 
     def close(self) -> None:
         """Let go of the folder that holds weights on disk, so that it can be opened again; a temporary one is removed.
@@ -276,7 +296,7 @@ class Sequential(Passes):
                 _opened=_opened,
                 _like=_like,
             )
-        model.link = config["link"]
+        model.link, model.members = config["link"], config.get("members", 1)
         if drawing_is_left_out():
             model.awaits_data = config.get("awaits_data", False)
         return model

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._types import Array, HostArray
-from ..data import ArraySupply, ChunkStream, Samples, SourceSupply, Stretch, restored
+from ..data import ArraySupply, ChunkStream, Samples, SourceSupply, Stretch, mean_over_members, restored
 from ..losses import Loss
 from ..metrics import Metric
 from ..model import Sequential
@@ -133,9 +133,11 @@ class Evaluator:
     def metric_inputs(self, outputs: Array) -> HostArray:
         """Raw outputs (n, n_outputs) of the device, on the host, as the metrics need them; in place.
 
-        That is through the link, but for a softmax in front of metrics that read ranks alone: it changes no rank. With
-        an output center they are float64.
+        That is through the link, but for a softmax in front of metrics that read ranks alone: it changes no rank, but
+        for that of a mean over members. With an output center they are float64.
         """
-        if self.loss.link != "softmax" or not all(metric.reads_ranks_alone for metric in self.metrics):
+        ranks_alone = self.loss.members == 1 and all(metric.reads_ranks_alone for metric in self.metrics)
+        if self.loss.link != "softmax" or not ranks_alone:
             self.model.apply_link(outputs.T, self.loss.link)
-        return restored(self.model.ops.to_numpy(outputs), self.model.output_center)
+        predictions = mean_over_members(self.model.ops.to_numpy(outputs), self.loss.members)
+        return restored(predictions, self.model.output_center)

@@ -16,7 +16,7 @@ from ..backend import FlatParameters, LossScaling, Meter, quiet_arithmetic, shad
 from ..data import DeviceData, Intake, bytes_of_stream, features
 from ..datasets import BlockSource
 from ..layers import Layer
-from ..losses import LOSSES, Loss
+from ..losses import LOSSES, EnsembleLoss, Loss
 from ..memory import KINDS, MemoryReport
 from ..metrics import METRICS, Metric
 from ..model import Sequential, check_recompute
@@ -93,7 +93,8 @@ def memory_report(
 def _loss(model: Sequential, loss: str | Loss | None) -> Loss:
     """The loss named, or the one that the model was trained with, or the one that fits its outputs."""
     if loss is None:
-        loss = _LOSS_OF_LINK.get(model.link or "", "cross_entropy" if model.n_out > 1 else "mse")
+        loss = _LOSS_OF_LINK.get(model.link or "", "cross_entropy" if model.n_predictions > 1 else "mse")
+        loss = loss if model.members == 1 else EnsembleLoss(loss, model.members)
     resolved = copy.copy(LOSSES.resolve(loss))
     resolved.check_outputs(model.n_out)
     return resolved
@@ -107,6 +108,7 @@ class _DataSet:
     stored: DType
     labels: bool
     weighted: bool
+    members: int = 1
 
     def on(self, model: Sequential, meter: Meter, batch_size: int) -> DeviceData:
         """Shadows of it on the device."""
@@ -116,7 +118,9 @@ class _DataSet:
         """Shadows of features, targets and weights or None."""
         n = self.n_samples
         X: Any = meter.array((n, model.n_in), self.stored)
-        targets: Any = meter.array(n, np.int64) if self.labels else meter.array((n, model.n_out), model.dtype)
+        targets: Any = (
+            meter.array(n, np.int64) if self.labels else meter.array((n, model.n_out // self.members), model.dtype)
+        )
         weight: Any = meter.array(n, model.dtype) if self.weighted else None
         return X, targets, weight
 
@@ -125,11 +129,11 @@ def _data_set(model: Sequential, loss: Loss, data: Any) -> _DataSet:
     """`data` is (X, y), (X, y, sample_weight) or a number of samples."""
     labels = loss.link == "softmax"
     if not isinstance(data, tuple | list):
-        return _DataSet(check_integer("memory_report(data)", data, low=1), model.dtype, labels, False)
+        return _DataSet(check_integer("memory_report(data)", data, low=1), model.dtype, labels, False, loss.members)
     if len(data) not in (2, 3):
         raise TypeError("memory_report(data) expects (X, y), (X, y, sample_weight) or a number of samples.")
     samples = features(model.ops, data[0], model.n_in, model.dtype, "memory_report(data)", center=model.input_center)
-    return _DataSet(len(samples), samples.dtype, labels and np.ndim(data[1]) == 1, len(data) == 3)
+    return _DataSet(len(samples), samples.dtype, labels and np.ndim(data[1]) == 1, len(data) == 3, loss.members)
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,8 @@ class _Training:
         step.program(data.batch_size)()
         undo = _copies_for_undoing(model, optimizer, meter)
         model.ops.penalty(model.flat, model.ops.zeros(1, np.float64))  # for the epoch's line of the history
-        if step.outputs is not None and not (loss.link == "softmax" and all(m.reads_ranks_alone for m in self.metrics)):
+        ranks_alone = loss.members == 1 and all(m.reads_ranks_alone for m in self.metrics)
+        if step.outputs is not None and not (loss.link == "softmax" and ranks_alone):
             model.apply_link(step.outputs.T, loss.link)  # as Evaluator.metric_inputs does
         if not self.counts_data:
             _move((data.X, data.targets, data.sample_weight, data.order, step.outputs), "not asked about")

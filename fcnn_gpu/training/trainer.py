@@ -16,7 +16,7 @@ from .._types import HostArray
 from ..backend import LossScaling, Setting, computing_with, quiet_arithmetic
 from ..callbacks import Callback, ProgressBar, check_callbacks
 from ..data import ArraySupply, Intake, check_output_center
-from ..layers import Activation, Dense
+from ..layers import Activation, BatchEnsemble, Dense, DenseEnsemble
 from ..losses import LOSSES, Loss
 from ..memory import explains_out_of_memory
 from ..metrics import METRICS, Metric
@@ -68,10 +68,11 @@ class Trainer:
         self.metrics = metrics
         self.seed = model.seed if seed is None else check_integer("Trainer(seed)", seed, low=0)
         self.loss.check_outputs(model.n_out)
+        _refuse_other_members(model, self.loss)
         _refuse_double_link(model, self.loss)
         check_output_center(self.loss, model.output_center)
         self.optimizer.bind(model)
-        model.link = self.loss.link
+        model.link, model.members = self.loss.link, self.loss.members
         self._loss_scaling: LossScaling | None = None
         if model.precision == "float16":
             self.loss.check_loss_scale()
@@ -300,7 +301,7 @@ class Trainer:
         return Evaluator(self.model, self.loss, self.metrics)
 
     def _try_metrics(self, targets: HostArray) -> None:
-        try_metrics(self.metrics, targets, self.model.n_out, self.loss.link)
+        try_metrics(self.metrics, targets, self.model.n_predictions, self.loss.link)
 
     def _check_batches(self, n_samples: int, batch_size: int, drop_last: bool) -> None:
         left_over = n_samples % batch_size
@@ -324,10 +325,21 @@ class Trainer:
         return settings_of(self.model, self.optimizer)
 
 
+def _refuse_other_members(model: Sequential, loss: Loss) -> None:
+    """The outputs of several members are no outputs of one network, though there may be enough of them."""
+    if model.members > 1 and loss.members != model.members:
+        raise ValueError(
+            f"The network's outputs are those of {model.members} members, and {loss.name} takes those of "
+            f"{loss.members}. Train with EnsembleLoss(..., members={model.members}), or set model.members = 1 to make "
+            "each output one of its own."
+        )
+
+
 def _refuse_double_link(model: Sequential, loss: Loss) -> None:
     """A loss that takes logits behind an output activation that already made probabilities would apply it twice."""
     last = model.layers[-1]
-    activation = last.activation.name if isinstance(last, Dense | Activation) else None
+    has_one = isinstance(last, Dense | Activation | DenseEnsemble | BatchEnsemble)
+    activation = last.activation.name if has_one else None
     if activation == loss.link and activation in ("softmax", "sigmoid"):
         raise ValueError(
             f"{loss.name} takes logits and applies {activation} itself, but the last layer {last} applies it already. "

@@ -44,6 +44,7 @@
 #include "parametric_activation_backward.c"
 #include "penalized_gradient.c"
 #include "penalty.c"
+#include "repeat_units.c"
 #include "rmsprop.c"
 #include "row_sum.c"
 #include "scale.c"
@@ -54,4 +55,5 @@
 #include "squares.c"
 #include "store_rows.c"
 #include "sum.c"
+#include "sum_repeats.c"
 #include "take_next.c"

@@ -37,6 +37,7 @@
     X(penalty)                         \
     X(product_of_samples)              \
     X(product_of_weights)              \
+    X(repeat_units)                    \
     X(rmsprop)                         \
     X(row_sum)                         \
     X(scale)                           \
@@ -47,6 +48,7 @@
     X(squares)                         \
     X(store_rows)                      \
     X(sum)                             \
+    X(sum_repeats)                     \
     X(take_next)
 
 #endif

@@ -1,7 +1,8 @@
 /* C = α·A·B, the three products of a layer, with what belongs to each element of C done while it is in a register.
 
    A (m, k), B (k, n), C (m, n); an element of A lies at A[i·a_row + p·a_inner], of B at B[p·b_inner + j·b_column], of C at
-   C[i·c_row + j]. `accumulate`: C + α·A·B, α = 1. Behind α, by `epilogue`:
+   C[i·c_row + j]. `groups` products side by side, each with a part of the matrices that begins a_group, b_group, c_group elements
+   behind that of the one before, and n elements of b. `accumulate`: C + α·A·B, α = 1. Behind α, by `epilogue`:
        STORE          C
        BIAS           C + b_j
        BIAS_RELU      max(C + b_j, 0)
@@ -26,6 +27,10 @@ ARGUMENTS(product_of_samples, SAMPLES,
           int64_t b_inner;
           int64_t b_column;
           int64_t c_row;
+          int64_t groups;
+          int64_t a_group;
+          int64_t b_group;
+          int64_t c_group;
           int64_t accumulate;
           int64_t epilogue;
           double alpha;
@@ -36,7 +41,7 @@ ARGUMENTS(product_of_samples, SAMPLES,
           optional any_order int64_t *unsound;
           rows real *C;)
 
-/* dW = A₀ᵀ·dZ (n_in, n_out), or any product: rows of C are shared out. */
+/* dW = A₀ᵀ·dZ (n_in, n_out), or any product: rows of C are shared out. The m rows are those of all groups. */
 ARGUMENTS(product_of_weights, SHARED,
           int64_t m;
           int64_t n;
@@ -46,6 +51,10 @@ ARGUMENTS(product_of_weights, SHARED,
           int64_t b_inner;
           int64_t b_column;
           int64_t c_row;
+          int64_t groups;
+          int64_t a_group;
+          int64_t b_group;
+          int64_t c_group;
           int64_t accumulate;
           int64_t epilogue;
           double alpha;

@@ -210,7 +210,10 @@ static int NAME(multiply)(const NAME(Product) * g, int64_t i0, int64_t i1, int64
     const int64_t n_m = (m + MC - 1) / MC;
     real *const packed_b = scratch, *const packed_a = scratch + KC * NR;
     const int packs_b = g->b_column != 1 || (m >= 64 && n > 64 && k * n > 32768) || (n > 512 && m > MR);
-    const int packs_a = g->a_row != 1 && g->a_inner != 1 ? 1 : g->a_row != 1 ? m >= 64 && n >= 512 : k > 128 && m > 64 && n > 64;
+    const int apart = g->a_inner == 1 && g->a_row >= 2 * k; /* parts of rows: those of a tile may be in each other's way in the cache */
+    const int packs_a = g->a_row != 1 && g->a_inner != 1 ? 1
+                        : g->a_row != 1                  ? m >= 64 && n >= (apart ? 128 : 512)
+                                                         : k > 128 && m > 64 && n > 64;
     vector poison = NAME(all)(0);
     for (int64_t p = 0; p < k || p == 0; p += kc) {
         const int64_t depth = k - p < kc ? k - p : kc;
@@ -221,10 +224,13 @@ static int NAME(multiply)(const NAME(Product) * g, int64_t i0, int64_t i1, int64
             const int64_t start = i0 + m * block / n_m, count = i0 + m * (block + 1) / n_m - start;
             const real *a = g->A + start * g->a_row + p * g->a_inner;
             if (packs_a) {
-                for (int64_t r = 0, mr; r < count; r += mr) {
-                    mr = NAME(rows_of_tile)(count - r);
-                    NAME(pack_a)(depth, mr, a + r * g->a_row, g->a_row, g->a_inner, packed_a + r * depth);
-                }
+                const int64_t most = g->a_row == 1 ? 8 : depth; /* as many lines as stay in the cache from tile to tile */
+                for (int64_t q = 0; q < depth; q += most)
+                    for (int64_t r = 0, mr; r < count; r += mr) {
+                        mr = NAME(rows_of_tile)(count - r);
+                        NAME(pack_a)(depth - q < most ? depth - q : most, mr, a + r * g->a_row + q * g->a_inner, g->a_row,
+                                     g->a_inner, packed_a + r * depth + q * mr);
+                    }
                 a = packed_a;
             }
             for (int64_t j = 0; j < n; j += NR) {
@@ -277,27 +283,42 @@ static int NAME(is_turned)(const NAME(Product) * g, int64_t m, int64_t n)
     return plain && m >= VL && n < VL && (g->a_row == 1 ? 3 * turned <= 2 * upright : g->a_inner == 1 && 4 * turned <= upright);
 }
 
-/* Samples are shared out as they are everywhere. */
-#define MULTIPLY(m, grain)                                                                                                    \
-    const NAME(Product) g = {.A = a->A, .B = a->B, .b = a->b, .C = a->C, .a_row = a->a_row, .a_inner = a->a_inner,            \
-                             .b_inner = a->b_inner, .b_column = a->b_column, .c_row = a->c_row,                              \
-                             .accumulate = (int)a->accumulate, .epilogue = (int)a->epilogue, .alpha = (real)a->alpha,        \
-                             .slope = (real)a->slope};                                                                      \
-    const int turned = NAME(is_turned)(&g, a->m, a->n);                                                                      \
-    const Range range = share_of(a->m, grain, share);                                                                        \
-    if (range.start >= range.stop) return;                                                                                   \
-    if ((turned ? NAME(multiply_turned) : NAME(multiply))(&g, range.start, range.stop, a->n, a->k, share->scratch))           \
-        raise_flag(a->unsound);
+/* The product of group number `group`. */
+#define PRODUCT(group)                                                                                                        \
+    {.A = a->A + (group) * a->a_group, .B = a->B + (group) * a->b_group, .b = a->b ? a->b + (group) * a->n : NULL,             \
+     .C = a->C + (group) * a->c_group, .a_row = a->a_row, .a_inner = a->a_inner, .b_inner = a->b_inner,                        \
+     .b_column = a->b_column, .c_row = a->c_row, .accumulate = (int)a->accumulate, .epilogue = (int)a->epilogue,               \
+     .alpha = (real)a->alpha, .slope = (real)a->slope}
 
+/* Samples are shared out as they are everywhere. */
 void NAME(product_of_samples)(const void *arguments, const Share *share)
 {
     const NAME(product_of_samples_arguments) *a = arguments;
-    MULTIPLY(batch, 1)
+    const Range range = share_of(a->batch, 1, share);
+    if (range.start >= range.stop) return;
+    int unsound = 0;
+    for (int64_t group = 0; group < a->groups; group++) {
+        const NAME(Product) g = PRODUCT(group);
+        const int turned = NAME(is_turned)(&g, a->batch, a->n);
+        unsound |= (turned ? NAME(multiply_turned) : NAME(multiply))(&g, range.start, range.stop, a->n, a->k, share->scratch);
+    }
+    if (unsound) raise_flag(a->unsound);
 }
 
 void NAME(product_of_weights)(const void *arguments, const Share *share)
 {
     const NAME(product_of_weights_arguments) *a = arguments;
-    MULTIPLY(m, turned ? VL : 1)
+    const int64_t m = a->m / a->groups;
+    const NAME(Product) first = PRODUCT(0);
+    const int turned = NAME(is_turned)(&first, m, a->n);
+    const Range range = share_of(a->m, turned ? VL : 1, share);
+    int unsound = 0;
+    for (int64_t i = range.start, stop; i < range.stop; i = stop) {
+        const int64_t group = i / m, before = group * m;
+        const NAME(Product) g = PRODUCT(group);
+        stop = before + m < range.stop ? before + m : range.stop;
+        unsound |= (turned ? NAME(multiply_turned) : NAME(multiply))(&g, i - before, stop - before, a->n, a->k, share->scratch);
+    }
+    if (unsound) raise_flag(a->unsound);
 }
-#undef MULTIPLY
+#undef PRODUCT

@@ -38,6 +38,7 @@ WITHOUT_AN_OPERATION = {
     "count_nonfinite": "a data set is checked once",
     "gather_batch": "the gather that is measured, and a few labels",
     "fused_mlp": "bound by arithmetic: bench_fused_mlp.py",
+    "repeat_units": "the input of an ensemble, copied once in a step",
     "matmul": "bound by arithmetic: the products of cuBLAS are measured",
 }
 

@@ -381,6 +381,23 @@ EXPORT int cublasGemmEx(void* handle, int transa, int transb, int m, int n, int 
     return submit(blas->stream, arithmetic(p, factor(alpha, compute), factor(beta, compute), A, B, C, nullptr, nullptr));
 }
 
+EXPORT int cublasGemmStridedBatchedEx(void* handle, int transa, int transb, int m, int n, int k, const void* alpha, const void* A,
+                                      int atype, int lda, long long apart_a, const void* B, int btype, int ldb, long long apart_b,
+                                      const void* beta, void* C, int ctype, int ldc, long long apart_c, int count, int compute,
+                                      int algorithm) {
+    if (count < 0 || !known(atype) || !known(btype) || !known(ctype)) return INVALID_VALUE;
+    const auto behind = [](const void* x, int type, long long elements) {
+        return const_cast<char*>(static_cast<const char*>(x)) + elements * static_cast<long long>(size_of(type));
+    };
+    for (int i = 0; i < count; ++i) {
+        const int status = cublasGemmEx(handle, transa, transb, m, n, k, alpha, behind(A, atype, i * apart_a), atype, lda,
+                                        behind(B, btype, i * apart_b), btype, ldb, beta, behind(C, ctype, i * apart_c), ctype, ldc,
+                                        compute, algorithm);
+        if (status) return status;
+    }
+    return SUCCESS;
+}
+
 // cuBLASLt
 
 #ifdef SOFTWARE_CUDA

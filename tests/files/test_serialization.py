@@ -46,6 +46,9 @@ def every_layer(**options: Any) -> fcnn.Sequential:
         fcnn.Dense(5, parametrization="ntk"),
         fcnn.ParametricActivation("gelu", alpha=0.5),
         fcnn.PReLU(),
+        fcnn.Members(2),
+        fcnn.BatchEnsemble(4, 2, "relu", scale_in="random_signs"),
+        fcnn.DenseEnsemble(2, 2),
         fcnn.Dense(3),
     ]
     model = fcnn.Sequential(layers, n_in=4, seed=5, backend="numpy", **options)

@@ -386,6 +386,9 @@ def test_every_layer_has_a_config_that_builds_it_again() -> None:
         "scale": fcnn.Scale(fcnn.initializers.Normal(0.5)),
         "parametric_activation": fcnn.ParametricActivation(fcnn.activations.ELU(0.5), alpha=0.5),
         "prelu": fcnn.PReLU(0.1),
+        "members": fcnn.Members(2),
+        "dense_ensemble": fcnn.DenseEnsemble(3, 2, activation="tanh", bias_init="normal"),
+        "batch_ensemble": fcnn.BatchEnsemble(3, 2, scale_in="random_signs", scale_out=None, bias="shared"),
         "residual": fcnn.Residual([fcnn.Dense(3), fcnn.Dropout(0.1)], init="he_normal"),
     }
     assert set(made) == set(LAYERS)

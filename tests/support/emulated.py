@@ -347,6 +347,10 @@ class NotedProducts(CublasProducts):
         super().gemm(A, B, out, alpha, beta)
         queued(partial(self.clock.kernel_ran, [A, B, out]))
 
+    def gemm_batched(self, A: Array, B: Array, out: Array, *options: Any) -> None:
+        super().gemm_batched(A, B, out, *options)
+        queued(partial(self.clock.kernel_ran, [A, B, out]))
+
 
 def make_emulated_ops(device: int = 0, **launcher_options: Any) -> CupyOps:
     """`CupyOps` whose device is this CPU."""

@@ -244,6 +244,58 @@ for _kind in ELEMENTWISE:
     _register_dense(_kind)
 
 
+MEMBERS = 3
+
+
+def _register_grouped(kind: str) -> None:
+    @case("grouped_dense_forward", kind, tolerance="sum")
+    def forward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+        W, A0 = normal(ops, rng, dtype, n, 7 * MEMBERS), normal(ops, rng, dtype, 7 * MEMBERS, batch)
+        b = column(ops, rng, dtype, n * MEMBERS)
+        Z, A, no_bias, scaled = (ops.matrix(n * MEMBERS, batch, dtype) for _ in range(4))
+        ops.grouped_dense_forward(W, A0, b, kind, 0.3, Z, A, MEMBERS)
+        outputs: Outputs = {"A": A}
+        if ELEMENTWISE[kind].from_output:
+            ops.grouped_dense_forward(W, A0, b, kind, 0.3, Z, Z, MEMBERS)
+        outputs["Z"] = ops.to_numpy(Z).copy()
+        ops.grouped_dense_forward(W, A0, None, kind, 0.3, ops.matrix(n * MEMBERS, batch, dtype), no_bias, MEMBERS)
+        ops.grouped_dense_forward(W, A0, b, kind, 0.3, Z, scaled, MEMBERS, 0.4)
+        return {**outputs, "no_bias": no_bias, "scaled": scaled}
+
+    @case("grouped_dense_backward", kind, tolerance="sum")
+    def backward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+        W, A0 = normal(ops, rng, dtype, n, 7 * MEMBERS), normal(ops, rng, dtype, 7 * MEMBERS, batch)
+        dA, saved = (normal(ops, rng, dtype, n * MEMBERS, batch) for _ in range(2))
+        if ELEMENTWISE[kind].from_output:
+            ops.bias_activation(saved, None, kind, 0.3, saved)
+        dZ, dA0 = ops.matrix(n * MEMBERS, batch, dtype), ops.matrix(7 * MEMBERS, batch, dtype)
+        dW, scaled, sums = (ops.matrix(n, 7 * MEMBERS, dtype) for _ in range(3))
+        ops.fill(sums, 0.5)
+        db, more = ops.empty((n * MEMBERS, 1), dtype), ops.matrix(7 * MEMBERS, batch, dtype)
+        given = dA, saved, kind, 0.3, W, A0
+        ops.grouped_dense_backward(*given, dZ, scaled, MEMBERS, None, more, gain=0.4)
+        ops.grouped_dense_backward(*given, dZ, sums, MEMBERS, add_to_dW=True)
+        part = ops.to_numpy(sums).copy()
+        ops.grouped_dense_backward(*given, dZ, sums, MEMBERS, add_to_dW=True, gain=0.4)
+        ops.grouped_dense_backward(*given, dA, dW, MEMBERS, db, dA0)
+        made = {"dZ": dZ, "dA0": dA0, "dW": dW, "db": db, "in_place": dA}
+        return {**made, "sums": sums, "part": part, "scaled": scaled, "more": more}
+
+
+for _kind in ("identity", "relu", "gelu"):
+    _register_grouped(_kind)
+
+
+@case("repeat_units")
+@case("sum_repeats")
+def _repeats(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    X, out = normal(ops, rng, dtype, n, batch), ops.matrix(MEMBERS * n, batch, dtype)
+    ops.repeat_units(X, out)
+    dA, dX = normal(ops, rng, dtype, MEMBERS * n, batch), ops.matrix(n, batch, dtype)
+    ops.sum_repeats(dA, dX)
+    return {"out": out, "dX": dX}
+
+
 def _register_parametric(kind: str) -> None:
     @case("parametric_activation", kind)
     def forward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:

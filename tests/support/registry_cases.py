@@ -114,6 +114,19 @@ LAYER_CASES: dict[str, list[LayerCase]] = {
         LayerCase("widths", lambda: fcnn.Embedding([0, 2], [4, 1], [1, 3]), n_in=3, n_categories={0: 4, 2: 1}),
         LayerCase("nothing else", lambda: fcnn.Embedding(None, 4), n_in=2, n_categories={0: 4, 1: 4}),
     ],
+    "members": [LayerCase("three", lambda: fcnn.Members(3)), LayerCase("one", lambda: fcnn.Members(1))],
+    "dense_ensemble": [
+        LayerCase("kept output", lambda: fcnn.DenseEnsemble(3, 2, activation="tanh", bias_init="fan_in_uniform")),
+        LayerCase("kept input", lambda: fcnn.DenseEnsemble(2, 3, activation="gelu", parametrization="ntk"), n_in=6),
+        LayerCase("biasless", lambda: fcnn.DenseEnsemble(1, 4, bias=False)),
+    ],
+    "batch_ensemble": [
+        LayerCase("scales", lambda: fcnn.BatchEnsemble(3, 2, "tanh", scale_in="he_normal", scale_out="random_signs")),
+        LayerCase("kept input", lambda: fcnn.BatchEnsemble(2, 3, "gelu", scale_out=None, parametrization="ntk"), 6),
+        LayerCase("shared bias", lambda: fcnn.BatchEnsemble(3, 2, "silu", scale_in=None, bias="shared")),
+        LayerCase("no scales", lambda: fcnn.BatchEnsemble(3, 2, "gelu", None, None, None, "shared", "normal")),
+        LayerCase("no bias", lambda: fcnn.BatchEnsemble(3, 2, scale_out=0.5, bias="none")),
+    ],
     "residual": [
         LayerCase("identity", lambda: fcnn.Residual([fcnn.Dense(4, activation="tanh")])),
         LayerCase("projection", lambda: fcnn.Residual([fcnn.Dense(5, activation="tanh", l2=0.1), fcnn.Dense(3)])),

@@ -97,6 +97,56 @@ class BetweenInputAndActivation(Factor):
         return x + self.weight * (self.f(x) - x)
 
 
+class Repeated(nn.Module):
+    """x for each of k members: (batch, k·n)."""
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.repeat(1, self.k)
+
+
+class SideBySide(nn.Module):
+    """A Linear for each member: weight (n_out, k·n_in), bias (k·n_out,)."""
+
+    def __init__(self, layer: Any, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.k, self.gain = layer.members, layer.gain
+        self.weight = nn.Parameter(torch.empty(layer.units, layer.n_in, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(layer.n_out, dtype=dtype)) if layer.bias else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        W = self.gain * self.weight.unflatten(1, (self.k, -1))
+        y = torch.einsum("bki,oki->bko", x.unflatten(1, (self.k, -1)), W).flatten(1)
+        return y if self.bias is None else y + self.bias
+
+
+class SharedWeights(nn.Module):
+    """s·(W(r·x)) + b with one W for all members."""
+
+    def __init__(self, layer: Any, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.k, self.gain = layer.members, layer.gain
+        for name, shape in layer.shapes(layer.n_in)[1].items():
+            kept = {"W": "weight", "b": "bias"}.get(name, name)
+            self.register_parameter(kept, nn.Parameter(torch.empty(shape if name == "W" else shape[0], dtype=dtype)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        given = dict(self.named_parameters())
+        x = x * given["r"] if "r" in given else x
+        y = self.gain * (x.unflatten(1, (self.k, -1)) @ given["weight"].T)
+        y = y * given["s"].reshape(self.k, -1) if "s" in given else y
+        y = y + given["bias"].reshape(-1, y.shape[2]) if "bias" in given else y
+        return y.flatten(1)
+
+
+def _with_activation(module: nn.Module, layer: Any) -> list[nn.Module]:
+    name = layer.activation.name
+    return [module] if name == "identity" else [module, ACTIVATION_MODULES[name](layer.activation)]
+
+
 class DividedByRootOfInputs(nn.Module):
     """W/√n_in"""
 
@@ -169,6 +219,9 @@ LAYER_MODULES: dict[str, Callable[[Any, int, torch.dtype], list[nn.Module]]] = {
     "parametric_activation": lambda layer, seed, dtype: [
         BetweenInputAndActivation(ACTIVATION_MODULES[layer.activation.name](layer.activation), layer.n_in, dtype)
     ],
+    "members": lambda layer, seed, dtype: [Repeated(layer.members)],
+    "dense_ensemble": lambda layer, seed, dtype: _with_activation(SideBySide(layer, dtype), layer),
+    "batch_ensemble": lambda layer, seed, dtype: _with_activation(SharedWeights(layer, dtype), layer),
     "prelu": lambda layer, seed, dtype: [nn.PReLU(layer.n_in, dtype=dtype)],
 }
 

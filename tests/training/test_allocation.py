@@ -112,6 +112,9 @@ LAYERS: dict[str, Callable[[], list[fcnn.Layer]]] = {
     "scale": lambda: [fcnn.Scale()],
     "parametric_activation": lambda: [fcnn.ParametricActivation("selu"), fcnn.ParametricActivation("tanh")],
     "prelu": lambda: [fcnn.PReLU()],
+    "members": lambda: [fcnn.Members(3)],
+    "dense_ensemble": lambda: [fcnn.Members(3), fcnn.DenseEnsemble(150, 3, "relu"), fcnn.DenseEnsemble(100, 3, "gelu")],
+    "batch_ensemble": lambda: [fcnn.Members(3), fcnn.BatchEnsemble(150, 3, "relu"), fcnn.BatchEnsemble(100, 3, "gelu")],
     "residual": lambda: [fcnn.Residual([fcnn.Dense(300, activation="relu"), fcnn.Dropout(0.1)])],
 }
 

@@ -134,7 +134,8 @@ class Call:
         """Nanoseconds, roughly: 50 bytes, or 100 multiplications in a product, take one."""
         if self.name.startswith("product"):
             m = self.arguments.get("m", self.batch)
-            return float(m * self.arguments["n"] * self.arguments["k"]) / 100
+            groups = self.arguments["groups"] if self.operation.kind == SAMPLES else 1
+            return float(groups * m * self.arguments["n"] * self.arguments["k"]) / 100
         touched = [access for access in self.accesses if access.row_bytes or self.operation.kind != SAMPLES]
         return _FACTORS.get(self.name, 1.0) * sum(access.stop - access.start for access in touched) / 50
 

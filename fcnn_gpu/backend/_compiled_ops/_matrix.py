@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ..._types import Array
 from ._array import CompiledArrays
 
@@ -33,16 +35,36 @@ class CompiledMatrix(CompiledArrays):
         """`by_samples`: rows of A and out are, so that other calls by samples may be in the same phase."""
         whole = A.flags.c_contiguous and out.flags.c_contiguous  # each row keeps to bytes of its own
         operation, rows = ("product_of_samples", "batch") if by_samples and whole else ("product_of_weights", "m")
+        self._product(operation, {rows: A.shape[0]}, _One, A, B, out, alpha, accumulate, epilogue, b, slope)
+
+    def _product(
+        self,
+        operation: str,
+        rows: dict[str, int],
+        groups: _Groups,
+        A: Array,
+        B: Array,
+        out: Array,
+        alpha: float,
+        accumulate: bool,
+        epilogue: str = "STORE",
+        b: Array | None = None,
+        slope: float = 0.0,
+    ) -> None:
         size = out.itemsize
         strides = [stride // size for stride in (*A.strides, *B.strides, out.strides[0])]
         names = ("a_row", "a_inner", "b_inner", "b_column", "c_row")
         self._issue(
             operation,
             out.dtype,
-            **{rows: A.shape[0]},
-            n=B.shape[1],
-            k=A.shape[1],
+            **rows,
+            n=B.shape[1] if groups.n is None else groups.n,
+            k=A.shape[1] if groups.k is None else groups.k,
             **dict(zip(names, strides, strict=True)),
+            groups=groups.number,
+            a_group=groups.a,
+            b_group=groups.b,
+            c_group=groups.c,
             accumulate=accumulate,
             epilogue=self._library.epilogues[epilogue],
             alpha=alpha,
@@ -75,6 +97,71 @@ class CompiledMatrix(CompiledArrays):
         if not inside:
             self.bias_activation(Z, None, kind, alpha, out)
 
+    def grouped_dense_forward(
+        self,
+        W: Array,
+        A0: Array,
+        b: Array | None,
+        kind: str,
+        alpha: float,
+        Z: Array,
+        out: Array,
+        groups: int,
+        gain: float = 1.0,
+    ) -> None:
+        n_out, n_in = W.shape[0], W.shape[1] // groups
+        inside = b is not None and out is Z and kind in _IN_EPILOGUE
+        epilogue = "STORE" if b is None else _IN_EPILOGUE[kind] if inside else "BIAS"
+        of = _Groups(groups, n_in, n_in * n_out, n_out, n_out, n_in)
+        self._product(
+            "product_of_samples",
+            {"batch": Z.shape[1]},
+            of,
+            *(A0.T, W.T, Z.T),
+            gain,
+            False,
+            epilogue,
+            b,
+            alpha,
+        )
+        if not inside:
+            self.bias_activation(Z, None, kind, alpha, out)
+
+    def grouped_dense_backward(
+        self,
+        dA: Array,
+        saved: Array,
+        kind: str,
+        alpha: float,
+        W: Array,
+        A0: Array,
+        dZ: Array,
+        dW: Array,
+        groups: int,
+        db: Array | None = None,
+        dA0: Array | None = None,
+        add_to_dW: bool = False,
+        gain: float = 1.0,
+    ) -> None:
+        if add_to_dW and gain != 1.0:
+            super().grouped_dense_backward(dA, saved, kind, alpha, W, A0, dZ, dW, groups, db, dA0, add_to_dW, gain)
+            return
+        self.activation_backward(dA, saved, kind, alpha, dZ, db)
+        n_out, n_in = W.shape[0], W.shape[1] // groups
+        of = _Groups(groups, n_in, n_out, n_in * n_out, n_out)
+        self._product("product_of_weights", {"m": groups * n_in}, of, A0, dZ.T, dW.T, gain, add_to_dW)
+        if dA0 is not None:
+            of = _Groups(groups, n_out, n_in * n_out, n_in, n_in, n_out)
+            self._product("product_of_samples", {"batch": dZ.shape[1]}, of, dZ.T, W, dA0.T, gain, False)
+
+    def repeat_units(self, X: Array, out: Array) -> None:
+        n, batch = X.shape
+        self._issue("repeat_units", X.dtype, batch=batch, n=n, members=out.shape[0] // n, x=X, out=out)
+
+    def sum_repeats(self, dA: Array, out: Array) -> None:
+        n, batch = out.shape
+        self._issue("sum_repeats", out.dtype, batch=batch, n=n, members=dA.shape[0] // n, d=dA, dx=out)
+
     def dense_backward(
         self,
         dA: Array,
@@ -97,6 +184,21 @@ class CompiledMatrix(CompiledArrays):
             self._multiply(False, A0, dZ.T, dW.T, gain, add_to_dW)
         if dA0 is not None:
             self.gemm(W.T, dZ, dA0, gain)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Products side by side: how many, how far their matrices lie apart, and n and k of one where they are its own."""
+
+    number: int = 1
+    a: int = 0
+    b: int = 0
+    c: int = 0
+    n: int | None = None
+    k: int | None = None
+
+
+_One = _Groups()
 
 
 def _strided(*matrices: Array) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 from collections.abc import Callable
-from ctypes import POINTER, c_char_p, c_float, c_int, c_int64, c_size_t, c_uint64, c_void_p
+from ctypes import POINTER, c_char_p, c_float, c_int, c_int64, c_longlong, c_size_t, c_uint64, c_void_p
 from typing import Any
 
 from ._enums import Property
@@ -48,6 +48,14 @@ _BLAS: dict[str, tuple[type, ...]] = {
         *(c_void_p, c_int, c_int),
         *(c_void_p, c_void_p, c_int, c_int),
         *(c_int, c_int),
+    ),
+    # ..., A, Atype, lda, strideA, B, Btype, ldb, strideB, beta, C, Ctype, ldc, strideC, batchCount, computeType, algo
+    "cublasGemmStridedBatchedEx": (
+        *(c_void_p, c_int, c_int, c_int, c_int, c_int, c_void_p),
+        *(c_void_p, c_int, c_int, c_longlong),
+        *(c_void_p, c_int, c_int, c_longlong),
+        *(c_void_p, c_void_p, c_int, c_int, c_longlong),
+        *(c_int, c_int, c_int),
     ),
 }
 

@@ -48,6 +48,7 @@ class CublasProducts:
         self._host = host
         self._contexts = Contexts(library, host)
         self._gemm = library.function("cublasGemmEx")
+        self._gemm_batched = library.function("cublasGemmStridedBatchedEx")
         self.tf32 = False
         self._twin: CublasProducts | None = None
 
@@ -111,6 +112,59 @@ class CublasProducts:
         )
         if status:
             raise CublasError("cublasGemmEx", status, f"{A.dtype} {A.shape} by {B.shape} into {out.dtype}")
+
+    def gemm_batched(
+        self,
+        A: Array,
+        B: Array,
+        out: Array,
+        apart: tuple[int, int, int],
+        count: int,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+    ) -> None:
+        """out_i = α·A_i·B_i + β·out_i for i = 0 ... count − 1 by cublasGemmStridedBatchedEx.
+
+        A, B and out are the first of each, as for `gemm`, and `apart` how many elements behind them the next ones
+        begin, and so on. The outputs do not overlap. Errors are those of `gemm`.
+        """
+        plan = plan_gemm(A, B, out)
+        _check_not_empty(plan)
+        factors_type, out_type = data_type(A.dtype), data_type(out.dtype)
+        how = arithmetic(A.dtype, self.tf32)
+        context, _, _ = self._contexts.bind()
+        (first, of_first), (second, of_second) = [(A, apart[0]), (B, apart[1])][:: -1 if plan.swapped else 1]
+        factors = _scalars(how.scale_type, alpha, beta)
+        scale = ctypes.addressof(factors)
+        address = self._host.address
+        status = self._gemm_batched(
+            context.blas,
+            plan.transpose_first,
+            plan.transpose_second,
+            plan.m,
+            plan.n,
+            plan.k,
+            scale,
+            address(first),
+            factors_type,
+            plan.ld_first,
+            of_first,
+            address(second),
+            factors_type,
+            plan.ld_second,
+            of_second,
+            scale + ctypes.sizeof(factors) // 2,
+            address(out),
+            out_type,
+            plan.ld_out,
+            apart[2],
+            count,
+            how.compute,
+            Algorithm.DEFAULT,
+        )
+        if status:
+            what = f"{count} times {A.dtype} {A.shape} by {B.shape} into {out.dtype}"
+            raise CublasError("cublasGemmStridedBatchedEx", status, what)
 
     def matmul(
         self,

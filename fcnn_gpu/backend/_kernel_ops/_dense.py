@@ -92,6 +92,72 @@ class DenseKernels(MatrixKernels, ActivationKernels):
         self.cast(b, rounded)
         return rounded
 
+    def grouped_dense_forward(
+        self,
+        W: Array,
+        A0: Array,
+        b: Array | None,
+        kind: str,
+        alpha: float,
+        Z: Array,
+        out: Array,
+        groups: int,
+        gain: float = 1.0,
+    ) -> None:
+        if A0.size and out.size:
+            inputs, units = W.shape[1] // groups, W.shape[0]
+            self._batched(
+                W[:, :inputs], A0[:inputs], Z[:units], (W.shape[0] * inputs, inputs, units), groups, gain, 0.0
+            )
+        elif out.size:
+            self.fill(Z, 0.0)
+        self.bias_activation(Z, b, kind, alpha, out)
+
+    def grouped_dense_backward(
+        self,
+        dA: Array,
+        saved: Array,
+        kind: str,
+        alpha: float,
+        W: Array,
+        A0: Array,
+        dZ: Array,
+        dW: Array,
+        groups: int,
+        db: Array | None = None,
+        dA0: Array | None = None,
+        add_to_dW: bool = False,
+        gain: float = 1.0,
+    ) -> None:
+        self.activation_backward(dA, saved, kind, alpha, dZ, db)
+        units, inputs = W.shape[0], W.shape[1] // groups
+        if not (dZ.size and A0.size):
+            if not add_to_dW:
+                self.fill(dW, 0.0)
+            return
+        of_W = units * inputs
+        beta = 1.0 if add_to_dW else 0.0
+        self._batched(dZ[:units], A0[:inputs].T, dW[:, :inputs], (units, inputs, of_W), groups, gain, beta)
+        if dA0 is not None:
+            self._batched(W[:, :inputs].T, dZ[:units], dA0[:inputs], (of_W, units, inputs), groups, gain, 0.0)
+
+    def _batched(
+        self, A: Array, B: Array, out: Array, apart: tuple[int, int, int], groups: int, alpha: float, beta: float
+    ) -> None:
+        """The product of each group's matrices, of which the first are given, and how many elements apart they lie."""
+        self._launcher.keep(A, B, out)
+        self._products.gemm_batched(A, B, out, apart, groups, alpha, beta)
+
+    def repeat_units(self, X: Array, out: Array) -> None:
+        n, batch = X.shape
+        arguments = [n, batch, out.shape[0] // n, X, out]
+        self._launcher.launch("repeat_units", "repeat_units", (X.dtype,), arguments, threads=X.size)
+
+    def sum_repeats(self, dA: Array, out: Array) -> None:
+        n, batch = out.shape
+        arguments = [n, batch, dA.shape[0] // n, dA, out]
+        self._launcher.launch("repeat_units", "sum_repeats", (out.dtype,), arguments, threads=out.size)
+
     def dense_backward(
         self,
         dA: Array,

@@ -120,6 +120,85 @@ class MatrixOps(ActivationOps):
         if dA0 is not None:
             self.gemm(W.T, dZ, dA0, gain)
 
+    def grouped_dense_forward(
+        self,
+        W: Array,
+        A0: Array,
+        b: Array | None,
+        kind: str,
+        alpha: float,
+        Z: Array,
+        out: Array,
+        groups: int,
+        gain: float = 1.0,
+    ) -> None:
+        """Z_g = gain·W_g·A₀_g + b_g for g = 1 ... groups, then out = f(Z): fully-connected layers side by side.
+
+        Group g has columns (g − 1)·n_in ... g·n_in − 1 of W (n_out, groups·n_in), which is F-ordered, and so many rows
+        of A0 (groups·n_in, batch), Z and out (groups·n_out, batch), all F-ordered, and b (groups·n_out, 1) or None.
+        out may be Z as in `dense_forward`.
+        """
+        n_out, n_in = W.shape[0], W.shape[1] // groups
+        for g in range(groups):
+            inputs, units = slice(g * n_in, (g + 1) * n_in), slice(g * n_out, (g + 1) * n_out)
+            np.matmul(A0[inputs].T, W[:, inputs].T, out=Z[units].T)
+        if gain != 1.0:
+            np.multiply(Z, gain, out=Z)
+        self.bias_activation(Z, b, kind, alpha, out)
+
+    def grouped_dense_backward(
+        self,
+        dA: Array,
+        saved: Array,
+        kind: str,
+        alpha: float,
+        W: Array,
+        A0: Array,
+        dZ: Array,
+        dW: Array,
+        groups: int,
+        db: Array | None = None,
+        dA0: Array | None = None,
+        add_to_dW: bool = False,
+        gain: float = 1.0,
+    ) -> None:
+        """dZ = dA ⊙ f′, dW_g = gain·dZ_g·A₀_gᵀ, db = dZ·1, dA₀_g = gain·W_gᵀ·dZ_g: the gradients of
+        `grouped_dense_forward`, with its shapes and the rest as in `dense_backward`."""
+        self.activation_backward(dA, saved, kind, alpha, dZ, db)
+        n_out, n_in = W.shape[0], W.shape[1] // groups
+        for g in range(groups):
+            inputs, units = slice(g * n_in, (g + 1) * n_in), slice(g * n_out, (g + 1) * n_out)
+            of_group = dW[:, inputs].T
+            product = self.scratch("gemm", n_in * n_out, dW.dtype).reshape(n_in, n_out) if add_to_dW else of_group
+            np.matmul(A0[inputs], dZ[units].T, out=product)
+            if gain != 1.0:
+                np.multiply(product, gain, out=product)
+            if add_to_dW:
+                np.add(of_group, product, out=of_group)
+            if dA0 is not None:
+                np.matmul(dZ[units].T, W[:, inputs], out=dA0[inputs].T)
+        if dA0 is not None and gain != 1.0:
+            np.multiply(dA0, gain, out=dA0)
+
+    def repeat_units(self, X: Array, out: Array) -> None:
+        """out = X, X, ..., X, one below the other: a batch for each member of an ensemble.
+
+        X (n, batch) and out (k·n, batch) F-ordered.
+        """
+        n = X.shape[0]
+        for start in range(0, out.shape[0], n):
+            np.copyto(out[start : start + n], X)
+
+    def sum_repeats(self, dA: Array, out: Array) -> None:
+        """out_ij = Σ_g dA_(g·n+i)j in the order of g: the gradient of `repeat_units`.
+
+        dA (k·n, batch) and out (n, batch) F-ordered.
+        """
+        n = out.shape[0]
+        np.copyto(out, dA[:n])
+        for start in range(n, dA.shape[0], n):
+            np.add(out, dA[start : start + n], out=out)
+
     def tiled_matmul(
         self,
         A: Array,

@@ -1,0 +1,121 @@
+"""A network of some of the members of an ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .._checks import check_integer
+from .._types import HostArray
+from ..files import BlockMatrix
+from ..initializers import without_drawing
+from ..layers import (
+    Activation,
+    BatchEnsemble,
+    BatchNorm,
+    DenseEnsemble,
+    Dropout,
+    Layer,
+    Members,
+    ParametricActivation,
+    PReLU,
+    Residual,
+    Scale,
+)
+from ..placement import assign_array
+
+_BY_UNIT = (BatchNorm, Dropout, ParametricActivation, PReLU, Scale)
+"""What keeps to each unit, and so to each member."""
+
+
+def select_members(model: Any, members: Sequence[int]) -> Any:
+    """A network of these members of `model`, a `Sequential`, by number from 0, with copies of their weights.
+
+    It is on the same device. Its predictions are the mean of theirs. What stands in front of `Members` is copied as it
+    is. ValueError for a network without members, for numbers that it does not have, and where a layer mixes members.
+    """
+    inside = dict(_inside(model.layers, None))
+    counts = {k for k in inside.values() if k is not None}
+    if len(counts) != 1:
+        raise ValueError(
+            "select_members expects a network whose layers are those of an ensemble from Members on, got "
+            f"{model.layers!r}."
+        )
+    chosen = _checked(members, *counts)
+    config = model.config() | {"layers": [_shrunk(layer, len(chosen)) for layer in model.config()["layers"]]}
+    config.pop("output_center", None)
+    if model.members > 1:
+        config["members"] = len(chosen)
+    with without_drawing():
+        made = type(model).from_config(config, model.ops)
+    for old, new in zip(model.walk(), made.walk(), strict=True):
+        k = inside[id(old)]
+        arrays = [(p.name, p.value, q.value) for p, q in zip(old.parameters(), new.parameters(), strict=True)]
+        arrays += [(name, x, new.state()[name]) for name, x in old.state().items()]
+        for name, x, out in arrays:
+            if isinstance(x, BlockMatrix):
+                assign_array(made.ops, out, x)
+                continue
+            whole = model.ops.to_numpy(x)
+            if k is not None and not (isinstance(old, BatchEnsemble) and name in _shared(old)):
+                whole = _part(old, name, whole, k, chosen)
+            assign_array(made.ops, out, whole)
+    made.info, made.signature = dict(model.info), model.signature
+    return made
+
+
+def _checked(members: Sequence[int], k: int) -> list[int]:
+    chosen = [check_integer("select_members(members): each", g, low=0) for g in members]
+    beyond = next((g for g in chosen if g >= k), None)
+    if beyond is not None:
+        raise ValueError(f"select_members: there is no member {beyond}; the network has {k}, from 0 to {k - 1}.")
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(f"select_members expects at least one member, each of them once, got {members!r}.")
+    return chosen
+
+
+def _inside(layers: Sequence[Layer], k: int | None) -> Iterator[tuple[int, int | None]]:
+    """Each layer, by its identity, with the number of members whose units it computes; None in front of them."""
+    for layer in layers:
+        if isinstance(layer, Members):
+            if k is not None:
+                raise ValueError("select_members: the members of an ensemble have members of their own.")
+            k = layer.members
+        elif isinstance(layer, DenseEnsemble | BatchEnsemble):
+            k = layer.members
+        elif isinstance(layer, Residual):
+            yield from _inside(layer.block, k)
+            if k is not None and layer.projection is not None:
+                raise ValueError(f"select_members: {layer} has a projection, which mixes members.")
+            if layer.projection is not None:
+                yield id(layer.projection), None
+        elif k is not None and not (type(layer) in _BY_UNIT or _is_elementwise(layer)):
+            raise ValueError(f"select_members: {layer} (layer {layer.path}) mixes the units of several members.")
+        yield id(layer), k
+
+
+def _is_elementwise(layer: Layer) -> bool:
+    return type(layer) is Activation and bool(layer.activation.is_primitive)
+
+
+def _shrunk(layer: dict[str, Any], n: int) -> dict[str, Any]:
+    """A layer's configuration with so many members."""
+    changed = dict(layer)
+    if "members" in changed:
+        changed["members"] = n
+    if "block" in changed:
+        changed["block"] = [_shrunk(inner, n) for inner in changed["block"]]
+    return changed
+
+
+def _shared(layer: BatchEnsemble) -> tuple[str, ...]:
+    return ("W", "b") if layer.bias == "shared" else ("W",)
+
+
+def _part(layer: Layer, name: str, whole: HostArray, k: int, chosen: list[int]) -> HostArray:
+    """The chosen members' part of an array of the layer's."""
+    if isinstance(layer, DenseEnsemble) and name == "W":
+        return np.ascontiguousarray(whole.reshape(len(whole), k, -1)[:, chosen].reshape(len(whole), -1))
+    return np.ascontiguousarray(whole.reshape(k, -1)[chosen].reshape(-1, 1))
