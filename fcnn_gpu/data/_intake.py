@@ -59,7 +59,9 @@ class Intake:
             return SourceSupply(source, model.n_in, model.dtype, rules, who, shuffle_buffer, checks_digits)
         if y is None:
             raise TypeError(f"{who} expects X and y; only a data source has targets of its own.")
-        samples = features(model.ops, X, model.n_in, model.dtype, who, signature, model.input_center, checks_digits, model.categories)
+        samples = features(
+            model.ops, X, model.n_in, model.dtype, who, signature, model.input_center, checks_digits, model.categories
+        )
         values = on_host(model.ops, y, f"{who}: y")
         places = signature.target_places(column_names(y, who, "y"), who)
         if places is not None:

@@ -276,9 +276,7 @@ class SourceSupply:
             at = int(self.source.starts[block])
             for X, given, weights in self.source.read(int(block)):
                 rules = self._rules
-                stored = stored_features(
-                    X, self.source, self.dtype, at, self.who, rules.input_center, rules.categories
-                )
+                stored = stored_features(X, self.source, self.dtype, at, self.who, rules.input_center, rules.categories)
                 if self._digits is not None:
                     self._digits.add_sample(X)
                     self._seen += len(X)

@@ -11,11 +11,11 @@ from ._base import Binding as Binding
 from ._base import Layer as Layer
 from ._base import Parameter as Parameter
 from ._base import Plan as Plan
+from ._columns import category_columns as category_columns
 from ._stack import backward_layers as backward_layers
 from ._stack import build_layers as build_layers
 from ._stack import first_learned as first_learned
 from ._stack import resolve_layers as resolve_layers
-from ._columns import category_columns as category_columns
 from .activation import Activation as Activation
 from .dense import Dense as Dense
 from .dropout import Dropout as Dropout

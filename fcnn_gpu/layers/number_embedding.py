@@ -22,7 +22,7 @@ MOST_TERMS = 512
 
 @dataclass(eq=False, repr=False)
 class NumberEmbedding(EmbeddingLayer):
-    """What layers that embed numbers have in common: A = W_f·φ_f(x) + b_f for each embedded unit x, one behind the other.
+    """What layers that embed numbers have in common: A = W_f·φ_f(x) + b_f for each embedded unit x.
 
     φ of a unit has its terms; W (n_each, values of all units), b (n_each, units). See NumberMap.
     """
@@ -121,7 +121,7 @@ class PBLD(NumberEmbedding):
     "Periodic bias linear DenseNet": w (frequencies, units) from N(0, sigma²), phase φ (frequencies, units) from
     U(−π, π), W (outputs − 1, units·frequencies) with the columns of W_f side by side and b (outputs − 1, units) from
     U(−1, 1)/√frequencies; all are learned. Output: `outputs` numbers of each unit of `columns` (None: of every unit) in
-    their order, then the other units unchanged. Gradients: docs/backprop.md, section 15.
+    their order, then the other units unchanged. Gradients: docs/backprop.md, section 17.
 
     ValueError for a unit that the input does not have, for `outputs` below 2 and more than 512 of anything.
     Source: Holzmüller, Grinsztajn & Steinwart (2024), "Better by default", section 3 and appendix A.

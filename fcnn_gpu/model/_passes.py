@@ -46,9 +46,7 @@ class Passes(Network):
             if outputs is not None:
                 return outputs.T
         who, center = "model.forward", self.input_center
-        samples = features(
-            self.ops, X, self.n_in, self.dtype, who, self.signature, center, categories=self.categories
-        )
+        samples = features(self.ops, X, self.n_in, self.dtype, who, self.signature, center, categories=self.categories)
         X = samples.on_model()
         if not training:
             self._trained_arrays = None

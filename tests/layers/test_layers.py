@@ -377,6 +377,8 @@ def test_every_layer_has_a_config_that_builds_it_again() -> None:
         "dropout": fcnn.Dropout(0.25),
         "batch_norm": fcnn.BatchNorm(eps=0.5, momentum=0.3),
         "layer_norm": fcnn.LayerNorm(eps=0.5),
+        "pbld": fcnn.PBLD([3, 1], frequencies=5, outputs=3, sigma=0.2),
+        "embedding": fcnn.Embedding([0, 2], [3, 4], 5, init="he_normal"),
         "residual": fcnn.Residual([fcnn.Dense(3), fcnn.Dropout(0.1)], init="he_normal"),
     }
     assert set(made) == set(LAYERS)

@@ -71,9 +71,9 @@ class PBLDModule(nn.Module):
         super().__init__()
         shapes = layer.shapes(layer.n_in)[1]
         self.order, self.n = layer.order(layer.n_in), len(layer.embedded(layer.n_in))
-        names = {"w": "w", "phase": "phase", "W": "weight", "b": "bias"}
-        for name, shape in shapes.items():
-            self.register_parameter(names[name], nn.Parameter(torch.empty(shape, dtype=dtype)))
+        self.w, self.phase, self.weight, self.bias = (
+            nn.Parameter(torch.empty(shapes[name], dtype=dtype)) for name in ("w", "phase", "W", "b")
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         embedded, rest = x[:, self.order[: self.n], None], x[:, self.order[self.n :]]

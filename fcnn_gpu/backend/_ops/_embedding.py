@@ -122,7 +122,7 @@ class EmbeddingOps(ArrayOps):
         X (n_in, batch), out (of.n_outputs, batch), F-ordered; the rest as `NumberMap` says.
         """
         Xt, Yt = X.T, out.T
-        for f, x, terms, columns in self._embedded_numbers(of, Xt):
+        for f, x, _, columns in self._embedded_numbers(of, Xt):
             phi = self._number_values(of, f, x, w, phase)[0]
             y = self._term_scratch("y", len(x), of.n_out, X.dtype)
             np.matmul(phi, W[:, columns].T, out=y)

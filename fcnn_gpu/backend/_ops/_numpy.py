@@ -95,7 +95,10 @@ def __getattr__(name: str) -> Any:
 # Recording. A call by position is half as long as one that names its out; maximum and minimum insist on the name.
 
 _ELEMENTWISE = "abs add cos divide dot equal exp expm1 greater greater_equal log log1p logical_or matmul multiply"
-_BY_POSITION = [*_ELEMENTWISE.split(), *"negative not_equal sign sin sqrt subtract tanh vecdot erf".split()]
+_BY_POSITION = [
+    *_ELEMENTWISE.split(),
+    *["negative", "not_equal", "sign", "sin", "sqrt", "subtract", "tanh", "vecdot", "erf"],
+]
 _BY_NAME = ["maximum", "minimum"]
 _IN_PLACE = ["copyto", "put"]
 _REDUCTIONS = ["add_reduce", "maximum_reduce"]
