@@ -121,4 +121,4 @@ def test_a_replayed_step_is_the_step(ops: Ops) -> None:
         model = _network(ops)
         trainer = fcnn.Trainer(model, "mse", optimizer="adam", seed=0)
         losses.append(trainer.fit(X, y, epochs=3, batch_size=16, progress=False, capture=capture)["loss"])
-    np.testing.assert_array_equal(*losses)
+    np.testing.assert_array_equal(losses[0], losses[1])
