@@ -52,7 +52,10 @@ from .layers import Dropout as Dropout
 from .layers import Embedding as Embedding
 from .layers import Layer as Layer
 from .layers import LayerNorm as LayerNorm
+from .layers import PeriodicEmbedding as PeriodicEmbedding
+from .layers import PiecewiseLinearEmbedding as PiecewiseLinearEmbedding
 from .layers import Residual as Residual
+from .layers import piecewise_linear_bins as piecewise_linear_bins
 from .losses import MAE as MAE
 from .losses import MSE as MSE
 from .losses import BinaryCrossEntropy as BinaryCrossEntropy

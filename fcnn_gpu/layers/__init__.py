@@ -11,6 +11,7 @@ from ._base import Binding as Binding
 from ._base import Layer as Layer
 from ._base import Parameter as Parameter
 from ._base import Plan as Plan
+from ._bins import piecewise_linear_bins as piecewise_linear_bins
 from ._columns import category_columns as category_columns
 from ._stack import backward_layers as backward_layers
 from ._stack import build_layers as build_layers
@@ -23,4 +24,6 @@ from .embedding import Embedding as Embedding
 from .normalization import BatchNorm as BatchNorm
 from .normalization import LayerNorm as LayerNorm
 from .number_embedding import PBLD as PBLD
+from .number_embedding import PeriodicEmbedding as PeriodicEmbedding
+from .number_embedding import PiecewiseLinearEmbedding as PiecewiseLinearEmbedding
 from .residual import Residual as Residual

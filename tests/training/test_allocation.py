@@ -112,6 +112,8 @@ LAYERS: dict[str, Callable[[], list[fcnn.Layer]]] = {
     "batch_norm": lambda: [fcnn.BatchNorm()],
     "layer_norm": lambda: [fcnn.LayerNorm()],
     "pbld": lambda: [fcnn.PBLD(range(20))],
+    "periodic_embedding": lambda: [fcnn.PeriodicEmbedding(range(9), lite=True)],
+    "piecewise_linear_embedding": lambda: [fcnn.PiecewiseLinearEmbedding([[0, 1, 3, 4]] * 9, range(9))],
     "embedding": lambda: [fcnn.Embedding([2, 0], [5, 300])],
     "residual": lambda: [fcnn.Residual([fcnn.Dense(300, activation="relu"), fcnn.Dropout(0.1)])],
 }
