@@ -12,7 +12,7 @@ from .._types import HostArray
 
 
 def piecewise_linear_bins(X: Any, n_bins: int = 48, y: Any = None) -> list[list[float]]:
-    """The edges of up to `n_bins` bins for each column of X (n_samples, n_features), smallest and largest value included.
+    """The edges of up to `n_bins` bins for each column of X (n_samples, n_features), the ends of its values included.
 
     Without y they are quantiles, equal ones once: every bin holds about as many samples. With y they are the thresholds
     of a decision tree of up to `n_bins` leaves that predicts y from the column alone (scikit-learn's, with its

@@ -193,7 +193,7 @@ class PBLD(NumberEmbedding):
 @LAYERS.register("periodic_embedding")
 @dataclass(eq=False, repr=False)
 class PeriodicEmbedding(NumberEmbedding):
-    """Each unit x becomes f(W_f·h + b_f), h = (cos 2π w_f1 x, ..., cos 2π w_fK x, sin 2π w_f1 x, ..., sin 2π w_fK x).
+    """Each unit x becomes f(W_f·h + b_f), h = (cos 2π w_f1 x, ..., cos 2π w_fK x, sin 2π w_f1 x, ...).
 
     K = `frequencies`; f is max(·, 0), or with activation=None nothing. w (frequencies, units) from N(0, sigma²), of
     which sigma decides how well it works (from 0.01 to 1, say); W (outputs, units·2·frequencies) with the columns of W_f
@@ -288,7 +288,7 @@ class PeriodicEmbedding(NumberEmbedding):
 @LAYERS.register("piecewise_linear_embedding")
 @dataclass(eq=False, repr=False)
 class PiecewiseLinearEmbedding(NumberEmbedding):
-    """Each unit x becomes f(W_f·h + b_f), h_t = (x − e_t)/(e_t+1 − e_t) for the bins t of its edges e_0 < e_1 < ... < e_T.
+    """Each unit x becomes f(W_f·h + b_f), h_t = (x − e_t)/(e_t+1 − e_t) for the bins of edges e_0 < e_1 < ... < e_T.
 
     h_t is not below 0 but for the first bin and not above 1 but for the last: 1 for bins that lie below x, 0 for those
     above it. `bins`: the edges of each embedded unit, a list of lists (`piecewise_linear_bins` makes them); units may
@@ -331,8 +331,8 @@ class PiecewiseLinearEmbedding(NumberEmbedding):
     def _refuse_other_number(self, n: int) -> None:
         if len(self.bins) != n:
             raise ValueError(
-                f"PiecewiseLinearEmbedding(bins) has edges for {len(self.bins)} units, but {n} are embedded. Give a list "
-                "of edges for each."
+                f"PiecewiseLinearEmbedding(bins) has edges for {len(self.bins)} units, but {n} are embedded. Give a "
+                "list of edges for each."
             )
 
     def term_starts(self, n_in: int) -> list[int]:
@@ -390,7 +390,9 @@ def _checked_bins(bins: Any) -> list[list[float]]:
     for f, edges in enumerate(bins):
         array = np.asarray(edges, np.float64)
         if array.ndim != 1 or not 2 <= array.size <= MOST_TERMS + 1:
-            raise ValueError(f"{who} expects 2 to {MOST_TERMS + 1} edges of each unit, got shape {array.shape} of unit {f}.")
+            raise ValueError(
+                f"{who} expects 2 to {MOST_TERMS + 1} edges of each unit, got shape {array.shape} of unit {f}."
+            )
         if not (np.isfinite(array).all() and (np.diff(array) > 0).all()):
             raise ValueError(f"{who} expects finite edges that rise, got {edges!r} of unit {f}.")
         checked.append(array.tolist())

@@ -122,3 +122,88 @@ def test_a_replayed_step_is_the_step(ops: Ops) -> None:
         trainer = fcnn.Trainer(model, "mse", optimizer="adam", seed=0)
         losses.append(trainer.fit(X, y, epochs=3, batch_size=16, progress=False, capture=capture)["loss"])
     np.testing.assert_array_equal(losses[0], losses[1])
+
+
+# Bins
+
+
+def test_quantiles_are_the_edges() -> None:
+    X = np.column_stack([np.arange(101.0), np.repeat([0.0, 1.0, 5.0], [60, 30, 11])])
+    first, second = fcnn.piecewise_linear_bins(X, 4)
+    assert first == [0, 25, 50, 75, 100]
+    assert second == [0, 1, 5]  # equal quantiles are one edge
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_a_tree_cuts_where_the_target_changes(classes: bool) -> None:
+    x = np.random.default_rng(0).uniform(0, 1, 500)
+    y = np.digitize(x, [0.2, 0.7])
+    edges = fcnn.piecewise_linear_bins(x.reshape(-1, 1), 8, y if classes else y.astype(float))[0]
+    assert len(edges) == 4  # a tree stops where there is nothing to gain
+    np.testing.assert_allclose(edges, [x.min(), 0.2, 0.7, x.max()], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("X", "options", "match"),
+    [
+        (np.ones(5), {}, r"shape \(n_samples, n_features\)"),
+        (np.eye(4), {"n_bins": 4}, "fewer bins than samples, got n_bins=4 for 4"),
+        (np.eye(4), {"n_bins": 1}, "at least 2"),
+        (np.c_[np.arange(9.0), [np.nan] * 9], {"n_bins": 2}, "column 1 of X holds NaN"),
+        (np.c_[np.arange(9.0), np.ones(9)], {"n_bins": 2}, "column 1 of X has one value only"),
+        (np.arange(9.0).reshape(-1, 1), {"n_bins": 2, "y": [1, 2]}, "9 samples in X but y of shape"),
+    ],
+)
+def test_bins_that_cannot_be_had(X: Any, options: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        fcnn.piecewise_linear_bins(X, **options)
+
+
+@pytest.mark.parametrize(
+    ("bins", "error", "match"),
+    [
+        ([], TypeError, "a list with the edges of each unit"),
+        ([[1.0]], ValueError, r"2 to 513 edges .* shape \(1,\) of unit 0"),
+        ([[0, 1], [0, 2, 1]], ValueError, "edges that rise, got .* of unit 1"),
+        ([[0, np.inf]], ValueError, "finite edges"),
+        ([[0, 1], [0, 1]], ValueError, "edges for 2 units, but 1 are embedded"),
+        ([[0, 1e-60]], ValueError, "too close together for float32"),
+    ],
+)
+def test_bins_that_a_layer_refuses(bins: Any, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        fcnn.Sequential([fcnn.PiecewiseLinearEmbedding(bins, [0])], 1)
+
+
+def test_encodings_are_those_of_rtdl_num_embeddings() -> None:
+    """Its bins by quantiles, with other numbers in each column, and each bin by itself: W_f is the unit matrix."""
+    torch = pytest.importorskip("torch")
+    theirs = pytest.importorskip("rtdl_num_embeddings")
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=200), rng.integers(0, 3, 200), rng.uniform(size=200)])
+    edges = theirs.compute_bins(torch.tensor(X), n_bins=7)
+    for ours, one in zip(fcnn.piecewise_linear_bins(X, 7), edges, strict=True):
+        np.testing.assert_allclose(ours, one.numpy(), rtol=1e-5)  # its quantiles are at numbers of float32
+    bins = [one.tolist() for one in edges]
+    layer = fcnn.PiecewiseLinearEmbedding(bins, outputs=7)
+    model = fcnn.Sequential([layer], 3, dtype="float64", backend="numpy")
+    layer.b[...] = 0
+    layer.W[...] = np.concatenate([np.eye(7, len(edges) - 1) for edges in bins], axis=1)
+    x = 3 * rng.normal(size=(50, 3))  # beyond the ends, too
+    encoded = theirs.PiecewiseLinearEncoding(edges)(torch.tensor(x)).numpy()
+    kept = np.concatenate([np.arange(7) < len(edges) - 1 for edges in bins])
+    np.testing.assert_allclose(model(x)[:, kept], encoded, rtol=1e-5, atol=1e-5)  # it holds lines in float32
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda: fcnn.PeriodicEmbedding(frequencies=257), ValueError, "at most 256"),
+        (lambda: fcnn.PeriodicEmbedding(activation="tanh"), ValueError, "activation"),
+        (lambda: fcnn.PeriodicEmbedding(lite=1), TypeError, "True or False"),
+        (lambda: fcnn.PiecewiseLinearEmbedding([[0, 1]], activation="elu"), ValueError, "activation"),
+    ],
+)
+def test_other_settings_that_are_refused(make: Any, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        make()

@@ -90,7 +90,9 @@ class PeriodicModule(nn.Module):
         super().__init__()
         shapes = layer.shapes(layer.n_in)[1]
         self.order, self.n, self.relu = layer.order(layer.n_in), len(layer.embedded(layer.n_in)), layer.relu
-        self.w, self.weight, self.bias = (nn.Parameter(torch.empty(shapes[name], dtype=dtype)) for name in ("w", "W", "b"))
+        self.w, self.weight, self.bias = (
+            nn.Parameter(torch.empty(shapes[name], dtype=dtype)) for name in ("w", "W", "b")
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         angle = 2 * torch.pi * x[:, self.order[: self.n], None] * self.w.T
