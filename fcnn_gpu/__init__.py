@@ -56,9 +56,12 @@ from .layers import Layer as Layer
 from .layers import LayerNorm as LayerNorm
 from .layers import Members as Members
 from .layers import ParametricActivation as ParametricActivation
+from .layers import PeriodicEmbedding as PeriodicEmbedding
+from .layers import PiecewiseLinearEmbedding as PiecewiseLinearEmbedding
 from .layers import PReLU as PReLU
 from .layers import Residual as Residual
 from .layers import Scale as Scale
+from .layers import piecewise_linear_bins as piecewise_linear_bins
 from .losses import MAE as MAE
 from .losses import MSE as MSE
 from .losses import BinaryCrossEntropy as BinaryCrossEntropy

@@ -13,6 +13,7 @@
 //
 // Sources: Gorishniy, Rubachev & Babenko (2022), "On embeddings for numerical features in tabular deep learning";
 // Holzmüller, Grinsztajn & Steinwart (2024), "Better by default".
+#include "circular.cuh"
 #include "common.cuh"
 
 enum NumberKind { COSINE = 0, WAVES = 1, PIECES = 2 };
@@ -29,11 +30,11 @@ template <int KIND, typename A> struct NumberTerm {
             value = k + 1 < n_terms && value > A(1) ? A(1) : value;
             slope = value == t ? A(1) : A(0);
         } else {
-            const A half_turns = multiply_add(A(2) * w, x, multiply_rounded(phase, A(0.31830988618379067154)));
-            A sine;
-            sincospi(half_turns, &sine, &value);
-            slope = -sine;
-            second = sine;
+            const A shift = multiply_rounded(phase, A(0.63661977236758134308));
+            const Circular<A> at = circular_of_quarters(multiply_add(A(4) * w, x, shift));
+            value = at.cosine;
+            slope = -at.sine;
+            second = at.sine;
         }
     }
 };

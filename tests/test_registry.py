@@ -99,6 +99,8 @@ def test_a_numpy_number_becomes_a_python_number(family: Registry[Any], name: str
     needed: dict[str, dict[str, Any]] = {
         "dense": {"n_out": 2},
         "activation": {"activation": "relu"},
+        "embedding": {"columns": [0], "n_categories": 2},
+        "piecewise_linear_embedding": {"bins": [[0, 1]]},
         "residual": {"block": ["relu"]},
     }
     numbers = {f.name: np.float64(0.5) for f in fields(family[name]) if f.type in ("float", "float | None")}

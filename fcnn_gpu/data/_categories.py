@@ -13,7 +13,7 @@ from ..backend import Ops
 
 @dataclass(frozen=True)
 class Categories:
-    """Columns of X that a network looks up in tables: integers from 0 to the counts − 1. `layers` says which look up."""
+    """Columns of X that a network looks up in tables: integers from 0 to counts − 1. `layers`: whose tables."""
 
     columns: tuple[int, ...]
     counts: tuple[int, ...]
@@ -46,7 +46,7 @@ class Categories:
     def check_center(self, center: HostArray | None) -> None:
         """ValueError for a center that is subtracted from numbers of categories."""
         moved = [] if center is None else [column for column in self.columns if center[column] != 0.0]
-        if moved:
+        if center is not None and moved:
             raise ValueError(
                 f"Sequential(input_center) moves column {moved[0]} by {center[moved[0]]:g}, whose numbers "
                 f"{self.layers[self.columns.index(moved[0])]} looks up. Let its center be 0."

@@ -11,6 +11,7 @@ from ._base import Binding as Binding
 from ._base import Layer as Layer
 from ._base import Parameter as Parameter
 from ._base import Plan as Plan
+from ._bins import piecewise_linear_bins as piecewise_linear_bins
 from ._columns import category_columns as category_columns
 from ._stack import backward_layers as backward_layers
 from ._stack import build_layers as build_layers
@@ -26,6 +27,8 @@ from .ensemble import Members as Members
 from .normalization import BatchNorm as BatchNorm
 from .normalization import LayerNorm as LayerNorm
 from .number_embedding import PBLD as PBLD
+from .number_embedding import PeriodicEmbedding as PeriodicEmbedding
+from .number_embedding import PiecewiseLinearEmbedding as PiecewiseLinearEmbedding
 from .parametric import ParametricActivation as ParametricActivation
 from .parametric import PReLU as PReLU
 from .parametric import Scale as Scale

@@ -105,7 +105,7 @@ class Embedding(EmbeddingLayer):
         return live(self._E, "gradient", self)
 
     def table(self, i: int) -> Array:
-        """The table of column number i, (n_categories, outputs): a live view, so `layer.table(0)[...] = rows` sets it."""
+        """The table of column number i, (n_categories, outputs): a live view, so `table(0)[...] = rows` sets it."""
         E = self.E
         n, width = self._on_device.shapes()[i]
         starts = self._on_device.host_starts

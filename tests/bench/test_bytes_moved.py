@@ -36,6 +36,8 @@ READ_AND_WRITTEN = {
 
 WITHOUT_AN_OPERATION = {
     "count_nonfinite": "a data set is checked once",
+    "embed_categories": "a few rows, scattered over tables",
+    "embed_numbers": "bound by arithmetic: sines",
     "gather_batch": "the gather that is measured, and a few labels",
     "fused_mlp": "bound by arithmetic: bench_fused_mlp.py",
     "repeat_units": "the input of an ensemble, copied once in a step",

@@ -133,7 +133,8 @@ def points(dtype: Any) -> HostArray:
     reals = [rng.uniform(-w, w, 20_000) for w in (0.01, 1, 6, 40, 110, 780, 2e5)]
     reals += [1 + rng.uniform(-1, 1, 10_000) * 2.0 ** rng.integers(-info.nmant, 0, 10_000)]
     reals += [-reals[-1], np.arange(-800, 800) / 2, np.log(2) * np.arange(-400, 400) / 4]
-    reals += [np.pi / 2 * k for k in (np.arange(20_000), rng.integers(0, 2 ** (17 if info.bits == 32 else 46), 20_000))]
+    most = 2 ** (17 if info.bits == 32 else 46)
+    reals += [np.pi / 2 * np.arange(20_000.0), np.pi / 2 * rng.integers(0, most, 20_000).astype(np.float64)]
     bits = [np.ravel(top[:, None] | mantissas).view(dtype), stride.view(dtype)]
     return np.concatenate([*bits, *(x.astype(dtype) for x in reals)])
 

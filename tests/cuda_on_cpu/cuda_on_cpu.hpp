@@ -150,16 +150,6 @@ inline double __dsqrt_rn(double x) { return sqrt(x); }
 inline double __fma_rn(double x, double y, double z) { return fma(x, y, z); }
 inline float normcdff(float x) { return 0.5f * erfcf(-x * 0.70710678118654752f); }
 inline double normcdf(double x) { return 0.5 * erfc(-x * 0.70710678118654752); }
-inline void sincospi(double x, double* sine, double* cosine) {
-    const long double angle = std::remainder(x, 2.0) * 3.14159265358979323846264338327950288L;
-    *sine = static_cast<double>(std::sin(angle));
-    *cosine = static_cast<double>(std::cos(angle));
-}
-inline void sincospi(float x, float* sine, float* cosine) {
-    const double angle = std::remainder(static_cast<double>(x), 2.0) * 3.14159265358979323846;
-    *sine = static_cast<float>(std::sin(angle));
-    *cosine = static_cast<float>(std::cos(angle));
-}
 using std::isfinite;
 using std::isinf;
 using std::isnan;

@@ -37,6 +37,8 @@ def every_layer(**options: Any) -> fcnn.Sequential:
     layers: list[Any] = [
         fcnn.PBLD([2, 0], frequencies=3, outputs=2, sigma=0.5),
         fcnn.Embedding([4], 30, 2, init="fan_in_uniform"),
+        fcnn.PeriodicEmbedding([1], 2, 2, lite=True),
+        fcnn.PiecewiseLinearEmbedding([[-1, 0.5, 1]], [0], 2),
         fcnn.Dense(6, activation=fcnn.activations.LeakyReLU(0.2), init="orthogonal", l1=0.01, l2=0.02),
         fcnn.BatchNorm(momentum=0.3),
         fcnn.Residual([fcnn.Dense(5, bias=False), fcnn.LayerNorm(eps=0.1), fcnn.Residual(["gelu"])], init="he_uniform"),

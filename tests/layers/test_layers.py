@@ -389,6 +389,10 @@ def test_every_layer_has_a_config_that_builds_it_again() -> None:
         "members": fcnn.Members(2),
         "dense_ensemble": fcnn.DenseEnsemble(3, 2, activation="tanh", bias_init="normal"),
         "batch_ensemble": fcnn.BatchEnsemble(3, 2, scale_in="random_signs", scale_out=None, bias="shared"),
+        "pbld": fcnn.PBLD([3, 1], frequencies=5, outputs=3, sigma=0.2),
+        "periodic_embedding": fcnn.PeriodicEmbedding([0], 4, 5, 0.1, None, lite=True),
+        "piecewise_linear_embedding": fcnn.PiecewiseLinearEmbedding(np.array([[0, 1.5, 2]]), [1], 3, "relu"),
+        "embedding": fcnn.Embedding([0, 2], [3, 4], 5, init="he_normal"),
         "residual": fcnn.Residual([fcnn.Dense(3), fcnn.Dropout(0.1)], init="he_normal"),
     }
     assert set(made) == set(LAYERS)

@@ -106,6 +106,17 @@ LAYER_CASES: dict[str, list[LayerCase]] = {
         LayerCase("some", lambda: fcnn.PBLD([3, 0], frequencies=2, outputs=3, sigma=0.7), n_in=5),
         LayerCase("one column", lambda: fcnn.PBLD([0], frequencies=1, outputs=2, sigma=1.0), n_in=1),
     ],
+    "periodic_embedding": [
+        LayerCase("all columns", lambda: fcnn.PeriodicEmbedding(frequencies=3, outputs=2, sigma=0.5)),
+        LayerCase("some", lambda: fcnn.PeriodicEmbedding([2, 0], 2, 5, 0.3, activation=None), n_in=5),
+        LayerCase("lite", lambda: fcnn.PeriodicEmbedding([1, 3, 0], 2, 3, 0.4, lite=True)),
+    ],
+    "piecewise_linear_embedding": [
+        LayerCase("all columns", lambda: fcnn.PiecewiseLinearEmbedding([[-1, 0, 0.6], [-0.4, 0.3]], outputs=3), n_in=2),
+        LayerCase(
+            "some", lambda: fcnn.PiecewiseLinearEmbedding([[-0.5, 0.1], [-1, -0.2, 0.3, 0.5, 2]], [2, 0], 2, "relu")
+        ),
+    ],
     "embedding": [
         LayerCase("one table", lambda: fcnn.Embedding([1], 3, 2), n_categories={1: 3}),
         LayerCase(

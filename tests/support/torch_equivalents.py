@@ -161,9 +161,9 @@ class PBLDModule(nn.Module):
         super().__init__()
         shapes = layer.shapes(layer.n_in)[1]
         self.order, self.n = layer.order(layer.n_in), len(layer.embedded(layer.n_in))
-        names = {"w": "w", "phase": "phase", "W": "weight", "b": "bias"}
-        for name, shape in shapes.items():
-            self.register_parameter(names[name], nn.Parameter(torch.empty(shape, dtype=dtype)))
+        self.w, self.phase, self.weight, self.bias = (
+            nn.Parameter(torch.empty(shapes[name], dtype=dtype)) for name in ("w", "phase", "W", "b")
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         embedded, rest = x[:, self.order[: self.n], None], x[:, self.order[self.n :]]
@@ -171,6 +171,49 @@ class PBLDModule(nn.Module):
         W = self.weight.reshape(len(self.weight), self.n, -1)
         linear = torch.einsum("bfk,ofk->bfo", h, W) + self.bias.T
         return torch.cat([torch.cat([linear, embedded], 2).flatten(1), rest], 1)
+
+
+class PeriodicModule(nn.Module):
+    """Gorishniy et al. (2022), eq. 2, with the arrays in the shapes that they have here."""
+
+    def __init__(self, layer: fcnn.PeriodicEmbedding, dtype: torch.dtype) -> None:
+        super().__init__()
+        shapes = layer.shapes(layer.n_in)[1]
+        self.order, self.n, self.relu = layer.order(layer.n_in), len(layer.embedded(layer.n_in)), layer.relu
+        self.w, self.weight, self.bias = (
+            nn.Parameter(torch.empty(shapes[name], dtype=dtype)) for name in ("w", "W", "b")
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        angle = 2 * torch.pi * x[:, self.order[: self.n], None] * self.w.T
+        h = torch.cat([torch.cos(angle), torch.sin(angle)], 2)
+        W = self.weight.reshape(len(self.weight), -1, h.shape[2]).expand(-1, self.n, -1)  # lite: one for all
+        z = torch.einsum("bfk,ofk->bfo", h, W) + self.bias.T
+        return torch.cat([(z.relu() if self.relu else z).flatten(1), x[:, self.order[self.n :]]], 1)
+
+
+class PiecewiseModule(nn.Module):
+    """Gorishniy et al. (2022), eq. 1: bin by bin, as it is written there."""
+
+    def __init__(self, layer: fcnn.PiecewiseLinearEmbedding, dtype: torch.dtype) -> None:
+        super().__init__()
+        shapes = layer.shapes(layer.n_in)[1]
+        self.order, self.bins, self.relu = layer.order(layer.n_in), layer.bins, layer.relu
+        self.weight, self.bias = (nn.Parameter(torch.empty(shapes[name], dtype=dtype)) for name in ("W", "b"))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts, first = [], 0
+        for f, edges in enumerate(self.bins):
+            of_bins = []
+            for t in range(len(edges) - 1):
+                h = (x[:, self.order[f]] - edges[t]) / (edges[t + 1] - edges[t])
+                h = h if t == 0 else h.clamp_min(0)
+                of_bins.append(h if t == len(edges) - 2 else h.clamp_max(1))
+            W = self.weight[:, first : first + len(of_bins)]
+            first += len(of_bins)
+            z = torch.stack(of_bins, 1) @ W.T + self.bias[:, f]
+            parts.append(z.relu() if self.relu else z)
+        return torch.cat([*parts, x[:, self.order[len(parts) :]]], 1)
 
 
 class EmbeddingModule(nn.Module):
@@ -213,6 +256,8 @@ LAYER_MODULES: dict[str, Callable[[Any, int, torch.dtype], list[nn.Module]]] = {
     ],
     "layer_norm": lambda layer, seed, dtype: [nn.LayerNorm(layer.n_in, eps=layer.eps, dtype=dtype)],
     "pbld": lambda layer, seed, dtype: [PBLDModule(layer, dtype)],
+    "periodic_embedding": lambda layer, seed, dtype: [PeriodicModule(layer, dtype)],
+    "piecewise_linear_embedding": lambda layer, seed, dtype: [PiecewiseModule(layer, dtype)],
     "embedding": lambda layer, seed, dtype: [EmbeddingModule(layer, dtype)],
     "residual": _residual,
     "scale": lambda layer, seed, dtype: [Factor(layer.n_in, dtype)],

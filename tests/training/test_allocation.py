@@ -49,6 +49,8 @@ def _memory(
     rng = np.random.default_rng(0)
     n = 2 * BATCH + BATCH // 2  # the last batch is a smaller one
     X = rng.normal(size=(n, n_in)).astype(dtype)
+    if model.categories is not None:
+        X[:, model.categories.columns] = rng.integers(0, model.categories.counts)
     y = rng.integers(0, model.n_out, n) if targets is None else targets(rng, n, model.n_out)
     prepared = trainer.loss.prepare_targets(y, model.n_out, model.dtype)
     weights = rng.uniform(0.5, 2.0, n).astype(dtype) if weighted else None
@@ -115,6 +117,10 @@ LAYERS: dict[str, Callable[[], list[fcnn.Layer]]] = {
     "members": lambda: [fcnn.Members(3)],
     "dense_ensemble": lambda: [fcnn.Members(3), fcnn.DenseEnsemble(150, 3, "relu"), fcnn.DenseEnsemble(100, 3, "gelu")],
     "batch_ensemble": lambda: [fcnn.Members(3), fcnn.BatchEnsemble(150, 3, "relu"), fcnn.BatchEnsemble(100, 3, "gelu")],
+    "pbld": lambda: [fcnn.PBLD(range(20))],
+    "periodic_embedding": lambda: [fcnn.PeriodicEmbedding(range(9), lite=True)],
+    "piecewise_linear_embedding": lambda: [fcnn.PiecewiseLinearEmbedding([[0, 1, 3, 4]] * 9, range(9))],
+    "embedding": lambda: [fcnn.Embedding([2, 0], [5, 300])],
     "residual": lambda: [fcnn.Residual([fcnn.Dense(300, activation="relu"), fcnn.Dropout(0.1)])],
 }
 
@@ -126,8 +132,8 @@ def test_every_layer_type_is_measured() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", list(LAYERS))
 def test_every_layer(name: str, dtype: str) -> None:
-    layers = [fcnn.Dense(300, activation="relu"), *LAYERS[name](), fcnn.Dense(10)]
-    _assert_steady(_memory(layers, dtype=dtype))
+    before = [] if name == "embedding" else [fcnn.Dense(300, activation="relu")]  # its inputs are categories
+    _assert_steady(_memory([*before, *LAYERS[name](), fcnn.Dense(10)], dtype=dtype))
 
 
 def test_a_residual_layer_with_a_projection() -> None:

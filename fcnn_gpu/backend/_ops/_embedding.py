@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from ..._types import Array
 from . import _numpy as np
 from ._array import ArrayOps
-from ._tape import every_step
 
 NUMBER_KINDS = ("cosine", "waves", "pieces")
 """What a number is made of, in the order of kernels/embed_numbers.cu and kernels/cpu/embed_numbers.h."""
@@ -122,7 +121,7 @@ class EmbeddingOps(ArrayOps):
         X (n_in, batch), out (of.n_outputs, batch), F-ordered; the rest as `NumberMap` says.
         """
         Xt, Yt = X.T, out.T
-        for f, x, terms, columns in self._embedded_numbers(of, Xt):
+        for f, x, _, columns in self._embedded_numbers(of, Xt):
             phi = self._number_values(of, f, x, w, phase)[0]
             y = self._term_scratch("y", len(x), of.n_out, X.dtype)
             np.matmul(phi, W[:, columns].T, out=y)
@@ -211,7 +210,6 @@ class EmbeddingOps(ArrayOps):
             np.copyto(Yt[:, of.host_places[f] : of.host_places[f + 1]], picked)
         self._pass_on(of.columns, of.n_outputs, Xt, Yt)
 
-    @every_step
     def embed_categories_backward(self, of: Tables, dOut: Array, X: Array, dE: Array, dX: Array | None) -> None:
         """dE_r = Σ_j of the samples whose category is r, in the order of j, and 0 for a row that has none; dX = 0 of
         the embedded units.
@@ -220,9 +218,11 @@ class EmbeddingOps(ArrayOps):
         np.copyto(dE, 0)
         for f, (n, width) in enumerate(of.shapes()):
             x, rows = self._unit_of(of.columns, f, Xt), self.scratch("rows", X.shape[1], np.int64)
-            right = ~self._find_rows(x, n, rows)
-            d = dYt[:, of.host_places[f] : of.host_places[f + 1]]
-            np.add_at(self._table_of(of, dE, f, n, width), rows[right], d[right])
+            wrong, d = self._find_rows(x, n, rows), self._term_scratch("picked", len(x), width, X.dtype)
+            np.copyto(d, dYt[:, of.host_places[f] : of.host_places[f + 1]])
+            np.copyto(d, 0, where=wrong.reshape(-1, 1))
+            np.copyto(rows, 0, where=wrong)
+            np.add_at(self._table_of(of, dE, f, n, width), rows, d)
             if dX is not None:
                 np.copyto(dX.T[:, of.columns.host[f]], 0)
         if dX is not None:

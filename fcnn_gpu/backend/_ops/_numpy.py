@@ -100,7 +100,7 @@ _BY_POSITION = [
     *["negative", "not_equal", "sign", "sin", "sqrt", "subtract", "tanh", "vecdot", "erf"],
 ]
 _BY_NAME = ["maximum", "minimum"]
-_IN_PLACE = ["copyto", "put"]
+_IN_PLACE = ["add_at", "copyto", "put"]
 _REDUCTIONS = ["add_reduce", "maximum_reduce"]
 
 
