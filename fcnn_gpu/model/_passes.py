@@ -197,8 +197,8 @@ class Passes(Network):
         """Turn raw outputs into predictions, in place."""
         if link == "softmax":
             self.ops.softmax(Z, Z)
-        elif link == "sigmoid":
-            self.ops.bias_activation(Z, None, "sigmoid", 0.0, Z)
+        elif link in ("sigmoid", "exp"):
+            self.ops.bias_activation(Z, None, link, 0.0, Z)
 
     def outputs_of(self, X: Array) -> Array:
         """Raw outputs (n_outputs, batch) at inference, for stored samples X (batch, n_in) of the device.

@@ -20,6 +20,7 @@ from ..data import Features, Signature, SourceFeatures, aligned, features, resto
 from ..datasets import BlockSource
 from ..initializers import SymmetryWarning, without_drawing
 from ..layers import Activation, Dense
+from ..losses import VALUE_LINKS
 from ..memory import explains_out_of_memory
 from ..placement import OpenedFolder, Storage, StoredWeights
 from ._config import check_config
@@ -121,7 +122,7 @@ class Sequential(Passes):
         so where the classes have no names.
         """
         names = self.signature.class_names
-        if names is None or self.link == "identity" or (self.link == "sigmoid" and self.n_out > 1):
+        if names is None or self.link in VALUE_LINKS or (self.link == "sigmoid" and self.n_out > 1):
             why = "its signature names no classes" if names is None else "a sample may have several labels, or none"
             raise AttributeError(f"model.predict_labels: {why}. Use predict, or predict_classes.")
         return np.array(names)[self.predict_classes(X, batch_size)]
@@ -133,7 +134,7 @@ class Sequential(Passes):
 
     @quietly
     def infer(self, X: Any, link: str | None, batch_size: int | None = None, who: str = "model.infer") -> HostArray:
-        """Outputs through a link of the caller's choice ("identity", "sigmoid", "softmax"), or None for raw ones.
+        """Outputs through a link of the caller's choice ("identity", "sigmoid", "softmax", "exp"), None for raw ones.
 
         Raises `NonFiniteOutputError`, an ArithmeticError, where one is NaN or infinite: X is not, once it is checked.
         """
@@ -146,7 +147,7 @@ class Sequential(Passes):
         outputs = self.all_directly(X, link, size, who) if center is None else None
         if outputs is not None:
             check_outputs(self, outputs, who)
-            return self.signature.clamped(outputs) if link == "identity" else outputs
+            return self.signature.clamped(outputs) if link in VALUE_LINKS else outputs
         if isinstance(X, BlockSource):
             source = aligned(X, self.signature, who, targets=False)
             samples = SourceFeatures(source, self.n_in, self.dtype, who, self.input_center)
@@ -154,7 +155,7 @@ class Sequential(Passes):
             samples = features(self.ops, X, self.n_in, self.dtype, who, self.signature, self.input_center)
         outputs = restored(self._infer(samples, link, min(size, len(samples))), center)
         check_outputs(self, outputs, who)
-        return self.signature.clamped(outputs) if link == "identity" else outputs
+        return self.signature.clamped(outputs) if link in VALUE_LINKS else outputs
 
     @explains_out_of_memory(explain_inference)
     def _infer(self, samples: Features | SourceFeatures, link: str | None, size: int) -> HostArray:

@@ -90,6 +90,7 @@ ACTIVATIONS: dict[str, Callable[[HostArray, float], HostArray]] = {
     "MISH": lambda z, a: z * np.tanh(np.logaddexp(z, 0)),
     "HARDSWISH": lambda z, a: z * np.clip(z + 3, 0, 6) / 6,
     "SIN": lambda z, a: np.sin(z),
+    "EXP": lambda z, a: np.exp(z),
 }
 
 
