@@ -45,7 +45,7 @@ __device__ inline A loss_of_element(A z, A y, A delta, A v, A& slope) {
     if constexpr (KIND == POISSON) {
         const A rate = exp(z);
         slope = add_rounded(rate, -y);
-        return multiply_add(-z, y, rate);
+        return add_rounded(rate, multiply_rounded(-z, y));
     }
     if constexpr (KIND == LOG_COSH) {  // below 1, |e| + log(1 + e^−2|e|) − log 2 would cancel
         slope = tanh(e);

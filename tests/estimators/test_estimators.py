@@ -423,5 +423,5 @@ def test_a_regressor_of_quantiles_and_of_counts() -> None:
     assert two.predict(X).shape == (400, 6)
     with pytest.raises(ValueError, match="predictions have 2 quantiles of each target"):
         quantiles.score(X, counts)
-    with pytest.raises(ValueError, match=r"loss is one of 'mse', 'mae'.*'poisson', or an instance, got 'hinge'"):
+    with pytest.raises(ValueError, match=r"loss\) is one of 'mse', 'mae'.*'poisson', or an instance, got 'hinge'"):
         FCNNRegressor(loss="hinge").fit(X, counts)
