@@ -172,6 +172,14 @@ class Sin(Activation):
     default_init = "he_uniform"
 
 
+@ACTIVATIONS.register("exp")
+@dataclass(frozen=True)
+class Exp(Activation):
+    """f(z) = e^z, f′ = a. For an output that is a rate leave it out: the loss `poisson` applies it itself."""
+
+    default_init = "xavier_uniform"
+
+
 @ACTIVATIONS.register("softmax")
 @dataclass(frozen=True)
 class Softmax(Activation):

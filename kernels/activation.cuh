@@ -20,7 +20,8 @@ enum Activation {
     SOFTPLUS = 10,
     MISH = 11,
     HARDSWISH = 12,
-    SIN = 13
+    SIN = 13,
+    EXP = 14
 };
 
 // 1/(1 + e^−z), as e^z/(1 + e^z) for z < 0
@@ -62,7 +63,7 @@ template <typename A> __device__ __forceinline__ A circular(A z) {
 
 // f(z). `alpha` is the slope of leaky ReLU for z < 0 (0 ≤ α ≤ 1) and the scale of ELU.
 template <int kind, typename A> __device__ __forceinline__ A activate(A z, A alpha) {
-    static_assert(kind >= IDENTITY && kind <= SIN, "no such activation");
+    static_assert(kind >= IDENTITY && kind <= EXP, "no such activation");
     if constexpr (kind == SIGMOID) return sigmoid(z);
     if constexpr (kind == TANH) return tanh(z);
     if constexpr (kind == RELU) return z < 0 ? A(0) : z;  // a comparison with NaN is false: NaN stays
@@ -81,13 +82,14 @@ template <int kind, typename A> __device__ __forceinline__ A activate(A z, A alp
     }
     if constexpr (kind == HARDSWISH) return z * hardswish_gate(z);
     if constexpr (kind == SIN) return sin(circular(z));
+    if constexpr (kind == EXP) return exp(z);
     return z;
 }
 
-// f′ from `saved`: from the output a = f(z) for identity, sigmoid, tanh, ReLU and leaky ReLU (whose A may overwrite Z),
+// f′ from `saved`: from the output a = f(z) for identity, sigmoid, tanh, ReLU, leaky ReLU and exp (whose A may overwrite Z),
 // from the input z for the others.
 template <int kind, typename A> __device__ __forceinline__ A activation_derivative(A saved, A alpha) {
-    static_assert(kind >= IDENTITY && kind <= SIN, "no such activation");
+    static_assert(kind >= IDENTITY && kind <= EXP, "no such activation");
     if constexpr (kind == SIGMOID) return (1 - saved) * saved;
     if constexpr (kind == TANH) return multiply_add(-saved, saved, A(1));
     if constexpr (kind == RELU) return saved > 0 ? A(1) : A(0);
@@ -119,5 +121,6 @@ template <int kind, typename A> __device__ __forceinline__ A activation_derivati
         return saved <= -3 ? A(0) : saved >= 3 ? A(1) : multiply_add(saved, A(0.33333333333333333333), A(0.5));
     }
     if constexpr (kind == SIN) return cos(circular(saved));
+    if constexpr (kind == EXP) return saved;
     return A(1);
 }

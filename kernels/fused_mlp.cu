@@ -77,6 +77,7 @@ template <int N> __device__ __forceinline__ void activate_by_kind(long long kind
         case MISH: return activate_each<MISH>(z, alpha);
         case HARDSWISH: return activate_each<HARDSWISH>(z, alpha);
         case SIN: return activate_each<SIN>(z, alpha);
+        case EXP: return activate_each<EXP>(z, alpha);
         default: return;
     }
 }

@@ -68,6 +68,7 @@ template <typename A> __device__ A activate_by_number(int activation, A z, A alp
         case MISH: return activate<MISH>(z, alpha);
         case HARDSWISH: return activate<HARDSWISH>(z, alpha);
         case SIN: return activate<SIN>(z, alpha);
+        case EXP: return activate<EXP>(z, alpha);
         default: return z;
     }
 }

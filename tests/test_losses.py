@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -25,15 +26,42 @@ def rho(loss: Loss, z: HostArray, y: HostArray) -> HostArray:
     """The elementwise losses as their docstrings define them, by SciPy where it has the function."""
     if isinstance(loss, fcnn.Huber):
         return special.huber(loss.delta, z - y)
+    if isinstance(loss, fcnn.BinaryCrossEntropy) and (loss.label_smoothing or loss.pos_weight):
+        y = (1 - loss.label_smoothing) * y + loss.label_smoothing / 2
+        v = 1.0 if loss.pos_weight is None else np.asarray(loss.pos_weight)
+        return -(v * y * special.log_expit(z) + (1 - y) * special.log_expit(-z))
+    if isinstance(loss, fcnn.Quantile):
+        q = np.tile(loss.quantiles, z.shape[-1] // len(loss.quantiles))
+        return np.maximum(q * (y - z), (q - 1) * (y - z))
+    if isinstance(loss, fcnn.Hinge):
+        margin = np.maximum(0, 1 - (2 * y - 1) * z)
+        return margin**2 if loss.squared else margin
     definitions: dict[str, Any] = {
         "mse": lambda: (z - y) ** 2,
         "mae": lambda: np.abs(z - y),
+        "log_cosh": lambda: np.logaddexp(z - y, y - z) - np.log(2),
+        "poisson": lambda: np.exp(z) - y * z,
         "binary_cross_entropy": lambda: -(y * special.log_expit(z) + (1 - y) * special.log_expit(-z)),
     }
     return definitions[loss.name]()
 
 
-ELEMENTWISE = [fcnn.MSE(), fcnn.MAE(), fcnn.Huber(), fcnn.Huber(delta=0.3), fcnn.BinaryCrossEntropy()]
+ELEMENTWISE = [
+    fcnn.MSE(),
+    fcnn.MAE(),
+    fcnn.Huber(),
+    fcnn.Huber(delta=0.3),
+    fcnn.LogCosh(),
+    fcnn.Quantile(),
+    fcnn.Quantile([0.9]),
+    fcnn.Poisson(),
+    fcnn.BinaryCrossEntropy(),
+    fcnn.BinaryCrossEntropy(label_smoothing=0.2),
+    fcnn.BinaryCrossEntropy(pos_weight=3.0),
+    fcnn.BinaryCrossEntropy(0.3, 0.5),
+    fcnn.Hinge(),
+    fcnn.Hinge(squared=True),
+]
 
 
 def test_every_loss_is_tested() -> None:
@@ -49,6 +77,8 @@ def test_elementwise_losses_are_means_over_outputs_and_batch(
 ) -> None:
     rng = np.random.default_rng(seed)
     z, y = rng.normal(size=(batch, n)), rng.random((batch, n))
+    if isinstance(loss, fcnn.Hinge):
+        y = np.round(y)
     w = rng.uniform(0.5, 2, batch) if weighted else None
     value = loss.forward(z, y, w)
     weights = np.ones(batch) if w is None else w
@@ -57,6 +87,78 @@ def test_elementwise_losses_are_means_over_outputs_and_batch(
     h = 1e-6
     slope = (rho(loss, z + h, y) - rho(loss, z - h, y)) / (2 * h)
     np.testing.assert_allclose(loss.backward(), weights[:, None] * slope / (n * batch), atol=1e-7)
+
+
+@pytest.mark.parametrize("loss", ELEMENTWISE, ids=repr)
+def test_outputs_are_weighted(loss: Loss) -> None:
+    """By u, and divided by their number: two columns of weight 1 are one of weight 2 and one of weight 0."""
+    rng = np.random.default_rng(0)
+    z, y, u = rng.normal(size=(5, 3)), rng.integers(0, 2, (5, 3)).astype(float), np.array([0.0, 2.0, 0.5])
+    weighted = dataclasses.replace(loss, output_weight=u)  # type: ignore[call-arg]
+    assert float(weighted.forward(z, y)) == pytest.approx((rho(loss, z, y) * u).mean(), rel=1e-12)
+    gradient = np.array(weighted.backward())
+    loss.forward(z, y)
+    np.testing.assert_allclose(gradient, loss.backward() * u, rtol=1e-12)
+
+
+def test_several_quantiles_of_several_targets_lie_target_by_target() -> None:
+    rng = np.random.default_rng(0)
+    z, y, q = rng.normal(size=(6, 2, 3)), rng.normal(size=(6, 2)), [0.1, 0.5, 0.9]
+    loss = fcnn.Quantile(q, output_weight=[1, 2, 1, 0, 1, 1])
+    e = y[:, :, None] - z
+    expected = (np.maximum(q * e, (np.array(q) - 1) * e).reshape(6, 6) * [1, 2, 1, 0, 1, 1]).mean()
+    assert float(loss.forward(z.reshape(6, 6), y)) == pytest.approx(expected, rel=1e-12)
+    one = fcnn.Quantile(q)
+    assert float(one.forward(z[:, 0], y[:, 0])) == pytest.approx(np.maximum(q * e, (np.array(q) - 1) * e)[:, 0].mean())
+
+
+def test_predicted_quantiles_have_their_share_of_the_targets_below() -> None:
+    rng = np.random.default_rng(0)
+    X, q = rng.uniform(-1, 1, (4000, 1)), [0.1, 0.5, 0.9]
+    y = X[:, 0] + rng.exponential(size=4000)
+    model = fcnn.Sequential([fcnn.Dense(3)], n_in=1, seed=0, backend="numpy")
+    fcnn.Trainer(model, fcnn.Quantile(q), fcnn.SGD(0.5)).fit(X, y, epochs=40, batch_size=200, progress=False)
+    below = (y[:, None] < model.predict(X)).mean(axis=0)
+    np.testing.assert_allclose(below, q, atol=0.03)
+
+
+def test_poisson_predicts_means_of_counts() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (4000, 1))
+    y = rng.poisson(np.exp(1 + X[:, 0]))
+    model = fcnn.Sequential([fcnn.Dense(1)], n_in=1, seed=0, backend="numpy")
+    trainer = fcnn.Trainer(model, "poisson", fcnn.Adam(0.02), metrics=["mae"])
+    history = trainer.fit(X, y, epochs=20, batch_size=100, progress=False)
+    assert model.layers[0].W.item() == pytest.approx(1, abs=0.1)  # type: ignore[attr-defined]
+    assert model.layers[0].b.item() == pytest.approx(1, abs=0.1)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(model.predict(X), np.exp(model(X)), rtol=1e-5)
+    assert history.records[-1]["mae"] == pytest.approx(np.abs(model.predict(X)[:, 0] - y).mean(), rel=0.05)
+    with pytest.raises(TypeError, match="'poisson' predicts values, not probabilities"):
+        trainer.predict_proba(X)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_log_cosh_keeps_its_digits_near_and_far(dtype: Any) -> None:
+    e = np.array([[1e-12, 1e-5, 1e-3, 0.3, 0.9999, 1.0001, 3.0, 30.0, 1e4, 1e30]], dtype).T
+    wide = np.abs(e.astype(np.float64))
+    exact = np.where(wide < 1e-3, wide**2 / 2 - wide**4 / 12, wide + np.log1p(np.exp(-2 * wide)) - np.log(2))
+    ops, losses, dZ = Ops(), np.empty(len(e), dtype), np.empty((1, len(e)), dtype, "F")
+    ops.elementwise_loss(np.asfortranarray(e.T), np.zeros_like(dZ), "log_cosh", 0.0, None, losses, dZ)
+    np.testing.assert_allclose(losses, exact[:, 0], rtol=1e-9 if dtype == np.float64 else 4e-7)
+
+
+@pytest.mark.parametrize("y", [[0, 1, 1, 0], [-1, 1, 1, -1], [False, True, True, False]])
+@pytest.mark.parametrize("squared", [False, True])
+def test_hinge_takes_labels_of_either_kind_and_separates_them(y: Any, squared: bool) -> None:
+    X = np.array([[-1.0, 0.5], [1.0, 0.2], [2.0, -0.3], [-1.5, 0.1]])
+    model = fcnn.Sequential([fcnn.Dense(1)], n_in=2, seed=0, backend="numpy")
+    trainer = fcnn.Trainer(model, fcnn.Hinge(squared), fcnn.SGD(0.5), metrics=["accuracy"])
+    history = trainer.fit(X, y, epochs=30, batch_size=4, progress=False)
+    assert history.records[-1]["accuracy"] == 1
+    np.testing.assert_array_equal(model.predict_classes(X), [0, 1, 1, 0])
+    assert trainer.evaluate(X, y)["loss"] < 1e-2
+    with pytest.raises(TypeError, match="predicts scores, not probabilities"):
+        trainer.predict_proba(X)
 
 
 def cross_entropy(z: HostArray, T: HostArray, s: float, v: Any, w: Any) -> float:
@@ -120,6 +222,40 @@ def test_extreme_logits_are_finite_and_right(dtype: Any, size: float) -> None:
             assert float(loss.forward(z, y)) == pytest.approx(float(expected), rel=1e-5)
             assert np.isfinite(loss.backward()).all()
             assert loss.backward().dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: fcnn.MSE(output_weight=cast(Any, 2.0)),
+            r"MSE\(output_weight\) expects one number per output, got 2.0",
+        ),
+        (lambda: fcnn.MSE(output_weight=[0.0, 0]), "is 0 for every output"),
+        (lambda: fcnn.MAE(output_weight=[1.0, -1]), r"MAE\(output_weight\): each of them expects .* at least 0"),
+        (lambda: fcnn.Huber(output_weight=[1.0]).check_outputs(2), "has 1 numbers for 2 outputs; give one per output"),
+        (lambda: fcnn.Quantile([0.1, 1.0]), r"Quantile\(quantiles\): each of them expects .* in \(0, 1\), got 1.0"),
+        (lambda: fcnn.Quantile(cast(Any, 0.5)), "expects one number per quantile, got 0.5"),
+        (lambda: fcnn.Quantile([]), "expects one number per quantile"),
+        (lambda: fcnn.Quantile([0.1, 0.9]).check_outputs(3), "a multiple of 2, got 3"),
+        (lambda: fcnn.Quantile([0.1, 0.9]).forward(np.zeros((2, 4)), np.zeros(2)), r"of shape \(n_samples, 2\), got"),
+        (lambda: fcnn.Poisson().forward(np.zeros((2, 1)), [3, -1]), r"targets of at least 0, got -1 in row 1"),
+        (lambda: fcnn.BinaryCrossEntropy(1.5), r"BinaryCrossEntropy\(label_smoothing\) expects .* in \[0, 1\]"),
+        (lambda: fcnn.BinaryCrossEntropy(pos_weight=0.0), r"\(pos_weight\) expects a finite number greater than 0"),
+        (lambda: fcnn.BinaryCrossEntropy(pos_weight=[1.0, 0]), r"\(pos_weight\) expects numbers greater than 0"),
+        (lambda: fcnn.BinaryCrossEntropy(pos_weight=[1.0, 2]).check_outputs(3), r"\(pos_weight\) has 2 numbers for 3"),
+        (
+            lambda: fcnn.BinaryCrossEntropy(pos_weight=cast(Any, "balanced")),
+            "expects one number for all outputs or one per",
+        ),
+        (lambda: fcnn.Hinge(squared=1), r"Hinge\(squared\) expects True or False"),  # type: ignore[arg-type]
+        (lambda: fcnn.Hinge().forward(np.zeros((2, 1)), [0, 0.5]), "labels 0 and 1, or −1 and 1, got 0.5 in row 1"),
+        (lambda: fcnn.Hinge().forward(np.zeros((3, 1)), [-1, 1, 0]), "labels 0 and 1, or −1 and 1, got 0 in row 2"),
+    ],
+)
+def test_settings_and_targets_that_cannot_be(make: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        make()
 
 
 @pytest.mark.parametrize("loss", [*ELEMENTWISE, fcnn.CrossEntropy()], ids=repr)
@@ -281,7 +417,7 @@ def test_a_loss_scale_multiplies_the_gradient_and_nothing_else(ops: Ops, loss: L
     rng = np.random.default_rng(0)
     Z, dZ, scaled = (ops.matrix(3, 7, dtype) for _ in range(3))
     ops.assign(Z, rng.normal(size=(3, 7)))
-    y = rng.integers(0, 3, 7) if loss.link == "softmax" else rng.random((7, 3))
+    y = rng.integers(0, 3, 7) if loss.link == "softmax" else rng.integers(0, 2, (7, 3))
     targets, weights = ops.asarray(loss.prepare_targets(y, 3, dtype)), ops.asarray(rng.random(7), dtype)
     losses, again, scale = ops.empty(7, dtype), ops.empty(7, dtype), ops.asarray(np.array([2.0**16]))
     loss.compute(ops, Z, targets, weights, losses, dZ)

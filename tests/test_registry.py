@@ -101,6 +101,9 @@ def test_a_numpy_number_becomes_a_python_number(family: Registry[Any], name: str
         "activation": {"activation": "relu"},
         "embedding": {"columns": [0], "n_categories": 2},
         "piecewise_linear_embedding": {"bins": [[0, 1]]},
+        "members": {"members": 2},
+        "dense_ensemble": {"units": 2, "members": 2},
+        "batch_ensemble": {"units": 2, "members": 2},
         "residual": {"block": ["relu"]},
     }
     numbers = {f.name: np.float64(0.5) for f in fields(family[name]) if f.type in ("float", "float | None")}

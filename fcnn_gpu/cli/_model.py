@@ -9,14 +9,14 @@ import numpy as np
 
 from .._types import HostArray
 from ..files import ModelFileError
-from ..losses import LOSSES, EnsembleLoss, Loss
+from ..losses import LOSSES, VALUE_LINKS, EnsembleLoss, Loss
 from ..metrics import METRICS
 from ..model import Sequential, load
 from ..tables import Targets
 from ._backend import choose_backend
 from ._output import MODEL, ROWS
 
-_LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse"}
+_LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse", "exp": "poisson"}
 _NOTED = {"multilabel": bool, "loss": dict, "metrics": list, "data": str, "target": str, "test_fraction": float}
 _NOTED |= {"data_digest": str, "targets": dict, "sheet": str}
 """What `fcnn-gpu train` notes for the other commands (`info_of`)."""
@@ -53,7 +53,7 @@ class SavedModel:
                 "Make a fcnn_gpu.Trainer for the model and save it again."
             )
         n_out = self.model.n_predictions
-        self.task: Literal["classification", "regression"] = "regression" if link == "identity" else "classification"
+        self.task: Literal["classification", "regression"] = "regression" if link in VALUE_LINKS else "classification"
         self.multilabel = link == "sigmoid" and self.info.get("multilabel", n_out > 1)
         self.class_names: list[str] | None = None
         if self.task == "classification":

@@ -99,9 +99,13 @@ def _value(text: str, kind: str) -> Any:
 
     >>> _value("3", "float | None"), _value("3", "int"), _value("macro", "Average"), _value("none", "float | None")
     (3.0, 3, 'macro', None)
+    >>> _value("0.1/0.9", "Sequence[float]")
+    [0.1, 0.9]
     """
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
+    if "Sequence[float]" in kind and ("/" in text or "float |" not in kind):
+        return [_value(part.strip(), "float") for part in text.split("/")]
     digits = text.removeprefix("-")
     if digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS and "float" not in kind:
         return int(text)

@@ -34,7 +34,7 @@ _RATES = ("learning_rate", "max_learning_rate")
 """What schedules call the learning rate."""
 _OF_OPTIMIZERS = ("momentum", "weight_decay")
 """The options that are settings of some optimizers."""
-_LINKS = {"classification": ("softmax", "sigmoid"), "regression": ("identity",)}
+_LINKS = {"classification": ("softmax", "sigmoid"), "regression": ("identity", "exp")}
 """Of the losses that a task can have, by what may be known of it before the data."""
 
 LEARNING_RATES = {"adam": 3e-3, "adamw": 3e-3}
@@ -295,7 +295,9 @@ class TrainOptions:
 
     def make_loss(self, data: Dataset) -> Loss:
         """The loss that was asked for, or else that the data's task calls for; a ValueError where it does not fit."""
-        links = ["identity"] if data.task == "regression" else ["sigmoid" if data.multilabel else "softmax"]
+        links = (
+            list(_LINKS["regression"]) if data.task == "regression" else ["sigmoid" if data.multilabel else "softmax"]
+        )
         name = next(name for name in ("mse", "binary_cross_entropy", "cross_entropy") if LOSSES[name].link in links)
         if self.loss is None:
             if self.label_smoothing is not None and name != "cross_entropy":
@@ -306,6 +308,11 @@ class TrainOptions:
         loss = self._loss(self.loss)
         if loss.link not in links:
             raise ValueError(_misfit(self.loss, _of(data), links))
+        if loss.outputs_per_target > 1:
+            raise ValueError(
+                f"--loss {self.loss} needs several outputs of each target, which is for a program in Python. Here, "
+                "take one quantile, as in quantile:quantiles=0.9."
+            )
         return loss
 
     def _loss(self, text: str) -> Loss:

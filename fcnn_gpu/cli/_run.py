@@ -65,7 +65,7 @@ def run_training(options: TrainOptions) -> int:
     loss = options.make_loss(data)
     metrics = options.make_metrics(data, loss)
     optimizer = options.make_optimizer(metrics)
-    samples = _prepare(data, options, table is not None)
+    samples = _prepare(data, options, table is not None, loss)
     class_weight = options.weights_of_classes(data, samples.y)
     model = Sequential(
         options.network(options.n_outputs(data, loss), standardized=samples.features is not None),
@@ -150,10 +150,10 @@ def _load(options: TrainOptions) -> tuple[Dataset, PreparedTable | None]:
     ), None
 
 
-def _prepare(data: Dataset, options: TrainOptions, is_table: bool) -> _Prepared:
+def _prepare(data: Dataset, options: TrainOptions, is_table: bool, loss: Loss) -> _Prepared:
     """Split off the validation part, then standardize by the mean and spread of the training part alone.
 
-    The inputs that are made of a table are scaled already.
+    The inputs that are made of a table are scaled already, and counts stay what they are.
     """
     X, y, validation = data.X_train, data.y_train, None
     if options.validation_split:
@@ -161,7 +161,7 @@ def _prepare(data: Dataset, options: TrainOptions, is_table: bool) -> _Prepared:
         X, y, validation = X[train], y[train], (X[held_out], y[held_out])
     scales_features = not holds_images(data) if options.standardize is None else options.standardize
     scales_features = scales_features and not is_table
-    scales_targets = data.task == "regression" and options.standardize is not False
+    scales_targets = data.task == "regression" and options.standardize is not False and loss.link == "identity"
     features = Standardization.of(X) if scales_features else None
     targets = Standardization.of(y) if scales_targets else None
     precision = options.dtype if options.precision is None else options.precision

@@ -85,9 +85,11 @@ def check_output_center(loss: Loss, center: HostArray | None) -> None:
             "The network has an output_center, one number for each output, and EnsembleLoss predicts the mean over "
             "members. Subtract the center from the targets instead, and leave output_center out."
         )
-    if center is not None and loss.link != "identity":
+    if center is not None and (loss.link != "identity" or loss.outputs_per_target > 1):
+        what = "logarithms" if loss.predicts_values else "classes"
+        what = "several outputs of a target" if loss.outputs_per_target > 1 else what
         raise ValueError(
-            f"The network has an output_center, which is added to values, and {loss.name} is for classes. Train with "
+            f"The network has an output_center, which is added to values, and {loss.name} is for {what}. Train with "
             "'mse', 'mae' or 'huber', or leave output_center out."
         )
 

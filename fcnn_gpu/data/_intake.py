@@ -68,7 +68,7 @@ class Intake:
             values = as_array(values, f"{who}: y")[:, places]
         targets = self._targets(values)
         check_same_length(samples, targets, who)
-        if checks_digits and self.loss.link == "identity":
+        if checks_digits and self.loss.predicts_values:
             values = as_array(values, f"{who}: y")
             warn_of_lost_digits(values, targets.dtype, model.output_center, f"{who}: y", None, TARGET_REMEDY)
         weights = None
@@ -231,7 +231,7 @@ class Intake:
             lambda weights, n: finite_weights(weights, n, dtype),
             self._integer_labels,
             dtype,
-            self.loss.link == "identity",
+            self.loss.predicts_values,
             self.model.input_center,
             self.model.output_center,
             self.loss.weights_of,
@@ -246,7 +246,7 @@ class Intake:
     def _integer_labels(self, targets: HostArray) -> HostArray | None:
         """One class number per sample (n,), where the targets of a cross-entropy are that; otherwise None."""
         labels = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
-        if self.loss.link == "identity" or labels.ndim != 1 or (labels != np.floor(labels)).any():
+        if self.loss.predicts_values or labels.ndim != 1 or (labels != np.floor(labels)).any():
             return None
         return labels.astype(np.int64)
 

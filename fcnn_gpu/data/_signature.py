@@ -139,7 +139,7 @@ class Signature:
             raise ValueError(f"The signature names {len(names)} features, and the network has {n_in} inputs.")
         if classes is not None and len(classes) > max(n_out, 2):
             raise ValueError(f"The signature names {len(classes)} classes, and the network has {n_out} outputs.")
-        if targets is not None and len(targets) != n_out:
+        if targets is not None and n_out % len(targets):  # several outputs of each, where they are quantiles
             raise ValueError(f"The signature names {len(targets)} targets, and the network has {n_out} outputs.")
         made = None if self.transformer is None else len(self.transformer.get_feature_names_out())
         if made is not None and made != n_in:

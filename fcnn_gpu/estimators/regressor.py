@@ -11,7 +11,7 @@ from sklearn.base import RegressorMixin
 from .._arrays import quietly, refuse_masked
 from .._types import DType, HostArray
 from ..data import warn_of_lost_digits
-from ..losses import LOSSES, Loss
+from ..losses import LOSSES, VALUE_LINKS, Loss
 from ._base import FCNNEstimator
 from ._constructor import constructor_of
 from ._parameters import Parameters
@@ -31,9 +31,12 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
     transformer=StandardScaler())` for a y far from mean 0 and variance 1, which a network learns slowly otherwise. A
     `DigitsWarning` names columns, of time stamps for example, whose digits the network's dtype loses: those must be.
 
-    Parameters and attributes are those of `FCNNClassifier`, with `loss` ("mse", "mae", "huber" or an instance, such as
-    `Huber(delta=2.0)`) in place of label_smoothing and class_weight, and without `classes_`. scikit-learn's alpha is
-    batch_size·n_outputs·λ₂ for SGD and Adam, because its squared error is half of the sum over the outputs.
+    Parameters and attributes are those of `FCNNClassifier`, with `loss` ("mse", "mae", "huber", "log_cosh", "poisson",
+    "quantile" or an instance, such as `Huber(delta=2.0)`) in place of label_smoothing and class_weight, and without
+    `classes_`. Of `Quantile` with several quantiles, predictions have a column for each of them and each target, those
+    of a target side by side.
+    scikit-learn's alpha is batch_size·n_outputs·λ₂ for SGD and Adam, because its squared error is half of the sum over
+    the outputs.
 
     >>> import numpy as np
     >>> X = np.linspace(-1, 1, 200).reshape(-1, 1)
@@ -64,14 +67,24 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
 
         What scales predictions back, such as `TransformedTargetRegressor`, computes in the dtype that it gets.
         """
-        outputs = self._outputs(X).astype(self._y_dtype, copy=False)
-        return outputs if self._y_ndim == 2 else outputs[:, 0]
+        outputs = self._outputs(X)
+        if self._network.design.loss.link == "exp":
+            with np.errstate(over="ignore"):  # where the network says so
+                np.exp(outputs, out=outputs)
+        outputs = outputs.astype(self._y_dtype, copy=False)
+        return outputs if self._y_ndim == 2 or outputs.shape[1] > 1 else outputs[:, 0]
 
     @quietly
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R² on X and y, the share of the targets' variance that is explained; several outputs are averaged."""
         refuse_masked(y, "FCNNRegressor.score: y")
         refuse_masked(sample_weight, "FCNNRegressor.score: sample_weight")
+        n_quantiles = LOSSES.resolve(self.loss).outputs_per_target
+        if n_quantiles > 1:
+            raise ValueError(
+                f"{type(self).__name__}.score: predictions have {n_quantiles} quantiles of each target, of which none "
+                "is compared with it. Use sklearn.metrics.mean_pinball_loss, quantile by quantile."
+            )
         return super().score(X, y, sample_weight)
 
     def __sklearn_tags__(self) -> Any:
@@ -81,12 +94,13 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
 
     def _check_loss(self) -> Loss:
         loss = LOSSES.resolve(self.loss)
-        if loss.link != "identity":
-            raise ValueError(f"{self._who('loss')} is 'mse', 'mae', 'huber' or an instance, got {self.loss!r}.")
+        if not loss.predicts_values:
+            fitting = ", ".join(repr(name) for name in LOSSES if LOSSES[name].link in VALUE_LINKS)
+            raise ValueError(f"{self._who('loss')} is one of {fitting}, or an instance, got {self.loss!r}.")
         return dataclasses.replace(loss)
 
     def _check_targets(self, y: Any, classes: Any, continues: bool, partial: bool) -> tuple[HostArray, int]:
-        n_out = 1 if y.ndim == 1 else y.shape[1]
+        n_out = (1 if y.ndim == 1 else y.shape[1]) * LOSSES.resolve(self.loss).outputs_per_target
         if continues and (n_out, y.ndim) != (self.n_outputs_, self._y_ndim):
             raise ValueError(
                 f"{type(self).__name__} began with {self.n_outputs_} outputs and a {self._y_ndim}-dimensional y; "

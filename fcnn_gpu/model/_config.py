@@ -11,7 +11,7 @@ from ._network import check_dtype
 from ._precision import resolve_precision
 from ._recompute import check_recompute
 
-LINKS = ("identity", "sigmoid", "softmax")
+LINKS = ("identity", "sigmoid", "softmax", "exp")
 REQUIRED = ("n_in", "layers", "dtype", "seed", "link")
 OPTIONAL = (
     "precision",

@@ -227,8 +227,8 @@ class Passes(Network):
         if link == "softmax":
             of_members = Z.T.reshape(Z.shape[1] * self.members, self.n_predictions).T
             self.ops.softmax(of_members, of_members)
-        elif link == "sigmoid":
-            self.ops.bias_activation(Z, None, "sigmoid", 0.0, Z)
+        elif link in ("sigmoid", "exp"):
+            self.ops.bias_activation(Z, None, link, 0.0, Z)
 
     def outputs_of(self, X: Array) -> Array:
         """Raw outputs (n_outputs, batch) at inference, for stored samples X (batch, n_in) of the device.

@@ -20,6 +20,7 @@ from ..data import Features, Signature, SourceFeatures, aligned, features, mean_
 from ..datasets import BlockSource
 from ..initializers import SymmetryWarning, drawing_is_left_out, without_drawing
 from ..layers import Activation, Dense
+from ..losses import VALUE_LINKS
 from ..memory import explains_out_of_memory
 from ..placement import OpenedFolder, Storage, StoredWeights
 from ._config import check_config
@@ -127,7 +128,7 @@ class Sequential(Passes):
         so where the classes have no names.
         """
         names = self.signature.class_names
-        if names is None or self.link == "identity" or (self.link == "sigmoid" and self.n_predictions > 1):
+        if names is None or self.link in VALUE_LINKS or (self.link == "sigmoid" and self.n_predictions > 1):
             why = "its signature names no classes" if names is None else "a sample may have several labels, or none"
             raise AttributeError(f"model.predict_labels: {why}. Use predict, or predict_classes.")
         return np.array(names)[self.predict_classes(X, batch_size)]
@@ -139,7 +140,7 @@ class Sequential(Passes):
 
     @quietly
     def infer(self, X: Any, link: str | None, batch_size: int | None = None, who: str = "model.infer") -> HostArray:
-        """Outputs through a link of the caller's choice ("identity", "sigmoid", "softmax"), or None for raw ones.
+        """Outputs through a link of the caller's choice ("identity", "sigmoid", "softmax", "exp"), None for raw ones.
 
         Raises `NonFiniteOutputError`, an ArithmeticError, where one is NaN or infinite: X is not, once it is checked.
         """
@@ -166,7 +167,7 @@ class Sequential(Passes):
         check_outputs(self, outputs, who)
         if link is not None:
             outputs = mean_over_members(outputs, self.members)
-        return self.signature.clamped(outputs) if link == "identity" else outputs
+        return self.signature.clamped(outputs) if link in VALUE_LINKS else outputs
 
     @explains_out_of_memory(explain_inference)
     def _infer(self, samples: Features | SourceFeatures, link: str | None, size: int) -> HostArray:
@@ -329,7 +330,7 @@ class Sequential(Passes):
 
 def rebuild(
     config: dict[str, Any],
-    backend: str,
+    backend: str | Ops,
     arrays: dict[str, HostArray],
     random_step: int,
     info: dict[str, Any],

@@ -27,7 +27,7 @@ from ._evaluation import EVALUATION_BATCH
 from ._micro_batches import check_split
 from ._step import TrainingStep, copies_of_state, settings_of
 
-_LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse"}
+_LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse", "exp": "poisson"}
 
 
 def memory_report(

@@ -261,8 +261,9 @@ class Trainer:
 
         Raises TypeError where the loss has no probabilities.
         """
-        if self.loss.link not in ("softmax", "sigmoid"):
-            raise TypeError(f"The loss {self.loss.name!r} predicts values, not probabilities: use predict.")
+        if not self.loss.predicts_probabilities:
+            what = "values" if self.loss.predicts_values else "scores"
+            raise TypeError(f"The loss {self.loss.name!r} predicts {what}, not probabilities: use predict.")
         P = self.predict(X, batch_size)
         if self.loss.link == "sigmoid" and P.shape[1] == 1:
             return np.hstack([1.0 - P, P])
@@ -339,9 +340,9 @@ def _refuse_double_link(model: Sequential, loss: Loss) -> None:
     """A loss that takes logits behind an output activation that already made probabilities would apply it twice."""
     last = model.layers[-1]
     has_one = isinstance(last, Dense | Activation | DenseEnsemble | BatchEnsemble)
-    activation = last.activation.name if has_one else None
-    if activation == loss.link and activation in ("softmax", "sigmoid"):
+    activation = last.activation.name if has_one else None  # type: ignore[attr-defined]
+    if activation == loss.link and activation in ("softmax", "sigmoid", "exp"):
         raise ValueError(
-            f"{loss.name} takes logits and applies {activation} itself, but the last layer {last} applies it already. "
-            f"Leave the last layer's activation out; model.predict returns probabilities all the same."
+            f"{loss.name} takes raw outputs and applies {activation} itself, but the last layer {last} applies it "
+            "already. Leave the last layer's activation out; model.predict applies it all the same."
         )

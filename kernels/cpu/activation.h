@@ -4,7 +4,7 @@
 #define FCNN_ACTIVATIONS
 #define ACTIVATIONS(X) \
     X(identity) X(sigmoid) X(tanh) X(relu) X(leaky_relu) X(elu) X(selu) X(gelu) X(gelu_tanh) X(silu) X(softplus) \
-    X(mish) X(hardswish) X(sin)
+    X(mish) X(hardswish) X(sin) X(exp)
 #define KIND(name) JOIN(KIND_, name),
 enum { ACTIVATIONS(KIND) };
 #undef KIND
@@ -108,3 +108,6 @@ DERIVATIVE(hardswish)
 
 ACTIVATION(sin) { return NAME(sine)(z); }
 DERIVATIVE(sin) { return NAME(cosine)(saved); }
+
+ACTIVATION(exp) { return NAME(exponential)(z); }
+DERIVATIVE(exp) { return saved; }

@@ -73,7 +73,8 @@ def _elementwise_loss(kind: str) -> Primitive:
         n, batch = given.n, given.batch
         Z, dZ, losses = given.activations(ops, low), ops.matrix(n, batch, low), ops.empty(batch, wide)
         Y, sample_weight = given.distributions(ops, wide), given.positive(ops, wide, batch)
-        ops.elementwise_loss(Z, Y, kind, 0.7, sample_weight, losses, dZ, ops.asarray(np.array([2.0**8])))
+        scale, output_weight, of_output = ops.asarray(np.array([2.0**8])), *(given.positive(ops, wide, n),) * 2
+        ops.elementwise_loss(Z, Y, kind, 0.7, sample_weight, losses, dZ, scale, output_weight, of_output)
         return {"losses": losses, "dZ": dZ}
 
     return run
@@ -194,7 +195,7 @@ def test_pytorch_agrees_in_16_bits(device_ops: Ops, name: str) -> None:
     for kind, function in theirs.items():
         logits = tensor(z).requires_grad_()
         function(logits, tensor(y)).backward()
-        ops.elementwise_loss(Z, Y, kind, 1.0, None, losses, out)
+        ops.elementwise_loss(Z, Y, kind, 1.0 if kind == "huber" else 0.0, None, losses, out)
         compare(out, logits.grad)
 
 

@@ -83,6 +83,8 @@ def test_identity_without_bias_in_place_does_nothing(ops: Ops) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_activations_are_stable_far_out(other_ops: Ops, kind: str, dtype: Any) -> None:
     z = np.array([[-1e4, -100.0, -20.0, -0.0, 0.0, 20.0, 100.0, 1e4, np.nan]])
+    if kind == "exp":  # which overflows where e^z does
+        z = np.minimum(z, 80)
     results = []
     for ops in (Ops(), other_ops):
         Z, A, slope = matrix(ops, z, dtype), ops.matrix(1, 9, dtype), ops.matrix(1, 9, dtype)

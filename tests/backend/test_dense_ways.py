@@ -47,7 +47,7 @@ def attempt(work: Any, way: str) -> bool:
 
 
 FORWARD = [(kind, way) for kind in FUSED for way in (_SEPARATE, *LT_NAMES[:2])]
-FORWARD += [(kind, "tiled") for kind, f in ELEMENTWISE.items() if f.from_output]
+FORWARD += [(kind, "tiled") for kind, f in ELEMENTWISE.items() if f.from_output and kind != "exp"]  # beyond float16
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -35,6 +35,14 @@ def two_classes(path: Path, n: int = 80) -> Path:
     return path
 
 
+def counts(path: Path, n: int = 80) -> Path:
+    rng = np.random.default_rng(5)
+    a = rng.normal(size=n)
+    rows = np.column_stack([a, rng.poisson(np.exp(4 + a))])
+    np.savetxt(path, rows, fmt=["%.3f", "%d"], delimiter=",", header="a,visits", comments="")
+    return path
+
+
 def several_labels(path: Path, n: int = 60) -> Path:
     rng = np.random.default_rng(4)
     np.savez(path, X=rng.normal(size=(n, 3)), y=rng.integers(0, 2, (n, 3)))
@@ -73,7 +81,8 @@ class TestNames:
 
     @pytest.mark.parametrize("name", list(LOSSES))
     def test_every_loss(self, name: str, command: Command, tmp_path: Path) -> None:
-        file = {"softmax": iris_like, "sigmoid": two_classes, "identity": linear}[LOSSES[name].link](tmp_path / "d.csv")
+        files = {"softmax": iris_like, "sigmoid": two_classes, "identity": linear, "exp": counts}
+        file = files[LOSSES[name].link](tmp_path / "d.csv")
         code, _, err = command("train", "--data", file, *FEW, "--loss", name, "--out", tmp_path / "run")
         assert (code, err) == (0, "")
         assert fcnn.load(tmp_path / "run" / "model.safetensors").info["loss"]["name"] == name
@@ -107,6 +116,12 @@ class TestNames:
 
     def test_settings_reach_the_class(self) -> None:
         assert build("--loss", "huber:delta=2", LOSSES) == fcnn.Huber(2.0)
+        assert build("--loss", "quantile:quantiles=0.1/0.9", LOSSES) == fcnn.Quantile([0.1, 0.9])
+        smoothed = build("--loss", "binary_cross_entropy:label_smoothing=0.1,pos_weight=3", LOSSES)
+        assert smoothed == fcnn.BinaryCrossEntropy(0.1, 3.0)
+        assert build("--loss", "binary_cross_entropy:pos_weight=3/1", LOSSES) == fcnn.BinaryCrossEntropy(
+            0.0, [3.0, 1.0]
+        )
         assert build_metric("--metric", "f1:average=weighted") == fcnn.metrics.F1("weighted")
         assert build("--init", "normal:std=0.5", INITIALIZERS) == fcnn.initializers.Normal(0.5)
         text = "variance_scaling:scale=2,mode=fan_avg,distribution=uniform"
@@ -225,7 +240,8 @@ MISTAKES = [
     ("--bias-init array:values=1", "--bias-init array: values are given in Python"),
     ("--loss hubber", "--loss does not know 'hubber'. Did you mean 'huber'?"),
     ("--loss huber:delt=2", "--loss huber:delt=2: huber has no setting 'delt'. Did you mean 'delta'?"),
-    ("--loss mse:delta=2", "mse has no setting 'delta'. It has none"),
+    ("--loss mse:delta=2", "mse has no setting 'delta'. Its settings: output_weight"),
+    ("--loss mse:output_weight=1/x", r"MSE.output_weight.: each of them expects a number, got 'x'"),
     ("--loss cross_entropy:class_weight=2", "class_weight is what --class-weight gives"),
     ("--loss mse", "trees.csv has 3 classes. Losses that fit: cross_entropy"),
     ("--loss binary_cross_entropy", "--loss binary_cross_entropy does not fit: trees.csv has 3 classes"),

@@ -69,4 +69,6 @@ LOOP(hardswish, (real)alpha)
 LOOP(hardswish_derivative, (real)alpha)
 LOOP(sin, (real)alpha)
 LOOP(sin_derivative, (real)alpha)
+LOOP(exp, (real)alpha)
+LOOP(exp_derivative, (real)alpha)
 #endif

@@ -405,3 +405,23 @@ def test_whole_targets_that_float64_cannot_tell_apart_are_not_taken_in_silence(d
     X = np.arange(64.0)[:, None]
     with pytest.warns(fcnn.DigitsWarning, match=r"FCNNRegressor.fit: y: .* Subtract their mean"):
         regressor(dtype="float64").fit(X, (2**60 + np.arange(64)).astype(dtype))
+
+
+def test_a_regressor_of_quantiles_and_of_counts() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (400, 1))
+    counts = rng.poisson(np.exp(1 + X[:, 0]))
+    options: dict[str, Any] = {"random_state": 0, "backend": "numpy", "epochs": 20, "learning_rate": 0.02}
+    poisson = FCNNRegressor((8,), loss="poisson", **options).fit(X, counts)
+    assert poisson.predict(X).shape == (400,)
+    assert poisson.predict(X).min() > 0
+    assert poisson.score(X, counts) > 0
+    quantiles = FCNNRegressor((8,), loss=fcnn.Quantile([0.1, 0.9]), **options).fit(X, counts)
+    assert quantiles.n_outputs_ == 2
+    assert (np.diff(quantiles.predict(X), axis=1) > 0).mean() > 0.9
+    two = FCNNRegressor((8,), loss=fcnn.Quantile([0.1, 0.5, 0.9]), **options).fit(X, np.column_stack([X, counts]))
+    assert two.predict(X).shape == (400, 6)
+    with pytest.raises(ValueError, match="predictions have 2 quantiles of each target"):
+        quantiles.score(X, counts)
+    with pytest.raises(ValueError, match=r"loss\) is one of 'mse', 'mae'.*'poisson', or an instance, got 'hinge'"):
+        FCNNRegressor(loss="hinge").fit(X, counts)

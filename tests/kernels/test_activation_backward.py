@@ -81,6 +81,8 @@ def test_the_whole_range_of_every_kind(launcher: Launcher, dtype: np.dtype[Any])
     for kind, f in ELEMENTWISE.items():
         for alpha in (ALPHA, 1e30) if kind == "elu" else (ALPHA,):
             saved = np.asfortranarray(z[: z.size // 4 * 4].astype(dtype).reshape(4, -1))
+            if kind == "exp":
+                saved = np.minimum(saved, 80, order="F")
             if f.from_output:
                 Ops().bias_activation(saved, None, kind, alpha, saved)
             dZ, expected, dA = poisoned(saved.shape, dtype), poisoned(saved.shape, dtype), np.ones_like(saved)

@@ -29,7 +29,7 @@ too many, sm_86, sm_89 and sm_100 never need more than the most of these four by
 tenths of what is allowed. `python benchmarks/kernel_resources.py` shows all of them.
 """
 
-LIBRARY = ("SOFTPLUS", "BINARY_CROSS_ENTROPY", "softmax_cross_entropy", "matmul")
+LIBRARY = ("SOFTPLUS", "BINARY_CROSS_ENTROPY", "LOG_COSH", "softmax_cross_entropy", "matmul")
 """What takes a logarithm. NVIDIA's own, in double, leaves sums to the compiler: nothing here can change that."""
 
 

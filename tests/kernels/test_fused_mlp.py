@@ -192,7 +192,8 @@ def test_any_stack(
     data: st.DataObject,
 ) -> None:
     n = len(widths)
-    kinds = data.draw(st.lists(st.sampled_from(KINDS), min_size=n, max_size=n))
+    bounded = [kind for kind in KINDS if kind != "exp"]  # e^(e^z) is no number
+    kinds = data.draw(st.lists(st.sampled_from(bounded), min_size=n, max_size=n))
     has_bias = data.draw(st.lists(st.booleans(), min_size=n, max_size=n))
     check(launcher, Stack((n_in, *widths), kinds, dtype, has_bias), batch, samples)
 

@@ -200,7 +200,7 @@ def test_encodings_are_those_of_rtdl_num_embeddings() -> None:
     [
         (lambda: fcnn.PeriodicEmbedding(frequencies=257), ValueError, "at most 256"),
         (lambda: fcnn.PeriodicEmbedding(activation="tanh"), ValueError, "activation"),
-        (lambda: fcnn.PeriodicEmbedding(lite=1), TypeError, "True or False"),
+        (lambda: fcnn.PeriodicEmbedding(lite=1), TypeError, "True or False"),  # type: ignore[arg-type]
         (lambda: fcnn.PiecewiseLinearEmbedding([[0, 1]], activation="elu"), ValueError, "activation"),
     ],
 )

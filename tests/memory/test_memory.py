@@ -139,6 +139,8 @@ def used_by_training(model: fcnn.Sequential, run: dict[str, Any], read: Callable
     rng = np.random.default_rng(0)
     n, n_out = run["n_samples"], run["n_out"]
     y = rng.integers(0, n_out, n) if run["loss"].link == "softmax" else rng.random((n, n_out)).astype(model.dtype)
+    if isinstance(run["loss"], fcnn.Hinge):
+        y = np.round(y)
     optimizer = copy.copy(run["optimizer"])
     optimizer.learning_rate = 1e-4
     trainer = fcnn.Trainer(model, copy.copy(run["loss"]), optimizer, metrics=run["metrics"])

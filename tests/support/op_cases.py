@@ -579,16 +579,21 @@ def _register_cross_entropy(dense: bool, smoothing: float, weighted: bool) -> No
         return {**outputs, "same losses": losses, "scaled dZ": dZ}
 
 
-def _register_elementwise_loss(kind: str, weighted: bool) -> None:
-    @case("elementwise_loss", f"{kind}-{'weighted' if weighted else 'plain'}", tolerance="sum", empty=False)
+def _register_elementwise_loss(kind: str, weighted: bool, delta: float = 0.7) -> None:
+    label = f"{kind}-{'weighted' if weighted else 'plain'}{'' if delta else '-0'}"
+
+    @case("elementwise_loss", label, tolerance="sum", empty=False)
     def run(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
         Z, dZ = matrix(ops, rng.normal(size=(n, batch)) * 2, dtype), ops.matrix(n, batch, dtype)
         Y = matrix(ops, rng.uniform(size=(n, batch)), dtype)
         losses = ops.empty(batch, dtype)
         sample_weight = ops.asarray(rng.uniform(0.5, 2, batch), dtype) if weighted else None
-        ops.elementwise_loss(Z, Y, kind, 0.7, sample_weight, losses, dZ)
+        output_weight = ops.asarray(rng.uniform(0.5, 2, n), dtype) if weighted else None
+        of_output = ops.asarray(rng.uniform(0.1, 0.9, n), dtype) if weighted or kind == "quantile" else None
+        more = {"output_weight": output_weight, "of_output": of_output}
+        ops.elementwise_loss(Z, Y, kind, delta, sample_weight, losses, dZ, **more)
         outputs = {"losses": ops.to_numpy(losses).copy(), "dZ": ops.to_numpy(dZ).copy()}
-        ops.elementwise_loss(Z, Y, kind, 0.7, sample_weight, losses, dZ, ops.asarray(np.array([2.0**16])))
+        ops.elementwise_loss(Z, Y, kind, delta, sample_weight, losses, dZ, ops.asarray(np.array([2.0**16])), **more)
         return {**outputs, "same losses": losses, "scaled dZ": dZ}
 
 
@@ -598,6 +603,7 @@ for _weighted in (False, True):
             _register_cross_entropy(_dense, _smoothing, _weighted)
     for _kind in ELEMENTWISE_LOSSES:
         _register_elementwise_loss(_kind, _weighted)
+    _register_elementwise_loss("binary_cross_entropy", _weighted, 0.0)
 
 
 @case("accumulate_sum", tolerance="sum")

@@ -171,6 +171,7 @@ ACTIVATION_CASES: dict[str, list[fcnn.activations.Activation]] = {
     "mish": [fcnn.activations.Mish()],
     "hardswish": [fcnn.activations.Hardswish()],
     "sin": [fcnn.activations.Sin()],
+    "exp": [fcnn.activations.Exp()],
     "softmax": [fcnn.activations.Softmax()],
 }
 
@@ -195,6 +196,10 @@ def _in_unit_interval(n_outputs: int) -> Targets:
     return lambda rng, batch: rng.uniform(0.0, 1.0, (batch, n_outputs))
 
 
+def _counts(n_outputs: int) -> Targets:
+    return lambda rng, batch: rng.poisson(2.0, (batch, n_outputs))
+
+
 def _bits(n_outputs: int) -> Targets:
     return lambda rng, batch: rng.integers(0, 2, (batch, n_outputs))
 
@@ -215,7 +220,7 @@ LOSS_CASES: dict[str, list[LossCase]] = {
         LossCase("smoothed and weighted soft", fcnn.CrossEntropy(0.2, [0.0, 2.0, 1.25]), 3, _soft(3)),
     ],
     "mse": [LossCase("three outputs", fcnn.MSE(), 3, _values(3)), LossCase("one output", fcnn.MSE(), 1, _values(1))],
-    "mae": [LossCase("three outputs", fcnn.MAE(), 3, _values(3))],
+    "mae": [LossCase("weighted outputs", fcnn.MAE(output_weight=_V3), 3, _values(3))],
     "huber": [
         LossCase("delta 1", fcnn.Huber(), 3, _values(3, 2.0)),
         LossCase("delta 0.3", fcnn.Huber(0.3), 2, _values(2)),
@@ -224,6 +229,19 @@ LOSS_CASES: dict[str, list[LossCase]] = {
         LossCase("one output", fcnn.BinaryCrossEntropy(), 1, _labels(2)),
         LossCase("multi-label", fcnn.BinaryCrossEntropy(), 4, _bits(4)),
         LossCase("probabilities", fcnn.BinaryCrossEntropy(), 3, _in_unit_interval(3)),
+        LossCase("smoothed", fcnn.BinaryCrossEntropy(0.2), 2, _bits(2)),
+        LossCase("smoothed and weighted", fcnn.BinaryCrossEntropy(0.1, _V3, output_weight=_V3), 3, _bits(3)),
+        LossCase("one weight", fcnn.BinaryCrossEntropy(pos_weight=4.0), 3, _in_unit_interval(3)),
+    ],
+    "log_cosh": [LossCase("three outputs", fcnn.LogCosh(), 3, _values(3, 2.0))],
+    "quantile": [
+        LossCase("median", fcnn.Quantile(), 2, _values(2)),
+        LossCase("three quantiles of two targets", fcnn.Quantile([0.1, 0.5, 0.8]), 6, _values(2)),
+    ],
+    "poisson": [LossCase("two counts", fcnn.Poisson(), 2, _counts(2))],
+    "hinge": [
+        LossCase("one output", fcnn.Hinge(), 1, _labels(2)),
+        LossCase("squared", fcnn.Hinge(squared=True), 3, _bits(3)),
     ],
 }
 

@@ -20,9 +20,13 @@ import fcnn_gpu as fcnn
 from fcnn_gpu.model._save_and_load import torch_state
 
 
-class Sine(nn.Module):
+class Elementwise(nn.Module):
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.sin(x)
+        return self.function(x)
 
 
 ACTIVATION_MODULES: dict[str, Callable[[Any], nn.Module]] = {
@@ -39,7 +43,8 @@ ACTIVATION_MODULES: dict[str, Callable[[Any], nn.Module]] = {
     "softplus": lambda f: nn.Softplus(threshold=700.0),  # PyTorch's 20 replaces f(z) by z, 2·10⁻⁹ off
     "mish": lambda f: nn.Mish(),
     "hardswish": lambda f: nn.Hardswish(),
-    "sin": lambda f: Sine(),
+    "sin": lambda f: Elementwise(torch.sin),
+    "exp": lambda f: Elementwise(torch.exp),
     "softmax": lambda f: nn.Softmax(dim=1),
 }
 
@@ -295,10 +300,32 @@ def _cross_entropy(loss: Any, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def _mean_of_outputs(rule: Callable[..., torch.Tensor]) -> Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]:
     def losses(loss: Any, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        extra = {"delta": loss.delta} if isinstance(loss, fcnn.Huber) else {}
-        return rule(z, y.reshape(z.shape).to(z.dtype), reduction="none", **extra).mean(dim=1)
+        extra: dict[str, Any] = {"delta": loss.delta} if isinstance(loss, fcnn.Huber) else {}
+        y = y.reshape(z.shape).to(z.dtype)
+        if isinstance(loss, fcnn.BinaryCrossEntropy):
+            y = (1 - loss.label_smoothing) * y + loss.label_smoothing / 2
+            extra |= {} if loss.pos_weight is None else {"pos_weight": torch.tensor(loss.pos_weight, dtype=z.dtype)}
+        u = 1.0 if loss.output_weight is None else torch.tensor(loss.output_weight, dtype=z.dtype)
+        return (u * rule(z, y, reduction="none", **extra)).mean(dim=1)
 
     return losses
+
+
+def _quantile(loss: Any, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """PyTorch has no pinball loss: as its users write it."""
+    q = torch.tensor(loss.quantiles, dtype=z.dtype)
+    e = y.reshape(len(z), -1, 1).to(z.dtype) - z.reshape(len(z), -1, len(q))
+    return torch.maximum(q * e, (q - 1) * e).mean(dim=(1, 2))
+
+
+def _log_cosh(loss: Any, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    e = z - y.reshape(z.shape).to(z.dtype)
+    return (e.abs() + functional.softplus(-2 * e.abs()) - math.log(2)).mean(dim=1)
+
+
+def _hinge(loss: Any, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    margin = functional.relu(1 - (2 * y.reshape(z.shape).to(z.dtype) - 1) * z)
+    return (margin**2 if loss.squared else margin).mean(dim=1)
 
 
 LOSS_FUNCTIONS: dict[str, Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]] = {
@@ -306,6 +333,10 @@ LOSS_FUNCTIONS: dict[str, Callable[[Any, torch.Tensor, torch.Tensor], torch.Tens
     "mse": _mean_of_outputs(functional.mse_loss),
     "mae": _mean_of_outputs(functional.l1_loss),
     "huber": _mean_of_outputs(functional.huber_loss),
+    "log_cosh": _log_cosh,
+    "quantile": _quantile,
+    "poisson": _mean_of_outputs(functional.poisson_nll_loss),
+    "hinge": _hinge,
     "binary_cross_entropy": _mean_of_outputs(functional.binary_cross_entropy_with_logits),
 }
 """ℓ_j of each sample; the mean over the batch, and the sample weights, are taken by `data_loss`."""

@@ -94,7 +94,8 @@ def allocations(
     trainer = fcnn.Trainer(model, loss, optimizer)
     rng = np.random.default_rng(0)
     X = (10 * rng.random((N_SAMPLES, 11))).astype(model.dtype if X_dtype is None else X_dtype)
-    y = rng.integers(0, 6, N_SAMPLES) if trainer.loss.link == "softmax" else rng.random((N_SAMPLES, 6))
+    y: Any = rng.integers(0, 6, N_SAMPLES) if trainer.loss.link == "softmax" else rng.random((N_SAMPLES, 6))
+    y = np.round(y) if loss == "hinge" else y
     targets = trainer.loss.prepare_targets(y, 6, model.dtype)
     data = DeviceData(ops, X, targets, np.ones(N_SAMPLES, model.dtype), BATCH, model.input_map)
     step = TrainingStep(model, trainer.loss, trainer.optimizer, data, keep_outputs=True, capture=capture)

@@ -291,7 +291,7 @@ def test_trainers_that_are_refused(make: Any, error: type[Exception], message: s
 def test_a_loss_behind_its_own_link_is_refused(loss: str, activation: str, layers: bool) -> None:
     last: list[Any] = [fcnn.Dense(3), activation] if layers else [fcnn.Dense(3, activation=activation)]
     m = fcnn.Sequential(last, n_in=N_IN, backend="numpy")
-    with pytest.raises(ValueError, match=f"{loss} takes logits and applies {activation} itself.*activation out"):
+    with pytest.raises(ValueError, match=f"{loss} takes raw outputs and applies {activation} itself.*activation out"):
         fcnn.Trainer(m, loss)
     fcnn.Trainer(m, "mse")
 

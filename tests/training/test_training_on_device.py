@@ -22,7 +22,7 @@ from ..support.small_runs import TooMuch
 from ..support.tolerances import assert_close
 
 OPTIMIZERS = ["sgd", "adam", "adamw", "rmsprop", "adagrad"]
-LOSSES = ["cross_entropy", "mse", "mae", "huber", "binary_cross_entropy"]
+LOSSES = ["cross_entropy", "mse", "mae", "huber", "binary_cross_entropy", "log_cosh", "quantile", "poisson", "hinge"]
 
 
 def data(loss: str) -> tuple[HostArray, HostArray]:
@@ -30,7 +30,7 @@ def data(loss: str) -> tuple[HostArray, HostArray]:
     X = rng.normal(size=(75, 12))
     if loss == "cross_entropy":
         return X, rng.integers(0, 4, 75)
-    if loss == "binary_cross_entropy":
+    if loss in ("binary_cross_entropy", "hinge", "poisson"):
         return X, rng.integers(0, 2, size=(75, 4)).astype(np.float64)
     return X, rng.normal(size=(75, 4))
 

@@ -46,6 +46,8 @@ class CompiledLoss(CompiledArrays):
         losses: Array,
         dZ: Array,
         loss_scale: Array | None = None,
+        output_weight: Array | None = None,
+        of_output: Array | None = None,
     ) -> None:
         self._issue(
             "elementwise_loss",
@@ -56,6 +58,8 @@ class CompiledLoss(CompiledArrays):
             delta=delta,
             Z=Z,
             Y=Y,
+            output_weight=output_weight,
+            of_output=of_output,
             sample_weight=sample_weight,
             loss_scale=loss_scale,
             losses=losses,

@@ -33,8 +33,10 @@ class LossKernels(DeviceOps):
         losses: Array,
         dZ: Array,
         loss_scale: Array | None = None,
+        output_weight: Array | None = None,
+        of_output: Array | None = None,
     ) -> None:
-        arguments = [Z, Y, sample_weight, loss_scale, losses, dZ]
+        arguments = [Z, Y, output_weight, of_output, sample_weight, loss_scale, losses, dZ]
         stem = "elementwise_loss"
         self._per_sample(stem, stem, (Z.dtype, kind.upper()), Z, arguments, scalars=[delta], held=False)
 

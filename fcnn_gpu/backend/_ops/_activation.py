@@ -286,6 +286,14 @@ def _sin_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> N
     np.cos(out, out=out)
 
 
+def _exp(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    np.exp(z, out=out)
+
+
+def _exp_derivative(a: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
+    np.copyto(out, a)
+
+
 ELEMENTWISE: dict[str, Elementwise] = {
     "identity": Elementwise(_identity, _identity_derivative, from_output=True),
     "sigmoid": Elementwise(_sigmoid, _sigmoid_derivative, from_output=True),
@@ -301,6 +309,7 @@ ELEMENTWISE: dict[str, Elementwise] = {
     "mish": Elementwise(_mish, _mish_derivative, from_output=False),
     "hardswish": Elementwise(_hardswish, _hardswish_derivative, from_output=False),
     "sin": Elementwise(_sin, _sin_derivative, from_output=False),
+    "exp": Elementwise(_exp, _exp_derivative, from_output=True),
 }
 """Every elementwise activation by name; the order is that of the enumeration in kernels/activation.cuh."""
 

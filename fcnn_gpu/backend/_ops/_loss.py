@@ -11,11 +11,23 @@ float32 where activations are float16 or bfloat16 (which the reference does not 
 
 from __future__ import annotations
 
+import math
+
 from ..._types import Array, DType
 from . import _numpy as np
 from ._array import FEW_CLASSES, ArrayOps, constant_tile
 
-ELEMENTWISE_LOSSES = ("mse", "mae", "huber", "binary_cross_entropy")
+ELEMENTWISE_LOSSES = (
+    "mse",
+    "mae",
+    "huber",
+    "binary_cross_entropy",
+    "quantile",
+    "poisson",
+    "log_cosh",
+    "hinge",
+    "squared_hinge",
+)
 """The kinds of `elementwise_loss`; the order is that of the enumeration in kernels/elementwise_loss.cu."""
 
 
@@ -143,22 +155,30 @@ class LossOps(ArrayOps):
         losses: Array,
         dZ: Array,
         loss_scale: Array | None = None,
+        output_weight: Array | None = None,
+        of_output: Array | None = None,
     ) -> None:
-        """ℓ_j = (1/n) Σ_i ρ(z_ij, y_ij); dZ_ij = w_j/(n·batch) · ∂ρ/∂z, with e = z − y and
+        """ℓ_j = (1/n) Σ_i u_i ρ(z_ij, y_ij); dZ_ij = u_i w_j/(n·batch) · ∂ρ/∂z, with e = z − y and
 
-        mse: ρ = e²; mae: ρ = |e|; huber: ρ = ½e² for |e| ≤ δ, else δ(|e| − ½δ);
-        binary_cross_entropy: ρ = max(z, 0) − z·y + log(1 + e^−|z|), which is −y log σ(z) − (1 − y) log(1 − σ(z)).
+        mse: ρ = e²; mae: ρ = |e|; huber: ρ = ½e² for |e| ≤ δ, else δ(|e| − ½δ); log_cosh: ρ = log cosh e;
+        binary_cross_entropy: ρ = −v_i ỹ log σ(z) − (1 − ỹ) log(1 − σ(z)), ỹ = (1 − δ)y + ½δ;
+        quantile: ρ = (1 − v_i)e for e > 0, else −v_i e; poisson: ρ = e^z − y·z;
+        hinge: ρ = max(0, m), m = 1 − (2y − 1)z; squared_hinge: ρ = max(0, m)².
 
-        Z, Y, dZ (n, batch) F-ordered; dZ is not Z. `sample_weight` (batch,) is 1 where None. `loss_scale`: see the
-        module.
+        Z, Y, dZ (n, batch) F-ordered; dZ is not Z. u `output_weight` (n,), `sample_weight` (batch,) and v `of_output`
+        (n,) are 1 where None (of a quantile it is given). `loss_scale`: see the module.
         """
         Zt, Yt, dZt = Z.T, Y.T, dZ.T
         batch, n = Zt.shape
         np.copyto(losses, 0)
         for rows, columns in self._tiles(Zt.shape):
             z, y, d = Zt[rows, columns], Yt[rows, columns], dZt[rows, columns]
-            rho = self._tile_scratch("t", z)
-            _ELEMENTWISE_RULES[kind](z, y, rho, d, self._tile_scratch("u", z), delta)
+            rho, work = self._tile_scratch("t", z), [self._tile_scratch(tag, z) for tag in ("u", "v", "w")]
+            v = None if of_output is None else of_output[columns]
+            _ELEMENTWISE_RULES[kind](z, y, rho, d, work, delta, v)
+            if output_weight is not None:
+                np.multiply(rho, output_weight[columns], out=rho)
+                np.multiply(d, output_weight[columns], out=d)
             partial = self.scratch("row", rho.shape[0], Z.dtype)
             np.matmul(rho, self.ones(rho.shape[1], Z.dtype)[0], out=partial)
             np.add(losses[rows], partial, out=losses[rows])
@@ -189,20 +209,25 @@ def _in_memory_order(matrix: Array) -> Array:
     return (matrix if matrix.flags.c_contiguous else matrix.T).reshape(-1)
 
 
-def _mse(z: Array, y: Array, rho: Array, d: Array, t: Array, delta: float) -> None:
+_Work = list[Array]
+"""Tiles to compute in, of the size of z."""
+
+
+def _mse(z: Array, y: Array, rho: Array, d: Array, work: _Work, delta: float, v: Array | None) -> None:
     np.subtract(z, y, out=d)
     np.multiply(d, d, out=rho)
     np.multiply(d, 2, out=d)
 
 
-def _mae(z: Array, y: Array, rho: Array, d: Array, t: Array, delta: float) -> None:
+def _mae(z: Array, y: Array, rho: Array, d: Array, work: _Work, delta: float, v: Array | None) -> None:
     np.subtract(z, y, out=d)
     np.abs(d, out=rho)
     np.sign(d, out=d)
 
 
-def _huber(z: Array, y: Array, rho: Array, d: Array, t: Array, delta: float) -> None:
+def _huber(z: Array, y: Array, rho: Array, d: Array, work: _Work, delta: float, v: Array | None) -> None:
     # with a = min(|e|, δ): ρ = a(|e| − ½a), ρ′ = clip(e, −δ, δ)
+    t = work[0]
     np.subtract(z, y, out=d)
     np.abs(d, out=rho)
     np.minimum(rho, constant_tile(delta, rho.shape, rho.dtype), out=t)
@@ -214,8 +239,9 @@ def _huber(z: Array, y: Array, rho: Array, d: Array, t: Array, delta: float) -> 
     np.minimum(d, constant_tile(delta, d.shape, d.dtype), out=d)
 
 
-def _binary_cross_entropy(z: Array, y: Array, rho: Array, d: Array, t: Array, delta: float) -> None:
+def _binary_cross_entropy(z: Array, y: Array, rho: Array, d: Array, work: _Work, delta: float, v: Array | None) -> None:
     # with e = e^−|z|: σ(z) = max(e, sign z)/(1 + e), as in the sigmoid
+    t = work[0]
     np.abs(z, out=t)
     np.negative(t, out=t)
     np.exp(t, out=t)
@@ -224,6 +250,9 @@ def _binary_cross_entropy(z: Array, y: Array, rho: Array, d: Array, t: Array, de
     np.maximum(d, t, out=d)
     np.add(t, 1, out=t)
     np.divide(d, t, out=d)
+    if delta or v is not None:
+        _smooth_or_weigh(z, y, rho, d, work, delta, v)
+        return
     np.subtract(d, y, out=d)
     np.maximum(z, constant_tile(0.0, z.shape, z.dtype), out=t)
     np.add(rho, t, out=rho)
@@ -231,9 +260,107 @@ def _binary_cross_entropy(z: Array, y: Array, rho: Array, d: Array, t: Array, de
     np.subtract(rho, t, out=rho)
 
 
+def _smooth_or_weigh(z: Array, y: Array, rho: Array, d: Array, work: _Work, delta: float, v: Array | None) -> None:
+    # With L = log(1 + e^−|z|), which is in ρ, and σ in d: ρ = vỹ(max(−z, 0) + L) + (1 − ỹ)(max(z, 0) + L), no term of
+    # which is negative, and ρ′ = σ(vỹ + 1 − ỹ) − vỹ.
+    negative, positive, t = work
+    np.multiply(y, 1.0 - delta, out=positive)
+    np.add(positive, 0.5 * delta, out=positive)
+    np.subtract(1, positive, out=negative)
+    if v is not None:
+        np.multiply(positive, v, out=positive)
+    np.add(positive, negative, out=t)
+    np.multiply(rho, t, out=rho)
+    np.multiply(d, t, out=d)
+    np.subtract(d, positive, out=d)
+    np.maximum(z, constant_tile(0.0, z.shape, z.dtype), out=t)
+    np.multiply(t, negative, out=negative)
+    np.add(rho, negative, out=rho)
+    np.subtract(t, z, out=t)  # max(−z, 0)
+    np.multiply(t, positive, out=positive)
+    np.add(rho, positive, out=rho)
+
+
+def _quantile(z: Array, y: Array, rho: Array, d: Array, work: _Work, delta: float, v: Array | None) -> None:
+    # ρ′ = ½ sign(e) + (½ − v) sign² e, and ρ = eρ′
+    t = work[0]
+    assert v is not None, "a quantile for each output"
+    np.subtract(z, y, out=rho)
+    np.sign(rho, out=d)
+    np.multiply(d, d, out=t)
+    np.multiply(d, 0.5, out=d)
+    of_output = work[1][0]
+    np.subtract(0.5, v, out=of_output)
+    np.multiply(t, of_output, out=t)
+    np.add(d, t, out=d)
+    np.multiply(rho, d, out=rho)
+
+
+def _poisson(z: Array, y: Array, rho: Array, d: Array, work: _Work, delta: float, v: Array | None) -> None:
+    t = work[0]
+    np.exp(z, out=d)
+    np.multiply(z, y, out=t)
+    np.subtract(d, t, out=rho)
+    np.subtract(d, y, out=d)
+
+
+def _log_cosh(z: Array, y: Array, rho: Array, d: Array, work: _Work, delta: float, v: Array | None) -> None:
+    # With t = tanh e: −½ log(1 − t²) for |e| < 1, where |e| + log(1 + e^−2|e|) − log 2 would cancel.
+    t, is_far, far = work
+    np.subtract(z, y, out=rho)
+    np.tanh(rho, out=d)
+    np.abs(rho, out=rho)
+    mask = t.reshape(-1).view(np.bool_)[: z.size].reshape(z.shape)
+    np.greater(rho, 1, out=mask)
+    np.copyto(is_far, mask)
+    np.multiply(rho, -2, out=far)
+    np.exp(far, out=far)
+    np.log1p(far, out=far)
+    np.add(far, rho, out=far)
+    np.subtract(far, math.log(2.0), out=far)
+    np.minimum(rho, constant_tile(1.0, z.shape, z.dtype), out=rho)
+    np.tanh(rho, out=rho)
+    np.multiply(rho, rho, out=rho)
+    np.negative(rho, out=rho)
+    np.log1p(rho, out=rho)
+    np.multiply(rho, -0.5, out=rho)
+    np.subtract(far, rho, out=far)
+    np.multiply(far, is_far, out=far)
+    np.add(rho, far, out=rho)
+
+
+def _margin(z: Array, y: Array, margin: Array, label: Array) -> None:
+    # label = 1 − 2y, margin = max(1 + label·z, 0)
+    np.multiply(y, -2, out=label)
+    np.add(label, 1, out=label)
+    np.multiply(label, z, out=margin)
+    np.add(margin, 1, out=margin)
+    np.maximum(margin, constant_tile(0.0, z.shape, z.dtype), out=margin)
+
+
+def _hinge(z: Array, y: Array, rho: Array, d: Array, work: _Work, delta: float, v: Array | None) -> None:
+    t = work[0]
+    _margin(z, y, rho, t)
+    np.sign(rho, out=d)
+    np.multiply(d, t, out=d)
+
+
+def _squared_hinge(z: Array, y: Array, rho: Array, d: Array, work: _Work, delta: float, v: Array | None) -> None:
+    t = work[0]
+    _margin(z, y, rho, t)
+    np.multiply(rho, t, out=d)
+    np.multiply(d, 2, out=d)
+    np.multiply(rho, rho, out=rho)
+
+
 _ELEMENTWISE_RULES = {
     "mse": _mse,
     "mae": _mae,
     "huber": _huber,
     "binary_cross_entropy": _binary_cross_entropy,
+    "quantile": _quantile,
+    "poisson": _poisson,
+    "log_cosh": _log_cosh,
+    "hinge": _hinge,
+    "squared_hinge": _squared_hinge,
 }
