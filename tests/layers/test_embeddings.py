@@ -47,6 +47,19 @@ def test_a_table_is_a_live_view() -> None:
     )
 
 
+def test_the_largest_unit_fits_into_a_threads_memory() -> None:
+    results = []
+    for ops in (Ops(), compiled_ops()):
+        layers = [fcnn.PBLD(frequencies=512, outputs=512), fcnn.PBLD([0], frequencies=2)]
+        model = fcnn.Sequential(layers, 1, seed=0, dtype="float64", backend=ops)
+        x = np.random.default_rng(0).normal(size=(130, 1))
+        out = np.array(model.forward(x, training=True))
+        gradient = model.backward(np.ones(out.shape), input_gradient=True)
+        results.append((out, np.array(gradient), model.flat.gradients.copy()))
+    for expected, actual in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
@@ -200,7 +213,11 @@ def test_encodings_are_those_of_rtdl_num_embeddings() -> None:
     [
         (lambda: fcnn.PeriodicEmbedding(frequencies=257), ValueError, "at most 256"),
         (lambda: fcnn.PeriodicEmbedding(activation="tanh"), ValueError, "activation"),
-        (lambda: fcnn.PeriodicEmbedding(lite=1), TypeError, "True or False"),
+        (
+            lambda: fcnn.PeriodicEmbedding(lite=1),  # type: ignore[arg-type]
+            TypeError,
+            "True or False",
+        ),
         (lambda: fcnn.PiecewiseLinearEmbedding([[0, 1]], activation="elu"), ValueError, "activation"),
     ],
 )
