@@ -196,7 +196,7 @@ class PeriodicEmbedding(NumberEmbedding):
     """Each unit x becomes f(W_f·h + b_f), h = (cos 2π w_f1 x, ..., cos 2π w_fK x, sin 2π w_f1 x, ...).
 
     K = `frequencies`; f is max(·, 0), or with activation=None nothing. w (frequencies, units) from N(0, sigma²), of
-    which sigma decides how well it works (0.01 to 1, say); W (outputs, units·2·frequencies) with the columns of W_f
+    which sigma decides a lot (from 0.01 to 1, say); W (outputs, units·2·frequencies) with the columns of W_f
     side by side and b (outputs, units) from U(−1, 1)/√(2·frequencies); all are learned. With `lite` all units share one
     W (outputs, 2·frequencies) and b (outputs, 1). Output: `outputs` numbers of each unit of `columns` (None: of every
     unit) in their order, then the other units unchanged. Gradients: docs/backprop.md, section 17.

@@ -3,7 +3,6 @@
 #include "elementary.h"
 #include "activation.h"
 #include "lanes.h"
-#include "embed_numbers.h"
 #include "normalization.h"
 #include "parameters.h"
 #include "product.h"
@@ -11,6 +10,7 @@
 #include "sums.h"
 #include "transpose.h"
 #include "vector.h"
+#include "embed_numbers.h"
 
 #include "activation_backward.c"
 #include "adagrad.c"

@@ -3,7 +3,8 @@
 #ifndef FCNN_EMBED_NUMBERS
 #define FCNN_EMBED_NUMBERS
 enum { COSINE, WAVES, PIECES }; /* the order of NUMBER_KINDS in the reference */
-enum { EMBED_BLOCK = 128 };
+enum { EMBED_BLOCK = 128, MOST_TERMS = 512 }; /* the second as in fcnn_gpu/layers: what follows fits into a thread's memory */
+_Static_assert(8 * EMBED_BLOCK * (2 * (MOST_TERMS + 1) + 3 * MOST_TERMS) < SCRATCH_BYTES, "embed_numbers_backward");
 #endif
 
 /* a·x + c of the term as NumberMap has it, of cosines and waves in quarters of a turn */
@@ -50,10 +51,7 @@ INLINE void NAME(number_values)(int64_t kind, int64_t n_terms, const real *w, co
                 moves[j] = NAME(turned)(part, part.k + 2); /* −sin x = sin(x + π) */
             }
         } else {
-            for (int64_t j = 0; j < n; j++) {
-                const NAME(quadrant) part = NAME(quadrant_of_quarters)(FMA(term.factor, x[j], term.shift));
-                value[j] = NAME(turned)(part, part.k + 1);
-            }
+            for (int64_t j = 0; j < n; j++) value[j] = NAME(cosine_of_quarters)(FMA(term.factor, x[j], term.shift));
         }
     }
 }

@@ -1,4 +1,4 @@
-"""Losses, softmax and normalization on 16-bit activations: the float64 reference of the same inputs, rounded once."""
+"""Losses, softmax, normalization, embeddings on 16 bits: the float64 reference of the same inputs, rounded once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 import fcnn_gpu as fcnn
 from fcnn_gpu._types import Array, HostArray
-from fcnn_gpu.backend._ops import ELEMENTWISE_LOSSES, Ops
+from fcnn_gpu.backend._ops import ELEMENTWISE_LOSSES, Columns, NumberMap, Ops, Tables
 from fcnn_gpu.losses import Loss
 
 from ..support.op_cases import Outputs, matrix
@@ -108,6 +108,30 @@ def _layer_norm(ops: Ops, given: Given, low: Any, wide: Any) -> Outputs:
     return {"x_hat": x_hat, "out": out, "inv_std": inv_std, "dgamma": dgamma, "dbeta": dbeta, "dX": dX}
 
 
+def _embeddings(ops: Ops, given: Given, low: Any, wide: Any) -> Outputs:
+    """The first unit embedded by cosines; a category where the number is 0 or 1, and none elsewhere."""
+    n, batch = given.n, given.batch
+    columns = Columns(ops.asarray(np.arange(n)), tuple(range(n)), 1)
+    of = NumberMap(columns, "cosine", ops.asarray(np.array([0, 3])), (0, 3), 2, appends=True)
+    X, dX = given.activations(ops, low), ops.matrix(n, batch, low)
+    out = ops.matrix(of.n_outputs, batch, low)
+    w, phase = given.positive(ops, wide, 3, 1), given.positive(ops, wide, 3, 1)
+    W, b = (matrix(ops, ops.to_numpy(given.positive(ops, wide, 2, k)), wide) for k in (3, 1))
+    dw, dphase, dW, db = (ops.matrix(*shape, wide) for shape in ((3, 1), (3, 1), (2, 3), (2, 1)))
+    ops.embed_numbers(of, X, w, phase, W, b, out)
+    dOut = matrix(ops, np.resize([0.5, -1.0, 0.25, 2.0, -0.125], (of.n_outputs, batch)), low)
+    ops.embed_numbers_backward(of, dOut, out, X, w, phase, W, dw, dphase, dW, db, dX)
+    places = ops.asarray(np.array([0, 2]))
+    tables = Tables(columns, ops.asarray(np.array([0, 4])), places, (0, 4), (0, 2))
+    E, dE = given.positive(ops, wide, 4, 1), ops.empty((4, 1), wide)
+    numbers = matrix(ops, np.resize([0.0, 1.0, 1.0], (n, batch)), low)
+    rows = ops.matrix(tables.n_outputs, batch, low)
+    ops.embed_categories(tables, numbers, E, rows)
+    ops.embed_categories_backward(tables, matrix(ops, np.ones((tables.n_outputs, batch)), low), numbers, dE, None)
+    of_parameters = {"dw": dw, "dphase": dphase, "dW": dW, "db": db, "dE": dE}
+    return {"out": out, "dX": dX, "A": rows, **of_parameters}
+
+
 PRIMITIVES: dict[str, Primitive] = {
     "softmax": _softmax,
     "cross_entropy-labels": _cross_entropy(dense=False),
@@ -115,6 +139,7 @@ PRIMITIVES: dict[str, Primitive] = {
     **{kind: _elementwise_loss(kind) for kind in ELEMENTWISE_LOSSES},
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
+    "embeddings": _embeddings,
 }
 
 

@@ -39,6 +39,7 @@ LOOP(error_function)
 LOOP(logistic)
 LOOP(sine)
 LOOP(cosine)
+LOOP(cosine_of_quarters)
 
 #include "activation.h"
 LOOP(identity, (real)alpha)

@@ -61,6 +61,9 @@ def polynomials(mp: Any) -> Iterator[Polynomial]:
     for type_, degree, stop in (("float", 5, 4), ("double", 16, 6)):
         of_erfc = (lambda x: mp.log(mp.erfc(x)), lambda x: mp.erfc(x) / mp.erf(x))
         yield Polynomial("log(erfc(x))", type_, degree, 1, stop, *of_erfc)
+    quarter = over_root(lambda f: mp.sin(mp.pi / 2 * f))
+    for type_, degree in (("float", 4), ("double", 8)):
+        yield Polynomial("sin(pi/2 x)/x, z = x^2", type_, degree, tiny, 1, quarter, lambda z: 1 / quarter(z))
     eighth = (mp.pi / 4 * number("1.04")) ** 2
     sin, cos = over_root(mp.sin), (lambda z: mp.cos(mp.sqrt(z)))
     for type_, degree in (("float", 2), ("double", 5)):

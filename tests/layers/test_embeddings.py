@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 
 import fcnn_gpu as fcnn
 from fcnn_gpu.backend import Ops
+from fcnn_gpu.datasets import BlockSource
+from fcnn_gpu.datasets._source import Piece
 
-from ..conftest import compiled_ops
+from ..conftest import compiled_ops, emulated_ops
+from ..support.emulated import DeviceArray
 
 
 def test_embedded_units_come_first_and_the_others_follow_in_order() -> None:
@@ -45,6 +49,19 @@ def test_a_table_is_a_live_view() -> None:
     np.testing.assert_array_equal(
         model(np.array([[1, 2], [1, 0]], np.float32)), [[4, 5, 9, 9, 9, 9], [0, 1, 9, 9, 9, 9]]
     )
+
+
+def test_the_largest_unit_fits_into_a_threads_memory() -> None:
+    results = []
+    for ops in (Ops(), compiled_ops()):
+        layers = [fcnn.PBLD(frequencies=512, outputs=512), fcnn.PBLD([0], frequencies=2)]
+        model = fcnn.Sequential(layers, 1, seed=0, dtype="float64", backend=ops)
+        x = np.random.default_rng(0).normal(size=(130, 1))
+        out = np.array(model.forward(x, training=True))
+        gradient = model.backward(np.ones(out.shape), input_gradient=True)
+        results.append((out, np.array(gradient), model.flat.gradients.copy()))
+    for expected, actual in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -200,10 +217,45 @@ def test_encodings_are_those_of_rtdl_num_embeddings() -> None:
     [
         (lambda: fcnn.PeriodicEmbedding(frequencies=257), ValueError, "at most 256"),
         (lambda: fcnn.PeriodicEmbedding(activation="tanh"), ValueError, "activation"),
-        (lambda: fcnn.PeriodicEmbedding(lite=1), TypeError, "True or False"),  # type: ignore[arg-type]
+        (
+            lambda: fcnn.PeriodicEmbedding(lite=1),  # type: ignore[arg-type]
+            TypeError,
+            "True or False",
+        ),
         (lambda: fcnn.PiecewiseLinearEmbedding([[0, 1]], activation="elu"), ValueError, "activation"),
     ],
 )
 def test_other_settings_that_are_refused(make: Any, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         make()
+
+
+class _Blocks(BlockSource):
+    """Two blocks of three samples; column 1 numbers categories, with one that is none in the second."""
+
+    def __init__(self) -> None:
+        super().__init__(2, np.dtype(np.float32), [3, 3])
+
+    def read(self, block: int) -> Iterator[Piece]:
+        X = np.zeros((3, 2), np.float32)
+        X[2, 1] = 7.0 * block
+        yield X, np.zeros(3, np.float32), None
+
+
+def test_a_source_that_gives_no_category_is_named() -> None:
+    model = _network(Ops())
+    match = r"holds 7 \(.*5.*, column 1\), where Embedding expects"
+    with pytest.raises(ValueError, match=match):
+        fcnn.Trainer(model, "mse").fit(_Blocks(), epochs=1, batch_size=3, progress=False)
+    with pytest.raises(ValueError, match=match):
+        model.predict(_Blocks())
+
+
+def test_numbers_on_the_device_are_checked() -> None:
+    ops = emulated_ops()
+    model = _network(ops)
+    X = np.zeros((9, 2), np.float32)
+    model.predict(X.view(DeviceArray))
+    X[4, 1] = 3.0
+    with pytest.raises(ValueError, match=r"holds 3 \(row 4, column 1\)"):
+        model.predict(X.view(DeviceArray))

@@ -28,7 +28,7 @@ _REALS = np.dtype(np.float32), np.dtype(np.float64)
 _MEMBER = re.compile(r"(?P<marks>(?:_Alignas\(\w+\) )*)(?P<const>const )?(?P<type>\w+) (?P<pointer>\*?)(?P<name>\w+)")
 _MARKS = "_Alignas(8)", "_Alignas(int64_t)", "_Alignas(double)"
 """`rows`, `optional` and `any_order` (kernels/cpu/level.h)."""
-_FACTORS = {"softmax_cross_entropy": 10.0}
+_FACTORS = {"embed_numbers": 30.0, "embed_numbers_backward": 30.0, "softmax_cross_entropy": 10.0}
 """How much longer than its bytes say an operation takes that computes more."""
 
 
