@@ -105,6 +105,9 @@ def test_a_numpy_number_becomes_a_python_number(family: Registry[Any], name: str
         "dense_ensemble": {"units": 2, "members": 2},
         "batch_ensemble": {"units": 2, "members": 2},
         "residual": {"block": ["relu"]},
+        "members": {"members": 2},
+        "dense_ensemble": {"units": 2, "members": 2},
+        "batch_ensemble": {"units": 2, "members": 2},
     }
     numbers = {f.name: np.float64(0.5) for f in fields(family[name]) if f.type in ("float", "float | None")}
     settings = (

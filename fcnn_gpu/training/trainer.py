@@ -339,8 +339,8 @@ def _refuse_other_members(model: Sequential, loss: Loss) -> None:
 def _refuse_double_link(model: Sequential, loss: Loss) -> None:
     """A loss that takes logits behind an output activation that already made probabilities would apply it twice."""
     last = model.layers[-1]
-    has_one = isinstance(last, Dense | Activation | DenseEnsemble | BatchEnsemble)
-    activation = last.activation.name if has_one else None  # type: ignore[attr-defined]
+    with_one = Dense | Activation | DenseEnsemble | BatchEnsemble
+    activation = last.activation.name if isinstance(last, with_one) else None
     if activation == loss.link and activation in ("softmax", "sigmoid", "exp"):
         raise ValueError(
             f"{loss.name} takes raw outputs and applies {activation} itself, but the last layer {last} applies it "

@@ -209,7 +209,8 @@ static int NAME(multiply)(const NAME(Product) * g, int64_t i0, int64_t i1, int64
     const int64_t n_k = (k + KC - 1) / KC, kc = n_k ? (k + n_k - 1) / n_k : 1, m = i1 - i0;
     const int64_t n_m = (m + MC - 1) / MC;
     real *const packed_b = scratch, *const packed_a = scratch + KC * NR;
-    const int packs_b = g->b_column != 1 || (m >= 64 && n > 64 && k * n > 32768) || (n > 512 && m > MR);
+    const int parts_of_b = g->b_column == 1 && g->b_inner >= 2 * n; /* rows: see below */
+    const int packs_b = g->b_column != 1 || (m >= 64 && n > 64 && (parts_of_b || k * n > 32768)) || (n > 512 && m > MR);
     const int apart = g->a_inner == 1 && g->a_row >= 2 * k; /* parts of rows: those of a tile may be in each other's way in the cache */
     const int packs_a = g->a_row != 1 && g->a_inner != 1 ? 1
                         : g->a_row != 1                  ? m >= 64 && n >= (apart ? 128 : 512)
