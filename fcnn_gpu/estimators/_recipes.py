@@ -1,23 +1,69 @@
-"""Networks for tables as they were published, with every constant: RealMLP-TD and its short form, RealMLP-TD-S.
+"""Networks for tables as they were published, with every constant: RealMLP-TD, its short form RealMLP-TD-S, and TabM.
 
-Source: Holzmüller, Grinsztajn & Steinwart (2024), "Better by default: strong pre-tuned MLPs and boosted trees on
-tabular data", sections 3 and 4, appendix A.
+Sources: Holzmüller, Grinsztajn & Steinwart (2024), "Better by default: strong pre-tuned MLPs and boosted trees on
+tabular data", sections 3 and 4, appendix A; Gorishniy, Kotelnikov & Babenko (2024), "TabM: advancing tabular deep
+learning with parameter-efficient ensembling", section 3, and its authors' package.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
-from ..initializers import Initializer, Normal, UnitStd, Zeros
-from ..layers import PBLD, Activation, Dense, Dropout, Embedding, Layer, ParametricActivation, Scale
+from ..initializers import FanInUniform, Initializer, Normal, UnitStd, Zeros
+from ..layers import (
+    PBLD,
+    Activation,
+    BatchEnsemble,
+    Dense,
+    DenseEnsemble,
+    Dropout,
+    Embedding,
+    Layer,
+    Members,
+    ParametricActivation,
+    Scale,
+)
 from ..optimizers import AdamW
 from ..schedules import CosLog4, FlatCos
 from ..tables import TablePreparation
 
 
+class Recipe(Protocol):
+    """What defines a network for tables and its training."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def label_smoothing(self) -> float: ...
+    @property
+    def patience(self) -> int | None:
+        """After how many epochs that are not better the run ends; None: never."""
+
+    @property
+    def members(self) -> int:
+        """Of an ensemble that is trained as one network."""
+
+    @property
+    def numbers(self) -> str:
+        """How the preparation scales numbers."""
+
+    @property
+    def embeds(self) -> bool:
+        """Whether categories of many values are embedded."""
+
+    def layers(self, preparation: TablePreparation, n_out: int) -> list[Layer]:
+        """The network behind this preparation, whose codes, if it makes any, are its last inputs."""
+
+    def optimizer(self, layers: list[Layer]) -> AdamW:
+        """Its optimizer, unbound."""
+
+
 @dataclass(frozen=True)
-class Recipe:
-    """What defines a network for tables and its training.
+class RealMLP:
+    """RealMLP-TD and its relatives.
 
     Attributes:
         hidden_layer_sizes: units of each hidden layer.
@@ -42,6 +88,9 @@ class Recipe:
     label_smoothing: float
     epochs: int = 256
     batch_size: int = 256
+    patience: int | None = None
+    members: ClassVar[int] = 1
+    numbers: ClassVar[str] = "robust"
 
     def layers(self, preparation: TablePreparation, n_out: int) -> list[Layer]:
         """The network behind this preparation, whose codes, if it makes any, are its last inputs."""
@@ -93,20 +142,53 @@ class Recipe:
 _WIDTH = 8
 """Columns of a category's table."""
 
-RECIPES: dict[str, dict[str, Recipe]] = {
+
+@dataclass(frozen=True)
+class TabM:
+    """TabM: k networks that share their weight matrices, each with scales, biases and a head of its own.
+
+    A block is y_g = max(0, s_g ⊙ W(r_g ⊙ x_g) + b_g) and dropout, the first r random signs and all other scales 1; the
+    loss is the mean of the members' losses, the prediction the mean of their predictions. AdamW at a constant rate ends
+    when `patience` epochs were no better.
+    """
+
+    hidden_layer_sizes: tuple[int, ...] = (512, 512, 512)
+    dropout: float = 0.1
+    weight_decay: float = 3e-4
+    learning_rate: float = 0.002
+    label_smoothing: float = 0.0
+    epochs: int = 256
+    batch_size: int = 256
+    patience: int | None = 16
+    members: int = 32
+    numbers: ClassVar[str] = "quantile"
+    embeds: ClassVar[bool] = False
+
+    def layers(self, preparation: TablePreparation, n_out: int) -> list[Layer]:
+        """The blocks, behind `Members`, and a linear head of each member."""
+        made: list[Layer] = [Members(self.members)]
+        of_torch = FanInUniform()
+        for i, n in enumerate(self.hidden_layer_sizes):
+            signs: Any = "random_signs" if i == 0 else 1.0
+            made.append(BatchEnsemble(n, self.members, "relu", of_torch, scale_in=signs, bias_init=of_torch))
+            if self.dropout:
+                made.append(Dropout(self.dropout))
+        return [*made, DenseEnsemble(n_out, self.members, init=of_torch, bias_init=of_torch)]
+
+    def optimizer(self, layers: list[Layer]) -> AdamW:
+        """AdamW; scales and biases decay as weights do, as in the authors' examples."""
+        return AdamW(self.learning_rate, weight_decay=self.weight_decay, decay_all=True)
+
+
+RECIPES: dict[str, dict[str, Any]] = {
     "default": {
-        "classification": Recipe((256, 256, 256), "selu", True, True, True, 0.15, 0.02, 0.04, 0.1),
-        "regression": Recipe((256, 256, 256), "mish", True, True, True, 0.15, 0.02, 0.2, 0.0),
+        "classification": RealMLP((256, 256, 256), "selu", True, True, True, 0.15, 0.02, 0.04, 0.1),
+        "regression": RealMLP((256, 256, 256), "mish", True, True, True, 0.15, 0.02, 0.2, 0.0),
     },
     "fast": {
-        "classification": Recipe((256, 256, 256), "selu", False, False, False, 0.0, 0.0, 0.04, 0.1),
-        "regression": Recipe((256, 256, 256), "mish", False, False, False, 0.0, 0.0, 0.07, 0.0),
+        "classification": RealMLP((256, 256, 256), "selu", False, False, False, 0.0, 0.0, 0.04, 0.1),
+        "regression": RealMLP((256, 256, 256), "mish", False, False, False, 0.0, 0.0, 0.07, 0.0),
     },
+    "tabm": {"classification": TabM(), "regression": TabM()},
 }
-"""By the estimators' `preset` and the task."""
-
-
-def n_steps(recipe: Recipe, n_samples: int) -> int:
-    """Of a run over so many samples."""
-    batch = min(recipe.batch_size, n_samples)
-    return recipe.epochs * (n_samples // batch)
+"""By the estimators' `preset` and the task: a `Recipe`."""

@@ -17,9 +17,9 @@ from .._arrays import as_array, quietly
 from .._checks import check_bool, check_choice, check_integer, check_real
 from .._types import HostArray
 from ..backend import chosen_threads, default_backend, inherit_backend, inherit_threads, resolve_backend
-from ..callbacks import Callback, KeepBest, check_callbacks
+from ..callbacks import Callback, EarlyStopping, KeepBest, check_callbacks
 from ..data import Signature, check_parts, split_validation
-from ..losses import Loss, check_sample_weight
+from ..losses import EnsembleLoss, Loss, check_sample_weight
 from ..metrics import Metric
 from ..model import Sequential, rebuild
 from ..tables import Table, TablePreparation
@@ -144,6 +144,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         preparation = TablePreparation(
             columns=self.columns,
             ignore=self.ignore,
+            numbers=recipe.numbers,
             categories="codes" if recipe.embeds else "one_hot",
             dtype=self.dtype,
         ).fit(train[0])
@@ -153,6 +154,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         scale = self._scale(train[1])
         loss = self._loss(recipe)
         metrics = [metric.for_task(loss.task(n_out)) for metric in self._metrics()]
+        loss = loss if recipe.members == 1 else EnsembleLoss(loss, recipe.members)
         trainer = Trainer(model, loss, recipe.optimizer(layers), metrics)
         data = None
         if held_out is not None:
@@ -163,6 +165,8 @@ class TabularEstimator(TabularParameters, BaseEstimator):
             )
             monitor, greater = self._monitor()
             observers.append(KeepBest(monitor, ties="last", greater_is_better=greater))
+            if recipe.patience is not None:
+                observers.append(EarlyStopping(monitor, recipe.patience, restore_best=False, greater_is_better=greater))
         batch_size = min(recipe.batch_size, len(inputs))
         history = trainer.fit(
             inputs,
@@ -208,7 +212,8 @@ class TabularEstimator(TabularParameters, BaseEstimator):
                 given[name] = check_real(self._who(name), getattr(self, name), low=0.0)
         if self.dropout is not None:
             given["dropout"] = check_real(self._who("dropout"), self.dropout, low=0.0, high=1.0, high_open=True)
-        return dataclasses.replace(recipe, **given, **self._own_settings())
+        made: Recipe = dataclasses.replace(recipe, **given, **self._own_settings())
+        return made
 
     def _own_settings(self) -> dict[str, Any]:
         """Fields of the recipe that parameters of the subclass give."""
@@ -285,10 +290,9 @@ class TabularEstimator(TabularParameters, BaseEstimator):
 
     # What it is good for
 
-    def _outputs(self, X: Any, link: str | None = None) -> HostArray:
+    def _inputs(self, X: Any) -> HostArray:
         check_is_fitted(self)
-        inputs = self.preparation_.inputs(X)
-        return self.model_.infer(inputs, link, None, f"{type(self).__name__}.predict")
+        return self.preparation_.inputs(X)
 
     @quietly
     def feature_importances(

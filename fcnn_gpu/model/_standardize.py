@@ -20,7 +20,7 @@ import numpy as np
 
 from .._arrays import quietly
 from .._types import HostArray
-from ..layers import Dense
+from ..layers import Dense, DenseEnsemble
 from ..placement import assign_array
 from .sequential import Sequential
 
@@ -91,13 +91,13 @@ def _parts(columns: HostArray) -> Iterator[HostArray]:
         yield columns[start : start + rows].astype(np.float64)
 
 
-def check_foldable(model: Sequential, place: str) -> Dense:
+def check_foldable(model: Sequential, place: str) -> Dense | DenseEnsemble:
     """The Dense layer that takes up a standardization: the "first" for features, the "last" for targets.
 
     Raises ValueError where there is none.
     """
     layer = model.layers[0 if place == "first" else -1]
-    if not isinstance(layer, Dense) or not layer.bias:
+    if not isinstance(layer, Dense | DenseEnsemble if place == "last" else Dense) or not layer.bias:
         raise ValueError(
             f"Standardization is folded into a {place} layer that is Dense with a bias; this network's is {layer}. "
             "Standardize the data yourself, or begin and end the network with Dense layers."
@@ -114,6 +114,7 @@ def fold_features(model: Sequential, features: Standardization) -> None:
     Where b would cancel with W·x, it stays, and the model's input center becomes μ.
     """
     layer = check_foldable(model, "first")
+    assert isinstance(layer, Dense)
     W, b = _double(model, layer.W) / features.scale, _double(model, layer.b)
     if features.folds(model.precision):
         b = b - layer.gain * (W @ features.mean[:, np.newaxis])
@@ -124,15 +125,22 @@ def fold_features(model: Sequential, features: Standardization) -> None:
 
 @quietly
 def fold_targets(model: Sequential, targets: Standardization) -> None:
-    """W ← σW, b ← σb + μ in the last layer: a model of standardized targets becomes one of the raw ones.
+    """W ← σW, b ← σb + μ in the last layer, of each member where there are several: a model of standardized targets
 
-    Where μ would take the digits of the outputs, b ← σb, and the model's output center becomes μ.
+    becomes one of the raw ones. Where μ would take the digits of the outputs, b ← σb, and the model's output center
+    becomes μ; ValueError for several members, which cannot have one.
     """
     layer = check_foldable(model, "last")
-    scale = targets.scale[:, np.newaxis]
-    W, b = scale * _double(model, layer.W), scale * _double(model, layer.b)
+    members = layer.members if isinstance(layer, DenseEnsemble) else 1
+    scale, mean = targets.scale[:, np.newaxis], targets.mean[:, np.newaxis]
+    W, b = scale * _double(model, layer.W), np.tile(scale, (members, 1)) * _double(model, layer.b)
     if targets.folds(model.precision):
-        b = b + targets.mean[:, np.newaxis]
+        b = b + np.tile(mean, (members, 1))
+    elif members > 1:
+        raise ValueError(
+            f"The targets lie too far from 0 beside their spread ({targets.mean.tolist()} beside "
+            f"{targets.scale.tolist()}) for the outputs of an ensemble: subtract their mean first."
+        )
     else:
         model.output_center = targets.mean
     _assign(model, layer, W, b)
@@ -142,6 +150,6 @@ def _double(model: Sequential, array: HostArray) -> HostArray:
     return model.ops.to_numpy(array).astype(np.float64)
 
 
-def _assign(model: Sequential, layer: Dense, W: HostArray, b: HostArray) -> None:
+def _assign(model: Sequential, layer: Dense | DenseEnsemble, W: HostArray, b: HostArray) -> None:
     assign_array(model.ops, layer.W, W.astype(model.dtype))
     model.ops.assign(layer.b, b.astype(model.dtype))

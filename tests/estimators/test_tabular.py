@@ -63,7 +63,7 @@ def test_tables_as_they_are(preset: str, tmp_path: Path) -> None:
     table, labels, prices = shop()
     fresh, fresh_labels, fresh_prices = shop(80, seed=1)
     fresh["town"][0] = "a town that training did not have"
-    settings = {**FEW, "epochs": 60, "hidden_layer_sizes": None}
+    settings = {**FEW, "epochs": 60, "hidden_layer_sizes": None if preset != "tabm" else (32, 32)}
     classifier = TabularClassifier(preset, **settings).fit(table, labels)
     regressor = TabularRegressor(preset, **settings).fit(table, prices)
     assert classifier.score(fresh, fresh_labels) > 0.85
@@ -295,6 +295,43 @@ def test_the_default_is_realmlp_td(task: Any) -> None:
     assert {factors[name] for name in ("4.alpha", "7.alpha", "10.alpha")} == {(0.1, 0.1)}
     assert (recipe.epochs, recipe.batch_size) == (256, 256)
     assert recipe.label_smoothing == {"classification": 0.1, "regression": 0.0}[task]
+
+
+def test_tabm_is_an_ensemble_of_32() -> None:
+    preparation = TablePreparation().fit(shop()[0])
+    recipe = RECIPES["tabm"]["regression"]
+    model = fcnn.Sequential(recipe.layers(preparation, 2), preparation.n_outputs_, seed=0, backend="numpy")
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds == ["Members", *["BatchEnsemble", "Dropout"] * 3, "DenseEnsemble"]
+    first, second, head = (vars(model.layers[i]) for i in (1, 3, 7))
+    assert (first["units"], first["members"], first["activation"].name) == (512, 32, "relu")
+    assert (first["scale_in"].name, first["scale_out"], second["scale_in"]) == ("random_signs", 1.0, 1.0)
+    assert (head["units"], head["members"], vars(model.layers[2])["p"]) == (2, 32, 0.1)
+    optimizer = recipe.optimizer(model.layers)
+    assert (optimizer.learning_rate, optimizer.weight_decay, optimizer.decay_all) == (0.002, 3e-4, True)
+    assert (recipe.patience, recipe.batch_size, recipe.numbers) == (16, 256, "quantile")
+
+
+def test_tabm_ends_when_it_gets_no_better_and_its_members_can_be_taken_out() -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X, y, random_state=0)
+    settings: dict[str, Any] = {**FEW, "epochs": 200, "hidden_layer_sizes": (24,)}
+    classifier = TabularClassifier("tabm", **settings).fit(X, y)
+    n, best = len(classifier.history_), classifier.best_epoch_
+    assert n < 200
+    accuracy = classifier.history_["val_accuracy"]
+    assert accuracy[best - 1] == max(accuracy)
+    assert classifier.score(X_test, y_test) > 0.9
+    inputs = classifier.preparation_.inputs(X_test)
+    each = [classifier.model_.select_members([g]).predict(inputs) for g in range(32)]
+    np.testing.assert_allclose(np.mean(each, axis=0), classifier.predict_proba(X_test), atol=1e-6)
+    assert np.std([np.argmax(P, axis=1) for P in each], axis=0).max() > 0, "all members say the same"
+    scores = classifier.decision_function(X_test)
+    np.testing.assert_array_equal(scores > 0, classifier.predict(X_test) == 1)
+    regressor = TabularRegressor("tabm", **settings).fit(X[:, 1:], X[:, 0])
+    assert regressor.score(X_test[:, 1:], X_test[:, 0]) > 0.95
+    with pytest.raises(ValueError, match="subtract their mean first"):
+        TabularRegressor("tabm", **settings).fit(X[:, 1:], 1e9 + X[:, 0])
 
 
 def test_the_fast_one_is_realmlp_td_s() -> None:
