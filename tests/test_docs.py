@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
@@ -323,6 +324,11 @@ def test_readme_examples_run(
         assert "'category'" in output or "'yes_no'" in output
         assert "'date', '1950-01-01 to 2015-" in output
         assert regressor.score(homes, (rent - rent.mean()) / rent.std()) > 0.99
+    elif number == 4:
+        homes, rent = names["homes"], names["rent"]
+        assert names["regressor"].score(homes, rent) > 0.99
+        saved = fcnn.load(tmp_path / "rents.safetensors")
+        np.testing.assert_array_equal(saved.predict(homes)[:, 0], names["regressor"].predict(homes))
     else:
         assert float(names["scores"].mean()) == pytest.approx(promised(number), abs=0.01)
 
