@@ -5,6 +5,7 @@
        QUANTILE  ρ = (1 − v_i)e for e > 0, else −v_i e,   POISSON  ρ = e^z − y·z,
        HINGE  ρ = max(0, m), m = 1 − (2y − 1)z,   SQUARED_HINGE  ρ = max(0, m)².
    Z, Y, dZ (batch, n); u `output_weight` and v `of_output` (n), 1 where null. A sample's sum runs in LANES.
+   A dZ below 2⁻¹⁰⁰ is 0 (numbers.h).
    Sources: Huber (1964), "Robust estimation of a location parameter"; Koenker & Bassett (1978), "Regression quantiles". */
 #ifndef FCNN_LOSSES
 #define FCNN_LOSSES
@@ -175,11 +176,11 @@ OPERATION(elementwise_loss)
         if (n == 1) {
             real *losses = a->losses + first;
             for (int64_t s = 0; s < count; s++) losses[s] = rho[s];
-            for (int64_t s = 0; s < count; s++) d[s] *= factor * scale;
+            for (int64_t s = 0; s < count; s++) d[s] = NAME(faded)(d[s] * (factor * scale));
             if (a->sample_weight)
                 for (int64_t s = 0; s < count; s++) {
                     losses[s] *= a->sample_weight[first + s];
-                    d[s] *= a->sample_weight[first + s];
+                    d[s] = NAME(faded)(d[s] * a->sample_weight[first + s]);
                 }
             continue;
         }
@@ -192,7 +193,7 @@ OPERATION(elementwise_loss)
             }
             for (int lane = 0; lane < LANES && lane < n; lane++) loss += sum[lane];
             a->losses[first + s] = loss * of_each * w;
-            for (int64_t i = 0; i < n; i++) d[s * n + i] *= whole;
+            for (int64_t i = 0; i < n; i++) d[s * n + i] = NAME(faded)(d[s * n + i] * whole);
         }
     }
 }

@@ -1,4 +1,5 @@
-/* dZ = A ⊙ (dA − Σ_c a_c dA_c), over the units of each sample: all (batch, n). dZ may be dA. The sum runs in LANES. */
+/* dZ = A ⊙ (dA − Σ_c a_c dA_c), over the units of each sample: all (batch, n). dZ may be dA. The sum runs in LANES, and a dZ
+   below 2⁻¹⁰⁰ is 0 (numbers.h). */
 ARGUMENTS(softmax_backward, SAMPLES,
           int64_t batch;
           int64_t n;
@@ -18,6 +19,6 @@ OPERATION(softmax_backward)
             for (int lane = 0; lane < LANES; lane++) sum[lane] = FMA(p[c + lane], d[c + lane], sum[lane]);
         for (int lane = 0; c < n; c++, lane++) sum[lane] = FMA(p[c], d[c], sum[lane]);
         for (int lane = 0; lane < LANES; lane++) inner += sum[lane];
-        for (c = 0; c < n; c++) out[c] = (d[c] - inner) * p[c];
+        for (c = 0; c < n; c++) out[c] = NAME(faded)((d[c] - inner) * p[c]);
     }
 }
