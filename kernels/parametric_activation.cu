@@ -14,7 +14,7 @@
 enum ParametricForm { PARAMETRIC = 0, SCALE = 1, PRELU = 2 };
 
 // Whether f′ is computed from f's output: the first of the enumeration are (activation_derivative).
-template <int kind> constexpr bool from_output = kind <= LEAKY_RELU;
+template <int kind> constexpr bool from_output = kind <= LEAKY_RELU || kind == EXP;
 
 // instances: T in float, double, __half, __nv_bfloat16; FORM in PARAMETRIC; KIND in enum Activation
 // instances: T in float, double, __half, __nv_bfloat16; FORM in SCALE, PRELU; KIND in IDENTITY

@@ -16,7 +16,7 @@ from scipy import special
 import fcnn_gpu as fcnn
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.activations import ACTIVATIONS, ELU, Activation, LeakyReLU
-from fcnn_gpu.backend._ops import Ops
+from fcnn_gpu.backend._ops import ELEMENTWISE, Ops
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
@@ -208,6 +208,17 @@ def test_bias_is_added_and_its_gradient_summed(name: str) -> None:
     _, expected = run(name, Z + b, dA)
     np.testing.assert_allclose(d, expected, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(db, expected.sum(axis=1, keepdims=True), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(ELEMENTWISE))
+def test_in_place(name: str) -> None:
+    """As products of large matrices and of inference have it."""
+    rng = np.random.default_rng(3)
+    Z, b = np.asfortranarray(rng.normal(0, 3, (5, 700))), rng.normal(size=(5, 1))
+    apart, there = np.empty_like(Z), Z.copy(order="F")
+    Ops().bias_activation(Z.copy(order="F"), b, name, 0.3, apart)
+    Ops().bias_activation(there, b, name, 0.3, there)
+    np.testing.assert_array_equal(there, apart)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])

@@ -8,8 +8,8 @@
 #define KIND(name) JOIN(KIND_, name),
 enum { ACTIVATIONS(KIND) };
 #undef KIND
-/* f′ is had from a = f(z) of the kinds up to this one, from z of the others. */
-enum { LAST_FROM_OUTPUT = KIND_leaky_relu };
+/* Whether f′ is had from a = f(z), and not from z. */
+#define IS_FROM_OUTPUT(kind) ((kind) <= KIND_leaky_relu || (kind) == KIND_exp)
 /* Parametric activations are g(z) + p h(z): z + p (f(z) − z); p z; max(z, 0) + p min(z, 0). */
 enum { FORM_ACTIVATION, FORM_SCALE, FORM_PRELU };
 #define SELU_ALPHA 1.6732632423543772848170429916717

@@ -18,7 +18,7 @@ ARGUMENTS(parametric_activation_backward, SHARED,
 INLINE real NAME(derivative_beside)(const int kind, real z, real f, real slope)
 {
     if (kind == KIND_selu) return z > 0 ? (real)SELU_SCALE : f + (real)(SELU_SCALE * SELU_ALPHA);
-    const real saved = kind <= (int)LAST_FROM_OUTPUT ? f : z;
+    const real saved = IS_FROM_OUTPUT(kind) ? f : z;
 #define CASE(name) \
     case JOIN(KIND_, name): return NAME(name##_derivative)(saved, slope);
     switch (kind) { ACTIVATIONS(CASE) }

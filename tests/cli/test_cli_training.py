@@ -102,7 +102,7 @@ class TestNames:
         assert (code, err) == (0, "")
         assert re.search(rf"^Test .*{metric.label} {test[1]}", again, re.M)
 
-    @pytest.mark.parametrize("name", [name for name in INITIALIZERS if name != "array"])
+    @pytest.mark.parametrize("name", [name for name in INITIALIZERS if name not in ("array", "he+5")])
     def test_every_initializer(self, name: str, command: Command, trees: Path, tmp_path: Path) -> None:
         arguments = ("--layers", "none", "--epochs", 1, "--no-progress", "--init", name)
         code, _, err = command("train", "--data", trees, *arguments, "--out", tmp_path / "run")

@@ -527,8 +527,9 @@ def test_cupy_gets_the_text_the_options_and_exact_values() -> None:
     module, log = fake_cupy()
     launcher = Launcher(CudaDevice(module))
     x, mask, out = (FakeArray(np.zeros(100, t)) for t in (np.float32, np.uint8, np.float32))
+    arguments = [100, 0, 0.5, None, None, x, mask, out]
     for _ in range(2):
-        launcher.launch("dropout", "dropout_backward", (np.float32,), [100, 2.0, x, mask, out], threads=100, shared=64)
+        launcher.launch("dropout", "dropout_backward", (np.float32,), arguments, threads=100, shared=64)
     (compiled, options), first, second = log
     assert compiled == "compile"
     assert options["code"].isascii(), "CuPy writes it to a file in the locale's encoding, which may know no Greek"
@@ -537,8 +538,8 @@ def test_cupy_gets_the_text_the_options_and_exact_values() -> None:
     assert options["name_expressions"] == ("dropout_backward<float>",)
     assert first == second
     assert first[1:4] == ("dropout_backward<float>", (1,), (256,))
-    assert [type(v) for v in first[4][:2]] == [np.int64, np.float32]
-    assert first[4][2:] == (x, mask, out)
+    assert [type(v) for v in first[4][:5]] == [np.int64, np.int64, np.float64, np.uint64, np.uint64]
+    assert first[4][5:] == (x, mask, out)
     assert first[5:] == (64, 0)
 
 
@@ -562,7 +563,11 @@ def test_host_arrays_are_refused_on_a_gpu() -> None:
     module, _ = fake_cupy()
     with pytest.raises(TypeError, match=r"dOut expects a .* array .*got numpy\.ndarray"):
         Launcher(CudaDevice(module)).launch(
-            "dropout", "dropout_backward", (np.float32,), [3, 2.0, np.zeros(3, np.float32), None, None], threads=3
+            "dropout",
+            "dropout_backward",
+            (np.float32,),
+            [3, 0, 0.5, None, None, np.zeros(3, np.float32), None, None],
+            threads=3,
         )
 
 

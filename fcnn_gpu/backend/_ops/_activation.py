@@ -25,7 +25,7 @@ _MISH_MOST = 25.0
 class Elementwise:
     """One activation: `forward(z, out, t, u, alpha)` writes f(z), `derivative(saved, out, t, u, alpha)` writes f′.
 
-    `t` and `u` are scratch tiles. With `from_output`, f′ is computed from a = f(z), so A may overwrite Z (and out is
+    `t` and `u` are scratch tiles. In forward out may be z: at inference any function may work in place. With `from_output`, f′ is computed from a = f(z), so A may overwrite Z (and out is
     z in forward); otherwise from z, which is then kept. `backward(dA, saved, dZ, t)` writes dA ⊙ f′ where there is a
     shorter way than by f′.
     """
@@ -214,7 +214,7 @@ def _softplus_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float)
 
 
 def _mish_products(z: Array, w: Array, e: Array, n: Array) -> None:
-    # w = min(z, 25), e = e^w, n = e(e + 2) = (1 + e)² − 1
+    # w = min(z, 25), e = e^w, n = e(e + 2) = (1 + e)² − 1; e may take the place of w
     np.minimum(z, constant_tile(_MISH_MOST, z.shape, z.dtype), out=w)
     np.exp(w, out=e)
     np.add(e, 2, out=n)
@@ -223,10 +223,10 @@ def _mish_products(z: Array, w: Array, e: Array, n: Array) -> None:
 
 def _mish(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
     # tanh(log(1 + e)) = ((1 + e)² − 1)/((1 + e)² + 1) = n/(n + 2)
-    _mish_products(z, out, t, u)
+    _mish_products(z, t, t, u)
     np.add(u, 2, out=t)
-    np.divide(u, t, out=out)
-    np.multiply(out, z, out=out)
+    np.divide(u, t, out=t)
+    np.multiply(t, z, out=out)
 
 
 def _mish_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
@@ -250,8 +250,8 @@ def _hardswish_gate(z: Array, out: Array) -> None:
 
 
 def _hardswish(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
-    _hardswish_gate(z, out)
-    np.multiply(out, z, out=out)
+    _hardswish_gate(z, t)
+    np.multiply(t, z, out=out)
 
 
 def _hardswish_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
@@ -277,8 +277,8 @@ def _circular(z: Array, out: Array, t: Array) -> None:
 
 
 def _sin(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
-    _circular(z, out, t)
-    np.sin(out, out=out)
+    _circular(z, u, t)
+    np.sin(u, out=out)
 
 
 def _sin_derivative(z: Array, out: Array, t: Array, u: Array, alpha: float) -> None:
@@ -322,8 +322,8 @@ class ActivationOps(ArrayOps):
     def bias_activation(self, Z: Array, b: Array | None, kind: str, alpha: float, out: Array) -> None:
         """Z ← Z + b, then out = f(Z), in one pass.
 
-        Z and out (n, batch) F-ordered, b (n, 1) or None. out may be Z if f's derivative can be had from its output
-        (`ELEMENTWISE[kind].from_output`); otherwise they differ, and Z + b is left in Z for the backward pass.
+        Z and out (n, batch) F-ordered, b (n, 1) or None. out may be Z. Where f's derivative cannot be had from its output
+        (`ELEMENTWISE[kind].from_output`), a backward pass needs both: they differ, and Z + b is left in Z.
         """
         f = ELEMENTWISE[kind]
         Zt, out_t = Z.T, out.T
