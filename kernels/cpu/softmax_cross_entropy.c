@@ -73,26 +73,53 @@ INLINE real NAME(target)(const NAME(CrossEntropy) * g, int64_t j, int64_t c)
     return g->a->class_weight ? t * g->a->class_weight[c] : t;
 }
 
-/* Of any other sample; `relative` is a constant. */
-INLINE void NAME(finish_targets_of)(const NAME(CrossEntropy) * g, int64_t j, real top, real total, real log_total, int relative)
+/* Of any other sample: Σ T_c, and the loss. */
+INLINE real NAME(loss_of_targets)(const NAME(CrossEntropy) * g, int64_t j, real top, real log_total, real *sum)
+{
+    const real *z = g->a->Z + j * g->a->n;
+    real loss = 0;
+    for (int64_t c = 0; c < g->a->n; c++) {
+        const real t = NAME(target)(g, j, c);
+        *sum += t;
+        loss += (log_total - (z[c] - top)) * t;
+    }
+    return loss;
+}
+
+/* The same with log T_c added, LANES logarithms side by side. */
+static real NAME(relative_loss_of_targets)(const NAME(CrossEntropy) * g, int64_t j, real top, real log_total, real *sum)
 {
     const int64_t n = g->a->n;
-    const real *z = g->a->Z + j * n, w = g->a->sample_weight ? g->a->sample_weight[j] : 1, factor = g->factor * w;
-    real *d = g->a->dZ + j * n, sum = 0, loss = 0;
-    for (int64_t c = 0; c < n; c++) {
-        const real t = NAME(target)(g, j, c);
-        sum += t;
-        if (!relative) loss += (log_total - (z[c] - top)) * t;
-        else if (t > 0) loss = FMA(NAME(logarithm)(t) + (log_total - (z[c] - top)), t, loss);
+    const real *z = g->a->Z + j * n;
+    real loss = 0;
+    for (int64_t start = 0; start < n; start += LANES) {
+        const int64_t count = n - start < LANES ? n - start : LANES;
+        real t[LANES] = {0}, below[LANES] = {0}, apart[LANES];
+        for (int64_t lane = 0; lane < count; lane++) {
+            t[lane] = NAME(target)(g, j, start + lane);
+            below[lane] = log_total - (z[start + lane] - top);
+        }
+        for (int lane = 0; lane < LANES; lane++) {
+            const real log_ratio = NAME(logarithm)(t[lane]) + below[lane];
+            apart[lane] = t[lane] > 0 ? log_ratio : 0;
+        }
+        for (int64_t lane = 0; lane < count; lane++) {
+            *sum += t[lane];
+            loss = FMA(apart[lane], t[lane], loss);
+        }
     }
-    for (int64_t c = 0; c < n; c++) d[c] = NAME(faded)((d[c] / total * sum - NAME(target)(g, j, c)) * factor);
-    g->a->losses[j] = loss * w;
+    return loss;
 }
 
 static void NAME(finish_targets)(const NAME(CrossEntropy) * g, int64_t j, real top, real total, real log_total)
 {
-    if (g->a->relative) NAME(finish_targets_of)(g, j, top, total, log_total, 1);
-    else NAME(finish_targets_of)(g, j, top, total, log_total, 0);
+    const int64_t n = g->a->n;
+    const real w = g->a->sample_weight ? g->a->sample_weight[j] : 1, factor = g->factor * w;
+    real *d = g->a->dZ + j * n, sum = 0;
+    const real loss = g->a->relative ? NAME(relative_loss_of_targets)(g, j, top, log_total, &sum)
+                                     : NAME(loss_of_targets)(g, j, top, log_total, &sum);
+    for (int64_t c = 0; c < n; c++) d[c] = NAME(faded)((d[c] / total * sum - NAME(target)(g, j, c)) * factor);
+    g->a->losses[j] = loss * w;
 }
 
 #ifndef FCNN_FEW
