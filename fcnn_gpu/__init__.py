@@ -67,8 +67,10 @@ from .losses import MSE as MSE
 from .losses import BinaryCrossEntropy as BinaryCrossEntropy
 from .losses import CrossEntropy as CrossEntropy
 from .losses import EnsembleLoss as EnsembleLoss
+from .losses import Focal as Focal
 from .losses import Hinge as Hinge
 from .losses import Huber as Huber
+from .losses import KLDivergence as KLDivergence
 from .losses import LogCosh as LogCosh
 from .losses import Loss as Loss
 from .losses import Poisson as Poisson

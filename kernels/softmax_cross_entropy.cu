@@ -5,6 +5,10 @@
 // L the loss scale (1 where its pointer is null), multiplied in before dZ is rounded. No term of the loss is negative,
 // so nothing cancels.
 //
+// With `relative`, of dense targets: losses_j = w_j (log s Σ_c T_c + Σ_c T_c (m − z_c + log T_c)), 0 log 0 = 0, and the same dZ.
+// With γ, of labels without smoothing, for which L = log s + m − z_y, p = e^−L, q = 1 − p: losses_j = w_j v_y q^γ L, and dZ is multiplied
+// by q^γ + γ p q^(γ−1) L. Source: Lin et al. (2017), "Focal loss for dense object detection".
+//
 // Targets are labels or a dense matrix: exactly one of the two pointers is null. Samples of at most CAPACITY classes are
 // held in registers from the one read of Z to the one write of dZ; with CAPACITY 0 a block reads a wider one twice: the
 // maximum and the sum are found together (online_softmax.cuh). A label outside 0 ... n_classes − 1 reads nothing out of bounds; the host refuses it beforehand.
@@ -25,10 +29,29 @@ template <typename A> struct WeightedTarget {
     }
 };
 
+// What focal loss multiplies a label's loss by, and its gradient: q^γ and q^γ (1 + γ p L/q), both 0 where q is 0. p L is 0 at an
+// infinite L.
+template <typename A> struct Focus {
+    A power, slope;
+
+    __device__ __forceinline__ Focus(A loss, A gamma) {
+        const A p = exp(-loss), q = -expm1(-loss);
+        power = exp(gamma * log(q));
+        slope = multiply_add(p > 0 && q > 0 ? gamma * (loss * (p / q)) : A(0), power, power);
+    }
+};
+
+// v of a label, 1 where there is none.
+template <typename A>
+__device__ __forceinline__ A weight_of_label(const A* class_weight, long long label, long long n_classes) {
+    return class_weight != nullptr && label >= 0 && label < n_classes ? class_weight[label] : A(1);
+}
+
 // instances: T in float, double, __half, __nv_bfloat16; CAPACITY in 0, 32, 128, 512, 1024
 // block: at most 256
 template <typename T, int CAPACITY>
 __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accumulator<T> label_smoothing,
+                                      bool relative, Accumulator<T> gamma,
                                       const T* __restrict__ Z /* F (n_classes, batch) */,
                                       const long long* __restrict__ labels /* any (batch), may be null */,
                                       const Accumulator<T>* __restrict__ targets /* F (n_classes, batch), may be null */,
@@ -39,6 +62,7 @@ __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accu
                                       T* __restrict__ dZ /* F (n_classes, batch) */) {
     using A = Accumulator<T>;
     const A per_sample = read_loss_scale<A>(loss_scale) / static_cast<A>(batch);
+    const A* of_class = gamma != 0 ? nullptr : class_weight;  // with γ, the label's weight is one of its sample
     const A keep = 1 - label_smoothing, spread = label_smoothing / static_cast<A>(n_classes);
 
     if constexpr (CAPACITY > 0) {
@@ -46,7 +70,7 @@ __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accu
         for_each_held_sample<T, CAPACITY>(n_classes, batch, aligned, [&](long long j, auto held) {
             constexpr int group = held.group, slots = held.slots;
             const bool is_sample = held.n > 0;
-            const WeightedTarget<A> target{labels != nullptr && is_sample ? labels[j] : -1, class_weight, keep, spread};
+            const WeightedTarget<A> target{labels != nullptr && is_sample ? labels[j] : -1, of_class, keep, spread};
             auto e = held.load(Z + j * n_classes);
             Vector<A, slots> t{};
             if (targets != nullptr) t = held.load(targets + j * n_classes);
@@ -66,14 +90,22 @@ __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accu
                     e[k] = exp(-below);
                     sum = add_rounded(sum, e[k]);
                     total += t[k];
-                    if (t[k] != 0) distance = multiply_add(t[k], below, distance);  // 0·∞ is no loss
+                    if (t[k] != 0)  // 0·∞ is no loss
+                        distance = multiply_add(t[k], relative ? below + log(t[k]) : below, distance);
                 }
             sum = group_sum<group>(sum);
             total = group_sum<group>(total);
             distance = group_sum<group>(distance);
 
-            const A weight = sample_weight != nullptr && is_sample ? sample_weight[j] : A(1);
-            const A factor = total / sum, scale = weight * per_sample;
+            A weight = sample_weight != nullptr && is_sample ? sample_weight[j] : A(1);
+            const A factor = total / sum;
+            A scale = weight * per_sample;
+            if (gamma != 0) {
+                const A of_label = weight_of_label(class_weight, target.label, n_classes);
+                const Focus<A> focus(multiply_add(log(sum), total, distance), gamma);
+                scale *= focus.slope * of_label;
+                weight *= focus.power * of_label;
+            }
             #pragma unroll
             for (int k = 0; k < slots; ++k) e[k] = multiply_add(e[k], factor, -t[k]) * scale;
             held.store(dZ + j * n_classes, e);
@@ -85,7 +117,7 @@ __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accu
         for_each_sample<group, width>(n_classes, batch, aligned, [&](long long j, auto sample) {
             const T* z = Z + j * n_classes;
             const A* dense = targets != nullptr ? targets + j * n_classes : nullptr;
-            const WeightedTarget<A> target{labels != nullptr ? labels[j] : -1, class_weight, keep, spread};
+            const WeightedTarget<A> target{labels != nullptr ? labels[j] : -1, of_class, keep, spread};
 
             OnlineSoftmax<A> softmax;
             A total = 0;
@@ -99,9 +131,17 @@ __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accu
             softmax.combine_over_block();
             total = block_sum(total);
 
-            const A weight = sample_weight != nullptr ? sample_weight[j] : A(1);
-            const A factor = total / softmax.sum, scale = weight * per_sample;
-            A distance = 0;
+            A weight = sample_weight != nullptr ? sample_weight[j] : A(1);
+            const A factor = total / softmax.sum;
+            A scale = weight * per_sample, distance = 0;
+            if (gamma != 0) {
+                const bool is_class = target.label >= 0 && target.label < n_classes;
+                const A below = is_class ? softmax.largest - to_accumulator(z[target.label]) : A(0);
+                const A of_label = weight_of_label(class_weight, target.label, n_classes);
+                const Focus<A> focus(multiply_add(log(softmax.sum), total, below), gamma);
+                scale *= focus.slope * of_label;
+                weight *= focus.power * of_label;
+            }
             sample.for_each_place([&](auto place) {
                 auto d = place.load(z);
                 Vector<A, place.size> t{};
@@ -110,7 +150,7 @@ __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accu
                 for (int k = 0; k < place.size; ++k) {
                     t[k] = target.at(place.index(k), t[k]);
                     const A below = softmax.largest - to_accumulator(d[k]);
-                    if (t[k] != 0) distance = multiply_add(t[k], below, distance);
+                    if (t[k] != 0) distance = multiply_add(t[k], relative ? below + log(t[k]) : below, distance);
                     d[k] = from_accumulator<T>(multiply_add(exp(-below), factor, -t[k]) * scale);
                 }
                 place.store(dZ + j * n_classes, d);

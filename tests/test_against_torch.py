@@ -308,6 +308,16 @@ def test_loss_is_torch_s_module_with_its_defaults(loss: fcnn.Loss, reference: st
     np.testing.assert_allclose(loss.backward(), z.grad.numpy(), rtol=1e-13, atol=1e-16)
 
 
+def test_kl_divergence_is_torch_s_mean_over_the_batch() -> None:
+    rng = np.random.default_rng(2)
+    outputs, y, loss = rng.standard_normal((7, 3)), rng.dirichlet(np.ones(3), 7), fcnn.KLDivergence()
+    z = torch.tensor(outputs, requires_grad=True)
+    value = torch.nn.KLDivLoss(reduction="batchmean")(torch.log_softmax(z, dim=1), torch.tensor(y))
+    value.backward()
+    assert float(loss.forward(outputs, y)) == pytest.approx(value.item(), rel=1e-13)
+    np.testing.assert_allclose(loss.backward(), z.grad.numpy(), rtol=1e-13, atol=1e-16)
+
+
 def test_class_weights_divide_by_the_batch_not_by_the_weights() -> None:
     """The docstring's difference: batch·L is PyTorch's reduction="sum"; its "mean" divides by Σ_j v_{y_j}."""
     rng = np.random.default_rng(3)

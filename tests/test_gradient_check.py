@@ -162,8 +162,10 @@ def test_layers_over_more_than_one_tile(layer: fcnn.Layer, batch: int) -> None:
 def test_losses_over_more_than_one_tile(name: str) -> None:
     rng = np.random.default_rng(10)
     n_outputs = BLOCK + 33
-    targets: Any = rng.integers(0, n_outputs, 3) if name == "cross_entropy" else rng.uniform(0, 1, (3, n_outputs))
+    classes = name in ("cross_entropy", "focal")
+    targets: Any = rng.integers(0, n_outputs, 3) if classes else rng.uniform(0, 1, (3, n_outputs))
     targets = np.round(targets) if name == "hinge" else targets
+    targets = targets / targets.sum(axis=1, keepdims=True) if name == "kl_divergence" else targets
     report = check_loss(name, 2.0 * rng.standard_normal((3, n_outputs)), targets, rng.uniform(0.5, 2.0, 3))
     assert report.passed, report
 

@@ -65,7 +65,7 @@ ELEMENTWISE = [
 
 
 def test_every_loss_is_tested() -> None:
-    assert {loss.name for loss in ELEMENTWISE} | {"cross_entropy"} == set(LOSSES)
+    assert {loss.name for loss in ELEMENTWISE} | {"cross_entropy", "kl_divergence", "focal"} == set(LOSSES)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -195,6 +195,86 @@ def test_gradient_of_the_plain_cross_entropy_is_p_minus_y_over_the_batch() -> No
     np.testing.assert_allclose(loss.backward(), (special.softmax(z, axis=1) - np.eye(4)[labels]) / 6, atol=1e-15)
 
 
+@given(n=st.integers(2, 40), batch=st.integers(1, 9), seed=st.integers(0, 10**6))
+@settings(deadline=None, max_examples=20)
+def test_kl_divergence(n: int, batch: int, seed: int) -> None:
+    """By SciPy; its gradient is that of cross-entropy, and it is that of cross-entropy where a class is sure."""
+    rng = np.random.default_rng(seed)
+    z, w, y = rng.normal(scale=3, size=(batch, n)), rng.uniform(0.5, 2, batch), rng.dirichlet(np.ones(n), batch)
+    y[:, 0] = 0
+    y /= y.sum(axis=1, keepdims=True)
+    loss, reference = fcnn.KLDivergence(), fcnn.CrossEntropy()
+    expected = w @ special.rel_entr(y, special.softmax(z, axis=1)).sum(axis=1) / batch
+    assert float(loss.forward(z, y, w)) == pytest.approx(expected, rel=1e-10)
+    reference.forward(z, y, w)
+    np.testing.assert_array_equal(loss.backward(), reference.backward())
+    labels = rng.integers(0, n, batch)
+    assert float(loss.forward(z, np.eye(n)[labels], w)) == pytest.approx(float(reference.forward(z, labels, w)))
+    assert float(loss.forward(z, labels, w)) == float(reference.forward(z, labels, w))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kl_divergence_of_what_is_predicted_is_zero_but_for_rounding(ops: Ops, dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    for n in (2, 10, 500):
+        z = (5 * rng.normal(size=(50, n))).astype(dtype)
+        y = special.softmax(z.astype(np.float64), axis=1)
+        value = float(fcnn.KLDivergence().forward(ops.asarray(z), y))
+        assert abs(value) < 8 * np.finfo(dtype).eps
+
+
+def focal(z: HostArray, labels: HostArray, gamma: float, alpha: Any, w: Any) -> float:
+    """L as the docstring defines it."""
+    log_p = special.log_softmax(z, axis=1)[np.arange(len(z)), labels]
+    losses = -np.asarray(alpha)[labels] * (-np.expm1(log_p)) ** gamma * log_p
+    return float(np.asarray(w) @ losses) / len(z)
+
+
+@pytest.mark.parametrize("gamma", [0.3, 1.0, 2.0, 5.0])
+@given(n=st.integers(2, 40), batch=st.integers(1, 9), seed=st.integers(0, 10**6))
+@settings(deadline=None, max_examples=10)
+def test_focal(gamma: float, n: int, batch: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    z, labels, w = rng.normal(scale=3, size=(batch, n)), rng.integers(0, n, batch), rng.uniform(0.5, 2, batch)
+    alpha, direction, h = rng.uniform(0.1, 2, n), rng.normal(size=z.shape), 1e-6
+    loss = fcnn.Focal(gamma, list(alpha))
+    assert float(loss.forward(z, labels, w)) == pytest.approx(focal(z, labels, gamma, alpha, w), rel=1e-10)
+    ends = [focal(z + sign * h * direction, labels, gamma, alpha, w) for sign in (1, -1)]
+    assert (loss.backward() * direction).sum() == pytest.approx((ends[0] - ends[1]) / (2 * h), rel=1e-5, abs=1e-7)
+
+
+def test_focal_with_gamma_zero_is_cross_entropy(ops: Ops) -> None:
+    rng = np.random.default_rng(0)
+    for n in (3, 40):
+        z, labels, v = ops.asarray(rng.normal(size=(20, n))), rng.integers(0, n, 20), list(rng.uniform(0.5, 2, n))
+        loss, reference = fcnn.Focal(0.0, v), fcnn.CrossEntropy(class_weight=v)
+        assert float(loss.forward(z, labels)) == float(reference.forward(z, labels))
+        np.testing.assert_array_equal(ops.to_numpy(loss.backward()), ops.to_numpy(reference.backward()))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("gamma", [1e-3, 0.5, 1.0, 2.0, 1e30])
+@pytest.mark.parametrize("n", [3, 40])
+def test_focal_at_the_ends(ops: Ops, n: int, gamma: float, dtype: Any) -> None:
+    """A class that is sure costs nothing and pulls at nothing, whatever γ; one that cannot be costs all."""
+    z = np.zeros((4, n), dtype)
+    z[0, 0], z[1, 0], z[2, 0], z[3, 1:] = 1e4, -1e4, 17.0, -np.inf
+    loss = fcnn.Focal(gamma)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        values = [float(loss.forward(ops.asarray(z[j : j + 1]), [0])) for j in range(3)]
+    assert values[0] == 0
+    assert values[1] == pytest.approx(1e4 + np.log(n - 1), rel=1e-6)
+    expected = focal(z[2:3].astype(float), np.array([0]), gamma, np.ones(n), [1.0])
+    assert values[2] == pytest.approx(expected, rel=0.1, abs=float(np.finfo(dtype).eps))
+    loss.forward(ops.asarray(z), [0, 0, 0, 1])
+    d = ops.to_numpy(loss.backward())
+    np.testing.assert_array_equal(d[0], 0)
+    np.testing.assert_allclose(4 * d[1], np.where(np.arange(n) == 0, -1, 1 / (n - 1)), rtol=1e-6)
+    assert (d[2, 0] <= 0).all()
+    np.testing.assert_array_equal(4 * d[3], (np.arange(n) == 0) * 1.0 - (np.arange(n) == 1))  # p = 0, L is infinite
+
+
 def test_labels_may_be_any_integers_floats_without_fraction_or_booleans() -> None:
     z = np.random.default_rng(0).normal(size=(4, 2))
     expected = float(fcnn.CrossEntropy().forward(z, np.array([0, 1, 1, 0])))
@@ -258,7 +338,7 @@ def test_settings_and_targets_that_cannot_be(make: Any, message: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("loss", [*ELEMENTWISE, fcnn.CrossEntropy()], ids=repr)
+@pytest.mark.parametrize("loss", [*ELEMENTWISE, fcnn.CrossEntropy(), fcnn.KLDivergence()], ids=repr)
 def test_nan_outputs_give_a_nan_loss(loss: Loss) -> None:
     z = np.zeros((3, 2))
     z[1, 0] = np.nan
@@ -302,6 +382,9 @@ def test_mae_has_no_slope_where_it_is_right() -> None:
         ("cross_entropy", 3, [[0, 1], [1, 0]], ValueError, r"expects targets of shape \(n_samples, 3\), got \(2, 2\)"),
         ("cross_entropy", 2, [[0.5, 0.6], [1, 0]], ValueError, "distribution: .* use 'binary_cross_entropy'"),
         ("cross_entropy", 2, [[-0.5, 1.5], [1, 0]], ValueError, "distribution"),
+        ("kl_divergence", 2, [[0.5, 0.6], [1, 0]], ValueError, "kl_divergence expects each row .* distribution"),
+        ("focal", 2, [[0.5, 0.5], [1, 0]], ValueError, r"focal expects integer labels .* \(2, 2\). .*argmax"),
+        ("focal", 2, [[0], [1]], ValueError, r"y.ravel\(\)\.$"),
         ("cross_entropy", 3, np.zeros((2, 2, 2)), ValueError, r"got \(2, 2, 2\)"),
         ("cross_entropy", 3, 1, ValueError, r"got \(\)"),
         ("cross_entropy", 3, [[0, 1], [1]], ValueError, "the targets cannot be made an array"),
@@ -369,6 +452,9 @@ CROSS_ENTROPY: Any = fcnn.CrossEntropy
         (lambda: CROSS_ENTROPY(class_weight=2.0), TypeError, "expects one number per class, got 2.0"),
         (lambda: CROSS_ENTROPY(class_weight=["1", "2"]), TypeError, "expects a number, got '1'"),
         (lambda: fcnn.Huber(delta=0.0), ValueError, r"Huber\(delta\) expects a finite number greater than 0"),
+        (lambda: fcnn.Focal(-1.0), ValueError, r"Focal\(gamma\) expects a finite number of at least 0"),
+        (lambda: fcnn.Focal(alpha=[1.0]).check_outputs(3), ValueError, r"Focal\(alpha\) has 1 weights for 3 outputs"),
+        (lambda: fcnn.Focal(alpha=[0.0, 0]), ValueError, r"Focal\(alpha\) is 0 for every class"),
         (lambda: CROSS_ENTROPY().check_outputs(1), ValueError, "at least 2, got 1. .*'binary_cross_entropy'"),
         (lambda: CROSS_ENTROPY(class_weight=[1.0]).check_outputs(3), ValueError, "1 weights for 3 outputs"),
     ],
@@ -412,7 +498,9 @@ def test_the_base_says_what_to_define() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("loss", [fcnn.CrossEntropy(), fcnn.CrossEntropy(0.1, [1.0, 2.0, 0.5]), *ELEMENTWISE], ids=repr)
+@pytest.mark.parametrize(
+    "loss", [fcnn.CrossEntropy(), fcnn.CrossEntropy(0.1, [1.0, 2.0, 0.5]), fcnn.Focal(), *ELEMENTWISE], ids=repr
+)
 def test_a_loss_scale_multiplies_the_gradient_and_nothing_else(ops: Ops, loss: Loss, dtype: Any) -> None:
     rng = np.random.default_rng(0)
     Z, dZ, scaled = (ops.matrix(3, 7, dtype) for _ in range(3))

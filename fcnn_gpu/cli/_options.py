@@ -320,7 +320,8 @@ class TrainOptions:
         name = text.partition(":")[0]
         if given and check_choice("--loss", name, LOSSES) != "cross_entropy":
             raise ValueError(f"--label-smoothing is for cross_entropy, not for --loss {name}. Leave one of them out.")
-        elsewhere = {"class_weight": "--class-weight"} | dict.fromkeys(given, "--label-smoothing")
+        elsewhere = {"class_weight": "--class-weight", "alpha": "--class-weight"}
+        elsewhere |= dict.fromkeys(given, "--label-smoothing")
         return build("--loss", text, LOSSES, given=given, elsewhere=elsewhere)
 
     def n_outputs(self, data: Dataset, loss: Loss) -> int:

@@ -55,14 +55,15 @@ def _softmax(ops: Ops, given: Given, low: Any, wide: Any) -> Outputs:
     return {"A": A, "dZ": dZ}
 
 
-def _cross_entropy(dense: bool) -> Primitive:
+def _cross_entropy(dense: bool, **options: Any) -> Primitive:
     def run(ops: Ops, given: Given, low: Any, wide: Any) -> Outputs:
         n, batch = given.n, given.batch
         Z, dZ, losses = given.activations(ops, low, scale=4.0), ops.matrix(n, batch, low), ops.empty(batch, wide)
         targets = given.distributions(ops, wide) if dense else given.labels(ops)
         class_weight, sample_weight = given.positive(ops, wide, n), given.positive(ops, wide, batch)
         scale = ops.asarray(np.array([2.0**8]))
-        ops.softmax_cross_entropy(Z, targets, class_weight, sample_weight, 0.1, losses, dZ, scale)
+        smoothing = 0.0 if options else 0.1
+        ops.softmax_cross_entropy(Z, targets, class_weight, sample_weight, smoothing, losses, dZ, scale, **options)
         return {"losses": losses, "dZ": dZ}
 
     return run
@@ -136,6 +137,8 @@ PRIMITIVES: dict[str, Primitive] = {
     "softmax": _softmax,
     "cross_entropy-labels": _cross_entropy(dense=False),
     "cross_entropy-dense": _cross_entropy(dense=True),
+    "kl_divergence": _cross_entropy(dense=True, relative=True),
+    "focal": _cross_entropy(dense=False, gamma=1.5),
     **{kind: _elementwise_loss(kind) for kind in ELEMENTWISE_LOSSES},
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
@@ -228,7 +231,9 @@ LOSSES_OF_ALL_KINDS = [fcnn.CrossEntropy(0.1, [1.0, 2.0, 0.5]), fcnn.MSE(), fcnn
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-@pytest.mark.parametrize("loss", [*LOSSES_OF_ALL_KINDS, fcnn.BinaryCrossEntropy()], ids=lambda loss: loss.name)
+@pytest.mark.parametrize(
+    "loss", [*LOSSES_OF_ALL_KINDS, fcnn.Focal(), fcnn.BinaryCrossEntropy()], ids=lambda loss: loss.name
+)
 def test_every_loss_trains_as_in_float32(device_ops: Ops, loss: Loss, precision: str) -> None:
     rng = np.random.default_rng(5)
     X, weight = rng.normal(size=(96, 6)).astype(np.float32), rng.uniform(0.5, 1.5, 96)

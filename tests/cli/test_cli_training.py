@@ -116,6 +116,7 @@ class TestNames:
 
     def test_settings_reach_the_class(self) -> None:
         assert build("--loss", "huber:delta=2", LOSSES) == fcnn.Huber(2.0)
+        assert build("--loss", "focal:gamma=1", LOSSES) == fcnn.Focal(1.0)
         assert build("--loss", "quantile:quantiles=0.1/0.9", LOSSES) == fcnn.Quantile([0.1, 0.9])
         smoothed = build("--loss", "binary_cross_entropy:label_smoothing=0.1,pos_weight=3", LOSSES)
         assert smoothed == fcnn.BinaryCrossEntropy(0.1, 3.0)
@@ -243,7 +244,9 @@ MISTAKES = [
     ("--loss mse:delta=2", "mse has no setting 'delta'. Its settings: output_weight"),
     ("--loss mse:output_weight=1/x", r"MSE.output_weight.: each of them expects a number, got 'x'"),
     ("--loss cross_entropy:class_weight=2", "class_weight is what --class-weight gives"),
-    ("--loss mse", "trees.csv has 3 classes. Losses that fit: cross_entropy"),
+    ("--loss focal:alpha=1/2/1", "--loss focal:alpha=1/2/1: alpha is what --class-weight gives"),
+    ("--loss focal:gamma=-1", r"Focal\(gamma\) expects a finite number of at least 0"),
+    ("--loss mse", "trees.csv has 3 classes. Losses that fit: cross_entropy, kl_divergence, focal"),
     ("--loss binary_cross_entropy", "--loss binary_cross_entropy does not fit: trees.csv has 3 classes"),
     ("--loss cross_entropy --task regression", "does not fit: --task regression. Losses that fit: mse, mae, huber"),
     ("--label-smoothing 1.5", r"--label-smoothing expects a finite number in \[0, 1\]"),

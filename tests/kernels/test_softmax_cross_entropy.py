@@ -9,6 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from scipy import special
 
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernels import Launcher
@@ -33,7 +34,17 @@ SHAPES = [(1, 1), (2, 3), (10, 33), (16, 5), (33, 2), (200, 2), (1024, 1), (1100
 class Batch:
     """One batch, and its losses and gradients by the definition, in float64."""
 
-    def __init__(self, dtype: np.dtype[Any], n: int, batch: int, dense: bool, smoothing: float, weighted: bool) -> None:
+    def __init__(
+        self,
+        dtype: np.dtype[Any],
+        n: int,
+        batch: int,
+        dense: bool,
+        smoothing: float,
+        weighted: bool,
+        relative: bool = False,
+        gamma: float = 0.0,
+    ) -> None:
         rng, wide = np.random.default_rng(n * 100 + batch), accumulator(dtype)
         self.shape = (n, batch)
         self.Z = (4 * rng.normal(size=(batch, n))).astype(dtype).T
@@ -41,7 +52,9 @@ class Batch:
         self.targets = rng.dirichlet(np.ones(n), size=batch).astype(wide).T if dense else None
         self.class_weight = rng.uniform(0.5, 2, n).astype(wide) if weighted else None
         self.sample_weight = rng.uniform(0.5, 2, batch).astype(wide) if weighted else None
-        self.smoothing = smoothing
+        self.smoothing, self.relative, self.gamma = smoothing, relative, gamma
+        if self.targets is not None and relative:
+            self.targets[0] = 0
 
         z = self.Z.astype(np.float64)
         shifted = z - z.max(axis=0, keepdims=True)
@@ -56,6 +69,17 @@ class Batch:
         self.dZ = (total - T) * w / batch
         self.loss_scale = w * (T * (1 + np.abs(shifted))).sum(axis=0)
         self.gradient_scale = (total * (1 + np.abs(shifted)) + T) * w / batch
+        if relative:
+            self.losses += w * special.xlogy(T, T).sum(axis=0)
+            self.loss_scale += w * np.abs(special.xlogy(T, T)).sum(axis=0)
+        if gamma:
+            L = -(Y * log_p).sum(axis=0)
+            p, q = np.exp(-L), -np.expm1(-L)
+            slope = q**gamma + gamma * p * q ** (gamma - 1) * L
+            self.losses, self.dZ = self.losses * q**gamma, self.dZ * slope
+            power_error = (1 + gamma) * (1 + np.abs(np.log(q)))
+            self.loss_scale = self.loss_scale * q**gamma * power_error
+            self.gradient_scale = self.gradient_scale * slope * power_error * (1 + gamma / q)  # q errs as 1 does
 
     def run(self, launcher: Launcher, capacity: int, loss_scale: float | None = None) -> tuple[HostArray, HostArray]:
         n, batch = self.shape
@@ -64,7 +88,11 @@ class Batch:
         arrays = [self.Z, self.labels, self.targets, self.class_weight, self.sample_weight, scale, losses, dZ]
         stem = "softmax_cross_entropy"
         launcher.launch(
-            stem, stem, (self.Z.dtype, capacity), [n, batch, self.smoothing, *arrays], **held_work(capacity, batch)
+            stem,
+            stem,
+            (self.Z.dtype, capacity),
+            [n, batch, self.smoothing, self.relative, self.gamma, *arrays],
+            **held_work(capacity, batch),
         )
         return losses, dZ
 
@@ -82,6 +110,40 @@ def test_definition(launcher: Launcher, dense: bool, smoothing: float, weighted:
         case = Batch(dtype, n, batch, dense, smoothing, weighted)
         for capacity in capacities(n):
             case.check(*case.run(launcher, capacity))
+
+
+OPTIONS: list[dict[str, Any]] = [{"relative": True}, {"gamma": 0.5}, {"gamma": 2.0}]
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_relative_entropy_and_focal_loss(
+    launcher: Launcher, options: dict[str, Any], weighted: bool, dtype: np.dtype[Any]
+) -> None:
+    for n, batch in SHAPES[1:]:  # of one class, q is 0
+        case = Batch(dtype, n, batch, "relative" in options, 0.0, weighted, **options)
+        for capacity in capacities(n):
+            case.check(*case.run(launcher, capacity))
+        case.check(*case.run(launcher, capacities(n)[-1], 2.0**10), 2.0**10)
+
+
+@pytest.mark.parametrize("gamma", [0.25, 2.0])
+@pytest.mark.parametrize("n", [3, 1030])
+def test_focal_loss_at_the_ends(launcher: Launcher, n: int, gamma: float) -> None:
+    """A label that is sure, one that cannot be, one whose probability is 0, and one that there is not."""
+    case = Batch(np.dtype(np.float32), n, 4, False, 0.0, True, gamma=gamma)
+    case.class_weight = case.sample_weight = None
+    case.Z[...] = -1e4
+    case.Z[0], case.labels = 1e4, np.array([0, 1, 1, n])
+    case.Z[1, 2] = -np.inf
+    for capacity in capacities(n):
+        losses, dZ = case.run(launcher, capacity)
+        np.testing.assert_array_equal(losses, [0, 2e4, np.inf, 0])
+        np.testing.assert_array_equal(dZ[:, 0], 0)
+        expected = np.zeros((n, 2))
+        expected[:2] = [[0.25, 0.25], [-0.25, -0.25]]
+        np.testing.assert_array_equal(dZ[:, 1:3], expected)
 
 
 @pytest.mark.parametrize(("block", "max_blocks"), list(itertools.product(BLOCKS[:-1], [1, 3, 65_536])))

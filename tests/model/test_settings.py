@@ -23,7 +23,7 @@ TOO_SMALL, TOO_LARGE = 1e-50, 1e300
 
 def _train(layers: list[Any], dtype: str, loss: Any = "mse", optimizer: Any = "sgd", **options: Any) -> None:
     model = fcnn.Sequential([*layers, fcnn.Dense(2)], 3, seed=0, backend="numpy", dtype=dtype, **options)
-    y: Any = np.arange(8) % 2 if loss.__class__ is fcnn.CrossEntropy else X[:, :2]
+    y: Any = np.arange(8) % 2 if isinstance(loss, fcnn.CrossEntropy | fcnn.Focal) else X[:, :2]
     y = (y > 0) * 1.0 if loss.__class__ is fcnn.BinaryCrossEntropy else y
     fcnn.Trainer(model, loss, optimizer).fit(X, y, epochs=1, progress=False)
 

@@ -561,21 +561,23 @@ def _embed_categories(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, ba
 # Losses
 
 
-def _register_cross_entropy(dense: bool, smoothing: float, weighted: bool) -> None:
+def _register_cross_entropy(dense: bool, smoothing: float, weighted: bool, **options: Any) -> None:
     label = f"{'dense' if dense else 'labels'}-smoothing{smoothing}-{'weighted' if weighted else 'plain'}"
+    label += "".join(f"-{name}{value}" for name, value in options.items())
 
     @case("softmax_cross_entropy", label, tolerance="sum", empty=False)
     def run(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
         Z, dZ = matrix(ops, rng.normal(size=(n, batch)) * 5, dtype), ops.matrix(n, batch, dtype)
         losses = ops.empty(batch, dtype)
         soft = rng.dirichlet(np.ones(n), size=batch).T
+        soft[: n // 3, ::2] = 0
         targets = matrix(ops, soft, dtype) if dense else ops.asarray(rng.integers(0, n, batch))
         class_weight = ops.asarray(rng.uniform(0.5, 2, n), dtype) if weighted else None
         sample_weight = ops.asarray(rng.uniform(0.5, 2, batch), dtype) if weighted else None
-        ops.softmax_cross_entropy(Z, targets, class_weight, sample_weight, smoothing, losses, dZ)
+        ops.softmax_cross_entropy(Z, targets, class_weight, sample_weight, smoothing, losses, dZ, **options)
         outputs = {"losses": ops.to_numpy(losses).copy(), "dZ": ops.to_numpy(dZ).copy()}
         scale = ops.asarray(np.array([2.0**16]))
-        ops.softmax_cross_entropy(Z, targets, class_weight, sample_weight, smoothing, losses, dZ, scale)
+        ops.softmax_cross_entropy(Z, targets, class_weight, sample_weight, smoothing, losses, dZ, scale, **options)
         return {**outputs, "same losses": losses, "scaled dZ": dZ}
 
 
@@ -601,6 +603,9 @@ for _weighted in (False, True):
     for _dense in (False, True):
         for _smoothing in (0.0, 0.1):
             _register_cross_entropy(_dense, _smoothing, _weighted)
+    _register_cross_entropy(True, 0.0, _weighted, relative=True)
+    for _gamma in (0.5, 2.0):
+        _register_cross_entropy(False, 0.0, _weighted, gamma=_gamma)
     for _kind in ELEMENTWISE_LOSSES:
         _register_elementwise_loss(_kind, _weighted)
     _register_elementwise_loss("binary_cross_entropy", _weighted, 0.0)

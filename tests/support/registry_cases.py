@@ -219,6 +219,16 @@ LOSS_CASES: dict[str, list[LossCase]] = {
         LossCase("smoothed and weighted", fcnn.CrossEntropy(0.2, _V3), 3, _labels(3)),
         LossCase("smoothed and weighted soft", fcnn.CrossEntropy(0.2, [0.0, 2.0, 1.25]), 3, _soft(3)),
     ],
+    "kl_divergence": [
+        LossCase("soft", fcnn.KLDivergence(), 4, _soft(4)),
+        LossCase("one-hot", fcnn.KLDivergence(), 3, _one_hot(3)),
+        LossCase("labels", fcnn.KLDivergence(), 3, _labels(3)),
+    ],
+    "focal": [
+        LossCase("labels", fcnn.Focal(), 3, _labels(3)),
+        LossCase("two weighted classes", fcnn.Focal(0.5, [0.25, 0.75]), 2, _labels(2)),
+        LossCase("gamma 0", fcnn.Focal(0.0, _V3), 3, _labels(3)),
+    ],
     "mse": [LossCase("three outputs", fcnn.MSE(), 3, _values(3)), LossCase("one output", fcnn.MSE(), 1, _values(1))],
     "mae": [LossCase("weighted outputs", fcnn.MAE(output_weight=_V3), 3, _values(3))],
     "huber": [

@@ -298,6 +298,19 @@ def _cross_entropy(loss: Any, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(z, y, weight=weight, label_smoothing=loss.label_smoothing, reduction="none")
 
 
+def _kl_divergence(loss: Any, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    y = functional.one_hot(y, z.shape[1]).to(z.dtype) if y.ndim == 1 else y
+    return functional.kl_div(functional.log_softmax(z, dim=1), y, reduction="none").sum(dim=1)
+
+
+def _focal(loss: Any, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """PyTorch has none: as its users write it. 0 ** γ has no slope there for γ < 1."""
+    log_p = functional.log_softmax(z, dim=1).gather(1, y.reshape(-1, 1))[:, 0]
+    alpha = torch.ones(z.shape[1]) if loss.alpha is None else torch.tensor(loss.alpha)
+    q = -torch.expm1(log_p)
+    return -alpha.to(z.dtype)[y] * q.clamp(min=torch.finfo(z.dtype).tiny) ** loss.gamma * log_p
+
+
 def _mean_of_outputs(rule: Callable[..., torch.Tensor]) -> Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]:
     def losses(loss: Any, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         extra: dict[str, Any] = {"delta": loss.delta} if isinstance(loss, fcnn.Huber) else {}
@@ -330,6 +343,8 @@ def _hinge(loss: Any, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 LOSS_FUNCTIONS: dict[str, Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "cross_entropy": _cross_entropy,
+    "kl_divergence": _kl_divergence,
+    "focal": _focal,
     "mse": _mean_of_outputs(functional.mse_loss),
     "mae": _mean_of_outputs(functional.l1_loss),
     "huber": _mean_of_outputs(functional.huber_loss),

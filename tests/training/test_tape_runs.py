@@ -124,7 +124,13 @@ def _task(draw: st.DrawFn) -> tuple[int, Callable[[], losses.Loss], Callable[...
         metrics = draw(st.sampled_from([[], ["accuracy"], ["accuracy", "f1"] if hard else ["accuracy"]]))
         options = draw(st.sampled_from([{}, {"class_weight": "balanced"}])) if hard else {}
         make = _labels if hard else _distributions
-        return n_out, lambda: losses.CrossEntropy(smoothing, weights), make, metrics, options
+        of_classes: dict[str, Callable[[], losses.Loss]] = {
+            "cross_entropy": lambda: losses.CrossEntropy(smoothing, weights),
+            "kl_divergence": losses.KLDivergence,
+            "focal": lambda: losses.Focal(0.5 + smoothing, weights),
+        }
+        name = draw(st.sampled_from(["cross_entropy", "kl_divergence", *(["focal"] if hard else [])]))
+        return n_out, of_classes[name], make, metrics, options
     n_out = draw(st.sampled_from([1, 2, 17]))
     kind, make = draw(
         st.sampled_from(

@@ -22,14 +22,17 @@ from ..support.small_runs import TooMuch
 from ..support.tolerances import assert_close
 
 OPTIMIZERS = ["sgd", "adam", "adamw", "rmsprop", "adagrad"]
-LOSSES = ["cross_entropy", "mse", "mae", "huber", "binary_cross_entropy", "log_cosh", "quantile", "poisson", "hinge"]
+LOSSES = ["cross_entropy", "kl_divergence", "focal", "mse", "mae", "huber", "binary_cross_entropy", "log_cosh"]
+LOSSES += ["quantile", "poisson", "hinge"]
 
 
 def data(loss: str) -> tuple[HostArray, HostArray]:
     rng = np.random.default_rng(4)
     X = rng.normal(size=(75, 12))
-    if loss == "cross_entropy":
+    if loss in ("cross_entropy", "focal"):
         return X, rng.integers(0, 4, 75)
+    if loss == "kl_divergence":
+        return X, rng.dirichlet(np.ones(4), 75)
     if loss in ("binary_cross_entropy", "hinge", "poisson"):
         return X, rng.integers(0, 2, size=(75, 4)).astype(np.float64)
     return X, rng.normal(size=(75, 4))

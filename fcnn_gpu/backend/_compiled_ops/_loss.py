@@ -18,6 +18,8 @@ class CompiledLoss(CompiledArrays):
         losses: Array,
         dZ: Array,
         loss_scale: Array | None = None,
+        relative: bool = False,
+        gamma: float = 0.0,
     ) -> None:
         are_labels = targets.ndim == 1
         self._issue(
@@ -26,6 +28,8 @@ class CompiledLoss(CompiledArrays):
             batch=Z.shape[1],
             n=Z.shape[0],
             label_smoothing=label_smoothing,
+            relative=relative,
+            gamma=gamma,
             Z=Z,
             labels=targets if are_labels else None,
             Y=None if are_labels else targets,

@@ -17,11 +17,13 @@ class LossKernels(DeviceOps):
         losses: Array,
         dZ: Array,
         loss_scale: Array | None = None,
+        relative: bool = False,
+        gamma: float = 0.0,
     ) -> None:
         labels, matrix = (targets, None) if targets.ndim == 1 else (None, targets)
         arguments = [Z, labels, matrix, class_weight, sample_weight, loss_scale, losses, dZ]
         stem = "softmax_cross_entropy"
-        self._per_sample(stem, stem, (Z.dtype,), Z, arguments, scalars=[label_smoothing])
+        self._per_sample(stem, stem, (Z.dtype,), Z, arguments, scalars=[label_smoothing, relative, gamma])
 
     def elementwise_loss(
         self,

@@ -30,6 +30,9 @@ ELEMENTWISE_LOSSES = (
 )
 """The kinds of `elementwise_loss`; the order is that of the enumeration in kernels/elementwise_loss.cu."""
 
+_CERTAINLY_WRONG = 1000.0
+"""A loss whose probability e^−L is 0 in every dtype: there p·L is 0, at an infinite L as well."""
+
 
 class LossOps(ArrayOps):
     def softmax_cross_entropy(
@@ -42,12 +45,18 @@ class LossOps(ArrayOps):
         losses: Array,
         dZ: Array,
         loss_scale: Array | None = None,
+        relative: bool = False,
+        gamma: float = 0.0,
     ) -> None:
         """ℓ_j = −Σ_c v_c ỹ_cj log p_cj with p = softmax(z); dZ_cj = (w_j/batch)(p_cj Σ_k v_k ỹ_kj − v_c ỹ_cj).
 
         Z and dZ (n_classes, batch) F-ordered. `targets` is int64 labels (batch,) or a float matrix (n_classes, batch)
         F-ordered whose columns sum to 1; ỹ = (1 − s)·y + s/n_classes with s = `label_smoothing`. `class_weight` v
         (n_classes,) and `sample_weight` w (batch,) are 1 where None. dZ is not Z. `loss_scale`: see the module.
+
+        `relative`, for a matrix: ℓ_j = Σ_c T_cj (log T_cj − log p_cj), T_cj = v_c ỹ_cj, 0 log 0 = 0; dZ is the same.
+        `gamma` γ, for labels without smoothing: with L = −log p_y and q = 1 − p_y, ℓ_j = v_y q^γ L, and dZ is that of
+        cross-entropy times q^γ + γ p_y q^(γ−1) L, which is 0 where q and so L is 0. Not both.
         """
         batch = Z.shape[1]
         shifted = self._class_scratch("logits", Z)
@@ -65,10 +74,10 @@ class LossOps(ArrayOps):
         np.divide(E, total, out=E)  # p/batch
 
         if targets.ndim == 1 and label_smoothing == 0.0:
-            self._from_labels(shifted, log_sum[0], targets, class_weight, losses, E)
+            self._from_labels(shifted, log_sum[0], targets, class_weight, losses, E, gamma)
         else:
             T = self._target_matrix(targets, class_weight, label_smoothing, Z)
-            self._from_target_matrix(shifted, log_sum, T, losses, E)
+            self._from_target_matrix(shifted, log_sum, T, losses, E, relative)
 
         if sample_weight is not None:
             np.multiply(losses, sample_weight, out=losses)
@@ -102,6 +111,7 @@ class LossOps(ArrayOps):
         class_weight: Array | None,
         losses: Array,
         P: Array,
+        gamma: float,
     ) -> None:
         """ℓ = v_y (log Σ e^z − z_y), gradient v_y (p − e_y)/batch; P holds p/batch and becomes the gradient."""
         batch = P.shape[1]
@@ -113,10 +123,38 @@ class LossOps(ArrayOps):
         np.take(flat, index, out=at_label, mode="clip")
         np.subtract(at_label, 1.0 / batch, out=at_label)
         np.put(flat, index, at_label)
+        if gamma:
+            self._focus(losses, gamma, P)
         if class_weight is not None:
             np.take(class_weight, labels, out=at_label, mode="clip")
             np.multiply(losses, at_label, out=losses)
             np.multiply(P, at_label, out=P)
+
+    def _focus(self, losses: Array, gamma: float, P: Array) -> None:
+        """Multiply L = −log p_y by q^γ, and its gradient P by q^γ (1 + γ p_y L/q), q = 1 − p_y."""
+        p, q, power, is_there = (
+            self.scratch(f"focus {tag}", losses.size, P.dtype) for tag in ("p", "q", "power", "q > 0")
+        )
+        np.negative(losses, out=p)
+        np.expm1(p, out=q)
+        np.negative(q, out=q)
+        np.exp(p, out=p)
+        np.sign(q, out=is_there)
+        np.subtract(is_there, 1, out=power)
+        np.subtract(q, power, out=q)  # 1 in the place of 0
+        np.log(q, out=power)
+        np.multiply(power, gamma, out=power)
+        np.exp(power, out=power)
+        np.multiply(power, is_there, out=power)
+        slope = is_there
+        np.minimum(losses, _CERTAINLY_WRONG, out=slope)
+        np.multiply(slope, p, out=slope)
+        np.divide(slope, q, out=slope)
+        np.multiply(slope, gamma, out=slope)
+        np.add(slope, 1, out=slope)
+        np.multiply(slope, power, out=slope)
+        np.multiply(losses, power, out=losses)
+        np.multiply(P, slope, out=P)
 
     def _target_matrix(self, targets: Array, class_weight: Array | None, label_smoothing: float, Z: Array) -> Array:
         """T_cj = v_c ỹ_cj as an (n_classes, batch) matrix in scratch."""
@@ -133,13 +171,25 @@ class LossOps(ArrayOps):
             np.multiply(T, class_weight.reshape(-1, 1), out=T)
         return T
 
-    def _from_target_matrix(self, shifted: Array, log_sum: Array, T: Array, losses: Array, P: Array) -> None:
-        """ℓ = Σ_c T_c (log Σ e^z − z_c), gradient (p Σ_c T_c − T)/batch; P holds p/batch and becomes the gradient."""
+    def _from_target_matrix(
+        self, shifted: Array, log_sum: Array, T: Array, losses: Array, P: Array, relative: bool
+    ) -> None:
+        """ℓ = Σ_c T_c (log Σ e^z − z_c), gradient (p Σ_c T_c − T)/batch; P holds p/batch and becomes the gradient.
+
+        With `relative`, ℓ is Σ_c T_c log T_c more, in each term, so that terms of T near p are small.
+        """
         batch = P.shape[1]
         total = self.scratch("at label", batch, T.dtype)
         np.add_reduce(T, axis=0, out=total)
         np.multiply(P, total, out=P)
         np.subtract(log_sum, shifted, out=shifted)
+        if relative:
+            log_T = self._class_scratch("log targets", P)
+            np.sign(T, out=log_T)
+            np.subtract(1, log_T, out=log_T)
+            np.add(log_T, T, out=log_T)  # 1 in the place of 0
+            np.log(log_T, out=log_T)
+            np.add(shifted, log_T, out=shifted)
         np.multiply(shifted, T, out=shifted)
         np.add_reduce(shifted, axis=0, out=losses)
         np.multiply(T, 1.0 / batch, out=T)
