@@ -72,7 +72,7 @@ def test_every_kind(launcher: Launcher, kind: str, dtype: np.dtype[Any]) -> None
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "exp"])  # which has no end but infinity
 def test_the_ends_of_the_range_give_no_nan(launcher: Launcher, kind: str, dtype: np.dtype[Any]) -> None:
     limits = np.finfo(dtype)
     z = np.array([[-limits.max, limits.max, -limits.tiny, 0.0]], dtype).repeat(4, axis=0)
