@@ -25,9 +25,9 @@ _MISH_MOST = 25.0
 class Elementwise:
     """One activation: `forward(z, out, t, u, alpha)` writes f(z), `derivative(saved, out, t, u, alpha)` writes f′.
 
-    `t` and `u` are scratch tiles. In forward out may be z: at inference any function may work in place. With `from_output`, f′ is computed from a = f(z), so A may overwrite Z (and out is
-    z in forward); otherwise from z, which is then kept. `backward(dA, saved, dZ, t)` writes dA ⊙ f′ where there is a
-    shorter way than by f′.
+    `t` and `u` are scratch tiles. In forward out may be z: at inference any function may work in place. With
+    `from_output`, f′ is computed from a = f(z), so A may overwrite Z; otherwise from z, which is then kept.
+    `backward(dA, saved, dZ, t)` writes dA ⊙ f′ where there is a shorter way than by f′.
     """
 
     forward: Callable[[Array, Array, Array, Array, float], None]
@@ -322,8 +322,8 @@ class ActivationOps(ArrayOps):
     def bias_activation(self, Z: Array, b: Array | None, kind: str, alpha: float, out: Array) -> None:
         """Z ← Z + b, then out = f(Z), in one pass.
 
-        Z and out (n, batch) F-ordered, b (n, 1) or None. out may be Z. Where f's derivative cannot be had from its output
-        (`ELEMENTWISE[kind].from_output`), a backward pass needs both: they differ, and Z + b is left in Z.
+        Z and out (n, batch) F-ordered, b (n, 1) or None. out may be Z. Where f's derivative cannot be had from its
+        output (`ELEMENTWISE[kind].from_output`), a backward pass needs both: they differ, and Z + b is left in Z.
         """
         f = ELEMENTWISE[kind]
         Zt, out_t = Z.T, out.T
