@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -147,10 +147,24 @@ def test_calibration_betters_probabilities_and_changes_no_label() -> None:
     rows = np.random.default_rng(0).integers(0, 3, 400)
     Z = 5.0 * (np.eye(3)[rows] + np.random.default_rng(1).normal(0, 0.7, (400, 3)))
     T = best_temperature(Z, rows)
-    losses = [log_loss(rows, _softmax(Z / t)) for t in (0.9 * T, T, 1.1 * T)]
+    smoothed = np.eye(3)[rows] * 400 / 401 + 1 / 3 / 401
+    losses = [-(smoothed * np.log(_softmax(Z / t))).sum() for t in (0.9 * T, T, 1.1 * T)]
     assert losses[1] < min(losses[0], losses[2])
     weights = np.where(np.arange(400) < 200, 1.0, 0.0)
     assert best_temperature(Z, rows, weights) == pytest.approx(best_temperature(Z[:200], rows[:200]), rel=1e-3)
+
+
+def test_calibration_on_a_few_samples_that_are_all_right_is_not_sure_of_all_others() -> None:
+    X, y = load_iris(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X, y, test_size=0.4, random_state=0)
+    settings: dict[str, Any] = {"epochs": 40, "random_state": 0, "backend": "cpu"}
+    plain, calibrated = (TabularClassifier(**settings, calibrate=c).fit(X, y) for c in (False, True))
+    wrong = calibrated.predict(X_test) != y_test
+    assert wrong.any()
+    assert calibrated.temperature_ > 0.3
+    assert log_loss(y_test, calibrated.predict_proba(X_test)) < log_loss(y_test, plain.predict_proba(X_test))
+    sure = np.log([[0.9, 0.1], [0.1, 0.9]])
+    assert best_temperature(sure, np.array([0, 1])) == pytest.approx(np.log(9) / np.log(5), rel=1e-3)  # 2.5 of 3
 
 
 def _softmax(Z: HostArray) -> HostArray:
