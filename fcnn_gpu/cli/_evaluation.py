@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .._types import HostArray
-from ..losses import Loss
+from ..losses import EnsembleLoss, Loss
 from ..metrics import F1 as F1Score
 from ..metrics import (
     METRICS,
@@ -85,8 +85,10 @@ def _by_task(
     class_names: list[str] | None,
     predictions: HostArray,
 ) -> Evaluation:
-    outputs = predictions if class_names is None else model(X)  # of values, those that are given
-    value = float(loss.forward(outputs, y))
+    if loss.link == "identity":  # of values, those that are given: within their range, the mean of members
+        value = float((loss.loss if isinstance(loss, EnsembleLoss) else loss).forward(predictions, y))
+    else:
+        value = float(loss.forward(model(X), y))
     if class_names is None:
         names = ["r2", "mae", "rmse"] if len(X) >= _LEAST_FOR_R2 else ["mae", "rmse"]
         results = {name: METRICS.resolve(name)(y, predictions) for name in names}
