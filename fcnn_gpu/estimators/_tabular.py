@@ -23,6 +23,7 @@ from ..losses import EnsembleLoss, Loss, check_sample_weight
 from ..metrics import Metric
 from ..model import Sequential, rebuild
 from ..tables import Table, TablePreparation
+from ..tables.preparation import check_size
 from ..training import History, Trainer
 from ._constructor import shared_parameters
 from ._recipes import RECIPES, Recipe
@@ -128,6 +129,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         observers = check_callbacks(self.callbacks)
         seed = self._seed()
         table = Table.of(X, f"{who}.fit")
+        check_size(table)
         targets, n_out = self._check_targets(y, len(table))
         weights = self._weights(sample_weight, targets)
         if validation is None:
@@ -140,7 +142,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
                 raise TypeError(f"{who}.fit: validation_data is (X, y), got {type(validation).__name__}.")
             train = table, targets, weights
             other = Table.of(validation[0], f"{who}.fit: validation_data")
-            held_out = other, self._known_targets(validation[1], len(other)), None
+            held_out = other, self._known_targets(validation[1], len(other), n_out), None
         preparation = TablePreparation(
             columns=self.columns,
             ignore=self.ignore,
@@ -259,7 +261,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         """(targets, number of outputs) for `y` of so many samples; sets what the estimator remembers of it."""
         raise NotImplementedError
 
-    def _known_targets(self, y: Any, n: int) -> HostArray:
+    def _known_targets(self, y: Any, n: int, n_targets: int) -> HostArray:
         """Targets of other samples, as those of the training samples are."""
         raise NotImplementedError
 

@@ -156,7 +156,7 @@ class TabularClassifier(ClassifierMixin, ClassifierParameters, TabularEstimator)
             raise ValueError(f"{who} needs at least two classes in y, got one class: {self.classes_.tolist()}.")
         return targets.astype(np.int64), len(self.classes_)
 
-    def _known_targets(self, y: Any, n: int) -> HostArray:
+    def _known_targets(self, y: Any, n: int, n_targets: int) -> HostArray:
         who = f"{type(self).__name__}.fit: validation_data"
         labels = column_or_1d(as_labels(y, who))
         _check_length(who, labels, n)
@@ -282,12 +282,18 @@ class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
             raise ValueError(f"{who}: y contains NaN or infinity. Remove these samples or fill the gaps.")
         return values
 
-    def _known_targets(self, y: Any, n: int) -> HostArray:
-        values = self._as_values(y, n, f"{type(self).__name__}.fit: validation_data")
-        return values.reshape(len(values), -1)
+    def _known_targets(self, y: Any, n: int, n_targets: int) -> HostArray:
+        who = f"{type(self).__name__}.fit: validation_data"
+        values = self._as_values(y, n, who)
+        columns = values.reshape(len(values), -1)
+        if columns.shape[1] != n_targets:
+            expected = f"(n_samples, {n_targets})" if n_targets > 1 else "(n_samples,)"
+            raise ValueError(f"{who} expects y of shape {expected}, as in training, got {values.shape}.")
+        return columns
 
     def _scale(self, targets: HostArray) -> Any:
         self._standardization = Standardization.of(targets)
+        self._standardization.check_units(np.dtype(self.dtype).name, "targets", self._target_names)
         return lambda values: self._standardization.apply(values, self.dtype)
 
     def _loss(self, recipe: Recipe) -> Loss:

@@ -344,8 +344,60 @@ def test_tabm_ends_when_it_gets_no_better_and_its_members_can_be_taken_out() -> 
     np.testing.assert_array_equal(scores > 0, classifier.predict(X_test) == 1)
     regressor = TabularRegressor("tabm", **settings).fit(X[:, 1:], X[:, 0])
     assert regressor.score(X_test[:, 1:], X_test[:, 0]) > 0.95
-    with pytest.raises(ValueError, match="subtract their mean first"):
-        TabularRegressor("tabm", **settings).fit(X[:, 1:], 1e9 + X[:, 0])
+
+
+@pytest.mark.parametrize("preset", list(RECIPES))
+def test_targets_far_from_0_keep_their_digits(preset: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2))
+    years = 1e9 + 10 * X[:, 0]
+    estimator = TabularRegressor(preset, **{**FEW, "epochs": 60}).fit(X, years)
+    assert estimator.score(X, years) > 0.9
+    estimator.model_.save(tmp_path / "model.safetensors")
+    loaded = fcnn.load(tmp_path / "model.safetensors", backend="cpu")
+    np.testing.assert_array_equal(loaded.predict(X)[:, 0], estimator.predict(X))
+    if preset == "tabm":
+        one = loaded.select_members([5])
+        each = [loaded.select_members([g]).predict(X) for g in range(32)]
+        assert one.n_out == 1
+        np.testing.assert_allclose(np.mean(each, axis=0)[:, 0], estimator.predict(X), rtol=0, atol=1.0)
+
+
+@pytest.mark.parametrize("preset", list(RECIPES))
+def test_targets_out_of_range_are_refused_before_training(preset: str) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 2))
+
+    class Trains(Callback):
+        def on_train_begin(self, trainer: fcnn.Trainer) -> None:
+            raise AssertionError("trained")
+
+    for factor in (1e300, 1e-300, 1e38):
+        with pytest.raises(ValueError, match=r"Column 1 of the targets spreads by .*Give it in other units"):
+            TabularRegressor(preset, **FEW, callbacks=[Trains()]).fit(X, np.stack([X[:, 0], factor * X[:, 1]], axis=1))
+
+
+def test_validation_targets_of_another_shape_are_told_so() -> None:
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    for y, other in ((X, X[:, 0]), (X[:, 0], X)):
+        with pytest.raises(ValueError, match=r"validation_data.*expects y .*, as in training, got"):
+            TabularRegressor(**FEW).fit(X, y, validation_data=(X, other))
+
+
+@pytest.mark.parametrize("kind", [TabularClassifier, fcnn.FCNNClassifier])
+@pytest.mark.parametrize("gap", [None, math.nan])
+def test_missing_labels_are_called_so(kind: Any, gap: Any) -> None:
+    X = np.random.default_rng(0).normal(size=(6, 2))
+    for labels in (["a", "b", gap, "a", "b", "a"], [True, False, gap, True, False, True]):
+        with pytest.raises(ValueError, match=r"y has no label in row 2.*Remove these samples"):
+            kind().fit(X, np.array(labels, object))
+        with pytest.raises(ValueError, match=r"y has no label in row 2"):
+            kind().fit(X, labels)
+
+
+def test_a_table_without_columns_is_called_so() -> None:
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match="0 feature"):
+        TabularClassifier(**FEW).fit(pandas.DataFrame(index=range(4)), [0, 1, 0, 1])
 
 
 def test_the_fast_one_is_realmlp_td_s() -> None:
