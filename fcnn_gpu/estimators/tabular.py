@@ -126,7 +126,7 @@ class TabularClassifier(ClassifierMixin, ClassifierParameters, TabularEstimator)
 
     def _scores(self, inputs: HostArray) -> HostArray:
         """(n_samples, n_classes) whose softmax are the probabilities: of several members, the mean of theirs."""
-        Z, k = self.model_.infer(inputs, None, None, f"{type(self).__name__}.predict"), self.model_.members
+        Z, k = self.model_.infer(inputs, None, None, f"{type(self).__name__}.predict", True), self.model_.members
         if k == 1:
             return Z
         of_members = log_softmax(Z.reshape(len(Z), k, -1), axis=2)
@@ -254,7 +254,7 @@ class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
         return self._values(self._inputs(X))
 
     def _values(self, inputs: HostArray) -> HostArray:
-        values = self.model_.infer(inputs, "identity", None, f"{type(self).__name__}.predict")
+        values = self.model_.infer(inputs, "identity", None, f"{type(self).__name__}.predict", True)
         return values[:, 0] if self._flat else values
 
     def _score_of(self, inputs: HostArray, y: Any, sample_weight: Any) -> float:
