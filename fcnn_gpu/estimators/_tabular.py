@@ -170,6 +170,11 @@ class TabularEstimator(TabularParameters, BaseEstimator):
             if recipe.patience is not None:
                 observers.append(EarlyStopping(monitor, recipe.patience, restore_best=False, greater_is_better=greater))
         batch_size = min(recipe.batch_size, len(inputs))
+        if recipe.begins_at_0 and recipe.epochs * (len(inputs) // batch_size) == 1:
+            raise ValueError(
+                f"{self._who('epochs')}=1 is a single step for {len(inputs)} samples in batches of {batch_size}, and "
+                "the learning rate of the first step is 0. Take more epochs, or a smaller batch_size."
+            )
         history = trainer.fit(
             inputs,
             scale(train[1]),
@@ -211,7 +216,9 @@ class TabularEstimator(TabularParameters, BaseEstimator):
                 given[name] = check_integer(self._who(name), getattr(self, name), low=1)
         for name in ("learning_rate", "weight_decay"):
             if getattr(self, name) is not None:
-                given[name] = check_real(self._who(name), getattr(self, name), low=0.0)
+                given[name] = check_real(
+                    self._who(name), getattr(self, name), low=0.0, low_open=name == "learning_rate"
+                )
         if self.dropout is not None:
             given["dropout"] = check_real(self._who("dropout"), self.dropout, low=0.0, high=1.0, high_open=True)
         made: Recipe = dataclasses.replace(recipe, **given, **self._own_settings())

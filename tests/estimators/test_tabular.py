@@ -270,6 +270,8 @@ def test_an_error_leaves_the_estimator_as_it_was() -> None:
     for settings, message in (
         ({"preset": "fastest"}, r"preset.*'fast'"),
         ({"learning_rate": -1.0}, "learning_rate"),
+        ({"learning_rate": 0.0}, r"TabularClassifier\(learning_rate\)"),
+        ({"epochs": 1}, r"epochs.* is a single step.*Take more epochs"),
         ({"dropout": 1.0}, "dropout"),
         ({"epochs": 0}, "epochs"),
         ({"hidden_layer_sizes": (8, 0)}, "hidden_layer_sizes"),
@@ -280,6 +282,8 @@ def test_an_error_leaves_the_estimator_as_it_was() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             TabularClassifier(**(FEW | settings)).fit(table, labels)
+    with pytest.raises(TypeError, match=r"expects a table, got str\. Of a file: fcnn_gpu\.tables\.read"):
+        TabularClassifier(**FEW).fit("shop.csv", labels)
     with pytest.raises(ValueError, match="X has 240 rows, and y 239"):
         TabularRegressor(**FEW).fit(table, prices[:-1])
     with pytest.raises(ValueError, match="NaN"):
