@@ -93,12 +93,30 @@ def as_array(x: Any, what: str) -> HostArray:
 
 
 def as_labels(x: Any, what: str) -> Any:
-    """Names of classes as they are given, but objects that are all numbers as numbers; no masked ones (ValueError)."""
+    """Names of classes as they are given, but objects that are all numbers as numbers.
+
+    ValueError for masked ones, and for None, NaN and the like among objects.
+    """
     refuse_masked(x, what)
     array = np.asarray(x)
+    each = x if isinstance(x, list | tuple) else array.flat if array.dtype.kind == "O" else ()
+    gaps = [i for i, label in enumerate(each) if _is_gap(label)]  # of a list NumPy would make the text "nan"
+    if gaps:
+        row = gaps[0] * max(1, len(array)) // max(1, len(each))
+        raise ValueError(
+            f"{what} has no label in row {row} ({len(gaps):,} such in all): it contains NaN or None. Remove these "
+            "samples."
+        )
     if array.dtype.kind != "O" or not array.ndim or not all(isinstance(label, _NUMBERS) for label in array.flat):
         return x
     return _of_objects(array, what)
+
+
+def _is_gap(label: Any) -> bool:
+    """Whether it is what libraries have in the place of a value that is missing."""
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(label, float | np.floating) and bool(np.isnan(label))
 
 
 def refuse_masked(x: Any, what: str) -> None:

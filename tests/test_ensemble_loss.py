@@ -157,7 +157,20 @@ def test_what_is_refused() -> None:
     fcnn.Trainer(known, given("mse", K))
     with pytest.raises(ValueError, match="outputs are those of 3 members, and mse takes those of 1"):
         fcnn.Trainer(known, "mse")
-    centered = network("numpy", 2, output_center=np.ones(6))
-    with pytest.raises(ValueError, match="EnsembleLoss predicts the mean over members"):
+    centered = network("numpy", 2, output_center=np.arange(6.0))
+    with pytest.raises(ValueError, match="output_center that differs among members"):
         fcnn.Trainer(centered, given("mse", K))
     assert "the ensemble's mse" not in LOSSES
+
+
+def test_an_output_center_is_that_of_each_member() -> None:
+    rng = np.random.default_rng(0)
+    X, y, far = rng.normal(size=(60, 4)), rng.normal(size=(60, 2)), np.array([1e9, -1e7])
+    plain, centered = (network("numpy", 2, output_center=c) for c in (None, np.tile(far, K)))
+    results = []
+    for model, targets in ((plain, y), (centered, y + far)):
+        trainer = fcnn.Trainer(model, fcnn.losses.EnsembleLoss("mse", K), metrics=["mae"])
+        history = trainer.fit(X, targets, epochs=2, batch_size=20, validation_data=(X, targets), progress=False)
+        results.append([history[name][-1] for name in ("loss", "mae", "val_loss", "val_mae")])
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-6)
+    np.testing.assert_allclose(centered.predict(X) - far, plain.predict(X), atol=1e-6)

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .._types import HostArray
-from ..losses import Loss
+from ..losses import EnsembleLoss, Loss
 from ..metrics import F1 as F1Score
 from ..metrics import (
     METRICS,
@@ -66,8 +66,8 @@ def evaluate_model(
     class_names: list[str] | None,
     metrics: Sequence[Metric] = (),
 ) -> Evaluation:
-    """Loss and metrics of `model` on X, y, the task's own and others; without class names it is a regression."""
-    predictions = model.predict(X)
+    """Loss and metrics of `model` on inputs X and y, the task's own and others; without class names a regression."""
+    predictions = model.infer(X, model.link, prepared=True)
     evaluation = _by_task(model, loss, X, y, class_names, predictions)
     told = [metric.for_task(loss.task(model.n_out)) for metric in metrics]
     others = {metric.label: metric for metric in told if metric.label not in evaluation.results}
@@ -85,8 +85,10 @@ def _by_task(
     class_names: list[str] | None,
     predictions: HostArray,
 ) -> Evaluation:
-    outputs = predictions if class_names is None else model(X)  # of values, those that are given
-    value = float(loss.forward(outputs, y))
+    if loss.link == "identity":  # of values, those that are given: within their range, the mean of members
+        value = float((loss.loss if isinstance(loss, EnsembleLoss) else loss).forward(predictions, y))
+    else:
+        value = float(loss.forward(model.infer(X, None, prepared=True), y))
     if class_names is None:
         names = ["r2", "mae", "rmse"] if len(X) >= _LEAST_FOR_R2 else ["mae", "rmse"]
         results = {name: METRICS.resolve(name)(y, predictions) for name in names}

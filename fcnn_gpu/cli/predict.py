@@ -65,14 +65,16 @@ def predict(
     if out is not None and not out.parent.is_dir():
         raise FileNotFoundError(f"--out: there is no folder {out.parent}.")
     kept: list[tuple[str, list[object]]] = []
-    if saved.model.preparation is not None and is_table(inputs):
+    of_table = saved.model.preparation is not None and is_table(inputs)
+    if of_table:
         X, kept = _of_table(saved, inputs, keep or (), drop or (), header, sheet)
     else:
         if keep or sheet is not None:
             option = "--keep" if keep else "--sheet"
             raise ValueError(f"{option} is for models that were trained on a table, and for tables; {model} was not.")
         X = _of_numbers(saved, inputs, drop or (), header, ignore_extra)
-    names, columns = _table(saved, saved.model.predict(X), proba)
+    predictions = saved.model.infer(X, saved.model.link, None, "model.predict", prepared=of_table)
+    names, columns = _table(saved, predictions, proba)
     names, columns = [*(name for name, _ in kept), *names], [*(values for _, values in kept), *columns]
     text = "".join(",".join(map(_cell, row)) + "\n" for row in (names, *zip(*columns, strict=True)))
     if out is None:

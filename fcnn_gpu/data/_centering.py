@@ -79,11 +79,11 @@ def mean_over_members(predictions: HostArray, members: int) -> HostArray:
 
 
 def check_output_center(loss: Loss, center: HostArray | None) -> None:
-    """ValueError for a center of outputs that the loss takes for logits of classes, or for those of several members."""
-    if center is not None and loss.members > 1:
+    """ValueError for a center of outputs that the loss takes for logits of classes, or that differs among members."""
+    if center is not None and (center.reshape(loss.members, -1) != center[: len(center) // loss.members]).any():
         raise ValueError(
-            "The network has an output_center, one number for each output, and EnsembleLoss predicts the mean over "
-            "members. Subtract the center from the targets instead, and leave output_center out."
+            "The network has an output_center that differs among members, and EnsembleLoss compares the outputs of "
+            "each with the same targets. Give each member the same: numpy.tile(center, members)."
         )
     if center is not None and (loss.link != "identity" or loss.outputs_per_target > 1):
         what = "logarithms" if loss.predicts_values else "classes"
@@ -95,10 +95,14 @@ def check_output_center(loss: Loss, center: HostArray | None) -> None:
 
 
 def centered_targets(loss: Loss, y: Any, center: HostArray | None) -> Any:
-    """y − c in float64, for targets that are values; y itself without a center, or where the loss will refuse it."""
+    """y − c in float64, for targets that are values; y itself without a center, or where the loss will refuse it.
+
+    Of several members, c is the center of the first, which is that of each.
+    """
     check_output_center(loss, center)
     if center is None:
         return y
+    center = center[: len(center) // loss.members]
     array = as_array(y, f"{loss.name}: the targets")
     if array.dtype.kind not in "biuf" or array.shape[1:] not in ((), (len(center),)):
         return array

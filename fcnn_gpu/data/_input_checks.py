@@ -55,6 +55,8 @@ class Network(Protocol):
     @property
     def output_center(self) -> HostArray | None: ...
     @property
+    def prediction_center(self) -> HostArray | None: ...
+    @property
     def categories(self) -> Categories | None: ...
 
 
@@ -211,6 +213,7 @@ def features(
     center: HostArray | None = None,
     checks_digits: bool = False,
     categories: Categories | None = None,
+    prepared: bool = False,
 ) -> Features:
     """X, an array of any library on the host or on the device of `ops`, or a table, for a model of this dtype.
 
@@ -219,10 +222,11 @@ def features(
     (complex, text, objects, sparse matrices) or lies where the model cannot read it, and ValueError for wrong shapes or
     columns, another scale than in training, and another device. What lies on the device must be finite, too. `center`
     is subtracted in float64; `checks_digits` warns where the model's dtype then loses digits of a column. Numbers of
-    `categories` are checked where the others are.
+    `categories` are checked where the others are. `prepared`: X is what the signature's preparation has made.
     """
     signature = _NOTHING_KNOWN if signature is None else signature
-    X = signature.prepared(X, who)
+    if not prepared:
+        X = signature.prepared(X, who)
     names = column_names(X, who)
     places = signature.places(names, who)
     adopted = None if type(X) is np.ndarray else ops.adopt(X, f"{who}: X")

@@ -70,7 +70,7 @@ class Intake:
         check_same_length(samples, targets, who)
         if checks_digits and self.loss.predicts_values:
             values = as_array(values, f"{who}: y")
-            warn_of_lost_digits(values, targets.dtype, model.output_center, f"{who}: y", None, TARGET_REMEDY)
+            warn_of_lost_digits(values, targets.dtype, model.prediction_center, f"{who}: y", None, TARGET_REMEDY)
         weights = None
         if sample_weight is not None:
             given = on_host(model.ops, sample_weight, "sample_weight")
@@ -138,7 +138,7 @@ class Intake:
             if isinstance(samples, ArraySupply) and isinstance(validation, ArraySupply):
                 counts = self._what_counts(samples), self._what_counts(validation)
                 check_parts(*counts, share, "validation_split", "validation_data")
-        center = self.model.output_center
+        center = self.model.prediction_center
         summary = _survey(samples, lambda targets: check_targets(restored(targets, center)))
         if validation is not None:
             _survey(validation, lambda targets: check_targets(restored(targets, center)))
@@ -233,7 +233,7 @@ class Intake:
             dtype,
             self.loss.predicts_values,
             self.model.input_center,
-            self.model.output_center,
+            self.model.prediction_center,
             self.loss.weights_of,
             self.model.categories,
         )

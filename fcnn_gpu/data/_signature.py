@@ -16,6 +16,7 @@ import numpy as np
 
 from .._checks import match_names
 from .._types import HostArray
+from ..datasets import BlockSource
 from ..tables import TableError, is_table
 
 if TYPE_CHECKING:
@@ -104,15 +105,24 @@ class Signature:
     def prepared(self, X: Any, who: str) -> Any:
         """The inputs (n_samples, n_in) that the preparation makes of a table; X itself if it is none, or there is none.
 
-        TableError, a ValueError, for a table that it cannot read: columns that are missing, text where numbers were.
+        A matrix is the inputs themselves; but where the preparation was fitted on a matrix, one of as many columns is
+        a table like that. TableError, a ValueError, for a table that the preparation cannot read: columns that are
+        missing, text where numbers were.
         """
         transformer = self.transformer
-        if transformer is None or not is_table(X):
+        if transformer is None or not (is_table(X) or self._is_matrix_of_table(X)):
             return X
         try:
             return transformer.inputs(X)
         except TableError as error:
             raise TableError(f"{who}: {error}") from error
+
+    def _is_matrix_of_table(self, X: Any) -> bool:
+        transformer = self.transformer
+        if transformer is None or hasattr(transformer, "feature_names_in_") or isinstance(X, BlockSource):
+            return False
+        shape: tuple[int, ...] = X.shape if hasattr(X, "shape") else np.shape(X) if isinstance(X, list | tuple) else ()
+        return len(shape) == 2 and shape[1] == int(transformer.n_features_in_)
 
     def clamped(self, values: HostArray) -> HostArray:
         """Predicted values (n_samples, n_out), those beyond the range of training moved to its nearest end."""

@@ -23,6 +23,7 @@ from ..losses import EnsembleLoss, Loss, check_sample_weight
 from ..metrics import Metric
 from ..model import Sequential, rebuild
 from ..tables import Table, TablePreparation
+from ..tables.preparation import check_size
 from ..training import History, Trainer
 from ._constructor import shared_parameters
 from ._recipes import RECIPES, Recipe
@@ -128,6 +129,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         observers = check_callbacks(self.callbacks)
         seed = self._seed()
         table = Table.of(X, f"{who}.fit")
+        check_size(table)
         targets, n_out = self._check_targets(y, len(table))
         weights = self._weights(sample_weight, targets)
         if validation is None:
@@ -140,7 +142,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
                 raise TypeError(f"{who}.fit: validation_data is (X, y), got {type(validation).__name__}.")
             train = table, targets, weights
             other = Table.of(validation[0], f"{who}.fit: validation_data")
-            held_out = other, self._known_targets(validation[1], len(other)), None
+            held_out = other, self._known_targets(validation[1], len(other), n_out), None
         preparation = TablePreparation(
             columns=self.columns,
             ignore=self.ignore,
@@ -168,6 +170,11 @@ class TabularEstimator(TabularParameters, BaseEstimator):
             if recipe.patience is not None:
                 observers.append(EarlyStopping(monitor, recipe.patience, restore_best=False, greater_is_better=greater))
         batch_size = min(recipe.batch_size, len(inputs))
+        if recipe.begins_at_0 and recipe.epochs * (len(inputs) // batch_size) == 1:
+            raise ValueError(
+                f"{self._who('epochs')}=1 is a single step for {len(inputs)} samples in batches of {batch_size}, and "
+                "the learning rate of the first step is 0. Take more epochs, or a smaller batch_size."
+            )
         history = trainer.fit(
             inputs,
             scale(train[1]),
@@ -209,7 +216,9 @@ class TabularEstimator(TabularParameters, BaseEstimator):
                 given[name] = check_integer(self._who(name), getattr(self, name), low=1)
         for name in ("learning_rate", "weight_decay"):
             if getattr(self, name) is not None:
-                given[name] = check_real(self._who(name), getattr(self, name), low=0.0)
+                given[name] = check_real(
+                    self._who(name), getattr(self, name), low=0.0, low_open=name == "learning_rate"
+                )
         if self.dropout is not None:
             given["dropout"] = check_real(self._who("dropout"), self.dropout, low=0.0, high=1.0, high_open=True)
         made: Recipe = dataclasses.replace(recipe, **given, **self._own_settings())
@@ -259,7 +268,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         """(targets, number of outputs) for `y` of so many samples; sets what the estimator remembers of it."""
         raise NotImplementedError
 
-    def _known_targets(self, y: Any, n: int) -> HostArray:
+    def _known_targets(self, y: Any, n: int, n_targets: int) -> HostArray:
         """Targets of other samples, as those of the training samples are."""
         raise NotImplementedError
 

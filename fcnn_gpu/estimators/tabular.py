@@ -64,7 +64,8 @@ class TabularClassifier(ClassifierMixin, ClassifierParameters, TabularEstimator)
         label_smoothing: s in (1 − s)y + s/n_classes. None keeps the preset's, 0.1.
         class_weight: {{label: weight}} or "balanced"; multiplies `sample_weight`.
         calibrate: divide the last layer's outputs by the temperature T for which the held-out samples' log loss is
-            smallest (Guo et al. 2017): better probabilities, the same labels.
+            smallest (Guo et al. 2017), of which one more is taken to be of each class equally: better probabilities,
+            the same labels.
         callbacks, random_state, backend, dtype, verbose: as in `FCNNClassifier`.
 
     Attributes:
@@ -125,7 +126,7 @@ class TabularClassifier(ClassifierMixin, ClassifierParameters, TabularEstimator)
 
     def _scores(self, inputs: HostArray) -> HostArray:
         """(n_samples, n_classes) whose softmax are the probabilities: of several members, the mean of theirs."""
-        Z, k = self.model_.infer(inputs, None, None, f"{type(self).__name__}.predict"), self.model_.members
+        Z, k = self.model_.infer(inputs, None, None, f"{type(self).__name__}.predict", True), self.model_.members
         if k == 1:
             return Z
         of_members = log_softmax(Z.reshape(len(Z), k, -1), axis=2)
@@ -155,7 +156,7 @@ class TabularClassifier(ClassifierMixin, ClassifierParameters, TabularEstimator)
             raise ValueError(f"{who} needs at least two classes in y, got one class: {self.classes_.tolist()}.")
         return targets.astype(np.int64), len(self.classes_)
 
-    def _known_targets(self, y: Any, n: int) -> HostArray:
+    def _known_targets(self, y: Any, n: int, n_targets: int) -> HostArray:
         who = f"{type(self).__name__}.fit: validation_data"
         labels = column_or_1d(as_labels(y, who))
         _check_length(who, labels, n)
@@ -232,7 +233,7 @@ class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
 
     >>> table = {{"area": [50.0, 120.0, 80.0, 65.0] * 10, "town": ["Bonn", "Oslo", "Oslo", "Bonn"] * 10}}
     >>> prices = [100.0, 360.0, 240.0, 130.0] * 10
-    >>> model = TabularRegressor(epochs=16, random_state=0, backend="numpy").fit(table, prices)
+    >>> model = TabularRegressor(epochs=64, random_state=0, backend="numpy").fit(table, prices)
     >>> model.score(table, prices) > 0.9
     True
     """
@@ -253,7 +254,7 @@ class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
         return self._values(self._inputs(X))
 
     def _values(self, inputs: HostArray) -> HostArray:
-        values = self.model_.infer(inputs, "identity", None, f"{type(self).__name__}.predict")
+        values = self.model_.infer(inputs, "identity", None, f"{type(self).__name__}.predict", True)
         return values[:, 0] if self._flat else values
 
     def _score_of(self, inputs: HostArray, y: Any, sample_weight: Any) -> float:
@@ -281,12 +282,18 @@ class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
             raise ValueError(f"{who}: y contains NaN or infinity. Remove these samples or fill the gaps.")
         return values
 
-    def _known_targets(self, y: Any, n: int) -> HostArray:
-        values = self._as_values(y, n, f"{type(self).__name__}.fit: validation_data")
-        return values.reshape(len(values), -1)
+    def _known_targets(self, y: Any, n: int, n_targets: int) -> HostArray:
+        who = f"{type(self).__name__}.fit: validation_data"
+        values = self._as_values(y, n, who)
+        columns = values.reshape(len(values), -1)
+        if columns.shape[1] != n_targets:
+            expected = f"(n_samples, {n_targets})" if n_targets > 1 else "(n_samples,)"
+            raise ValueError(f"{who} expects y of shape {expected}, as in training, got {values.shape}.")
+        return columns
 
     def _scale(self, targets: HostArray) -> Any:
         self._standardization = Standardization.of(targets)
+        self._standardization.check_units(np.dtype(self.dtype).name, "targets", self._target_names)
         return lambda values: self._standardization.apply(values, self.dtype)
 
     def _loss(self, recipe: Recipe) -> Loss:
@@ -311,16 +318,25 @@ def best_temperature(Z: HostArray, labels: HostArray, weights: HostArray | None 
     """T for which the log loss of softmax(Z/T), Z (n_samples, n_classes), is smallest, between 1/30 and 30.
 
     Of the outputs of several members, Z (n_samples, members, n_classes): of the mean over members of softmax(Z/T).
+    Labels are y + s(1/n_classes − y) with s = 1/(n + 1), as if one more sample were of each class equally: where all of
+    a few samples are right, the smallest loss is that of T → 0, which is as sure of the first mistake to come. Of
+    weighted samples, n = (Σ w)²/Σ w².
 
     >>> Z = np.log([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1]])
-    >>> round(best_temperature(3 * Z, np.array([0, 0, 0, 1])), 2)  # right three times of four: log 3 = 3 log 9/T
-    6.0
+    >>> T = best_temperature(3 * Z, np.array([0, 0, 0, 1]))  # right 3.5 times of 5: log(3.5/1.5) = 3 log 9/T
+    >>> round(T, 2), round(float(3 * np.log(9) / np.log(3.5 / 1.5)), 2)
+    (7.78, 7.78)
     """
-    rows, of_members = np.arange(len(Z)), Z if Z.ndim == 3 else Z[:, np.newaxis]
+    of_members = Z if Z.ndim == 3 else Z[:, np.newaxis]
+    w = np.ones(len(Z)) if weights is None else weights.astype(np.float64)
+    s = 1.0 / (w.sum() ** 2 / (w**2).sum() + 1.0)
+    targets = np.full((len(Z), Z.shape[-1]), s / Z.shape[-1])
+    targets[np.arange(len(Z)), labels] += 1.0 - s
 
     def log_loss(log_temperature: float) -> float:
-        each = log_softmax(of_members * np.exp(-log_temperature), axis=2)[rows, :, labels]
-        return float(np.average(np.log(of_members.shape[1]) - logsumexp(each, axis=1), weights=weights))
+        each = log_softmax(of_members * np.exp(-log_temperature), axis=2)
+        of_mean = logsumexp(each, axis=1) - np.log(of_members.shape[1])
+        return float(np.average(-(targets * of_mean).sum(axis=1), weights=w))
 
     found = minimize_scalar(log_loss, bounds=(-np.log(30.0), np.log(30.0)), method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x))

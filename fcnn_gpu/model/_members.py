@@ -45,7 +45,8 @@ def select_members(model: Any, members: Sequence[int]) -> Any:
         )
     chosen = _checked(members, *counts)
     config = model.config() | {"layers": [_shrunk(layer, len(chosen)) for layer in model.config()["layers"]]}
-    config.pop("output_center", None)
+    if model.output_center is not None:
+        config["output_center"] = model.output_center.reshape(*counts, -1)[chosen].reshape(-1)
     if model.members > 1:
         config["members"] = len(chosen)
     with without_drawing():

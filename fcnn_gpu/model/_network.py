@@ -232,6 +232,11 @@ class Network:
         self._output_center = self._check_output_center(center)
         self._commit_centers()
 
+    @property
+    def prediction_center(self) -> HostArray | None:
+        """What of `output_center` belongs to predictions, (n_predictions,): of several members that of each."""
+        return None if self._output_center is None else self._output_center[: self.n_predictions]
+
     def _find_categories(self) -> Categories | None:
         found = category_columns(self.layers, self.n_in)
         if not found:

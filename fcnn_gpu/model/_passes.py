@@ -41,12 +41,14 @@ class Passes(Network):
         self.refresh_low_precision()
         if isinstance(X, BlockSource):
             raise TypeError(f"model.forward takes one batch, an array; model(X) and predict go through {X!r}.")
+        X = self.signature.prepared(X, "model.forward")
         if not training:
             outputs = self.directly(X, "model.forward")
             if outputs is not None:
                 return outputs.T
         who, center = "model.forward", self.input_center
-        samples = features(self.ops, X, self.n_in, self.dtype, who, self.signature, center, categories=self.categories)
+        known = self.signature, center
+        samples = features(self.ops, X, self.n_in, self.dtype, who, *known, categories=self.categories, prepared=True)
         X = samples.on_model()
         if not training:
             self._trained_arrays = None

@@ -54,6 +54,12 @@ class Standardization:
         first = columns[0].astype(np.float64)  # sums of what lies far from 0 would lose what is left of it
         mean = first + sum((part - first).sum(axis=0) for part in _parts(columns)) / len(columns)
         scale = np.sqrt(sum(((part - mean) ** 2).sum(axis=0) for part in _parts(columns)) / len(columns))
+        beyond = (scale == 0) | ~np.isfinite(scale)
+        if beyond.any():  # squares of what is very small or very large are 0 or infinite
+            largest = np.max([np.abs(part - mean).max(axis=0) for part in _parts(columns)], axis=0)
+            unit = np.where(beyond & (largest > 0), largest, 1.0)
+            squares = sum((((part - mean) / unit) ** 2).sum(axis=0) for part in _parts(columns))
+            scale = np.where(beyond, unit * np.sqrt(squares / len(columns)), scale)
         return cls(mean, np.where(scale > _CONSTANT * np.finfo(values.dtype).eps * np.abs(mean), scale, 1.0))
 
     def apply(self, values: HostArray, dtype: Any = None) -> HostArray:
@@ -128,7 +134,7 @@ def fold_targets(model: Sequential, targets: Standardization) -> None:
     """W ← σW, b ← σb + μ in the last layer, of each member where there are several: a model of standardized targets
 
     becomes one of the raw ones. Where μ would take the digits of the outputs, b ← σb, and the model's output center
-    becomes μ; ValueError for several members, which cannot have one.
+    becomes μ, that of each member.
     """
     layer = check_foldable(model, "last")
     members = layer.members if isinstance(layer, DenseEnsemble) else 1
@@ -136,13 +142,8 @@ def fold_targets(model: Sequential, targets: Standardization) -> None:
     W, b = scale * _double(model, layer.W), np.tile(scale, (members, 1)) * _double(model, layer.b)
     if targets.folds(model.precision):
         b = b + np.tile(mean, (members, 1))
-    elif members > 1:
-        raise ValueError(
-            f"The targets lie too far from 0 beside their spread ({targets.mean.tolist()} beside "
-            f"{targets.scale.tolist()}) for the outputs of an ensemble: subtract their mean first."
-        )
     else:
-        model.output_center = targets.mean
+        model.output_center = np.tile(targets.mean, members)
     _assign(model, layer, W, b)
 
 

@@ -139,8 +139,18 @@ class Sequential(Passes):
         return self.signature.transformer
 
     @quietly
-    def infer(self, X: Any, link: str | None, batch_size: int | None = None, who: str = "model.infer") -> HostArray:
+    def infer(
+        self,
+        X: Any,
+        link: str | None,
+        batch_size: int | None = None,
+        who: str = "model.infer",
+        prepared: bool = False,
+    ) -> HostArray:
         """Outputs through a link of the caller's choice ("identity", "sigmoid", "softmax", "exp"), None for raw ones.
+
+        `prepared`: X is what `preparation` has made of a table. Otherwise a matrix is taken for a table where the
+        preparation was fitted on a matrix of as many columns.
 
         Raises `NonFiniteOutputError`, an ArithmeticError, where one is NaN or infinite: X is not, once it is checked.
         """
@@ -148,7 +158,8 @@ class Sequential(Passes):
         if center is not None and link not in (None, "identity"):
             raise ValueError(f"{who}: output_center is added to values, and these outputs go through a {link}.")
         size = _INFERENCE_BATCH if batch_size is None else check_integer("batch_size", batch_size, low=1)
-        X = self.signature.prepared(X, who)
+        if not prepared:
+            X = self.signature.prepared(X, who)
         samples: Features | SourceFeatures
         outputs = self.all_directly(X, link, size, who) if center is None else None
         if outputs is not None:
@@ -158,7 +169,9 @@ class Sequential(Passes):
             samples = SourceFeatures(source, self.n_in, self.dtype, who, self.input_center, self.categories)
         else:
             known = self.signature, self.input_center
-            samples = features(self.ops, X, self.n_in, self.dtype, who, *known, categories=self.categories)
+            samples = features(
+                self.ops, X, self.n_in, self.dtype, who, *known, categories=self.categories, prepared=True
+            )
         outputs = restored(self._infer(samples, link, min(size, len(samples))), center)
         return self._predictions(outputs, link, who)
 

@@ -101,7 +101,7 @@ class TablePreparation(TransformerMixin, BaseEstimator):
         check_integer(f"{who}(max_categories)", self.max_categories, low=1)
         _check_dtype(who, self.dtype)
         table = Table.of(X, f"{who}.fit")
-        _check_size(table)
+        check_size(table)
         kinds = infer_kinds(table, self.columns, self.ignore)
         codes_from = self.max_one_hot if self.categories == "codes" else None
         encoders = [
@@ -313,7 +313,7 @@ class TablePreparation(TransformerMixin, BaseEstimator):
         """X as a table in which the columns have their names. TableError for those that are not there."""
         who = type(self).__name__
         table = Table.of(X, f"{who}.transform")
-        _check_size(table)
+        check_size(table)
         if not hasattr(self, "feature_names_in_") or not table.has_names:
             if len(table.columns) != self.n_features_in_:
                 raise TableError(
@@ -354,8 +354,9 @@ def _check_dtype(who: str, dtype: Any) -> None:
         raise ValueError(f"{who}(dtype) is 'float32' or 'float64', got {dtype!r}.")
 
 
-def _check_size(table: Table) -> None:
-    for n, what in ((len(table), "sample"), (len(table.columns), "feature")):
+def check_size(table: Table) -> None:
+    """ValueError for a table without rows or columns, in scikit-learn's words."""
+    for n, what in ((len(table.columns), "feature"), (len(table), "sample")):
         if n == 0:
             raise ValueError(
                 f"Found array with 0 {what}(s) (shape=({len(table)}, {len(table.columns)})) while a minimum of 1 is "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -184,5 +185,6 @@ def _matrix(X: Any, who: str) -> HostArray:
     except ValueError as error:
         raise ValueError(f"{who} got rows of different lengths: {error}.") from error
     if array.dtype.kind == "O" and array.ndim != 2 and not array.ndim:
-        raise TypeError(f"{who} expects a table, got {type(X).__name__}.")
+        remedy = " Of a file: fcnn_gpu.tables.read(path)." if isinstance(X, str | os.PathLike) else ""
+        raise TypeError(f"{who} expects a table, got {type(X).__name__}.{remedy}")
     return array

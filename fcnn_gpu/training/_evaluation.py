@@ -119,7 +119,7 @@ class Evaluator:
         """{"loss": ..., metric: ...} of a data set at inference."""
         self.model.refresh_low_precision()
         targets = data.targets_host
-        center = self.model.output_center
+        center = self.model.prediction_center
         scores = Scores(self.metrics, data.n_samples, center) if self.metrics and data.streams else None
         loss, predictions = data.run(self.loss, self.metric_inputs if self.metrics else None, scores)
         if scores is not None:
@@ -140,4 +140,4 @@ class Evaluator:
         if self.loss.link != "softmax" or not ranks_alone:
             self.model.apply_link(outputs.T, self.loss.link)
         predictions = mean_over_members(self.model.ops.to_numpy(outputs), self.loss.members)
-        return restored(predictions, self.model.output_center)
+        return restored(predictions, self.model.prediction_center)

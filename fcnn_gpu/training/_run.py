@@ -55,7 +55,7 @@ class Run:
         self._programs = Programs(self._step, self._epoch, trainer.history)
         self._seconds = 0.0
         self._order: Any = None
-        self._scores = Scores(trainer.metrics, n_seen, model.output_center)
+        self._scores = Scores(trainer.metrics, n_seen, model.prediction_center)
         """The metrics of an epoch over data that streams."""
 
     def train(self, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> None:
@@ -138,7 +138,7 @@ class Run:
             record |= self._scores.values()
         elif self._step.outputs is not None and self._targets_host is not None:
             predictions = self._evaluator.metric_inputs(self._step.outputs[: epoch.n_samples])
-            targets = restored(self._targets_host[self._order[: epoch.n_samples]], trainer.model.output_center)
+            targets = restored(self._targets_host[self._order[: epoch.n_samples]], trainer.model.prediction_center)
             record |= {metric.label: metric(targets, predictions) for metric in trainer.metrics}
         if self.validation is not None:
             record |= {f"val_{name}": value for name, value in self._evaluate(self.validation).items()}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -84,6 +84,23 @@ def test_tables_as_they_are(preset: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(classifier.predict(frame), classifier.predict(fresh))
 
 
+def test_a_saved_model_prepares_matrices_where_it_was_trained_on_one(tmp_path: Path) -> None:
+    X = 50 + 9 * np.random.default_rng(0).normal(size=(80, 3))
+    estimator = TabularRegressor("fast", **FEW).fit(X, X[:, 0])
+    estimator.model_.save(tmp_path / "model.safetensors")
+    loaded = fcnn.load(tmp_path / "model.safetensors", backend="cpu")
+    assert loaded.preparation is not None
+    inputs = loaded.preparation.inputs(X)
+    for predicted in (
+        loaded.predict(X),
+        loaded.predict(X.tolist()),
+        loaded(X),
+        loaded.infer(inputs, "identity", prepared=True),
+    ):
+        np.testing.assert_array_equal(predicted[:, 0], estimator.predict(X))
+    np.testing.assert_array_equal(loaded.forward(X), loaded(X))
+
+
 def test_a_pickle_holds_no_data_and_opens_on_another_backend() -> None:
     X = np.random.default_rng(0).normal(size=(20_000, 4))
     y = X[:, 0] > 0
@@ -147,10 +164,24 @@ def test_calibration_betters_probabilities_and_changes_no_label() -> None:
     rows = np.random.default_rng(0).integers(0, 3, 400)
     Z = 5.0 * (np.eye(3)[rows] + np.random.default_rng(1).normal(0, 0.7, (400, 3)))
     T = best_temperature(Z, rows)
-    losses = [log_loss(rows, _softmax(Z / t)) for t in (0.9 * T, T, 1.1 * T)]
+    smoothed = np.eye(3)[rows] * 400 / 401 + 1 / 3 / 401
+    losses = [-(smoothed * np.log(_softmax(Z / t))).sum() for t in (0.9 * T, T, 1.1 * T)]
     assert losses[1] < min(losses[0], losses[2])
     weights = np.where(np.arange(400) < 200, 1.0, 0.0)
     assert best_temperature(Z, rows, weights) == pytest.approx(best_temperature(Z[:200], rows[:200]), rel=1e-3)
+
+
+def test_calibration_on_a_few_samples_that_are_all_right_is_not_sure_of_all_others() -> None:
+    X, y = load_iris(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X, y, test_size=0.4, random_state=0)
+    settings: dict[str, Any] = {"epochs": 40, "random_state": 0, "backend": "cpu"}
+    plain, calibrated = (TabularClassifier(**settings, calibrate=c).fit(X, y) for c in (False, True))
+    wrong = calibrated.predict(X_test) != y_test
+    assert wrong.any()
+    assert calibrated.temperature_ > 0.3
+    assert log_loss(y_test, calibrated.predict_proba(X_test)) < log_loss(y_test, plain.predict_proba(X_test))
+    sure = np.log([[0.9, 0.1], [0.1, 0.9]])
+    assert best_temperature(sure, np.array([0, 1])) == pytest.approx(np.log(9) / np.log(5), rel=1e-3)  # 2.5 of 3
 
 
 def _softmax(Z: HostArray) -> HostArray:
@@ -239,6 +270,8 @@ def test_an_error_leaves_the_estimator_as_it_was() -> None:
     for settings, message in (
         ({"preset": "fastest"}, r"preset.*'fast'"),
         ({"learning_rate": -1.0}, "learning_rate"),
+        ({"learning_rate": 0.0}, r"TabularClassifier\(learning_rate\)"),
+        ({"epochs": 1}, r"epochs.* is a single step.*Take more epochs"),
         ({"dropout": 1.0}, "dropout"),
         ({"epochs": 0}, "epochs"),
         ({"hidden_layer_sizes": (8, 0)}, "hidden_layer_sizes"),
@@ -249,6 +282,8 @@ def test_an_error_leaves_the_estimator_as_it_was() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             TabularClassifier(**(FEW | settings)).fit(table, labels)
+    with pytest.raises(TypeError, match=r"expects a table, got str\. Of a file: fcnn_gpu\.tables\.read"):
+        TabularClassifier(**FEW).fit("shop.csv", labels)
     with pytest.raises(ValueError, match="X has 240 rows, and y 239"):
         TabularRegressor(**FEW).fit(table, prices[:-1])
     with pytest.raises(ValueError, match="NaN"):
@@ -322,16 +357,68 @@ def test_tabm_ends_when_it_gets_no_better_and_its_members_can_be_taken_out() -> 
     accuracy = classifier.history_["val_accuracy"]
     assert accuracy[best - 1] == max(accuracy)
     assert classifier.score(X_test, y_test) > 0.9
-    inputs = classifier.preparation_.inputs(X_test)
-    each = [classifier.model_.select_members([g]).predict(inputs) for g in range(32)]
+    each = [classifier.model_.select_members([g]).predict(X_test) for g in range(32)]
     np.testing.assert_allclose(np.mean(each, axis=0), classifier.predict_proba(X_test), atol=1e-6)
     assert np.std([np.argmax(P, axis=1) for P in each], axis=0).max() > 0, "all members say the same"
     scores = classifier.decision_function(X_test)
     np.testing.assert_array_equal(scores > 0, classifier.predict(X_test) == 1)
     regressor = TabularRegressor("tabm", **settings).fit(X[:, 1:], X[:, 0])
     assert regressor.score(X_test[:, 1:], X_test[:, 0]) > 0.95
-    with pytest.raises(ValueError, match="subtract their mean first"):
-        TabularRegressor("tabm", **settings).fit(X[:, 1:], 1e9 + X[:, 0])
+
+
+@pytest.mark.parametrize("preset", list(RECIPES))
+def test_targets_far_from_0_keep_their_digits(preset: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2))
+    years = 1e9 + 10 * X[:, 0]
+    estimator = TabularRegressor(preset, **{**FEW, "epochs": 60}).fit(X, years)
+    assert estimator.score(X, years) > 0.9
+    estimator.model_.save(tmp_path / "model.safetensors")
+    loaded = fcnn.load(tmp_path / "model.safetensors", backend="cpu")
+    np.testing.assert_array_equal(loaded.predict(X)[:, 0], estimator.predict(X))
+    if preset == "tabm":
+        one = loaded.select_members([5])
+        each = [loaded.select_members([g]).predict(X) for g in range(32)]
+        assert one.n_out == 1
+        inside = np.abs(X[:, 0]) < 1.0  # no member leaves the range of the targets
+        np.testing.assert_allclose(np.mean(each, axis=0)[inside, 0], estimator.predict(X)[inside], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("preset", list(RECIPES))
+def test_targets_out_of_range_are_refused_before_training(preset: str) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 2))
+
+    class Trains(Callback):
+        def on_train_begin(self, trainer: fcnn.Trainer) -> None:
+            raise AssertionError("trained")
+
+    for factor in (1e300, 1e-300, 1e38):
+        with pytest.raises(ValueError, match=r"Column 1 of the targets spreads by .*Give it in other units"):
+            TabularRegressor(preset, **FEW, callbacks=[Trains()]).fit(X, np.stack([X[:, 0], factor * X[:, 1]], axis=1))
+
+
+def test_validation_targets_of_another_shape_are_told_so() -> None:
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    for y, other in ((X, X[:, 0]), (X[:, 0], X)):
+        with pytest.raises(ValueError, match=r"validation_data.*expects y .*, as in training, got"):
+            TabularRegressor(**FEW).fit(X, y, validation_data=(X, other))
+
+
+@pytest.mark.parametrize("kind", [TabularClassifier, fcnn.FCNNClassifier])
+@pytest.mark.parametrize("gap", [None, math.nan])
+def test_missing_labels_are_called_so(kind: Any, gap: Any) -> None:
+    X = np.random.default_rng(0).normal(size=(6, 2))
+    for labels in (["a", "b", gap, "a", "b", "a"], [True, False, gap, True, False, True]):
+        with pytest.raises(ValueError, match=r"y has no label in row 2.*Remove these samples"):
+            kind().fit(X, np.array(labels, object))
+        with pytest.raises(ValueError, match=r"y has no label in row 2"):
+            kind().fit(X, labels)
+
+
+def test_a_table_without_columns_is_called_so() -> None:
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match="0 feature"):
+        TabularClassifier(**FEW).fit(pandas.DataFrame(index=range(4)), [0, 1, 0, 1])
 
 
 def test_the_fast_one_is_realmlp_td_s() -> None:
