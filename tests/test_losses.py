@@ -266,7 +266,7 @@ def test_focal_at_the_ends(ops: Ops, n: int, gamma: float, dtype: Any) -> None:
     assert values[0] == 0
     assert values[1] == pytest.approx(1e4 + np.log(n - 1), rel=1e-6)
     expected = focal(z[2:3].astype(float), np.array([0]), gamma, np.ones(n), [1.0])
-    assert values[2] == pytest.approx(expected, rel=0.1, abs=float(np.finfo(dtype).eps))
+    assert values[2] == pytest.approx(expected, rel=0.1, abs=4 * float(np.finfo(dtype).eps))  # of a sum just above 1
     loss.forward(ops.asarray(z), [0, 0, 0, 1])
     d = ops.to_numpy(loss.backward())
     np.testing.assert_array_equal(d[0], 0)
