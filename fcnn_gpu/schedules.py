@@ -288,7 +288,7 @@ class CosLog4(Schedule):
     rate falls to 0. `cycles` n makes 2ⁿ − 1 of the 15. Source: Holzmüller et al. (2024), "Better by default".
 
     >>> [round(CosLog4(1.0)(t, 30), 3) for t in (0, 1, 2, 4, 6, 9, 14, 30)]
-    [0.0, 1.0, 0.0, 0.876, 0.0, 0.983, 0.0, 0.0]
+    [0.0, 0.93, 0.0, 0.93, 0.0, 0.984, 0.0, 0.0]
     """
 
     learning_rate: float
