@@ -399,25 +399,20 @@ class AdamW(Adam):
     weight_decay: Any = 0.01
     decay_all: bool = False
     decay_factors: Mapping[str, float] | None = field(default=None, kw_only=True, metadata=OMITTED_IF_DEFAULT)
-    _decay_setting: Setting | None = field(init=False, default=None, repr=False, compare=False)
 
     def _check(self) -> None:
         super()._check()
         if isinstance(self.weight_decay, dict):
             self.weight_decay = SCHEDULES.build(self.weight_decay)
-        if isinstance(self.weight_decay, Schedule):
-            self._decay_setting = Setting("AdamW(weight_decay)", self.weight_decay, math.inf)
-            self._decay_setting.at(0.0, 1.0)
-        else:
+        for setting in self.settings():
+            setting.at(0.0, 1.0)
+        if not isinstance(self.weight_decay, Schedule):
             self.weight_decay = check_real("AdamW(weight_decay)", self.weight_decay, low=0.0)
         check_bool("AdamW(decay_all)", self.decay_all)
         self.decay_factors = check_factors("AdamW(decay_factors)", self.decay_factors)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__() | {"weight_decay": copy.deepcopy(self.weight_decay)}
-        if self._decay_setting is not None:
-            state["_decay_setting"] = replace(self._decay_setting, schedule=state["weight_decay"])
-        return state
+        return super().__getstate__() | {"weight_decay": copy.deepcopy(self.weight_decay)}
 
     def factors_of(self, name: str, decay: float) -> tuple[float, float]:
         rate, _ = super().factors_of(name, decay)
@@ -427,20 +422,21 @@ class AdamW(Adam):
         return super()._factors() | {"decay_factors": self.decay_factors}
 
     def settings(self) -> list[Setting]:
-        return [] if self._decay_setting is None else [self._decay_setting]
+        decay = self.weight_decay
+        return [Setting("AdamW(weight_decay)", decay, math.inf)] if isinstance(decay, Schedule) else []
 
     def _reach(self, course: Course) -> float:
         largest = self.weight_decay
-        if self._decay_setting is not None:
+        for setting in self.settings():
             assert self._bound is not None
-            largest = self._bound[0].timetable.largest(self._decay_setting)
+            largest = self._bound[0].timetable.largest(setting)
         return self._reach_of_adam(course, largest * max([1.0, *(self.decay_factors or {}).values()]))
 
     def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
         decay: float | Scheduled = self.weight_decay
-        if self._decay_setting is not None:
+        for setting in self.settings():
             assert self._bound is not None
-            decay = self._bound[0].timetable.scheduled(self._decay_setting)
+            decay = self._bound[0].timetable.scheduled(setting)
         ops.adam_update(flat, control, self.beta1, self.beta2, self.eps, decay, state["m"], state["v"])
 
 

@@ -11,6 +11,9 @@ from .._types import Array
 from ..schedules import Schedule, values_of_epoch
 from ._ops import Ops, Scheduled
 
+Key = tuple[int, float, Callable[[float], float] | None]
+"""Settings of one schedule that take the same numbers share a table."""
+
 
 @dataclass(frozen=True, eq=False)
 class Setting:
@@ -24,6 +27,11 @@ class Setting:
     schedule: Schedule
     below: float
     realized: Callable[[float], float] | None = None
+
+    @property
+    def key(self) -> Key:
+        """What it shares with other settings that have the same table."""
+        return id(self.schedule), self.below, self.realized
 
     def at(self, epoch: float, n_epochs: float) -> float:
         """The value after `epoch` of `n_epochs` epochs."""
@@ -46,8 +54,8 @@ class Timetable:
     def __init__(self, ops: Ops) -> None:
         self._ops = ops
         self.position: Array = ops.zeros(1, "int64")
-        self._tables: dict[tuple[int, str], tuple[Setting, Array]] = {}
-        self._largest: dict[tuple[int, str], float] = {}
+        self._tables: dict[Key, tuple[Setting, Array]] = {}
+        self._largest: dict[Key, float] = {}
 
     def __bool__(self) -> bool:
         """Whether any setting follows a schedule."""
@@ -55,15 +63,14 @@ class Timetable:
 
     def scheduled(self, setting: Setting) -> Scheduled:
         """What a primitive takes for the setting."""
-        key = _key(setting)
-        if key not in self._tables:
+        if setting.key not in self._tables:
             self._add(setting, 1)
-        return Scheduled(self._tables[key][1], self.position)
+        return Scheduled(self._tables[setting.key][1], self.position)
 
     def largest(self, setting: Setting) -> float:
         """No value of the epoch that has begun last is larger."""
         self.scheduled(setting)
-        return self._largest[_key(setting)]
+        return self._largest[setting.key]
 
     def begin_run(self, settings: Iterable[Setting], n_steps: int, n_epochs: int) -> None:
         """Make tables for epochs of `n_steps` for these settings, and forget others.
@@ -99,10 +106,5 @@ class Timetable:
         table = self._ops.empty(n_steps, np.float64)
         first = setting.at(0.0, 1.0)
         self._ops.fill(table, first)
-        self._tables[_key(setting)] = setting, table
-        self._largest[_key(setting)] = first
-
-
-def _key(setting: Setting) -> tuple[int, str]:
-    """Settings of one schedule that take the same numbers share a table."""
-    return id(setting.schedule), f"{setting.below} {getattr(setting.realized, '__name__', '')}"
+        self._tables[setting.key] = setting, table
+        self._largest[setting.key] = first

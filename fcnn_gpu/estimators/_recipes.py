@@ -43,10 +43,6 @@ class Recipe(Protocol):
         """After how many epochs that are not better the run ends; None: never."""
 
     @property
-    def begins_at_0(self) -> bool:
-        """Whether the learning rate of the first step is 0."""
-
-    @property
     def members(self) -> int:
         """Of an ensemble that is trained as one network."""
 
@@ -93,7 +89,6 @@ class RealMLP:
     epochs: int = 256
     batch_size: int = 256
     patience: int | None = None
-    begins_at_0: ClassVar[bool] = True
     members: ClassVar[int] = 1
     numbers: ClassVar[str] = "robust"
 
@@ -166,7 +161,6 @@ class TabM:
     batch_size: int = 256
     patience: int | None = 16
     members: int = 32
-    begins_at_0: ClassVar[bool] = False
     numbers: ClassVar[str] = "quantile"
     embeds: ClassVar[bool] = False
 

@@ -157,7 +157,8 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         loss = self._loss(recipe)
         metrics = [metric.for_task(loss.task(n_out)) for metric in self._metrics()]
         loss = loss if recipe.members == 1 else EnsembleLoss(loss, recipe.members)
-        trainer = Trainer(model, loss, recipe.optimizer(layers), metrics)
+        optimizer = recipe.optimizer(layers)
+        trainer = Trainer(model, loss, optimizer, metrics)
         data = None
         if held_out is not None:
             data = (
@@ -170,7 +171,8 @@ class TabularEstimator(TabularParameters, BaseEstimator):
             if recipe.patience is not None:
                 observers.append(EarlyStopping(monitor, recipe.patience, restore_best=False, greater_is_better=greater))
         batch_size = min(recipe.batch_size, len(inputs))
-        if recipe.begins_at_0 and recipe.epochs * (len(inputs) // batch_size) == 1:
+        n_steps = recipe.epochs * (len(inputs) // batch_size)
+        if n_steps == 1 and not optimizer.schedule(0.0, float(recipe.epochs)):
             raise ValueError(
                 f"{self._who('epochs')}=1 is a single step for {len(inputs)} samples in batches of {batch_size}, and "
                 "the learning rate of the first step is 0. Take more epochs, or a smaller batch_size."
@@ -266,21 +268,21 @@ class TabularEstimator(TabularParameters, BaseEstimator):
 
     def _check_targets(self, y: Any, n: int) -> tuple[HostArray, int]:
         """(targets, number of outputs) for `y` of so many samples; sets what the estimator remembers of it."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _check_targets(y, n).")
 
     def _known_targets(self, y: Any, n: int, n_targets: int) -> HostArray:
         """Targets of other samples, as those of the training samples are."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _known_targets(y, n, n_targets).")
 
     def _loss(self, recipe: Recipe) -> Loss:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _loss(recipe).")
 
     def _metrics(self) -> list[Metric]:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _metrics().")
 
     def _monitor(self) -> tuple[str, bool]:
         """The column of the history that says which epoch is best, and whether more of it is better."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _monitor().")
 
     def _class_factors(self, targets: HostArray) -> HostArray | None:
         """The weight of each sample's class, if classes have weights."""
@@ -295,7 +297,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
 
     def _signature(self, targets: HostArray) -> Signature:
         """What the network says of its outputs."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _signature(targets).")
 
     # What it is good for
 
@@ -339,4 +341,4 @@ class TabularEstimator(TabularParameters, BaseEstimator):
 
     def _score_of(self, inputs: HostArray, y: Any, sample_weight: Any) -> float:
         """`score` of inputs that are made already."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _score_of(inputs, y, sample_weight).")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,7 +29,6 @@ class Dropout(Layer):
     """
 
     p: Any = 0.5
-    _setting: Setting | None = field(init=False, default=None, repr=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "p":
@@ -37,32 +36,23 @@ class Dropout(Layer):
                 value = SCHEDULES.build(value)
             if not isinstance(value, Schedule):
                 value = check_real("Dropout(p)", value, low=0.0, high=1.0, high_open=True)
+            else:
+                _setting_of(value).at(0.0, 1.0)
         super().__setattr__(name, value)
-        if name == "p":
-            self._setting = self._setting_of(value) if isinstance(value, Schedule) else None
-
-    def __post_init__(self) -> None:
-        self.p = self.p  # the field's default came last
 
     def __repr__(self) -> str:
-        return f"Dropout({self.p})" if self._setting is not None else f"Dropout({self.p:g})"
-
-    @staticmethod
-    def _setting_of(schedule: Schedule) -> Setting:
-        setting = Setting("Dropout(p)", schedule, 1.0, realized_dropout)
-        setting.at(0.0, 1.0)
-        return setting
+        return f"Dropout({self.p})" if isinstance(self.p, Schedule) else f"Dropout({self.p:g})"
 
     def settings(self) -> list[Setting]:
-        return [] if self._setting is None else [self._setting]
+        return [_setting_of(self.p)] if isinstance(self.p, Schedule) else []
 
     @property
     def rate(self) -> float | Scheduled:
         """p as the primitives take it: where it follows a schedule, that of the step under way."""
-        if self._setting is None:
+        if not isinstance(self.p, Schedule):
             return float(self.p)
         assert self._binding is not None
-        return self._binding.timetable.scheduled(self._setting)
+        return self._binding.timetable.scheduled(_setting_of(self.p))
 
     @property
     def key(self) -> tuple[int, int]:
@@ -88,3 +78,7 @@ class Dropout(Layer):
         if self.p != 0.0:
             self.ops.dropout_backward(dA, self.rate, cache.mask, dA)
         return dA
+
+
+def _setting_of(schedule: Schedule) -> Setting:
+    return Setting("Dropout(p)", schedule, 1.0, realized_dropout)

@@ -27,11 +27,11 @@ class _Parametric(Layer):
     @property
     def _kind(self) -> tuple[str, float]:
         """g and h by the name that the primitives know them by, and the slope of f."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _kind.")
 
     def _initial(self, n: int, seed: np.random.SeedSequence) -> HostArray:
         """p to start from, (n, 1)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _initial(n, seed).")
 
     def _build(self, n_in: int, seed: np.random.SeedSequence) -> None:
         self.n_out = n_in
