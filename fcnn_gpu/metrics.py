@@ -1,7 +1,7 @@
 """Metrics: what a person reads off a trained model, computed on the host with scikit-learn's definitions.
 
 A metric compares targets with the model's predictions after the loss's link: class probabilities, or values. It
-takes part in no gradient; losses do (see losses.py). Accuracy and the metrics of values are a few lines of NumPy;
+takes part in no gradient; losses do (see losses/). Accuracy and the metrics of values are a few lines of NumPy;
 scikit-learn, which takes a second to import, is imported when the first of the others is computed.
 """
 

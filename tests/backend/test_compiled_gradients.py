@@ -11,6 +11,7 @@ from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import ELEMENTWISE, ELEMENTWISE_LOSSES, Ops
 
 from ..conftest import compiled_ops
+from ..support.tolerances import ROUNDINGS, UNIT
 
 FLOOR = {"float32": 2.0**-100, "float64": 2.0**-900}
 RELU_LIKE = ("identity", "relu", "leaky_relu")
@@ -37,7 +38,8 @@ def test_activations(kind: str, dtype: str) -> None:
         ops.activation_backward(dA, saved, kind, 0.5, dZ)
         Ops().activation_backward(dA, saved, kind, 0.5, expected)
         assert not has_faded(dZ).any()
-        tolerance = 1e-5 if dtype == "float32" else 1e-12
+        # f′ is a difference of numbers near 1, each right to a few roundings: it is right to as many of dA's
+        tolerance = ROUNDINGS["elementwise"] * 2 * UNIT[dtype]
         stays = np.abs(expected) > 2 * FLOOR[dtype]
         np.testing.assert_allclose(dZ[stays], expected[stays], rtol=tolerance, atol=size * tolerance)
     spoiled = np.full(Z.shape, np.nan, dtype, order="F")

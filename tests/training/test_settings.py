@@ -18,6 +18,7 @@ from fcnn_gpu.callbacks import Callback
 from fcnn_gpu.schedules import CosLog4, FlatCos, Linear, Schedule, StepDecay
 
 from ..conftest import cuda_ops, emulated_ops
+from ..support.tolerances import assert_close
 
 DROPOUT, DECAY = FlatCos(0.5, flat=0.25), Linear(3.0, final=0.5)
 N, BATCH, EPOCHS = 40, 16, 4
@@ -71,16 +72,16 @@ def test_each_step_has_its_own_numbers(backend: Any) -> None:
     expected = step_by_step(ops, DROPOUT, DECAY)
     for options in ({}, {"capture": False}):
         actual = values(trained(ops, DROPOUT, DECAY, **options))
-        np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-6)
+        assert_close(actual, expected, "training")
     assert np.abs(expected - values(trained(ops, 0.5, DECAY))).max() > 1e-2
     assert np.abs(expected - values(trained(ops, DROPOUT, 3.0))).max() > 1e-2
 
 
 def test_backends_agree_and_parts_of_batches_as_well() -> None:
     expected = values(trained("numpy", DROPOUT, DECAY))
-    np.testing.assert_allclose(values(trained("cpu", DROPOUT, DECAY)), expected, rtol=1e-4, atol=1e-5)
+    assert_close(values(trained("cpu", DROPOUT, DECAY)), expected, "training")
     parts = trained("numpy", DROPOUT, DECAY, micro_batch_size=5)
-    np.testing.assert_allclose(values(parts), expected, rtol=1e-4, atol=1e-5)
+    assert_close(values(parts), expected, "training")
 
 
 def test_masks_drop_the_share_that_the_schedule_says() -> None:
@@ -132,7 +133,7 @@ def test_weights_on_the_host_decay_by_the_same_numbers() -> None:
         fcnn.Trainer(model, optimizer=optimizer).fit(*data(), epochs=3, batch_size=16, progress=False)
         return np.concatenate([np.asarray(a[...]).ravel() for a in model.named_arrays().values()])
 
-    np.testing.assert_allclose(run("host"), run("device"), rtol=1e-5, atol=1e-6)
+    assert_close(run("host"), run("device"), "training")
 
 
 def test_after_a_step_that_diverged_the_next_has_its_own_number_again() -> None:
