@@ -122,7 +122,7 @@ def test_memory_that_begins_anywhere_is_used_where_it_is(dtype: str) -> None:
 
 def test_a_loss_called_by_itself_takes_targets_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     ops = emulated_ops()
-    monkeypatch.setattr("fcnn_gpu.losses.ops_for", lambda array: ops)  # by the array it would be the host's
+    monkeypatch.setattr("fcnn_gpu.losses._base.ops_for", lambda array: ops)  # by the array it would be the host's
     outputs = RNG.normal(size=(N, N_CLASSES)).astype(np.float32).view(DeviceArray)
     loss = fcnn.CrossEntropy()
     expected = ops.to_numpy(loss.forward(outputs, Y, WEIGHTS))
