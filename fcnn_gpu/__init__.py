@@ -48,6 +48,7 @@ from .layers import PBLD as PBLD
 from .layers import Activation as Activation
 from .layers import BatchEnsemble as BatchEnsemble
 from .layers import BatchNorm as BatchNorm
+from .layers import Branches as Branches
 from .layers import Dense as Dense
 from .layers import DenseEnsemble as DenseEnsemble
 from .layers import Dropout as Dropout

@@ -435,6 +435,14 @@ SYMMETRIC: dict[str, tuple[Layers, str]] = {
         lambda: [fcnn.Dense(4, init="zeros"), fcnn.Residual([fcnn.Dense(4)])],
         "layer 0",
     ),
+    "in a branch at the end": (
+        lambda: [fcnn.Branches([["tanh"], [fcnn.Dense(4, init="zeros"), fcnn.Dense(3)]])],
+        "layer 0.branches.1.0",
+    ),
+    "the end of a branch before others": (
+        lambda: [fcnn.Branches([[fcnn.Dense(4, init="zeros")], ["tanh"]]), fcnn.Dense(2)],
+        "layer 0.branches.0.0",
+    ),
 }
 
 
@@ -453,6 +461,7 @@ TOLD_APART: dict[str, Layers] = {
     "random biases": lambda: [fcnn.Dense(4, init="zeros", bias_init="normal"), fcnn.Dense(2)],
     "one neuron": lambda: [fcnn.Dense(1, init="zeros"), fcnn.Dense(2)],
     "the end of a residual block": lambda: [fcnn.Residual([fcnn.Dense(4), fcnn.Dense(3, init="zeros")]), fcnn.Dense(2)],
+    "the end of the last branches": lambda: [fcnn.Branches([[fcnn.Dense(4), fcnn.Dense(3, init="zeros")], ["tanh"]])],
     "a projection": lambda: [fcnn.Residual([fcnn.Dense(4)], init="constant"), fcnn.Dense(2)],
 }
 

@@ -102,6 +102,7 @@ def test_a_numpy_number_becomes_a_python_number(family: Registry[Any], name: str
         "embedding": {"columns": [0], "n_categories": 2},
         "piecewise_linear_embedding": {"bins": [[0, 1]]},
         "residual": {"block": ["relu"]},
+        "branches": {"branches": [["relu"]]},
         "members": {"members": 2},
         "dense_ensemble": {"units": 2, "members": 2},
         "batch_ensemble": {"units": 2, "members": 2},

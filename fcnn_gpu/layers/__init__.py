@@ -18,6 +18,8 @@ from ._stack import build_layers as build_layers
 from ._stack import first_learned as first_learned
 from ._stack import resolve_layers as resolve_layers
 from .activation import Activation as Activation
+from .branches import Branches as Branches
+from .branches import last_layers as last_layers
 from .dense import Dense as Dense
 from .dropout import Dropout as Dropout
 from .embedding import Embedding as Embedding

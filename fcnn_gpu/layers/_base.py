@@ -123,6 +123,8 @@ class Layer:
     n_in: int = 0
     n_out: int = 0
     _path: str = ""
+    _depth: int = 0
+    """How deep layers are nested inside this one."""
     _binding: Binding | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -170,7 +172,8 @@ class Layer:
 
     @property
     def path(self) -> str:
-        """The layer's place in its model: "0", "1", ..., and "1.block.0" inside a residual layer."""
+        """The layer's place in its model: "0", "1", ..., and "1.block.0" inside a residual layer,
+        "1.branches.0.2" in a branch."""
         return self._path
 
     def parameters(self) -> list[Parameter]:

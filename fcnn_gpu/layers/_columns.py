@@ -10,6 +10,7 @@ import numpy as np
 from .._checks import check_integer
 from ..backend import Columns, Ops
 from ._base import Layer
+from .branches import Branches
 
 
 def check_columns(who: str, columns: Any) -> list[int] | None:
@@ -79,6 +80,13 @@ def category_columns(layers: Sequence[Layer], n_in: int) -> dict[int, tuple[int,
     found: dict[int, tuple[int, str]] = {}
     inputs: list[int | None] = list(range(n_in))
     for layer in layers:
+        if isinstance(layer, Branches):
+            for branch in layer.branches:
+                for unit, (n, name) in category_columns(branch, len(inputs)).items():
+                    column = inputs[unit]
+                    if column is not None and n <= found.get(column, (n, name))[0]:  # of the smallest table
+                        found[column] = n, name
+            break
         if not isinstance(layer, EmbeddingLayer):
             break
         for unit, n in layer.categories(len(inputs)):

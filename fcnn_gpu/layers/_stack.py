@@ -1,4 +1,4 @@
-"""Layers one after another: what a model and a residual block have in common."""
+"""Layers one after another: what a model, a residual block and a branch have in common."""
 
 from __future__ import annotations
 
@@ -16,6 +16,20 @@ from ..backend import called
 from ._base import LAYERS, Layer
 from .activation import Activation
 
+_MOST_NESTED = 64
+"""Passes, copies and files go through nested blocks by recursion, a few calls a level; Python allows 1000 in all."""
+
+
+def check_nesting(who: str, layers: Sequence[Layer]) -> int:
+    """How deep layers are nested where these are inside one more. ValueError where that is too deep."""
+    depth = 1 + max(layer._depth for layer in layers)
+    if depth > _MOST_NESTED:
+        raise ValueError(
+            f"{who} layers are nested {depth} deep here; at most {_MOST_NESTED} may be. Put them one after another, "
+            "which takes any number."
+        )
+    return depth
+
 
 def resolve_layers(layers: Any, who: str) -> list[Layer]:
     """A list of layers from layers, names and configurations; a TypeError names what is neither."""
@@ -31,7 +45,7 @@ def _resolve_layer(spec: Any) -> Layer:
         raise ValueError(f"Unknown layer or activation {spec!r}. {suggest(spec, [*LAYERS, *ACTIVATIONS])}")
     if isinstance(spec, activations.Activation) or (isinstance(spec, str) and spec in ACTIVATIONS):
         return Activation(spec)
-    if isinstance(spec, str) and spec in ("dense", "activation", "residual"):
+    if isinstance(spec, str) and spec in ("dense", "activation", "residual", "branches"):
         raise TypeError(f"A {spec!r} layer needs arguments: write {LAYERS[spec].__name__}(...) instead of its name.")
     return LAYERS.resolve(spec)
 

@@ -13,11 +13,8 @@ from .._types import Array
 from ..backend import called
 from ..initializers import resolve_initializer
 from ._base import LAYERS, Binding, Layer, Plan
-from ._stack import backward_layers, build_layers, first_learned, resolve_layers
+from ._stack import backward_layers, build_layers, check_nesting, first_learned, resolve_layers
 from .dense import Dense
-
-_MOST_NESTED = 64
-"""Passes, copies and files go through nested blocks by recursion, a few calls a level; Python allows 1000 in all."""
 
 
 @LAYERS.register("residual")
@@ -35,12 +32,7 @@ class Residual(Layer):
 
     def __post_init__(self) -> None:
         self.block = resolve_layers(self.block, "Residual")
-        self._depth: int = 1 + max((layer._depth for layer in self.block if isinstance(layer, Residual)), default=0)
-        if self._depth > _MOST_NESTED:
-            raise ValueError(
-                f"Residual layers are nested {self._depth} deep here; at most {_MOST_NESTED} may be. Put them one "
-                "after another, which takes any number."
-            )
+        self._depth = check_nesting("Residual", self.block)
         if self.init is not None:
             self.init = resolve_initializer(self.init, "init")
 

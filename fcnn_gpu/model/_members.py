@@ -15,6 +15,7 @@ from ..layers import (
     Activation,
     BatchEnsemble,
     BatchNorm,
+    Branches,
     DenseEnsemble,
     Dropout,
     Layer,
@@ -25,6 +26,7 @@ from ..layers import (
     Scale,
 )
 from ..placement import assign_array
+from ._join import is_joined
 
 _BY_UNIT = (BatchNorm, Dropout, ParametricActivation, PReLU, Scale)
 """What keeps to each unit, and so to each member."""
@@ -36,22 +38,33 @@ def select_members(model: Any, members: Sequence[int]) -> Any:
     It is on the same device. Its predictions are the mean of theirs. What stands in front of `Members` is copied as it
     is. ValueError for a network without members, for numbers that it does not have, and where a layer mixes members.
     """
-    inside = dict(_inside(model.layers, None))
-    counts = {k for k in inside.values() if k is not None}
-    if len(counts) != 1:
-        raise ValueError(
-            "select_members expects a network whose layers are those of an ensemble from Members on, got "
-            f"{model.layers!r}."
-        )
-    chosen = _checked(members, *counts)
-    config = model.config() | {"layers": [_shrunk(layer, len(chosen)) for layer in model.config()["layers"]]}
+    inside: dict[int, int | None] = {}
+    if is_joined(model):
+        n_members, (branches,) = model.members, model.layers
+        chosen = _checked(members, n_members)
+        kept = [branches, *(inner for g in chosen for layer in branches.branches[g] for inner in layer.walk())]
+        inside = dict.fromkeys(map(id, kept))
+        (plain,) = model.config()["layers"]
+        layers = [plain | {"branches": [plain["branches"][g] for g in chosen]}]
+    else:
+        inside = dict(_inside(model.layers, None))
+        counts = {k for k in inside.values() if k is not None}
+        if len(counts) != 1:
+            raise ValueError(
+                "select_members expects a network whose layers are those of an ensemble from Members on, or one of "
+                f"join_members whose networks were single, got {model.layers!r}."
+            )
+        (n_members,) = counts
+        chosen, kept = _checked(members, n_members), list(model.walk())
+        layers = [_shrunk(layer, len(chosen)) for layer in model.config()["layers"]]
+    config = model.config() | {"layers": layers}
     if model.output_center is not None:
-        config["output_center"] = model.output_center.reshape(*counts, -1)[chosen].reshape(-1)
+        config["output_center"] = model.output_center.reshape(n_members, -1)[chosen].reshape(-1)
     if model.members > 1:
         config["members"] = len(chosen)
     with without_drawing():
         made = type(model).from_config(config, model.ops)
-    for old, new in zip(model.walk(), made.walk(), strict=True):
+    for old, new in zip(kept, made.walk(), strict=True):
         k = inside[id(old)]
         arrays = [(p.name, p.value, q.value) for p, q in zip(old.parameters(), new.parameters(), strict=True)]
         arrays += [(name, x, new.state()[name]) for name, x in old.state().items()]
@@ -92,6 +105,11 @@ def _inside(layers: Sequence[Layer], k: int | None) -> Iterator[tuple[int, int |
                 raise ValueError(f"select_members: {layer} has a projection, which mixes members.")
             if layer.projection is not None:
                 yield id(layer.projection), None
+        elif isinstance(layer, Branches):
+            if k is not None or any(isinstance(part, Members) for part in layer.walk()):
+                raise ValueError(f"select_members: the members of {layer} are not those of a network from Members on.")
+            for branch in layer.branches:
+                yield from _inside(branch, None)
         elif k is not None and not (type(layer) in _BY_UNIT or _is_elementwise(layer)):
             raise ValueError(f"select_members: {layer} (layer {layer.path}) mixes the units of several members.")
         yield id(layer), k

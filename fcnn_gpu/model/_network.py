@@ -285,7 +285,7 @@ class Network:
         return int(self.flat.values.size) + (0 if self.stored is None else self.stored.size)
 
     def walk(self) -> Iterator[Layer]:
-        """All layers, those inside residual layers included."""
+        """All layers, those inside residual layers and branches included."""
         for layer in self.layers:
             yield from layer.walk()
 

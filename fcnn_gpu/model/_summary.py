@@ -49,4 +49,6 @@ def print_summary(model: Sequential, batch_size: int) -> None:
 
 
 def _title(layer: Layer) -> str:
-    return f"Residual ({layer.n_in} → {layer.n_out})" if layer.name == "residual" else repr(layer)
+    if layer.name in ("residual", "branches"):
+        return f"{type(layer).__name__} ({layer.n_in} → {layer.n_out})"
+    return repr(layer)

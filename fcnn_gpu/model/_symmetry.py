@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from .._types import HostArray
 from ..initializers import SymmetryWarning
-from ..layers import Dense, Layer, Parameter, Residual
+from ..layers import Branches, Dense, Layer, Parameter, Residual
 
 _FIRST_ROWS = 2
 """Enough of a matrix to see that its rows differ; that all of them are equal, for initializers that draw one by one."""
@@ -36,16 +36,21 @@ def _first_rows(parameter: Parameter) -> HostArray | None:
     return None if blocks is None else next(blocks)
 
 
-def _hidden_layers(layers: Sequence[Layer]) -> Iterator[Dense]:
+def _hidden_layers(layers: Sequence[Layer], hidden: bool = False) -> Iterator[Dense]:
     """The Dense layers between whose neurons nothing but their weights makes a difference.
 
     The last one of a network is none of them, because each of its neurons has a target of its own; nor is the last one
-    of a residual block or a projection, whose neurons are told apart by the input that is added to them.
+    of a residual block or a projection, whose neurons are told apart by the input that is added to them. The last one
+    of a branch is one where the branches are not the last layer.
     """
-    dense = [i for i, layer in enumerate(layers) if isinstance(layer, Dense | Residual)]
+    dense = [i for i, layer in enumerate(layers) if isinstance(layer, Dense | Residual | Branches)]
     for i in dense:
         layer = layers[i]
+        ends = hidden or i != dense[-1]
         if isinstance(layer, Residual):
             yield from _hidden_layers(layer.block)
-        elif isinstance(layer, Dense) and i != dense[-1]:
+        elif isinstance(layer, Branches):
+            for branch in layer.branches:
+                yield from _hidden_layers(branch, ends)
+        elif isinstance(layer, Dense) and ends:
             yield layer

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from .._types import Array
-from ..layers import BatchEnsemble, Dense, DenseEnsemble, Layer, Residual, Scale
+from ..layers import BatchEnsemble, Branches, Dense, DenseEnsemble, Layer, Residual, Scale
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -59,6 +59,9 @@ def torch_arrays(layers: Sequence[Layer], prefix: str = "") -> list[tuple[str, A
             found += torch_arrays(layer.block, f"{here}block.")
             if layer.projection is not None:
                 found.append((f"{here}projection.weight", layer.projection.W, layer.projection.W.shape))
+        elif isinstance(layer, Branches):
+            for i, branch in enumerate(layer.branches):
+                found += torch_arrays(branch, f"{here}branches.{i}.")
     return found
 
 
@@ -77,6 +80,14 @@ def torch_shapes(layers: Sequence[Layer], n_in: int, prefix: str = "") -> tuple[
             found |= block[1]
             if n_out != n_in:
                 found[f"{here}projection.weight"] = (n_out, n_in)
+        elif type(layer) is Branches:
+            n_out = 0
+            for i, inner in enumerate(layer.branches):
+                branch = torch_shapes(inner, n_in, f"{here}branches.{i}.")
+                if branch is None:
+                    return None
+                n_out += branch[0]
+                found |= branch[1]
         elif _tells(layer):
             n_out, arrays = layer.shapes(n_in)
             for name, shape in arrays.items():

@@ -19,12 +19,13 @@ from ..backend import Ops, resolve_backend
 from ..data import Features, Signature, SourceFeatures, aligned, features, mean_over_members, restored
 from ..datasets import BlockSource
 from ..initializers import SymmetryWarning, drawing_is_left_out, without_drawing
-from ..layers import Activation, Dense
+from ..layers import Activation, Dense, last_layers
 from ..losses import VALUE_LINKS
 from ..memory import explains_out_of_memory
 from ..placement import OpenedFolder, Storage, StoredWeights
 from ._config import check_config
 from ._finite import check_outputs
+from ._join import join_members
 from ._members import select_members
 from ._network import check_dtype
 from ._out_of_memory import explain_inference
@@ -116,7 +117,7 @@ class Sequential(Passes):
         outputs = self(X, batch_size)
         if self.n_out > 1:
             return outputs.argmax(axis=1)
-        last = self.layers[-1]
+        (last,) = last_layers(self.layers)
         is_probability = isinstance(last, Dense | Activation) and last.activation.name == "sigmoid"
         threshold = 0.5 if is_probability or self.link == "identity" else 0.0
         return (outputs[:, 0] > threshold).astype(np.int64)
@@ -207,6 +208,26 @@ class Sequential(Passes):
         """
         selected: Sequential = select_members(self, members)
         return selected
+
+    @classmethod
+    def join_members(cls, models: Sequence[Sequential], backend: str | Ops | None = None) -> Sequential:
+        """One network of trained ones, with copies of their weights: its predictions are the mean of theirs.
+
+        Its one layer, `Branches`, has their layers, and its `members` are theirs: all that networks of several members
+        can do, it can (`EnsembleLoss` trains it on, `select_members` takes it apart). Networks may differ in their
+        layers. What they take and give must be the same: ValueError where they differ in n_in, in what is done to X
+        (scale, center, a table's preparation), in outputs, link, names, dtype or precision, in members, or where one
+        still waits for samples. Output centers may differ. A `signature.target_range` is that of all together.
+        `backend` None is that of the first network.
+
+        >>> import numpy as np
+        >>> models = [Sequential([Dense(8, activation="relu"), Dense(1)], n_in=3, seed=seed) for seed in range(4)]
+        >>> joined, X = Sequential.join_members(models), np.ones((5, 3))
+        >>> bool((joined(X) == np.concatenate([model(X) for model in models], axis=1)).all()), joined.members
+        (True, 4)
+        """
+        joined: Sequential = join_members(models, cls.from_config, backend)
+        return joined
 
     def close(self) -> None:
         """Let go of the folder that holds weights on disk, so that it can be opened again; a temporary one is removed.

@@ -16,7 +16,7 @@ from .._types import HostArray
 from ..backend import LossScaling, Setting, computing_with, quiet_arithmetic
 from ..callbacks import Callback, ProgressBar, check_callbacks
 from ..data import ArraySupply, Intake, check_output_center
-from ..layers import Activation, BatchEnsemble, Dense, DenseEnsemble
+from ..layers import Activation, BatchEnsemble, Dense, DenseEnsemble, last_layers
 from ..losses import LOSSES, Loss
 from ..memory import explains_out_of_memory
 from ..metrics import METRICS, Metric
@@ -338,11 +338,11 @@ def _refuse_other_members(model: Sequential, loss: Loss) -> None:
 
 def _refuse_double_link(model: Sequential, loss: Loss) -> None:
     """A loss that takes logits behind an output activation that already made probabilities would apply it twice."""
-    last = model.layers[-1]
     with_one = Dense | Activation | DenseEnsemble | BatchEnsemble
-    activation = last.activation.name if isinstance(last, with_one) else None
-    if activation == loss.link and activation in ("softmax", "sigmoid", "exp"):
-        raise ValueError(
-            f"{loss.name} takes raw outputs and applies {activation} itself, but the last layer {last} applies it "
-            "already. Leave the last layer's activation out; model.predict applies it all the same."
-        )
+    for last in last_layers(model.layers):
+        activation = last.activation.name if isinstance(last, with_one) else None
+        if activation == loss.link and activation in ("softmax", "sigmoid", "exp"):
+            raise ValueError(
+                f"{loss.name} takes raw outputs and applies {activation} itself, but the last layer {last} applies it "
+                "already. Leave the last layer's activation out; model.predict applies it all the same."
+            )

@@ -27,6 +27,7 @@
 #include "check_gradients.c"
 #include "clip.c"
 #include "copy_rows.c"
+#include "copy_units.c"
 #include "count_nonfinite.c"
 #include "dropout_backward.c"
 #include "dropout_forward.c"

@@ -18,6 +18,7 @@
     X(check_gradients)                 \
     X(clip)                            \
     X(copy_rows)                       \
+    X(copy_units)                      \
     X(count_nonfinite)                 \
     X(dropout_backward)                \
     X(dropout_forward)                 \

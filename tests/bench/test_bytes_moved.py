@@ -40,6 +40,7 @@ WITHOUT_AN_OPERATION = {
     "embed_numbers": "bound by arithmetic: sines",
     "gather_batch": "the gather that is measured, and a few labels",
     "fused_mlp": "bound by arithmetic: bench_fused_mlp.py",
+    "copy_units": "the outputs of branches, copied once in a step",
     "repeat_units": "the input of an ensemble, copied once in a step",
     "matmul": "bound by arithmetic: the products of cuBLAS are measured",
 }

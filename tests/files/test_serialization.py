@@ -42,6 +42,7 @@ def every_layer(**options: Any) -> fcnn.Sequential:
         fcnn.Dense(6, activation=fcnn.activations.LeakyReLU(0.2), init="orthogonal", l1=0.01, l2=0.02),
         fcnn.BatchNorm(momentum=0.3),
         fcnn.Residual([fcnn.Dense(5, bias=False), fcnn.LayerNorm(eps=0.1), fcnn.Residual(["gelu"])], init="he_uniform"),
+        fcnn.Branches([[fcnn.Dense(3, "tanh"), fcnn.BatchNorm()], ["relu"], [fcnn.Dense(2)]]),
         fcnn.Dropout(0.25),
         fcnn.Activation("silu"),
         fcnn.Scale("he_normal"),

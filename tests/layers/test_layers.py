@@ -394,6 +394,7 @@ def test_every_layer_has_a_config_that_builds_it_again() -> None:
         "piecewise_linear_embedding": fcnn.PiecewiseLinearEmbedding(np.array([[0, 1.5, 2]]), [1], 3, "relu"),
         "embedding": fcnn.Embedding([0, 2], [3, 4], 5, init="he_normal"),
         "residual": fcnn.Residual([fcnn.Dense(3), fcnn.Dropout(0.1)], init="he_normal"),
+        "branches": fcnn.Branches([[fcnn.Dense(3), fcnn.Dropout(0.1)], ["tanh"]]),
     }
     assert set(made) == set(LAYERS)
     for layer in made.values():

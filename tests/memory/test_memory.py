@@ -281,7 +281,13 @@ def test_training_on_a_gpu(optimizer: str, width: int, batch_size: int) -> None:
 
 
 def small(ops: Ops | str = "numpy", **options: Any) -> fcnn.Sequential:
-    layers = [fcnn.Dense(20, activation="gelu"), fcnn.BatchNorm(), fcnn.Residual([fcnn.Dense(20)]), fcnn.Dense(3)]
+    layers = [
+        fcnn.Dense(20, activation="gelu"),
+        fcnn.BatchNorm(),
+        fcnn.Residual([fcnn.Dense(20)]),
+        fcnn.Branches([["tanh"], [fcnn.Dense(5)]]),
+        fcnn.Dense(3),
+    ]
     return fcnn.Sequential(layers, n_in=8, seed=0, backend=ops, **options)
 
 

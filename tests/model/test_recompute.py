@@ -39,6 +39,9 @@ MADE: dict[str, Any] = {
     "prelu": fcnn.PReLU,
     "residual": lambda: fcnn.Residual([fcnn.Dense(9, activation="elu"), fcnn.BatchNorm(), fcnn.Dropout(0.3)]),
     "same": lambda: fcnn.Residual([fcnn.LayerNorm(), "tanh"]),
+    "branches": lambda: fcnn.Branches(
+        [[fcnn.Dense(4, activation="elu"), fcnn.Dropout(0.3)], ["tanh"], [fcnn.Dense(3)]]
+    ),
     "scaled": Scaled,
 }
 OURS = tuple(name for name in MADE if name != "scaled")

@@ -299,6 +299,18 @@ def test_within_residual_blocks(place: str) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
+def test_within_branches(place: str) -> None:
+    def network(dense: Any) -> fcnn.Sequential:
+        branches = [[dense(30, activation="relu"), fcnn.Dense(4)], [dense(11), "tanh"]]
+        return fcnn.Sequential([fcnn.Branches(branches), fcnn.Dense(3)], N_IN, seed=4, backend="numpy")
+
+    expected = fit(network(chunked(7)), fcnn.Adam(0.01))
+    model = network(lambda n_out, **options: fcnn.Dense(n_out, placement=place, **options))
+    cases.set_tiles(model, 7)
+    assert_equal(outcome(fit(model, fcnn.Adam(0.01))), outcome(expected))
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_the_checker_takes_a_layer_with_stored_weights(place: str) -> None:
     layer = fcnn.Dense(3, activation="gelu", l1=0.1, l2=0.1, placement=place)
     assert fcnn.gradient_check.check_layer(layer, n_in=4).passed

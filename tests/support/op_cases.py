@@ -296,6 +296,22 @@ def _repeats(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int)
     return {"out": out, "dX": dX}
 
 
+@case("take_units")
+@case("put_units")
+def _some_units(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    X, narrow, wide = (
+        normal(ops, rng, dtype, n + 5, batch),
+        ops.matrix(n, batch, dtype),
+        ops.matrix(n + 9, batch, dtype),
+    )
+    ops.take_units(X, 2, narrow)
+    ops.fill(wide, 0.5)
+    ops.put_units(X, wide, 3)
+    all_units = ops.matrix(n + 5, batch, dtype)
+    ops.take_units(X, 0, all_units)
+    return {"narrow": narrow, "wide": wide, "all_units": all_units}
+
+
 def _register_parametric(kind: str) -> None:
     @case("parametric_activation", kind)
     def forward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:

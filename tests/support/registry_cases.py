@@ -138,6 +138,24 @@ LAYER_CASES: dict[str, list[LayerCase]] = {
         LayerCase("no scales", lambda: fcnn.BatchEnsemble(3, 2, "gelu", None, None, None, "shared", "normal")),
         LayerCase("no bias", lambda: fcnn.BatchEnsemble(3, 2, scale_out=0.5, bias="none")),
     ],
+    "branches": [
+        LayerCase(
+            "widths", lambda: fcnn.Branches([[fcnn.Dense(3, activation="tanh")], [fcnn.Dense(5, l2=0.1), "silu"]])
+        ),
+        LayerCase("one", lambda: fcnn.Branches([[fcnn.Dense(3, "gelu"), fcnn.Dense(2)]]), n_in=7),
+        LayerCase(
+            "nested",
+            lambda: fcnn.Branches(
+                [[fcnn.Branches([["tanh"], [fcnn.Dense(1)]]), fcnn.Dense(3)], [fcnn.Residual([fcnn.Dense(4, "gelu")])]]
+            ),
+        ),
+        LayerCase("without parameters", lambda: fcnn.Branches([["tanh"], [fcnn.Dropout(0.3)], [fcnn.Dropout(0.0)]])),
+        LayerCase(
+            "batch norm",
+            lambda: fcnn.Branches([[fcnn.BatchNorm(), "gelu"], [fcnn.Dense(3), fcnn.BatchNorm()], ["identity"]]),
+            needs_two_samples=True,
+        ),
+    ],
     "residual": [
         LayerCase("identity", lambda: fcnn.Residual([fcnn.Dense(4, activation="tanh")])),
         LayerCase("projection", lambda: fcnn.Residual([fcnn.Dense(5, activation="tanh", l2=0.1), fcnn.Dense(3)])),

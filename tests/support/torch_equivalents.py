@@ -1,7 +1,8 @@
 """The same network, loss and optimizer in PyTorch, mapped by the definitions in the docstrings; needs PyTorch.
 
 A member of a registry without an entry here fails the tests that walk the registry: there are no exemptions. What
-PyTorch does not have is composed: Residual from its parts, Dropout from NumPy's Philox stream as the docstring says.
+PyTorch does not have is composed: Residual and Branches from their parts, Dropout from NumPy's Philox stream as the
+docstring says.
 """
 
 from __future__ import annotations
@@ -78,6 +79,17 @@ class ResidualModule(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.block(x) + (x if self.projection is None else self.projection(x))
+
+
+class BranchesModule(nn.Module):
+    """What each branch makes of x, one behind the other."""
+
+    def __init__(self, branches: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([branch(x) for branch in self.branches], 1)
 
 
 class Factor(nn.Module):
@@ -265,6 +277,7 @@ LAYER_MODULES: dict[str, Callable[[Any, int, torch.dtype], list[nn.Module]]] = {
     "piecewise_linear_embedding": lambda layer, seed, dtype: [PiecewiseModule(layer, dtype)],
     "embedding": lambda layer, seed, dtype: [EmbeddingModule(layer, dtype)],
     "residual": _residual,
+    "branches": lambda layer, seed, dtype: [BranchesModule([_stack(b, seed, dtype) for b in layer.branches])],
     "scale": lambda layer, seed, dtype: [Factor(layer.n_in, dtype)],
     "parametric_activation": lambda layer, seed, dtype: [
         BetweenInputAndActivation(ACTIVATION_MODULES[layer.activation.name](layer.activation), layer.n_in, dtype)

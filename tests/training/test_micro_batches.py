@@ -71,6 +71,7 @@ def layers_of(kinds: tuple[str, ...]) -> list[Any]:
         "activation": lambda: fcnn.Activation("silu"),
         "softmax": lambda: fcnn.Dense(4, activation="softmax"),
         "residual": lambda: fcnn.Residual([fcnn.Dense(9, activation="sigmoid"), fcnn.Dropout(0.3), fcnn.Dense(5)]),
+        "branches": lambda: fcnn.Branches([[fcnn.Dense(9, activation="tanh"), fcnn.Dropout(0.3)], [fcnn.Dense(2)]]),
         "scaled": Scaled,
         "halved": lambda: Halved(6, activation="tanh"),
     }
@@ -89,6 +90,7 @@ OURS = (
     "scale",
     "softmax",
     "residual",
+    "branches",
 )
 
 

@@ -162,6 +162,16 @@ class CompiledMatrix(CompiledArrays):
         n, batch = out.shape
         self._issue("sum_repeats", out.dtype, batch=batch, n=n, members=dA.shape[0] // n, d=dA, dx=out)
 
+    def take_units(self, X: Array, first: int, out: Array) -> None:
+        self._copy_units(X, first, out, 0, out.shape[0])
+
+    def put_units(self, X: Array, out: Array, first: int) -> None:
+        self._copy_units(X, 0, out, first, X.shape[0])
+
+    def _copy_units(self, X: Array, of_X: int, out: Array, of_out: int, n: int) -> None:
+        sizes = {"batch": X.shape[1], "n": n, "n_x": X.shape[0], "first_x": of_X}
+        self._issue("copy_units", X.dtype, **sizes, n_out=out.shape[0], first_out=of_out, x=X, out=out)
+
     def dense_backward(
         self,
         dA: Array,

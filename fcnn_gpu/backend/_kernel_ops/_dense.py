@@ -158,6 +158,17 @@ class DenseKernels(MatrixKernels, ActivationKernels):
         arguments = [n, batch, dA.shape[0] // n, dA, out]
         self._launcher.launch("repeat_units", "sum_repeats", (out.dtype,), arguments, threads=out.size)
 
+    def take_units(self, X: Array, first: int, out: Array) -> None:
+        self._copy_units(X, first, out, 0, out.shape[0])
+
+    def put_units(self, X: Array, out: Array, first: int) -> None:
+        self._copy_units(X, 0, out, first, X.shape[0])
+
+    def _copy_units(self, X: Array, of_X: int, out: Array, of_out: int, n: int) -> None:
+        batch = X.shape[1]
+        arguments = [n, batch, X.shape[0], of_X, out.shape[0], of_out, X, out]
+        self._launcher.launch("copy_units", "copy_units", (X.dtype,), arguments, threads=n * batch)
+
     def dense_backward(
         self,
         dA: Array,

@@ -199,6 +199,14 @@ class MatrixOps(ActivationOps):
         for start in range(n, dA.shape[0], n):
             np.add(out, dA[start : start + n], out=out)
 
+    def take_units(self, X: Array, first: int, out: Array) -> None:
+        """out_ij = X_(first + i)j: some units that follow one another, X (m, batch) and out (n, batch) F-ordered."""
+        np.copyto(out, X[first : first + out.shape[0]])
+
+    def put_units(self, X: Array, out: Array, first: int) -> None:
+        """out_(first + i)j = X_ij, the other units of out as they are: X (n, batch) and out (m, batch) F-ordered."""
+        np.copyto(out[first : first + X.shape[0]], X)
+
     def tiled_matmul(
         self,
         A: Array,
