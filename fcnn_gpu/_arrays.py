@@ -93,7 +93,7 @@ def as_array(x: Any, what: str) -> HostArray:
 
 
 def as_labels(x: Any, what: str) -> Any:
-    """Names of classes as they are given, but objects that are all numbers as numbers.
+    """Names of classes as they are given, but what is all numbers as numbers: objects, and pandas' own integers.
 
     ValueError for masked ones, and for None, NaN and the like among objects.
     """
@@ -107,6 +107,8 @@ def as_labels(x: Any, what: str) -> Any:
             f"{what} has no label in row {row} ({len(gaps):,} such in all): it contains NaN or None. Remove these "
             "samples."
         )
+    if array.dtype.kind in "biu":  # scikit-learn would make floats of pandas' Int64
+        return array
     if array.dtype.kind != "O" or not array.ndim or not all(isinstance(label, _NUMBERS) for label in array.flat):
         return x
     return _of_objects(array, what)

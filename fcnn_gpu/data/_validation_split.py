@@ -28,6 +28,12 @@ def split_validation(
         parts = [rng.permutation(np.flatnonzero(targets == label)) for label in labels]
         sizes = class_shares(counts, n_held_out)
         held_out = np.concatenate([part[:size] for part, size in zip(parts, sizes, strict=True)])
+        if n_held_out and not len(held_out):
+            raise ValueError(
+                f"{option}={share:g} of {n_samples} samples leaves none for validation: each of the {len(labels)} classes "
+                "keeps a sample to train on, and has no other. Are these classes, and not values? Use more data of each "
+                f"class, or {else_use}."
+            )
     else:
         held_out = rng.permutation(n_samples)[:n_held_out]
     if not 0 < len(held_out) < n_samples:

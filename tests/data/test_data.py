@@ -89,6 +89,11 @@ def test_a_split_that_leaves_nothing_on_one_side_is_refused(n: int, share: float
         split_validation(n, share, np.zeros((n, 1)), seed=0)
 
 
+def test_classes_of_one_sample_each_are_named_as_the_reason() -> None:
+    with pytest.raises(ValueError, match=r"leaves none for validation: each of the 20 classes keeps a sample.*values\?"):
+        split_validation(20, 0.25, np.arange(20), seed=0)
+
+
 def test_balanced_weights_are_scikit_learns() -> None:
     labels = np.array([0, 0, 0, 1, 1, 3])
     np.testing.assert_allclose(
