@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,6 +181,29 @@ class KeepBest(Callback):
             trainer.model.restore(self._best)
             history.best_epoch = self.best_epoch
             self._best = None
+
+
+@dataclass
+class TimeLimit(Callback):
+    """End the run before the epoch that would end more than `seconds` after its beginning, as far as can be foreseen.
+
+    An epoch is taken to last as long as the longest so far. One epoch is always run.
+    """
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        check_real("TimeLimit(seconds)", self.seconds, low=0.0)
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        self._started = self._before = time.perf_counter()
+        self._longest = 0.0
+
+    def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
+        now = time.perf_counter()
+        self._longest, self._before = max(self._longest, now - self._before), now
+        if now + self._longest - self._started > self.seconds:
+            trainer.stop_reason = f"time limit of {self.seconds:g} seconds"
 
 
 @dataclass

@@ -6,6 +6,7 @@ import io
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from rich.console import Console
 
 import fcnn_gpu as fcnn
-from fcnn_gpu.callbacks import Callback, ProgressBar, WatchedTrainer
+from fcnn_gpu.callbacks import Callback, ProgressBar, TimeLimit, WatchedTrainer
 from fcnn_gpu.training import _run
 
 
@@ -202,6 +203,26 @@ def test_running_statistics_are_restored_too() -> None:
     np.testing.assert_array_equal(norm.running_var, statistics[1])
 
 
+@pytest.mark.parametrize(
+    ("seconds", "ends", "n_epochs"),
+    [
+        (0.0, [1.0], 1),
+        (3.0, [1.0, 2.0, 3.0], 3),
+        (3.5, [1.0, 3.0], 2),
+        (2.0, [1.9], 1),
+        (9.0, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 6),
+    ],
+)
+def test_a_time_limit_foresees_the_next_epoch(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, ends: list[float], n_epochs: int
+) -> None:
+    clock = iter([0.0, *ends])
+    monkeypatch.setattr("fcnn_gpu.callbacks.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    history = fit(trainer(), TimeLimit(seconds))
+    assert len(history) == n_epochs
+    assert history.stopped_by == (f"time limit of {seconds:g} seconds" if n_epochs < 6 else "epochs")
+
+
 STOPPING: Any = fcnn.EarlyStopping
 CHECKPOINT: Any = fcnn.ModelCheckpoint
 
@@ -218,6 +239,8 @@ CHECKPOINT: Any = fcnn.ModelCheckpoint
         (lambda: STOPPING(min_delta=-1), ValueError, r"EarlyStopping\(min_delta\)"),
         (lambda: STOPPING(restore_best=1), TypeError, r"EarlyStopping\(restore_best\)"),
         (lambda: STOPPING(greater_is_better="yes"), TypeError, r"EarlyStopping\(greater_is_better\)"),
+        (lambda: TimeLimit("1h"), TypeError, r"TimeLimit\(seconds\)"),  # type: ignore[arg-type]
+        (lambda: TimeLimit(-1), ValueError, r"TimeLimit\(seconds\)"),
         (lambda: CHECKPOINT(3), TypeError, r"ModelCheckpoint\(path\) expects a path, got 3"),
         (lambda: CHECKPOINT("m", greater_is_better=1), TypeError, r"ModelCheckpoint\(greater_is_better\)"),
     ],

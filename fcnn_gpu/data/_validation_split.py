@@ -30,9 +30,9 @@ def split_validation(
         held_out = np.concatenate([part[:size] for part, size in zip(parts, sizes, strict=True)])
         if n_held_out and not len(held_out):
             raise ValueError(
-                f"{option}={share:g} of {n_samples} samples leaves none for validation: each of the {len(labels)} classes "
-                "keeps a sample to train on, and has no other. Are these classes, and not values? Use more data of each "
-                f"class, or {else_use}."
+                f"{option}={share:g} of {n_samples} samples leaves none for validation: each of the {len(labels)} "
+                "classes keeps a sample to train on, and has no other. Are these classes, and not values? Use more "
+                f"data of each class, or {else_use}."
             )
     else:
         held_out = rng.permutation(n_samples)[:n_held_out]

@@ -191,4 +191,5 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "tabm": {"classification": TabM(), "regression": TabM()},
 }
+RECIPES["best"] = RECIPES["default"]  # several of them: see `cv`
 """By the estimators' `preset` and the task: a `Recipe`."""

@@ -17,26 +17,32 @@ from .._arrays import as_array, quietly
 from .._checks import check_bool, check_choice, check_integer, check_real
 from .._types import HostArray
 from ..backend import chosen_threads, default_backend, inherit_backend, inherit_threads, resolve_backend
-from ..callbacks import Callback, EarlyStopping, KeepBest, check_callbacks
+from ..callbacks import Callback, check_callbacks
 from ..data import Signature, check_parts, split_validation
-from ..losses import EnsembleLoss, Loss, check_sample_weight
-from ..metrics import Metric
+from ..losses import check_sample_weight
 from ..model import Sequential, rebuild
 from ..tables import Table, TablePreparation
 from ..tables.preparation import check_size
-from ..training import History, Trainer
+from ..training import History
+from ._bag import check_n_jobs, train_folds, train_one
 from ._constructor import shared_parameters
+from ._folds import Deadline, folds_of
 from ._recipes import RECIPES, Recipe
+from ._run import Run
+from ._samples import Samples
+from ._tasks import Task
 
 _DEFAULT, _THREADS = "_default_backend", "_threads"
 """Where a pickle says what `backend=None` stood for, and how many threads were chosen."""
+_FOLDS = 8
+"""Of the preset "best"."""
 
 
 @shared_parameters
 class TabularParameters:
     """What the estimators for tables are constructed with: kept as given, and checked in `fit`."""
 
-    _task: ClassVar[Literal["classification", "regression"]]
+    _kind: ClassVar[Literal["classification", "regression"]]
 
     preset: str = "default"
     _: KW_ONLY
@@ -49,6 +55,9 @@ class TabularParameters:
     dropout: float | None = None
     weight_decay: float | None = None
     validation_fraction: float = 0.2
+    cv: Any = None
+    time_limit: float | None = None
+    n_jobs: int | None = None
     callbacks: Sequence[Callback] = ()
     random_state: Any = None
     backend: Any = None
@@ -60,7 +69,9 @@ class TabularEstimator(TabularParameters, BaseEstimator):
     """What classifier and regressor for tables share."""
 
     preparation_: TablePreparation
-    history_: History
+    history_: Any
+    temperature_: Any
+    out_of_fold_: HostArray
     n_features_in_: int
     fit_seconds_: float
     _model: Any
@@ -78,10 +89,12 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         return self._model
 
     @property
-    def best_epoch_(self) -> int:
-        """The epoch whose weights the network has."""
+    def best_epoch_(self) -> Any:
+        """The epoch whose weights the network has; of several folds, each network's."""
         check_is_fitted(self)
-        return self.history_.best_epoch or len(self.history_)
+        if isinstance(self.history_, History):
+            return self.history_.best_epoch or len(self.history_)
+        return [history.best_epoch or len(history) for history in self.history_]
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_model")
@@ -125,24 +138,14 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         started, who = time.perf_counter(), type(self).__name__
         if y is None:
             raise ValueError(f"{who} requires y to be passed, but the target y is None.")
-        recipe = self._recipe()
-        observers = check_callbacks(self.callbacks)
-        seed = self._seed()
+        recipe, task, cv = self._recipe(), self._task_of(), self._cv(validation)
+        deadline, n_jobs = self._deadline(started), check_n_jobs(self._who("n_jobs"), self.n_jobs)
+        observers, seed = check_callbacks(self.callbacks), self._seed()
         table = Table.of(X, f"{who}.fit")
         check_size(table)
         targets, n_out = self._check_targets(y, len(table))
-        weights = self._weights(sample_weight, targets)
-        if validation is None:
-            share = check_real(
-                self._who("validation_fraction"), self.validation_fraction, low=0.0, high=1.0, high_open=True
-            )
-            train, held_out = self._split(table, targets, weights, share, seed)
-        else:
-            if not isinstance(validation, tuple | list) or len(validation) != 2:
-                raise TypeError(f"{who}.fit: validation_data is (X, y), got {type(validation).__name__}.")
-            train = table, targets, weights
-            other = Table.of(validation[0], f"{who}.fit: validation_data")
-            held_out = other, self._known_targets(validation[1], len(other), n_out), None
+        rows = table, targets, self._weights(sample_weight, targets)
+        train, held_out = (rows, None) if cv is not None else self._parts(rows, validation, seed)
         preparation = TablePreparation(
             columns=self.columns,
             ignore=self.ignore,
@@ -150,52 +153,31 @@ class TabularEstimator(TabularParameters, BaseEstimator):
             categories="codes" if recipe.embeds else "one_hot",
             dtype=self.dtype,
         ).fit(train[0])
-        layers = recipe.layers(preparation, n_out)
-        inputs = preparation.inputs(train[0])
-        model = Sequential(layers, inputs.shape[1], seed=seed, backend=self.backend, dtype=self.dtype)
-        scale = self._scale(train[1])
-        loss = self._loss(recipe)
-        metrics = [metric.for_task(loss.task(n_out)) for metric in self._metrics()]
-        loss = loss if recipe.members == 1 else EnsembleLoss(loss, recipe.members)
-        optimizer = recipe.optimizer(layers)
-        trainer = Trainer(model, loss, optimizer, metrics)
-        data = None
-        if held_out is not None:
-            data = (
-                preparation.inputs(held_out[0]),
-                scale(held_out[1]),
-                *([held_out[2]] if held_out[2] is not None else []),
-            )
-            monitor, greater = self._monitor()
-            observers.append(KeepBest(monitor, ties="last", greater_is_better=greater))
-            if recipe.patience is not None:
-                observers.append(EarlyStopping(monitor, recipe.patience, restore_best=False, greater_is_better=greater))
-        batch_size = min(recipe.batch_size, len(inputs))
-        n_steps = recipe.epochs * (len(inputs) // batch_size)
-        if n_steps == 1 and not optimizer.schedule(0.0, float(recipe.epochs)):
-            raise ValueError(
-                f"{self._who('epochs')}=1 is a single step for {len(inputs)} samples in batches of {batch_size}, and "
-                "the learning rate of the first step is 0. Take more epochs, or a smaller batch_size."
-            )
-        history = trainer.fit(
-            inputs,
-            scale(train[1]),
-            epochs=recipe.epochs,
-            batch_size=batch_size,
-            drop_last=True,
-            sample_weight=train[2],
-            validation_data=data,
-            callbacks=observers,
-            progress=check_bool(self._who("verbose"), self.verbose),
+        samples = Samples(preparation.inputs(train[0]), *train[1:])
+        progress = check_bool(self._who("verbose"), self.verbose)
+        run = Run(who, recipe, task, preparation, n_out, self.backend, self.dtype, n_jobs, progress)
+        signature = dataclasses.replace(
+            self._signature(targets if cv is not None else train[1]),
+            feature_names=tuple(map(str, preparation.get_feature_names_out())),
+            preparation=preparation,
         )
-        interrupted = history.stopped_by == "interrupt"
-        if interrupted and not history.records:
-            raise KeyboardInterrupt(f"{who}.fit was interrupted before its first epoch was done.")
-        self._finish(model, data)
-        names = tuple(map(str, preparation.get_feature_names_out()))
-        model.signature = dataclasses.replace(self._signature(train[1]), feature_names=names, preparation=preparation)
-        model.link = loss.link
-        self._model, self.preparation_, self.history_ = model, preparation, history
+        if cv is None:
+            others = None if held_out is None else Samples(preparation.inputs(held_out[0]), *held_out[1:])
+            fitted = train_one(run, samples, others, seed, observers, deadline)
+            model, self.history_, interrupted = fitted.model, fitted.history, fitted.interrupted
+            temperature: Any = fitted.temperature
+            if others is not None:
+                self._learn_from(run.predictions(model, others.inputs), others)
+            self.__dict__.pop("out_of_fold_", None)
+        else:
+            bag = train_folds(run, samples, folds_of(cv, targets, seed, self._who("cv")), cv, seed, observers, deadline)
+            model, interrupted = Sequential.join_members([fitted.model for fitted in bag.fitted]), bag.interrupted
+            self.history_ = [fitted.history for fitted in bag.fitted]
+            temperature = np.array([fitted.temperature for fitted in bag.fitted])
+            self._learn_from(bag.predictions[bag.is_predicted], samples.take(np.flatnonzero(bag.is_predicted)))
+            self.out_of_fold_ = self._as_given(signature.clamped(bag.predictions))
+        model.signature = signature
+        self._model, self.preparation_, self.temperature_ = model, preparation, temperature
         self.n_features_in_ = preparation.n_features_in_
         if hasattr(preparation, "feature_names_in_"):
             self.feature_names_in_ = preparation.feature_names_in_
@@ -204,9 +186,44 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         self.fit_seconds_ = time.perf_counter() - started
         return interrupted
 
+    def _cv(self, validation: Any) -> Any:
+        """What makes the folds; None for one network."""
+        cv = _FOLDS if self.cv is None and self.preset == "best" else self.cv
+        if cv is not None and validation is not None:
+            raise ValueError(
+                f"{type(self).__name__}.fit: each fold of {self._who('cv')} is validated by the samples that it holds "
+                "out. Leave out validation_data, or take cv=None and another preset than 'best'."
+            )
+        return cv
+
+    def _deadline(self, started: float) -> Deadline | None:
+        if self.time_limit is None:
+            return None
+        return Deadline(check_real(self._who("time_limit"), self.time_limit, low=0.0, low_open=True), started)
+
+    def _parts(self, rows: Any, validation: Any, seed: int) -> tuple[Any, Any]:
+        """(table, targets, weights) to train on and to choose the best epoch by; None for none."""
+        who, (table, targets, weights) = f"{type(self).__name__}.fit", rows
+        if validation is not None:
+            if not isinstance(validation, tuple | list) or len(validation) != 2:
+                raise TypeError(f"{who}: validation_data is (X, y), got {type(validation).__name__}.")
+            other = Table.of(validation[0], f"{who}: validation_data")
+            return rows, (other, self._known_targets(validation[1], len(other), targets), None)
+        share = check_real(
+            self._who("validation_fraction"), self.validation_fraction, low=0.0, high=1.0, high_open=True
+        )
+        if not share:
+            self._check_nothing_is_held_out()
+            return rows, None
+        option, else_use = self._who("validation_fraction"), "0"
+        parts = split_validation(len(table), share, targets, seed, option, else_use)
+        if weights is not None:
+            check_parts(weights[parts[0]], weights[parts[1]], share, option, else_use)
+        return tuple((table.take(part), targets[part], None if weights is None else weights[part]) for part in parts)  # type: ignore[return-value]
+
     def _recipe(self) -> Recipe:
         """The preset with what is given in its place. ValueError or TypeError for what cannot be."""
-        recipe = RECIPES[check_choice(self._who("preset"), self.preset, RECIPES)][self._task]
+        recipe = RECIPES[check_choice(self._who("preset"), self.preset, RECIPES)][self._kind]
         given: dict[str, Any] = {}
         sizes = self.hidden_layer_sizes
         if sizes is not None:
@@ -229,18 +246,6 @@ class TabularEstimator(TabularParameters, BaseEstimator):
     def _own_settings(self) -> dict[str, Any]:
         """Fields of the recipe that parameters of the subclass give."""
         return {}
-
-    def _split(
-        self, table: Table, targets: HostArray, weights: HostArray | None, share: float, seed: int
-    ) -> tuple[Any, Any]:
-        """(table, targets, weights) to train on and to choose the best epoch by; None for none."""
-        if not share:
-            return (table, targets, weights), None
-        option, else_use = self._who("validation_fraction"), "0"
-        rows = split_validation(len(table), share, targets, seed, option, else_use)
-        if weights is not None:
-            check_parts(weights[rows[0]], weights[rows[1]], share, option, else_use)
-        return tuple((table.take(part), targets[part], None if weights is None else weights[part]) for part in rows)  # type: ignore[return-value]
 
     def _weights(self, sample_weight: Any, targets: HostArray) -> HostArray | None:
         """Sample times class weights, scaled to mean 1."""
@@ -266,34 +271,30 @@ class TabularEstimator(TabularParameters, BaseEstimator):
 
     # What the subclasses define
 
+    def _task_of(self) -> Task:
+        raise NotImplementedError(f"{type(self).__name__} must define _task_of().")
+
     def _check_targets(self, y: Any, n: int) -> tuple[HostArray, int]:
         """(targets, number of outputs) for `y` of so many samples; sets what the estimator remembers of it."""
         raise NotImplementedError(f"{type(self).__name__} must define _check_targets(y, n).")
 
-    def _known_targets(self, y: Any, n: int, n_targets: int) -> HostArray:
+    def _known_targets(self, y: Any, n: int, targets: HostArray) -> HostArray:
         """Targets of other samples, as those of the training samples are."""
-        raise NotImplementedError(f"{type(self).__name__} must define _known_targets(y, n, n_targets).")
-
-    def _loss(self, recipe: Recipe) -> Loss:
-        raise NotImplementedError(f"{type(self).__name__} must define _loss(recipe).")
-
-    def _metrics(self) -> list[Metric]:
-        raise NotImplementedError(f"{type(self).__name__} must define _metrics().")
-
-    def _monitor(self) -> tuple[str, bool]:
-        """The column of the history that says which epoch is best, and whether more of it is better."""
-        raise NotImplementedError(f"{type(self).__name__} must define _monitor().")
+        raise NotImplementedError(f"{type(self).__name__} must define _known_targets(y, n, targets).")
 
     def _class_factors(self, targets: HostArray) -> HostArray | None:
         """The weight of each sample's class, if classes have weights."""
         return None
 
-    def _scale(self, targets: HostArray) -> Any:
-        """A function from targets to what the network is trained on."""
-        return lambda values: values
+    def _check_nothing_is_held_out(self) -> None:
+        """ValueError where something is to be learned from samples that are held out."""
 
-    def _finish(self, model: Sequential, held_out: Any) -> None:
-        """What becomes of the trained network before it is used."""
+    def _learn_from(self, predictions: HostArray, samples: Samples) -> None:
+        """What is learned from the predictions for samples that were held out."""
+
+    def _as_given(self, predictions: HostArray) -> HostArray:
+        """A network's predictions in the shape that this estimator gives them in."""
+        return predictions
 
     def _signature(self, targets: HostArray) -> Signature:
         """What the network says of its outputs."""

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import as_array, as_labels, column_names, quietly, refuse_masked, several
-from .._checks import check_choice, check_real
+from .._checks import check_bool, check_choice, check_real
 from .._types import HostArray
 from ..data import Signature, class_weights_to_sample_weights
-from ..layers import Dense, DenseEnsemble
-from ..losses import MSE, CrossEntropy, Loss
-from ..metrics import Accuracy, Metric, RootMeanSquaredError
-from ..model import Sequential, Standardization, fold_targets
+from ..model import Standardization
 from ._constructor import constructor_of
-from ._recipes import Recipe
+from ._samples import Samples
 from ._tabular import TabularEstimator, TabularParameters
+from ._tasks import Classification, Regression
+from ._threshold import THRESHOLD_METRICS, best_threshold
 
 _SHARED = """
     Takes tables as they are, as DataFrames of pandas, Polars or Arrow, `fcnn_gpu.tables.read(path)` or matrices: with
@@ -36,7 +35,8 @@ _SHARED = """
     one that is best on a fifth of the samples, which are held out.
 
     Parameters:
-        preset: "default" is RealMLP-TD; "fast" its short form, RealMLP-TD-S, without embeddings, dropout, weight decay
+        preset: "default" is RealMLP-TD; "best" is eight of them, each validated by an eighth of the samples, which it
+            does not see (see `cv`). "fast" is its short form, RealMLP-TD-S, without embeddings, dropout, weight decay
             and learned activations. "tabm" is TabM: 32 networks that share their weights, three layers of 512, trained
             until 16 epochs were no better; ahead on some tables, and many times slower.
         columns, ignore: what columns are, where that is to be said, {name: kind}, and which to leave out; as in
@@ -44,6 +44,15 @@ _SHARED = """
         hidden_layer_sizes, learning_rate, epochs, batch_size, dropout, weight_decay: others than the preset's.
             None keeps its own.
         validation_fraction: the share of the samples that choose the best epoch, drawn by the seed. 0 keeps the last.
+        cv: a number of folds, a splitter of scikit-learn's, or pairs (rows to train on, rows to hold out): train a
+            network for each fold, validated by what it holds out, and predict the mean of theirs (bagging, Breiman
+            1996). Every sample trains some of the networks, and is predicted by one that did not see it
+            (`out_of_fold_`). The preparation is fitted on all samples. None: one network, and eight for "best".
+        time_limit: seconds that `fit` may take, within an epoch. Two epochs are run to see how long they last; then
+            fewer folds are made of it (two at least), or shorter runs. What comes out depends on the machine's speed.
+        n_jobs: with folds, so many networks are trained at the same time on a CPU, each in a process of its own;
+            otherwise the threads of one. −1 takes all cores. None: one network after the other, with as many threads as
+            `fcnn_gpu.threads()` says. The results are the same.
 """
 
 
@@ -55,6 +64,7 @@ class ClassifierParameters(TabularParameters):
     label_smoothing: float | None = None
     class_weight: Mapping[Any, float] | str | None = None
     calibrate: bool = True
+    threshold: float | str = 0.5
 
 
 class TabularClassifier(ClassifierMixin, ClassifierParameters, TabularEstimator):
@@ -66,13 +76,18 @@ class TabularClassifier(ClassifierMixin, ClassifierParameters, TabularEstimator)
         calibrate: divide the last layer's outputs by the temperature T for which the held-out samples' log loss is
             smallest (Guo et al. 2017), of which one more is taken to be of each class equally: better probabilities,
             the same labels.
+        threshold: of two classes, the probability beyond which the second is predicted; or "accuracy",
+            "balanced_accuracy", "f1" or "mcc", for which that number is best on the held-out samples.
         callbacks, random_state, backend, dtype, verbose: as in `FCNNClassifier`.
 
     Attributes:
-        classes_: the labels, in the order of the outputs. temperature_: T, 1 without calibration.
+        classes_: the labels, in the order of the outputs. temperature_: T, 1 without calibration; of each fold's
+            network, where there are several. threshold_: as a number.
         model_: the fitted `Sequential`, which takes the same tables and can be saved.
         preparation_: how inputs are made of them.
-        history_: `History` of the run. best_epoch_: the epoch that was kept. fit_seconds_: how long `fit` took.
+        history_: `History` of the run. best_epoch_: the epoch that was kept. Lists of them, with folds.
+        out_of_fold_: with folds, each sample's probabilities, by networks that did not see it.
+        fit_seconds_: how long `fit` took.
         n_features_in_, feature_names_in_: as in scikit-learn.
 
     `fit` raises TableError, a ValueError, for tables that cannot be read, and ValueError or TypeError for parameters;
@@ -87,9 +102,9 @@ class TabularClassifier(ClassifierMixin, ClassifierParameters, TabularEstimator)
     ['versicolor']
     """
 
-    _task = "classification"
+    _kind = "classification"
     classes_: HostArray
-    temperature_: float
+    threshold_: float
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
         """Train on a table X and its labels y (n_samples,).
@@ -101,9 +116,8 @@ class TabularClassifier(ClassifierMixin, ClassifierParameters, TabularEstimator)
 
     @quietly
     def predict(self, X: Any) -> HostArray:
-        """Labels (n_samples,): the class with the largest output."""
-        scores = self._scores(self._inputs(X))
-        return self.classes_[scores.argmax(axis=1)]
+        """Labels (n_samples,): the most probable class, or of two the second beyond `threshold_`."""
+        return self._labels(self._scores(self._inputs(X)))
 
     @quietly
     def predict_proba(self, X: Any) -> HostArray:
@@ -133,12 +147,21 @@ class TabularClassifier(ClassifierMixin, ClassifierParameters, TabularEstimator)
         scores: HostArray = logsumexp(of_members, axis=1) - np.log(Z.dtype.type(k))
         return scores
 
+    def _labels(self, scores: HostArray) -> HostArray:
+        if len(self.classes_) > 2:
+            return self.classes_[scores.argmax(axis=1)]
+        log_odds = np.log(self.threshold_) - np.log1p(-self.threshold_)
+        return self.classes_[(scores[:, 1] - scores[:, 0] > log_odds).astype(np.int64)]
+
     def _score_of(self, inputs: HostArray, y: Any, sample_weight: Any) -> float:
-        labels = self.classes_[self._scores(inputs).argmax(axis=1)]
+        labels = self._labels(self._scores(inputs))
         return float(accuracy_score(as_labels(y, "y"), labels, sample_weight=sample_weight))
 
+    def _task_of(self) -> Classification:
+        metric = check_choice(self._who("metric"), self.metric, ("accuracy", "log_loss"))
+        return Classification(metric, check_bool(self._who("calibrate"), self.calibrate))
+
     def _own_settings(self) -> dict[str, Any]:
-        check_choice(self._who("metric"), self.metric, ("accuracy", "log_loss"))
         if self.label_smoothing is not None:
             s = check_real(self._who("label_smoothing"), self.label_smoothing, low=0.0, high=1.0)
             return {"label_smoothing": s}
@@ -154,9 +177,10 @@ class TabularClassifier(ClassifierMixin, ClassifierParameters, TabularEstimator)
         self.classes_, targets = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"{who} needs at least two classes in y, got one class: {self.classes_.tolist()}.")
+        self.threshold_ = self._given_threshold()
         return targets.astype(np.int64), len(self.classes_)
 
-    def _known_targets(self, y: Any, n: int, n_targets: int) -> HostArray:
+    def _known_targets(self, y: Any, n: int, targets: HostArray) -> HostArray:
         who = f"{type(self).__name__}.fit: validation_data"
         labels = column_or_1d(as_labels(y, who))
         _check_length(who, labels, n)
@@ -180,27 +204,26 @@ class TabularClassifier(ClassifierMixin, ClassifierParameters, TabularEstimator)
             raise ValueError(f"{self._who('class_weight')} is 'balanced' or {{label: weight}}, got {weight!r}.")
         return class_weights_to_sample_weights(weight, targets, len(self.classes_))
 
-    def _loss(self, recipe: Recipe) -> Loss:
-        return CrossEntropy(label_smoothing=recipe.label_smoothing)
+    def _given_threshold(self) -> float:
+        """The number, or ½ for one that is to be found."""
+        who, threshold = self._who("threshold"), self.threshold
+        if threshold != 0.5 and len(self.classes_) > 2:
+            raise ValueError(f"{who} is of two classes, and y has {len(self.classes_)}. Leave it at 0.5.")
+        if isinstance(threshold, str):
+            check_choice(who, threshold, THRESHOLD_METRICS)
+            return 0.5
+        return check_real(who, threshold, low=0.0, high=1.0, low_open=True, high_open=True)
 
-    def _metrics(self) -> list[Metric]:
-        return [Accuracy()]
+    def _check_nothing_is_held_out(self) -> None:
+        if isinstance(self.threshold, str):
+            raise ValueError(
+                f"{self._who('threshold')}={self.threshold!r} is found on held-out samples, and "
+                f"{self._who('validation_fraction')}=0 holds none out. Hold some out, or give a number."
+            )
 
-    def _monitor(self) -> tuple[str, bool]:
-        return ("val_accuracy", True) if self.metric == "accuracy" else ("val_loss", False)
-
-    def _finish(self, model: Sequential, held_out: Any) -> None:
-        self.temperature_ = 1.0
-        if not self.calibrate or held_out is None:
-            return
-        Z = model.infer(held_out[0], None, None, "calibration").astype(np.float64)
-        Z = Z.reshape(len(Z), model.members, -1)
-        self.temperature_ = best_temperature(Z, held_out[1], held_out[2] if len(held_out) > 2 else None)
-        last = model.layers[-1]
-        assert isinstance(last, Dense | DenseEnsemble)
-        for array in (last.W, last.b):
-            model.ops.scale(array, 1.0 / self.temperature_, array)
-        model.refresh_low_precision()
+    def _learn_from(self, predictions: HostArray, samples: Samples) -> None:
+        if isinstance(self.threshold, str):
+            self.threshold_ = best_threshold(predictions[:, 1], samples.targets, samples.weights, self.threshold)
 
     def _signature(self, targets: HostArray) -> Signature:
         plain = [x if isinstance(x, str | int | float) else str(x) for x in self.classes_.tolist()]
@@ -209,12 +232,16 @@ class TabularClassifier(ClassifierMixin, ClassifierParameters, TabularEstimator)
 
 @constructor_of("TabularRegressor", before="callbacks")
 class RegressorParameters(TabularParameters):
-    """What a regressor takes: the shared parameters."""
+    """What a regressor takes beside the shared parameters."""
+
+    quantiles: Sequence[float] | None = None
 
 
 class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
     __doc__ = f"""A network for tables as a scikit-learn regressor, for y (n_samples,) or (n_samples, n_targets).
 {_SHARED}
+        quantiles: learn these quantiles of y (n_samples,), each in (0, 1), and the median, by their pinball losses:
+            `predict` is the median, and `predict_quantiles` are they.
         callbacks, random_state, backend, dtype, verbose: as in `FCNNRegressor`.
 
     Targets are standardized in training, the best epoch is the one with the smallest mean squared error, and
@@ -223,7 +250,9 @@ class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
     Attributes:
         model_: the fitted `Sequential`, which takes the same tables and can be saved.
         preparation_: how inputs are made of them.
-        history_: `History` of the run. best_epoch_: the epoch that was kept. fit_seconds_: how long `fit` took.
+        history_: `History` of the run. best_epoch_: the epoch that was kept. Lists of them, with folds.
+        out_of_fold_: with folds, each sample's prediction, by networks that did not see it.
+        fit_seconds_: how long `fit` took.
         n_features_in_, feature_names_in_: as in scikit-learn.
 
     `fit` raises TableError, a ValueError, for tables that cannot be read, and ValueError or TypeError for parameters;
@@ -238,7 +267,7 @@ class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
     True
     """
 
-    _task = "regression"
+    _kind = "regression"
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
         """Train on a table X and its values y, (n_samples,) or (n_samples, n_targets).
@@ -253,20 +282,62 @@ class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
         """Values in the shape of y, within the range that they had in training."""
         return self._values(self._inputs(X))
 
+    @quietly
+    def predict_quantiles(self, X: Any) -> HostArray:
+        """The quantiles that were asked for, (n_samples, n_quantiles), in their order; none crosses another."""
+        check_is_fitted(self)
+        if self._quantiles is None:
+            raise AttributeError(
+                f"{type(self).__name__} has learned no quantiles. Fit it with quantiles=[0.05, 0.95], for example."
+            )
+        ordered = np.sort(self._outputs(self._inputs(X)), axis=1)
+        return ordered[:, np.searchsorted(self._quantiles, np.asarray(self.quantiles, np.float64))]
+
+    def _outputs(self, inputs: HostArray) -> HostArray:
+        return self.model_.infer(inputs, "identity", None, f"{type(self).__name__}.predict", True)
+
     def _values(self, inputs: HostArray) -> HostArray:
-        values = self.model_.infer(inputs, "identity", None, f"{type(self).__name__}.predict", True)
-        return values[:, 0] if self._flat else values
+        return self._as_given(self._outputs(inputs))
+
+    def _as_given(self, predictions: HostArray) -> HostArray:
+        if self._quantiles is not None:
+            return np.sort(predictions, axis=1)[:, self._quantiles.index(0.5)]
+        return predictions[:, 0] if self._flat else predictions
 
     def _score_of(self, inputs: HostArray, y: Any, sample_weight: Any) -> float:
         return float(r2_score(as_array(y, "y"), self._values(inputs), sample_weight=sample_weight))
+
+    def _task_of(self) -> Regression:
+        return Regression(self._asked_quantiles())
+
+    def _asked_quantiles(self) -> list[float] | None:
+        """In ascending order, the median among them."""
+        if self.quantiles is None:
+            return None
+        who, given = self._who("quantiles"), self.quantiles
+        if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray) or not len(given):
+            raise TypeError(f"{who} expects numbers such as [0.05, 0.95], got {given!r}.")
+        each = [check_real(who, q, low=0.0, high=1.0, low_open=True, high_open=True) for q in given]
+        return sorted({*each, 0.5})
 
     def _check_targets(self, y: Any, n: int) -> tuple[HostArray, int]:
         who = f"{type(self).__name__}.fit"
         names = several(column_names(y, who, "y"))
         values = self._as_values(y, n, who)
-        self._flat, self._target_names = values.ndim == 1, names
-        columns = values.reshape(len(values), -1)
+        self._flat, self._target_names, self._quantiles = values.ndim == 1, names, self._asked_quantiles()
+        if self._quantiles is not None and not self._flat:
+            raise ValueError(
+                f"{who}: {self._who('quantiles')} are of one target, y (n_samples,), got {values.shape}. Fit one "
+                "regressor for each target."
+            )
+        columns = self._columns(values)
+        Standardization.of(columns).check_units(np.dtype(self.dtype).name, "targets", names)
         return columns, columns.shape[1]
+
+    def _columns(self, values: HostArray) -> HostArray:
+        """(n_samples, n_outputs): a target for each output, the same one for all quantiles."""
+        columns = values.reshape(len(values), -1)
+        return columns if self._quantiles is None else np.repeat(columns, len(self._quantiles), axis=1)
 
     def _as_values(self, y: Any, n: int, who: str) -> HostArray:
         values = as_array(y, f"{who}: y")
@@ -282,64 +353,21 @@ class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
             raise ValueError(f"{who}: y contains NaN or infinity. Remove these samples or fill the gaps.")
         return values
 
-    def _known_targets(self, y: Any, n: int, n_targets: int) -> HostArray:
+    def _known_targets(self, y: Any, n: int, targets: HostArray) -> HostArray:
         who = f"{type(self).__name__}.fit: validation_data"
         values = self._as_values(y, n, who)
-        columns = values.reshape(len(values), -1)
-        if columns.shape[1] != n_targets:
-            expected = f"(n_samples, {n_targets})" if n_targets > 1 else "(n_samples,)"
+        columns = self._columns(values)
+        if columns.shape[1] != targets.shape[1]:
+            expected = "(n_samples,)" if self._flat else f"(n_samples, {targets.shape[1]})"
             raise ValueError(f"{who} expects y of shape {expected}, as in training, got {values.shape}.")
         return columns
 
-    def _scale(self, targets: HostArray) -> Any:
-        self._standardization = Standardization.of(targets)
-        self._standardization.check_units(np.dtype(self.dtype).name, "targets", self._target_names)
-        return lambda values: self._standardization.apply(values, self.dtype)
-
-    def _loss(self, recipe: Recipe) -> Loss:
-        return MSE()
-
-    def _metrics(self) -> list[Metric]:
-        return [RootMeanSquaredError()]
-
-    def _monitor(self) -> tuple[str, bool]:
-        return "val_loss", False
-
-    def _finish(self, model: Sequential, held_out: Any) -> None:
-        fold_targets(model, self._standardization)
-        del self._standardization
-
     def _signature(self, targets: HostArray) -> Signature:
         ranges = np.stack([targets.min(axis=0), targets.max(axis=0)], axis=1).tolist()
-        return Signature(target_names=self._target_names, target_range=ranges)
-
-
-def best_temperature(Z: HostArray, labels: HostArray, weights: HostArray | None = None) -> float:
-    """T for which the log loss of softmax(Z/T), Z (n_samples, n_classes), is smallest, between 1/30 and 30.
-
-    Of the outputs of several members, Z (n_samples, members, n_classes): of the mean over members of softmax(Z/T).
-    Labels are y + s(1/n_classes − y) with s = 1/(n + 1), as if one more sample were of each class equally: where all of
-    a few samples are right, the smallest loss is that of T → 0, which is as sure of the first mistake to come. Of
-    weighted samples, n = (Σ w)²/Σ w².
-
-    >>> Z = np.log([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1]])
-    >>> T = best_temperature(3 * Z, np.array([0, 0, 0, 1]))  # right 3.5 times of 5: log(3.5/1.5) = 3 log 9/T
-    >>> round(T, 2), round(float(3 * np.log(9) / np.log(3.5 / 1.5)), 2)
-    (7.78, 7.78)
-    """
-    of_members = Z if Z.ndim == 3 else Z[:, np.newaxis]
-    w = np.ones(len(Z)) if weights is None else weights.astype(np.float64)
-    s = 1.0 / (w.sum() ** 2 / (w**2).sum() + 1.0)
-    targets = np.full((len(Z), Z.shape[-1]), s / Z.shape[-1])
-    targets[np.arange(len(Z)), labels] += 1.0 - s
-
-    def log_loss(log_temperature: float) -> float:
-        each = log_softmax(of_members * np.exp(-log_temperature), axis=2)
-        of_mean = logsumexp(each, axis=1) - np.log(of_members.shape[1])
-        return float(np.average(-(targets * of_mean).sum(axis=1), weights=w))
-
-    found = minimize_scalar(log_loss, bounds=(-np.log(30.0), np.log(30.0)), method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
+        names = self._target_names
+        if self._quantiles is not None:
+            names = tuple(f"quantile {q:g}" for q in self._quantiles)
+        return Signature(target_names=names, target_range=ranges)
 
 
 def _check_length(who: str, y: HostArray, n: int) -> None:

@@ -90,7 +90,7 @@ def test_a_split_that_leaves_nothing_on_one_side_is_refused(n: int, share: float
 
 
 def test_classes_of_one_sample_each_are_named_as_the_reason() -> None:
-    with pytest.raises(ValueError, match=r"leaves none for validation: each of the 20 classes keeps a sample.*values\?"):
+    with pytest.raises(ValueError, match=r"leaves none for validation: each of the 20 classes .*values\?"):
         split_validation(20, 0.25, np.arange(20), seed=0)
 
 

@@ -1,0 +1,144 @@
+"""One network, or one for each fold, within the time that there is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+
+from .._checks import check_integer
+from .._types import HostArray
+from ..backend import resolve_backend
+from ..callbacks import Callback
+from ._folds import Deadline, Fold, affordable, folds_of, in_rounds
+from ._run import Fitted, Run
+from ._samples import Samples
+
+
+@dataclass(frozen=True)
+class Bag:
+    """The networks of the folds, and what they predict for the samples that each of them did not see.
+
+    `predictions` (n_samples, n_predictions) are means over the networks that held a sample out, NaN where none did;
+    `is_predicted` (n_samples,).
+    """
+
+    fitted: list[Fitted]
+    predictions: HostArray
+    is_predicted: HostArray
+    interrupted: bool
+
+
+def check_n_jobs(who: str, n_jobs: Any) -> int | None:
+    """How many processes or threads; −1 are all cores, −2 all but one, as in scikit-learn, None is None."""
+    if n_jobs is None:
+        return None
+    if check_integer(who, n_jobs) == 0:
+        raise ValueError(f"{who} expects at least 1, or -1 for all cores, got 0.")
+    return int(joblib.effective_n_jobs(n_jobs))
+
+
+def train_one(
+    run: Run,
+    samples: Samples,
+    held_out: Samples | None,
+    seed: int,
+    callbacks: Sequence[Callback],
+    until: Deadline | None,
+) -> Fitted:
+    """One network, with fewer epochs where a time limit asks for it."""
+    if until is None:
+        return run.train(samples, held_out, seed, callbacks)
+    per_epoch = run.seconds_per_epoch(samples, held_out, seed)
+    _, epochs = affordable(until.left, per_epoch, run.recipe.epochs, n_folds=1, fewest=1)
+    return run.of_epochs(epochs).train(samples, held_out, seed, callbacks, until.left)
+
+
+def train_folds(
+    run: Run,
+    samples: Samples,
+    folds: Sequence[Fold],
+    cv: Any,
+    seed: int,
+    callbacks: Sequence[Callback],
+    until: Deadline | None,
+) -> Bag:
+    """A network for each fold, `run.threads` of them at a time, each in a process of its own where they are several."""
+    n_jobs = run.threads or 1
+    if n_jobs > 1 and resolve_backend(run.backend).asynchronous:
+        n_jobs = 1  # a GPU serves one network at a time
+    if until is not None:
+        train, held_out = folds[0]
+        per_epoch = run.seconds_per_epoch(samples.take(train), samples.take(held_out), seed)
+        is_number = isinstance(cv, int | np.integer)
+        at_once, fewest = min(n_jobs, len(folds)), 2 if is_number else len(folds)
+        n_folds, epochs = affordable(until.left, per_epoch, run.recipe.epochs, len(folds), fewest, at_once)
+        run = run.of_epochs(epochs)
+        if n_folds < len(folds):
+            folds = folds_of(n_folds, samples.targets, seed, run.who)
+    _check_weights(run.who, samples.weights, folds)
+    at_once = min(n_jobs, len(folds))
+    if at_once > 1:
+        if callbacks:
+            raise ValueError(
+                f"{run.who}(callbacks) watch runs in this process, and n_jobs={n_jobs} trains folds in others. "
+                "Leave out one of them."
+            )
+        run = dataclasses.replace(run, threads=max(1, n_jobs // at_once))
+    seeds = np.random.SeedSequence(seed).generate_state(len(folds)).tolist()
+    done: list[tuple[Fitted, HostArray]] = []
+    try:
+        for round_ in in_rounds(len(folds), at_once):
+            seconds = None if until is None else until.left / -(-(len(folds) - round_.start) // at_once)
+            if at_once == 1:
+                done.append(_train_fold(run, samples, folds[round_.start], seeds[round_.start], seconds, callbacks))
+            else:
+                workers = joblib.Parallel(at_once, verbose=10 if run.progress else 0)
+                quiet = dataclasses.replace(run, progress=False)
+                done += workers(
+                    joblib.delayed(_train_fold)(quiet, samples, folds[i], seeds[i], seconds) for i in round_
+                )
+            if done[-1][0].interrupted:
+                break
+        interrupted = any(fitted.interrupted for fitted, _ in done)
+    except KeyboardInterrupt:  # before the first epoch of a fold was done, or in another process
+        if not done:
+            raise
+        interrupted = True
+    return _bag_of(done, folds, len(samples.inputs), interrupted)
+
+
+def _check_weights(who: str, weights: HostArray | None, folds: Sequence[Fold]) -> None:
+    if weights is None:
+        return
+    for fold in folds:
+        for rows, does in zip(fold, ("trains on", "holds out"), strict=True):
+            if not weights[rows].any():
+                raise ValueError(
+                    f"{who}(cv): a fold {does} {len(rows)} samples, and the weight of each of them is 0. Take fewer "
+                    "folds, or give more samples a weight."
+                )
+
+
+def _train_fold(
+    run: Run, samples: Samples, fold: Fold, seed: int, seconds: float | None, callbacks: Sequence[Callback] = ()
+) -> tuple[Fitted, HostArray]:
+    train, held_out = (samples.take(rows) for rows in fold)
+    fitted = run.train(train, held_out, seed, callbacks, seconds)
+    return fitted, run.predictions(fitted.model, held_out.inputs)
+
+
+def _bag_of(done: Sequence[tuple[Fitted, HostArray]], folds: Sequence[Fold], n: int, interrupted: bool) -> Bag:
+    n_predicted = np.zeros(n, np.int64)
+    sums = np.zeros((n, done[0][1].shape[1]), done[0][1].dtype)
+    for (_, predictions), (_, rows) in zip(done, folds, strict=False):
+        sums[rows] += predictions
+        n_predicted[rows] += 1
+    is_predicted = n_predicted > 0
+    sums[is_predicted] /= n_predicted[is_predicted, np.newaxis]
+    sums[~is_predicted] = np.nan
+    return Bag([fitted for fitted, _ in done], sums, is_predicted, interrupted)

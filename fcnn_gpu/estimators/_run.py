@@ -1,0 +1,134 @@
+"""The training of one network for tables: from a recipe and prepared samples to a network that is ready for use."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .._types import HostArray
+from ..callbacks import Callback, EarlyStopping, KeepBest, TimeLimit
+from ..losses import EnsembleLoss
+from ..model import Sequential
+from ..tables import TablePreparation
+from ..training import History, Trainer
+from ._recipes import Recipe
+from ._samples import Samples
+from ._tasks import Task
+
+
+class Fitted(NamedTuple):
+    """A network, its run, and the temperature that its outputs were divided by."""
+
+    model: Sequential
+    history: History
+    temperature: float
+
+    @property
+    def interrupted(self) -> bool:
+        return self.history.stopped_by == "interrupt"
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a network is trained: `recipe`, behind `preparation`, for `task`, with `n_out` outputs.
+
+    `who` is the estimator, for messages, `threads` those of the CPU (None: `fcnn_gpu.threads()`).
+    """
+
+    who: str
+    recipe: Recipe
+    task: Task
+    preparation: TablePreparation
+    n_out: int
+    backend: Any
+    dtype: Any
+    threads: int | None = None
+    progress: bool = False
+
+    def train(
+        self,
+        samples: Samples,
+        held_out: Samples | None,
+        seed: int,
+        callbacks: Iterable[Callback] = (),
+        seconds: float | None = None,
+    ) -> Fitted:
+        """The network of the epoch that is best on the held-out samples, or of the last without such.
+
+        A run that would last longer than `seconds` ends after an epoch. KeyboardInterrupt where it ends in the first.
+        """
+        recipe, n = self.recipe, len(samples.inputs)
+        layers = recipe.layers(self.preparation, self.n_out)
+        model = Sequential(layers, samples.inputs.shape[1], seed=seed, backend=self.backend, dtype=self.dtype)
+        loss = self.task.loss(recipe)
+        metrics = [metric.for_task(loss.task(self.n_out)) for metric in self.task.metrics()]
+        optimizer = recipe.optimizer(layers)
+        trained_by = loss if recipe.members == 1 else EnsembleLoss(loss, recipe.members)
+        trainer = Trainer(model, trained_by, optimizer, metrics)
+        batch_size = min(recipe.batch_size, n)
+        if recipe.epochs * (n // batch_size) == 1 and not optimizer.schedule(0.0, float(recipe.epochs)):
+            raise ValueError(
+                f"{self.who}(epochs)=1 is a single step for {n} samples in batches of {batch_size}, and the learning "
+                "rate of the first step is 0. Take more epochs, or a smaller batch_size."
+            )
+        scaling = self.task.scaling(samples.targets)
+
+        def scaled(part: Samples) -> HostArray:
+            return part.targets if scaling is None else scaling.apply(part.targets, self.dtype)
+
+        validation = None
+        observers = list(callbacks)
+        if held_out is not None:
+            validation = (held_out.inputs, scaled(held_out), *([] if held_out.weights is None else [held_out.weights]))
+            monitor, greater = self.task.monitor
+            observers.append(KeepBest(monitor, ties="last", greater_is_better=greater))
+            if recipe.patience is not None:
+                observers.append(EarlyStopping(monitor, recipe.patience, restore_best=False, greater_is_better=greater))
+        if seconds is not None:
+            observers.append(TimeLimit(seconds))
+        history = trainer.fit(
+            samples.inputs,
+            scaled(samples),
+            epochs=recipe.epochs,
+            batch_size=batch_size,
+            drop_last=True,
+            sample_weight=samples.weights,
+            validation_data=validation,
+            callbacks=observers,
+            progress=self.progress,
+            threads=self.threads,
+        )
+        if history.stopped_by == "interrupt" and not history.records:
+            raise KeyboardInterrupt(f"{self.who}.fit was interrupted before its first epoch was done.")
+        temperature = self.task.finish(model, held_out, scaling)
+        model.link = loss.link
+        return Fitted(model, history, temperature)
+
+    def predictions(self, model: Sequential, inputs: HostArray) -> HostArray:
+        """(n, n_predictions): probabilities, or values, the mean of the members' where there are several."""
+        return model.infer(inputs, model.link, None, f"{self.who}.fit", True)
+
+    def of_epochs(self, epochs: int) -> Run:
+        """The same with another number of epochs."""
+        return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, epochs=epochs))  # type: ignore[type-var]
+
+    def seconds_per_epoch(self, samples: Samples, held_out: Samples | None, seed: int) -> float:
+        """How long an epoch takes here, validation included: two are run, and the second is timed."""
+        clock = _Clock()
+        trial = dataclasses.replace(self.of_epochs(2), progress=False)
+        if trial.train(samples, held_out, seed, [clock]).interrupted:
+            raise KeyboardInterrupt(f"{self.who}.fit was interrupted while it measured how long an epoch takes.")
+        return clock.ends[1] - clock.ends[0]
+
+
+class _Clock(Callback):
+    """When epochs end."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_epoch_end(self, trainer: Any, record: dict[str, float]) -> None:
+        self.ends.append(time.perf_counter())
