@@ -202,7 +202,7 @@ class TimeLimit(Callback):
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
         now = time.perf_counter()
         self._longest, self._before = max(self._longest, now - self._before), now
-        if now + self._longest - self._started > self.seconds:
+        if record["epoch"] < trainer.n_epochs and now + self._longest - self._started > self.seconds:
             trainer.stop_reason = f"time limit of {self.seconds:g} seconds"
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import pickle
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -149,30 +149,62 @@ def test_networks_of_other_processes_are_the_same() -> None:
         TabularClassifier("fast", cv=3, n_jobs=2, callbacks=[Callback()], **FEW).fit(X, y)
 
 
-class Slow(Callback):
-    """An epoch lasts as long as one says."""
+class Clock(Callback):
+    """Time stands still but at the end of an epoch, when as much of it has passed as one says."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.epochs = seconds, 0
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.an_epoch = 0.0, 1.0
+        for module in ("callbacks", "estimators._folds", "estimators._tabular", "estimators._run"):
+            monkeypatch.setattr(f"fcnn_gpu.{module}.time", SimpleNamespace(perf_counter=lambda: self.now))
 
     def on_epoch_end(self, trainer: Any, record: dict[str, float]) -> None:
-        self.epochs += 1
-        time.sleep(self.seconds)
+        self.now += self.an_epoch
 
 
-def test_a_time_limit_ends_runs_and_every_sample_is_predicted_all_the_same() -> None:
+def test_fewer_folds_and_shorter_runs_are_planned_where_time_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = load_iris(return_X_y=True)
-    slow = Slow(0.05)
-    model = TabularClassifier("best", time_limit=1.5, hidden_layer_sizes=(8,), callbacks=[slow], random_state=0)
-    model.fit(X, y)  # the trial does not sleep, so that more is planned than there is time for
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr("fcnn_gpu.estimators._run.Run.seconds_per_epoch", lambda *_: clock.an_epoch)
+    settings = FEW | {"epochs": 10, "callbacks": [clock]}
+
+    def lengths(cv: Any, limit: float) -> list[int]:
+        model = TabularClassifier("fast", cv=cv, time_limit=limit, **settings).fit(X, y)
+        assert np.isfinite(model.out_of_fold_).all()
+        return [len(history) for history in model.history_]
+
+    assert lengths(8, 1000.0) == [10] * 8
+    assert lengths(8, 35.0) == [10] * 3
+    assert lengths(8, 12.0) == [6, 6]
+    assert lengths(8, 1.0) == [1, 1]  # two of each were planned, and the limit has left out the second
+    assert lengths(KFold(3, shuffle=True, random_state=0), 15.0) == [5, 5, 5]
+    one = TabularClassifier("fast", time_limit=4.0, **settings).fit(X, y)
+    assert (len(one.history_), one.history_.stopped_by) == (4, "epochs")
+
+
+def test_a_run_that_is_slower_than_planned_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = load_iris(return_X_y=True)
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr("fcnn_gpu.estimators._run.Run.seconds_per_epoch", lambda *_: clock.an_epoch / 2)
+    model = TabularClassifier("fast", cv=4, time_limit=20.0, callbacks=[clock], **FEW).fit(X, y)
     assert np.isfinite(model.out_of_fold_).all()
-    assert slow.epochs < model.model_.members * 256
-    assert all("time limit" in history.stopped_by for history in model.history_)
-    one = TabularClassifier(time_limit=0.5, hidden_layer_sizes=(8,), callbacks=[Slow(0.05)], random_state=0).fit(X, y)
-    assert "time limit" in one.history_.stopped_by
-    least = TabularClassifier("best", time_limit=1e-9, hidden_layer_sizes=(8,), random_state=0).fit(X, y)
-    assert least.model_.members == 2
-    assert [len(history) for history in least.history_] == [1, 1]
+    assert clock.now == 20.0
+    assert [len(history) for history in model.history_] == [5, 5, 5, 5]
+    assert all(history.stopped_by == "time limit of 5 seconds" for history in model.history_)
+
+
+def test_how_long_an_epoch_takes_is_measured_without_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = load_iris(return_X_y=True)
+    told: list[float] = []
+
+    def noted(*arguments: Any) -> tuple[int, int]:
+        told.append(arguments[1])
+        return affordable(*arguments)
+
+    monkeypatch.setattr("fcnn_gpu.estimators._bag.affordable", noted)
+    ends = iter([0.0, 5.0, 7.0])
+    monkeypatch.setattr("fcnn_gpu.estimators._run.time", SimpleNamespace(perf_counter=lambda: next(ends)))
+    TabularClassifier("fast", cv=2, time_limit=1e9, **FEW).fit(X, y)
+    assert told == [5.0]
 
 
 def test_ctrl_c_keeps_the_folds_so_far() -> None:
