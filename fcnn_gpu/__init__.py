@@ -91,6 +91,8 @@ from .reproducibility import verify_reproducible as verify_reproducible
 from .training import DivergenceError as DivergenceError
 from .training import History as History
 from .training import Trainer as Trainer
+from .training import fold_weights as fold_weights
+from .training import out_of_fold as out_of_fold
 
 if TYPE_CHECKING:
     from .estimators import FCNNClassifier as FCNNClassifier

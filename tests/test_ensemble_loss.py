@@ -20,19 +20,26 @@ from .support.tolerances import assert_close
 K = 3
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize("weighted", ["unweighted", "weighted", "weights of each"])
 @pytest.mark.parametrize(("name", "case"), labelled("loss"))
-def test_it_is_the_mean_of_the_losses_of_the_members(ops: Ops, name: str, case: LossCase, weighted: bool) -> None:
+def test_it_is_the_mean_of_the_losses_of_the_members(ops: Ops, name: str, case: LossCase, weighted: str) -> None:
     rng = np.random.default_rng(0)
     batch, n = 7, case.n_outputs
     Z, y = rng.normal(size=(batch, K * n)), case.targets(rng, batch)
-    weight = rng.uniform(0.5, 2.0, batch) if weighted else None
+    weight = (
+        None if weighted == "unweighted" else rng.uniform(0.5, 2.0, batch if weighted == "weighted" else (batch, K))
+    )
+    if weighted == "weights of each":
+        assert weight is not None
+        weight[rng.random((batch, K)) < 0.3] = 0.0
+        weight[0] = 1.0
     ours = fcnn.EnsembleLoss(case.loss, K)
     value = float(ops.to_numpy(ours.forward(ops.asarray(Z), y, weight)))
     gradient, values = ops.to_numpy(ours.backward()), []
     for g in range(K):
         member = slice(g * n, (g + 1) * n)
-        values.append(float(case.loss.forward(Z[:, member].copy(), y, weight)))
+        own = weight[:, g] if weight is not None and weight.ndim == 2 else weight
+        values.append(float(case.loss.forward(Z[:, member].copy(), y, own)))
         assert_close(gradient[:, member], case.loss.backward() / K, "elementwise", f"member {g}")
     assert value == pytest.approx(np.mean(values), rel=1e-12)
 

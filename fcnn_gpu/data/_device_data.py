@@ -55,7 +55,10 @@ class InputMap:
 
 @dataclass
 class BatchViews:
-    """Where one batch is gathered to: inputs (batch, n_in), targets, and per-sample weights or None."""
+    """Where one batch is gathered to: inputs (batch, n_in), targets, and weights or None.
+
+    Weights are (batch,), or (batch, members).
+    """
 
     X: Array
     targets: Array
@@ -122,7 +125,7 @@ class BatchBuffers:
         return BatchViews(
             ops.empty((batch, self._samples.X.shape[1]), self._dtype),
             ops.empty((batch, *targets.shape[1:]), targets.dtype),
-            None if weight is None else ops.empty(batch, weight.dtype),
+            None if weight is None else ops.empty((batch, *weight.shape[1:]), weight.dtype),
         )
 
     def release(self) -> None:

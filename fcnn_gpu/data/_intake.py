@@ -54,7 +54,13 @@ class Intake:
         """
         model = self.model
         signature = model.signature if signature is None else signature
+        members = self.loss.members
         if isinstance(X, BlockSource):
+            if np.ndim(sample_weight) == 2:
+                raise ValueError(
+                    f"{who}: a data source takes one weight for each sample, and sample_weight has one for each sample "
+                    "and member. Pass X as an array; a memory map (np.load(path, mmap_mode='r')) streams as well."
+                )
             source, rules = aligned(with_arrays(X, y, sample_weight, who), signature, who), self.rules()
             return SourceSupply(source, model.n_in, model.dtype, rules, who, shuffle_buffer, checks_digits)
         if y is None:
@@ -76,7 +82,7 @@ class Intake:
             given = on_host(model.ops, sample_weight, "sample_weight")
             what = "sample_weight" if who in ("fit", "evaluate") else f"{who}: sample_weight"
             purpose = "learn from" if who == "fit" else "measure"
-            weights = check_sample_weight(given, len(samples), model.dtype, what, purpose)
+            weights = check_sample_weight(given, len(samples), model.dtype, what, purpose, members)
         supply = ArraySupply(samples, targets, weights)
         counts = self._what_counts(supply)
         if counts is not None and len(counts) and not counts.any():
@@ -84,9 +90,9 @@ class Intake:
         return supply
 
     def _what_counts(self, samples: ArraySupply) -> HostArray | None:
-        """The weight of each sample, that of the loss included; None: 1."""
+        """The weight of each sample, or of each for each member, that of the loss included; None: 1."""
         by_loss, weights = self.loss.weights_of(samples.targets), samples.sample_weight
-        return weights if by_loss is None else by_loss if weights is None else by_loss * weights
+        return weights if by_loss is None else by_loss if weights is None else _by_row(weights, by_loss)
 
     def check_what_is_visited(self, samples: DataSupply, n: int) -> None:
         """ValueError where epochs visit the first n samples alone, and these have no weight."""
@@ -202,11 +208,10 @@ class Intake:
         labels, weights = self._integer_labels(samples.targets), samples.sample_weight
         counts = None if labels is None else np.bincount(labels)
         by_class = self._class_weights(class_weight, counts, samples.targets.shape)[labels]
-        product = by_class if weights is None else weights * by_class
+        product = by_class if weights is None else _by_row(weights, by_class)
         what = "class_weight" if weights is None else "class_weight times sample_weight"
-        weighed = check_sample_weight(
-            product, len(samples), self.model.dtype, f"fit: among the training samples, {what}"
-        )
+        among, members = f"fit: among the training samples, {what}", self.loss.members
+        weighed = check_sample_weight(product, len(samples), self.model.dtype, among, members=members)
         weighed_samples = dataclasses.replace(samples, sample_weight=weighed)
         counts_now = self._what_counts(weighed_samples)
         if counts_now is not None and not counts_now.any():
@@ -249,6 +254,11 @@ class Intake:
         if self.loss.predicts_values or labels.ndim != 1 or (labels != np.floor(labels)).any():
             return None
         return labels.astype(np.int64)
+
+
+def _by_row(weights: HostArray, factors: HostArray) -> HostArray:
+    """Weights (n,) or (n, members), each row times its factor."""
+    return (weights.T * factors).T
 
 
 def _survey(samples: DataSupply, check_targets: Callable[[HostArray], None]) -> TargetSummary | None:

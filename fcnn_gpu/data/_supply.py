@@ -59,7 +59,7 @@ class ArraySupply:
         return Samples(
             make((n, self.X.n_features), self.X.dtype),
             make((n, *self.targets.shape[1:]), self.targets.dtype),
-            None if weight is None else make((n,), weight.dtype),
+            None if weight is None else make((n, *weight.shape[1:]), weight.dtype),
         )
 
     def order(self, seed: int, epoch: int, shuffle: bool) -> HostArray:

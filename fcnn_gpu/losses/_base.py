@@ -126,7 +126,8 @@ class Loss:
             raise ValueError(f"{self.name} got {batch} rows of outputs but {len(prepared)} targets.")
         weights = None
         if sample_weight is not None:
-            weights = check_sample_weight(on_host(ops, sample_weight, "sample_weight"), batch, dtype)
+            given = on_host(ops, sample_weight, "sample_weight")
+            weights = check_sample_weight(given, batch, dtype, members=self.members)
         targets = ops.asarray(prepared)
         losses = ops.empty(batch, dtype)
         dZ = ops.matrix(n_outputs, batch, outputs.dtype)

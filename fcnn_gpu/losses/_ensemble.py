@@ -16,11 +16,13 @@ from ._base import LOSSES, Loss
 
 @dataclass
 class EnsembleLoss(Loss):
-    """ℓ_j = (1/k) Σ_g ℓ(z_gj, y_j): the mean of a loss of each member of an ensemble, never that of their mean.
+    """ℓ_j = (1/k) Σ_g w_jg ℓ(z_gj, y_j): the mean of a loss of each member of an ensemble, never that of their mean.
 
-    So every member learns by itself (Gorishniy et al. 2024, "TabM", section 3.2). Outputs are those of k `members` one
-    behind the other, (batch, k·n_outputs), as `DenseEnsemble` gives them; targets are those of `loss`, a name or a
-    `Loss`. Gradient: ∂L/∂z_g is that of `loss` over k, by one call for k·batch samples. The link is that of `loss`, and
+    The weights w_jg are those of `sample_weight` where it is (batch, k), one for each sample and member; otherwise the
+    sample's, or 1. A weight of 0 leaves a sample out for one member: folds, or a bootstrap sample for each. So every
+    member learns by itself (Gorishniy et al. 2024, "TabM", section 3.2). Outputs are those of k `members` one behind
+    the other, (batch, k·n_outputs), as `DenseEnsemble` gives them; targets are those of `loss`, a name or a `Loss`.
+    Gradient: ∂L/∂z_g is that of `loss` over k, by one call for k·batch samples. The link is that of `loss`, and
     predictions are the mean of the members' predictions, (batch, n_outputs).
     """
 
@@ -95,11 +97,11 @@ class EnsembleLoss(Loss):
     ) -> None:
         k, batch = self.members, Z.shape[1]
         n = Z.shape[0] // k
-        given = [
-            Z.T.reshape(batch * k, n).T,
-            self._for_each(ops, "targets", targets),
-            None if sample_weight is None else self._for_each(ops, "weights", sample_weight),
-        ]
+        weights = sample_weight
+        if sample_weight is not None:  # those of each member lie as its samples do
+            of_each = sample_weight.ndim == 2
+            weights = sample_weight.reshape(batch * k) if of_each else self._for_each(ops, "weights", sample_weight)
+        given = Z.T.reshape(batch * k, n).T, self._for_each(ops, "targets", targets), weights
         of_members = ops.scratch("losses of members", batch * k, losses.dtype)
         gradient = dZ.T.reshape(batch * k, n).T  # over k·batch samples, so 1/k is in it
         if loss_scale is None:

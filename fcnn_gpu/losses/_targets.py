@@ -63,28 +63,44 @@ def check_target_matrix(targets: HostArray, n_outputs: int, dtype: Any, who: str
 
 
 def check_sample_weight(
-    weight: Any, n_samples: int, dtype: Any, what: str = "sample_weight", purpose: str = "learn from"
+    weight: Any,
+    n_samples: int,
+    dtype: Any,
+    what: str = "sample_weight",
+    purpose: str = "learn from",
+    members: int = 1,
 ) -> HostArray:
-    """Per-sample weights (n_samples,) of `dtype`: finite, at least 0, not all 0. `what` they are, and what for."""
-    weights = finite_weights(weight, n_samples, dtype)
-    if n_samples and not weights.any():
-        if not as_array(weight, "sample_weight").any():
-            raise ValueError(f"{what} is 0 for every sample: there is nothing to {purpose}.")
-        raise ValueError(f"{what} rounds to 0 in {np.dtype(dtype).name} for every sample. Divide it by its mean.")
+    """Per-sample weights (n_samples,) of `dtype`: finite, at least 0, not all 0. `what` they are, and what for.
+
+    Or (n_samples, members), those of each of several members, and so for each of them.
+    """
+    weights = finite_weights(weight, n_samples, dtype, members)
+    empty = np.flatnonzero(~np.atleast_1d(weights.any(axis=0)))
+    if n_samples and empty.size:
+        of = f" of member {empty[0]}" if weights.ndim > 1 else ""
+        given = as_array(weight, "sample_weight")
+        if not (given[:, empty[0]] if weights.ndim > 1 else given).any():
+            raise ValueError(f"{what}{of} is 0 for every sample: there is nothing to {purpose}.")
+        raise ValueError(f"{what}{of} rounds to 0 in {np.dtype(dtype).name} for every sample. Divide it by its mean.")
     return weights
 
 
-def finite_weights(weight: Any, n_samples: int, dtype: Any) -> HostArray:
-    """Weights (n_samples,) of `dtype`, finite and at least 0: those of all samples, or of some."""
+def finite_weights(weight: Any, n_samples: int, dtype: Any, members: int = 1) -> HostArray:
+    """Weights (n_samples,), or (n_samples, members), of `dtype`, finite and at least 0: of all samples, or of some."""
     array = as_array(weight, "sample_weight")
     if array.dtype.kind not in "biuf":
         raise TypeError(f"sample_weight expects numbers, got {array.dtype} values.")
-    if array.shape != (n_samples,):
-        raise ValueError(f"sample_weight expects shape ({n_samples},), one weight per sample, got {array.shape}.")
-    bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if array.shape != (n_samples,) and (members == 1 or array.shape != (n_samples, members)):
+        or_each = f", or ({n_samples}, {members}), one per sample and member" if members > 1 else ""
+        hint = " Weights of each member are for EnsembleLoss." if members == 1 and array.ndim == 2 else ""
+        raise ValueError(
+            f"sample_weight expects shape ({n_samples},), one weight per sample{or_each}, got {array.shape}.{hint}"
+        )
+    bad = np.argwhere(~(np.isfinite(array) & (array >= 0)))
     if bad.size:
         raise RowError(
-            f"sample_weight expects finite weights of at least 0, got {array[bad[0]]:g} in {{row}}.", int(bad[0])
+            f"sample_weight expects finite weights of at least 0, got {array[tuple(bad[0])]:g} in {{row}}.",
+            int(bad[0][0]),
         )
     return _in_range(array, dtype, "sample_weight holds", "Divide the weights by their mean.")
 

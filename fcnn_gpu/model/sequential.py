@@ -104,6 +104,13 @@ class Sequential(Passes):
         """
         return self.infer(X, self.link, batch_size, "model.predict")
 
+    def predict_members(self, X: Any, batch_size: int | None = None) -> HostArray:
+        """`predict` of each member of an ensemble by itself, (n_samples, members, n_outputs of one).
+
+        Their spread tells how far the members agree on a sample; their mean is `predict`.
+        """
+        return self.infer(X, self.link, batch_size, "model.predict_members", of_each=True)
+
     def predict_classes(self, X: Any, batch_size: int | None = None) -> HostArray:
         """Labels (n_samples,): the largest output, or for one output whether its probability is over ½.
 
@@ -147,11 +154,13 @@ class Sequential(Passes):
         batch_size: int | None = None,
         who: str = "model.infer",
         prepared: bool = False,
+        of_each: bool = False,
     ) -> HostArray:
         """Outputs through a link of the caller's choice ("identity", "sigmoid", "softmax", "exp"), None for raw ones.
 
         `prepared`: X is what `preparation` has made of a table. Otherwise a matrix is taken for a table where the
-        preparation was fitted on a matrix of as many columns.
+        preparation was fitted on a matrix of as many columns. `of_each`: no mean over members, but the predictions of
+        each, (n_samples, members, n_outputs of one).
 
         Raises `NonFiniteOutputError`, an ArithmeticError, where one is NaN or infinite: X is not, once it is checked.
         """
@@ -164,7 +173,7 @@ class Sequential(Passes):
         samples: Features | SourceFeatures
         outputs = self.all_directly(X, link, size, who) if center is None else None
         if outputs is not None:
-            return self._predictions(outputs, link, who)
+            return self._predictions(outputs, link, who, of_each)
         if isinstance(X, BlockSource):
             source = aligned(X, self.signature, who, targets=False)
             samples = SourceFeatures(source, self.n_in, self.dtype, who, self.input_center, self.categories)
@@ -174,12 +183,14 @@ class Sequential(Passes):
                 self.ops, X, self.n_in, self.dtype, who, *known, categories=self.categories, prepared=True
             )
         outputs = restored(self._infer(samples, link, min(size, len(samples))), center)
-        return self._predictions(outputs, link, who)
+        return self._predictions(outputs, link, who, of_each)
 
-    def _predictions(self, outputs: HostArray, link: str | None, who: str) -> HostArray:
+    def _predictions(self, outputs: HostArray, link: str | None, who: str, of_each: bool) -> HostArray:
         """What is given of outputs that have gone through the link."""
         check_outputs(self, outputs, who)
-        if link is not None:
+        if of_each:
+            outputs = outputs.reshape(len(outputs), self.members, self.n_predictions)
+        elif link is not None:
             outputs = mean_over_members(outputs, self.members)
         return self.signature.clamped(outputs) if link in VALUE_LINKS else outputs
 

@@ -12,6 +12,8 @@ from ._plots import saved as saved
 from ._rehearsal import memory_report as memory_report
 from ._scores import try_metrics as try_metrics
 from ._step import TrainingStep as TrainingStep
+from .folds import fold_weights as fold_weights
+from .folds import out_of_fold as out_of_fold
 from .history import History as History
 from .history import column_names as column_names
 from .trainer import Trainer as Trainer

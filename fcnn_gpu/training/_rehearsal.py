@@ -109,6 +109,8 @@ class _DataSet:
     labels: bool
     weighted: bool
     members: int = 1
+    weights_of_each: bool = False
+    """Whether there is a weight for each sample and member."""
 
     def on(self, model: Sequential, meter: Meter, batch_size: int) -> DeviceData:
         """Shadows of it on the device."""
@@ -121,7 +123,8 @@ class _DataSet:
         targets: Any = (
             meter.array(n, np.int64) if self.labels else meter.array((n, model.n_out // self.members), model.dtype)
         )
-        weight: Any = meter.array(n, model.dtype) if self.weighted else None
+        shape = (n, self.members) if self.weights_of_each else n
+        weight: Any = meter.array(shape, model.dtype) if self.weighted else None
         return X, targets, weight
 
 
@@ -133,7 +136,8 @@ def _data_set(model: Sequential, loss: Loss, data: Any) -> _DataSet:
     if len(data) not in (2, 3):
         raise TypeError("memory_report(data) expects (X, y), (X, y, sample_weight) or a number of samples.")
     samples = features(model.ops, data[0], model.n_in, model.dtype, "memory_report(data)", center=model.input_center)
-    return _DataSet(len(samples), samples.dtype, labels and np.ndim(data[1]) == 1, len(data) == 3, loss.members)
+    has_labels, of_each = labels and np.ndim(data[1]) == 1, len(data) == 3 and np.ndim(data[2]) == 2
+    return _DataSet(len(samples), samples.dtype, has_labels, len(data) == 3, loss.members, of_each)
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,8 @@ class Trainer:
                 to rounding, dropout masks included. Batch normalization needs whole batches. None: whole batches.
             validation_data: (X, y) or (X, y, sample_weight) or a source, evaluated after each epoch.
             validation_split: instead, this share of the samples, drawn by the seed (class by class for integer labels).
-            sample_weight: (n_samples,) weights w_j of the samples' losses.
+            sample_weight: (n_samples,) weights w_j of the samples' losses; with `EnsembleLoss` also (n_samples,
+                members) w_jg, those of each member, such as `fold_weights` gives.
             class_weight: for integer labels, {label: weight} or "balanced"; multiplies `sample_weight` in training, and
                 has no part in validation.
             shuffle: visit the samples in an order drawn anew each epoch from the seed.
