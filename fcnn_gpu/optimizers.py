@@ -7,7 +7,9 @@ min(1, c/(‖g‖ + 10⁻⁶)), over all parameters together; `clip_value` c cli
 `rate_factors` multiply the learning rate of some parameters, by their names: `{"*.b": 0.1, "0.*": 6}` gives biases a
 tenth of it and the first layer, its biases included, six times as much; 0 freezes. The names are those of
 `model.named_arrays()`, "0.W", "1.block.0.b"; * stands for any characters, and of several patterns that match, the last
-one counts. In PyTorch these are parameter groups.
+one counts. In PyTorch these are parameter groups. Of a parameter in which each member of an ensemble has a part of its
+own (`DenseEnsemble`'s W and b, `BatchEnsemble`'s r, s and b, and what works unit by unit behind `Members`), a list of
+factors gives each member its own: `{"*": [0.5, 1, 2]}` trains three networks with three learning rates as one.
 
 In the explicit training loop::
 
@@ -26,7 +28,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
 
@@ -36,6 +38,9 @@ from ._registry import OMITTED_IF_DEFAULT, Registry
 from ._types import Array, DType
 from .backend import FlatParameters, Ops, Scheduled, Setting, StepControl, Timetable, joined
 from .schedules import SCHEDULES, Constant, Schedule, rate_at
+
+Factor: TypeAlias = float | list[float]
+"""Of a parameter, or of each member's part of it."""
 
 
 class HasParameters(Protocol):
@@ -101,7 +106,7 @@ class Optimizer:
     learning_rate: Any
     clip_norm: float | None = field(default=None, kw_only=True)
     clip_value: float | None = field(default=None, kw_only=True)
-    rate_factors: Mapping[str, float] | None = field(default=None, kw_only=True, metadata=OMITTED_IF_DEFAULT)
+    rate_factors: Mapping[str, Any] | None = field(default=None, kw_only=True, metadata=OMITTED_IF_DEFAULT)
     _bound: tuple[HasParameters, FlatParameters, StepControl, dict[str, Array]] | None = field(
         init=False, default=None, repr=False, compare=False
     )
@@ -150,7 +155,7 @@ class Optimizer:
         check_settings(self, flat.values.dtype)
         stored = () if model.stored is None else model.stored.names
         for setting, factors in self._factors().items():
-            check_patterns(f"{type(self).__name__}({setting})", factors, [*flat.places, *stored])
+            check_patterns(f"{type(self).__name__}({setting})", factors, [*flat.places, *stored], flat.members)
         control = StepControl(
             step=ops.zeros(1, "int64"),
             learning_rate=ops.zeros(1, "float64"),
@@ -179,18 +184,23 @@ class Optimizer:
         for name, place in flat.places.items():
             segment = next(s for s in flat.segments if s.start <= place.start and place.stop <= s.stop)
             rate, decay = self.factors_of(name, segment.decay)
-            segments.append(replace(segment, start=place.start, stop=place.stop, rate=rate, decay=decay))
+            n = max(len(x) if isinstance(x, list) else 1 for x in (rate, decay))
+            rates, decays = (x if isinstance(x, list) else [x] * n for x in (rate, decay))
+            size = (place.stop - place.start) // n  # a part for each member, where the factors are theirs
+            for g in range(n):
+                start = place.start + g * size
+                segments.append(replace(segment, start=start, stop=start + size, rate=rates[g], decay=decays[g]))
         treated = joined(segments)
         return flat if treated == flat.segments or not flat.places else replace(flat, segments=treated)
 
-    def factors_of(self, name: str, decay: float) -> tuple[float, float]:
-        """What learning rate and weight decay are multiplied by for the parameter of this name.
+    def factors_of(self, name: str, decay: float) -> tuple[Factor, Factor]:
+        """What learning rate and weight decay are multiplied by for the parameter of this name, or each member's part.
 
         `decay` is the network's own factor: 1 for weights, 0 for biases and normalization parameters.
         """
         return factor_of(name, self.rate_factors, 1.0), decay
 
-    def _factors(self) -> dict[str, Mapping[str, float] | None]:
+    def _factors(self) -> dict[str, Mapping[str, Factor] | None]:
         """The settings that speak of parameters by their names."""
         return {"rate_factors": self.rate_factors}
 
@@ -290,8 +300,7 @@ class Optimizer:
         """Whether all parameters are known to stay finite."""
         if not self.has_bound:
             return False
-        factors = [1.0, *(self.rate_factors or {}).values()]
-        course = replace(course, rate=course.rate * max(factors))
+        course = replace(course, rate=course.rate * _largest(self.rate_factors))
         reach = self._reach(course)
         largest = reach + course.gradient + course.l1 + 2.0 * course.l2 * reach
         return largest < float(np.finfo(course.dtype).max) / 8.0
@@ -392,13 +401,14 @@ class AdamW(Adam):
     λ, `weight_decay`, is a number or a schedule, by which `Trainer.fit` gives each step its own.
     Weights decay; biases and normalization parameters do not, unless `decay_all` (PyTorch's `AdamW` decays all that it
     is given, as `decay_all` does). `decay_factors` multiply λ for some parameters, by their names as `rate_factors` do
-    η: `{"*.b": 1, "0.W": 0.5}` lets biases decay as well, and the first layer's weights half as fast. A parameter with
+    η: `{"*.b": 1, "0.W": 0.5}` lets biases decay as well, and the first layer's weights half as fast; lists of them are
+    those of members. A parameter with
     a rate factor r and a decay factor d decays by 1 − rη·dλ in a step.
     """
 
     weight_decay: Any = 0.01
     decay_all: bool = False
-    decay_factors: Mapping[str, float] | None = field(default=None, kw_only=True, metadata=OMITTED_IF_DEFAULT)
+    decay_factors: Mapping[str, Any] | None = field(default=None, kw_only=True, metadata=OMITTED_IF_DEFAULT)
 
     def _check(self) -> None:
         super()._check()
@@ -414,11 +424,11 @@ class AdamW(Adam):
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"weight_decay": copy.deepcopy(self.weight_decay)}
 
-    def factors_of(self, name: str, decay: float) -> tuple[float, float]:
+    def factors_of(self, name: str, decay: float) -> tuple[Factor, Factor]:
         rate, _ = super().factors_of(name, decay)
         return rate, factor_of(name, self.decay_factors, 1.0 if self.decay_all else decay)
 
-    def _factors(self) -> dict[str, Mapping[str, float] | None]:
+    def _factors(self) -> dict[str, Mapping[str, Factor] | None]:
         return super()._factors() | {"decay_factors": self.decay_factors}
 
     def settings(self) -> list[Setting]:
@@ -430,7 +440,7 @@ class AdamW(Adam):
         for setting in self.settings():
             assert self._bound is not None
             largest = self._bound[0].timetable.largest(setting)
-        return self._reach_of_adam(course, largest * max([1.0, *(self.decay_factors or {}).values()]))
+        return self._reach_of_adam(course, largest * _largest(self.decay_factors))
 
     def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
         decay: float | Scheduled = self.weight_decay
@@ -499,31 +509,59 @@ class Adagrad(Optimizer):
         ops.adagrad_update(flat, control, self.lr_decay, self.eps, state["s"])
 
 
-def check_factors(who: str, factors: Any) -> dict[str, float] | None:
-    """Patterns of names with numbers of at least 0; None for none. TypeError or ValueError for anything else."""
+def check_factors(who: str, factors: Any) -> dict[str, Factor] | None:
+    """Patterns of names with numbers of at least 0, or lists of them; None for none.
+
+    TypeError or ValueError for anything else.
+    """
     if factors is None:
         return None
     if not isinstance(factors, Mapping) or not all(isinstance(pattern, str) for pattern in factors):
         raise TypeError(
             f'{who} expects patterns of parameter names with factors, such as {{"*.b": 0.1}}, got {factors!r}.'
         )
-    return {pattern: check_real(f"{who}: {pattern!r}", value, low=0.0) for pattern, value in factors.items()}
+    return {pattern: _factor(f"{who}: {pattern!r}", value) for pattern, value in factors.items()}
 
 
-def check_patterns(who: str, factors: Mapping[str, float] | None, names: Sequence[str]) -> None:
-    """ValueError where a pattern matches none of the names."""
+def _factor(who: str, value: Any) -> Factor:
+    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
+        return check_real(who, value, low=0.0)
+    if len(value) == 0:
+        raise ValueError(f"{who} expects a number, or one for each member of an ensemble, got an empty list.")
+    return [check_real(f"{who} of member {g}", x, low=0.0) for g, x in enumerate(value)]
+
+
+def check_patterns(
+    who: str, factors: Mapping[str, Factor] | None, names: Sequence[str], members: Mapping[str, int]
+) -> None:
+    """ValueError where a pattern matches none of the names, or has numbers for other members than a parameter has."""
     for pattern in factors or {}:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ValueError(
                 f"{who}: {pattern!r} matches no parameter of the model. Its parameters: {', '.join(names)}. "
                 '"*" stands for any characters: "*.b" are all biases, "0.*" is the first layer.'
             )
+    for name in names:
+        factor, k = factor_of(name, factors, 1.0), members.get(name, 0)
+        if isinstance(factor, list) and len(factor) != k:
+            has = f"parts of {k} members" if k else "no part for each of several members"
+            theirs = ", ".join(f"{known} ({n})" for known, n in members.items()) or "none"
+            raise ValueError(
+                f"{who}: there are factors for {len(factor)} members, and {name} has {has}. Parameters that have: "
+                f"{theirs}. Give {name} a single number, under a pattern of its own behind the others."
+            )
 
 
-def factor_of(name: str, factors: Mapping[str, float] | None, otherwise: float) -> float:
-    """Of the patterns that match a name, the last one's number."""
+def factor_of(name: str, factors: Mapping[str, Factor] | None, otherwise: float) -> Factor:
+    """Of the patterns that match a name, the last one's number, or its numbers of each member."""
     found = [value for pattern, value in (factors or {}).items() if fnmatchcase(name, pattern)]
     return found[-1] if found else otherwise
+
+
+def _largest(factors: Mapping[str, Factor] | None) -> float:
+    """No parameter has a larger factor."""
+    values = [x for value in (factors or {}).values() for x in (value if isinstance(value, list) else [value])]
+    return max([1.0, *values])
 
 
 _ROUNDING = 4.0

@@ -12,8 +12,12 @@ from ..layers import Parameter
 from ._precision import Precision
 
 
-def make_flat(parameters: Mapping[str, Parameter], ops: Ops, precision: Precision) -> FlatParameters:
+def make_flat(
+    parameters: Mapping[str, Parameter], ops: Ops, precision: Precision, members: Mapping[str, int]
+) -> FlatParameters:
     """One buffer for all values and one for all gradients, weights first; parameters, by name, become views of them.
+
+    `members`: of which of them how many members of an ensemble have equal parts.
 
     Weights on the host or on disk are not among them. In 16-bit precision the weights have a copy, which holds nothing
     of use until they are rounded into it.
@@ -42,4 +46,4 @@ def make_flat(parameters: Mapping[str, Parameter], ops: Ops, precision: Precisio
         segments.append(Segment(start, stop, parameter.l1, parameter.l2, decay=float(parameter.is_weight)))
         places[name] = slice(start, stop)
         start = stop
-    return FlatParameters(values, gradients, joined(segments), low, places)
+    return FlatParameters(values, gradients, joined(segments), low, places, members)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,25 +11,9 @@ from .._checks import check_integer
 from .._types import HostArray
 from ..files import BlockMatrix
 from ..initializers import without_drawing
-from ..layers import (
-    Activation,
-    BatchEnsemble,
-    BatchNorm,
-    Branches,
-    DenseEnsemble,
-    Dropout,
-    Layer,
-    Members,
-    ParametricActivation,
-    PReLU,
-    Residual,
-    Scale,
-)
+from ..layers import Branches, DenseEnsemble, Layer, member_units, shared_by_members
 from ..placement import assign_array
 from ._join import is_joined
-
-_BY_UNIT = (BatchNorm, Dropout, ParametricActivation, PReLU, Scale)
-"""What keeps to each unit, and so to each member."""
 
 
 def select_members(model: Any, members: Sequence[int]) -> Any:
@@ -47,7 +31,9 @@ def select_members(model: Any, members: Sequence[int]) -> Any:
         (plain,) = model.config()["layers"]
         layers = [plain | {"branches": [plain["branches"][g] for g in chosen]}]
     else:
-        inside = dict(_inside(model.layers, None))
+        units = list(member_units(model.layers))
+        _refuse_mixing(next((layer for layer, k in units if k == 0), None))
+        inside = {id(layer): k for layer, k in units}
         counts = {k for k in inside.values() if k is not None}
         if len(counts) != 1:
             raise ValueError(
@@ -73,11 +59,18 @@ def select_members(model: Any, members: Sequence[int]) -> Any:
                 assign_array(made.ops, out, x)
                 continue
             whole = model.ops.to_numpy(x)
-            if k is not None and not (isinstance(old, BatchEnsemble) and name in _shared(old)):
+            if k is not None and name not in shared_by_members(old):
                 whole = _part(old, name, whole, k, chosen)
             assign_array(made.ops, out, whole)
     made.info, made.signature = dict(model.info), model.signature
     return made
+
+
+def _refuse_mixing(layer: Layer | None) -> None:
+    if isinstance(layer, Branches):
+        raise ValueError(f"select_members: the members of {layer} are not those of a network from Members on.")
+    if layer is not None:
+        raise ValueError(f"select_members: {layer} (layer {layer.path}) mixes the units of several members.")
 
 
 def _checked(members: Sequence[int], k: int) -> list[int]:
@@ -90,35 +83,6 @@ def _checked(members: Sequence[int], k: int) -> list[int]:
     return chosen
 
 
-def _inside(layers: Sequence[Layer], k: int | None) -> Iterator[tuple[int, int | None]]:
-    """Each layer, by its identity, with the number of members whose units it computes; None in front of them."""
-    for layer in layers:
-        if isinstance(layer, Members):
-            if k is not None:
-                raise ValueError("select_members: the members of an ensemble have members of their own.")
-            k = layer.members
-        elif isinstance(layer, DenseEnsemble | BatchEnsemble):
-            k = layer.members
-        elif isinstance(layer, Residual):
-            yield from _inside(layer.block, k)
-            if k is not None and layer.projection is not None:
-                raise ValueError(f"select_members: {layer} has a projection, which mixes members.")
-            if layer.projection is not None:
-                yield id(layer.projection), None
-        elif isinstance(layer, Branches):
-            if k is not None or any(isinstance(part, Members) for part in layer.walk()):
-                raise ValueError(f"select_members: the members of {layer} are not those of a network from Members on.")
-            for branch in layer.branches:
-                yield from _inside(branch, None)
-        elif k is not None and not (type(layer) in _BY_UNIT or _is_elementwise(layer)):
-            raise ValueError(f"select_members: {layer} (layer {layer.path}) mixes the units of several members.")
-        yield id(layer), k
-
-
-def _is_elementwise(layer: Layer) -> bool:
-    return type(layer) is Activation and bool(layer.activation.is_primitive)
-
-
 def _shrunk(layer: dict[str, Any], n: int) -> dict[str, Any]:
     """A layer's configuration with so many members."""
     changed = dict(layer)
@@ -127,10 +91,6 @@ def _shrunk(layer: dict[str, Any], n: int) -> dict[str, Any]:
     if "block" in changed:
         changed["block"] = [_shrunk(inner, n) for inner in changed["block"]]
     return changed
-
-
-def _shared(layer: BatchEnsemble) -> tuple[str, ...]:
-    return ("W", "b") if layer.bias == "shared" else ("W",)
 
 
 def _part(layer: Layer, name: str, whole: HostArray, k: int, chosen: list[int]) -> HostArray:

@@ -16,7 +16,17 @@ from .._types import Array, HostArray
 from ..backend import Ops, Timetable, consists_of_primitives, resolve_backend
 from ..data import Categories, InputMap, Signature, check_center
 from ..initializers import drawing_is_left_out
-from ..layers import LAYERS, Binding, Layer, Parameter, build_layers, category_columns, first_learned, resolve_layers
+from ..layers import (
+    LAYERS,
+    Binding,
+    Layer,
+    Parameter,
+    build_layers,
+    category_columns,
+    first_learned,
+    member_blocks,
+    resolve_layers,
+)
 from ..memory import explains_out_of_memory
 from ..placement import (
     LazyMatrix,
@@ -105,7 +115,7 @@ class Network:
                 layer.bind(self._binding, index)
             self.stored = placement.store()
             self.awaits_data = any(layer.looks_at_data for layer in self.walk()) and not drawing_is_left_out()
-            self.flat = make_flat(self.named_parameters(), self.ops, self._precision)
+            self.flat = make_flat(self.named_parameters(), self.ops, self._precision, member_blocks(self.layers))
             self.refresh_low_precision()
             if self.stored is not None:
                 self._keep_stored(self.stored, _opened)

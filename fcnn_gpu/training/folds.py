@@ -44,7 +44,9 @@ def fold_weights(y: Any, n_folds: int = 5, *, seed: int = 0) -> HostArray:
             raise ValueError(f"fold_weights: {n} samples do not make {n_folds} folds. Ask for fewer.")
         folds = KFold(n_folds, shuffle=True, random_state=seed)
     else:
-        labels = as_array(y, "fold_weights: y")
+        labels = np.asarray(y)
+        if labels.dtype == object and all(isinstance(label, str) for label in labels.flat):
+            labels = labels.astype(str)
         if labels.ndim != 1 or labels.dtype.kind not in "biuUS":
             raise ValueError(
                 f"fold_weights expects class labels (n_samples,) or a number of samples, got {labels.dtype} of shape "

@@ -174,7 +174,7 @@ def test_folds_leave_each_sample_out_once() -> None:
     assert (weights != fcnn.fold_weights(23, 5, seed=4)).any()
 
 
-@pytest.mark.parametrize("names", [np.array([0, 7]), np.array(["no", "yes"]), [False, True]], ids=str)
+@pytest.mark.parametrize("names", [[0, 7], ["no", "yes"], np.array(["no", "yes"], object), [False, True]])
 def test_folds_of_labels_have_their_shares(names: Any) -> None:
     labels = np.asarray(names)[np.repeat([0, 1], [30, 10])]
     weights = fcnn.fold_weights(labels, 5)

@@ -47,7 +47,8 @@ class FlatParameters:
 
     The segments cover the arrays in order; weights come before biases and normalization parameters. `low`, if there is
     one, is a copy of the first low.size values in a 16-bit dtype, which every update rounds them to (to nearest, ties
-    to even): what the products of mixed precision read. `places` says where each parameter lies, by its name ("0.W").
+    to even): what the products of mixed precision read. `places` says where each parameter lies, by its name ("0.W");
+    `members` of which of them several members of an ensemble have equal parts, one behind the other, and how many.
     """
 
     values: Array
@@ -55,6 +56,7 @@ class FlatParameters:
     segments: tuple[Segment, ...]
     low: Array | None = None
     places: Mapping[str, slice] = field(default_factory=dict)
+    members: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         low, dtype = self.low, self.values.dtype
