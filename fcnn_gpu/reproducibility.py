@@ -356,6 +356,6 @@ def _masks(model: Sequential, batch_size: int) -> list[HostArray]:
             ops.fill(A, 1.0)
             for i in range(_MASK_STEPS):
                 ops.fill(step, i + 1)
-                ops.dropout_forward(A, layer.rate, layer.key, step, mask, A)
+                layer.drop(A, step, mask, A)
                 drawn.append(ops.to_numpy(mask).copy())
     return drawn

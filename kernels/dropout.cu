@@ -9,6 +9,9 @@
 // 16·first_block + n_skipped, the draws are those that its elements have there. 65536 p is a whole number, and p a number
 // or the table's for this step.
 //
+// Of several members of an ensemble, each has its p: those of the members' kernels, of whose n_units units in a sample
+// n_units/n_members neighbours belong to a member.
+//
 // Grid: forward one thread per 16 elements, backward one per one or two vectors (vector.cuh). Forward, a thread draws for
 // 16 neighbouring elements, but in each access the warp's threads move neighbouring vectors: they pass each other the
 // draws' outcomes, 16 bits each. The loads are in flight while the draws are computed.
@@ -16,6 +19,7 @@
 // Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014),
 // section 4, in its inverted form (scaling while training).
 #include "common.cuh"
+#include "unit_index.cuh"
 #include "vector.cuh"
 
 constexpr int DRAWS = 16;  // of one block of Philox
@@ -51,9 +55,9 @@ __device__ __forceinline__ void drop_vectors(long long begin, Accumulator<T> sca
     }
 }
 
-// The same, one element at a time and only those from 0 to n − 1.
-template <typename T, typename Draw>
-__device__ __forceinline__ void drop_elements(long long begin, long long n, Accumulator<T> scale, const T* A, T* out,
+// The same, one element at a time and only those from 0 to n − 1; `scale_of` gives an element's scale.
+template <typename T, typename Scale, typename Draw>
+__device__ __forceinline__ void drop_elements(long long begin, long long n, Scale scale_of, const T* A, T* out,
                                               unsigned char* mask, Draw draw) {
     const unsigned outcomes = draw();
     #pragma unroll 1
@@ -61,7 +65,7 @@ __device__ __forceinline__ void drop_elements(long long begin, long long n, Accu
         const bool kept = __shfl_sync(full_warp, outcomes, i / DRAWS) >> (i % DRAWS) & 1;
         if (begin + i >= 0 && begin + i < n) {
             mask[begin + i] = kept;
-            out[begin + i] = dropped(A[begin + i], kept, scale);
+            out[begin + i] = dropped(A[begin + i], kept, scale_of(begin + i));
         }
     }
 }
@@ -98,7 +102,7 @@ __global__ void dropout_forward(long long n, long long first_block, int n_skippe
         if (aligned && begin >= 0 && begin % width == 0 && begin + 32 * DRAWS <= n)
             drop_vectors(begin, scale, A, out, mask, draw);
         else
-            drop_elements(begin, n, scale, A, out, mask, draw);
+            drop_elements(begin, n, [scale](long long) { return scale; }, A, out, mask, draw);
     }
 }
 
@@ -119,4 +123,54 @@ __global__ void dropout_backward(long long n, long long n_table, double p,
             gradient[k] = dropped(gradient[k], kept[k], scale);
         place.store(dA, gradient);
     });
+}
+
+// The rate of the member whose unit element i is.
+__device__ __forceinline__ double rate_of_member(long long i, long long n_units, long long n_members, const double* rates) {
+    return rates[quotient_of(remainder_of(i, n_units), n_units / n_members)];
+}
+
+template <typename T>
+__device__ __forceinline__ Accumulator<T> scale_of_member(long long i, long long n_units, long long n_members,
+                                                          const double* rates) {
+    return static_cast<Accumulator<T>>(1 / (1 - rate_of_member(i, n_units, n_members, rates)));
+}
+
+// instances: T in float, double, __half, __nv_bfloat16
+// block: at most 512
+template <typename T>
+__global__ void dropout_members_forward(long long n, long long n_units, long long n_members, long long first_block,
+                                        int n_skipped, unsigned long long key0, unsigned long long key1,
+                                        const double* __restrict__ rates /* any (n_members) */,
+                                        const long long* __restrict__ step /* any (1) */, const T* A /* any (n) */,
+                                        T* out /* any (n) */, unsigned char* __restrict__ mask /* any (n) */) {
+    const unsigned long long stream = static_cast<unsigned long long>(*step);
+    const int lane = threadIdx.x % 32;
+    const auto scale = [&](long long i) { return scale_of_member<T>(i, n_units, n_members, rates); };
+    for (long long first = first_index() - lane; first * DRAWS < n_skipped + n; first += index_stride()) {
+        const long long begin = first * DRAWS - n_skipped;
+        drop_elements(begin, n, scale, A, out, mask, [&] {
+            const auto block = static_cast<unsigned long long>(first_block + first + lane);
+            const Philox4x64 words = numpy_philox(key0, key1, stream, block);
+            unsigned outcomes = 0;
+            #pragma unroll
+            for (int j = 0; j < DRAWS; ++j) {
+                const long long i = begin + lane * DRAWS + j;
+                if (i < 0 || i >= n) continue;
+                const auto threshold = static_cast<unsigned>(rate_of_member(i, n_units, n_members, rates) * 65536);
+                outcomes |= static_cast<unsigned>((words.word[j / 4] >> (16 * (j % 4)) & 0xFFFFu) >= threshold) << j;
+            }
+            return outcomes;
+        });
+    }
+}
+
+// instances: T in float, double, __half, __nv_bfloat16
+template <typename T>
+__global__ void dropout_members_backward(long long n, long long n_units, long long n_members,
+                                         const double* __restrict__ rates /* any (n_members) */,
+                                         const T* dOut /* any (n) */, const unsigned char* __restrict__ mask /* any (n) */,
+                                         T* dA /* any (n) */) {
+    for (long long i = first_index(); i < n; i += index_stride())
+        dA[i] = dropped(dOut[i], mask[i], scale_of_member<T>(i, n_units, n_members, rates));
 }

@@ -41,9 +41,15 @@ def member_units(layers: Sequence[Layer], k: int | None = None) -> Iterator[tupl
             yield from inner
             if k is not None or any(found is not None for _, found in inner):
                 k = 0
-        elif k is not None and not (type(layer) in _BY_UNIT or _is_elementwise(layer)):
+        elif k is not None and not _keeps_to_members(layer, k):
             k = 0
         yield layer, k
+
+
+def _keeps_to_members(layer: Layer, k: int) -> bool:
+    if type(layer) is Dropout and isinstance(layer.p, tuple):
+        return len(layer.p) == k
+    return type(layer) in _BY_UNIT or _is_elementwise(layer)
 
 
 def _is_elementwise(layer: Layer) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from .._checks import check_real
 from .._types import Array
 from ..backend import Scheduled, Setting, realized_dropout
 from ..schedules import SCHEDULES, Schedule
-from ._base import LAYERS, Layer, Plan
+from ._base import LAYERS, Binding, Layer, Plan
 
 
 @LAYERS.register("dropout")
@@ -21,7 +22,8 @@ class Dropout(Layer):
     """In training A = A₀ ⊙ M/(1 − p) with M_ij = 0 with probability p; at inference A = A₀ (inverted dropout).
 
     `p` is a number of 0 ≤ p < 1 or a schedule, `Dropout(fcnn.schedules.FlatCos(0.15))`, by which `Trainer.fit` gives
-    each step its own.
+    each step its own; or a list of numbers, one for each member of an ensemble, whose units follow one another.
+    ValueError where there are not so many times as many units.
 
     p is realized as a multiple of 1/65536; the scale uses the realized p. Masks come from Philox4x64-10, keyed by the
     model's seed and the layer's number and counted by training passes, so they are the same bits on every backend
@@ -34,13 +36,49 @@ class Dropout(Layer):
         if name == "p":
             if isinstance(value, dict):
                 value = SCHEDULES.build(value)
-            if not isinstance(value, Schedule):
+            if isinstance(value, list | tuple | np.ndarray):
+                value = self._of_members(value)
+            elif not isinstance(value, Schedule):
                 value = check_real("Dropout(p)", value, low=0.0, high=1.0, high_open=True)
             else:
                 _setting_of(value).at(0.0, 1.0)
         super().__setattr__(name, value)
+        if name == "p" and self._binding is not None:
+            self._put_rates()
+
+    def _of_members(self, given: Any) -> tuple[float, ...]:
+        if len(given) == 0:
+            raise ValueError("Dropout(p) expects a number, or one for each member of an ensemble, got an empty list.")
+        who = "Dropout(p) of member"
+        values = tuple(check_real(f"{who} {g}", p, low=0.0, high=1.0, high_open=True) for g, p in enumerate(given))
+        self._check_members(values, self.n_in)
+        return values
+
+    @staticmethod
+    def _check_members(p: Any, n_in: int) -> None:
+        if isinstance(p, tuple) and n_in % len(p):
+            raise ValueError(
+                f"Dropout(p) has numbers for {len(p)} members, and {n_in} units are not so many times anything. Give "
+                "as many as Members(...) has in front of the layer."
+            )
+
+    def _build(self, n_in: int, seed: np.random.SeedSequence) -> None:
+        self._check_members(self.p, n_in)
+        super()._build(n_in, seed)
+
+    def bind(self, binding: Binding, index: Iterator[int]) -> None:
+        super().bind(binding, index)
+        self._put_rates()
+
+    def _put_rates(self) -> None:
+        """The members' p where the device reads them."""
+        self._rates: Array = None
+        if isinstance(self.p, tuple):
+            self._rates = self.ops.asarray(np.array([realized_dropout(p) for p in self.p]))
 
     def __repr__(self) -> str:
+        if isinstance(self.p, tuple):
+            return f"Dropout([{', '.join(f'{p:g}' for p in self.p)}])"
         return f"Dropout({self.p})" if isinstance(self.p, Schedule) else f"Dropout({self.p:g})"
 
     def settings(self) -> list[Setting]:
@@ -70,12 +108,20 @@ class Dropout(Layer):
             return A0
         assert self._binding is not None
         first_draw = cache.part.first * self.n_out  # a sample's mask does not depend on the parts of the batch
-        step = self._binding.random_step
-        self.ops.dropout_forward(A0, self.rate, self.key, step, cache.mask, cache.A, first_draw)
+        self.drop(A0, self._binding.random_step, cache.mask, cache.A, first_draw)
         return cache.A
 
+    def drop(self, A0: Array, step: Array, mask: Array, out: Array, first_draw: int = 0) -> None:
+        """out = A₀ ⊙ M/(1 − p) with the masks of training pass `step`, which `mask` keeps: see the primitives."""
+        if self._rates is None:
+            self.ops.dropout_forward(A0, self.rate, self.key, step, mask, out, first_draw)
+        else:
+            self.ops.dropout_members_forward(A0, self._rates, self.key, step, mask, out, first_draw)
+
     def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
-        if self.p != 0.0:
+        if self._rates is not None:
+            self.ops.dropout_members_backward(dA, self._rates, cache.mask, dA)
+        elif self.p != 0.0:
             self.ops.dropout_backward(dA, self.rate, cache.mask, dA)
         return dA
 

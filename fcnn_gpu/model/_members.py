@@ -11,7 +11,7 @@ from .._checks import check_integer
 from .._types import HostArray
 from ..files import BlockMatrix
 from ..initializers import without_drawing
-from ..layers import Branches, DenseEnsemble, Layer, member_units, shared_by_members
+from ..layers import Branches, DenseEnsemble, Dropout, Layer, member_units, shared_by_members
 from ..placement import assign_array
 from ._join import is_joined
 
@@ -42,7 +42,7 @@ def select_members(model: Any, members: Sequence[int]) -> Any:
             )
         (n_members,) = counts
         chosen, kept = _checked(members, n_members), list(model.walk())
-        layers = [_shrunk(layer, len(chosen)) for layer in model.config()["layers"]]
+        layers = [_shrunk(layer, n_members, chosen) for layer in model.config()["layers"]]
     config = model.config() | {"layers": layers}
     if model.output_center is not None:
         config["output_center"] = model.output_center.reshape(n_members, -1)[chosen].reshape(-1)
@@ -83,13 +83,15 @@ def _checked(members: Sequence[int], k: int) -> list[int]:
     return chosen
 
 
-def _shrunk(layer: dict[str, Any], n: int) -> dict[str, Any]:
-    """A layer's configuration with so many members."""
+def _shrunk(layer: dict[str, Any], k: int, chosen: list[int]) -> dict[str, Any]:
+    """A layer's configuration with these of k members."""
     changed = dict(layer)
     if "members" in changed:
-        changed["members"] = n
+        changed["members"] = len(chosen)
     if "block" in changed:
-        changed["block"] = [_shrunk(inner, n) for inner in changed["block"]]
+        changed["block"] = [_shrunk(inner, k, chosen) for inner in changed["block"]]
+    if changed["name"] == Dropout.name and isinstance(changed["p"], list) and len(changed["p"]) == k:
+        changed["p"] = [changed["p"][g] for g in chosen]
     return changed
 
 

@@ -31,6 +31,8 @@
 #include "count_nonfinite.c"
 #include "dropout_backward.c"
 #include "dropout_forward.c"
+#include "dropout_members_backward.c"
+#include "dropout_members_forward.c"
 #include "elementwise_loss.c"
 #include "embed_categories.c"
 #include "embed_categories_backward.c"

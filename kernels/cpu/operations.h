@@ -22,6 +22,8 @@
     X(count_nonfinite)                 \
     X(dropout_backward)                \
     X(dropout_forward)                 \
+    X(dropout_members_backward)        \
+    X(dropout_members_forward)         \
     X(elementwise_loss)                \
     X(embed_categories)                \
     X(embed_categories_backward)       \

@@ -149,3 +149,26 @@ def test_views_between_two_boundaries_give_the_same_bits(launcher: Launcher, dty
     arguments = [n, *rate(0.25), A, between_boundaries(mask), shifted]
     launcher.launch("dropout", "dropout_backward", (dtype,), arguments, threads=n)
     np.testing.assert_array_equal(shifted.view(bits), dA.view(bits))
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize(("units", "batch", "first"), [(6, 50, 0), (33, 7, 5), (3, 1, 17), (300, 40, 1024), (9, 0, 0)])
+def test_members_have_their_own_rates_of_the_same_draws(
+    make_launcher: Callable[..., Launcher], dtype: np.dtype[Any], units: int, batch: int, first: int
+) -> None:
+    A = np.asfortranarray(np.random.default_rng(units).normal(size=(units, batch))).astype(dtype)
+    thresholds, launcher = [0, 20_000, 65_000], make_launcher(max_blocks=2)
+    rates = np.array(thresholds) / 65536
+    out, mask, back = poisoned(A.shape, dtype), poisoned(A.shape, np.uint8), poisoned(A.shape, dtype)
+    block, skipped = divmod(first, 16)
+    arguments = [A.size, units, 3, block, skipped, *KEY, rates, np.array([9]), A, out, mask]
+    threads = -(-(A.size + skipped) // 16) if A.size else 0
+    launcher.launch("dropout", "dropout_members_forward", (dtype,), arguments, threads=threads)
+    given = [A.size, units, 3, rates, A, mask, back]
+    launcher.launch("dropout", "dropout_members_backward", (dtype,), given, threads=A.size)
+    for g, threshold in enumerate(thresholds):
+        own = slice(g * units // 3, (g + 1) * units // 3)
+        product, kept = forward(launcher, A, 9, threshold, first)
+        np.testing.assert_array_equal(mask[own], kept[own])
+        np.testing.assert_array_equal(out[own].astype(float), product[own].astype(float))
+        np.testing.assert_array_equal(back[own].astype(float), product[own].astype(float))

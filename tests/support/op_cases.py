@@ -438,6 +438,21 @@ def _softmax_backward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, ba
 # Dropout
 
 
+@case("dropout_members_forward")
+@case("dropout_members_backward")
+def _dropout_of_members(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    shape = MEMBERS * n, batch
+    A, out, step = normal(ops, rng, dtype, *shape), ops.matrix(*shape, dtype), ops.asarray(np.array([7]))
+    mask, back, later = ops.matrix(*shape, np.uint8), ops.matrix(*shape, dtype), ops.matrix(*shape, dtype)
+    rates = ops.asarray(np.array([0.0, 0.25, 40_000 / 65536, 65535 / 65536])[:MEMBERS])
+    ops.dropout_members_forward(A, rates, (2**63 + 5, 17), step, mask, out)
+    ops.dropout_members_backward(A, rates, mask, back)
+    later_mask = ops.matrix(*shape, np.uint8)
+    ops.dropout_members_forward(A, rates, (2**63 + 5, 17), step, later_mask, later, 8187 + 3 * n)
+    ops.dropout_members_forward(A, rates, (2**63 + 5, 17), step, mask, A)
+    return {"mask": mask, "out": out, "back": back, "later": later, "later_mask": later_mask, "in_place": A}
+
+
 @case("dropout_forward")
 @case("dropout_backward")
 def _dropout(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:

@@ -77,6 +77,7 @@ LAYER_CASES: dict[str, list[LayerCase]] = {
         LayerCase("0.5", lambda: fcnn.Dropout(0.5)),
         LayerCase("0.2", lambda: fcnn.Dropout(0.2), n_in=7),
         LayerCase("0", lambda: fcnn.Dropout(0.0)),
+        LayerCase("of members", lambda: fcnn.Dropout([0.5, 0.0, 0.2]), n_in=6),
     ],
     "batch_norm": [
         LayerCase("default", lambda: fcnn.BatchNorm(), needs_two_samples=True),

@@ -56,17 +56,18 @@ class PhiloxDropout(nn.Module):
     def __init__(self, layer: fcnn.Dropout, seed: int) -> None:
         super().__init__()
         self.key = (seed, layer._index)
-        self.threshold = min(round(layer.p * 65536), 65535)
+        p = np.repeat(layer.p, layer.n_in // np.size(layer.p))  # of each unit
+        self.threshold = np.minimum(np.round(p * 65536), 65535)
         self.passes = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.threshold == 0:
+        if not self.training or not self.threshold.any():
             return x
         self.passes += 1
         stream = np.random.Philox(key=self.key, counter=(0, self.passes, 0, 0))
         draws = stream.random_raw(-(-x.numel() // 4)).view(np.uint16)[: x.numel()]
-        mask = torch.from_numpy((draws >= self.threshold).reshape(x.shape)).to(x.dtype)
-        return x * mask * (65536 / (65536 - self.threshold))
+        mask = torch.from_numpy(draws.reshape(x.shape) >= self.threshold).to(x.dtype)
+        return x * mask * torch.from_numpy(65536 / (65536 - self.threshold)).to(x.dtype)
 
 
 class ResidualModule(nn.Module):

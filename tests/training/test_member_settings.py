@@ -1,4 +1,4 @@
-"""Settings of an optimizer for each member: each trains as a network with those settings by itself."""
+"""Settings of each member, of an optimizer and of dropout: each trains as a network with those settings by itself."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import fcnn_gpu as fcnn
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops
+from fcnn_gpu.layers import LAYERS
 from fcnn_gpu.optimizers import OPTIMIZERS
 
 from ..support.tolerances import assert_close
@@ -73,6 +74,59 @@ def test_each_member_trains_by_its_own(ops: Ops, name: str) -> None:
             whole = together[parameter]
             own = whole.reshape(len(whole), K, -1)[:, g] if parameter.endswith(".W") else whole.reshape(K, -1)[g]
             assert_close(own.reshape(value.shape), value, "training", f"{parameter} of member {g}")
+
+
+def test_dropout_of_each_member(ops: Ops) -> None:
+    """The masks of a layer with one p are those of the member with that p; whole batches, parts, recorded or not."""
+    rates = [0.5, 0.0, 0.2]
+
+    def network(p: Any) -> fcnn.Sequential:
+        layers = [fcnn.Members(K), fcnn.Dropout(p), fcnn.DenseEnsemble(3, K, "tanh")]
+        return fcnn.Sequential(layers, n_in=N_IN, seed=5, dtype="float64", backend=ops)
+
+    def run(p: Any, **options: Any) -> HostArray:
+        model = network(p)
+        trainer = fcnn.Trainer(model, fcnn.EnsembleLoss("cross_entropy", K), fcnn.SGD(0.3), seed=1)
+        trainer.fit(X, y, epochs=2, batch_size=16, progress=False, **options)
+        return np.array(ops.to_numpy(model.layers[2].W)).reshape(3, K, N_IN)  # type: ignore[attr-defined]
+
+    together = run(rates)
+    for g, p in enumerate(rates):
+        assert_close(together[:, g], run(p)[:, g], "training", f"member {g}")
+    np.testing.assert_array_equal(run(rates, capture=False), together)
+    assert_close(run(rates, micro_batch_size=5), together, "training")
+    model = network(rates)
+    model.members = K
+    some = model.select_members([2, 0])
+    assert some.layers[1].p == (0.2, 0.5)  # type: ignore[attr-defined]
+    assert model.memory_report(16).total > 0
+
+
+def test_dropout_of_members_changes_and_is_plain_data() -> None:
+    layer = fcnn.Dropout(np.array([0.5, 0.25]))
+    assert repr(layer) == "Dropout([0.5, 0.25])"
+    assert LAYERS.config(layer) == {"name": "dropout", "p": [0.5, 0.25]}
+    model = fcnn.Sequential([layer, fcnn.Dense(1)], n_in=4, seed=0, backend="numpy")
+    trainer = fcnn.Trainer(model, "mse")
+    trainer.fit(X, X[:, 0], epochs=1, progress=False)
+    n_changes = model.n_changes
+    layer.p = [0.0, 0.0]
+    assert model.n_changes > n_changes
+    A = np.array(model.forward(X, training=True))
+    np.testing.assert_allclose(A, model(X), rtol=1e-6)
+    layer.p = 0.5
+    assert (np.asarray(model.forward(X, training=True)) != A).any()
+    with pytest.raises(ValueError, match="numbers for 3 members, and 4 units are not so many times anything"):
+        layer.p = [0.1, 0.2, 0.3]
+    with pytest.raises(ValueError, match="numbers for 3 members, and 4 units"):
+        fcnn.Sequential([fcnn.Dropout([0.1, 0.2, 0.3])], n_in=4, backend="numpy")
+    with pytest.raises(ValueError, match=r"Dropout\(p\) of member 1"):
+        fcnn.Dropout([0.1, 1.0])
+    with pytest.raises(ValueError, match="got an empty list"):
+        fcnn.Dropout([])
+    other = [fcnn.Members(2), fcnn.Dropout([0.1] * 4), fcnn.DenseEnsemble(1, 2)]
+    with pytest.raises(ValueError, match=r"Dropout\(.*mixes the units of several members"):
+        fcnn.Sequential(other, n_in=4, backend="numpy").select_members([0])
 
 
 def test_what_members_share_has_one_number(device_ops: Ops) -> None:

@@ -47,6 +47,30 @@ class CompiledDropout(CompiledArrays):
             out=out,
         )
 
+    def dropout_members_forward(
+        self, A: Array, rates: Array, key: tuple[int, int], step: Array, mask: Array, out: Array, first_draw: int = 0
+    ) -> None:
+        self._issue(
+            "dropout_members_forward",
+            A.dtype,
+            batch=A.shape[1],
+            n=A.shape[0],
+            members=rates.size,
+            first_draw=first_draw,
+            key0=_signed(key[0]),
+            key1=_signed(key[1]),
+            rates=rates,
+            step=step,
+            A=A,
+            mask=mask,
+            out=out,
+        )
+
+    def dropout_members_backward(self, dA: Array, rates: Array, mask: Array, out: Array) -> None:
+        n, batch = dA.shape
+        given = {"batch": batch, "n": n, "members": rates.size, "rates": rates}
+        self._issue("dropout_members_backward", dA.dtype, **given, mask=mask, dA=dA, out=out)
+
 
 def _signed(word: int) -> int:
     """The int64 whose bits are those of this uint64."""

@@ -38,3 +38,19 @@ class DropoutKernels(DeviceOps):
             [dA.size, n_table, value, table, position, dA, mask, out],
             threads=vector_threads(dA.size, dA.dtype),
         )
+
+    def dropout_members_forward(
+        self, A: Array, rates: Array, key: tuple[int, int], step: Array, mask: Array, out: Array, first_draw: int = 0
+    ) -> None:
+        block, skipped = divmod(first_draw, DRAWS_PER_BLOCK)
+        self._launcher.launch(
+            "dropout",
+            "dropout_members_forward",
+            (A.dtype,),
+            [A.size, A.shape[0], rates.size, block, skipped, key[0], key[1], rates, step, A, out, mask],
+            threads=-(-(skipped + A.size) // DRAWS_PER_BLOCK) if A.size else 0,
+        )
+
+    def dropout_members_backward(self, dA: Array, rates: Array, mask: Array, out: Array) -> None:
+        arguments = [dA.size, dA.shape[0], rates.size, rates, dA, mask, out]
+        self._launcher.launch("dropout", "dropout_members_backward", (dA.dtype,), arguments, threads=dA.size)

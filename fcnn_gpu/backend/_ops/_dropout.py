@@ -5,9 +5,10 @@ Source: Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3"; Num
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeVar
 
-from ..._types import Array
+from ..._types import Array, HostArray
 from . import _numpy as np
 from ._array import BLOCK, ArrayOps
 from ._scheduled import Scheduled, scheduled_value
@@ -59,15 +60,8 @@ class DropoutOps(ArrayOps):
         """keep_i = [draw first_draw + i of the stream ≥ p·2¹⁶]"""
         threshold = int(scheduled_value(p) * 65536)
         kept = keep.view(np.bool_)
-        block, skipped = divmod(first_draw, DRAWS_PER_BLOCK)
-        # As Python integers, NumPy would round a key of 2⁶³ or more beside a smaller one to float64.
-        words = np.random.Philox(key=np.array(key, np.uint64), counter=(block, int(step[0]), 0, 0))
-        start = 0
-        while start < keep.size:
-            stop = min(start + _CHUNK * DRAWS_PER_WORD - skipped, keep.size)
-            draws = words.random_raw(-(-(skipped + stop - start) // DRAWS_PER_WORD)).view(np.uint16)
-            np.greater_equal(draws[skipped : skipped + stop - start], threshold, out=kept[start:stop])
-            start, skipped = stop, 0
+        for part, draws in _draws(key, int(step[0]), keep.size, first_draw):
+            np.greater_equal(draws, threshold, out=kept[part])
 
     def dropout_backward(self, dA: Array, p: float | Scheduled, mask: Array, out: Array) -> None:
         """out = dA ⊙ mask/(1 − p): the same mask and scale as forward. out may be dA."""
@@ -94,3 +88,51 @@ class DropoutOps(ArrayOps):
             np.copyto(factor, keep[part])
             np.multiply(factor, scale, out=factor)
             np.multiply(x[part], factor, out=out[part])
+
+    def dropout_members_forward(
+        self, A: Array, rates: Array, key: tuple[int, int], step: Array, mask: Array, out: Array, first_draw: int = 0
+    ) -> None:
+        """`dropout_forward` with a p for each of k members, whose n/k units follow one another: the same draws.
+
+        rates float64 (k,), each a `realized_dropout`.
+        """
+        self._draw_mask_of_members(rates, key, step, mask, first_draw)
+        self._apply_mask_of_members(A, mask, rates, out)
+
+    def dropout_members_backward(self, dA: Array, rates: Array, mask: Array, out: Array) -> None:
+        """out_g = dA_g ⊙ mask_g/(1 − p_g): the same mask and scales as forward. out may be dA."""
+        self._apply_mask_of_members(dA, mask, rates, out)
+
+    @every_step
+    def _draw_mask_of_members(
+        self, rates: Array, key: tuple[int, int], step: Array, mask: Array, first_draw: int
+    ) -> None:
+        thresholds = np.repeat(rates * 65536, mask.shape[0] // rates.size)
+        kept = mask.T.reshape(-1).view(np.bool_)
+        for part, draws in _draws(key, int(step[0]), kept.size, first_draw):
+            units = np.arange(part.start, part.stop) % thresholds.size
+            np.greater_equal(draws, thresholds[units], out=kept[part])
+
+    def _apply_mask_of_members(self, x: Array, mask: Array, rates: Array, out: Array) -> None:
+        n, scales = x.shape[0] // rates.size, self.scratch("dropout scales", rates.size, np.float64)
+        np.subtract(1.0, rates, out=scales)
+        np.divide(1.0, scales, out=scales)
+        factor = self.scratch("dropout of a member", n * x.shape[1], x.dtype).reshape(x.shape[1], n).T
+        for g in range(rates.size):
+            units = slice(g * n, (g + 1) * n)
+            np.copyto(factor, mask[units])
+            np.multiply(factor, scales[g : g + 1], out=factor)
+            np.multiply(x[units], factor, out=out[units])
+
+
+def _draws(key: tuple[int, int], step: int, size: int, first_draw: int) -> Iterator[tuple[slice, HostArray]]:
+    """The draws from number `first_draw` on, for `size` elements: for some of them at a time."""
+    block, skipped = divmod(first_draw, DRAWS_PER_BLOCK)
+    # As Python integers, NumPy would round a key of 2⁶³ or more beside a smaller one to float64.
+    words = np.random.Philox(key=np.array(key, np.uint64), counter=(block, step, 0, 0))
+    start = 0
+    while start < size:
+        stop = min(start + _CHUNK * DRAWS_PER_WORD - skipped, size)
+        draws = words.random_raw(-(-(skipped + stop - start) // DRAWS_PER_WORD)).view(np.uint16)
+        yield slice(start, stop), draws[skipped : skipped + stop - start]
+        start, skipped = stop, 0
