@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -30,8 +30,8 @@ class UnreadableCells(TableError):
 
 CLIP = 3.0
 """Where smooth clipping ends: f(x) = x/√(1 + (x/3)²) stays within ±3."""
-_KNOTS = 257
-"""Points of the distribution function that "quantile" keeps."""
+_ENDS = 1e-7
+"""F(x) of "quantile" is at least this and at most 1 minus it, whose normal scores are ∓5.2."""
 _MOST_NAMED = 4
 _HUGE = 1e150
 """Numbers beyond this count as this: their squares are no numbers."""
@@ -56,8 +56,10 @@ class Scale:
     |---|---|---|
     | robust | median | 1/(q₇₅ − q₂₅); where that is 0, 2/(max − min) |
     | standard | mean | 1/σ |
-    | quantile | median | Φ⁻¹(F(x)), F the training part's distribution function, at 257 knots |
+    | quantile | median | Φ⁻¹(F(x)), F the training part's distribution function, at 10 to 1000 knots |
     | none | median | 1, and nothing is subtracted |
+
+    F has a knot for 30 numbers, as in Gorishniy et al. (2021), "Revisiting deep learning models for tabular data".
     """
 
     method: str
@@ -70,7 +72,8 @@ class Scale:
         """Fitted on finite numbers, of which there is at least one."""
         there = np.clip(there, -_HUGE, _HUGE)
         if method == "quantile":
-            knots = np.quantile(there, np.linspace(0.0, 1.0, min(_KNOTS, max(2, len(there)))))
+            n = min(max(len(there) // 30, 10), 1000, max(len(there), 2))
+            knots = np.quantile(there, np.linspace(0.0, 1.0, n))
             return cls(method, float(np.median(there)), knots=tuple(np.maximum.accumulate(knots).tolist()))
         if method == "none":
             return cls(method, float(np.median(there)))
@@ -104,7 +107,7 @@ class Scale:
         # Of values that occur often, several knots are equal: their middle, as scikit-learn takes it.
         up = np.interp(x, knots, levels)
         down = -np.interp(-x, -knots[::-1], -levels[::-1])
-        inside = np.clip((up + down) / 2, 1e-3, 1 - 1e-3)  # whose ends, ±∞ otherwise, become ±3.09
+        inside = np.clip((up + down) / 2, _ENDS, 1 - _ENDS)
         scores: HostArray = ndtri(inside)
         return scores
 
@@ -173,13 +176,14 @@ class NumberEncoder(Encoder):
 class YesNoEncoder(Encoder):
     """Two values as −1 and +1; 0 where neither is there, with a 1 in a second column if training had gaps.
 
-    With one value, −1 stands for its absence.
+    With one value, −1 stands for its absence. With a `scale` the column is scaled, and the only one.
     """
 
     kind = "yes_no"
     values: tuple[str, ...]
     format: NumberFormat | None = None
     has_gaps: bool = False
+    scale: Scale | None = None
 
     @property
     def outputs(self) -> list[str]:
@@ -187,10 +191,15 @@ class YesNoEncoder(Encoder):
         return [name, f"{self.source}=missing"] if self.has_gaps else [name]
 
     def write(self, column: Column, out: HostArray) -> None:
-        codes = _codes(_plain_numbers(column, self.format), self.values)
-        out[:, 0] = np.where(codes < 0, 0.0, 2.0 * codes - 1.0) if len(self.values) == 2 else 2.0 * (codes == 0) - 1.0
+        signs = self.signs(column)
+        out[:, 0] = signs if self.scale is None else self.scale.apply(signs)
         if self.has_gaps:
             out[:, 1] = column.missing
+
+    def signs(self, column: Column) -> HostArray:
+        """(n,) −1, 0 and +1."""
+        codes = _codes(_plain_numbers(column, self.format), self.values)
+        return np.where(codes < 0, 0.0, 2.0 * codes - 1.0) if len(self.values) == 2 else 2.0 * (codes == 0) - 1.0
 
     def unseen(self, column: Column) -> HostArray:
         return (_codes(_plain_numbers(column, self.format), self.values) < 0) & ~column.missing
@@ -201,7 +210,7 @@ class CategoryEncoder(Encoder):
     """One column per value, 1 where it is the value; all 0 for one that training did not have, or had too rarely.
 
     Gaps are a value of their own if training had some. As `codes` instead, one column: 1, 2, ... in the order of
-    `values`, 0 for all others, for a layer that embeds them.
+    `values`, 0 for all others, for a layer that embeds them. With `scales`, one for each column, these are scaled.
     """
 
     kind = "category"
@@ -209,6 +218,7 @@ class CategoryEncoder(Encoder):
     has_gaps: bool
     codes: bool = False
     n_rare: int = 0
+    scales: tuple[Scale, ...] = ()
 
     @property
     def outputs(self) -> list[str]:
@@ -228,9 +238,11 @@ class CategoryEncoder(Encoder):
         if self.codes:
             out[:, 0] = codes + 1
             return
-        out[...] = 0
+        off_on = np.array([0.0, 1.0])
+        levels = np.array([scale.apply(off_on) for scale in self.scales] or [off_on] * out.shape[1])
+        out[...] = levels[:, 0]
         rows = np.flatnonzero(codes >= 0)
-        out[rows, codes[rows]] = 1
+        out[rows, codes[rows]] = levels[codes[rows], 1]
 
     def unseen(self, column: Column) -> HostArray:
         return (_codes(column, self.values) < 0) & ~column.missing
@@ -291,8 +303,14 @@ class DateEncoder(Encoder):
             out[:, i] = missing
 
 
-def fit_encoder(column: Column, kind: ColumnKind, *, numbers: str, codes_from: int | None, most: int) -> Encoder:
-    """The encoder of a column that `kind` says is used. With `codes_from`, categories of more values become codes."""
+def fit_encoder(
+    column: Column, kind: ColumnKind, *, numbers: str, codes_from: int | None, most: int, scale_one_hot: bool
+) -> Encoder:
+    """The encoder of a column that `kind` says is used. With `codes_from`, categories of more values become codes.
+
+    With `scale_one_hot` the columns of categories are scaled as numbers are, those of two values are one, and gaps are
+    none of their values.
+    """
     name = column.name
     if kind.kind == "number":
         values = numbers_of(column, kind.number_format, kind.odd)
@@ -306,12 +324,19 @@ def fit_encoder(column: Column, kind: ColumnKind, *, numbers: str, codes_from: i
     by_word = np.bincount(text.values[text.values >= 0], minlength=len(text.words)).tolist()
     for word, count in zip(text.words, by_word, strict=True):
         counts[canonical(word)] = counts.get(canonical(word), 0) + count
-    if kind.kind == "yes_no":
-        has_gaps = len(counts) == 2 and text.n_missing > 0
-        return YesNoEncoder(name, tuple(sorted(counts, key=yes_last)), kind.number_format, has_gaps)
+    if kind.kind == "yes_no" or (scale_one_hot and len(counts) <= 2):
+        has_gaps = not scale_one_hot and len(counts) == 2 and text.n_missing > 0
+        signs = YesNoEncoder(name, tuple(sorted(counts, key=yes_last)), kind.number_format, has_gaps)
+        return replace(signs, scale=Scale.of(signs.signs(column), numbers)) if scale_one_hot else signs
     kept = sorted(sorted(counts), key=counts.__getitem__, reverse=True)[:most]
     codes = codes_from is not None and len(kept) > codes_from
-    return CategoryEncoder(name, tuple(sorted(kept)), text.n_missing > 0, codes, len(counts) - len(kept))
+    has_gaps = not scale_one_hot and text.n_missing > 0
+    category = CategoryEncoder(name, tuple(sorted(kept)), has_gaps, codes, len(counts) - len(kept))
+    if not scale_one_hot or codes:
+        return category
+    of_rows = _codes(column, category.values)
+    scales = [Scale.of((of_rows == i).astype(np.float64), numbers) for i in range(len(kept))]
+    return replace(category, scales=tuple(scales))
 
 
 def _fit_date(column: Column, kind: ColumnKind, numbers: str) -> DateEncoder:
@@ -430,8 +455,9 @@ def encoder_of(plain: Mapping[str, Any]) -> Encoder:
         if not is_right:
             raise ValueError(f"{kind} has {name} = {reprlib.repr(value)}, expected {what}")
     if fields.get("scale") is not None:
-        scale = fields["scale"]
-        fields["scale"] = Scale(**scale | {"knots": tuple(map(float, scale.get("knots", ())))})
+        fields["scale"] = _scale_of(fields["scale"])
+    if "scales" in fields:
+        fields["scales"] = tuple(map(_scale_of, fields["scales"]))
     if fields.get("format") is not None:
         form = fields["format"]
         if cls is DateEncoder:
@@ -444,14 +470,20 @@ def encoder_of(plain: Mapping[str, Any]) -> Encoder:
     if cls is YesNoEncoder and not 1 <= len(fields["values"]) <= 2:
         raise ValueError(f"yes_no has {len(fields['values'])} values, expected one or two")
     made = cls(**fields)
+    if isinstance(made, CategoryEncoder) and made.scales and (made.codes or len(made.scales) != len(made.outputs)):
+        raise ValueError(f"category has {len(made.scales)} scales, expected one for each column of its values")
     if not made.outputs:
         raise ValueError(f"the {kind} {made.source!r} becomes no input")
     return made
 
 
+def _scale_of(plain: Mapping[str, Any]) -> Scale:
+    return Scale(**{**plain, "knots": tuple(map(float, plain.get("knots", ())))})
+
+
 def _is_scale(value: Any, cls: type[Encoder]) -> tuple[bool, str]:
     if value is None:
-        return cls is DateEncoder, "a scale"
+        return cls is not NumberEncoder, "a scale"
     right = isinstance(value, Mapping) and set(value) <= {"method", "center", "factor", "knots"}
     if right:
         knots = value.get("knots", ())
@@ -461,6 +493,11 @@ def _is_scale(value: Any, cls: type[Encoder]) -> tuple[bool, str]:
         right = right and all(a <= b for a, b in pairwise(knots))
         right = right and (len(knots) >= 2) == (value["method"] == "quantile")
     return right, "a scale: its method, center, factor and knots, all of them finite"
+
+
+def _are_scales(value: Any, cls: type[Encoder]) -> tuple[bool, str]:
+    right = isinstance(value, list | tuple) and all(x is not None and _is_scale(x, cls)[0] for x in value)
+    return right, "scales: the method, center, factor and knots of each, all of them finite"
 
 
 def _is_format(value: Any, cls: type[Encoder]) -> tuple[bool, str]:
@@ -493,6 +530,7 @@ def _is_bool(value: Any, cls: type[Encoder]) -> tuple[bool, str]:
 _FIELDS: dict[str, Callable[[Any, type[Encoder]], tuple[bool, str]]] = {
     "source": lambda value, cls: (isinstance(value, str), "the name of a column"),
     "scale": _is_scale,
+    "scales": _are_scales,
     "has_gaps": _is_bool,
     "format": _is_format,
     "odd": _is_texts,

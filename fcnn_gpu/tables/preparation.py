@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._checks import check_choice, check_integer, suggest
+from .._checks import check_bool, check_choice, check_integer, suggest
 from .._types import HostArray
 from ._encoders import CategoryEncoder, DateEncoder, Encoder, NumberEncoder, UnreadableCells, encoder_of, fit_encoder
 from .kinds import LEFT_OUT, USED, ColumnKind, TableError, infer_kinds, joined
@@ -50,6 +50,9 @@ class TablePreparation(TransformerMixin, BaseEstimator):
         categories: "one_hot" (above); or "codes": columns of more than `max_one_hot` values become one column of whole
             numbers each, 0 for what training did not have, behind all others (`cardinalities_`), for layers that embed.
         max_one_hot: see `categories`.
+        scale_one_hot: scale the columns of categories as numbers are, as RealMLP does. Of two values, −1 and +1 become
+            one column. A gap is then no value of its own: 0 in all of them before they are scaled, as a value that
+            training did not have is.
         max_categories: of a column with more values than this, the most frequent ones count.
         dtype: of what `transform` returns, "float32" or "float64".
 
@@ -81,6 +84,7 @@ class TablePreparation(TransformerMixin, BaseEstimator):
         numbers: str = "robust",
         categories: str = "one_hot",
         max_one_hot: int = 9,
+        scale_one_hot: bool = False,
         max_categories: int = 255,
         dtype: Any = "float32",
     ) -> None:
@@ -89,6 +93,7 @@ class TablePreparation(TransformerMixin, BaseEstimator):
         self.numbers = numbers
         self.categories = categories
         self.max_one_hot = max_one_hot
+        self.scale_one_hot = scale_one_hot
         self.max_categories = max_categories
         self.dtype = dtype
 
@@ -98,14 +103,20 @@ class TablePreparation(TransformerMixin, BaseEstimator):
         check_choice(f"{who}(numbers)", self.numbers, NUMBERS)
         check_choice(f"{who}(categories)", self.categories, CATEGORIES)
         check_integer(f"{who}(max_one_hot)", self.max_one_hot, low=1)
+        check_bool(f"{who}(scale_one_hot)", self.scale_one_hot)
         check_integer(f"{who}(max_categories)", self.max_categories, low=1)
         _check_dtype(who, self.dtype)
         table = Table.of(X, f"{who}.fit")
         check_size(table)
         kinds = infer_kinds(table, self.columns, self.ignore)
-        codes_from = self.max_one_hot if self.categories == "codes" else None
+        settings: dict[str, Any] = {
+            "numbers": self.numbers,
+            "codes_from": self.max_one_hot if self.categories == "codes" else None,
+            "most": self.max_categories,
+            "scale_one_hot": self.scale_one_hot,
+        }
         encoders = [
-            fit_encoder(column, kind, numbers=self.numbers, codes_from=codes_from, most=self.max_categories)
+            fit_encoder(column, kind, **settings)
             for column, kind in zip(table.columns, kinds, strict=True)
             if kind.is_used
         ]
@@ -231,6 +242,7 @@ class TablePreparation(TransformerMixin, BaseEstimator):
             "dtype": np.dtype(self.dtype).name,
             "numbers": self.numbers,
             "categories": self.categories,
+            "scale_one_hot": self.scale_one_hot,
             "columns": kinds,
             "encoders": [encoder.plain() for encoder in self._encoders],
         }
@@ -246,7 +258,9 @@ class TablePreparation(TransformerMixin, BaseEstimator):
                 "that wrote it, or a newer one."
             )
         try:
-            made = cls(numbers=plain["numbers"], categories=plain["categories"], dtype=plain["dtype"])
+            scaled = check_bool("scale_one_hot", plain.get("scale_one_hot", False))
+            categories, dtype = plain["categories"], plain["dtype"]
+            made = cls(numbers=plain["numbers"], categories=categories, scale_one_hot=scaled, dtype=dtype)
             _check_dtype(cls.__name__, made.dtype)
             check_choice("numbers", made.numbers, NUMBERS)
             check_choice("categories", made.categories, CATEGORIES)

@@ -44,6 +44,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"numbers": "standard", "dtype": "float64"},
     {"numbers": "quantile", "categories": "codes", "max_one_hot": 3},
     {"max_categories": 2, "ignore": ["size"], "columns": {"row": "number"}},
+    {"scale_one_hot": True, "categories": "codes", "max_one_hot": 8},
+    {"scale_one_hot": True, "numbers": "quantile", "max_categories": 3},
 ]
 Y = np.array([0, 1] * (N // 2))
 
@@ -145,6 +147,7 @@ def _fitted(setting: dict[str, Any]) -> TablePreparation:
     return _FITTED.setdefault(repr(setting), TablePreparation(**setting).fit(TABLE))
 
 
+CATEGORY = {"kind": "category", "source": "town", "values": ["a", "b"], "has_gaps": False}
 PLAIN_FAULTS = [
     ({"version": 2}, "a preparation of version 2 is not known, only 1. Install the release that wrote it"),
     ({"columns": []}, "is not whole"),
@@ -153,6 +156,11 @@ PLAIN_FAULTS = [
     ({"encoders": [{"kind": "magic"}]}, "columns of kind 'magic' are not known"),
     ({"encoders": [{"kind": "number", "source": "size", "more": 1}]}, "number has a field 'more', which is not known"),
     ({"encoders": [{"kind": "number", "source": "size", "scale": 5}]}, "number has scale = 5, expected a scale"),
+    (
+        {"encoders": [CATEGORY | {"scales": [{"method": "robust", "center": 0.0, "factor": 2.0}]}]},
+        "category has 1 scales, expected one for each column of its values",
+    ),
+    ({"encoders": [CATEGORY | {"scales": [None, None]}]}, r"category has scales = \[None, None\], expected scales"),
 ]
 
 
@@ -174,10 +182,9 @@ def test_scales_are_scikit_learns() -> None:
     standard = TablePreparation(numbers="standard", dtype="float64").fit(x)
     np.testing.assert_allclose(standard.transform(new), StandardScaler().fit(x).transform(new), atol=1e-12)
     quantile = TablePreparation(numbers="quantile", dtype="float64").fit(x)
-    theirs = QuantileTransformer(n_quantiles=257, output_distribution="normal", subsample=None).fit(x)
-    inside = (new > np.quantile(x, 0.01)) & (new < np.quantile(x, 0.99))
-    np.testing.assert_allclose(quantile.transform(new)[inside], theirs.transform(new)[inside], atol=1e-6)
-    assert np.abs(quantile.transform(new)).max() < 3.1
+    theirs = QuantileTransformer(n_quantiles=500 // 30, output_distribution="normal", subsample=None).fit(x)
+    np.testing.assert_allclose(quantile.transform(new), theirs.transform(new), atol=1e-6)
+    assert 5.1 < np.abs(quantile.transform(new)).max() < 5.2
 
 
 @pytest.mark.parametrize("numbers", ["robust", "standard", "quantile"])
@@ -295,12 +302,42 @@ def test_codes_stand_behind_all_else() -> None:
     assert few.get_feature_names_out().tolist() == ["t=b", "t=c"]
 
 
+def test_columns_of_categories_are_scaled_as_numbers_are() -> None:
+    preparation = TablePreparation(scale_one_hot=True, dtype="float64").fit(TABLE)
+    plain = TablePreparation(dtype="float64").fit(TABLE)
+    names, unscaled = preparation.get_feature_names_out().tolist(), plain.get_feature_names_out().tolist()
+    of_gaps = ["town=missing", "smokes=missing"]  # which are no values
+    assert names == [name for name in unscaled if name not in of_gaps]
+    out = preparation.transform(TABLE)
+    expected = plain.transform(TABLE)[:, [unscaled.index(name) for name in names]]
+    rows = [name.startswith(("town", "many", "smokes")) for name in names]
+    np.testing.assert_array_equal(out[:, np.logical_not(rows)], expected[:, np.logical_not(rows)])
+    as_numbers = TablePreparation(columns=dict.fromkeys(map(str, range(sum(rows))), "number"), dtype="float64")
+    given = {str(i): column for i, column in enumerate(expected[:, rows].T)}
+    np.testing.assert_allclose(out[:, rows], as_numbers.fit_transform(given), atol=1e-12)
+    fresh = {name: list(values)[:2] for name, values in TABLE.items()} | {"town": ["Paris", ""], "smokes": ["?", None]}
+    unknown = preparation.transform(fresh)[:, [names.index(name) for name in names if name.startswith(("t", "sm"))]]
+    np.testing.assert_array_equal(unknown[0], unknown[1], "a gap is as a value that training did not have")
+
+
+def test_two_values_that_are_to_be_categories_are_one_column_where_it_is_scaled() -> None:
+    table = {"a": ["x", "y", "x", None, "x", "x"], "b": ["u", None, None, "u", None, None]}
+    settings: dict[str, Any] = {"columns": {"a": "category", "b": "category"}, "numbers": "none"}
+    preparation = TablePreparation(scale_one_hot=True, **settings).fit(table)
+    assert preparation.get_feature_names_out().tolist() == ["a=y", "b=u"]
+    expected = [[-1, 1], [1, -1], [-1, -1], [0, 1], [-1, -1], [-1, -1]]
+    np.testing.assert_array_equal(preparation.transform(table), expected)
+    apart = TablePreparation(**settings).fit(table)
+    assert apart.get_feature_names_out().tolist() == ["a=x", "a=y", "a=missing", "b=u", "b=missing"]
+
+
 def test_parameters_are_checked() -> None:
     for setting, message in (
         ({"numbers": "log"}, r"TablePreparation\(numbers\)"),
         ({"categories": "hash"}, r"TablePreparation\(categories\)"),
         ({"max_one_hot": 0}, r"TablePreparation\(max_one_hot\)"),
         ({"max_categories": 1.5}, r"TablePreparation\(max_categories\)"),
+        ({"scale_one_hot": 1}, r"TablePreparation\(scale_one_hot\) expects True or False"),
         ({"dtype": "int8"}, r"TablePreparation\(dtype\) is 'float32' or 'float64', got 'int8'"),
     ):
         with pytest.raises((ValueError, TypeError), match=message):
