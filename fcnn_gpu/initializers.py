@@ -394,10 +394,31 @@ class Constant(ElementwiseInitializer):
 @INITIALIZERS.register("random_signs")
 @dataclass(frozen=True)
 class RandomSigns(ElementwiseInitializer):
-    """1 or −1, each with probability ½: for the scales that tell the members of an ensemble apart (Wen et al. 2020)."""
+    """1 or −1, each with probability ½: for the scales that tell the members of an ensemble apart (Wen et al. 2020).
+
+    `chunks`: of how many rows each share their signs, so that inputs which say one thing together have one, as in TabM
+    (Gorishniy et al. 2024); together they are n_out. None: each has its own.
+    """
+
+    chunks: Any = None
+
+    def __post_init__(self) -> None:
+        if self.chunks is not None:
+            who = "RandomSigns(chunks)"
+            if not isinstance(self.chunks, list | tuple):
+                raise TypeError(f"{who} expects a list of numbers of rows, got {self.chunks!r}.")
+            chunks = tuple(check_integer(f"{who}, number {i},", n, low=1) for i, n in enumerate(self.chunks))
+            object.__setattr__(self, "chunks", chunks)
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, int], n_out: int, n_in: int) -> HostArray:
-        return rng.integers(0, 2, shape) * 2.0 - 1.0
+        if self.chunks is None:
+            return rng.integers(0, 2, shape) * 2.0 - 1.0
+        if sum(self.chunks) != n_out:
+            raise ValueError(f"RandomSigns(chunks) has {sum(self.chunks)} rows in all, and here are {n_out}.")
+        return np.repeat(rng.integers(0, 2, (len(self.chunks), shape[1])) * 2.0 - 1.0, self.chunks, axis=0)
+
+    def blocks(self, rng: np.random.Generator, n_out: int, n_in: int, rows: int) -> Iterator[HostArray] | None:
+        return super().blocks(rng, n_out, n_in, rows) if self.chunks is None else None
 
 
 @INITIALIZERS.register("zeros")

@@ -24,6 +24,7 @@ from fcnn_gpu.initializers import (
     Initializer,
     Normal,
     Orthogonal,
+    RandomSigns,
     TruncatedNormal,
     Uniform,
     VarianceScaling,
@@ -122,6 +123,22 @@ def test_parameters() -> None:
     signs = draw("random_signs")
     assert set(signs.ravel()) == {-1.0, 1.0}
     assert abs(signs.mean()) < 5 / signs.size**0.5
+    chunks = RandomSigns([1, 40, 9])
+    together = chunks(np.random.default_rng(0), 50, 2000)
+    assert chunks.chunks == (1, 40, 9)
+    assert set(together.ravel()) == {-1.0, 1.0}
+    assert (together[1:41] == together[1]).all()
+    assert (together[41:] == together[41]).all()
+    for i, j in ((0, 1), (1, 41), (0, 41)):
+        assert abs((together[i] * together[j]).mean()) < 5 / 2000**0.5
+    assert chunks.blocks(np.random.default_rng(0), 50, 2, 10) is None
+    assert INITIALIZERS.build(INITIALIZERS.config(chunks)) == chunks
+    with pytest.raises(ValueError, match=r"RandomSigns\(chunks\) has 50 rows in all, and here are 49"):
+        chunks(np.random.default_rng(0), 49, 2)
+    with pytest.raises(ValueError, match=r"RandomSigns\(chunks\), number 1, expects an integer of at least 1"):
+        RandomSigns([2, 0])
+    with pytest.raises(TypeError, match=r"RandomSigns\(chunks\) expects a list"):
+        RandomSigns(3)
     for make, who in ((lambda: Normal(-1.0), "Normal"), (lambda: Orthogonal(-1.0), "Orthogonal")):
         with pytest.raises(ValueError, match=rf"{who}\(.*\) expects a finite number of at least 0"):
             make()
