@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from ..initializers import FanInUniform, Initializer, Normal, UnitStd, Zeros
+from ..initializers import FanInUniform, Initializer, Normal, RandomSigns, UnitStd, Zeros
 from ..layers import (
     PBLD,
     Activation,
@@ -47,12 +47,16 @@ class Recipe(Protocol):
         """Of an ensemble that is trained as one network."""
 
     @property
-    def numbers(self) -> str:
-        """How the preparation scales numbers."""
+    def drop_last(self) -> bool:
+        """Whether a last batch that is smaller than the others is left out."""
 
     @property
-    def embeds(self) -> bool:
-        """Whether categories of many values are embedded."""
+    def ties(self) -> str:
+        """Which of epochs that are equally good is the best: the "first" or the "last"."""
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        """How the inputs are made: arguments of `TablePreparation`."""
 
     def layers(self, preparation: TablePreparation, n_out: int) -> list[Layer]:
         """The network behind this preparation, whose codes, if it makes any, are its last inputs."""
@@ -68,7 +72,7 @@ class RealMLP:
     Attributes:
         hidden_layer_sizes: units of each hidden layer.
         activation: between them; with `learned_shape` it is A = z + α(f(z) − z), α learned for each unit.
-        embeds: whether numbers go through PBLD, and categories of more than 9 values through tables of 8 columns.
+        embeds: whether numbers go through PBLD, and categories of more than 8 values through tables of 8 columns.
         from_data: whether weights and biases start by the first batch ("std", "he+5"), or from N(0, 1), the last
             layer's from 0.
         dropout, weight_decay: at first; constant for half of the run, then half a cosine to 0.
@@ -90,7 +94,14 @@ class RealMLP:
     batch_size: int = 256
     patience: int | None = None
     members: ClassVar[int] = 1
-    numbers: ClassVar[str] = "robust"
+    drop_last: ClassVar[bool] = True
+    ties: ClassVar[str] = "last"
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        """How the inputs are made: arguments of `TablePreparation`."""
+        scaled: dict[str, Any] = {"numbers": "robust", "scale_one_hot": True}
+        return scaled | ({"categories": "codes", "max_one_hot": _ONE_HOT} if self.embeds else {})
 
     def layers(self, preparation: TablePreparation, n_out: int) -> list[Layer]:
         """The network behind this preparation, whose codes, if it makes any, are its last inputs."""
@@ -141,15 +152,17 @@ class RealMLP:
 
 _WIDTH = 8
 """Columns of a category's table."""
+_ONE_HOT = 8
+"""Values of a category without one: 9 in the authors' code, where that of gaps is counted, too."""
 
 
 @dataclass(frozen=True)
 class TabM:
     """TabM: k networks that share their weight matrices, each with scales, biases and a head of its own.
 
-    A block is y_g = max(0, s_g ⊙ W(r_g ⊙ x_g) + b_g) and dropout, the first r random signs and all other scales 1; the
-    loss is the mean of the members' losses, the prediction the mean of their predictions. AdamW at a constant rate ends
-    when `patience` epochs were no better.
+    A block is y_g = max(0, s_g ⊙ W(r_g ⊙ x_g) + b_g) and dropout, the first r random signs, one for all inputs that are
+    made of the same column, and all other scales 1; the loss is the mean of the members' losses, the prediction the
+    mean of their predictions. AdamW at a constant rate ends when `patience` epochs were no better: more than 16.
     """
 
     hidden_layer_sizes: tuple[int, ...] = (512, 512, 512)
@@ -159,25 +172,26 @@ class TabM:
     label_smoothing: float = 0.0
     epochs: int = 256
     batch_size: int = 256
-    patience: int | None = 16
+    patience: int | None = 17
     members: int = 32
-    numbers: ClassVar[str] = "quantile"
-    embeds: ClassVar[bool] = False
+    drop_last: ClassVar[bool] = False
+    ties: ClassVar[str] = "first"
+    preparation: ClassVar[dict[str, Any]] = {"numbers": "quantile"}
 
     def layers(self, preparation: TablePreparation, n_out: int) -> list[Layer]:
         """The blocks, behind `Members`, and a linear head of each member."""
         made: list[Layer] = [Members(self.members)]
-        of_torch = FanInUniform()
+        of_torch, of_columns = FanInUniform(), RandomSigns(tuple(preparation.n_inputs_.values()))
         for i, n in enumerate(self.hidden_layer_sizes):
-            signs: Any = "random_signs" if i == 0 else 1.0
+            signs: Any = of_columns if i == 0 else 1.0
             made.append(BatchEnsemble(n, self.members, "relu", of_torch, scale_in=signs, bias_init=of_torch))
             if self.dropout:
                 made.append(Dropout(self.dropout))
         return [*made, DenseEnsemble(n_out, self.members, init=of_torch, bias_init=of_torch)]
 
     def optimizer(self, layers: list[Layer]) -> AdamW:
-        """AdamW; scales and biases decay as weights do, as in the authors' examples."""
-        return AdamW(self.learning_rate, weight_decay=self.weight_decay, decay_all=True)
+        """AdamW, of gradients of norm 1 at most; scales and biases decay as weights do, as in the authors' example."""
+        return AdamW(self.learning_rate, weight_decay=self.weight_decay, decay_all=True, clip_norm=1.0)
 
 
 RECIPES: dict[str, dict[str, Any]] = {

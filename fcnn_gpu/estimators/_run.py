@@ -64,7 +64,13 @@ class Run:
         layers = recipe.layers(self.preparation, self.n_out)
         model = Sequential(layers, samples.inputs.shape[1], seed=seed, backend=self.backend, dtype=self.dtype)
         loss = self.task.loss(recipe)
-        metrics = [metric.for_task(loss.task(self.n_out)) for metric in self.task.metrics()]
+        scaling = self.task.scaling(samples.targets)
+
+        def scaled(part: Samples) -> HostArray:
+            return part.targets if scaling is None else scaling.apply(part.targets, self.dtype)
+
+        targets = scaled(samples)
+        metrics = [metric.for_task(loss.task(self.n_out)) for metric in self.task.metrics(targets)]
         optimizer = recipe.optimizer(layers)
         trained_by = loss if recipe.members == 1 else EnsembleLoss(loss, recipe.members)
         trainer = Trainer(model, trained_by, optimizer, metrics)
@@ -74,27 +80,22 @@ class Run:
                 f"{self.who}(epochs)=1 is a single step for {n} samples in batches of {batch_size}, and the learning "
                 "rate of the first step is 0. Take more epochs, or a smaller batch_size."
             )
-        scaling = self.task.scaling(samples.targets)
-
-        def scaled(part: Samples) -> HostArray:
-            return part.targets if scaling is None else scaling.apply(part.targets, self.dtype)
-
         validation = None
         observers = list(callbacks)
         if held_out is not None:
             validation = (held_out.inputs, scaled(held_out), *([] if held_out.weights is None else [held_out.weights]))
-            monitor, greater = self.task.monitor
-            observers.append(KeepBest(monitor, ties="last", greater_is_better=greater))
+            monitor, greater = self.task.monitor(held_out.weights is not None)
+            observers.append(KeepBest(monitor, ties=recipe.ties, greater_is_better=greater))
             if recipe.patience is not None:
                 observers.append(EarlyStopping(monitor, recipe.patience, restore_best=False, greater_is_better=greater))
         if seconds is not None:
             observers.append(TimeLimit(seconds))
         history = trainer.fit(
             samples.inputs,
-            scaled(samples),
+            targets,
             epochs=recipe.epochs,
             batch_size=batch_size,
-            drop_last=True,
+            drop_last=recipe.drop_last,
             sample_weight=samples.weights,
             validation_data=validation,
             callbacks=observers,

@@ -147,11 +147,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         rows = table, targets, self._weights(sample_weight, targets)
         train, held_out = (rows, None) if cv is not None else self._parts(rows, validation, seed)
         preparation = TablePreparation(
-            columns=self.columns,
-            ignore=self.ignore,
-            numbers=recipe.numbers,
-            categories="codes" if recipe.embeds else "one_hot",
-            dtype=self.dtype,
+            columns=self.columns, ignore=self.ignore, dtype=self.dtype, **recipe.preparation
         ).fit(train[0])
         samples = Samples(preparation.inputs(train[0]), *train[1:])
         progress = check_bool(self._who("verbose"), self.verbose)

@@ -22,13 +22,16 @@ from ._samples import Samples
 class Task(Protocol):
     """Classification or regression."""
 
-    @property
-    def monitor(self) -> tuple[str, bool]:
-        """The column of the history that says which epoch is best, and whether more of it is better."""
+    def monitor(self, weighted: bool) -> tuple[str, bool]:
+        """The column of the history that says which epoch is best, and whether more of it is better.
+
+        `weighted`: whether the samples that say so have weights, at which metrics do not look.
+        """
 
     def loss(self, recipe: Recipe) -> Loss: ...
 
-    def metrics(self) -> list[Metric]: ...
+    def metrics(self, targets: HostArray) -> list[Metric]:
+        """What is measured of each epoch, of predictions of such targets, which are scaled already."""
 
     def scaling(self, targets: HostArray) -> Standardization | None:
         """How targets are scaled for training, if they are."""
@@ -44,14 +47,13 @@ class Classification:
     metric: str = "accuracy"
     calibrate: bool = True
 
-    @property
-    def monitor(self) -> tuple[str, bool]:
+    def monitor(self, weighted: bool) -> tuple[str, bool]:
         return ("val_accuracy", True) if self.metric == "accuracy" else ("val_loss", False)
 
     def loss(self, recipe: Recipe) -> Loss:
         return CrossEntropy(label_smoothing=recipe.label_smoothing)
 
-    def metrics(self) -> list[Metric]:
+    def metrics(self, targets: HostArray) -> list[Metric]:
         return [Accuracy()]
 
     def scaling(self, targets: HostArray) -> None:
@@ -73,19 +75,18 @@ class Classification:
 
 @dataclass(frozen=True)
 class Regression:
-    """Squared error of standardized targets, or the pinball losses of `quantiles`; the best epoch by the loss."""
+    """Squared error of standardized targets, or the pinball losses of `quantiles`; the best epoch by them."""
 
     quantiles: Sequence[float] | None = None
 
-    @property
-    def monitor(self) -> tuple[str, bool]:
-        return "val_loss", False
+    def monitor(self, weighted: bool) -> tuple[str, bool]:
+        return "val_loss" if weighted or self.quantiles is not None else "val_rmse", False
 
     def loss(self, recipe: Recipe) -> Loss:
         return MSE() if self.quantiles is None else Quantile(self.quantiles)
 
-    def metrics(self) -> list[Metric]:
-        return [RootMeanSquaredError()] if self.quantiles is None else []
+    def metrics(self, targets: HostArray) -> list[Metric]:
+        return [_ErrorWithinRange(targets.min(axis=0), targets.max(axis=0))] if self.quantiles is None else []
 
     def scaling(self, targets: HostArray) -> Standardization:
         return Standardization.of(targets)
@@ -94,6 +95,17 @@ class Regression:
         """Let the network predict raw values."""
         fold_targets(model, scaling)
         return 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class _ErrorWithinRange(RootMeanSquaredError):
+    """Of predictions that are kept within a range, (n_outputs,) each, as those of the estimator are."""
+
+    low: HostArray
+    high: HostArray
+
+    def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
+        return super().__call__(y_true, np.clip(y_pred, self.low, self.high))
 
 
 def best_temperature(Z: HostArray, labels: HostArray, weights: HostArray | None = None) -> float:

@@ -38,7 +38,7 @@ _SHARED = """
         preset: "default" is RealMLP-TD; "best" is eight of them, each validated by an eighth of the samples, which it
             does not see (see `cv`). "fast" is its short form, RealMLP-TD-S, without embeddings, dropout, weight decay
             and learned activations. "tabm" is TabM: 32 networks that share their weights, three layers of 512, trained
-            until 16 epochs were no better; ahead on some tables, and many times slower.
+            until more than 16 epochs were no better; ahead on some tables, and many times slower.
         columns, ignore: what columns are, where that is to be said, {name: kind}, and which to leave out; as in
             `TablePreparation`.
         hidden_layer_sizes, learning_rate, epochs, batch_size, dropout, weight_decay: others than the preset's.
@@ -244,8 +244,8 @@ class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
             `predict` is the median, and `predict_quantiles` are they.
         callbacks, random_state, backend, dtype, verbose: as in `FCNNRegressor`.
 
-    Targets are standardized in training, the best epoch is the one with the smallest mean squared error, and
-    predictions stay within the range of the training targets, as published.
+    Targets are standardized in training, the best epoch is the one with the smallest squared error, and predictions
+    stay within the range of the training targets, as published.
 
     Attributes:
         model_: the fitted `Sequential`, which takes the same tables and can be saved.

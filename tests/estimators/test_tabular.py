@@ -300,8 +300,8 @@ def test_an_error_leaves_the_estimator_as_it_was() -> None:
 def test_the_default_is_realmlp_td(task: Any) -> None:
     """Every constant of the table of the paper, by the network and the optimizer that come of it."""
     table, _, _ = shop()
-    preparation = TablePreparation(categories="codes").fit(table)
     recipe = RECIPES["default"][task]
+    preparation = TablePreparation(**recipe.preparation).fit(table)
     layers = recipe.layers(preparation, 3)
     model = fcnn.Sequential(layers, preparation.n_outputs_, seed=0, backend="numpy")
     kinds = [type(layer).__name__ for layer in model.layers]
@@ -335,18 +335,20 @@ def test_the_default_is_realmlp_td(task: Any) -> None:
 
 
 def test_tabm_is_an_ensemble_of_32() -> None:
-    preparation = TablePreparation().fit(shop()[0])
     recipe = RECIPES["tabm"]["regression"]
+    preparation = TablePreparation(**recipe.preparation).fit(shop()[0])
     model = fcnn.Sequential(recipe.layers(preparation, 2), preparation.n_outputs_, seed=0, backend="numpy")
     kinds = [type(layer).__name__ for layer in model.layers]
     assert kinds == ["Members", *["BatchEnsemble", "Dropout"] * 3, "DenseEnsemble"]
     first, second, head = (vars(model.layers[i]) for i in (1, 3, 7))
     assert (first["units"], first["members"], first["activation"].name) == (512, 32, "relu")
-    assert (first["scale_in"].name, first["scale_out"], second["scale_in"]) == ("random_signs", 1.0, 1.0)
+    signs = fcnn.initializers.RandomSigns((2, 14, 1, 5))  # size, town, garden, built
+    assert (first["scale_in"], first["scale_out"], second["scale_in"]) == (signs, 1.0, 1.0)
     assert (head["units"], head["members"], vars(model.layers[2])["p"]) == (2, 32, 0.1)
     optimizer = recipe.optimizer(model.layers)
     assert (optimizer.learning_rate, optimizer.weight_decay, optimizer.decay_all) == (0.002, 3e-4, True)
-    assert (recipe.patience, recipe.batch_size, recipe.numbers) == (16, 256, "quantile")
+    assert (recipe.patience, recipe.batch_size, recipe.preparation) == (17, 256, {"numbers": "quantile"})
+    assert (optimizer.clip_norm, recipe.ties, recipe.drop_last) == (1.0, "first", False)
 
 
 def test_tabm_ends_when_it_gets_no_better_and_its_members_can_be_taken_out() -> None:
