@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import ClassVar
 
 from ._checks import check_bool, check_integer, check_real
@@ -18,9 +18,22 @@ from ._registry import Registry
 
 @dataclass
 class Schedule:
-    """A learning rate η(t), t in epochs."""
+    """A learning rate η(t), t in epochs. `str` leaves out of `repr` what is as by default.
+
+    >>> str(Warmup(FlatCos(0.15), epochs=2))
+    'Warmup(FlatCos(0.15), epochs=2)'
+    """
 
     name: ClassVar[str]
+
+    def __str__(self) -> str:
+        said = []
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.init and value != setting.default:
+                shown = str(value) if isinstance(value, Schedule) else repr(value)
+                said.append(shown if setting.default is MISSING else f"{setting.name}={shown}")
+        return f"{type(self).__name__}({', '.join(said)})"
 
     def __call__(self, epoch: float, n_epochs: float) -> float:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(epoch, n_epochs).")

@@ -157,10 +157,12 @@ def _message(error: BaseException) -> str:
 _FLAGS = {"header=True": "--header", "header=False": "--no-header", "ignore_extra=True": "--ignore-extra"}
 _FLAGS |= {"tables.read(sheet)": "--sheet", "tables.read(header)": "--header"}
 _FLAGS |= dict.fromkeys(("Sequential(memory_limit)", "Sequential(memory_limit=...)"), "--memory-limit")
+_FLAGS |= {"train(epochs)=": "--epochs ", "a smaller batch_size": "a smaller --batch-size"}
 _IN_PYTHON = re.compile(
     r" \(Where that is meant: model\.signature = [^)]*\(\)\.\)|, or give more layers placement='auto'"
 )
 """Remedies that the command line does not have."""
+_ON_DEVICE = ", or placement='device'"
 _COLUMN = re.compile(r"columns=\{'([^']*)': '(\w+)'\}")
 _KEYWORDS = "target|task|header|drop|test_fraction|validation_split|clip_norm|momentum"
 
@@ -182,6 +184,7 @@ def in_options(message: str) -> str:
         return f"--{match[1].replace('_', '-')}" + (f" {match[2] or ''}" if match[2] or match[3] else "")
 
     message = _COLUMN.sub(r"--column \1=\2", _IN_PYTHON.sub("", message))
+    message = message.replace(_ON_DEVICE, ", or a larger --memory-limit")
     for keyword, option_name in _FLAGS.items():
         message = message.replace(keyword, option_name)
     return re.sub(rf"\b({_KEYWORDS})=(?:'(\w+)'|(?=([\w'\"])?))", option, message)

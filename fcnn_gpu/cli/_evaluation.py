@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .._types import HostArray
-from ..losses import EnsembleLoss, Loss
+from ..losses import Loss
 from ..metrics import F1 as F1Score
 from ..metrics import (
     METRICS,
@@ -66,10 +66,13 @@ def evaluate_model(
     class_names: list[str] | None,
     metrics: Sequence[Metric] = (),
 ) -> Evaluation:
-    """Loss and metrics of `model` on inputs X and y, the task's own and others; without class names a regression."""
+    """Loss and metrics of `model` on inputs X and y, the task's own and others; without class names a regression.
+
+    The loss, of one network, is that of what the model predicts: of several members, of the mean of their predictions.
+    """
     predictions = model.infer(X, model.link, prepared=True)
     evaluation = _by_task(model, loss, X, y, class_names, predictions)
-    told = [metric.for_task(loss.task(model.n_out)) for metric in metrics]
+    told = [metric.for_task(loss.task(model.n_predictions)) for metric in metrics]
     others = {metric.label: metric for metric in told if metric.label not in evaluation.results}
     if len(X) < _LEAST_FOR_R2:
         others.pop(R2.name, None)
@@ -85,16 +88,19 @@ def _by_task(
     class_names: list[str] | None,
     predictions: HostArray,
 ) -> Evaluation:
-    if loss.link == "identity":  # of values, those that are given: within their range, the mean of members
-        value = float((loss.loss if isinstance(loss, EnsembleLoss) else loss).forward(predictions, y))
+    if loss.link == "identity":  # of values, those that are given: within their range
+        outputs = predictions
+    elif model.members > 1:
+        outputs = _raw(loss.link, predictions)
     else:
-        value = float(loss.forward(model.infer(X, None, prepared=True), y))
+        outputs = model.infer(X, None, prepared=True)
+    value = float(loss.forward(outputs, y))
     if class_names is None:
         names = ["r2", "mae", "rmse"] if len(X) >= _LEAST_FOR_R2 else ["mae", "rmse"]
         results = {name: METRICS.resolve(name)(y, predictions) for name in names}
         return Evaluation(len(X), {"loss": value} | results, [], [], None)
     if y.ndim == 2:
-        measures = [METRICS.resolve(name).for_task(loss.task(model.n_out)) for name in ("accuracy", "f1")]
+        measures = [METRICS.resolve(name).for_task(loss.task(model.n_predictions)) for name in ("accuracy", "f1")]
         results = {measure.label: measure(y, predictions) for measure in measures}
         return Evaluation(len(X), {"loss": value} | results, *_label_scores(y, predictions, class_names), None)
     predicted = predicted_classes(predictions)
@@ -102,6 +108,13 @@ def _by_task(
     matrix = confusion_matrix(y, predicted, len(class_names))
     results = {"loss": value, "accuracy": report["accuracy"]}
     return Evaluation(len(X), results, report["classes"], [report["macro"], report["weighted"]], matrix)
+
+
+def _raw(link: str, predictions: HostArray) -> HostArray:
+    """Outputs that the link turns into these predictions, the mean of several members', which has no others."""
+    least = np.finfo(predictions.dtype).tiny
+    logarithms = np.log(np.maximum(predictions, least))
+    return logarithms - np.log(np.maximum(1 - predictions, least)) if link == "sigmoid" else logarithms
 
 
 def _label_scores(

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._types import HostArray
 from ..files import ModelFileError
-from ..losses import LOSSES, VALUE_LINKS, EnsembleLoss, Loss
+from ..losses import LOSSES, VALUE_LINKS, Loss
 from ..metrics import METRICS
 from ..model import Sequential, load
 from ..tables import Targets
@@ -35,7 +35,7 @@ class SavedModel:
         task: "classification" or "regression".
         class_names: what classes are called, or None for regression.
         multilabel: whether a sample may have several labels.
-        loss, metrics: what `evaluate` measures; the task's own metrics beside these.
+        loss, metrics: what `evaluate` measures of predictions; the task's own metrics beside these.
         targets: how the targets of a table are read, for a model that was trained on one; else None.
         info: what `fcnn-gpu train` has noted in `model.info`; entries of another kind are a program's own.
     """
@@ -64,8 +64,6 @@ class SavedModel:
             self.loss: Loss = LOSSES.resolve(self.info.get("loss", _LOSS_OF_LINK[link]))
         except (TypeError, ValueError) as error:
             raise ModelFileError(f"{path} notes a loss that is not known: {error}") from error
-        if self.model.members > 1:
-            self.loss = EnsembleLoss(self.loss, self.model.members)
         self.targets = self._targets()
         try:
             self.metrics = [

@@ -14,7 +14,7 @@ from .._types import HostArray
 from ..activations import ACTIVATIONS
 from ..activations import Activation as Function
 from ..backend import PRECISIONS
-from ..datasets import Dataset
+from ..datasets import CATALOGUE, Dataset
 from ..initializers import INITIALIZERS, Initializer
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
 from ..losses import LOSSES, Loss
@@ -24,8 +24,8 @@ from ..schedules import SCHEDULES, ReduceOnPlateau, Schedule, Warmup
 from ..tables.kinds import GIVEN
 from ..training import column_names, try_metrics
 from ._class_weight import match_classes, parse_class_weight
-from ._data import holds_images
-from ._defaults import defaults_for
+from ._data import holds_images, is_table
+from ._defaults import HELD_OUT, OF_TABLES, PLAIN, PRESETS, SMALL, Defaults, defaults_for
 from ._named import build, build_metric
 
 NUMBERS = ("robust", "standard", "quantile", "none")
@@ -56,8 +56,9 @@ class TrainOptions:
     test_fraction: float
     test_data: str | None
     standardize: bool | None
+    preset: str | None
     layers: str | None
-    activation: str
+    activation: str | None
     init: str | None
     bias_init: str | None
     dropout: float | None
@@ -68,15 +69,15 @@ class TrainOptions:
     label_smoothing: float | None
     class_weight: str | None
     metric: list[str] | None
-    optimizer: str
+    optimizer: str | None
     lr: float | None
-    schedule: str
+    schedule: str | None
     momentum: float | None
     weight_decay: float | None
     clip_norm: float | None
     epochs: int | None
     batch_size: int | None
-    validation_split: float
+    validation_split: float | None
     early_stopping: int | None
     backend: str | None
     threads: int | None
@@ -88,6 +89,7 @@ class TrainOptions:
     progress: bool
 
     def __post_init__(self) -> None:
+        self._check_preset()
         _ = self.widths
         _ = self.function, self.initializer, self.bias_initializer
         if self.dropout is not None:
@@ -109,13 +111,14 @@ class TrainOptions:
                 raise ValueError("--numbers and --standardize both say how numbers are scaled: take one of them.")
         _ = self.columns
         check_real("--test-fraction", self.test_fraction, low=0, high=1, high_open=True)
-        check_real("--validation-split", self.validation_split, low=0, high=1, high_open=True)
+        if self.validation_split is not None:
+            check_real("--validation-split", self.validation_split, low=0, high=1, high_open=True)
         if self.early_stopping is not None:
             check_integer("--early-stopping", self.early_stopping, low=1)
-            if not self.validation_split:
+            if not self.share_held_out:
                 raise ValueError("--early-stopping watches the validation loss: add --validation-split 0.1.")
         column = self._optimizer().schedule.monitor
-        if column is not None and column.startswith("val_") and not self.validation_split:
+        if column is not None and column.startswith("val_") and not self.share_held_out:
             raise ValueError(f"--schedule {self.schedule} watches {column}: add --validation-split 0.1.")
         if self.threads is not None:
             check_integer("--threads", self.threads, low=1)
@@ -128,16 +131,28 @@ class TrainOptions:
             check_choice("--task", self.task, ("classification", "regression"))
         self._check_loss()
 
+    def _check_preset(self) -> None:
+        """That it is one, and that no option makes another network of it."""
+        if self.preset is None:
+            return
+        check_choice("--preset", self.preset, (*PRESETS, PLAIN))
+        if self.preset != PLAIN and self.of_plain:
+            options = ", ".join(self.of_plain)
+            raise ValueError(
+                f"--preset {self.preset} is a network and a training with nothing to choose in {options}. Leave "
+                f"{options} out, or say --preset plain."
+            )
+
     def _check_optimizer(self) -> None:
         """The optimizer's name and settings, and that it has those that options of their own give."""
-        name = self.optimizer.partition(":")[0]
+        name = self.optimizer_name
         settings = {kind: _settings(OPTIMIZERS[kind]) for kind in OPTIMIZERS}
         check_choice("--optimizer", name, OPTIMIZERS)
         for setting in _OF_OPTIMIZERS:
             value, option = getattr(self, setting), "--" + setting.replace("_", "-")
             if value is None:
                 continue
-            if setting not in settings[name]:
+            if setting not in settings[name] and self.is_plain:
                 having = [kind for kind in OPTIMIZERS if setting in settings[kind]]
                 instead = ", or take a penalty, --l2" if setting == "weight_decay" else ""
                 raise ValueError(
@@ -165,6 +180,63 @@ class TrainOptions:
                 raise ValueError("--class-weight is for classes, not for --task regression.")
 
     @property
+    def of_plain(self) -> list[str]:
+        """The options given that define a plain network or its training."""
+        standardize = {None: "", True: "--standardize", False: "--no-standardize"}[self.standardize]
+        given = {
+            standardize: self.standardize is not None,
+            "--layers": self.layers is not None,
+            "--activation": self.activation is not None,
+            "--init": self.init is not None,
+            "--bias-init": self.bias_init is not None,
+            "--batch-norm": self.batch_norm,
+            "--l1": self.l1,
+            "--l2": self.l2,
+            "--loss": self.loss is not None,
+            "--optimizer": self.optimizer is not None,
+            "--schedule": self.schedule is not None,
+            "--momentum": self.momentum is not None,
+            "--clip-norm": self.clip_norm is not None,
+        }
+        return [option for option, value in given.items() if value]
+
+    @property
+    def has_table(self) -> bool:
+        """Whether the data is a table, by its name; no other data has kinds of columns."""
+        return self.data not in CATALOGUE and is_table(self.data)
+
+    @property
+    def network(self) -> str:
+        """What is trained, "plain" or one of the presets: what is said, else what suits the data and the options."""
+        if self.preset is not None:
+            return self.preset
+        return OF_TABLES if self.has_table and not self.of_plain else PLAIN
+
+    def for_rows(self, n: int) -> TrainOptions:
+        """With what suits a table of so many training rows, where nothing says which network is trained."""
+        is_small = self.preset is None and not self.is_plain and n < SMALL
+        return dataclasses.replace(self, preset=PLAIN) if is_small else self
+
+    @property
+    def why_plain(self) -> str:
+        """Why a table's network is a plain one; these options are those that were given."""
+        if self.preset is None and not self.of_plain:
+            return f"as for all tables of fewer than {SMALL:,} training rows (else: --preset {OF_TABLES})"
+        given = self.of_plain if self.preset is None else [f"--preset {self.preset}"]
+        return f"as {', '.join(given)} {'says' if len(given) == 1 else 'say'}"
+
+    @property
+    def is_plain(self) -> bool:
+        return self.network == PLAIN
+
+    @property
+    def share_held_out(self) -> float:
+        """Of the training samples: what --validation-split says, else what a preset's best epoch is chosen by."""
+        if self.validation_split is not None:
+            return self.validation_split
+        return 0.0 if self.is_plain else HELD_OUT
+
+    @property
     def widths(self) -> list[int]:
         """The widths of the hidden layers.
 
@@ -182,7 +254,7 @@ class TrainOptions:
     @property
     def function(self) -> Function:
         """What the hidden units do with their weighted sum."""
-        return build("--activation", self.activation, ACTIVATIONS)
+        return build("--activation", self._said("activation"), ACTIVATIONS)
 
     @property
     def initializer(self) -> Initializer | None:
@@ -212,21 +284,31 @@ class TrainOptions:
     def of_tables(self) -> list[str]:
         """The options given that are for tables alone."""
         given = {"--column": self.column, "--ignore": self.ignore, "--numbers": self.numbers, "--sheet": self.sheet}
+        given |= {f"--preset {self.preset}": self.preset if self.preset in PRESETS else None}
         return [option for option, value in given.items() if value]
 
     @property
-    def scaling(self) -> str:
-        """How `TablePreparation` scales numbers; a network without hidden layers stays linear in them."""
+    def scaling(self) -> str | None:
+        """How `TablePreparation` scales numbers, None: as the preset does.
+
+        A plain network without hidden layers stays linear in them.
+        """
         if self.numbers is not None:
             return self.numbers
+        if not self.is_plain:
+            return None
         if self.standardize is False:
             return "none"
         return "standard" if self.standardize or (self.layers is not None and not self.widths) else "robust"
 
     def for_data(self, data: Dataset) -> TrainOptions:
-        """With the defaults of this kind of data, and of so much of it, where nothing was given."""
-        defaults = defaults_for(len(data.X_train), holds_images(data))
-        options = dataclasses.asdict(defaults)
+        """With the defaults of this kind of data, and of so much of it, where nothing was given.
+
+        What a preset has in the place of those that are still None stands in its recipe.
+        """
+        options: dict[str, Any] = {"preset": self.network, "validation_split": self.share_held_out}
+        if self.is_plain:
+            options |= dataclasses.asdict(defaults_for(len(data.X_train), holds_images(data)))
         missing = {name: value for name, value in options.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
 
@@ -236,7 +318,7 @@ class TrainOptions:
         limit = self.memory_limit
         return check_bytes("--memory-limit", int(limit) if limit and limit.isascii() and limit.isdigit() else limit)
 
-    def network(self, n_outputs: int, standardized: bool) -> list[Layer]:
+    def layers_of(self, n_outputs: int, standardized: bool) -> list[Layer]:
         """Per hidden width Dense → batch norm → activation → dropout, as far as asked for; then a linear last layer."""
         dense = functools.partial(Dense, init=self.initializer, bias_init=self.bias_initializer, l1=self.l1, l2=self.l2)
         layers: list[Layer] = []
@@ -262,32 +344,41 @@ class TrainOptions:
         plateau, column = optimizer.schedule, optimizer.schedule.monitor
         while isinstance(plateau, Warmup):
             plateau = plateau.then
-        columns = column_names(metrics, bool(self.validation_split), self.precision == "float16")
+        columns = column_names(metrics, bool(self.share_held_out), self.precision == "float16")
         if column is not None and column not in columns:
             raise ValueError(
                 f"--schedule {self.schedule} watches {column!r}, which this run does not record. "
                 f"{suggest(column, columns)}"
             )
-        if isinstance(plateau, ReduceOnPlateau) and "greater_is_better=" not in self.schedule:
+        if isinstance(plateau, ReduceOnPlateau) and "greater_is_better=" not in self._said("schedule"):
             better = {metric.label: metric.greater_is_better for metric in metrics}
             plateau.greater_is_better = better.get(plateau.column.removeprefix("val_"), False)
         return optimizer
 
+    def _said(self, option: str) -> str:
+        """The text of one of the options whose defaults do not depend on the data."""
+        text: str | None = getattr(self, option)
+        return getattr(Defaults, option) if text is None else text
+
+    @property
+    def optimizer_name(self) -> str:
+        return self._said("optimizer").partition(":")[0]
+
     def _optimizer(self) -> Optimizer:
-        name = self.optimizer.partition(":")[0]
+        name = self.optimizer_name
         rate = self.lr
         if rate is None:
             rate = LEARNING_RATES.get(name, OPTIMIZERS[name]().learning_rate)  # type: ignore[call-arg]
         of_rate = dict.fromkeys(_RATES, "--lr")
         schedule: Schedule = build(
-            "--schedule", self.schedule, SCHEDULES, given=dict.fromkeys(_RATES, rate), elsewhere=of_rate
+            "--schedule", self._said("schedule"), SCHEDULES, given=dict.fromkeys(_RATES, rate), elsewhere=of_rate
         )
         settings = {setting: getattr(self, setting) for setting in _OF_OPTIMIZERS}
         given = {setting: value for setting, value in settings.items() if value is not None}
         of_options = {setting: f"--{setting.replace('_', '-')}" for setting in ("clip_norm", *_OF_OPTIMIZERS)}
         return build(
             "--optimizer",
-            self.optimizer,
+            self._said("optimizer"),
             OPTIMIZERS,
             given={"learning_rate": schedule, "clip_norm": self.clip_norm} | given,
             elsewhere={"learning_rate": "--lr"} | of_options,

@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
+import time
+
 from ..callbacks import Callback
 from ..training import Trainer
 
 _MOST_LINES = 25
+_LONG = 60.0
+"""Seconds from which on it is said how long a run takes."""
+
+
+class Summary(Callback):
+    """Print the network's layers before the run, for batches of this size."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        trainer.model.summary(self._batch_size)
 
 
 class EpochLog(Callback):
-    """Print epochs as they end: all of a short run; of a long one every n-th, and the last."""
+    """Print epochs as they end: all of a short run; of a long one every n-th, and the last.
+
+    With `shorter`, what would make the run shorter, the second epoch's time says how long a long one takes; the first
+    epoch prepares the others.
+    """
+
+    def __init__(self, shorter: str = "") -> None:
+        self._shorter = shorter
 
     def on_train_begin(self, trainer: Trainer) -> None:
         self._every = -(-trainer.n_epochs // _MOST_LINES)
         self._has_penalty = trainer.model.penalty() > 0
 
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
+        self._began = time.perf_counter()
+
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
         epoch = int(record["epoch"])
         if epoch % self._every == 0 or epoch in (1, trainer.n_epochs) or trainer.stop_reason is not None:
             print(self._line(epoch, trainer.n_epochs, record), flush=True)
+        if self._shorter and epoch == 2:
+            expected = (time.perf_counter() - self._began) * trainer.n_epochs
+            if expected >= _LONG:
+                minutes = f"{expected / 60:,.0f} min"
+                print(f"{trainer.n_epochs:,} epochs take about {minutes}; shorter: {self._shorter}", flush=True)
 
     def _line(self, epoch: int, n_epochs: int, record: dict[str, float]) -> str:
         hidden = {"epoch", "learning_rate", "seconds", "samples_per_second"}

@@ -4,45 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from rich.console import Console
 
 from .._types import HostArray
-from ..callbacks import Callback, EarlyStopping
-from ..data import leaves_single_sample, split_validation
+from ..backend import Ops
 from ..datasets import CATALOGUE, Dataset
 from ..losses import LOSSES, MAE, Huber, Loss
 from ..metrics import METRICS, Metric
-from ..model import Sequential, Standardization, fold_features, fold_targets
-from ..training import History, Trainer, interruptible
+from ..model import Sequential, Standardization
+from ..training import History, interruptible
 from . import _backend, _threads
-from ._data import describe, holds_images, info_of, is_table, load_data, signature_of
+from ._data import describe, info_of, load_data, signature_of
 from ._evaluation import Evaluation, evaluate_model, print_evaluation
 from ._options import TrainOptions
 from ._output import HOW_TO_PLOT, MODEL, RunFolder, can_plot, earlier_run, holds_run, prepare_folder
-from ._progress import EpochLog
+from ._plain import PlainTraining
+from ._progress import EpochLog, Summary
 from ._rows import digest_of, row_marks
 from ._stdout import outlive_output, print_error
 
 if TYPE_CHECKING:
+    from ._preset import PresetTraining
     from ._table import PreparedTable
 
 INTERRUPTED = 130
-
-
-@dataclass
-class _Prepared:
-    """The samples that the run trains and validates on, standardized where it should be, and how."""
-
-    X: Any
-    y: Any
-    validation: tuple[Any, Any] | None
-    features: Standardization | None
-    targets: Standardization | None
+_Training: TypeAlias = "PlainTraining | PresetTraining"
 
 
 def run_training(options: TrainOptions) -> int:
@@ -58,66 +48,48 @@ def run_training(options: TrainOptions) -> int:
     print(f"Data: {describe(data)}")
     if table is not None:
         table.show(Console())
-    options = options.for_data(data)
-    epochs, batch_size = options.epochs, options.batch_size
-    assert epochs is not None
-    assert batch_size is not None
-    loss = options.make_loss(data)
-    metrics = options.make_metrics(data, loss)
-    optimizer = options.make_optimizer(metrics)
-    samples = _prepare(data, options, table is not None, loss)
-    class_weight = options.weights_of_classes(data, samples.y)
-    model = Sequential(
-        options.network(options.n_outputs(data, loss), standardized=samples.features is not None),
-        n_in=data.n_features,
-        seed=options.seed,
-        backend=ops,
-        dtype=options.dtype,
-        precision=options.precision,
-        memory_limit=options.byte_limit,
-    )
-    trainer = Trainer(model, loss, optimizer, metrics)
+    training = _training(options, data, table, ops)
+    options = training.options
     folder = None if options.out is None else RunFolder(Path(options.out))
     if folder is not None:
         prepare_folder(folder.path)
         _say_earlier(folder)
-    _say_held_out(samples, options.validation_split)
-    _say_standardization(samples, data, loss)
-    measured = _in_own_units(loss, samples.targets)
-    if options.progress:
-        model.summary(min(batch_size, len(samples.X)))
+    for line in training.announce():
+        print(line)
+    _say_held_out(training, options.share_held_out)
+    _say_standardization(training, data)
+    measured = _in_own_units(training.measured, training.targets)
     with interruptible() as interrupted:  # Ctrl-C right after the training must not lose it
         started = time.perf_counter()
-        history = trainer.fit(
-            samples.X,
-            samples.y,
-            epochs=epochs,
-            batch_size=batch_size,
-            validation_data=samples.validation,
-            class_weight=class_weight,
-            drop_last=options.batch_norm and leaves_single_sample(len(samples.X), batch_size),
-            progress=options.progress,
-            callbacks=_callbacks(options),
-        )
-        run = _run_of(options, model, history, data, time.perf_counter() - started)
-        if samples.features is not None:
-            fold_features(model, samples.features)
-        if samples.targets is not None:
-            fold_targets(model, samples.targets)
-        # a network without hidden layers is linear, and may as well go on beyond the range of training
-        model.signature = signature_of(data, table, bool(options.widths))
-        noted = options.model_info() | _measures(measured, metrics)
+        shown = [Summary(training.batch_size), EpochLog(training.shorter)] if options.progress else []
+        model, history = training.train(shown)
+        run = _run_of(training, model, history, data, time.perf_counter() - started)
+        model.signature = signature_of(data, table, not training.extrapolates)
+        noted = options.model_info() | _measures(measured, training.metrics)
         noted |= {} if table is None else {"targets": table.targets.plain()}
         noted |= {} if options.sheet is None else {"sheet": options.sheet}
         model.info = info_of(data, noted, None if data.name in CATALOGUE else digest_of(options.data))
         kept = folder is not None and _keep(folder, model, history, run, row_marks(data.X_train, data.y_train))
-    return _tell(folder if kept else None, options, model, measured, metrics, history, data, run, interrupted())
+    return _tell(folder if kept else None, training, model, measured, history, data, run, interrupted())
+
+
+def _training(options: TrainOptions, data: Dataset, table: PreparedTable | None, ops: Ops) -> _Training:
+    """What the options ask for, of this data."""
+    if table is None:
+        return PlainTraining(options, data, None, ops)
+    suited = options.for_rows(len(data.X_train))
+    if suited.is_plain:
+        return PlainTraining(suited, data, options.why_plain, ops)
+    from ._preset import PresetTraining  # with scikit-learn, as what reads tables
+
+    return PresetTraining(suited, table, ops)
 
 
 def _load(options: TrainOptions) -> tuple[Dataset, PreparedTable | None]:
     """The data, and how it was made where it is a table."""
-    if options.data not in CATALOGUE and is_table(options.data):
-        from ._table import TableOptions, load_table  # with scikit-learn, which takes a while to import
+    if options.has_table:
+        from ._preset import plan_of  # with scikit-learn, which takes a while to import
+        from ._table import TableOptions, load_table
 
         table = load_table(
             Path(options.data),
@@ -128,10 +100,9 @@ def _load(options: TrainOptions) -> tuple[Dataset, PreparedTable | None]:
                 sheet=options.sheet,
                 columns=options.columns,
                 ignore=options.ignore or (),
-                numbers=options.scaling,
+                plan=lambda task, n: plan_of(options.for_rows(n), task),
                 test_fraction=options.test_fraction,
                 test_data=options.test_data,
-                validation_split=options.validation_split,
                 seed=options.seed,
                 dtype=options.dtype,
             ),
@@ -150,50 +121,21 @@ def _load(options: TrainOptions) -> tuple[Dataset, PreparedTable | None]:
     ), None
 
 
-def _prepare(data: Dataset, options: TrainOptions, is_table: bool, loss: Loss) -> _Prepared:
-    """Split off the validation part, then standardize by the mean and spread of the training part alone.
-
-    The inputs that are made of a table are scaled already, and counts stay what they are.
-    """
-    X, y, validation = data.X_train, data.y_train, None
-    if options.validation_split:
-        train, held_out = split_validation(len(X), options.validation_split, y, options.seed)
-        X, y, validation = X[train], y[train], (X[held_out], y[held_out])
-    scales_features = not holds_images(data) if options.standardize is None else options.standardize
-    scales_features = scales_features and not is_table
-    scales_targets = data.task == "regression" and options.standardize is not False and loss.link == "identity"
-    features = Standardization.of(X) if scales_features else None
-    targets = Standardization.of(y) if scales_targets else None
-    precision = options.dtype if options.precision is None else options.precision
-    if features is not None:
-        features.check_units(precision, "features", data.feature_names)
-    if targets is not None:
-        targets.check_units(precision, "targets")
-
-    def scaled(X: Any, y: Any) -> tuple[Any, Any]:
-        return (
-            X if features is None else features.apply(X, options.dtype),
-            y if targets is None else targets.apply(y, options.dtype),
-        )
-
-    return _Prepared(*scaled(X, y), None if validation is None else scaled(*validation), features, targets)
-
-
-def _say_held_out(samples: _Prepared, share: float) -> None:
+def _say_held_out(training: _Training, share: float) -> None:
     """Say where the classes could not give as many validation samples as were asked for."""
-    n = 0 if samples.validation is None else len(samples.validation[0])
-    asked = round(share * (n + len(samples.X)))
+    n = training.n_held_out
+    asked = round(share * (n + training.n_train))
     if n < asked:
         print(f"Validation: {n:,} samples instead of {asked:,}, since every class keeps one for training")
 
 
-def _say_standardization(samples: _Prepared, data: Dataset, loss: Loss) -> None:
-    what = [f"{data.n_features} features"] if samples.features is not None else []
-    what += ["the targets"] if samples.targets is not None else []
+def _say_standardization(training: _Training, data: Dataset) -> None:
+    what = [f"{data.n_features} features"] if training.features is not None else []
+    what += ["the targets"] if training.targets is not None else []
     if what:
         unit = ""
-        if samples.targets is not None:
-            measure = "standard deviation" if isinstance(loss, MAE) else "variance"
+        if training.targets is not None:
+            measure = "standard deviation" if isinstance(training.measured, MAE) else "variance"
             unit = f"; losses during training are in units of the targets' {measure}"
         print(f"Standardized: {' and '.join(what)}, to mean 0 and standard deviation 1{unit}")
 
@@ -221,15 +163,6 @@ def _say_earlier(folder: RunFolder) -> None:
         print(f"Output: {folder.path} holds {earlier}, which this one replaces")
 
 
-def _callbacks(options: TrainOptions) -> list[Callback]:
-    callbacks: list[Callback] = []
-    if options.early_stopping is not None:
-        callbacks.append(EarlyStopping(patience=options.early_stopping))
-    if options.progress:
-        callbacks.append(EpochLog())
-    return callbacks
-
-
 def _say_end(history: History, seconds: float) -> None:
     n = len(history)
     line = f"Trained {n} epoch{'' if n == 1 else 's'} in {seconds:.1f} s"
@@ -240,12 +173,11 @@ def _say_end(history: History, seconds: float) -> None:
     print(line)
 
 
-def _run_of(
-    options: TrainOptions, model: Sequential, history: History, data: Dataset, seconds: float
-) -> dict[str, Any]:
+def _run_of(training: _Training, model: Sequential, history: History, data: Dataset, seconds: float) -> dict[str, Any]:
     """What run.json says, as long as nothing is measured."""
     return {
-        "options": dataclasses.asdict(options),
+        "options": dataclasses.asdict(training.options),
+        **training.plain(),
         "backend": model.ops.describe(),
         "data": {"name": data.name, "source": data.source, "train": len(data.X_train), "test": len(data.X_test)},
         "n_parameters": model.n_parameters,
@@ -272,10 +204,9 @@ def _where(folder: RunFolder) -> str:
 
 def _tell(
     folder: RunFolder | None,
-    options: TrainOptions,
+    training: _Training,
     model: Sequential,
     loss: Loss,
-    metrics: list[Metric],
     history: History,
     data: Dataset,
     run: dict[str, Any],
@@ -286,9 +217,11 @@ def _tell(
         _say_end(history, run["seconds"])
         if interrupted and history.stopped_by != "interrupt":
             raise KeyboardInterrupt  # it came between the last step and the model's file
-        evaluation = _report(Console(), model, loss, metrics, data)
+        for line in training.report():
+            print(line)
+        evaluation = _report(Console(), model, loss, training.metrics, data)
         run["test"] = None if evaluation is None else evaluation.plain()
-        _say_kept(folder, options, history, run, evaluation, data)
+        _say_kept(folder, training.options, history, run, evaluation, data)
     except KeyboardInterrupt:
         if folder is not None:
             print_error(_where(folder))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from .._types import HostArray
 from ..data import split_validation
 from ..datasets import Dataset
 from ..datasets._dataset import TooFewSamples, check_shares, split_indices
+from ..estimators import Recipe
 from ..tables import Table, TableError, TablePreparation, Targets, find_leaks, read
 from ..tables.kinds import joined
 from ..tables.show import print_kinds
@@ -28,6 +29,21 @@ _MOSTLY_UNSEEN = 0.01
 
 
 @dataclass(frozen=True)
+class TablePlan:
+    """How a table is prepared for what is to be trained on it.
+
+    Attributes:
+        numbers: how `TablePreparation` scales numbers.
+        recipe: what is trained, where that is not a plain network.
+        held_out: the share of the training rows that are held out of training, and of the preparation's fit as well.
+    """
+
+    numbers: str
+    recipe: Recipe | None
+    held_out: float
+
+
+@dataclass(frozen=True)
 class TableOptions:
     """How a table is to be read and understood.
 
@@ -37,9 +53,9 @@ class TableOptions:
         header, sheet: as `tables.read` takes them.
         columns: what columns are, by name or number.
         ignore: columns to leave out.
-        numbers: how `TablePreparation` scales numbers.
+        plan: for a task and a number of training rows.
         test_fraction, test_data: the test part: a share of the rows, or a file.
-        validation_split, seed: of the training rows, those that are held out of the preparation's fit as well.
+        seed: of what is held out.
         dtype: of the inputs.
     """
 
@@ -49,10 +65,9 @@ class TableOptions:
     sheet: str | None
     columns: Mapping[str, str]
     ignore: Sequence[str]
-    numbers: str
+    plan: Callable[[str, int], TablePlan]
     test_fraction: float
     test_data: str | None
-    validation_split: float
     seed: int
     dtype: str
 
@@ -65,12 +80,14 @@ class PreparedTable:
         data: inputs and targets of the training and the test part.
         preparation: fitted on the training part, without what is held out for validation.
         targets: what is predicted.
+        plan: what it was prepared for.
         said: what there is to say: rows without a target, leaks.
     """
 
     data: Dataset
     preparation: TablePreparation
     targets: Targets
+    plan: TablePlan
     said: list[str]
 
     def show(self, console: Console) -> None:
@@ -111,11 +128,15 @@ def load_table(path: Path, options: TableOptions) -> PreparedTable:
     train, test = _divided(table.source, y, targets, options)
     X_train, y_train = inputs.take(train), y[train]
     fitted_on, of = X_train, rows[train]
-    if options.validation_split:
-        kept, _ = split_validation(len(train), options.validation_split, y_train, options.seed)
+    plan = options.plan(targets.task, len(train))
+    if plan.held_out:
+        kept, _ = split_validation(len(train), plan.held_out, y_train, options.seed, else_use="0")
         fitted_on, of = X_train.take(kept), of[kept]
     preparation = TablePreparation(
-        columns=_said(table, names, options), numbers=options.numbers, dtype=options.dtype
+        columns=_said(table, names, options),
+        numbers=plan.numbers,
+        categories="codes" if plan.recipe is not None and plan.recipe.embeds else "one_hot",
+        dtype=options.dtype,
     ).fit(fitted_on)
     said += _rare_words(preparation, inputs)
     said += [
@@ -147,7 +168,7 @@ def load_table(path: Path, options: TableOptions) -> PreparedTable:
         feature_names=tuple(preparation.get_feature_names_out().tolist()),
         target_name=",".join(names),
     )
-    return PreparedTable(data, preparation, targets, said)
+    return PreparedTable(data, preparation, targets, plan, said)
 
 
 @contextmanager

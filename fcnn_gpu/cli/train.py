@@ -15,6 +15,7 @@ from ..optimizers import OPTIMIZERS
 from ..schedules import SCHEDULES
 from ..tables.kinds import GIVEN
 from . import _backend, _threads
+from ._defaults import HELD_OUT, Defaults
 from ._options import TrainOptions
 from ._run import run_training
 
@@ -61,7 +62,7 @@ def train(
         str | None,
         _option(
             "Tables: how numbers are scaled: robust (median and quartiles, outliers pulled in), standard, quantile or "
-            "none. (default: robust; standard without hidden layers)",
+            "none. (default: robust; tabm quantile; standard without hidden layers)",
             _DATA,
         ),
     ] = None,
@@ -90,15 +91,27 @@ def train(
             "--standardize/--no-standardize",
         ),
     ] = None,
-    layers: Annotated[
+    preset: Annotated[
         str | None,
         _option(
-            "Widths of the hidden layers: 512,512, or none. (default: images 128, tables 128,128; of fewer than 1,000 "
-            "samples 64)",
+            "Tables: default (RealMLP-TD), fast (its short form), tabm (TabM, many times slower), all as published, or "
+            "plain, what the other options say. (default: tables of 1,000 training rows or more default, unless an "
+            "option defines a plain network; other data plain)",
             _NETWORK,
         ),
     ] = None,
-    activation: Annotated[str, _option(f"Of the hidden layers: {', '.join(ACTIVATIONS)}.", _NETWORK)] = "relu",
+    layers: Annotated[
+        str | None,
+        _option(
+            "Widths of the hidden layers of a plain network: 512,512, or none. (default: images 128, tables 128,128; "
+            "of fewer than 1,000 samples 64)",
+            _NETWORK,
+        ),
+    ] = None,
+    activation: Annotated[
+        str | None,
+        _option(f"Of the hidden layers: {', '.join(ACTIVATIONS)}. (default: {Defaults.activation})", _NETWORK),
+    ] = None,
     init: Annotated[
         str | None,
         _option(
@@ -114,7 +127,8 @@ def train(
     dropout: Annotated[
         float | None,
         _option(
-            "The probability with which a hidden unit is dropped in a training step. (default: images 0.2, tables 0.1)",
+            "The probability with which a hidden unit is dropped in a training step. (default: the preset's; plain "
+            "images 0.2, tables 0.1)",
             _NETWORK,
         ),
     ] = None,
@@ -132,7 +146,12 @@ def train(
         ),
     ] = None,
     label_smoothing: Annotated[
-        float | None, _option("With cross_entropy: the share of a target that goes to all classes alike.", _TRAINING)
+        float | None,
+        _option(
+            "With cross_entropy: the share of a target that goes to all classes alike. (default: the preset's; plain "
+            "0)",
+            _TRAINING,
+        ),
     ] = None,
     class_weight: Annotated[
         str | None,
@@ -150,48 +169,68 @@ def train(
             _TRAINING,
         ),
     ] = None,
-    optimizer: Annotated[str, _option(f"{', '.join(OPTIMIZERS)}; as in adam:beta1=0.8.", _TRAINING)] = "adam",
+    optimizer: Annotated[
+        str | None,
+        _option(f"{', '.join(OPTIMIZERS)}; as in adam:beta1=0.8. (default: {Defaults.optimizer})", _TRAINING),
+    ] = None,
     lr: Annotated[
         float | None,
         _option(
-            "The learning rate; with one_cycle the largest. (default: adam and adamw 0.003, others 0.01)",
+            "The learning rate; with one_cycle the largest. (default: the preset's; adam and adamw 0.003, others 0.01)",
             _TRAINING,
             "--lr",
             "--learning-rate",
         ),
     ] = None,
     schedule: Annotated[
-        str,
+        str | None,
         _option(
             f"How the learning rate goes on: {', '.join(SCHEDULES)}; as in step:every=10,factor=0.5 or "
-            "warmup:epochs=1,then=cosine.",
+            f"warmup:epochs=1,then=cosine. (default: {Defaults.schedule})",
             _TRAINING,
         ),
-    ] = "cosine",
+    ] = None,
     momentum: Annotated[float | None, _option("Of sgd and rmsprop. (default: 0)", _TRAINING)] = None,
     weight_decay: Annotated[
         float | None,
-        _option("Of adamw: each step takes λ·η of the weights, η the learning rate. (default: 0.01)", _TRAINING),
+        _option(
+            "Of presets and adamw: each step takes λ·η of the weights, η the learning rate. (default: the preset's; "
+            "adamw 0.01)",
+            _TRAINING,
+        ),
     ] = None,
     clip_norm: Annotated[
         float | None, _option("Scale gradients down to this norm where theirs is larger. (default: off)", _TRAINING)
     ] = None,
     epochs: Annotated[
         int | None,
-        _option("Passes over the training data. (default: images 20, tables 30 to 100 by their size)", _TRAINING),
+        _option(
+            "Passes over the training data. (default: the preset's, 256; plain images 20, tables 30 to 100 by their "
+            "size)",
+            _TRAINING,
+        ),
     ] = None,
     batch_size: Annotated[
         int | None,
-        _option("Samples per training step. (default: images 32, tables a hundredth, from 32 to 256)", _TRAINING),
+        _option(
+            "Samples per training step. (default: the preset's, 256; plain images 32, tables a hundredth, from 32 to "
+            "256)",
+            _TRAINING,
+        ),
     ] = None,
     validation_split: Annotated[
-        float, _option("The share of the training data that is held out and measured after each epoch.", _TRAINING)
-    ] = 0.0,
+        float | None,
+        _option(
+            "The share of the training data that is held out and measured after each epoch. (default: 0; of a preset "
+            f"{HELD_OUT}, by which the best epoch is chosen)",
+            _TRAINING,
+        ),
+    ] = None,
     early_stopping: Annotated[
         int | None,
         _option(
-            "Stop when the validation loss has not fallen for this many epochs, and take the best epoch's weights. "
-            "(default: off)",
+            "Stop when the validation loss (of a preset for classes the accuracy) was no better for this many epochs, "
+            "and take the best epoch's weights. (default: off; tabm 16)",
             _TRAINING,
         ),
     ] = None,

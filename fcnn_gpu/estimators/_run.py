@@ -35,7 +35,8 @@ class Fitted(NamedTuple):
 class Run:
     """How a network is trained: `recipe`, behind `preparation`, for `task`, with `n_out` outputs.
 
-    `who` is the estimator, for messages, `threads` those of the CPU (None: `fcnn_gpu.threads()`).
+    `who` is the estimator, for messages, `threads` those of the CPU (None: `fcnn_gpu.threads()`); precision and memory
+    limit are those of `Sequential`.
     """
 
     who: str
@@ -47,6 +48,12 @@ class Run:
     dtype: Any
     threads: int | None = None
     progress: bool = False
+    precision: str | None = None
+    memory_limit: int | None = None
+
+    def batch_size(self, n: int) -> int:
+        """That of n samples."""
+        return min(self.recipe.batch_size, n)
 
     def train(
         self,
@@ -62,7 +69,15 @@ class Run:
         """
         recipe, n = self.recipe, len(samples.inputs)
         layers = recipe.layers(self.preparation, self.n_out)
-        model = Sequential(layers, samples.inputs.shape[1], seed=seed, backend=self.backend, dtype=self.dtype)
+        model = Sequential(
+            layers,
+            samples.inputs.shape[1],
+            seed=seed,
+            backend=self.backend,
+            dtype=self.dtype,
+            precision=self.precision,
+            memory_limit=self.memory_limit,
+        )
         loss = self.task.loss(recipe)
         scaling = self.task.scaling(samples.targets)
 
@@ -74,7 +89,7 @@ class Run:
         optimizer = recipe.optimizer(layers)
         trained_by = loss if recipe.members == 1 else EnsembleLoss(loss, recipe.members)
         trainer = Trainer(model, trained_by, optimizer, metrics)
-        batch_size = min(recipe.batch_size, n)
+        batch_size = self.batch_size(n)
         if recipe.epochs * (n // batch_size) == 1 and not optimizer.schedule(0.0, float(recipe.epochs)):
             raise ValueError(
                 f"{self.who}(epochs)=1 is a single step for {n} samples in batches of {batch_size}, and the learning "

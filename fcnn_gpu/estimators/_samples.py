@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from .._types import HostArray
+from ..losses import check_sample_weight
 
 
 class Samples(NamedTuple):
@@ -17,3 +20,9 @@ class Samples(NamedTuple):
     def take(self, rows: HostArray) -> Samples:
         """Some of them."""
         return Samples(*(None if array is None else array[rows] for array in self))  # type: ignore[arg-type]
+
+
+def to_mean_one(weights: HostArray, dtype: Any) -> HostArray:
+    """Weights (n,) over their mean, as a run takes them: they say how samples compare, and leave the loss its scale."""
+    scale = weights.mean() if weights.any() else 1.0
+    return check_sample_weight(weights / scale, len(weights), np.dtype(dtype), "sample_weight")

@@ -29,7 +29,7 @@ from ._constructor import shared_parameters
 from ._folds import Deadline, folds_of
 from ._recipes import RECIPES, Recipe
 from ._run import Run
-from ._samples import Samples
+from ._samples import Samples, to_mean_one
 from ._tasks import Task
 
 _DEFAULT, _THREADS = "_default_backend", "_threads"
@@ -253,8 +253,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
             given = as_array(sample_weight, f"{type(self).__name__}.fit: sample_weight")
             own = check_sample_weight(_check_sample_weight(given, targets), len(targets), np.float64)
             weights = weights * own
-        scale = weights.mean() if weights.any() else 1.0
-        return check_sample_weight(weights / scale, len(targets), np.dtype(self.dtype), "sample_weight")
+        return to_mean_one(weights, self.dtype)
 
     def _seed(self) -> int:
         state = self.random_state

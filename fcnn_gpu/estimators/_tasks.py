@@ -15,6 +15,7 @@ from ..layers import Dense, DenseEnsemble
 from ..losses import MSE, CrossEntropy, Loss, Quantile
 from ..metrics import Accuracy, Metric, RootMeanSquaredError
 from ..model import Sequential, Standardization, fold_targets
+from ..placement import assign_array
 from ._recipes import Recipe
 from ._samples import Samples
 
@@ -68,7 +69,7 @@ class Classification:
         last = model.layers[-1]
         assert isinstance(last, Dense | DenseEnsemble)
         for array in (last.W, last.b):
-            model.ops.scale(array, 1.0 / temperature, array)
+            assign_array(model.ops, array, model.ops.to_numpy(array) * model.dtype.type(1.0 / temperature))
         model.refresh_low_precision()
         return temperature
 

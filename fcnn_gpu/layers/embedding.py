@@ -17,6 +17,9 @@ from ..initializers import INITIALIZERS, Initializer
 from ._base import LAYERS, Binding, Parameter, Plan, live
 from ._columns import EmbeddingLayer, check_columns, on_device
 
+_MOST_SHOWN = 3
+"""Tables whose categories `repr` counts."""
+
 
 @LAYERS.register("embedding")
 @dataclass(eq=False, repr=False)
@@ -52,7 +55,10 @@ class Embedding(EmbeddingLayer):
             self._tables(len(self.columns))
 
     def __repr__(self) -> str:
-        return f"Embedding({self.n_in or '?'} → {self.n_out or '?'}, n_categories={self.n_categories})"
+        counts = self.n_categories
+        many = isinstance(counts, list) and len(counts) > _MOST_SHOWN
+        told = f"{len(counts)} tables" if many else f"n_categories={counts}"
+        return f"Embedding({self.n_in or '?'} → {self.n_out or '?'}, {told})"
 
     def _tables(self, n_columns: int) -> list[tuple[int, int]]:
         """(n_categories, outputs) of each table."""

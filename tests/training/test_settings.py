@@ -118,7 +118,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     loaded = fcnn.load(tmp_path / "m.safetensors", backend="numpy")
     dropout: Any = loaded.layers[1]
     assert dropout.p == FlatCos(0.4, flat=0.25)
-    assert repr(dropout) == "Dropout(FlatCos(learning_rate=0.4, flat=0.25, final=0.0))"
+    assert repr(dropout) == "Dropout(FlatCos(0.4, flat=0.25))"
     X = data()[0]
     assert loaded.predict(X).tobytes() == model.predict(X).tobytes()
 

@@ -1,0 +1,164 @@
+"""The presets of the command line: the recipes of the estimators for tables, and their training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..backend import Ops
+from ..callbacks import Callback
+from ..data import check_parts, class_weights_to_sample_weights, split_validation
+from ..datasets import Dataset
+from ..estimators import RECIPES, Classification, Recipe, Regression, Run, Samples, to_mean_one
+from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
+from ..metrics import Metric
+from ..model import Sequential, Standardization
+from ..training import History
+from ._options import TrainOptions
+from ._table import PreparedTable, TablePlan
+
+_NAMES = {"default": "RealMLP-TD", "fast": "RealMLP-TD-S", "tabm": "TabM"}
+
+
+def plan_of(options: TrainOptions, task: str) -> TablePlan:
+    """How a table with this task is prepared for what the options train."""
+    recipe = None if options.is_plain else _recipe_of(options, task)
+    numbers = options.scaling
+    if numbers is None:
+        assert recipe is not None
+        numbers = recipe.numbers
+    return TablePlan(numbers, recipe, options.share_held_out)
+
+
+def _recipe_of(options: TrainOptions, task: str) -> Recipe:
+    """The preset's recipe, with what the options say in its place."""
+    given = {
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "learning_rate": options.lr,
+        "dropout": options.dropout,
+        "weight_decay": options.weight_decay,
+        "label_smoothing": options.label_smoothing,
+        "patience": options.early_stopping,
+    }
+    said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    recipe: Recipe = dataclasses.replace(RECIPES[options.network][task], **said)
+    return recipe
+
+
+@dataclass(frozen=True)
+class _Classes(Classification):
+    """One class per sample, with the metrics that were asked for."""
+
+    measured: Sequence[Metric] = ()
+
+    def metrics(self) -> list[Metric]:
+        return list(self.measured)
+
+
+@dataclass(frozen=True)
+class _Values(Regression):
+    """The same of values."""
+
+    measured: Sequence[Metric] = ()
+
+    def metrics(self) -> list[Metric]:
+        return list(self.measured)
+
+
+@dataclass(frozen=True)
+class _Labels(_Classes):
+    """Several labels per sample: binary cross-entropy, the best epoch by the loss, which needs no calibration."""
+
+    metric: str = "log_loss"
+    calibrate: bool = False
+
+    def loss(self, recipe: Recipe) -> Loss:
+        return BinaryCrossEntropy()
+
+
+class PresetTraining:
+    """The network and the training of a preset, for a table. Attributes as in `PlainTraining`."""
+
+    features = None
+    extrapolates = False
+
+    def __init__(self, options: TrainOptions, table: PreparedTable, ops: Ops) -> None:
+        data, recipe = table.data, table.plan.recipe
+        assert recipe is not None
+        self.options = options = options.for_data(data)
+        self.measured = options.make_loss(data)
+        self.metrics = options.make_metrics(data, self.measured)
+        if isinstance(self.measured, CrossEntropy):
+            self.measured = CrossEntropy()  # of calibrated probabilities, and not of smoothed labels
+        self._train, self._held_out = _samples(options, data)
+        self.n_train = len(self._train.inputs)
+        self.n_held_out = 0 if self._held_out is None else len(self._held_out.inputs)
+        self.targets: Standardization | None = None
+        if data.task == "regression":
+            self._task: Classification | Regression = _Values(measured=self.metrics)
+            self.targets = self._task.scaling(self._train.targets)
+            self.targets.check_units(options.precision or options.dtype, "targets")
+        else:
+            self._task = (_Labels if data.multilabel else _Classes)(measured=self.metrics)
+        self._recipe = recipe
+        self._run = Run(
+            "train",
+            recipe,
+            self._task,
+            table.preparation,
+            data.n_outputs,
+            ops,
+            options.dtype,
+            progress=options.progress,
+            precision=options.precision,
+            memory_limit=options.byte_limit,
+        )
+        self.batch_size = self._run.batch_size(self.n_train)
+        self.shorter = "--epochs" if options.network == "fast" else "--preset fast, --epochs"
+        self._temperature = 1.0
+
+    def announce(self) -> list[str]:
+        """What there is to say of it before it begins."""
+        recipe, name, n = self._recipe, self.options.network, self.n_train // self.batch_size
+        members = f", {recipe.members} networks in one" if recipe.members > 1 else ""
+        said = [f"Network: {_NAMES[name]} (--preset {name}){members}"]
+        steps = f"{n:,} step{'' if n == 1 else 's'} of {self.batch_size:,} samples"
+        said.append(f"Training: {self.n_train:,} samples, {recipe.epochs:,} epochs of {steps}")
+        if self.n_held_out:
+            best = "accuracy" if self._task.monitor[0] == "val_accuracy" else "loss"
+            said.append(f"Validation: {self.n_held_out:,} samples; the epoch with the best {best} on them is kept")
+            if recipe.patience is not None:
+                said[-1] += f",\n  and {recipe.patience} epochs that are no better end the run"
+        return said
+
+    def train(self, callbacks: Sequence[Callback]) -> tuple[Sequential, History]:
+        """The network of the best epoch, in the data's own units or with calibrated probabilities; and its history."""
+        fitted = self._run.train(self._train, self._held_out, self.options.seed, callbacks)
+        self._temperature = fitted.temperature
+        return fitted.model, fitted.history
+
+    def report(self) -> list[str]:
+        """What there is to say of it when it is trained."""
+        T = self._temperature
+        return [f"Calibrated: outputs divided by {T:.3g}, by the validation samples"] if T != 1 else []
+
+    def plain(self) -> dict[str, Any]:
+        """What run.json says of it beside the options."""
+        return {"recipe": dataclasses.asdict(self._recipe), "temperature": self._temperature}  # type: ignore[call-overload]
+
+
+def _samples(options: TrainOptions, data: Dataset) -> tuple[Samples, Samples | None]:
+    """What is trained on and what is held out, with the weights of their classes, which are 1 in the mean."""
+    X, y, weights = data.X_train, data.y_train, None
+    by_class, share = options.weights_of_classes(data, y), options.share_held_out
+    if by_class is not None:
+        weights = to_mean_one(class_weights_to_sample_weights(by_class, y, data.n_outputs), options.dtype)
+    if not share:
+        return Samples(X, y, weights), None
+    parts = split_validation(len(X), share, y, options.seed, else_use="0")
+    train, held_out = (Samples(X, y, weights).take(rows) for rows in parts)
+    check_parts(train.weights, held_out.weights, share, "validation_split", "another seed")
+    return train, held_out
