@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._types import HostArray
 from ..backend import Ops
 from ..callbacks import Callback
 from ..data import check_parts, class_weights_to_sample_weights, split_validation
@@ -25,11 +26,10 @@ _NAMES = {"default": "RealMLP-TD", "fast": "RealMLP-TD-S", "tabm": "TabM"}
 def plan_of(options: TrainOptions, task: str) -> TablePlan:
     """How a table with this task is prepared for what the options train."""
     recipe = None if options.is_plain else _recipe_of(options, task)
-    numbers = options.scaling
-    if numbers is None:
-        assert recipe is not None
-        numbers = recipe.numbers
-    return TablePlan(numbers, recipe, options.share_held_out)
+    preparation = {} if recipe is None else recipe.preparation
+    if options.scaling is not None:
+        preparation = preparation | {"numbers": options.scaling}
+    return TablePlan(preparation, recipe, options.share_held_out)
 
 
 def _recipe_of(options: TrainOptions, task: str) -> Recipe:
@@ -54,7 +54,7 @@ class _Classes(Classification):
 
     measured: Sequence[Metric] = ()
 
-    def metrics(self) -> list[Metric]:
+    def metrics(self, targets: HostArray) -> list[Metric]:
         return list(self.measured)
 
 
@@ -64,8 +64,9 @@ class _Values(Regression):
 
     measured: Sequence[Metric] = ()
 
-    def metrics(self) -> list[Metric]:
-        return list(self.measured)
+    def metrics(self, targets: HostArray) -> list[Metric]:
+        within_range = super().metrics(targets)
+        return [*(metric for metric in self.measured if metric.label != within_range[0].label), *within_range]
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ class PresetTraining:
         steps = f"{n:,} step{'' if n == 1 else 's'} of {self.batch_size:,} samples"
         said.append(f"Training: {self.n_train:,} samples, {recipe.epochs:,} epochs of {steps}")
         if self.n_held_out:
-            best = "accuracy" if self._task.monitor[0] == "val_accuracy" else "loss"
+            monitor, _ = self._task.monitor(self._held_out is not None and self._held_out.weights is not None)
+            best = {"val_accuracy": "accuracy", "val_rmse": "error"}.get(monitor, "loss")
             said.append(f"Validation: {self.n_held_out:,} samples; the epoch with the best {best} on them is kept")
             if recipe.patience is not None:
                 said[-1] += f",\n  and {recipe.patience} epochs that are no better end the run"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -33,12 +34,12 @@ class TablePlan:
     """How a table is prepared for what is to be trained on it.
 
     Attributes:
-        numbers: how `TablePreparation` scales numbers.
+        preparation: how the inputs are made: arguments of `TablePreparation`.
         recipe: what is trained, where that is not a plain network.
         held_out: the share of the training rows that are held out of training, and of the preparation's fit as well.
     """
 
-    numbers: str
+    preparation: Mapping[str, Any]
     recipe: Recipe | None
     held_out: float
 
@@ -132,12 +133,9 @@ def load_table(path: Path, options: TableOptions) -> PreparedTable:
     if plan.held_out:
         kept, _ = split_validation(len(train), plan.held_out, y_train, options.seed, else_use="0")
         fitted_on, of = X_train.take(kept), of[kept]
-    preparation = TablePreparation(
-        columns=_said(table, names, options),
-        numbers=plan.numbers,
-        categories="codes" if plan.recipe is not None and plan.recipe.embeds else "one_hot",
-        dtype=options.dtype,
-    ).fit(fitted_on)
+    preparation = TablePreparation(columns=_said(table, names, options), dtype=options.dtype, **plan.preparation).fit(
+        fitted_on
+    )
     said += _rare_words(preparation, inputs)
     said += [
         f"Warning: {leak}: what is learned from it is worth nothing on new rows (to leave it out: --ignore)"
