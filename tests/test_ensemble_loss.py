@@ -32,7 +32,7 @@ def test_it_is_the_mean_of_the_losses_of_the_members(ops: Ops, name: str, case: 
     if weighted == "weights of each":
         assert weight is not None
         weight[rng.random((batch, K)) < 0.3] = 0.0
-        weight[0] = 1.0
+        weight[0] = 1.0  # else a member by itself would have nothing to learn from
     ours = fcnn.EnsembleLoss(case.loss, K)
     value = float(ops.to_numpy(ours.forward(ops.asarray(Z), y, weight)))
     gradient, values = ops.to_numpy(ours.backward()), []
@@ -44,9 +44,14 @@ def test_it_is_the_mean_of_the_losses_of_the_members(ops: Ops, name: str, case: 
     assert value == pytest.approx(np.mean(values), rel=1e-12)
 
 
-def test_its_gradient_by_numbers() -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_its_gradient_by_numbers(weighted: bool) -> None:
     rng = np.random.default_rng(0)
-    assert check_loss(fcnn.EnsembleLoss("cross_entropy", K), rng.normal(size=(5, 4 * K)), rng.integers(0, 4, 5)).passed
+    Z, y = rng.normal(size=(5, 4 * K)), rng.integers(0, 4, 5)
+    weight = rng.uniform(0.5, 2.0, (5, K)) if weighted else None
+    if weight is not None:
+        weight[:, 1] = 0.0  # of a batch a member may have no sample
+    assert check_loss(fcnn.EnsembleLoss("cross_entropy", K), Z, y, sample_weight=weight).passed
 
 
 def network(ops: Ops | str, n_outputs: int, dtype: str = "float64", **options: Any) -> fcnn.Sequential:

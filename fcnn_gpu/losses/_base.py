@@ -14,7 +14,7 @@ from .._registry import Registry
 from .._types import Array, HostArray
 from ..backend import Ops, on_host, ops_for
 from ..metrics import Task
-from ._targets import check_sample_weight, sum_dtype
+from ._targets import check_sample_weight, finite_weights, sum_dtype
 
 VALUE_LINKS = ("identity", "exp")
 """The links of losses whose predictions are values."""
@@ -127,7 +127,10 @@ class Loss:
         weights = None
         if sample_weight is not None:
             given = on_host(ops, sample_weight, "sample_weight")
-            weights = check_sample_weight(given, batch, dtype, members=self.members)
+            if given.ndim == 2:  # a member may have none of a batch's samples
+                weights = finite_weights(given, batch, dtype, self.members)
+            else:
+                weights = check_sample_weight(given, batch, dtype)
         targets = ops.asarray(prepared)
         losses = ops.empty(batch, dtype)
         dZ = ops.matrix(n_outputs, batch, outputs.dtype)
