@@ -3,7 +3,7 @@
 //     out[j] = X[row]·scale + shift, out_targets[j] = targets[row], out_weights[j] = weights[row], row = order[cursor + j];
 //     counter ← counter + 1; rate ← rates[position], position ← position + 1.
 //
-// The loop over the inputs is that of gather.cu. Targets and weights are moved as 32-bit words, whatever they are. The
+// Without X, n_features is 0. The loop over the inputs is that of gather.cu. Targets and weights are moved as 32-bit words, whatever they are. The
 // counters have one thread; nothing else here reads them. A step of a small network is some fifteen launches, and each of
 // these five would be another.
 #include "common.cuh"
@@ -24,13 +24,13 @@ template <typename S, typename T>
 __global__ void gather_batch(long long n_samples, long long n_features, long long n_target_words,
                              long long n_weight_words, long long n_order, long long n_rates, long long batch,
                              Accumulator<T> scale, Accumulator<T> shift,
-                             const S* __restrict__ X /* C (n_samples, n_features) */,
+                             const S* __restrict__ X /* C (n_samples, n_features), may be null */,
                              const unsigned int* __restrict__ targets /* C (n_samples, n_target_words) */,
                              const unsigned int* __restrict__ weights /* C (n_samples, n_weight_words), may be null */,
                              const long long* __restrict__ order /* any (n_order) */,
                              const long long* __restrict__ cursor /* any (1) */,
                              const double* __restrict__ rates /* any (n_rates), may be null */,
-                             T* __restrict__ out /* C (batch, n_features) */,
+                             T* __restrict__ out /* C (batch, n_features), may be null */,
                              unsigned int* __restrict__ out_targets /* C (batch, n_target_words) */,
                              unsigned int* __restrict__ out_weights /* C (batch, n_weight_words), may be null */,
                              long long* __restrict__ counter /* any (1), may be null */,

@@ -31,6 +31,8 @@ from ._ops import Ops as Ops
 from ._ops import Replay as Replay
 from ._ops import Scheduled as Scheduled
 from ._ops import Segment as Segment
+from ._ops import SparseColumns as SparseColumns
+from ._ops import SparseRows as SparseRows
 from ._ops import StackLayer as StackLayer
 from ._ops import StepControl as StepControl
 from ._ops import Tables as Tables

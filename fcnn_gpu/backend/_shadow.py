@@ -334,6 +334,12 @@ def _shadow_class(base: Any) -> type[Ops]:
         def synchronize(self) -> None:
             pass
 
+        def sparse_product(self, W: Array, A0: Any, out: Array, gain: float = 1.0) -> None:
+            """out = gain·W·A₀"""
+
+        def sparse_gradient(self, dZ: Array, A0: Any, dW: Array, gain: float = 1.0, add_to_dW: bool = False) -> None:
+            """dW = gain·dZ·A₀ᵀ"""
+
         def capture(self, fn: Callable[[], None]) -> Replay:
             """`fn`. NumPy's tape is made in the first step, and keeps scratch memory that is too small later in it."""
 

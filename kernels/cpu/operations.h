@@ -48,6 +48,8 @@
     X(softmax)                         \
     X(softmax_backward)                \
     X(softmax_cross_entropy)           \
+    X(sparse_gradient)                 \
+    X(sparse_product)                  \
     X(squares)                         \
     X(store_rows)                      \
     X(sum)                             \

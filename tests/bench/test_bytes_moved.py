@@ -43,6 +43,7 @@ WITHOUT_AN_OPERATION = {
     "copy_units": "the outputs of branches, copied once in a step",
     "repeat_units": "the input of an ensemble, copied once in a step",
     "matmul": "bound by arithmetic: the products of cuBLAS are measured",
+    "sparse": "weights of a few inputs, scattered over all of them",
 }
 
 

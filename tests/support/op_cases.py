@@ -25,6 +25,7 @@ from fcnn_gpu.backend._ops import (
     NumberMap,
     Ops,
     Segment,
+    SparseRows,
     StackLayer,
     StepControl,
     Tables,
@@ -587,6 +588,42 @@ def _embed_categories(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, ba
     alone = ops.to_numpy(dE).copy()
     ops.embed_categories_backward(of, dOut, X, dE, dX)
     return {"out": out, "dE alone": alone, "dE": dE, "dX": dX}
+
+
+# Sparse samples
+
+
+def sparse_rows(ops: Ops, rng: np.random.Generator, dtype: Any, batch: int, n_in: int, density: float) -> SparseRows:
+    """Every second row of twice as many, in reverse: the second has no number, the third has all."""
+    dense = rng.normal(size=(2 * batch, n_in)) * (rng.uniform(size=(2 * batch, n_in)) < density)
+    dense[2:3], dense[4:5] = 0.0, rng.normal(size=n_in)
+    rows, columns = np.nonzero(dense)
+    ends = np.cumsum(np.bincount(rows, minlength=2 * batch))
+    extents = np.stack([np.append(0, ends)[:-1], ends], axis=1).astype(np.int64)
+    kept = extents[::-2] if batch else extents
+    values = ops.asarray(dense[rows, columns].astype(dtype))
+    return SparseRows(values, ops.asarray(columns.astype(np.int32)), ops.asarray(kept), n_in, scale=0.75)
+
+
+def _register_sparse(n_in: int, density: float) -> None:
+    @case("sparse_product", f"{n_in} inputs", tolerance="sum")
+    @case("sparse_gradient", f"{n_in} inputs", tolerance="sum")
+    def run(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+        A0 = sparse_rows(ops, rng, dtype, batch, n_in, density).T
+        W, dZ, out = normal(ops, rng, dtype, n, n_in), normal(ops, rng, dtype, n, batch), ops.matrix(n, batch, dtype)
+        ops.sparse_product(W, A0, out)
+        outputs = {"out": ops.to_numpy(out).copy()}
+        ops.sparse_product(W, A0, out, 0.5)
+        dW = ops.matrix(n, n_in, dtype)
+        ops.fill(dW, np.nan)  # that is overwritten
+        ops.sparse_gradient(dZ, A0, dW)
+        outputs |= {"half": out, "dW": ops.to_numpy(dW).copy()}
+        ops.sparse_gradient(dZ, A0, dW, 0.5, add_to_dW=True)
+        return outputs | {"sum": dW}
+
+
+for _n_in, _density in ((1, 0.5), (7, 0.6), (300, 0.05)):
+    _register_sparse(_n_in, _density)
 
 
 # Losses

@@ -21,6 +21,7 @@ SAMPLES, SHARED, SERIAL = "SAMPLES", "SHARED", "SERIAL"
 
 _DTYPES: dict[str, DType] = {
     "double": np.dtype(np.float64),
+    "int32_t": np.dtype(np.int32),
     "int64_t": np.dtype(np.int64),
     "uint8_t": np.dtype(np.uint8),
 }
@@ -28,7 +29,12 @@ _REALS = np.dtype(np.float32), np.dtype(np.float64)
 _MEMBER = re.compile(r"(?P<marks>(?:_Alignas\(\w+\) )*)(?P<const>const )?(?P<type>\w+) (?P<pointer>\*?)(?P<name>\w+)")
 _MARKS = "_Alignas(8)", "_Alignas(int64_t)", "_Alignas(double)"
 """`rows`, `optional` and `any_order` (kernels/cpu/level.h)."""
-_FACTORS = {"embed_numbers": 30.0, "embed_numbers_backward": 30.0, "softmax_cross_entropy": 10.0}
+_FACTORS = {
+    "embed_numbers": 30.0,
+    "embed_numbers_backward": 30.0,
+    "softmax_cross_entropy": 10.0,
+    "sparse_product": 100.0,
+}
 """How much longer than its bytes say an operation takes that computes more."""
 
 

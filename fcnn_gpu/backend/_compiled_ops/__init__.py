@@ -14,6 +14,7 @@ from ._loss import CompiledLoss
 from ._matrix import CompiledMatrix
 from ._normalization import CompiledNormalization
 from ._optimizer import CompiledOptimizer
+from ._sparse import CompiledSparse
 
 
 class CompiledOps(
@@ -25,6 +26,7 @@ class CompiledOps(
     CompiledLoss,
     CompiledOptimizer,
     CompiledBatch,
+    CompiledSparse,
     CompiledInterchange,
     CompiledArrays,
 ):

@@ -15,6 +15,7 @@ from ._interchange import InterchangeKernels
 from ._loss import LossKernels
 from ._normalization import NormalizationKernels
 from ._optimizer import OptimizerKernels
+from ._sparse import SparseKernels
 from ._transfer import TransferKernels
 
 
@@ -27,6 +28,7 @@ class KernelOps(
     LossKernels,
     OptimizerKernels,
     BatchKernels,
+    SparseKernels,
     InterchangeKernels,
     TransferKernels,
 ):

@@ -43,17 +43,21 @@ class BatchKernels(DeviceOps):
         X, targets, weights = sources
         out, out_targets, out_weights = outs
         n_samples, n_features = X.shape
-        batch = out.shape[0]
+        batch, template = out.shape[0], (X.dtype, out.dtype)
+        if X.dtype == out.dtype == np.int64:  # where sparse samples lie: the pass over inputs computes in floats
+            self.gather_rows(X, order, cursor, out)
+            X = out = None
+            n_features, template = 0, (np.dtype(np.float32),) * 2
         table, position, rate = (None, None, None) if rates is None else rates
         words = [_words(x) for x in (targets, weights, out_targets, out_weights)]
-        threads = thread_count(out.size)
-        if n_features % vector_width(X.dtype, out.dtype) == 0:  # else rows begin between two 16-byte boundaries
-            threads = vector_threads(out.size, X.dtype, out.dtype)
+        threads = thread_count(batch * n_features)
+        if n_features % vector_width(*template) == 0:  # else rows begin between two 16-byte boundaries
+            threads = vector_threads(batch * n_features, *template)
         sizes = [n_samples, n_features, *(0 if x is None else x.shape[1] for x in words[:2])]
         self._launcher.launch(
             "gather_batch",
             "gather_batch",
-            (X.dtype, out.dtype),
+            template,
             [
                 *sizes,
                 order.size,

@@ -39,6 +39,9 @@ from ._optimizer import StepControl as StepControl
 from ._optimizer import joined as joined
 from ._products import parts_of as parts_of
 from ._scheduled import Scheduled as Scheduled
+from ._sparse import SparseColumns as SparseColumns
+from ._sparse import SparseOps
+from ._sparse import SparseRows as SparseRows
 from ._tape import CapturedOver as CapturedOver
 from ._tape import Replay as Replay
 from ._tape import outside as outside
@@ -56,6 +59,7 @@ class Ops(
     LossOps,
     OptimizerOps,
     BatchOps,
+    SparseOps,
     InterchangeOps,
     TransferOps,
 ):
