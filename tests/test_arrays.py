@@ -232,7 +232,6 @@ def _dates(values: HostArray) -> pd.DataFrame:
 
 
 NO_NUMBERS: dict[str, tuple[Callable[[HostArray], Any], str]] = {
-    "sparse": (csr_array, "sparse"),
     "complex": (lambda x: x + 1j, "(?i)complex"),
     "digits as text": (lambda x: np.full(x.shape, "1"), "<U1"),
     "digits as objects": (lambda x: np.full(x.shape, "1", object), r"row 0, column 0: the argument must be .* got '1'"),
@@ -259,6 +258,20 @@ def _with(x: HostArray, value: Any) -> HostArray:
     changed = x.astype(object)
     changed[1, 1] = value
     return changed
+
+
+SPARSE_TOO = ("fit", "model", "model.forward", "validation_data", "regressor.fit", "regressor.predict")
+"""Entries that take sparse matrices, one for each way in."""
+
+
+@_cases({name: MATRIX[name] for name in SPARSE_TOO})
+def test_a_sparse_matrix_is_the_array_of_its_numbers(entry: Callable[[Any], Any]) -> None:
+    np.testing.assert_allclose(entry(csr_array(X)), entry(X), rtol=1e-5)
+
+
+def test_a_sparse_matrix_is_no_source() -> None:
+    with pytest.raises(TypeError, match=r"must be dense, got the sparse csr_array. Pass its toarray\(\)"):
+        open_arrays(csr_array(X), Y)
 
 
 @pytest.mark.parametrize("kind", NO_NUMBERS)

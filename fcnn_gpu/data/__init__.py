@@ -24,6 +24,9 @@ from ._signature import SIGNED_SAMPLES as SIGNED_SAMPLES
 from ._signature import Signature as Signature
 from ._source_supply import SourceFeatures as SourceFeatures
 from ._source_supply import SourceSupply as SourceSupply
+from ._sparse_features import SparseFeatures as SparseFeatures
+from ._sparse_features import features_of as features_of
+from ._sparse_features import is_sparse as is_sparse
 from ._stream import ChunkStream as ChunkStream
 from ._stream import StreamedData as StreamedData
 from ._supply import ArraySupply as ArraySupply

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 
 from .._checks import check_real
 from .._types import Array, DType, HostArray
-from ..backend import Ops
+from ..backend import Ops, SparseRows
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,10 @@ class InputMap:
     def apply(self, ops: Ops, X: Array) -> Array:
         """scale·X + shift (batch, n_in) of stored samples of the device.
 
-        X itself where nothing is to be done, otherwise new memory.
+        X itself where nothing is to be done, otherwise new memory. Sparse samples keep theirs, and know their scale.
         """
+        if isinstance(X, SparseRows):
+            return dataclasses.replace(X, scale=self.scale)
         if self.leaves(X):
             return X
         mapped = ops.empty(X.shape, self.dtype)
@@ -61,12 +64,18 @@ class BatchViews:
     """
 
     X: Array
+    """A matrix or, of sparse samples, `SparseRows`, whose extents are gathered."""
     targets: Array
     sample_weight: Array | None
 
     def arrays(self) -> tuple[Array, Array, Array | None]:
         """All three."""
-        return self.X, self.targets, self.sample_weight
+        return gathered(self.X), self.targets, self.sample_weight
+
+
+def gathered(X: Array) -> Array:
+    """What a batch of X is gathered from: X itself, or of sparse samples where they lie."""
+    return X.extents if isinstance(X, SparseRows) else X
 
 
 Rates = tuple[Array, Array, Array]
@@ -121,9 +130,10 @@ class BatchBuffers:
         return BatchViews(made.X[:batch], made.targets[:batch], weight)
 
     def _make(self, batch: int) -> BatchViews:
-        ops, targets, weight = self._ops, self._samples.targets, self._samples.sample_weight
+        ops, X, targets, weight = self._ops, self._samples.X, self._samples.targets, self._samples.sample_weight
+        sparse = isinstance(X, SparseRows)
         return BatchViews(
-            ops.empty((batch, self._samples.X.shape[1]), self._dtype),
+            X.at(ops.empty((batch, 2), np.int64)) if sparse else ops.empty((batch, X.shape[1]), self._dtype),
             ops.empty((batch, *targets.shape[1:]), targets.dtype),
             None if weight is None else ops.empty((batch, *weight.shape[1:]), weight.dtype),
         )
@@ -138,7 +148,8 @@ class DeviceData:
 
     `order` (a permutation of the samples) and `cursor` (the position of the next batch in it) are arrays of the device,
     so a captured step gathers another batch each time it is replayed. X, on the host or on the device, stays in its own
-    dtype there; a batch is gathered as `inputs` maps it (None: as it is).
+    dtype there; a batch is gathered as `inputs` maps it (None: as it is). Of sparse X, `SparseRows` of the device, a
+    batch is where its samples lie.
     """
 
     n_parts = 1
@@ -155,8 +166,10 @@ class DeviceData:
     ) -> None:
         self.ops = ops
         self.n_samples = len(X)
-        self.X = ops.asarray(X)
-        self.inputs = InputMap(X.dtype) if inputs is None else inputs
+        self.is_sparse = isinstance(X, SparseRows)
+        self.inputs = InputMap(X.values.dtype if self.is_sparse else X.dtype) if inputs is None else inputs
+        self.X = self.inputs.apply(ops, X) if self.is_sparse else ops.asarray(X)
+        self._scaling = (1.0, 0.0) if self.is_sparse else (self.inputs.scale, self.inputs.shift)
         self.targets = ops.asarray(targets)
         self.sample_weight = None if sample_weight is None else ops.asarray(sample_weight)
         self.batch_size = min(batch_size, self.n_samples)
@@ -198,7 +211,7 @@ class DeviceData:
     def gather(self, views: BatchViews) -> None:
         """Copy the samples at `cursor` into `views`. The cursor stays: the step advances it when it is done."""
         gather = self.ops.gather_rows
-        gather(self.X, self.order, self.cursor, views.X, self.inputs.scale, self.inputs.shift)
+        gather(gathered(self.X), self.order, self.cursor, gathered(views.X), *self._scaling)
         gather(self.targets, self.order, self.cursor, views.targets)
         if self.sample_weight is not None:
             gather(self.sample_weight, self.order, self.cursor, views.sample_weight)
@@ -210,8 +223,8 @@ class DeviceData:
 
         That is to add 1 to the counter and to give the step the next of the learning rates, unless they are None.
         """
-        sources = self.X, self.targets, self.sample_weight
-        scale, shift = self.inputs.scale, self.inputs.shift
+        sources = gathered(self.X), self.targets, self.sample_weight
+        scale, shift = self._scaling
         order = self.order[first:] if first else self.order
         self.ops.gather_batch(sources, order, self.cursor, views.arrays(), counter, scale, shift, rates)
 

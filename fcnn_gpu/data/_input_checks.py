@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sized
 from typing import Any, Protocol
 
 import numpy as np
@@ -58,6 +58,8 @@ class Network(Protocol):
     def prediction_center(self) -> HostArray | None: ...
     @property
     def categories(self) -> Categories | None: ...
+    @property
+    def sparse_obstacle(self) -> str | None: ...
 
 
 class Features:
@@ -99,7 +101,12 @@ class Features:
     @property
     def nbytes(self) -> int:
         """Bytes of all samples as they are stored."""
-        return len(self) * self.n_features * self.dtype.itemsize
+        return len(self) * self.sample_bytes
+
+    @property
+    def sample_bytes(self) -> int:
+        """Of a sample as it is stored."""
+        return self.n_features * self.dtype.itemsize
 
     def pages_in_memory(self, shuffled: bool, n_threads: int) -> int:
         """Bytes of a map's pages that are in memory at a time while so many threads read it; 0 for any other array."""
@@ -234,7 +241,7 @@ def features(
     array: Array = adopted if on_device else as_array(X, f"{who}: X")
     if places is not None and array.ndim == 2:
         array = array[:, places]
-    _check_matrix(array, n_in, who)
+    check_matrix(array, n_in, who)
     stored = storage_dtype(array.dtype, dtype, center)
     if checks_digits and may_round(array.dtype, stored):
         looked_at = array
@@ -259,12 +266,13 @@ def check_features(X: Any, n_in: int | None, dtype: Any, who: str) -> HostArray:
     and for values that are not finite, or not in `dtype`'s range.
     """
     array = as_array(X, f"{who}: X")
-    _check_matrix(array, n_in, who)
+    check_matrix(array, n_in, who)
     warn_of_lost_digits(array, dtype, None, f"{who}: X", None, REMEDY)
     return converted(array, np.dtype(dtype), who)
 
 
-def _check_matrix(array: Array, n_in: int | None, who: str) -> None:
+def check_matrix(array: Any, n_in: int | None, who: str) -> None:
+    """TypeError or ValueError unless `array`, dense or sparse, holds real numbers, in n_in columns (None: any)."""
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         kind = "complex numbers" if array.dtype.kind == "c" else f"{array.dtype} values"
         raise TypeError(f"{who} expects X to hold real numbers, got {kind}. {ENCODE}")
@@ -319,11 +327,12 @@ def converted(
         if not finite.all():
             row, column = (int(i) for i in np.argwhere(~finite)[0])
             sample = first + row if index is None else int(index[first + row])
-            _refuse(array[row, column], sample, column, dtype, who)
+            refuse_number(array[row, column], sample, column, dtype, who)
     return converted
 
 
-def _refuse(value: Any, row: int, column: int, dtype: Any, who: str) -> None:
+def refuse_number(value: Any, row: int, column: int, dtype: Any, who: str) -> None:
+    """RowError for a number that is not finite, or not in `dtype`."""
     if np.isfinite(value):
         raise RowError(
             f"{who}: X holds {value:g} ({{row}}, column {column}), outside the range of {np.dtype(dtype).name}. "
@@ -355,7 +364,7 @@ def _ready(ops: Ops, array: Array, dtype: Any, who: str, center: HostArray | Non
     return ready
 
 
-def check_same_length(X: Features | HostArray, y: HostArray, who: str) -> None:
+def check_same_length(X: Sized, y: HostArray, who: str) -> None:
     """A ValueError unless X and y have equally many samples."""
     if len(X) != len(y):
         raise ValueError(f"{who} got {len(X)} samples in X but {len(y)} in y.")

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._arrays import column_names, several
 from .._checks import check_integer, check_real
-from .._types import HostArray
+from .._types import DType, HostArray
 from ..backend import as_array, on_host
 from ..datasets import BlockSource
 from ..datasets._rows import with_arrays
@@ -20,9 +20,10 @@ from ..losses import Loss, check_sample_weight, finite_weights
 from ._aligned import aligned
 from ._centering import TARGET_REMEDY, centered_targets, restored, warn_of_lost_digits
 from ._class_weights import weights_of_classes
-from ._input_checks import Network, check_same_length, features
+from ._input_checks import Features, Network, check_same_length
 from ._signature import Signature, some_of
 from ._source_supply import SourceSupply, TargetRules, TargetSummary
+from ._sparse_features import SparseFeatures, features_of
 from ._supply import ArraySupply
 from ._validation_split import check_parts, split_validation
 
@@ -65,9 +66,7 @@ class Intake:
             return SourceSupply(source, model.n_in, model.dtype, rules, who, shuffle_buffer, checks_digits)
         if y is None:
             raise TypeError(f"{who} expects X and y; only a data source has targets of its own.")
-        samples = features(
-            model.ops, X, model.n_in, model.dtype, who, signature, model.input_center, checks_digits, model.categories
-        )
+        samples = features_of(model, X, who, signature, checks_digits)
         values = on_host(model.ops, y, f"{who}: y")
         places = signature.target_places(column_names(y, who, "y"), who)
         if places is not None:
@@ -164,15 +163,20 @@ class Intake:
                 source.feature_names, classes, several(source.target_names), None, source.dtype == np.uint8
             )
         else:
-            given = samples.X
-            some: HostArray | None = model.ops.to_numpy(some_of(given.array))
-            if given.on_device and model.input_center is not None:  # what lies there is no longer what was given
-                some = None
+            some, given_as = self._looked_at(samples.X)
             signature = known.after(
-                column_names(X, "fit"), None, several(column_names(y, "fit", "y")), some, given.array.dtype == np.uint8
+                column_names(X, "fit"), None, several(column_names(y, "fit", "y")), some, given_as == np.uint8
             )
         signature.check(model.n_in, model.n_predictions)
         return signature
+
+    def _looked_at(self, X: Features | SparseFeatures) -> tuple[HostArray | None, DType]:
+        """Some of the numbers of X, where they can be looked at, and the dtype that it was given in."""
+        if isinstance(X, SparseFeatures):
+            return X.some(), X.given_as
+        some: HostArray = self.model.ops.to_numpy(some_of(X.array))
+        moved = X.on_device and self.model.input_center is not None  # what lies there is no longer what was given
+        return None if moved else some, X.array.dtype
 
     def _for_validation(self, given: Any, signature: Signature) -> DataSupply:
         """(X, y), (X, y, sample_weight) or a source."""

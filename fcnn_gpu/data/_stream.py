@@ -118,6 +118,9 @@ class StreamedData:
 
     n_parts = _N_BUFFERS
 
+    is_sparse = False
+    """Sparse samples stay on the device whole."""
+
     def __init__(self, ops: Ops, supply: Supply, batch_size: int, window: int, inputs: InputMap) -> None:
         self.ops, self.inputs = ops, inputs
         self.n_samples = len(supply)

@@ -14,6 +14,7 @@ import numpy as np
 from .._types import DType, HostArray
 from ._device_data import Samples, epoch_order
 from ._input_checks import Features
+from ._sparse_features import SparseFeatures
 
 N_READERS = 4
 """Threads that read the rows of a chunk: one alone reads random rows far more slowly than a device takes them."""
@@ -46,12 +47,18 @@ class Supply(Protocol):
 class ArraySupply:
     """X, targets, and weights or None, in arrays of the host or in memory-mapped files."""
 
-    X: Features
+    X: Features | SparseFeatures
     targets: HostArray
     sample_weight: HostArray | None
 
     def __len__(self) -> int:
         return len(self.X)
+
+    @property
+    def streamed_X(self) -> Features:
+        """X where it streams, which sparse samples do not."""
+        assert isinstance(self.X, Features), "sparse samples stay on the device"
+        return self.X
 
     def empty(self, n: int, make: Callable[[tuple[int, ...], DType], Any]) -> Samples:
         """Arrays for n samples."""
@@ -88,8 +95,9 @@ class ArraySupply:
         n_shares = min(N_READERS, max(1, out.X.nbytes // _BYTES_PER_READER))
         places = [len(rows) * i // n_shares for i in range(n_shares + 1)]
         shares = [slice(start, stop) for start, stop in itertools.pairwise(places)]
-        done = [readers.submit(self.X.read, rows[share], out.X[share]) for share in shares[1:]]
-        self.X.read(rows[shares[0]], out.X[shares[0]])
+        read = self.streamed_X.read
+        done = [readers.submit(read, rows[share], out.X[share]) for share in shares[1:]]
+        read(rows[shares[0]], out.X[shares[0]])
         for future in done:
             future.result()
         self.targets.take(rows, 0, out.targets, "clip")
@@ -101,7 +109,7 @@ class ArraySupply:
         rows = order[first : first + n]
         weight = None if self.sample_weight is None else self.sample_weight[rows]
         out = Samples(np.empty((len(rows), self.X.n_features), self.X.dtype), self.targets[rows], weight)
-        self.X.read(rows, out.X)
+        self.streamed_X.read(rows, out.X)
         return out
 
     def part(self, index: HostArray) -> ArraySupply:

@@ -12,6 +12,7 @@ from ..memory import MemoryReport
 from ..metrics import Accuracy, Metric, TopKAccuracy
 from ._input_checks import Network
 from ._source_supply import SourceSupply
+from ._sparse_features import SparseFeatures
 from ._supply import N_READERS, ArraySupply
 
 _LARGEST_CHUNK = 128 * 2**20
@@ -67,6 +68,7 @@ class DataSet:
         kept: bytes that each sample on the device takes beside itself: its place in the order, its outputs.
         on_device: bytes of a sample that are on the device already. Such a data set does not stream.
         streams: whether it must stream.
+        stays: whether it must not, as sparse samples.
         host: bytes that reading it takes on the host beside the chunks.
         largest: bytes of the longest chunks worth having.
     """
@@ -79,6 +81,7 @@ class DataSet:
     streams: bool = False
     host: int = 0
     largest: int = _LARGEST_CHUNK
+    stays: bool = False
 
     @classmethod
     def of(
@@ -109,12 +112,18 @@ class DataSet:
             kept = order + outputs
             return cls(n, min(batch, n), samples.sample_bytes, kept, 0, streams=True, host=reading, largest=largest)
         X, targets, weight = samples.X, samples.targets, samples.sample_weight
-        features = X.n_features * X.dtype.itemsize
+        features = X.sample_bytes
         others = [targets] if weight is None else [targets, weight]
         sample = features + sum(array.nbytes for array in others) // n
+        if isinstance(X, SparseFeatures):
+            return cls(n, min(batch, n), sample, order + outputs, stays=True)
         there, streams = features if X.on_device else 0, on_host and X.exceeds_memory
         pages = X.pages_in_memory(shuffle, N_READERS) if on_host else 0
         return cls(n, min(batch, n), sample, order + outputs, there, streams, pages, largest)
+
+    @property
+    def may_stream(self) -> bool:
+        return not (self.on_device or self.stays)
 
     @property
     def resident(self) -> int:
@@ -155,7 +164,7 @@ def choose_windows(sets: Sequence[DataSet], room: int, host_room: int | None = N
     choices = [
         streams
         for streams in itertools.product((False, True), repeat=len(sets))
-        if not any(data.on_device if streamed else data.streams for data, streamed in zip(sets, streams, strict=True))
+        if all(data.may_stream if streamed else not data.streams for data, streamed in zip(sets, streams, strict=True))
     ]
 
     def volume(streams: tuple[bool, ...]) -> int:
@@ -215,11 +224,11 @@ def plan(
         room = int(_SHARE_OF_FREE * free) - (model.total - model.held)
         chosen = choose_windows(sets, room, _UNLIMITED if host_free is None else host_free)
         # An estimate is no reason to refuse: the smallest chunks may do, and the device says if they do not.
-        return [None if data.on_device else data.batch for data in sets] if chosen is None else chosen
+        return [data.batch if data.may_stream else None for data in sets] if chosen is None else chosen
     model = need()
     chosen = choose_windows(sets, limit - model.total, None if free is None else limit)
     if chosen is None:
-        streams = [not data.on_device for data in sets]
+        streams = [data.may_stream for data in sets]
         least = smallest(sets, streams)
         reading = sum(data.host for data in sets)
         if free is None:
@@ -228,9 +237,14 @@ def plan(
             needed = max(model.total + least, reading + sum(2 * data.batch * data.sample for data in sets))
         hint = " (of a data source less with a smaller shuffle_buffer)" if any(data.streams for data in sets) else ""
         beside = f", reading it {reading:,} on the host{hint}" if reading else ""
+        how = (
+            "as sparse samples, which do not stream"
+            if any(data.stays for data in sets)
+            else "where it streams batch by batch"
+        )
         raise ValueError(
             f"{who} allows {limit:,} bytes, but the model alone takes {model.total:,} in such batches ({model}), and "
-            f"the data at least {least:,} where it streams batch by batch{beside}. Allow {needed:,} bytes, or use "
+            f"the data at least {least:,} {how}{beside}. Allow {needed:,} bytes, or use "
             "a smaller batch_size; model.memory_report(batch_size) predicts what that takes."
         )
     return chosen

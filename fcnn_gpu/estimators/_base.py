@@ -14,7 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, check_is
 from .._arrays import ENCODE, as_array, as_labels, column_names, quietly, several
 from .._types import HostArray
 from ..backend import chosen_threads, default_backend, inherit_backend, inherit_threads
-from ..data import Signature, check_features, check_parts, split_validation
+from ..data import Signature, check_features, check_parts, is_sparse, split_validation
 from ..losses import Loss, check_sample_weight
 from ..memory import OutOfMemoryError
 from ..model import Sequential
@@ -53,6 +53,11 @@ class FCNNEstimator(Parameters, BaseEstimator):
         check_is_fitted(self)
         return self.history_["loss"]
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_network")
 
@@ -79,15 +84,17 @@ class FCNNEstimator(Parameters, BaseEstimator):
             X, y = check_X_y(
                 self._numbers(X, "fit"),
                 self._given_targets(y),
+                accept_sparse="csr",
                 dtype=_FLOATS,
                 multi_output=True,
                 y_numeric=self._task == "regression",
                 estimator=self,
             )
-            X = check_features(X, None, design.dtype, f"{type(self).__name__}.fit")
+            if not is_sparse(X):  # whose numbers the network's own fit checks
+                X = check_features(X, None, design.dtype, f"{type(self).__name__}.fit")
             targets, n_out = self._check_targets(y, classes, continues, partial)
             design.loss = self._loss_on_targets(design.loss)
-            weights = self._check_weights(sample_weight, X, targets, partial)
+            weights = self._check_weights(sample_weight, X, design, targets, partial)
             if continues:
                 network = self._network
                 self._refuse_changes(network.design, design)
@@ -95,7 +102,7 @@ class FCNNEstimator(Parameters, BaseEstimator):
                 network = Network(design, X.shape[1], n_out, self._seed(), self.backend, self._signature(target_names))
             share = 0.0 if partial else self._validation_share()
             data = self._parts(X, targets, weights, share, network.seed)
-            n_trained = len(data[0][0])
+            n_trained = data[0][0].shape[0]
             self._check_batches(design, n_trained)
             previous = self.history_ if continues else History()
             history = network.train(
@@ -126,13 +133,13 @@ class FCNNEstimator(Parameters, BaseEstimator):
         return self
 
     def _parts(
-        self, X: HostArray, targets: HostArray, weights: HostArray | None, share: float, seed: int
-    ) -> list[tuple[HostArray, HostArray, HostArray | None]]:
+        self, X: Any, targets: HostArray, weights: HostArray | None, share: float, seed: int
+    ) -> list[tuple[Any, HostArray, HostArray | None]]:
         """(X, targets, weights) to train on, and with a share those held out."""
         if not share:
             return [(X, targets, weights)]
         option, else_use = self._who("validation_fraction"), "none at all"
-        rows = split_validation(len(X), share, targets, seed, option, else_use)
+        rows = split_validation(X.shape[0], share, targets, seed, option, else_use)
         if weights is not None:
             check_parts(weights[rows[0]], weights[rows[1]], share, option, else_use)
         return [(X[part], targets[part], None if weights is None else weights[part]) for part in rows]
@@ -169,19 +176,22 @@ class FCNNEstimator(Parameters, BaseEstimator):
         """The weight of each sample's class, if classes have weights."""
         return None
 
-    def _check_weights(self, sample_weight: Any, X: HostArray, targets: HostArray, partial: bool) -> HostArray | None:
+    def _check_weights(
+        self, sample_weight: Any, X: Any, design: Design, targets: HostArray, partial: bool
+    ) -> HostArray | None:
         """Sample times class weights. Scaled to mean 1, unless more samples are to come whose weights they must fit."""
         factors = self._class_factors(targets)
         if sample_weight is None and factors is None:
             return None
-        weights = np.ones(len(X)) if factors is None else factors
+        n = X.shape[0]
+        weights = np.ones(n) if factors is None else factors
         if sample_weight is not None:
             given = as_array(sample_weight, f"{type(self).__name__}.fit: sample_weight")
-            weights = weights * check_sample_weight(_check_sample_weight(given, X), len(X), np.float64)
+            weights = weights * check_sample_weight(_check_sample_weight(given, X), n, np.float64)
         scale = 1.0 if partial or not weights.any() else weights.mean()
         names = [] if sample_weight is None else ["sample_weight"]
         names += [] if factors is None else ["class_weight"]
-        return check_sample_weight(weights / scale, len(X), X.dtype, " times ".join(names))
+        return check_sample_weight(weights / scale, n, design.dtype, " times ".join(names))
 
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
@@ -210,13 +220,18 @@ class FCNNEstimator(Parameters, BaseEstimator):
     def _outputs(self, X: Any) -> HostArray:
         """Raw outputs (n_samples, n_outputs)."""
         check_is_fitted(self)
-        array = check_array(self._numbers(X, "predict"), dtype=_FLOATS, estimator=self)
+        array = check_array(self._numbers(X, "predict"), accept_sparse="csr", dtype=_FLOATS, estimator=self)
         validate_data(self, X, reset=False, skip_check_array=True)
         with self._explaining_shortage():
             return self._network.outputs(array, self.backend)
 
-    def _numbers(self, X: Any, method: str) -> HostArray:
-        """X as an array; scikit-learn's own checks, which come behind, would lose a mask and make numbers of text."""
+    def _numbers(self, X: Any, method: str) -> Any:
+        """X as an array, or sparse as it is.
+
+        scikit-learn's own checks, which come behind, would lose a mask and make numbers of text.
+        """
+        if is_sparse(X):
+            return X
         who = f"{type(self).__name__}.{method}"
         array = as_array(X, f"{who}: X")
         if array.dtype.kind in "SUmM":

@@ -139,8 +139,8 @@ class Network:
 
     def train(
         self,
-        train: tuple[HostArray, HostArray, HostArray | None],
-        validation: tuple[HostArray, HostArray, HostArray | None] | None,
+        train: tuple[Any, HostArray, HostArray | None],
+        validation: tuple[Any, HostArray, HostArray | None] | None,
         *,
         design: Design,
         backend: Any,
@@ -171,14 +171,14 @@ class Network:
                 epochs=epochs,
                 batch_size=batch_size,
                 shuffle=shuffle,
-                drop_last=design.batch_norm and leaves_single_sample(len(X), batch_size),
+                drop_last=design.batch_norm and leaves_single_sample(X.shape[0], batch_size),
                 callbacks=callbacks,
                 progress=progress,
             )
             self._signature = trainer.model.signature
             return history
 
-    def outputs(self, X: HostArray, backend: Any) -> HostArray:
+    def outputs(self, X: Any, backend: Any) -> HostArray:
         """Raw outputs (n_samples, n_outputs)."""
         with self._lock:
             return self.trainer(backend).model(X)

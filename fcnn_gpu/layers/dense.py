@@ -13,7 +13,7 @@ from .._checks import check_bool, check_choice, check_integer, check_real
 from .._registry import OMITTED_IF_DEFAULT
 from .._types import Array, HostArray
 from ..activations import ACTIVATIONS, Activation
-from ..backend import called
+from ..backend import SparseColumns, called
 from ..initializers import Draw, Normal, initial_values, no_biases, resolve_initializer
 from ._base import LAYERS, Layer, Parameter, Plan, live
 
@@ -28,7 +28,8 @@ _DRAWN_AT_ONCE = 2**22
 class Dense(Layer):
     """A = f(W·A₀ + b): W (n_out, n_in), b (n_out, 1), A₀ (n_in, batch), A (n_out, batch).
 
-    Backward, with dZ = dA ⊙ f′(Z): ∂L/∂W = dZ·A₀ᵀ, ∂L/∂b = dZ·1, ∂L/∂A₀ = Wᵀ·dZ (docs/backprop.md, section 4).
+    Backward, with dZ = dA ⊙ f′(Z): ∂L/∂W = dZ·A₀ᵀ, ∂L/∂b = dZ·1, ∂L/∂A₀ = Wᵀ·dZ (docs/backprop.md, section 4). As a
+    network's first layer it takes A₀ sparse, too; then there is no ∂L/∂A₀.
     `parametrization="ntk"`: W/√n_in stands for W in all of these (Jacot et al. 2018, section 3), so that W itself
     starts from N(0, 1) and steps of one size suit layers of any width.
 
@@ -126,9 +127,18 @@ class Dense(Layer):
 
     def _products(self, A0: Array) -> HostArray:
         """W·A₀ times the gain, on the host in float64."""
-        Z = self.ops.matrix(self.n_out, A0.shape[1], A0.dtype)
-        self.ops.gemm(self._W_compute, A0, out=Z, alpha=self.gain)
+        Z = self.ops.matrix(self.n_out, A0.shape[1], self._W_compute.dtype)
+        self._multiply(A0, Z)
         return np.asarray(self.ops.to_numpy(Z), np.float64)
+
+    def _multiply(self, A0: Array, Z: Array) -> None:
+        """Z = W A₀"""
+        if self.weights.stored is not None:
+            self.weights.stored.forward(A0, Z)
+        elif isinstance(A0, SparseColumns):
+            self.ops.sparse_product(self._W_compute, A0, Z, self.gain)
+        else:
+            self.ops.gemm(self._W_compute, A0, Z, self.gain)
 
     def shapes(self, n_in: int) -> tuple[int, dict[str, tuple[int, int]]]:
         return self.n_out, {"W": (self.n_out, n_in)} | ({"b": (self.n_out, 1)} if self.bias else {})
@@ -193,19 +203,16 @@ class Dense(Layer):
         cache.A0 = A0 if training else None  # the user's array is not to be kept
         activation: Activation = self.activation
         b = self.b if self.bias else None
-        stored = self.weights.stored
-        if stored is not None:
-            stored.forward(A0, cache.Z)  # Z = W A₀
-            if activation.is_primitive:  # A = f(Z + b)
-                self.ops.bias_activation(cache.Z, b, activation.name, activation.slope, cache.A)
-            else:
-                called(activation, activation.forward, self.ops, cache.Z, b, cache.A)
-        elif activation.is_primitive:  # Z = W A₀ + b, A = f(Z)
+        by_itself = self.weights.stored is not None or isinstance(A0, SparseColumns)
+        if activation.is_primitive and not by_itself:  # Z = W A₀ + b, A = f(Z)
             name, slope = activation.name, activation.slope
             self.ops.dense_forward(self._W_compute, A0, b, name, slope, cache.Z, cache.A, self.gain)
+            return cache.A
+        self._multiply(A0, cache.Z)  # Z = W A₀
+        if activation.is_primitive:  # A = f(Z + b)
+            self.ops.bias_activation(cache.Z, b, activation.name, activation.slope, cache.A)
         else:
-            self.ops.gemm(self._W_compute, A0, cache.Z, self.gain)  # Z = W A₀
-            called(activation, activation.forward, self.ops, cache.Z, b, cache.A)  # A = f(Z + b)
+            called(activation, activation.forward, self.ops, cache.Z, b, cache.A)
         return cache.A
 
     def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
@@ -213,25 +220,27 @@ class Dense(Layer):
         dZ, dA0 = dA, cache.dA0 if needs_input_gradient else None
         saved = cache.A if activation.from_output else cache.Z
         db = self.db if self.bias else None
-        stored = self.weights.stored
-        if stored is not None:
-            dZ = cache.dZ[:, cache.part.first : cache.part.first + dA.shape[1]]
-            if activation.is_primitive:  # dZ = dA ⊙ f′; ∂L/∂b = dZ 1
-                self.ops.activation_backward(dA, saved, activation.name, activation.slope, dZ, db)
-            else:
-                called(activation, activation.backward, self.ops, dA, saved, dZ, db)
-            stored.keep_factors(cache.dZ, cache.A0, cache.part)  # ∂L/∂W = dZ A₀ᵀ
-            if dA0 is not None:
-                stored.backward(dZ, dA0)  # ∂L/∂A₀ = Wᵀ dZ
-            return dA0
-        add = self.adds_gradients(self._W, cache.part)
-        if activation.is_primitive:
+        stored, add = self.weights.stored, self.adds_gradients(self._W, cache.part)
+        sparse = isinstance(cache.A0, SparseColumns)
+        if activation.is_primitive and stored is None and not sparse:
             name, slope = activation.name, activation.slope
             given = (dA, saved, name, slope, self._W_compute, cache.A0, dZ, self.dW, db, dA0, add, self.gain)
             self.ops.dense_backward(*given)
             return dA0
-        called(activation, activation.backward, self.ops, dA, saved, dZ, db)  # dZ = dA ⊙ f′; ∂L/∂b = dZ 1
-        self.ops.gemm(dZ, cache.A0.T, self.dW, self.gain, 1.0 if add else 0.0)  # ∂L/∂W = dZ A₀ᵀ
-        if dA0 is not None:
-            self.ops.gemm(self._W_compute.T, dZ, dA0, self.gain)  # ∂L/∂A₀ = Wᵀ dZ
+        if stored is not None:
+            dZ = cache.dZ[:, cache.part.first : cache.part.first + dA.shape[1]]
+        if activation.is_primitive:  # dZ = dA ⊙ f′; ∂L/∂b = dZ 1
+            self.ops.activation_backward(dA, saved, activation.name, activation.slope, dZ, db)
+        else:
+            called(activation, activation.backward, self.ops, dA, saved, dZ, db)
+        if stored is not None:
+            stored.keep_factors(cache.dZ, cache.A0, cache.part)  # ∂L/∂W = dZ A₀ᵀ
+        elif sparse:
+            self.ops.sparse_gradient(dZ, cache.A0, self.dW, self.gain, add)
+        else:
+            self.ops.gemm(dZ, cache.A0.T, self.dW, self.gain, 1.0 if add else 0.0)
+        if dA0 is not None and stored is not None:
+            stored.backward(dZ, dA0)  # ∂L/∂A₀ = Wᵀ dZ
+        elif dA0 is not None:
+            self.ops.gemm(self._W_compute.T, dZ, dA0, self.gain)
         return dA0

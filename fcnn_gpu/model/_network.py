@@ -43,6 +43,7 @@ from ._flat import make_flat
 from ._out_of_memory import explain_building
 from ._precision import resolve_precision
 from ._recompute import check_recompute, may_repeat
+from ._sparse import why_not_sparse
 from ._symmetry import warn_of_symmetry
 from ._workspace import BatchArrays, Workspace
 
@@ -246,6 +247,11 @@ class Network:
     def prediction_center(self) -> HostArray | None:
         """What of `output_center` belongs to predictions, (n_predictions,): of several members that of each."""
         return None if self._output_center is None else self._output_center[: self.n_predictions]
+
+    @property
+    def sparse_obstacle(self) -> str | None:
+        """Why the network does not take sparse X, and what to do, as the end of a sentence; None if it does."""
+        return why_not_sparse(self.layers, self.input_map, self.input_center is not None)
 
     def _find_categories(self) -> Categories | None:
         found = category_columns(self.layers, self.n_in)

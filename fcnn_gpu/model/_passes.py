@@ -11,8 +11,8 @@ import numpy as np
 
 from .._arrays import quietly, refuse_masked
 from .._types import Array, HostArray
-from ..backend import CapturedOver, StepControl, called
-from ..data import features
+from ..backend import CapturedOver, SparseColumns, SparseRows, StepControl, called
+from ..data import features_of
 from ..datasets import BlockSource
 from ..layers import BatchNorm, Layer, backward_layers
 from ..memory import explains_out_of_memory
@@ -46,15 +46,12 @@ class Passes(Network):
             outputs = self.directly(X, "model.forward")
             if outputs is not None:
                 return outputs.T
-        who, center = "model.forward", self.input_center
-        known = self.signature, center
-        samples = features(self.ops, X, self.n_in, self.dtype, who, *known, categories=self.categories, prepared=True)
-        X = samples.on_model()
+        X = features_of(self, X, "model.forward", prepared=True).on_model()
         if not training:
             self._trained_arrays = None
             return self.outputs_of(X).T
         A0 = self.input_map.apply(self.ops, X).T
-        arrays = self.batch_arrays(len(X), training)
+        arrays = self.batch_arrays(len(X), training, is_sparse=isinstance(A0, SparseColumns))
         Z = self.forward_pass(A0, arrays, training)
         self._trained_arrays = arrays
         return Z.T
@@ -68,6 +65,10 @@ class Passes(Network):
         arrays = self._trained_arrays
         if arrays is None:
             raise RuntimeError("model.backward needs model.forward(X, training=True) right before it.")
+        if input_gradient and self._workspace.is_sparse:
+            raise ValueError(
+                "model.backward(input_gradient=True): X was sparse, and ∂L/∂X is not. Give model.forward a dense X."
+            )
         refuse_masked(output_gradient, "model.backward: ∂L/∂outputs")
         expected = (arrays.batch, self.n_out)
         if output_gradient.shape != expected:
@@ -90,7 +91,7 @@ class Passes(Network):
         first batch, once, where it has not been done; `awaits_data` says so. Called again, it makes new ones of the
         weights as they are. Nothing else changes: neither running statistics nor the masks to come.
         """
-        samples = features(self.ops, X, self.n_in, self.dtype, "model.initialize", self.signature, self.input_center)
+        samples = features_of(self, X, "model.initialize")
         self.initialize_on(self.input_map.apply(self.ops, samples.on_model()).T)
 
     def initialize_on(self, A0: Array) -> None:
@@ -98,7 +99,8 @@ class Passes(Network):
         self.forget_forward()
         self.check_batch(A0.shape[1])
         statistics = {name: self.ops.copy(array) for name, array in self.statistics().items()}
-        arrays = self.make_workspace(self.ops, self.layers, recompute=False).batch(A0.shape[1], True)
+        workspace = self.make_workspace(self.ops, self.layers, recompute=False)
+        arrays = workspace.batch(A0.shape[1], True, is_sparse=isinstance(A0, SparseColumns))
         A = A0
         for layer, cache in zip(self.layers, arrays.caches, strict=True):
             layer.initialize(A, cache)
@@ -143,7 +145,7 @@ class Passes(Network):
 
     def _pass_from(self, first: int, A: Array, arrays: BatchArrays, training: bool) -> Array:
         """The last layer's A for A, the input of layer `first`."""
-        if first == 0:
+        if first == 0 and not isinstance(A, SparseColumns):
             outputs = self._fused(arrays, training).run(A)
             if outputs is not None:
                 return outputs
@@ -242,6 +244,8 @@ class Passes(Network):
             self.forget_forward()
             if self.stored is not None:
                 self.stored.forget_gradients()
+        if isinstance(X, SparseRows):
+            return self.forward_pass(self.input_map.apply(self.ops, X).T, arrays, False)
         over = self._over(X, len(X), None, checks=False)
         if over is not None and over(X):
             return over.result
@@ -304,11 +308,16 @@ class Passes(Network):
         """The largest batch up to this size that inference goes through at once: with `share_workspace` what fits."""
         return self._workspace.inference_batch(batch)
 
-    def batch_arrays(self, batch: int, training: bool, whole: int | None = None) -> BatchArrays:
-        """The preallocated arrays for a batch size, or for parts of a `whole` batch: what `Trainer` computes in."""
+    def batch_arrays(
+        self, batch: int, training: bool, whole: int | None = None, is_sparse: bool = False
+    ) -> BatchArrays:
+        """The preallocated arrays for a batch size, or for parts of a `whole` batch: what `Trainer` computes in.
+
+        `is_sparse`: training is on sparse samples.
+        """
         if training:
             self.check_batch(batch)
-        return self._workspace.batch(batch, training, whole)
+        return self._workspace.batch(batch, training, whole, is_sparse)
 
     def check_batch(self, batch: int) -> None:
         """A ValueError if no training pass over a batch of this size is possible."""

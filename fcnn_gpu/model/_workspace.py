@@ -235,15 +235,28 @@ class Workspace:
         self.ops, self._precision = ops, precision
         self._layers = layers
         self._n_in = n_in
-        self._widest = max(n_in, *(max(inner.n_in, inner.n_out) for layer in layers for inner in layer.walk()))
+        self.is_sparse = False
+        """Whether training was last on sparse samples: ∂L/∂A₀, as wide as these are, has no place then."""
         self._held: dict[bool, _Shared | _PerThread] = {True: _Shared(), False: _PerThread()}
 
-    def batch(self, batch: int, training: bool, whole: int | None = None) -> BatchArrays:
-        """The arrays for a batch of this size, or for parts of this size of a `whole` batch."""
+    @property
+    def _widest(self) -> int:
+        """Units of the widest gradient."""
+        inner = [part for layer in self._layers[self.is_sparse :] for part in layer.walk()]
+        first = self._layers[0].n_out if self.is_sparse else self._n_in
+        return max(first, *(max(part.n_in, part.n_out) for part in inner)) if inner else first
+
+    def batch(self, batch: int, training: bool, whole: int | None = None, is_sparse: bool = False) -> BatchArrays:
+        """The arrays for a batch of this size, or for parts of this size of a `whole` batch.
+
+        `is_sparse`: of sparse samples, in training.
+        """
         if not training:
             shared = self._shared_inference(batch)
             if shared is not None:
                 return shared
+        elif is_sparse != self.is_sparse:
+            self.is_sparse, self._held[True].arrays = is_sparse, _Arrays()
         held = self._held[training]
         whole = batch if whole is None else whole
         found = held.arrays.views.get((batch, whole))
@@ -272,8 +285,8 @@ class Workspace:
         if training:
             slot = 0
             arrays.output_gradient = plan.scratch(slot, self._layers[-1].n_out)
-            for layer, cache in zip(reversed(self._layers), reversed(arrays.caches), strict=True):
-                slot = layer.allocate_backward(plan, cache, slot)
+            for i in reversed(range(self.is_sparse, len(self._layers))):
+                slot = self._layers[i].allocate_backward(plan, arrays.caches[i], slot)
         return arrays
 
     # Buffers that are shared
@@ -293,7 +306,7 @@ class Workspace:
             caches.append(layer.allocate(plan, True))
         slot = 0
         arrays = BatchArrays(batch, caches, plan.part, plan.scratch(slot, layers[-1].n_out))
-        for i in reversed(range(len(layers))):
+        for i in reversed(range(self.is_sparse, len(layers))):
             plan.enter(i)
             slot = layers[i].allocate_backward(plan, caches[i], slot)
         outputs = [plan.output(i, layers[segment.stop - 1].n_out) for i, segment in enumerate(segments)]
@@ -324,9 +337,12 @@ class Workspace:
         return tried[best(layouts)]
 
     def _shared_inference(self, batch: int) -> BatchArrays | None:
-        """The arrays of inference in the buffers of training; None where they have no room or are not to be shared."""
+        """The arrays of inference in the buffers of training; None where they have no room or are not to be shared.
+
+        In buffers for sparse samples there would be no room for the network's input, which others need.
+        """
         held = self._held[True].arrays
-        if not self._share or held.layout is None or not held.laid_out.here:
+        if not self._share or self.is_sparse or held.layout is None or not held.laid_out.here:
             return None
         if batch not in held.inference:
             if len(held.inference) >= _KEPT_SIZES:
@@ -349,7 +365,7 @@ class Workspace:
     def inference_batch(self, batch: int) -> int:
         """The largest batch size, up to this one, that inference has room for where it shares buffers."""
         held = self._held[True].arrays
-        if not self._share or held.layout is None or not held.laid_out.here:
+        if not self._share or self.is_sparse or held.layout is None or not held.laid_out.here:
             return batch
         low, high = 0, batch  # low has room; bisection between it and what has none
         if self._shared_inference(batch) is not None:

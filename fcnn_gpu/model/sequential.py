@@ -15,8 +15,17 @@ import numpy as np
 from .._arrays import quietly
 from .._checks import check_integer
 from .._types import HostArray
-from ..backend import Ops, resolve_backend
-from ..data import Features, Signature, SourceFeatures, aligned, features, mean_over_members, restored
+from ..backend import Ops, SparseRows, resolve_backend
+from ..data import (
+    Features,
+    Signature,
+    SourceFeatures,
+    SparseFeatures,
+    aligned,
+    features_of,
+    mean_over_members,
+    restored,
+)
 from ..datasets import BlockSource
 from ..initializers import SymmetryWarning, drawing_is_left_out, without_drawing
 from ..layers import Activation, Dense, last_layers
@@ -73,7 +82,8 @@ class Sequential(Passes):
 
     X may be an array of any library, or a table. Samples in uint8, float16 and bfloat16 stay so, and are cast when a
     batch is gathered; others become `dtype`. On a GPU, an array that lies on the model's device already (of CuPy,
-    PyTorch, JAX, or any other library with DLPack or `__cuda_array_interface__`) is used where it is.
+    PyTorch, JAX, or any other library with DLPack or `__cuda_array_interface__`) is used where it is. Where the first
+    layer is Dense, X may be a sparse matrix of SciPy's, too: memory and arithmetic are those of its numbers.
 
     `precision`, on a GPU, makes products faster: "tf32", "bfloat16" or "float16"
     (`fcnn_gpu.model._precision.Precision`). Parameters, gradients, optimizer and results stay in float32; in the last
@@ -170,7 +180,7 @@ class Sequential(Passes):
         size = _INFERENCE_BATCH if batch_size is None else check_integer("batch_size", batch_size, low=1)
         if not prepared:
             X = self.signature.prepared(X, who)
-        samples: Features | SourceFeatures
+        samples: Features | SparseFeatures | SourceFeatures
         outputs = self.all_directly(X, link, size, who) if center is None else None
         if outputs is not None:
             return self._predictions(outputs, link, who, of_each)
@@ -178,10 +188,7 @@ class Sequential(Passes):
             source = aligned(X, self.signature, who, targets=False)
             samples = SourceFeatures(source, self.n_in, self.dtype, who, self.input_center, self.categories)
         else:
-            known = self.signature, self.input_center
-            samples = features(
-                self.ops, X, self.n_in, self.dtype, who, *known, categories=self.categories, prepared=True
-            )
+            samples = features_of(self, X, who, prepared=True)
         outputs = restored(self._infer(samples, link, min(size, len(samples))), center)
         return self._predictions(outputs, link, who, of_each)
 
@@ -195,14 +202,14 @@ class Sequential(Passes):
         return self.signature.clamped(outputs) if link in VALUE_LINKS else outputs
 
     @explains_out_of_memory(explain_inference)
-    def _infer(self, samples: Features | SourceFeatures, link: str | None, size: int) -> HostArray:
+    def _infer(self, samples: Features | SparseFeatures | SourceFeatures, link: str | None, size: int) -> HostArray:
         self.refresh_low_precision()
         outputs = np.empty((len(samples), self.n_out), self.dtype)
         self._trained_arrays = None
         size = self.inference_batch(size)
         with closing(samples.batches(size)) as batches:
             for start, batch in batches:
-                Z = self.outputs_of(self.ops.asarray(batch))
+                Z = self.outputs_of(batch if isinstance(batch, SparseRows) else self.ops.asarray(batch))
                 if self._precision.mixed:  # 16-bit probabilities would have three digits
                     results = self.ops.scratch("results", Z.size, self.dtype).reshape(Z.shape[::-1]).T
                     self.ops.cast(Z, results)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._types import Array
+from ..backend import SparseColumns
 from ..placement import is_finite
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _fault_of_pass(step: TrainingStep, one: Pass) -> str | None:
         return is_finite(ops, x)
 
     A0 = Z = one.views.X.T
-    if not finite(A0):
+    if not isinstance(A0, SparseColumns) and not finite(A0):
         return f"the network's input, {model.input_map}, is not finite, though X is"
     one.arrays.part.first = one.first
     for layer, Z in model.each_output(A0, one.arrays):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ..backend import available_memory
-from ..data import ArraySupply, DataSet, DataSupply, DeviceData, Need, StreamedData, plan
+from ..data import ArraySupply, DataSet, DataSupply, DeviceData, Need, SparseFeatures, StreamedData, plan
 from ..losses import Loss
 from ..metrics import Metric
 from ..model import Sequential
 from ..optimizers import Optimizer
 from ._evaluation import EVALUATION_BATCH, EvaluationData
+from ._rehearsal import memory_report
 
 
 class Feed:
@@ -45,10 +47,12 @@ class Feed:
         def need() -> Need:
             training = None
             if train is not None:
-                training = model.memory_report(
-                    batch_size, self._optimizer, loss=self._loss, micro_batch_size=micro_batch_size
-                )
-            inference = None if held_out is None else model.memory_report(sets[-1].batch, training=False)
+                options: dict[str, Any] = {"loss": self._loss, "micro_batch_size": micro_batch_size}
+                options["is_sparse"] = _is_sparse(train)
+                training = memory_report(model, batch_size, self._optimizer, **options)
+            inference = None
+            if held_out is not None:
+                inference = memory_report(model, sets[-1].batch, training=False, is_sparse=_is_sparse(held_out))
             return Need.of(training, inference, model.share_workspace)
 
         who = "fit(memory_limit)" if train is not None else "evaluate(memory_limit)"
@@ -62,11 +66,15 @@ class Feed:
         if isinstance(samples, ArraySupply):
             if window is None:
                 return DeviceData(ops, samples.X.on_model(), samples.targets, samples.sample_weight, batch_size, inputs)
-            samples.X.check()
+            samples.streamed_X.check()
         return StreamedData(ops, samples, batch_size, batch_size if window is None else window, inputs)
 
     def evaluation(self, samples: DataSupply, window: int | None) -> EvaluationData:
         """The same for what is evaluated whole."""
         if isinstance(samples, ArraySupply) and window is not None:
-            samples.X.check()
+            samples.streamed_X.check()
         return EvaluationData(self._model, samples, window)
+
+
+def _is_sparse(samples: DataSupply) -> bool:
+    return isinstance(samples, ArraySupply) and isinstance(samples.X, SparseFeatures)

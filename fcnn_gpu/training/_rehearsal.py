@@ -12,8 +12,8 @@ import numpy as np
 
 from .._checks import check_bool, check_integer
 from .._types import DType
-from ..backend import FlatParameters, LossScaling, Meter, quiet_arithmetic, shadow_ops
-from ..data import DeviceData, Intake, bytes_of_stream, features
+from ..backend import FlatParameters, LossScaling, Meter, SparseRows, quiet_arithmetic, shadow_ops
+from ..data import DeviceData, Intake, Signature, SparseFeatures, bytes_of_stream, features_of
 from ..datasets import BlockSource
 from ..layers import Layer
 from ..losses import LOSSES, EnsembleLoss, Loss
@@ -42,8 +42,12 @@ def memory_report(
     micro_batch_size: int | None = None,
     recompute: bool | int | None = None,
     validation: int | None = None,
+    is_sparse: bool = False,
 ) -> MemoryReport:
-    """The bytes that `model` takes in batches of this size; nothing is allocated. See `Sequential.memory_report`."""
+    """The bytes that `model` takes in batches of this size; nothing is allocated. See `Sequential.memory_report`.
+
+    `is_sparse`: in batches of sparse samples, where no data set says so.
+    """
     batch_size = check_integer("memory_report(batch_size)", batch_size, low=1)
     check_bool("memory_report(training)", training)
     if micro_batch_size is not None:
@@ -70,14 +74,14 @@ def memory_report(
                 copy.copy(OPTIMIZERS.resolve(optimizer)),
                 chosen,
                 [METRICS.resolve(metric) for metric in metrics],
-                _data_set(model, chosen, batch_size if data is None else data),
+                _data_set(model, chosen, batch_size if data is None else data, is_sparse),
                 data is not None,
                 micro_batch_size,
                 validation,
             )
             held = run.step(_shadow_model(model, meter, recompute), meter, batch_size)
         else:
-            held = _infer(_shadow_model(model, meter), meter, batch_size)
+            held = _infer(_shadow_model(model, meter), meter, batch_size, is_sparse)
     sizes = {kind: meter.bytes(kind) for kind in (*KINDS, "host", "disk", "page_locked")}
     del held  # alive until here: what it holds is what is counted
     sizes["page_locked"] += model.ops.page_locked_bytes
@@ -111,6 +115,13 @@ class _DataSet:
     members: int = 1
     weights_of_each: bool = False
     """Whether there is a weight for each sample and member."""
+    n_values: int | None = None
+    """Of sparse samples, how many numbers are kept of them."""
+
+    def of(self, n_samples: int) -> _DataSet:
+        """One like it of so many samples, without weights."""
+        n_values = None if self.n_values is None else -(-self.n_values * n_samples // self.n_samples)
+        return replace(self, n_samples=n_samples, weighted=False, n_values=n_values)
 
     def on(self, model: Sequential, meter: Meter, batch_size: int) -> DeviceData:
         """Shadows of it on the device."""
@@ -119,7 +130,11 @@ class _DataSet:
     def arrays(self, model: Sequential, meter: Meter) -> tuple[Any, Any, Any]:
         """Shadows of features, targets and weights or None."""
         n = self.n_samples
-        X: Any = meter.array((n, model.n_in), self.stored)
+        X: Any
+        if self.n_values is None:
+            X = meter.array((n, model.n_in), self.stored)
+        else:
+            X = _sparse(model, meter, n, self.n_values)
         targets: Any = (
             meter.array(n, np.int64) if self.labels else meter.array((n, model.n_out // self.members), model.dtype)
         )
@@ -128,16 +143,24 @@ class _DataSet:
         return X, targets, weight
 
 
-def _data_set(model: Sequential, loss: Loss, data: Any) -> _DataSet:
+def _sparse(model: Sequential, meter: Meter, n_samples: int, n_values: int) -> SparseRows:
+    """Shadows of sparse samples of which so many numbers are kept."""
+    values, columns = meter.array(n_values, model.dtype), meter.array(n_values, np.int32)
+    return SparseRows(values, columns, meter.array((n_samples, 2), np.int64), model.n_in)
+
+
+def _data_set(model: Sequential, loss: Loss, data: Any, is_sparse: bool) -> _DataSet:
     """`data` is (X, y), (X, y, sample_weight) or a number of samples."""
     labels = loss.link == "softmax"
     if not isinstance(data, tuple | list):
-        return _DataSet(check_integer("memory_report(data)", data, low=1), model.dtype, labels, False, loss.members)
+        n = check_integer("memory_report(data)", data, low=1)
+        return _DataSet(n, model.dtype, labels, False, loss.members, n_values=0 if is_sparse else None)
     if len(data) not in (2, 3):
         raise TypeError("memory_report(data) expects (X, y), (X, y, sample_weight) or a number of samples.")
-    samples = features(model.ops, data[0], model.n_in, model.dtype, "memory_report(data)", center=model.input_center)
+    samples = features_of(model, data[0], "memory_report(data)", Signature())
+    n_values = samples.n_values if isinstance(samples, SparseFeatures) else None
     has_labels, of_each = labels and np.ndim(data[1]) == 1, len(data) == 3 and np.ndim(data[2]) == 2
-    return _DataSet(len(samples), samples.dtype, has_labels, len(data) == 3, loss.members, of_each)
+    return _DataSet(len(samples), samples.dtype, has_labels, len(data) == 3, loss.members, of_each, n_values)
 
 
 @dataclass(frozen=True)
@@ -164,7 +187,7 @@ class _Training:
         size = data.batch_size if self.micro_batch_size is None else min(self.micro_batch_size, data.batch_size)
         with meter.kind("data"):
             views = data.views(size)
-        _move((views.X, views.targets, views.sample_weight), "batch")
+        _move(views.arrays(), "batch")
         with meter.kind("batch"):
             step = TrainingStep(
                 model, loss, optimizer, data, bool(self.metrics), micro_batch_size=self.micro_batch_size
@@ -176,7 +199,7 @@ class _Training:
         with meter.kind("parameters"):
             kept = copies_of_state(model)
         with meter.kind("activations"):
-            model.batch_arrays(size, True, data.batch_size)
+            model.batch_arrays(size, True, data.batch_size, data.is_sparse)
         with meter.kind("data"):
             model.timetable.begin_run(settings_of(model, optimizer), -(-data.n_samples // data.batch_size), 1)
         step.program(data.batch_size)()
@@ -186,14 +209,15 @@ class _Training:
         if step.outputs is not None and not (loss.link == "softmax" and ranks_alone):
             model.apply_link(step.outputs.T, loss.link)  # as Evaluator.metric_inputs does
         if not self.counts_data:
-            _move((data.X, data.targets, data.sample_weight, data.order, step.outputs), "not asked about")
+            samples = data.X.arrays() if data.is_sparse else (data.X,)
+            _move((*samples, data.targets, data.sample_weight, data.order, step.outputs), "not asked about")
         return step, kept, undo, None if self.validation is None else self._evaluate(model, meter, self.validation)
 
     def _evaluate(self, model: Sequential, meter: Meter, n_samples: int) -> Any:
         """Evaluate so many samples as `EvaluationData` does; returns what holds its arrays."""
         ops, batch = model.ops, min(EVALUATION_BATCH, n_samples)
         with meter.kind("data"):
-            samples = replace(self.data, n_samples=n_samples, weighted=False).arrays(model, meter)
+            samples = self.data.of(n_samples).arrays(model, meter)
             outputs = ops.empty((n_samples, model.n_out), model.dtype) if self.metrics else None
         with meter.kind("batch"):
             losses, gradient = ops.empty(batch, model.dtype), ops.empty(batch * model.n_out, model.compute_dtype)
@@ -223,10 +247,14 @@ def _copies_for_undoing(model: Sequential, optimizer: Optimizer, meter: Meter) -
         return [meter.like(array) for array in (model.flat.values, *optimizer.state.values())]
 
 
-def _infer(model: Sequential, meter: Meter, batch_size: int) -> Any:
+def _infer(model: Sequential, meter: Meter, batch_size: int, is_sparse: bool) -> Any:
     """Run one batch of inference on shadow arrays; returns what holds them."""
     with meter.kind("batch"):
-        X = model.ops.empty((batch_size, model.n_in), model.dtype)
+        X: Any
+        if is_sparse:
+            X = _sparse(model, meter, batch_size, 0)
+        else:
+            X = model.ops.empty((batch_size, model.n_in), model.dtype)
     with meter.kind("activations"):
         arrays = model.batch_arrays(batch_size, training=False)
     Z = model.outputs_of(X)

@@ -235,7 +235,7 @@ class TrainingStep:
         """The passes of a step over a batch of this size, in order."""
         made = []
         for first, n in parts_of(batch, self.micro_batch_size):
-            arrays = self.model.batch_arrays(n, True, batch)
+            arrays = self.model.batch_arrays(n, True, batch, self.data.is_sparse)
             made.append(Pass(first, self.data.views(n), arrays, self.losses[first : first + n], n / batch))
         return made
 

@@ -45,7 +45,7 @@ def labels_matrix() -> tuple[HostArray, HostArray]:
     return three_labels()
 
 
-# scikit-learn's checks. With full batches in float64, all of them; by default, with one exception.
+# scikit-learn's checks. With full batches in float64, all of them; by default, with one exception, dense and sparse.
 
 _DEFAULTS: dict[str, Any] = {"random_state": 0, "backend": "numpy"}
 _EXACT: dict[str, Any] = {"batch_size": 1000, "dtype": "float64"}
@@ -54,7 +54,8 @@ _EXACT: dict[str, Any] = {"batch_size": 1000, "dtype": "float64"}
 def _expected_failures(estimator: Any) -> dict[str, str]:
     if estimator.dtype == "float64":
         return {}
-    return {"check_sample_weight_equivalence_on_dense_data": "asks for 1e-7, which float32 does not have"}
+    checks = (f"check_sample_weight_equivalence_on_{kind}_data" for kind in ("dense", "sparse"))
+    return dict.fromkeys(checks, "asks for 1e-7, which float32 does not have")
 
 
 @pytest.mark.filterwarnings("ignore::fcnn_gpu.estimators.UnfinishedFitWarning")  # on some 30 samples

@@ -20,10 +20,10 @@ Y = np.arange(N) % 3
 VALUES = X[:, 0] * 2
 
 
-def sparse() -> Any:
+def sparse(values: Any = X) -> Any:
     from scipy.sparse import csr_matrix
 
-    return csr_matrix(X)
+    return csr_matrix(values)
 
 
 def with_value(value: Any, dtype: Any = np.float64) -> Any:
@@ -75,7 +75,12 @@ FEATURES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         TypeError,
         "X, row 0, column 1: .* got 'x'. Encode categories",
     ),
-    "sparse": (sparse, TypeError, r"{who}: X must be dense, got the sparse csr_matrix. Pass its toarray\(\)"),
+    "sparse, with NaN": (
+        lambda: sparse(with_value(np.nan)),
+        ValueError,
+        r"{who}: X holds nan \(first in row 5, column 2\). Remove or impute",
+    ),
+    "sparse, too wide": (lambda: sparse(np.hstack([X, X])), ValueError, r"shape \(n_samples, 4\), got \(12, 8\)\.$"),
     "ragged": (
         lambda: [[1, 2, 3, 4], [1, 2]],
         ValueError,
