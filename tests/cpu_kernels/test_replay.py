@@ -11,7 +11,7 @@ from fcnn_gpu.backend._compiled import load_library
 from fcnn_gpu.backend._compiled._build import BuildError, build
 
 from .conftest import Recordings
-from .replaying import SOURCES, STRICT, Toolchain, own
+from .replaying import SOURCES, Toolchain, own
 
 ELSEWHERE = {
     "clang": Toolchain(("clang",)),
@@ -44,11 +44,6 @@ def test_any_number_of_parts_callers_and_children(recordings: Recordings, tmp_pa
     for level in set(library.levels) - {"v2"}:
         for recording in (recordings.all, recordings.blocks):
             assert "calls agree" in chain.run(program, recording, level)
-
-
-@pytest.mark.slow
-def test_no_level_gives_the_compiler_a_remark_to_make(tmp_path: Path) -> None:
-    build(SOURCES, tmp_path / "strict.so", command=own().command, flags=STRICT)
 
 
 @pytest.mark.slow
