@@ -17,7 +17,7 @@ from fcnn_gpu.backend._ops import Ops
 from tests.cuda_on_cpu import missing_compiler
 from tests.software_cuda import option as software_cuda_option
 from tests.support import faults as faults_option
-from tests.support.cli_cases import Command, Output
+from tests.support.cli_cases import Command, Output, save_no_picture
 from tests.support.gpu_required import require_gpu
 from tests.support.whole_runs import pytest_cmdline_main as pytest_cmdline_main
 
@@ -181,8 +181,24 @@ def device_ops(request: pytest.FixtureRequest) -> Ops:
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """`fcnn-gpu` on the CPU in an empty folder, in this process: (exit code, standard output, standard error)."""
+def drawn() -> None:
+    """Of a test whose pictures are drawn: see `command`."""
+
+
+@pytest.fixture
+def command(
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Command:
+    """`fcnn-gpu` on the CPU in an empty folder, in this process: (exit code, standard output, standard error).
+
+    Its pictures are files without one, unless the test asks for `drawn`: to draw them takes three times as long as a
+    small run.
+    """
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", save_no_picture)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FCNN_BACKEND", "numpy")
 

@@ -108,8 +108,8 @@ class TestTrain:
         _, out, _ = command("train", "--data", "digits", *QUICK)
         assert re.search("no CUDA device can be used: |a CUDA device answers", out.splitlines()[0])
 
+    @pytest.mark.usefixtures("drawn")
     def test_folder(self, command: Command, tmp_path: Path) -> None:
-        pytest.importorskip("matplotlib")
         out_folder = tmp_path / "runs" / "first"
         code, out, err = command(
             "train", "--data", "digits", *QUICK, "--validation-split", 0.1, "--l2", 1e-4, "--out", out_folder
@@ -129,7 +129,9 @@ class TestTrain:
         assert results["epochs"] == 8
         assert f"accuracy {results['test']['accuracy']:.4f}" in out
         assert len(results["test"]["classes"]) == 12
-        assert (out_folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+        for name in ("curves.png", "confusion_matrix.png"):
+            assert (out_folder / name).read_bytes().startswith(b"\x89PNG")
+            assert (out_folder / name).stat().st_size > 10_000
         model = fcnn.load(out_folder / "model.safetensors", backend="numpy")
         data = fcnn.datasets.load("digits")
         accuracy = float(np.mean(model.predict_classes(data.X_test) == data.y_test))
