@@ -19,6 +19,7 @@ from tests.software_cuda import option as software_cuda_option
 from tests.support import faults as faults_option
 from tests.support.cli_cases import Command, Output, save_no_picture
 from tests.support.gpu_required import require_gpu
+from tests.support.measured_cases import leave_unmeasured
 from tests.support.whole_runs import pytest_cmdline_main as pytest_cmdline_main
 
 collect_ignore = [] if importlib.util.find_spec("torch") else ["support/torch_equivalents.py"]
@@ -55,6 +56,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     leave_out(config, items, "large")
     if no_cuda_device() and not all(item.get_closest_marker("gpu") for item in items):
         leave_out(config, items, "gpu")
+    leave_unmeasured(config, items)
 
 
 def pass_over_what_is_there() -> None:
