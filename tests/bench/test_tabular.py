@@ -15,8 +15,9 @@ import fcnn_gpu as fcnn
 from benchmarks.tabular import __main__ as command
 from benchmarks.tabular import datasets
 from benchmarks.tabular.contest import Outcome, Plan, contest, split
-from benchmarks.tabular.datasets import TABLES, MissingTable, Table, Wheel
+from benchmarks.tabular.datasets import TABLES, Table
 from benchmarks.tabular.models import MODELS, Job
+from benchmarks.tabular.packages import MissingTable, Wheel
 from benchmarks.tabular.page import to_markdown
 from benchmarks.tabular.report import Comparison, Report, comparisons, from_json, to_json
 from fcnn_gpu.bench._json import ReportFileError
