@@ -1,4 +1,4 @@
-"""Packages that lie on the disk, of which only the data is wanted: read as the archives that they are, never installed."""
+"""Packages on the disk of which only the data is wanted: read as the archives that they are, never installed."""
 
 from __future__ import annotations
 

@@ -57,12 +57,12 @@ def _section(report: Report, rules: str, heading: str, text: str) -> list[str]:
     if pairs:
         rows = [_row(pair) for pair in pairs]
         head = ["table", "samples × features", "score of", OURS, RIVAL, "difference", "epochs", "seconds", "time ratio"]
-        lines += [*_table(head, rows), "", *_goals(pairs), ""]
+        lines += [*rows_of(head, rows), "", *_goals(pairs), ""]
     lines += _of_the_command(comparisons(report, rules, COMMAND))
     others = [outcome for outcome in outcomes if outcome.model not in (OURS, COMMAND, RIVAL)]
     if others:
         head = ["table", "model", "score", "seconds"]
-        lines += [*_table(head, [[o.table, o.model, _score(o), f"{np.median(o.seconds):.3g}"] for o in others]), ""]
+        lines += [*rows_of(head, [[o.table, o.model, _score(o), f"{np.median(o.seconds):.3g}"] for o in others]), ""]
     return lines
 
 
@@ -81,7 +81,7 @@ def _of_the_command(pairs: Sequence[Comparison]) -> list[str]:
         for pair in pairs
     ]
     told = "`fcnn-gpu train --data FILE.csv` on the same samples, with its own defaults:"
-    return [told, "", *_table(head, rows), "", _as_good(pairs), ""]
+    return [told, "", *rows_of(head, rows), "", _as_good(pairs), ""]
 
 
 def _row(pair: Comparison) -> list[str]:
@@ -101,13 +101,13 @@ def _row(pair: Comparison) -> list[str]:
 
 
 def _difference(pair: Comparison) -> str:
-    difference = f"{_signed(pair.difference)} ± {pair.error:.4f}"
+    difference = f"{signed(pair.difference)} ± {pair.error:.4f}"
     return difference if pair.is_as_good else f"**{difference}**"
 
 
 def _as_good(pairs: Sequence[Comparison]) -> str:
     worse = [
-        f"{pair.ours.table} ({_signed(pair.difference)} ± {pair.error:.4f})" for pair in pairs if not pair.is_as_good
+        f"{pair.ours.table} ({signed(pair.difference)} ± {pair.error:.4f})" for pair in pairs if not pair.is_as_good
     ]
     return f"- Not worse than {RIVAL} beyond one standard error: " + (
         f"all {len(pairs)}." if not worse else f"{len(pairs) - len(worse)} of {len(pairs)}; not {', '.join(worse)}."
@@ -140,10 +140,10 @@ def _score(outcome: Outcome) -> str:
     return f"{np.mean(outcome.scores):.4f} ± {standard_error(outcome.scores):.4f}".replace("-", MINUS)
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
     return f"{value:+.4f}".replace("-", MINUS)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def rows_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     rule = "| " + " | ".join("---" if i == 0 else "---:" for i in range(len(head))) + " |"
     return ["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows)]

@@ -63,6 +63,16 @@ class Measurement:
         """What was measured."""
         return Job(self.table, self.seed, self.model, self.n_threads)
 
+    @property
+    def fit_time(self) -> float | None:
+        """Seconds: with one thread those of the processor, since others may have it meanwhile; else on the clock."""
+        return self.fit_cpu_seconds if self.n_threads == 1 else self.fit_seconds
+
+    @property
+    def predict_time(self) -> float | None:
+        """As `fit_time`."""
+        return self.predict_cpu_seconds if self.n_threads == 1 else self.predict_seconds
+
 
 NOTHING = Measurement("", -1, "", 0, "")
 """What is in a line only where it differs."""
@@ -93,14 +103,13 @@ def read(path: Path) -> list[Measurement]:
         try:
             measurement = from_line(line)
         except ReportFileError as fault:
-            raise ReportFileError(f"line {number}: {fault}") from None
+            raise ReportFileError(f"{path}, line {number}: {fault}") from None
         found[measurement.job] = measurement
     return list(found.values())
 
 
 def append(path: Path, measurement: Measurement) -> None:
     """Add a line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(to_line(measurement) + "\n")
 

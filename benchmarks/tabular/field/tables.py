@@ -1,4 +1,4 @@
-"""Twelve tables as they are: numbers as numbers, categories as categories; read out of packages that lie on the disk."""
+"""Twelve tables as they are, with numbers and categories, read out of packages that lie on the disk."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def fashion_mnist(places: Places) -> Table:
 
 
 def _of_r(name: str, places: Places) -> pd.DataFrame:
-    """A data frame of modeldata. R keeps those of a package in one file, each compressed; another says where each is."""
+    """A data frame of modeldata. R keeps a package's in one file, each compressed; another says where each is."""
     folder = "/usr/lib/R/site-library/modeldata/data"
     paths = (f"{folder}/Rdata.rdx", f"{folder}/Rdata.rdb")
     index, database = MODELDATA.files(places.get(MODELDATA.name), paths)

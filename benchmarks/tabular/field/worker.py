@@ -5,7 +5,7 @@ python -m benchmarks.tabular.field.worker JOB PLACES     # both as JSON
 
 from __future__ import annotations
 
-import datetime
+import dataclasses
 import json
 import statistics
 import sys
@@ -20,6 +20,7 @@ from fcnn_gpu._types import HostArray
 
 from .measurement import Job, Measurement, to_line
 from .models import MODELS
+from .run import now
 from .splits import split
 from .tables import TABLES, Places
 
@@ -53,13 +54,11 @@ def measure(job: Job, places: Places) -> Measurement:
         raise ValueError(f"{job.model} on {job.table} predicts numbers that are not finite.")
     error, log_loss = scores(found, part.y_test)
     return Measurement(
-        job.table,
-        job.seed,
-        job.model,
-        job.n_threads,
-        datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
-        part.task,
-        *shape,
+        **dataclasses.asdict(job),
+        created=now(),
+        task=part.task,
+        n_samples=shape[0],
+        n_features=shape[1],
         error=error,
         log_loss=log_loss,
         rounds=fitted.rounds,

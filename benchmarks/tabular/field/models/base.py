@@ -21,8 +21,9 @@ from ..splits import Split
 class Fitted(Protocol):
     """A model after its fit."""
 
-    rounds: int
-    """Epochs or trees of what predicts; 0 where that has no meaning."""
+    @property
+    def rounds(self) -> int:
+        """Epochs or trees of what predicts; 0 where that has no meaning."""
 
     def predict(self, X: pd.DataFrame) -> HostArray:
         """Probabilities (n, n_classes), or values (n,)."""
@@ -42,8 +43,8 @@ class Model:
     """What that is imported as."""
     others: tuple[str, ...] = ()
     """Distributions that its numbers depend on, too."""
-    pace: float = 1e-3
-    """Roughly how many seconds a sample of few columns takes it to fit, on one core; for the order of a run alone."""
+    pace: float = 6e-4
+    """Roughly how many seconds a fit takes for each sample of a table of few columns, on one core."""
 
     def is_here(self) -> bool:
         """Whether its package is installed."""
@@ -55,7 +56,7 @@ class Model:
         return others | ({OURS: fcnn.__version__} if self.package == OURS else {})
 
     def seconds(self, n_samples: int, n_features: int) -> float:
-        """Roughly those of a fit, for the order of a run alone."""
+        """Roughly those of a fit on a table, for the order of a run alone."""
         return self.pace * n_samples * (1 + n_features / 100)
 
     def load(self, n_threads: int) -> None:

@@ -107,7 +107,7 @@ def _tensors(X: pd.DataFrame) -> tuple[Any, Any]:
 
 
 PYTABKIT: tuple[Model, ...] = (
-    RealMLP("pytabkit RealMLP-TD", "pytabkit", "pytabkit", ("torch",), pace=2.2e-2),
-    OfEstimator("pytabkit TabM", "pytabkit", "pytabkit", ("torch",), pace=6e-2, classes="TabM_D"),
-    OfEstimator("pytabkit RealMLP-TD, estimator", "pytabkit", "pytabkit", ("torch",), pace=3e-2, classes="RealMLP_TD"),
+    RealMLP("pytabkit RealMLP-TD", "pytabkit", "pytabkit", ("torch",), pace=1.4e-2),
+    OfEstimator("pytabkit TabM", "pytabkit", "pytabkit", ("torch",), pace=5.5e-2, classes="TabM_D"),
+    OfEstimator("pytabkit RealMLP-TD, estimator", "pytabkit", "pytabkit", ("torch",), pace=2e-2, classes="RealMLP_TD"),
 )

@@ -1,7 +1,7 @@
 """Boosted trees, with categories as each of them takes them.
 
-Each chooses its number of trees by the validation part, by what is compared: the classification error, or the RMSE. "TD"
-are the settings that Holzmüller et al. (2024) found best over many tables, as pytabkit 1.8.0 has them.
+The validation part chooses the number of trees, by what is compared: the classification error, or the RMSE. "TD" are
+the settings that Holzmüller et al. (2024) found best over many tables, as pytabkit 1.8.0 has them.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class LightGBM(Trees):
         metric = "rmse" if not part.n_classes else "binary_error" if part.n_classes == 2 else "multi_error"
         model = make(random_state=seed, n_jobs=n_threads, verbose=-1, metric=metric, **self.settings[part.task])
         stop = lightgbm.early_stopping(PATIENCE, verbose=False)
-        model.fit(part.X_train, part.y_train, eval_set=[(part.X_validation, part.y_validation)], callbacks=[stop])
+        model.fit(part.X_train, part.y_train, eval_X=part.X_validation, eval_y=part.y_validation, callbacks=[stop])
         return LightGBMTrees(model, int(model.best_iteration_))
 
 
@@ -200,9 +200,9 @@ class HistGradientBoosting(Model):
 TREES: tuple[Model, ...] = (
     LightGBM("LightGBM", "lightgbm", "lightgbm"),
     XGBoost("XGBoost", "xgboost", "xgboost"),
-    CatBoost("CatBoost", "catboost", "catboost", pace=5e-3),
+    CatBoost("CatBoost", "catboost", "catboost", pace=3e-3),
     HistGradientBoosting("HistGradientBoosting", "scikit-learn", "sklearn"),
-    LightGBM("LightGBM TD", "lightgbm", "lightgbm", pace=3e-3, settings=LIGHTGBM_TD),
-    XGBoost("XGBoost TD", "xgboost", "xgboost", pace=4e-3, settings=XGBOOST_TD),
-    CatBoost("CatBoost TD", "catboost", "catboost", pace=5e-3, settings=CATBOOST_TD),
+    LightGBM("LightGBM TD", "lightgbm", "lightgbm", pace=2e-3, settings=LIGHTGBM_TD),
+    XGBoost("XGBoost TD", "xgboost", "xgboost", pace=2.5e-3, settings=XGBOOST_TD),
+    CatBoost("CatBoost TD", "catboost", "catboost", pace=3e-3, settings=CATBOOST_TD),
 )
