@@ -143,7 +143,9 @@ def _head(measurements: Sequence[Measurement], settings: Sequence[Setting]) -> l
     if settings:
         machine = settings[-1].machine
         threads = "one thread" if n_threads == 1 else f"{n_threads} threads"
-        lines += [f"{machine['cpu']}, {machine['physical_cores']} cores, {threads} for every library.", ""]
+        n_cores = machine["physical_cores"]
+        cores = f"{n_cores} core{'' if n_cores == 1 else 's'}"
+        lines += [f"{machine['cpu']}, {cores}, {threads} for every library.", ""]
         lines += [line for note in settings[-1].notes for line in (f"Note: {note}", "")]
     method = METHOD.format(times=PROCESSOR if n_threads == 1 else CLOCK)
     return [*lines, *textwrap.wrap(method, 120), ""]
