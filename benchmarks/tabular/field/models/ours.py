@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
+import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 import fcnn_gpu as fcnn
@@ -36,7 +37,7 @@ class Preset(Model):
             estimator.fit(part.X_known, part.y_known)
         else:
             estimator.fit(part.X_train, part.y_train, validation_data=(part.X_validation, part.y_validation))
-        return Estimator(estimator, int(getattr(estimator, "best_epoch_", 0)))
+        return Estimator(estimator, int(np.median(estimator.best_epoch_)))  # of folds, one each
 
 
 @dataclass(frozen=True)
