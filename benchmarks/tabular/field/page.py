@@ -226,7 +226,7 @@ def _others_ahead(summary: Summary) -> list[str]:
         if ours is not None and theirs is not None and theirs[1] < ours[1]:
             said.append(f"- {table}: {theirs[0]} {theirs[1]:.4f}; the best of ours, {ours[0]}, {ours[1]:.4f}.")
     of = f"{len(said)} of {len(summary.tables)} tables"
-    head = f"Another's mean error is the lowest on {of}, over the seeds that each has."
+    head = f"Another's mean error is the lowest on {of}, over the seeds that all models of a table have."
     return [
         "## Where others are better",
         "",

@@ -103,8 +103,13 @@ class Summary:
         return Ranks(dict(zip(names, means, strict=True)) if each else {}, tables)
 
     def lowest(self, table: str, models: Iterable[str]) -> tuple[str, float] | None:
-        """(model, mean error) of the model with the lowest on a table; None where none has any."""
-        means = {name: mean_error(found) for name in models if (found := self.of(table, name))}
+        """(model, mean error) of the model with the lowest on a table, over the seeds that all models have there.
+
+        None where none of them was measured there, or there is no such seed.
+        """
+        seeds = set.intersection(*(set(found) for (name, _), found in self._found.items() if name == table))
+        found = {name: [one for one in self.of(table, name) if one.seed in seeds] for name in models}
+        means = {name: mean_error(of) for name, of in found.items() if of}
         return min(means.items(), key=lambda item: item[1]) if means else None
 
 
