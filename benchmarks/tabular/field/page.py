@@ -168,7 +168,8 @@ def _wanted(summary: Summary) -> list[str]:
                     *(", ".join(f"{pair.table} {goal.number(pair)}" for pair in some) for some in (missed, others)),
                 ]
             )
-    return ["## What was wanted", "", f"On all {len(TABLES)} tables.", "", *rows_of(head, rows), ""]
+    told = f"On all {len(TABLES)} tables, of which {len(summary.tables)} were measured, and over five seeds."
+    return ["## What was wanted", "", told, "", *rows_of(head, rows), ""]
 
 
 def _better_ranks(summary: Summary) -> list[list[str]]:
@@ -183,7 +184,7 @@ def _better_ranks(summary: Summary) -> list[list[str]]:
         mine = ranks.by_model[preset]
         ahead = {name: rank for name, rank in ranks.by_model.items() if name != preset}
         missed = [f"{name} {rank:.2f}" for name, rank in ahead.items() if rank <= mine]
-        reached = f"{len(ahead) - len(missed)} of {len(ahead)}: {mine:.2f} on {len(ranks.tables)} tables"
+        reached = f"{len(ahead) - len(missed)} of {len(ahead)}: {mine:.2f} on {', '.join(ranks.tables)}"
         rows.append([text, reached, ", ".join(missed), ""])
     return rows
 
