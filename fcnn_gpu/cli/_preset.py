@@ -130,8 +130,8 @@ class PresetTraining:
         said.append(f"Training: {self.n_train:,} samples, {recipe.epochs:,} epochs of {steps}")
         if self.n_held_out:
             monitor, _ = self._task.monitor(self._held_out is not None and self._held_out.weights is not None)
-            best = {"val_accuracy": "accuracy", "val_rmse": "error"}.get(monitor, "loss")
-            said.append(f"Validation: {self.n_held_out:,} samples; the epoch with the best {best} on them is kept")
+            best = {"val_accuracy": "highest accuracy", "val_rmse": "smallest error"}.get(monitor, "smallest loss")
+            said.append(f"Validation: {self.n_held_out:,} samples; the epoch with the {best} on them is kept")
             if recipe.patience is not None:
                 said[-1] += f",\n  and {recipe.patience} epochs that are no better end the run"
         return said
