@@ -110,6 +110,7 @@ def sparse_features(ops: Ops, X: Any, n_in: int | None, dtype: Any, who: str, si
     check_matrix(X, n_in, who)
     if X.shape[1] > _MOST_COLUMNS:
         raise ValueError(f"{who} takes sparse X of at most {_MOST_COLUMNS:,} features, got {X.shape[1]:,}.")
+    _check_places(X, who)
     csr = _canonical(X.tocsr(), who)
     n = int(csr.indptr[-1])
     signature.check_scale(csr.data[:n], who)
@@ -117,6 +118,28 @@ def sparse_features(ops: Ops, X: Any, n_in: int | None, dtype: Any, who: str, si
     columns = np.ascontiguousarray(csr.indices[:n], np.int32)
     extents = np.stack([csr.indptr[:-1], csr.indptr[1:]], axis=1).astype(np.int64, copy=False)
     return SparseFeatures(ops, SparseRows(values, columns, extents, csr.shape[1]), csr.data.dtype)
+
+
+def _check_places(X: Any, who: str) -> None:
+    """ValueError for places outside of X in the formats whose conversion, in C, does not look: memory would be lost."""
+    sound = True
+    if X.format in ("csc", "bsr"):
+        try:
+            X.check_format(full_check=True)
+        except ValueError:
+            sound = False
+    elif X.format == "coo":
+        places = X.coords if hasattr(X, "coords") else (X.row, X.col)
+        sound = all(not len(i) or (i.min() >= 0 and i.max() < n) for i, n in zip(places, X.shape, strict=True))
+    if not sound:
+        raise _misplaced(X, who)
+
+
+def _misplaced(X: Any, who: str) -> ValueError:
+    return ValueError(
+        f"{who}: X, a sparse {type(X).__name__} of shape {X.shape}, has places outside of it, or rows that do not "
+        "follow each other. X.check_format() says which; make it anew from its rows and columns."
+    )
 
 
 def _canonical(csr: Any, who: str) -> Any:
@@ -130,10 +153,7 @@ def _canonical(csr: Any, who: str) -> Any:
     sound = len(indptr) == csr.shape[0] + 1 and indptr[0] == 0 and not (indptr[1:] < indptr[:-1]).any()
     sound = sound and n <= min(len(indices), len(csr.data))
     if not sound or (n and (indices[:n].min() < 0 or indices[:n].max() >= csr.shape[1])):
-        raise ValueError(
-            f"{who}: X, a sparse {type(csr).__name__} of shape {csr.shape}, has places outside of it, or rows that do "
-            "not follow each other. X.check_format() says which; make it anew from its rows and columns."
-        )
+        raise _misplaced(csr, who)
     ascends = indices[1:n] > indices[: max(0, n - 1)]
     begins = indptr[1:-1]
     ascends[begins[(begins > 0) & (begins < n)] - 1] = True  # from the end of a row to the next

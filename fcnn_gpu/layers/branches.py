@@ -22,7 +22,7 @@ class Branches(Layer):
 
     A₀ (n_in, batch), A (Σ_i n_i, batch), n_i units those of branch i. Backward, with dA_i branch i's rows of dA:
     dA₀ = Σ_i (∂F_i)ᵀ dA_i, from the last branch to the first. Branches may differ in width and depth, and be nested as
-    deep as `Residual`. `Sequential.join` makes one of trained networks.
+    deep as `Residual`. `Sequential.join_members` makes one of trained networks.
     """
 
     branches: Sequence[Any]

@@ -93,6 +93,8 @@ def finite_weights(weight: Any, n_samples: int, dtype: Any, members: int = 1) ->
     if array.shape != (n_samples,) and (members == 1 or array.shape != (n_samples, members)):
         or_each = f", or ({n_samples}, {members}), one per sample and member" if members > 1 else ""
         hint = " Weights of each member are for EnsembleLoss." if members == 1 and array.ndim == 2 else ""
+        if array.shape == (n_samples, 1):
+            hint = " Give its only column: sample_weight[:, 0]."
         raise ValueError(
             f"sample_weight expects shape ({n_samples},), one weight per sample{or_each}, got {array.shape}.{hint}"
         )

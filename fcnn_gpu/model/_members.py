@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,8 @@ def _refuse_mixing(layer: Layer | None) -> None:
 
 
 def _checked(members: Sequence[int], k: int) -> list[int]:
+    if not isinstance(members, Iterable):
+        raise TypeError(f"select_members expects a list of numbers, got {members!r}. Write [{members!r}].")
     chosen = [check_integer("select_members(members): each", g, low=0) for g in members]
     beyond = next((g for g in chosen if g >= k), None)
     if beyond is not None:

@@ -112,14 +112,19 @@ class Sequential(Passes):
         `Trainer` sets the link from its loss; before that, and for a network without one, these are the raw outputs. Of
         an ensemble (`EnsembleLoss`) they are the mean of its members' predictions, (n_samples, n_outputs of one).
         """
-        return self.infer(X, self.link, batch_size, "model.predict")
+        return self.infer(X, self._given_link, batch_size, "model.predict")
+
+    @property
+    def _given_link(self) -> str | None:
+        """What predictions go through: of several members the mean is taken in any case, else of the raw outputs."""
+        return "identity" if self.link is None and self.members > 1 else self.link
 
     def predict_members(self, X: Any, batch_size: int | None = None) -> HostArray:
         """`predict` of each member of an ensemble by itself, (n_samples, members, n_outputs of one).
 
         Their spread tells how far the members agree on a sample; their mean is `predict`.
         """
-        return self.infer(X, self.link, batch_size, "model.predict_members", of_each=True)
+        return self.infer(X, self._given_link, batch_size, "model.predict_members", of_each=True)
 
     def predict_classes(self, X: Any, batch_size: int | None = None) -> HostArray:
         """Labels (n_samples,): the largest output, or for one output whether its probability is over ½.
@@ -128,15 +133,13 @@ class Sequential(Passes):
         or was trained on values of 0 and 1 ('mse' and the like), the output itself is compared with ½.
         """
         if self.members > 1:
-            predictions = self.predict(X, batch_size)
-            one = predictions.shape[1] == 1
-            return (predictions[:, 0] > 0.5).astype(np.int64) if one else predictions.argmax(axis=1)
-        outputs = self(X, batch_size)
-        if self.n_out > 1:
+            outputs, are_logits = self.predict(X, batch_size), self.link is None
+        else:
+            outputs, are_logits = self(X, batch_size), self.link != "identity"
+        if outputs.shape[1] > 1:
             return outputs.argmax(axis=1)
-        (last,) = last_layers(self.layers)
-        is_probability = isinstance(last, Dense | Activation) and last.activation.name == "sigmoid"
-        threshold = 0.5 if is_probability or self.link == "identity" else 0.0
+        ends = (isinstance(last, Dense | Activation) and last.activation.name for last in last_layers(self.layers))
+        threshold = 0.0 if are_logits and not all(name == "sigmoid" for name in ends) else 0.5
         return (outputs[:, 0] > threshold).astype(np.int64)
 
     def predict_labels(self, X: Any, batch_size: int | None = None) -> HostArray:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import as_array
+from .._arrays import as_array, as_labels
 from .._checks import check_integer
 from .._types import HostArray
 from ..model import Sequential
@@ -44,13 +44,14 @@ def fold_weights(y: Any, n_folds: int = 5, *, seed: int = 0) -> HostArray:
             raise ValueError(f"fold_weights: {n} samples do not make {n_folds} folds. Ask for fewer.")
         folds = KFold(n_folds, shuffle=True, random_state=seed)
     else:
-        labels = np.asarray(y)
+        labels = np.asarray(as_labels(y, "fold_weights: y"))
         if labels.dtype == object and all(isinstance(label, str) for label in labels.flat):
             labels = labels.astype(str)
         if labels.ndim != 1 or labels.dtype.kind not in "biuUS":
             raise ValueError(
                 f"fold_weights expects class labels (n_samples,) or a number of samples, got {labels.dtype} of shape "
-                f"{labels.shape}. For values, and several labels of a sample, pass len(y)."
+                f"{labels.shape}. For values, and several labels of a sample, pass len(y); floats that are labels "
+                "become classes by astype(int)."
             )
         n, (classes, counts) = len(labels), np.unique(labels, return_counts=True)
         if n == 0 or counts.min() < n_folds:
@@ -74,11 +75,15 @@ def out_of_fold(model: Sequential, X: Any, sample_weight: Any, batch_size: int |
     """
     weights = as_array(sample_weight, "out_of_fold: sample_weight")
     predictions = model.predict_members(X, batch_size)
+    if model.members == 1 and weights.ndim == 1:
+        weights = weights[:, np.newaxis]
     if weights.shape != predictions.shape[:2]:
         raise ValueError(
             f"out_of_fold expects sample_weight of shape {predictions.shape[:2]}, one for each sample and member, as "
             f"fit was given, got {weights.shape}."
         )
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError("out_of_fold expects sample_weight as fit was given it, finite and of at least 0.")
     unseen = weights == 0
     by_all = np.flatnonzero(~unseen.any(axis=1))
     if by_all.size:

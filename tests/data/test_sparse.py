@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -373,6 +375,37 @@ def test_x_never_becomes_dense() -> None:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 64 * 2**20  # dense, a batch of 500 alone has 200 MB, and all 8 GB
+
+
+@pytest.mark.parametrize("make", [numpy_ops, compiled_ops])
+def test_x_is_let_go_of_after_training(make: Callable[[], Ops]) -> None:
+    X = samples(60)
+    values = X.data.copy()
+    X = sparse.csr_array((values, X.indices.astype(np.int32), X.indptr), shape=X.shape)
+    kept = weakref.ref(values)
+    trainer = trained(network(make()), X, labels(60))
+    del X, values
+    gc.collect()
+    assert kept() is None
+    assert trainer.history["loss"]
+
+
+MISPLACED: dict[str, Callable[[], Any]] = {
+    "csc": lambda: samples(20).tocsc(),
+    "coo": lambda: samples(20).tocoo(),
+    "coo_matrix": lambda: sparse.coo_matrix(samples(20)),
+    "bsr": lambda: samples(20).tobsr((2, 2)),
+}
+
+
+@pytest.mark.parametrize("form", MISPLACED)
+@pytest.mark.parametrize("place", [10**8, -1])
+def test_places_outside_of_other_formats_are_refused(form: str, place: int) -> None:
+    """SciPy converts them without a look, and writes wherever they say."""
+    X = MISPLACED[form]()
+    (X.row if form.startswith("coo") else X.indices)[3] = place
+    with pytest.raises(ValueError, match=r"model\.predict: X, a sparse .* has places outside of it"):
+        network(numpy_ops()).predict(X)
 
 
 def test_numbers_that_fit_stay_where_they_are() -> None:

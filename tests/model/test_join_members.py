@@ -202,3 +202,22 @@ def test_branches_in_front_of_members_stay(ops: Ops) -> None:
     model = fcnn.Sequential(layers, n_in=4, seed=0, backend=ops)
     X = data("mse")[0]
     np.testing.assert_array_equal(model.select_members([1])(X), model(X)[:, 2:])
+
+
+@pytest.mark.parametrize("n_out", [1, 3])
+def test_without_a_link_predictions_are_the_mean_of_raw_outputs(n_out: int) -> None:
+    """As of networks that were trained in a loop of one's own, or not yet."""
+    members = [fcnn.Sequential([fcnn.Dense(n_out)], n_in=4, seed=seed, backend="numpy") for seed in range(3)]
+    joined = fcnn.Sequential.join_members(members)
+    X = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    mean = np.mean([model(X) for model in members], axis=0)
+    np.testing.assert_allclose(joined.predict(X), mean, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(joined.predict_members(X)[:, 1], members[1](X))
+    classes = (mean[:, 0] > 0) if n_out == 1 else mean.argmax(axis=1)
+    np.testing.assert_array_equal(joined.predict_classes(X), classes)
+
+
+def test_a_single_number_is_no_list_of_members() -> None:
+    joined = fcnn.Sequential.join_members([fcnn.Sequential([fcnn.Dense(2)], n_in=3, seed=i) for i in range(2)])
+    with pytest.raises(TypeError, match=r"select_members expects a list of numbers, got 0\. Write \[0\]"):
+        joined.select_members(0)  # type: ignore[arg-type]

@@ -231,3 +231,28 @@ def test_out_of_fold_predictions_are_those_of_who_has_not_seen_a_sample(loss: st
     weights[[3, 8]] = 1
     with pytest.raises(ValueError, match=r"every member was trained on sample 3 \(2 samples in all\)"):
         fcnn.out_of_fold(model, X, weights)
+
+
+def test_one_member_s_weights_are_those_of_its_samples() -> None:
+    X, y = np.random.default_rng(0).normal(size=(30, 3)), np.arange(30) % 2
+    model = fcnn.Sequential([fcnn.Members(1), fcnn.DenseEnsemble(2, 1)], n_in=3, seed=0, backend="numpy")
+    trainer = fcnn.Trainer(model, fcnn.EnsembleLoss("cross_entropy", 1))
+    W = np.zeros((30, 1))
+    W[:20] = 1
+    with pytest.raises(ValueError, match=r"Give its only column: sample_weight\[:, 0\]"):
+        trainer.fit(X, y, sample_weight=W, epochs=1, progress=False)
+    trainer.fit(X, y, sample_weight=W[:, 0], epochs=1, progress=False)
+    for weights in (W[20:], W[20:, 0]):
+        np.testing.assert_array_equal(fcnn.out_of_fold(model, X[20:], weights), model.predict(X[20:]))
+    with pytest.raises(ValueError, match="finite and of at least 0"):
+        fcnn.out_of_fold(model, X, W * np.nan)
+
+
+def test_missing_labels_are_in_no_fold() -> None:
+    with pytest.raises(ValueError, match="fold_weights: y has no label in row 2"):
+        fcnn.fold_weights(["a", "b", np.nan, "a", "b", np.nan], 2)
+    np.testing.assert_array_equal(
+        fcnn.fold_weights(np.array([0, 1] * 4, object), 2), fcnn.fold_weights(np.array([0, 1] * 4), 2)
+    )
+    with pytest.raises(ValueError, match="astype"):
+        fcnn.fold_weights(np.array([0.0, 1.0] * 4), 2)
