@@ -187,13 +187,15 @@ class KeepBest(Callback):
 class TimeLimit(Callback):
     """End the run before the epoch that would end more than `seconds` after its beginning, as far as can be foreseen.
 
-    An epoch is taken to last as long as the longest so far. One epoch is always run.
+    An epoch is taken to last as long as the longest so far. `min_epochs` are run in any case.
     """
 
     seconds: float
+    min_epochs: int = 1
 
     def __post_init__(self) -> None:
         check_real("TimeLimit(seconds)", self.seconds, low=0.0)
+        check_integer("TimeLimit(min_epochs)", self.min_epochs, low=1)
 
     def on_train_begin(self, trainer: Trainer) -> None:
         self._started = self._before = time.perf_counter()
@@ -202,7 +204,8 @@ class TimeLimit(Callback):
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
         now = time.perf_counter()
         self._longest, self._before = max(self._longest, now - self._before), now
-        if record["epoch"] < trainer.n_epochs and now + self._longest - self._started > self.seconds:
+        may_end = self.min_epochs <= record["epoch"] < trainer.n_epochs
+        if may_end and now + self._longest - self._started > self.seconds:
             trainer.stop_reason = f"time limit of {self.seconds:g} seconds"
 
 

@@ -240,6 +240,7 @@ CHECKPOINT: Any = fcnn.ModelCheckpoint
         (lambda: STOPPING(restore_best=1), TypeError, r"EarlyStopping\(restore_best\)"),
         (lambda: STOPPING(greater_is_better="yes"), TypeError, r"EarlyStopping\(greater_is_better\)"),
         (lambda: TimeLimit("1h"), TypeError, r"TimeLimit\(seconds\)"),  # type: ignore[arg-type]
+        (lambda: TimeLimit(1, min_epochs=0), ValueError, r"TimeLimit\(min_epochs\)"),
         (lambda: TimeLimit(-1), ValueError, r"TimeLimit\(seconds\)"),
         (lambda: CHECKPOINT(3), TypeError, r"ModelCheckpoint\(path\) expects a path, got 3"),
         (lambda: CHECKPOINT("m", greater_is_better=1), TypeError, r"ModelCheckpoint\(greater_is_better\)"),

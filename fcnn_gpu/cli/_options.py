@@ -135,6 +135,11 @@ class TrainOptions:
         """That it is one, and that no option makes another network of it."""
         if self.preset is None:
             return
+        if self.preset == "best":
+            raise ValueError(
+                "--preset best, several networks that are bagged, is TabularClassifier's and TabularRegressor's alone. "
+                "Of the command line's presets take default, or one of " + ", ".join((*PRESETS, PLAIN)) + "."
+            )
         check_choice("--preset", self.preset, (*PRESETS, PLAIN))
         if self.preset != PLAIN and self.of_plain:
             options = ", ".join(self.of_plain)

@@ -230,7 +230,7 @@ def train(
         int | None,
         _option(
             "Stop when the validation loss (of a preset for classes the accuracy) was no better for this many epochs, "
-            "and take the best epoch's weights. (default: off; tabm 16)",
+            "and take the best epoch's weights. (default: off; tabm 17)",
             _TRAINING,
         ),
     ] = None,

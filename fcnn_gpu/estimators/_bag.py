@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from .._checks import check_integer
 from .._types import HostArray
 from ..backend import resolve_backend
 from ..callbacks import Callback
-from ._folds import Deadline, Fold, affordable, folds_of, in_rounds
+from ._deadline import Deadline, affordable
+from ._folds import Fold, folds_of
 from ._run import Fitted, Run
 from ._samples import Samples
 
@@ -68,48 +69,64 @@ def train_folds(
     until: Deadline | None,
 ) -> Bag:
     """A network for each fold, `run.threads` of them at a time, each in a process of its own where they are several."""
-    n_jobs = run.threads or 1
-    if n_jobs > 1 and resolve_backend(run.backend).asynchronous:
-        n_jobs = 1  # a GPU serves one network at a time
+    ops, at_once = resolve_backend(run.backend), min(run.threads or 1, len(folds))
+    if ops.asynchronous:
+        at_once = 1  # a GPU serves one network at a time
+    workers = None
+    if at_once > 1:
+        if callbacks:
+            raise ValueError(
+                f"{run.who}(callbacks) watch runs in this process, and n_jobs={run.threads} trains folds in others. "
+                "Leave out one of them."
+            )
+        workers = joblib.Parallel(at_once, verbose=10 if run.progress else 0, batch_size=1)
+        threads = max(1, (run.threads or 1) // at_once)
+        run = dataclasses.replace(run, backend=ops.name, threads=threads, progress=False)
     if until is not None:
+        if workers is not None:
+            workers(joblib.delayed(_begin)(run.backend) for _ in range(at_once))  # that takes seconds
         train, held_out = folds[0]
         per_epoch = run.seconds_per_epoch(samples.take(train), samples.take(held_out), seed)
-        is_number = isinstance(cv, int | np.integer)
-        at_once, fewest = min(n_jobs, len(folds)), 2 if is_number else len(folds)
+        fewest = 2 if isinstance(cv, int | np.integer) else len(folds)
         n_folds, epochs = affordable(until.left, per_epoch, run.recipe.epochs, len(folds), fewest, at_once)
         run = run.of_epochs(epochs)
         if n_folds < len(folds):
             folds = folds_of(n_folds, samples.targets, seed, run.who)
     _check_weights(run.who, samples.weights, folds)
-    at_once = min(n_jobs, len(folds))
-    if at_once > 1:
-        if callbacks:
-            raise ValueError(
-                f"{run.who}(callbacks) watch runs in this process, and n_jobs={n_jobs} trains folds in others. "
-                "Leave out one of them."
-            )
-        run = dataclasses.replace(run, threads=max(1, n_jobs // at_once))
     seeds = np.random.SeedSequence(seed).generate_state(len(folds)).tolist()
     done: list[tuple[Fitted, HostArray]] = []
     try:
         for round_ in in_rounds(len(folds), at_once):
             seconds = None if until is None else until.left / -(-(len(folds) - round_.start) // at_once)
-            if at_once == 1:
+            if workers is None:
                 done.append(_train_fold(run, samples, folds[round_.start], seeds[round_.start], seconds, callbacks))
             else:
-                workers = joblib.Parallel(at_once, verbose=10 if run.progress else 0)
-                quiet = dataclasses.replace(run, progress=False)
-                done += workers(
-                    joblib.delayed(_train_fold)(quiet, samples, folds[i], seeds[i], seconds) for i in round_
-                )
-            if done[-1][0].interrupted:
+                done += workers(joblib.delayed(_train_fold)(run, samples, folds[i], seeds[i], seconds) for i in round_)
+            if any(fitted.interrupted for fitted, _ in done):
                 break
-        interrupted = any(fitted.interrupted for fitted, _ in done)
     except KeyboardInterrupt:  # before the first epoch of a fold was done, or in another process
         if not done:
-            raise
-        interrupted = True
+            raise KeyboardInterrupt(f"{run.who}.fit was interrupted before a fold was done.") from None
+        return _bag_of(done, folds, len(samples.inputs), True)
+    interrupted = any(fitted.interrupted for fitted, _ in done)
+    whole = [(*result, fold) for result, fold in zip(done, folds, strict=False) if not result[0].interrupted]
+    if interrupted and whole:  # half a run is not worth the mean with whole ones
+        return _bag_of([result[:2] for result in whole], [result[2] for result in whole], len(samples.inputs), True)
     return _bag_of(done, folds, len(samples.inputs), interrupted)
+
+
+def in_rounds(n: int, at_once: int) -> Iterator[range]:
+    """0, 1, ..., n − 1, so many at a time.
+
+    >>> list(in_rounds(5, 2))
+    [range(0, 2), range(2, 4), range(4, 5)]
+    """
+    return (range(first, min(first + at_once, n)) for first in range(0, n, at_once))
+
+
+def _begin(backend: str) -> None:
+    """In a process of its own, load what training needs."""
+    resolve_backend(backend)
 
 
 def _check_weights(who: str, weights: HostArray | None, folds: Sequence[Fold]) -> None:

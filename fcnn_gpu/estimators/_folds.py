@@ -1,33 +1,17 @@
-"""Folds: which samples each network of a bagged ensemble leaves out, and how many networks a time is enough for."""
+"""Folds: which samples each network of a bagged ensemble trains on, and which it is validated by."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import check_cv
 
 from .._checks import check_integer
 from .._types import HostArray
 
 Fold = tuple[HostArray, HostArray]
 """The rows that are trained on, and those that are held out."""
-
-
-@dataclass(frozen=True)
-class Deadline:
-    """A moment until which all shall be done."""
-
-    seconds: float
-    started: float = field(default_factory=time.perf_counter)
-
-    @property
-    def left(self) -> float:
-        """Seconds from now on, at least 0."""
-        return max(0.0, self.started + self.seconds - time.perf_counter())
 
 
 def deal(targets: HostArray, n_folds: int, seed: int) -> list[Fold]:
@@ -46,50 +30,47 @@ def deal(targets: HostArray, n_folds: int, seed: int) -> list[Fold]:
 
 
 def folds_of(cv: Any, targets: HostArray, seed: int, who: str) -> list[Fold]:
-    """The folds that `cv` stands for: a number, a splitter of scikit-learn's, or pairs of rows themselves."""
+    """The folds that `cv` stands for: a number, a splitter of scikit-learn's, or pairs of rows or masks themselves.
+
+    ValueError or TypeError, in the name of `who`, for what makes none.
+    """
     n = len(targets)
     if isinstance(cv, int | np.integer) and not isinstance(cv, bool):
         n_folds = check_integer(who, cv, low=2)
         if n_folds > n:
             raise ValueError(f"{who}={n_folds} folds cannot be made of {n} samples. Take fewer folds.")
         return deal(targets, n_folds, seed)
-    splitter = check_cv(cv, targets, classifier=targets.ndim == 1)
-    rows = [(np.asarray(train), np.asarray(held_out)) for train, held_out in splitter.split(np.zeros((n, 1)), targets)]
-    if not rows:
-        raise ValueError(f"{who} gives no folds: {cv!r}.")
-    for train, held_out in rows:
-        if not len(train) or not len(held_out):
-            raise ValueError(f"{who} gives a fold of {len(train)} samples to train on and {len(held_out)} held out.")
-        if np.intersect1d(train, held_out).size:
-            raise ValueError(f"{who} gives a fold that trains on samples which it holds out.")
-    return rows
+    if isinstance(cv, bool | str) or not (hasattr(cv, "split") or isinstance(cv, Iterable)):
+        raise TypeError(f"{who} expects a number of folds, a splitter of scikit-learn's or pairs of rows, got {cv!r}.")
+    try:
+        parts = list(cv.split(np.zeros((n, 1)), targets) if hasattr(cv, "split") else cv)
+    except ValueError as error:
+        raise ValueError(f"{who}: {error}") from error
+    if not parts:
+        raise ValueError(f"{who} gives no folds: {cv!r}. (An iterator gives them once: make a list of it.)")
+    return [_checked(fold, n, f"{who}, fold {i}") for i, fold in enumerate(parts)]
 
 
-def affordable(
-    seconds: float, per_epoch: float, epochs: int, n_folds: int, fewest: int = 2, at_once: int = 1
-) -> tuple[int, int]:
-    """(folds, epochs) that fit into a time: fewer folds first, `fewest` at least, then fewer epochs, two at least.
-
-    (The first step of a run has the learning rate 0.) `per_epoch` seconds are an epoch's, and `at_once` networks are
-    trained at the same time.
-
-    >>> affordable(100.0, 0.1, epochs=256, n_folds=8)
-    (3, 256)
-    >>> affordable(30.0, 0.1, epochs=256, n_folds=8)
-    (2, 150)
-    """
-    possible = min(n_folds, int(seconds / (per_epoch * epochs)) * at_once)
-    if possible >= fewest:
-        return possible, epochs
-    least = min(n_folds, max(fewest, at_once))
-    rounds = -(-least // at_once)
-    return least, min(epochs, max(2, int(seconds / (per_epoch * rounds))))
+def _checked(fold: Any, n: int, who: str) -> Fold:
+    if not isinstance(fold, Sequence) or len(fold) != 2:
+        raise ValueError(f"{who} expects a pair, (rows to train on, rows to hold out), got {fold!r}.")
+    train, held_out = (_rows(part, n, who) for part in fold)
+    if not len(train) or not len(held_out):
+        raise ValueError(f"{who} has {len(train)} samples to train on and {len(held_out)} held out; both need one.")
+    if np.intersect1d(train, held_out).size:
+        raise ValueError(f"{who} trains on samples which it holds out.")
+    return train, held_out
 
 
-def in_rounds(n: int, at_once: int) -> Iterator[range]:
-    """0, 1, ..., n − 1, so many at a time.
-
-    >>> list(in_rounds(5, 2))
-    [range(0, 2), range(2, 4), range(4, 5)]
-    """
-    return (range(first, min(first + at_once, n)) for first in range(0, n, at_once))
+def _rows(part: Any, n: int, who: str) -> HostArray:
+    """Numbers of rows, each once."""
+    rows = np.asarray(part)
+    if rows.dtype == bool and rows.shape == (n,):
+        return np.flatnonzero(rows)
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+        raise TypeError(f"{who} expects the numbers of rows, or a mask of {n}, got {rows.dtype} of shape {rows.shape}.")
+    if rows.size and (rows.min() < 0 or rows.max() >= n):
+        raise ValueError(f"{who} has rows from {rows.min()} to {rows.max()}; there are those from 0 to {n - 1}.")
+    if len(np.unique(rows)) < len(rows):
+        raise ValueError(f"{who} has a row more than once. Weights say that a sample counts more.")
+    return rows.astype(np.int64)

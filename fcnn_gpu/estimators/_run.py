@@ -65,8 +65,10 @@ class Run:
     ) -> Fitted:
         """The network of the epoch that is best on the held-out samples, or of the last without such.
 
-        A run that would last longer than `seconds` ends after an epoch. KeyboardInterrupt where it ends in the first.
+        Samples of weight 0 have no part in it. A run that would last longer than `seconds` ends after an epoch, the
+        second or a later one. KeyboardInterrupt where it ends in the first.
         """
+        samples, held_out = samples.that_count(), None if held_out is None else held_out.that_count()
         recipe, n = self.recipe, len(samples.inputs)
         layers = recipe.layers(self.preparation, self.n_out)
         model = Sequential(
@@ -104,7 +106,7 @@ class Run:
             if recipe.patience is not None:
                 observers.append(EarlyStopping(monitor, recipe.patience, restore_best=False, greater_is_better=greater))
         if seconds is not None:
-            observers.append(TimeLimit(seconds))
+            observers.append(TimeLimit(seconds, min_epochs=2))  # the first may be a single step, of rate 0
         history = trainer.fit(
             samples.inputs,
             targets,

@@ -26,7 +26,8 @@ from ..tables.preparation import check_size
 from ..training import History
 from ._bag import check_n_jobs, train_folds, train_one
 from ._constructor import shared_parameters
-from ._folds import Deadline, folds_of
+from ._deadline import Deadline
+from ._folds import folds_of
 from ._recipes import RECIPES, Recipe
 from ._run import Run
 from ._samples import Samples, to_mean_one
@@ -145,15 +146,20 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         check_size(table)
         targets, n_out = self._check_targets(y, len(table))
         rows = table, targets, self._weights(sample_weight, targets)
+        folds = () if cv is None else folds_of(cv, targets, seed, self._who("cv"))
         train, held_out = (rows, None) if cv is not None else self._parts(rows, validation, seed)
+        learned_from, known = train[0], train[1]
+        if train[2] is not None and not train[2].all():  # what has weight 0 has no part in anything
+            counted = np.flatnonzero(train[2])
+            learned_from, known = learned_from.take(counted), known[counted]
         preparation = TablePreparation(
             columns=self.columns, ignore=self.ignore, dtype=self.dtype, **recipe.preparation
-        ).fit(train[0])
+        ).fit(learned_from)
         samples = Samples(preparation.inputs(train[0]), *train[1:])
         progress = check_bool(self._who("verbose"), self.verbose)
         run = Run(who, recipe, task, preparation, n_out, self.backend, self.dtype, n_jobs, progress)
         signature = dataclasses.replace(
-            self._signature(targets if cv is not None else train[1]),
+            self._signature(known),
             feature_names=tuple(map(str, preparation.get_feature_names_out())),
             preparation=preparation,
         )
@@ -166,7 +172,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
                 self._learn_from(run.predictions(model, others.inputs), others)
             self.__dict__.pop("out_of_fold_", None)
         else:
-            bag = train_folds(run, samples, folds_of(cv, targets, seed, self._who("cv")), cv, seed, observers, deadline)
+            bag = train_folds(run, samples, folds, cv, seed, observers, deadline)
             model, interrupted = Sequential.join_members([fitted.model for fitted in bag.fitted]), bag.interrupted
             self.history_ = [fitted.history for fitted in bag.fitted]
             temperature = np.array([fitted.temperature for fitted in bag.fitted])

@@ -46,7 +46,7 @@ _SHARED = """
         validation_fraction: the share of the samples that choose the best epoch, drawn by the seed. 0 keeps the last.
         cv: a number of folds, a splitter of scikit-learn's, or pairs (rows to train on, rows to hold out): train a
             network for each fold, validated by what it holds out, and predict the mean of theirs (bagging, Breiman
-            1996). Every sample trains some of the networks, and is predicted by one that did not see it
+            1996). With a number every sample trains some of the networks, and is predicted by one that did not see it
             (`out_of_fold_`). The preparation is fitted on all samples. None: one network, and eight for "best".
         time_limit: seconds that `fit` may take, within an epoch. Two epochs are run to see how long they last; then
             fewer folds are made of it (two at least), or shorter runs. What comes out depends on the machine's speed.
@@ -86,7 +86,7 @@ class TabularClassifier(ClassifierMixin, ClassifierParameters, TabularEstimator)
         model_: the fitted `Sequential`, which takes the same tables and can be saved.
         preparation_: how inputs are made of them.
         history_: `History` of the run. best_epoch_: the epoch that was kept. Lists of them, with folds.
-        out_of_fold_: with folds, each sample's probabilities, by networks that did not see it.
+        out_of_fold_: with folds, each sample's probabilities, by networks that did not see it; NaN where all did.
         fit_seconds_: how long `fit` took.
         n_features_in_, feature_names_in_: as in scikit-learn.
 
@@ -251,7 +251,8 @@ class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
         model_: the fitted `Sequential`, which takes the same tables and can be saved.
         preparation_: how inputs are made of them.
         history_: `History` of the run. best_epoch_: the epoch that was kept. Lists of them, with folds.
-        out_of_fold_: with folds, each sample's prediction, by networks that did not see it.
+        out_of_fold_: with folds, each sample's prediction, by networks that did not see it; NaN where all did.
+        quantiles_: those that `predict_quantiles` gives, where any were asked for.
         fit_seconds_: how long `fit` took.
         n_features_in_, feature_names_in_: as in scikit-learn.
 
@@ -291,7 +292,7 @@ class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
                 f"{type(self).__name__} has learned no quantiles. Fit it with quantiles=[0.05, 0.95], for example."
             )
         ordered = np.sort(self._outputs(self._inputs(X)), axis=1)
-        return ordered[:, np.searchsorted(self._quantiles, np.asarray(self.quantiles, np.float64))]
+        return ordered[:, np.searchsorted(self._quantiles, self.quantiles_)]
 
     def _outputs(self, inputs: HostArray) -> HostArray:
         return self.model_.infer(inputs, "identity", None, f"{type(self).__name__}.predict", True)
@@ -315,7 +316,7 @@ class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
         if self.quantiles is None:
             return None
         who, given = self._who("quantiles"), self.quantiles
-        if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray) or not len(given):
+        if isinstance(given, str) or np.ndim(given) != 1 or not len(given):
             raise TypeError(f"{who} expects numbers such as [0.05, 0.95], got {given!r}.")
         each = [check_real(who, q, low=0.0, high=1.0, low_open=True, high_open=True) for q in given]
         return sorted({*each, 0.5})
@@ -325,6 +326,9 @@ class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
         names = several(column_names(y, who, "y"))
         values = self._as_values(y, n, who)
         self._flat, self._target_names, self._quantiles = values.ndim == 1, names, self._asked_quantiles()
+        self.__dict__.pop("quantiles_", None)
+        if self.quantiles is not None:
+            self.quantiles_ = np.array(self.quantiles, np.float64)
         if self._quantiles is not None and not self._flat:
             raise ValueError(
                 f"{who}: {self._who('quantiles')} are of one target, y (n_samples,), got {values.shape}. Fit one "

@@ -475,6 +475,9 @@ def test_quantiles_of_a_known_distribution() -> None:
     assert (y < model.predict_quantiles(X)[:, 0]).mean() == pytest.approx(0.9, abs=0.04)
     assert model.model_.signature.target_names == ("quantile 0.25", "quantile 0.5", "quantile 0.9")
     assert model.score(X, y) > 0.8
+    model.set_params(quantiles=[0.1])  # of the next fit
+    np.testing.assert_array_equal(model.predict_quantiles(at), predicted)
+    np.testing.assert_array_equal(model.quantiles_, [0.9, 0.25])
 
 
 def test_quantiles_that_cannot_be_learned_are_refused() -> None:

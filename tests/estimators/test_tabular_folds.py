@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
-from sklearn.model_selection import KFold, RepeatedKFold, StratifiedKFold
+from sklearn.model_selection import GroupKFold, KFold, RepeatedKFold, StratifiedKFold
 
 import fcnn_gpu as fcnn
 from fcnn_gpu import TabularClassifier, TabularRegressor
+from fcnn_gpu.backend import resolve_backend
 from fcnn_gpu.callbacks import Callback
-from fcnn_gpu.estimators._folds import affordable, deal, folds_of
+from fcnn_gpu.estimators._deadline import affordable
+from fcnn_gpu.estimators._folds import deal, folds_of
 
 FEW: dict[str, Any] = {"epochs": 6, "random_state": 0, "backend": "cpu", "hidden_layer_sizes": (16, 16)}
 
@@ -116,12 +119,20 @@ def test_tables_with_categories_and_gaps_are_bagged_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "cv", [KFold(3, shuffle=True, random_state=1), StratifiedKFold(3), [(np.arange(50, 150), np.arange(50))]], ids=str
+    "cv",
+    [
+        KFold(3, shuffle=True, random_state=1),
+        StratifiedKFold(3),
+        [(np.arange(50, 150), np.arange(50))],
+        [(np.arange(150) >= 50, np.arange(150) < 50)],
+    ],
+    ids=["KFold", "StratifiedKFold", "rows", "masks"],
 )
 def test_splitters_of_scikit_learn_and_pairs_of_rows(cv: Any) -> None:
     X, y = load_iris(return_X_y=True)
     model = TabularClassifier("fast", cv=cv, **FEW).fit(X, y)
-    held_out = np.concatenate([rows for _, rows in (cv if isinstance(cv, list) else cv.split(X, y))])
+    parts = [np.arange(len(X))[rows] for _, rows in (cv if isinstance(cv, list) else cv.split(X, y))]
+    held_out = np.concatenate(parts)
     predicted = np.isfinite(model.out_of_fold_).all(axis=1)
     assert set(np.flatnonzero(predicted)) == set(held_out.tolist())
     assert np.isnan(model.out_of_fold_[~predicted]).all()
@@ -139,12 +150,17 @@ def test_samples_that_several_folds_hold_out_have_the_mean_of_their_predictions(
 
 
 @pytest.mark.slow
-def test_networks_of_other_processes_are_the_same() -> None:
+def test_networks_of_other_processes_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = load_breast_cancer(return_X_y=True)
     one = TabularClassifier("fast", cv=3, **FEW).fit(X, y)
     several = TabularClassifier("fast", cv=3, n_jobs=2, **FEW).fit(X, y)
     np.testing.assert_array_equal(one.out_of_fold_, several.out_of_fold_)
     np.testing.assert_array_equal(one.predict_proba(X), several.predict_proba(X))
+    monkeypatch.setattr("fcnn_gpu.backend._select._default", "numpy")  # as set_backend does in this process
+    of_numpy = TabularClassifier("fast", cv=2, n_jobs=2, **FEW | {"backend": None}).fit(X, y)
+    assert of_numpy.model_.ops is resolve_backend("numpy")
+    limited = TabularClassifier("fast", cv=2, n_jobs=2, time_limit=1e6, **FEW | {"backend": None}).fit(X, y)
+    np.testing.assert_array_equal(of_numpy.predict_proba(X), limited.predict_proba(X))
     with pytest.raises(ValueError, match="watch runs in this process"):
         TabularClassifier("fast", cv=3, n_jobs=2, callbacks=[Callback()], **FEW).fit(X, y)
 
@@ -154,7 +170,7 @@ class Clock(Callback):
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.an_epoch = 0.0, 1.0
-        for module in ("callbacks", "estimators._folds", "estimators._tabular", "estimators._run"):
+        for module in ("callbacks", "estimators._deadline", "estimators._tabular", "estimators._run"):
             monkeypatch.setattr(f"fcnn_gpu.{module}.time", SimpleNamespace(perf_counter=lambda: self.now))
 
     def on_epoch_end(self, trainer: Any, record: dict[str, float]) -> None:
@@ -175,7 +191,7 @@ def test_fewer_folds_and_shorter_runs_are_planned_where_time_is_short(monkeypatc
     assert lengths(8, 1000.0) == [10] * 8
     assert lengths(8, 35.0) == [10] * 3
     assert lengths(8, 12.0) == [6, 6]
-    assert lengths(8, 1.0) == [1, 1]  # two of each were planned, and the limit has left out the second
+    assert lengths(8, 1.0) == [2, 2]  # the first step of all has the rate 0
     assert lengths(KFold(3, shuffle=True, random_state=0), 15.0) == [5, 5, 5]
     one = TabularClassifier("fast", time_limit=4.0, **settings).fit(X, y)
     assert (len(one.history_), one.history_.stopped_by) == (4, "epochs")
@@ -226,12 +242,61 @@ def test_ctrl_c_keeps_the_folds_so_far() -> None:
     assert model.predict(X).shape == y.shape
 
 
+def test_half_a_run_is_not_bagged_with_whole_ones() -> None:
+    X, y = load_diabetes(return_X_y=True)
+
+    class Interrupt(Callback):
+        runs = 0
+
+        def on_train_begin(self, trainer: Any) -> None:
+            self.runs += 1
+
+        def on_epoch_end(self, trainer: Any, record: dict[str, float]) -> None:
+            if self.runs == 2:
+                signal.raise_signal(signal.SIGINT)
+
+    model = TabularRegressor("fast", cv=4, callbacks=[Interrupt()], **FEW)
+    with pytest.raises(KeyboardInterrupt, match="best so far"):
+        model.fit(X, y)
+    assert [len(history) for history in model.history_] == [6]
+    assert model.model_.members == 1
+    assert np.isfinite(model.out_of_fold_).sum() == len(folds_of(4, y[:, np.newaxis], 0, "cv")[0][1])
+
+
+def test_samples_of_weight_0_have_no_part_in_anything() -> None:
+    X, y = load_diabetes(return_X_y=True)
+    X, y = np.concatenate([X, X[:100]]), np.concatenate([y, np.full(100, 1e6)])
+    w = np.ones(len(y))
+    w[-100:] = 0
+    X[-1] = 1e9
+    settings = FEW | {"epochs": 40}
+    for more in ({}, {"cv": 3}):
+        model = TabularRegressor("fast", **settings, **more).fit(X, y, sample_weight=w)
+        assert model.score(X[:-100], y[:-100]) > 0.4
+        assert model.predict(X).max() <= y[:-100].max() + 0.01
+    with_validation = TabularRegressor("fast", **settings).fit(X[:-100], y[:-100], validation_data=(X[:50], y[:50]))
+    again = TabularRegressor("fast", **settings).fit(X, y, sample_weight=w, validation_data=(X[:50], y[:50]))
+    np.testing.assert_allclose(with_validation.predict(X), again.predict(X), rtol=1e-3)
+
+
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"cv": 1}, ValueError, r"TabularClassifier\(cv\) expects an integer of at least 2"),
     ({"cv": 151}, ValueError, r"TabularClassifier\(cv\)=151 folds cannot be made of 150 samples"),
-    ({"cv": "five"}, ValueError, "cv"),
-    ({"cv": [(np.arange(100), np.arange(90, 150))]}, ValueError, "trains on samples which it holds out"),
+    ({"cv": "five"}, TypeError, r"TabularClassifier\(cv\) expects a number of folds"),
+    ({"cv": True}, TypeError, r"TabularClassifier\(cv\) expects a number of folds"),
+    ({"cv": GroupKFold(3)}, ValueError, r"TabularClassifier\(cv\): The 'groups' parameter"),
+    ({"cv": []}, ValueError, r"TabularClassifier\(cv\) gives no folds"),
+    (
+        {"cv": [(np.arange(100), np.arange(90, 150))]},
+        ValueError,
+        "fold 0 trains on samples which it holds out",
+    ),
     ({"cv": [(np.arange(100), np.arange(0))]}, ValueError, "100 samples to train on and 0 held out"),
+    ({"cv": [(np.arange(150), np.arange(-10, 0))]}, ValueError, "rows from -10 to -1; there are those from 0 to 149"),
+    ({"cv": [(np.arange(100), np.arange(100, 151))]}, ValueError, "rows from 100 to 150; there are"),
+    ({"cv": [(np.arange(100), np.array([100, 100]))]}, ValueError, "a row more than once"),
+    ({"cv": [(np.arange(100.0), np.arange(100, 150))]}, TypeError, "numbers of rows, or a mask of 150, got float64"),
+    ({"cv": [(np.arange(100), np.arange(100, 150), 3)]}, ValueError, "fold 0 expects a pair"),
     ({"time_limit": 0}, ValueError, r"TabularClassifier\(time_limit\)"),
     ({"time_limit": "1h"}, TypeError, r"TabularClassifier\(time_limit\)"),
     ({"n_jobs": 0}, ValueError, r"TabularClassifier\(n_jobs\) expects at least 1, or -1"),
