@@ -270,8 +270,8 @@ def test_samples_of_weight_0_have_no_part_in_anything() -> None:
     w[-100:] = 0
     X[-1] = 1e9
     settings = FEW | {"epochs": 40}
-    for more in ({}, {"cv": 3}):
-        model = TabularRegressor("fast", **settings, **more).fit(X, y, sample_weight=w)
+    for cv in (None, 3):
+        model = TabularRegressor("fast", cv=cv, **settings).fit(X, y, sample_weight=w)
         assert model.score(X[:-100], y[:-100]) > 0.4
         assert model.predict(X).max() <= y[:-100].max() + 0.01
     with_validation = TabularRegressor("fast", **settings).fit(X[:-100], y[:-100], validation_data=(X[:50], y[:50]))
