@@ -391,7 +391,8 @@ def test_pairs_are_of_the_seeds_that_both_have() -> None:
     assert [one.model for one in found.without_numbers] == ["LightGBM"]
     single = Pair("german", pair.ours[:1], pair.theirs[:1])
     assert np.isnan(single.error)
-    assert single.is_worse
+    assert not single.is_worse
+    assert not single.is_better
 
 
 def test_ranks_are_means_over_tables_that_all_have() -> None:
@@ -453,7 +454,7 @@ def test_the_page_says_what_is_reached_and_what_is_missing() -> None:
 def test_a_single_seed_is_no_verdict_about_standard_errors() -> None:
     found = [line("fcnn_gpu default", **numbers(0.2)), line("pytabkit RealMLP-TD", **numbers(0.1, 5.0))]
     page = to_markdown(found, [])
-    assert "RealMLP-TD: the same error within one standard error | not measured |  | german +0.1000 |" in page
+    assert "RealMLP-TD: the same error within one standard error | no verdict |  | german +0.1000 |" in page
     assert "RealMLP-TD: at least 4 times as fast to fit | 1 of 1 |  |  |" in page
 
 

@@ -161,14 +161,15 @@ def _wanted(summary: Summary) -> list[str]:
             judged = [pair for pair in pairs if not (goal.of_seeds and np.isnan(pair.error))]
             missed = [pair for pair in judged if not goal.is_reached(pair)]
             others = [pair for pair in pairs if pair not in judged]
+            count = f"{len(judged) - len(missed)} of {len(judged)}"
             rows.append(
                 [
                     f"{comparison.ours} beside {comparison.theirs}: {goal.text}",
-                    f"{len(judged) - len(missed)} of {len(judged)}" if judged else "not measured",
+                    count if judged else "no verdict" if pairs else "not measured",
                     *(", ".join(f"{pair.table} {goal.number(pair)}" for pair in some) for some in (missed, others)),
                 ]
             )
-    told = f"On all {len(TABLES)} tables, of which {len(summary.tables)} were measured, and over five seeds."
+    told = f"Wanted on all {len(TABLES)} tables and over five seeds; measured on {len(summary.tables)}."
     return ["## What was wanted", "", told, "", *rows_of(head, rows), ""]
 
 

@@ -40,13 +40,13 @@ class Pair:
 
     @property
     def is_worse(self) -> bool:
-        """Whether ours has the higher error, beyond one standard error where there is one."""
-        return bool(self.difference > np.nan_to_num(self.error))
+        """Whether ours has the higher error, beyond one standard error, which one seed has not."""
+        return self.difference > self.error
 
     @property
     def is_better(self) -> bool:
-        """Whether ours has the lower error, beyond one standard error where there is one."""
-        return bool(self.difference < -np.nan_to_num(self.error))
+        """Whether ours has the lower error, beyond one standard error."""
+        return self.difference < -self.error
 
     @property
     def _differences(self) -> list[float]:
