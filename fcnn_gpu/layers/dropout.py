@@ -66,6 +66,9 @@ class Dropout(Layer):
         self._check_members(self.p, n_in)
         super()._build(n_in, seed)
 
+    def shapes(self, n_in: int) -> tuple[int, dict[str, tuple[int, int]]]:
+        return n_in, {}
+
     def bind(self, binding: Binding, index: Iterator[int]) -> None:
         super().bind(binding, index)
         self._put_rates()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._arrays import quietly
+from .._arrays import as_array, quietly
 from .._registry import Registry
 from .._types import Array, HostArray
 from ..backend import Ops, on_host, ops_for
@@ -126,7 +126,7 @@ class Loss:
             raise ValueError(f"{self.name} got {batch} rows of outputs but {len(prepared)} targets.")
         weights = None
         if sample_weight is not None:
-            given = on_host(ops, sample_weight, "sample_weight")
+            given = as_array(on_host(ops, sample_weight, "sample_weight"), "sample_weight")
             if given.ndim == 2:  # a member may have none of a batch's samples
                 weights = finite_weights(given, batch, dtype, self.members)
             else:

@@ -122,6 +122,7 @@ LAYERS: dict[str, Callable[[], list[fcnn.Layer]]] = {
     "piecewise_linear_embedding": lambda: [fcnn.PiecewiseLinearEmbedding([[0, 1, 3, 4]] * 9, range(9))],
     "embedding": lambda: [fcnn.Embedding([2, 0], [5, 300])],
     "residual": lambda: [fcnn.Residual([fcnn.Dense(300, activation="relu"), fcnn.Dropout(0.1)])],
+    "branches": lambda: [fcnn.Branches([[fcnn.Dense(200, activation="relu"), fcnn.Dropout(0.1)], [fcnn.Dense(100)]])],
 }
 
 
