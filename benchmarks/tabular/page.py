@@ -9,7 +9,8 @@ import numpy as np
 from .command import NAME as COMMAND
 from .contest import TEST_SHARE, Outcome
 from .models import HIDDEN, LARGEST_BATCH, OURS, RATE, RIVAL
-from .report import TIME_GOAL, Comparison, Report, comparisons, standard_error
+from .paired import standard_error
+from .report import TIME_GOAL, Comparison, Report, comparisons
 
 MINUS = "−"
 

@@ -15,6 +15,7 @@ from fcnn_gpu.files._replacement import write_atomically
 
 from .contest import Outcome, Plan
 from .models import OURS, RIVAL
+from .paired import Paired
 
 FORMAT, VERSION = "fcnn_gpu tables report", 1
 TIME_GOAL = 0.4
@@ -37,21 +38,11 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Paired):
     """One of ours against scikit-learn's on one table under one set of rules, seed by seed."""
 
     ours: Outcome
     rival: Outcome
-
-    @property
-    def difference(self) -> float:
-        """Of the mean scores, positive where ours is higher."""
-        return float(np.mean(self._differences))
-
-    @property
-    def error(self) -> float:
-        """The standard error of `difference`, from the differences of the seeds. NaN for one seed."""
-        return standard_error(self._differences)
 
     @property
     def time_ratio(self) -> float:
@@ -69,13 +60,8 @@ class Comparison:
         return self.time_ratio <= TIME_GOAL
 
     @property
-    def _differences(self) -> list[float]:
+    def differences(self) -> list[float]:
         return [a - b for a, b in zip(self.ours.scores, self.rival.scores, strict=True)]
-
-
-def standard_error(values: list[float]) -> float:
-    """Of the mean. NaN for a single value."""
-    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
 def comparisons(report: Report, rules: str, mine: str = OURS) -> list[Comparison]:

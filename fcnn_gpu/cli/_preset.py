@@ -100,8 +100,7 @@ class PresetTraining:
         self.targets: Standardization | None = None
         if data.task == "regression":
             self._task: Classification | Regression = _Values(measured=self.metrics)
-            self.targets = self._task.scaling(self._train.targets)
-            self.targets.check_units(options.precision or options.dtype, "targets")
+            self.targets = self._task.scaling(self._train.targets, options.precision or options.dtype)
         else:
             self._task = (_Labels if data.multilabel else _Classes)(measured=self.metrics)
         self._recipe = recipe

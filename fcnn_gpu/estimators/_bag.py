@@ -21,17 +21,29 @@ from ._samples import Samples
 
 
 @dataclass(frozen=True)
-class Bag:
-    """The networks of the folds, and what they predict for the samples that each of them did not see.
+class Member:
+    """The network of a fold, and what it predicts for the `rows` that the fold holds out."""
 
-    `predictions` (n_samples, n_predictions) are means over the networks that held a sample out, NaN where none did;
-    `is_predicted` (n_samples,).
-    """
-
-    fitted: list[Fitted]
+    fitted: Fitted
+    rows: HostArray
     predictions: HostArray
-    is_predicted: HostArray
+
+
+@dataclass(frozen=True)
+class Bag:
+    """The networks of the folds; `interrupted`: not of all, or one of them has not been trained to its end."""
+
+    members: list[Member]
     interrupted: bool
+
+    def out_of_fold(self, n_samples: int) -> HostArray:
+        """Predictions (n_samples, n_predictions): means over the networks that held a sample out, NaN without one."""
+        first = self.members[0].predictions
+        count, sums = np.zeros((n_samples, 1), first.dtype), np.zeros((n_samples, first.shape[1]), first.dtype)
+        for member in self.members:
+            sums[member.rows] += member.predictions
+            count[member.rows] += 1
+        return np.divide(sums, count, out=np.full_like(sums, np.nan), where=count > 0)
 
 
 def check_n_jobs(who: str, n_jobs: Any) -> int | None:
@@ -63,12 +75,16 @@ def train_folds(
     run: Run,
     samples: Samples,
     folds: Sequence[Fold],
-    cv: Any,
+    may_be_fewer: bool,
     seed: int,
     callbacks: Sequence[Callback],
     until: Deadline | None,
 ) -> Bag:
-    """A network for each fold, `run.threads` of them at a time, each in a process of its own where they are several."""
+    """A network for each fold, `run.threads` of them at a time, each in a process of its own where they are several.
+
+    `may_be_fewer`: where time is short, fewer folds may be dealt.
+    """
+    _check_weights(run.who, samples.weights, folds)
     ops, at_once = resolve_backend(run.backend), min(run.threads or 1, len(folds))
     if ops.asynchronous:
         at_once = 1  # a GPU serves one network at a time
@@ -87,32 +103,32 @@ def train_folds(
             workers(joblib.delayed(_begin)(run.backend) for _ in range(at_once))  # that takes seconds
         train, held_out = folds[0]
         per_epoch = run.seconds_per_epoch(samples.take(train), samples.take(held_out), seed)
-        fewest = 2 if isinstance(cv, int | np.integer) else len(folds)
+        fewest = 2 if may_be_fewer else len(folds)
         n_folds, epochs = affordable(until.left, per_epoch, run.recipe.epochs, len(folds), fewest, at_once)
         run = run.of_epochs(epochs)
         if n_folds < len(folds):
-            folds = folds_of(n_folds, samples.targets, seed, run.who)
-    _check_weights(run.who, samples.weights, folds)
+            folds = folds_of(n_folds, samples.targets, seed, f"{run.who}(cv)")
+            _check_weights(run.who, samples.weights, folds)
     seeds = np.random.SeedSequence(seed).generate_state(len(folds)).tolist()
-    done: list[tuple[Fitted, HostArray]] = []
+    members: list[Member] = []
+    interrupted = False
     try:
         for round_ in in_rounds(len(folds), at_once):
             seconds = None if until is None else until.left / -(-(len(folds) - round_.start) // at_once)
             if workers is None:
-                done.append(_train_fold(run, samples, folds[round_.start], seeds[round_.start], seconds, callbacks))
+                members.append(_train_fold(run, samples, folds[round_.start], seeds[round_.start], seconds, callbacks))
             else:
-                done += workers(joblib.delayed(_train_fold)(run, samples, folds[i], seeds[i], seconds) for i in round_)
-            if any(fitted.interrupted for fitted, _ in done):
+                jobs = (joblib.delayed(_train_fold)(run, samples, folds[i], seeds[i], seconds) for i in round_)
+                members += workers(jobs)
+            interrupted = any(member.fitted.interrupted for member in members)
+            if interrupted:
                 break
     except KeyboardInterrupt:  # before the first epoch of a fold was done, or in another process
-        if not done:
+        if not members:
             raise KeyboardInterrupt(f"{run.who}.fit was interrupted before a fold was done.") from None
-        return _bag_of(done, folds, len(samples.inputs), True)
-    interrupted = any(fitted.interrupted for fitted, _ in done)
-    whole = [(*result, fold) for result, fold in zip(done, folds, strict=False) if not result[0].interrupted]
-    if interrupted and whole:  # half a run is not worth the mean with whole ones
-        return _bag_of([result[:2] for result in whole], [result[2] for result in whole], len(samples.inputs), True)
-    return _bag_of(done, folds, len(samples.inputs), interrupted)
+        interrupted = True
+    whole = [member for member in members if not member.fitted.interrupted]
+    return Bag(whole or members, interrupted)  # half a run is not worth the mean with whole ones
 
 
 def in_rounds(n: int, at_once: int) -> Iterator[range]:
@@ -143,19 +159,7 @@ def _check_weights(who: str, weights: HostArray | None, folds: Sequence[Fold]) -
 
 def _train_fold(
     run: Run, samples: Samples, fold: Fold, seed: int, seconds: float | None, callbacks: Sequence[Callback] = ()
-) -> tuple[Fitted, HostArray]:
+) -> Member:
     train, held_out = (samples.take(rows) for rows in fold)
     fitted = run.train(train, held_out, seed, callbacks, seconds)
-    return fitted, run.predictions(fitted.model, held_out.inputs)
-
-
-def _bag_of(done: Sequence[tuple[Fitted, HostArray]], folds: Sequence[Fold], n: int, interrupted: bool) -> Bag:
-    n_predicted = np.zeros(n, np.int64)
-    sums = np.zeros((n, done[0][1].shape[1]), done[0][1].dtype)
-    for (_, predictions), (_, rows) in zip(done, folds, strict=False):
-        sums[rows] += predictions
-        n_predicted[rows] += 1
-    is_predicted = n_predicted > 0
-    sums[is_predicted] /= n_predicted[is_predicted, np.newaxis]
-    sums[~is_predicted] = np.nan
-    return Bag([fitted for fitted, _ in done], sums, is_predicted, interrupted)
+    return Member(fitted, fold[1], run.predictions(fitted.model, held_out.inputs))

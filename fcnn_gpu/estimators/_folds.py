@@ -9,24 +9,10 @@ import numpy as np
 
 from .._checks import check_integer
 from .._types import HostArray
+from ..training import deal_folds
 
 Fold = tuple[HostArray, HostArray]
 """The rows that are trained on, and those that are held out."""
-
-
-def deal(targets: HostArray, n_folds: int, seed: int) -> list[Fold]:
-    """Each sample is held out by one of the folds, drawn by the seed; integer labels are dealt class by class.
-
-    >>> [held_out.tolist() for _, held_out in deal(np.array([0, 0, 1, 1]), 2, seed=0)]
-    [[0, 2], [1, 3]]
-    """
-    n, rng = len(targets), np.random.default_rng([seed, 0xF01D])
-    order = rng.permutation(n)
-    if targets.ndim == 1 and targets.dtype.kind in "iu":
-        order = order[np.argsort(targets[order], kind="stable")]
-    fold = np.empty(n, np.int64)
-    fold[order] = np.arange(n) % n_folds
-    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(n_folds)]
 
 
 def folds_of(cv: Any, targets: HostArray, seed: int, who: str) -> list[Fold]:
@@ -39,7 +25,8 @@ def folds_of(cv: Any, targets: HostArray, seed: int, who: str) -> list[Fold]:
         n_folds = check_integer(who, cv, low=2)
         if n_folds > n:
             raise ValueError(f"{who}={n_folds} folds cannot be made of {n} samples. Take fewer folds.")
-        return deal(targets, n_folds, seed)
+        fold = deal_folds(n_folds, seed, targets)
+        return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(n_folds)]
     if isinstance(cv, bool | str) or not (hasattr(cv, "split") or isinstance(cv, Iterable)):
         raise TypeError(f"{who} expects a number of folds, a splitter of scikit-learn's or pairs of rows, got {cv!r}.")
     try:

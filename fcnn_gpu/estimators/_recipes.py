@@ -194,16 +194,20 @@ class TabM:
         return AdamW(self.learning_rate, weight_decay=self.weight_decay, decay_all=True, clip_norm=1.0)
 
 
+_TD = {
+    "classification": RealMLP((256, 256, 256), "selu", True, True, True, 0.15, 0.02, 0.04, 0.1),
+    "regression": RealMLP((256, 256, 256), "mish", True, True, True, 0.15, 0.02, 0.2, 0.0),
+}
+_TD_S = {
+    "classification": RealMLP((256, 256, 256), "selu", False, False, False, 0.0, 0.0, 0.04, 0.1),
+    "regression": RealMLP((256, 256, 256), "mish", False, False, False, 0.0, 0.0, 0.07, 0.0),
+}
 RECIPES: dict[str, dict[str, Any]] = {
-    "default": {
-        "classification": RealMLP((256, 256, 256), "selu", True, True, True, 0.15, 0.02, 0.04, 0.1),
-        "regression": RealMLP((256, 256, 256), "mish", True, True, True, 0.15, 0.02, 0.2, 0.0),
-    },
-    "fast": {
-        "classification": RealMLP((256, 256, 256), "selu", False, False, False, 0.0, 0.0, 0.04, 0.1),
-        "regression": RealMLP((256, 256, 256), "mish", False, False, False, 0.0, 0.0, 0.07, 0.0),
-    },
+    "default": _TD,
+    "best": _TD,
+    "fast": _TD_S,
     "tabm": {"classification": TabM(), "regression": TabM()},
 }
-RECIPES["best"] = RECIPES["default"]  # several of them: see `cv`
 """By the estimators' `preset` and the task: a `Recipe`."""
+FOLDS = {"best": 8}
+"""By the presets that bag several networks of their recipe: how many, unless `cv` says otherwise."""

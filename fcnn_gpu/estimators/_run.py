@@ -81,7 +81,7 @@ class Run:
             memory_limit=self.memory_limit,
         )
         loss = self.task.loss(recipe)
-        scaling = self.task.scaling(samples.targets)
+        scaling = self.task.scaling(samples.targets, model.precision)
 
         def scaled(part: Samples) -> HostArray:
             return part.targets if scaling is None else scaling.apply(part.targets, self.dtype)

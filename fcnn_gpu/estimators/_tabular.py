@@ -28,15 +28,13 @@ from ._bag import check_n_jobs, train_folds, train_one
 from ._constructor import shared_parameters
 from ._deadline import Deadline
 from ._folds import folds_of
-from ._recipes import RECIPES, Recipe
+from ._recipes import FOLDS, RECIPES, Recipe
 from ._run import Run
 from ._samples import Samples, to_mean_one
 from ._tasks import Task
 
 _DEFAULT, _THREADS = "_default_backend", "_threads"
 """Where a pickle says what `backend=None` stood for, and how many threads were chosen."""
-_FOLDS = 8
-"""Of the preset "best"."""
 
 
 @shared_parameters
@@ -139,12 +137,13 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         started, who = time.perf_counter(), type(self).__name__
         if y is None:
             raise ValueError(f"{who} requires y to be passed, but the target y is None.")
-        recipe, task, cv = self._recipe(), self._task_of(), self._cv(validation)
+        recipe, cv = self._recipe(), self._cv(validation)
         deadline, n_jobs = self._deadline(started), check_n_jobs(self._who("n_jobs"), self.n_jobs)
         observers, seed = check_callbacks(self.callbacks), self._seed()
         table = Table.of(X, f"{who}.fit")
         check_size(table)
         targets, n_out = self._check_targets(y, len(table))
+        task = self._task_of()
         rows = table, targets, self._weights(sample_weight, targets)
         folds = () if cv is None else folds_of(cv, targets, seed, self._who("cv"))
         train, held_out = (rows, None) if cv is not None else self._parts(rows, validation, seed)
@@ -172,12 +171,15 @@ class TabularEstimator(TabularParameters, BaseEstimator):
                 self._learn_from(run.predictions(model, others.inputs), others)
             self.__dict__.pop("out_of_fold_", None)
         else:
-            bag = train_folds(run, samples, folds, cv, seed, observers, deadline)
-            model, interrupted = Sequential.join_members([fitted.model for fitted in bag.fitted]), bag.interrupted
-            self.history_ = [fitted.history for fitted in bag.fitted]
-            temperature = np.array([fitted.temperature for fitted in bag.fitted])
-            self._learn_from(bag.predictions[bag.is_predicted], samples.take(np.flatnonzero(bag.is_predicted)))
-            self.out_of_fold_ = self._as_given(signature.clamped(bag.predictions))
+            may_be_fewer = isinstance(cv, int | np.integer)
+            bag = train_folds(run, samples, folds, may_be_fewer, seed, observers, deadline)
+            each, interrupted = [member.fitted for member in bag.members], bag.interrupted
+            model, self.history_ = Sequential.join_members([one.model for one in each]), [one.history for one in each]
+            temperature = np.array([one.temperature for one in each])
+            predictions = bag.out_of_fold(len(table))
+            predicted = np.flatnonzero(np.isfinite(predictions[:, 0]))
+            self._learn_from(predictions[predicted], samples.take(predicted))
+            self.out_of_fold_ = self._as_given(signature.clamped(predictions))
         model.signature = signature
         self._model, self.preparation_, self.temperature_ = model, preparation, temperature
         self.n_features_in_ = preparation.n_features_in_
@@ -190,7 +192,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
 
     def _cv(self, validation: Any) -> Any:
         """What makes the folds; None for one network."""
-        cv = _FOLDS if self.cv is None and self.preset == "best" else self.cv
+        cv = FOLDS.get(self.preset) if self.cv is None else self.cv
         if cv is not None and validation is not None:
             raise ValueError(
                 f"{type(self).__name__}.fit: each fold of {self._who('cv')} is validated by the samples that it holds "
@@ -273,6 +275,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
     # What the subclasses define
 
     def _task_of(self) -> Task:
+        """What the network is trained for, once the targets have been looked at."""
         raise NotImplementedError(f"{type(self).__name__} must define _task_of().")
 
     def _check_targets(self, y: Any, n: int) -> tuple[HostArray, int]:

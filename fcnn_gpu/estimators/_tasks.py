@@ -34,8 +34,8 @@ class Task(Protocol):
     def metrics(self, targets: HostArray) -> list[Metric]:
         """What is measured of each epoch, of predictions of such targets, which are scaled already."""
 
-    def scaling(self, targets: HostArray) -> Standardization | None:
-        """How targets are scaled for training, if they are."""
+    def scaling(self, targets: HostArray, precision: str) -> Standardization | None:
+        """How targets are scaled for training, if they are. ValueError where weights could not take up their spread."""
 
     def finish(self, model: Sequential, held_out: Samples | None, scaling: Any) -> float:
         """What becomes of a trained network before it is used. Returns its temperature."""
@@ -57,7 +57,7 @@ class Classification:
     def metrics(self, targets: HostArray) -> list[Metric]:
         return [Accuracy()]
 
-    def scaling(self, targets: HostArray) -> None:
+    def scaling(self, targets: HostArray, precision: str) -> None:
         return None
 
     def finish(self, model: Sequential, held_out: Samples | None, scaling: Any) -> float:
@@ -76,9 +76,13 @@ class Classification:
 
 @dataclass(frozen=True)
 class Regression:
-    """Squared error of standardized targets, or the pinball losses of `quantiles`; the best epoch by them."""
+    """Squared error of standardized targets, or the pinball losses of `quantiles`; the best epoch by them.
+
+    `target_names` are the targets', for messages.
+    """
 
     quantiles: Sequence[float] | None = None
+    target_names: Sequence[str] | None = None
 
     def monitor(self, weighted: bool) -> tuple[str, bool]:
         return "val_loss" if weighted or self.quantiles is not None else "val_rmse", False
@@ -89,8 +93,10 @@ class Regression:
     def metrics(self, targets: HostArray) -> list[Metric]:
         return [_ErrorWithinRange(targets.min(axis=0), targets.max(axis=0))] if self.quantiles is None else []
 
-    def scaling(self, targets: HostArray) -> Standardization:
-        return Standardization.of(targets)
+    def scaling(self, targets: HostArray, precision: str) -> Standardization:
+        found = Standardization.of(targets)
+        found.check_units(precision, "targets", self.target_names)
+        return found
 
     def finish(self, model: Sequential, held_out: Samples | None, scaling: Any) -> float:
         """Let the network predict raw values."""

@@ -17,7 +17,6 @@ from .._arrays import as_array, as_labels, column_names, quietly, refuse_masked,
 from .._checks import check_bool, check_choice, check_real
 from .._types import HostArray
 from ..data import Signature, class_weights_to_sample_weights
-from ..model import Standardization
 from ._constructor import constructor_of
 from ._samples import Samples
 from ._tabular import TabularEstimator, TabularParameters
@@ -309,7 +308,7 @@ class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
         return float(r2_score(as_array(y, "y"), self._values(inputs), sample_weight=sample_weight))
 
     def _task_of(self) -> Regression:
-        return Regression(self._asked_quantiles())
+        return Regression(self._quantiles, None if self._quantiles is not None else self._target_names)
 
     def _asked_quantiles(self) -> list[float] | None:
         """In ascending order, the median among them."""
@@ -335,7 +334,6 @@ class TabularRegressor(RegressorMixin, RegressorParameters, TabularEstimator):
                 "regressor for each target."
             )
         columns = self._columns(values)
-        Standardization.of(columns).check_units(np.dtype(self.dtype).name, "targets", names)
         return columns, columns.shape[1]
 
     def _columns(self, values: HostArray) -> HostArray:

@@ -12,6 +12,7 @@ from ._plots import saved as saved
 from ._rehearsal import memory_report as memory_report
 from ._scores import try_metrics as try_metrics
 from ._step import TrainingStep as TrainingStep
+from .folds import deal_folds as deal_folds
 from .folds import fold_weights as fold_weights
 from .folds import out_of_fold as out_of_fold
 from .history import History as History

@@ -26,45 +26,49 @@ from .._types import HostArray
 from ..model import Sequential
 
 
+def deal_folds(n_folds: int, seed: int, labels: HostArray) -> HostArray:
+    """In which fold, from 0, each sample is, (n_samples,): dealt one after the other in an order drawn by the seed.
+
+    `labels` (n_samples,) that are whole numbers are classes, and dealt class by class: each fold has its share of each,
+    as in scikit-learn's StratifiedKFold, and of a class with fewer samples than there are folds some have none.
+
+    >>> deal_folds(2, 0, np.array([0, 0, 1, 1])).tolist()
+    [0, 1, 0, 1]
+    """
+    n, rng = len(labels), np.random.default_rng([seed, 0xF01D])
+    order = rng.permutation(n)
+    if labels.ndim == 1 and labels.dtype.kind in "iu":
+        order = order[np.argsort(labels[order], kind="stable")]
+    folds = np.empty(n, np.int64)
+    folds[order] = np.arange(n) % n_folds
+    return folds
+
+
 def fold_weights(y: Any, n_folds: int = 5, *, seed: int = 0) -> HostArray:
     """Weights (n_samples, n_folds) of 0 and 1, for `fit(sample_weight=)`: column g leaves fold g out.
 
-    y: class labels (n_samples,), of which each fold gets the same shares (scikit-learn's StratifiedKFold), or a number
-    of samples, which are cut at random (KFold); for values and several labels pass len(y). Each sample is in one fold.
-    ValueError where there are fewer samples, or fewer of a class, than folds.
+    y: class labels (n_samples,), of which each fold gets the same shares, or a number of samples, which are cut at
+    random; for values and several labels pass len(y). Each sample is in one fold. ValueError where there are fewer
+    samples than folds.
     """
-    from sklearn.model_selection import KFold, StratifiedKFold
-
     n_folds = check_integer("fold_weights(n_folds)", n_folds, low=2)
     seed = check_integer("fold_weights(seed)", seed, low=0)
-    folds: KFold | StratifiedKFold
     if isinstance(y, numbers.Number):
-        n, labels = check_integer("fold_weights(y), a number of samples,", y, low=1), None
-        if n < n_folds:
-            raise ValueError(f"fold_weights: {n} samples do not make {n_folds} folds. Ask for fewer.")
-        folds = KFold(n_folds, shuffle=True, random_state=seed)
+        labels = np.zeros(check_integer("fold_weights(y), a number of samples,", y, low=1), np.int64)
     else:
-        labels = np.asarray(as_labels(y, "fold_weights: y"))
-        if labels.dtype == object and all(isinstance(label, str) for label in labels.flat):
-            labels = labels.astype(str)
-        if labels.ndim != 1 or labels.dtype.kind not in "biuUS":
+        names = np.asarray(as_labels(y, "fold_weights: y"))
+        if names.dtype == object and all(isinstance(name, str) for name in names.flat):
+            names = names.astype(str)
+        if names.ndim != 1 or names.dtype.kind not in "biuUS":
             raise ValueError(
-                f"fold_weights expects class labels (n_samples,) or a number of samples, got {labels.dtype} of shape "
-                f"{labels.shape}. For values, and several labels of a sample, pass len(y); floats that are labels "
+                f"fold_weights expects class labels (n_samples,) or a number of samples, got {names.dtype} of shape "
+                f"{names.shape}. For values, and several labels of a sample, pass len(y); floats that are labels "
                 "become classes by astype(int)."
             )
-        n, (classes, counts) = len(labels), np.unique(labels, return_counts=True)
-        if n == 0 or counts.min() < n_folds:
-            what = "no samples" if n == 0 else f"{counts.min()} samples of class {classes[counts.argmin()]!s}"
-            raise ValueError(
-                f"fold_weights: {what} cannot be in each of {n_folds} folds. Ask for fewer, or pass len(y), which cuts "
-                "without looking at classes."
-            )
-        folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-    weights = np.ones((n, n_folds), np.float32)
-    for g, (_, left_out) in enumerate(folds.split(np.empty((n, 0)), labels)):
-        weights[left_out, g] = 0.0
-    return weights
+        labels = np.unique(names, return_inverse=True)[1]
+    if len(labels) < n_folds:
+        raise ValueError(f"fold_weights: {len(labels)} samples do not make {n_folds} folds. Ask for fewer.")
+    return (deal_folds(n_folds, seed, labels)[:, np.newaxis] != np.arange(n_folds)).astype(np.float32)
 
 
 def out_of_fold(model: Sequential, X: Any, sample_weight: Any, batch_size: int | None = None) -> HostArray:

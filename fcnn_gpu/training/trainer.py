@@ -15,7 +15,7 @@ from .._checks import check_bool, check_bytes, check_integer
 from .._types import HostArray
 from ..backend import LossScaling, Setting, computing_with, quiet_arithmetic
 from ..callbacks import Callback, ProgressBar, check_callbacks
-from ..data import ArraySupply, DeviceData, Intake, check_output_center
+from ..data import ArraySupply, Intake, check_output_center
 from ..layers import Activation, BatchEnsemble, Dense, DenseEnsemble, last_layers
 from ..losses import LOSSES, Loss
 from ..memory import explains_out_of_memory
@@ -189,7 +189,7 @@ class Trainer:
         held_out = None if validation is None else feed.evaluation(validation, val_window)
         with ExitStack() as ends, interruptible() as interrupted, quiet_arithmetic(), self._scaled_loss():
             ends.enter_context(computing_with(threads))
-            if isinstance(data, DeviceData) and data.is_sparse:
+            if data.is_sparse:
                 ends.callback(self.model.release_training, 0)  # where a first layer keeps its samples, and so all of X
             with self._unchanged_on_error():  # a callback may refuse to begin
                 self.n_epochs = epochs

@@ -48,6 +48,16 @@ static __attribute__((noinline)) void draw(uint64_t first, uint64_t step, uint64
         words[block][3] = c3;
     }
 }
+
+/* The draws from number `next` on lie at *draws in `words`: how many, at most `most`. */
+INLINE int64_t draws_from(int64_t next, int64_t most, uint64_t step, uint64_t key0, uint64_t key1, uint64_t (*words)[4],
+                          const Draw **draws)
+{
+    const int64_t skipped = next % DRAWS_PER_BLOCK;
+    draw((uint64_t)(next / DRAWS_PER_BLOCK), step, key0, key1, words);
+    *draws = (const Draw *)words + skipped;
+    return most < DRAWS_AT_ONCE - skipped ? most : DRAWS_AT_ONCE - skipped;
+}
 #endif
 
 ARGUMENTS(dropout_forward, SAMPLES,
@@ -72,10 +82,8 @@ OPERATION(dropout_forward)
     const real scale = (real)(1 / (1 - p));
     uint64_t words[BLOCKS_AT_ONCE][4];
     for (int64_t i = range.start * a->n; i < end;) {
-        const int64_t next = a->first_draw + i, skipped = next % DRAWS_PER_BLOCK;
-        const int64_t count = end - i < DRAWS_AT_ONCE - skipped ? end - i : DRAWS_AT_ONCE - skipped;
-        draw((uint64_t)(next / DRAWS_PER_BLOCK), step, key0, key1, words);
-        const Draw *draws = (const Draw *)words + skipped;
+        const Draw *draws;
+        const int64_t count = draws_from(a->first_draw + i, end - i, step, key0, key1, words, &draws);
         const real *x = a->A + i;
         real *y = a->out + i;
         uint8_t *kept = a->mask + i;

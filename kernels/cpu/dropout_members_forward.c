@@ -19,10 +19,8 @@ OPERATION(dropout_members_forward)
     const uint64_t step = (uint64_t)*a->step, key0 = (uint64_t)a->key0, key1 = (uint64_t)a->key1;
     uint64_t words[BLOCKS_AT_ONCE][4];
     for (int64_t i = range.start * a->n; i < end;) {
-        const int64_t next = a->first_draw + i, skipped = next % DRAWS_PER_BLOCK;
-        const int64_t count = end - i < DRAWS_AT_ONCE - skipped ? end - i : DRAWS_AT_ONCE - skipped;
-        draw((uint64_t)(next / DRAWS_PER_BLOCK), step, key0, key1, words);
-        const Draw *draws = (const Draw *)words + skipped;
+        const Draw *draws;
+        const int64_t count = draws_from(a->first_draw + i, end - i, step, key0, key1, words, &draws);
         for (int64_t c = 0; c < count;) { /* the units of one member that these draws are for */
             const int64_t unit = (i + c) % a->n, left = of_each - unit % of_each, run = left < count - c ? left : count - c;
             const double p = a->rates[unit / of_each];

@@ -146,7 +146,12 @@ def test_what_is_no_table() -> None:
 def test_the_twelve_tables(name: str, shape: tuple[int, int], n_categories: int, n_classes: int) -> None:
     if name in ("ames", "churn"):
         pytest.importorskip("rdata")
-    found = TABLES[name](dict.fromkeys(tables.PACKAGES, Path(str(PACKAGES))))
+    try:
+        found = TABLES[name](dict.fromkeys(tables.PACKAGES, Path(str(PACKAGES))))
+    except MissingTable as missing:
+        if name not in ("ames", "churn", "fashion_mnist"):  # those are Debian's, the others everywhere to be had
+            raise
+        pytest.skip(str(missing))
     assert (found.name, found.X.shape, len(found.categories), found.n_classes) == (name, shape, n_categories, n_classes)
     if n_classes:
         assert np.bincount(found.y).min() > 10

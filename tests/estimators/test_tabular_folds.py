@@ -22,22 +22,9 @@ from fcnn_gpu import TabularClassifier, TabularRegressor
 from fcnn_gpu.backend import resolve_backend
 from fcnn_gpu.callbacks import Callback
 from fcnn_gpu.estimators._deadline import affordable
-from fcnn_gpu.estimators._folds import deal, folds_of
+from fcnn_gpu.estimators._folds import folds_of
 
 FEW: dict[str, Any] = {"epochs": 6, "random_state": 0, "backend": "cpu", "hidden_layer_sizes": (16, 16)}
-
-
-@given(st.lists(st.integers(0, 4), min_size=2, max_size=60), st.integers(2, 9), st.integers(0, 2**32))
-def test_every_sample_is_dealt_once_and_classes_evenly(labels: list[int], n_folds: int, seed: int) -> None:
-    targets, n_folds = np.array(labels), min(n_folds, len(labels))
-    folds = deal(targets, n_folds, seed)
-    assert np.array_equal(np.sort(np.concatenate([held_out for _, held_out in folds])), np.arange(len(labels)))
-    for train, held_out in folds:
-        assert np.array_equal(np.sort(np.concatenate([train, held_out])), np.arange(len(labels)))
-        for label in set(labels):
-            share = (targets == label).sum() / n_folds
-            assert abs((targets[held_out] == label).sum() - share) < 1  # as scikit-learn's StratifiedKFold
-    assert len({len(held_out) for _, held_out in folds}) <= 2
 
 
 @given(
@@ -276,7 +263,7 @@ def test_samples_of_weight_0_have_no_part_in_anything() -> None:
         assert model.predict(X).max() <= y[:-100].max() + 0.01
     with_validation = TabularRegressor("fast", **settings).fit(X[:-100], y[:-100], validation_data=(X[:50], y[:50]))
     again = TabularRegressor("fast", **settings).fit(X, y, sample_weight=w, validation_data=(X[:50], y[:50]))
-    np.testing.assert_allclose(with_validation.predict(X), again.predict(X), rtol=1e-3)
+    np.testing.assert_array_equal(with_validation.predict(X), again.predict(X))  # a weight of 1 multiplies exactly
 
 
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [

@@ -114,7 +114,7 @@ LAYERS: dict[str, Callable[[], list[fcnn.Layer]]] = {
     "scale": lambda: [fcnn.Scale()],
     "parametric_activation": lambda: [fcnn.ParametricActivation("selu"), fcnn.ParametricActivation("tanh")],
     "prelu": lambda: [fcnn.PReLU()],
-    "members": lambda: [fcnn.Members(3)],
+    "members": lambda: [fcnn.Dense(100), fcnn.Members(3), fcnn.Dropout([0.1, 0.2, 0.3])],
     "dense_ensemble": lambda: [fcnn.Members(3), fcnn.DenseEnsemble(150, 3, "relu"), fcnn.DenseEnsemble(100, 3, "gelu")],
     "batch_ensemble": lambda: [fcnn.Members(3), fcnn.BatchEnsemble(150, 3, "relu"), fcnn.BatchEnsemble(100, 3, "gelu")],
     "pbld": lambda: [fcnn.PBLD(range(20))],

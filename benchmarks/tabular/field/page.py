@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..page import MINUS, rows_of, signed
-from ..report import standard_error
+from ..paired import standard_error
 from .measurement import Measurement
 from .models import MODELS
 from .setting import Setting

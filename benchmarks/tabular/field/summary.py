@@ -9,29 +9,19 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from ..report import standard_error
+from ..paired import Paired
 from .measurement import Measurement
 from .models import MODELS
 from .tables import TABLES
 
 
 @dataclass(frozen=True)
-class Pair:
+class Pair(Paired):
     """One model of ours and another's on one table, on the seeds that both have."""
 
     table: str
     ours: list[Measurement]
     theirs: list[Measurement]
-
-    @property
-    def difference(self) -> float:
-        """Of the mean errors: negative where ours is lower."""
-        return float(np.mean(self._differences))
-
-    @property
-    def error(self) -> float:
-        """The standard error of `difference`, from the differences of the seeds. NaN for one seed."""
-        return standard_error(self._differences)
 
     @property
     def times(self) -> float:
@@ -49,7 +39,7 @@ class Pair:
         return self.difference < -self.error
 
     @property
-    def _differences(self) -> list[float]:
+    def differences(self) -> list[float]:
         return [a.error - b.error for a, b in zip(self.ours, self.theirs, strict=True)]  # type: ignore[operator]
 
 

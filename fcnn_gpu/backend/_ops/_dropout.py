@@ -107,21 +107,23 @@ class DropoutOps(ArrayOps):
     def _draw_mask_of_members(
         self, rates: Array, key: tuple[int, int], step: Array, mask: Array, first_draw: int
     ) -> None:
-        thresholds = np.repeat(rates * 65536, mask.shape[0] // rates.size)
-        kept = mask.T.reshape(-1).view(np.bool_)
-        for part, draws in _draws(key, int(step[0]), kept.size, first_draw):
-            units = np.arange(part.start, part.stop) % thresholds.size
-            np.greater_equal(draws, thresholds[units], out=kept[part])
+        n = mask.shape[0] // rates.size
+        every = self.scratch("draws of members", mask.size, np.uint16)
+        for part, draws in _draws(key, int(step[0]), mask.size, first_draw):
+            np.copyto(every[part], draws)
+        by_sample, kept = every.reshape(mask.T.shape), mask.T.view(np.bool_)
+        for g in range(rates.size):
+            units = slice(g * n, (g + 1) * n)
+            np.greater_equal(by_sample[:, units], int(rates[g] * 65536), out=kept[:, units])
 
+    @every_step
     def _apply_mask_of_members(self, x: Array, mask: Array, rates: Array, out: Array) -> None:
-        n, scales = x.shape[0] // rates.size, self.scratch("dropout scales", rates.size, np.float64)
-        np.subtract(1.0, rates, out=scales)
-        np.divide(1.0, scales, out=scales)
+        n = x.shape[0] // rates.size
         factor = self.scratch("dropout of a member", n * x.shape[1], x.dtype).reshape(x.shape[1], n).T
         for g in range(rates.size):
             units = slice(g * n, (g + 1) * n)
             np.copyto(factor, mask[units])
-            np.multiply(factor, scales[g : g + 1], out=factor)
+            np.multiply(factor, 1.0 / (1.0 - float(rates[g])), out=factor)
             np.multiply(x[units], factor, out=out[units])
 
 
