@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+_SECONDS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
 _UNITS = {"B": 1, **{f"{p}{i}B": (1024 if i else 1000) ** e for e, p in enumerate("KMGT", 1) for i in ("", "i")}}
 
 
@@ -177,6 +178,23 @@ def _interval(low: float, high: float, low_open: bool, high_open: bool) -> str:
     if math.isinf(low):
         return f"{'less than' if high_open else 'of at most'} {high:g}"
     return f"in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
+
+
+def check_seconds(who: str, value: Any) -> float | None:
+    """A time in seconds, above 0: a number, or text with s, min (or m) or h; None stays.
+
+    >>> check_seconds("fit(time_limit)", "1.5 h")
+    5400.0
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)\s*", value)
+        unit = _SECONDS.get(match[2].lower() or "s") if match else None
+        if match is None or unit is None:
+            raise ValueError(f"{who} expects seconds, or a time like '90s', '10min' or '1.5h', got {value!r}.")
+        value = float(match[1]) * unit
+    return check_real(who, value, low=0.0, low_open=True)
 
 
 def check_bytes(who: str, value: Any) -> int | None:

@@ -206,7 +206,7 @@ class TimeLimit(Callback):
         self._longest, self._before = max(self._longest, now - self._before), now
         may_end = self.min_epochs <= record["epoch"] < trainer.n_epochs
         if may_end and now + self._longest - self._started > self.seconds:
-            trainer.stop_reason = f"time limit of {self.seconds:g} seconds"
+            trainer.stop_reason = f"time limit of {float(f'{self.seconds:.3g}'):g} seconds"
 
 
 @dataclass

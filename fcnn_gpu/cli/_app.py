@@ -157,7 +157,8 @@ def _message(error: BaseException) -> str:
 _FLAGS = {"header=True": "--header", "header=False": "--no-header", "ignore_extra=True": "--ignore-extra"}
 _FLAGS |= {"tables.read(sheet)": "--sheet", "tables.read(header)": "--header"}
 _FLAGS |= dict.fromkeys(("Sequential(memory_limit)", "Sequential(memory_limit=...)"), "--memory-limit")
-_FLAGS |= {"train(epochs)=": "--epochs ", "a smaller batch_size": "a smaller --batch-size"}
+_FLAGS |= {"train(cv)=": "--folds ", "train(cv)": "--folds", "train(epochs)=": "--epochs "}
+_FLAGS |= {"a smaller batch_size": "a smaller --batch-size"}
 _IN_PYTHON = re.compile(
     r" \(Where that is meant: model\.signature = [^)]*\(\)\.\)|, or give more layers placement='auto'"
 )

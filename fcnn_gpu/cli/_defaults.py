@@ -11,7 +11,7 @@ as `train` did, and no sample that a model was trained on."""
 
 PLAIN = "plain"
 """The network of the options --layers, --activation and so on."""
-PRESETS = ("default", "fast", "tabm")
+PRESETS = ("default", "fast", "tabm", "best")
 """The recipes, which are for tables."""
 OF_TABLES = PRESETS[0]
 """What a table is trained with unless --preset or an option of the plain network says otherwise, or it is small."""

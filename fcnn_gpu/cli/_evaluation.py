@@ -71,43 +71,53 @@ def evaluate_model(
     The loss, of one network, is that of what the model predicts: of several members, of the mean of their predictions.
     """
     predictions = model.infer(X, model.link, prepared=True)
-    evaluation = _by_task(model, loss, X, y, class_names, predictions)
-    told = [metric.for_task(loss.task(model.n_predictions)) for metric in metrics]
+    outputs = None
+    if loss.link != "identity" and model.members == 1:
+        outputs = model.infer(X, None, prepared=True)
+    return evaluate_predictions(predictions, loss, y, class_names, metrics, outputs)
+
+
+def evaluate_predictions(
+    predictions: HostArray,
+    loss: Loss,
+    y: HostArray,
+    class_names: list[str] | None,
+    metrics: Sequence[Metric] = (),
+    outputs: HostArray | None = None,
+) -> Evaluation:
+    """The same of predictions (n, n_predictions); `outputs` are those that the loss's link made them of, if known."""
+    evaluation = _by_task(loss, y, class_names, predictions, outputs)
+    told = [metric.for_task(loss.task(predictions.shape[1])) for metric in metrics]
     others = {metric.label: metric for metric in told if metric.label not in evaluation.results}
-    if len(X) < _LEAST_FOR_R2:
+    if len(y) < _LEAST_FOR_R2:
         others.pop(R2.name, None)
     more = {label: metric(y, predictions) for label, metric in others.items()}
     return dataclasses.replace(evaluation, results=evaluation.results | more)
 
 
 def _by_task(
-    model: Sequential,
     loss: Loss,
-    X: HostArray,
     y: HostArray,
     class_names: list[str] | None,
     predictions: HostArray,
+    outputs: HostArray | None,
 ) -> Evaluation:
-    if loss.link == "identity":  # of values, those that are given: within their range
-        outputs = predictions
-    elif model.members > 1:
-        outputs = _raw(loss.link, predictions)
-    else:
-        outputs = model.infer(X, None, prepared=True)
+    if outputs is None:  # of values, those that are given: within their range
+        outputs = predictions if loss.link == "identity" else _raw(loss.link, predictions)
     value = float(loss.forward(outputs, y))
     if class_names is None:
-        names = ["r2", "mae", "rmse"] if len(X) >= _LEAST_FOR_R2 else ["mae", "rmse"]
+        names = ["r2", "mae", "rmse"] if len(y) >= _LEAST_FOR_R2 else ["mae", "rmse"]
         results = {name: METRICS.resolve(name)(y, predictions) for name in names}
-        return Evaluation(len(X), {"loss": value} | results, [], [], None)
+        return Evaluation(len(y), {"loss": value} | results, [], [], None)
     if y.ndim == 2:
-        measures = [METRICS.resolve(name).for_task(loss.task(model.n_predictions)) for name in ("accuracy", "f1")]
+        measures = [METRICS.resolve(name).for_task(loss.task(predictions.shape[1])) for name in ("accuracy", "f1")]
         results = {measure.label: measure(y, predictions) for measure in measures}
-        return Evaluation(len(X), {"loss": value} | results, *_label_scores(y, predictions, class_names), None)
+        return Evaluation(len(y), {"loss": value} | results, *_label_scores(y, predictions, class_names), None)
     predicted = predicted_classes(predictions)
     report = classification_report(y, predicted, len(class_names), class_names)
     matrix = confusion_matrix(y, predicted, len(class_names))
     results = {"loss": value, "accuracy": report["accuracy"]}
-    return Evaluation(len(X), results, report["classes"], [report["macro"], report["weighted"]], matrix)
+    return Evaluation(len(y), results, report["classes"], [report["macro"], report["weighted"]], matrix)
 
 
 def _raw(link: str, predictions: HostArray) -> HostArray:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._checks import check_bytes, check_choice, check_integer, check_real, suggest
+from .._checks import check_bytes, check_choice, check_integer, check_real, check_seconds, suggest
 from .._types import HostArray
 from ..activations import ACTIVATIONS
 from ..activations import Activation as Function
@@ -79,6 +79,8 @@ class TrainOptions:
     batch_size: int | None
     validation_split: float | None
     early_stopping: int | None
+    folds: int | None
+    time_limit: str | None
     backend: str | None
     threads: int | None
     memory_limit: str | None
@@ -113,16 +115,22 @@ class TrainOptions:
         check_real("--test-fraction", self.test_fraction, low=0, high=1, high_open=True)
         if self.validation_split is not None:
             check_real("--validation-split", self.validation_split, low=0, high=1, high_open=True)
+            if self.bags and self.validation_split:
+                said = f"--preset {self.preset}" if self.folds is None else "--folds"
+                raise ValueError(
+                    f"With {said}, each network is validated by the fold that it does not see. Leave out "
+                    "--validation-split."
+                )
         if self.early_stopping is not None:
             check_integer("--early-stopping", self.early_stopping, low=1)
-            if not self.share_held_out:
-                raise ValueError("--early-stopping watches the validation loss: add --validation-split 0.1.")
+            if not self.validates:
+                raise ValueError("--early-stopping watches the validation samples: add --validation-split 0.1.")
         column = self._optimizer().schedule.monitor
-        if column is not None and column.startswith("val_") and not self.share_held_out:
+        if column is not None and column.startswith("val_") and not self.validates:
             raise ValueError(f"--schedule {self.schedule} watches {column}: add --validation-split 0.1.")
         if self.threads is not None:
             check_integer("--threads", self.threads, low=1)
-        _ = self.byte_limit
+        _ = self.byte_limit, self.seconds
         check_integer("--seed", self.seed, low=0)
         check_choice("--dtype", self.dtype, ("float32", "float64"))
         if self.precision is not None:
@@ -133,19 +141,25 @@ class TrainOptions:
 
     def _check_preset(self) -> None:
         """That it is one, and that no option makes another network of it."""
+        if self.folds is not None:
+            self._check_folds()
         if self.preset is None:
             return
-        if self.preset == "best":
-            raise ValueError(
-                "--preset best, several networks that are bagged, is TabularClassifier's and TabularRegressor's alone. "
-                "Of the command line's presets take default, or one of " + ", ".join((*PRESETS, PLAIN)) + "."
-            )
         check_choice("--preset", self.preset, (*PRESETS, PLAIN))
         if self.preset != PLAIN and self.of_plain:
             options = ", ".join(self.of_plain)
             raise ValueError(
                 f"--preset {self.preset} is a network and a training with nothing to choose in {options}. Leave "
                 f"{options} out, or say --preset plain."
+            )
+
+    def _check_folds(self) -> None:
+        """That a preset is trained for each, and that they alone hold samples out."""
+        check_integer("--folds", self.folds, low=2)
+        if self.preset == PLAIN or (self.preset is None and self.of_plain):
+            said = ", ".join(self.of_plain) if self.preset is None else f"--preset {PLAIN}"
+            raise ValueError(
+                f"--folds trains a preset's network for each fold, and {said} says a plain one. Leave one of them out."
             )
 
     def _check_optimizer(self) -> None:
@@ -219,7 +233,7 @@ class TrainOptions:
 
     def for_rows(self, n: int) -> TrainOptions:
         """With what suits a table of so many training rows, where nothing says which network is trained."""
-        is_small = self.preset is None and not self.is_plain and n < SMALL
+        is_small = self.preset is None and self.folds is None and not self.is_plain and n < SMALL
         return dataclasses.replace(self, preset=PLAIN) if is_small else self
 
     @property
@@ -235,11 +249,29 @@ class TrainOptions:
         return self.network == PLAIN
 
     @property
+    def bags(self) -> bool:
+        """Whether a network is trained for each of several folds."""
+        return self.folds is not None or self.network == "best"
+
+    @property
     def share_held_out(self) -> float:
-        """Of the training samples: what --validation-split says, else what a preset's best epoch is chosen by."""
+        """Of the training samples: what --validation-split says, else what a preset's best epoch is chosen by.
+
+        Folds hold out each its own, and none of them all.
+        """
         if self.validation_split is not None:
             return self.validation_split
-        return 0.0 if self.is_plain else HELD_OUT
+        return 0.0 if self.is_plain or self.bags else HELD_OUT
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are samples that are measured after each epoch and not trained on."""
+        return self.bags or bool(self.share_held_out)
+
+    @property
+    def seconds(self) -> float | None:
+        """What --time-limit allows."""
+        return check_seconds("--time-limit", self.time_limit)
 
     @property
     def widths(self) -> list[int]:
@@ -288,7 +320,8 @@ class TrainOptions:
     @property
     def of_tables(self) -> list[str]:
         """The options given that are for tables alone."""
-        given = {"--column": self.column, "--ignore": self.ignore, "--numbers": self.numbers, "--sheet": self.sheet}
+        given: dict[str, Any] = {"--column": self.column, "--ignore": self.ignore, "--numbers": self.numbers}
+        given |= {"--sheet": self.sheet, "--folds": self.folds}
         given |= {f"--preset {self.preset}": self.preset if self.preset in PRESETS else None}
         return [option for option, value in given.items() if value]
 
@@ -349,7 +382,7 @@ class TrainOptions:
         plateau, column = optimizer.schedule, optimizer.schedule.monitor
         while isinstance(plateau, Warmup):
             plateau = plateau.then
-        columns = column_names(metrics, bool(self.share_held_out), self.precision == "float16")
+        columns = column_names(metrics, self.validates, self.precision == "float16")
         if column is not None and column not in columns:
             raise ValueError(
                 f"--schedule {self.schedule} watches {column!r}, which this run does not record. "

@@ -19,9 +19,9 @@ import numpy as np
 from .. import __version__
 from .._types import HostArray
 from ..files import check_replaceable, replaced_together, write_atomically
-from ..model import Sequential
-from ..training import History, PictureError, drawing
+from ..training import PictureError, drawing
 from ._evaluation import Evaluation
+from ._trained import Trained
 
 MODEL, HISTORY, RUN = "model.safetensors", "history.csv", "run.json"
 CURVES, CONFUSION = "curves.png", "confusion_matrix.png"
@@ -75,10 +75,10 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def keep(self, model: Sequential, history: History, run: dict[str, Any], rows: HostArray) -> None:
+    def keep(self, trained: Trained, run: dict[str, Any], rows: HostArray) -> None:
         with replaced_together(self.path, MODEL, lambda name: name in _FILES) as fresh:
-            model.save(fresh / MODEL)
-            history.to_csv(fresh / HISTORY)
+            trained.model.save(fresh / MODEL)
+            trained.write_csv(fresh / HISTORY)
             write_atomically(fresh / RUN, _plain(run))  # whose errors name the file
             marks = io.BytesIO()
             np.save(marks, np.unique(rows), allow_pickle=False)
@@ -87,7 +87,7 @@ class RunFolder:
 
     def add(
         self,
-        history: History,
+        trained: Trained,
         run: dict[str, Any],
         evaluation: Evaluation | None,
         class_names: list[str] | None,
@@ -98,7 +98,7 @@ class RunFolder:
         """
         self._check()
         write_atomically(self.path / RUN, _plain(run))
-        pictures = _pictures(history, evaluation, class_names) if can_plot() else {}
+        pictures = _pictures(trained, evaluation, class_names) if can_plot() else {}
         fault: PictureError | None = None
         for name, draw in pictures.items():
             self._check()
@@ -139,14 +139,14 @@ def versions() -> dict[str, str]:
 
 
 def _pictures(
-    history: History, evaluation: Evaluation | None, class_names: list[str] | None
+    trained: Trained, evaluation: Evaluation | None, class_names: list[str] | None
 ) -> dict[str, Callable[[Path], Any]]:
     """The pictures that there is something to draw for: name and what draws it into a file."""
     from ..training import plot_confusion_matrix
 
     found: dict[str, Callable[[Path], Any]] = {}
-    if len(history):
-        found[CURVES] = history.plot
+    if not trained.is_empty:
+        found[CURVES] = trained.plot
     if evaluation is not None and evaluation.confusion is not None:
         confusion = evaluation.confusion
         found[CONFUSION] = lambda path: plot_confusion_matrix(confusion, class_names, path)

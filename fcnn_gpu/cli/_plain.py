@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Ops
-from ..callbacks import Callback, EarlyStopping
+from ..callbacks import Callback, EarlyStopping, TimeLimit
 from ..data import leaves_single_sample, split_validation
 from ..datasets import Dataset
 from ..losses import Loss
 from ..model import Sequential, Standardization, fold_features, fold_targets
-from ..training import History, Trainer
+from ..training import Trainer
 from ._data import holds_images
 from ._options import TrainOptions
+from ._progress import EpochLog, Summary
+from ._trained import Trained
 
 
 @dataclass
@@ -39,10 +40,7 @@ class PlainTraining:
         extrapolates: whether values may leave the range of training; a linear network may as well.
         batch_size: of its steps.
         measured: the loss that the test is to be measured by, of standardized targets.
-        shorter: what would make a long run shorter.
     """
-
-    shorter = ""
 
     def __init__(self, options: TrainOptions, data: Dataset, why: str | None, ops: Ops) -> None:
         """`why`, of a table: why it has a plain network."""
@@ -74,12 +72,15 @@ class PlainTraining:
         """What there is to say of it before it begins: of a table, which has presets, why it is not one of them."""
         return [] if self._why is None else [f"Network: plain, {self._why}"]
 
-    def train(self, callbacks: Sequence[Callback]) -> tuple[Sequential, History]:
-        """The trained network, in the data's own units, and its history."""
+    def train(self) -> Trained:
+        """The trained network, in the data's own units."""
         options, samples, model = self.options, self._samples, self._model
         assert options.epochs is not None
+        callbacks: list[Callback] = [Summary(self.batch_size), EpochLog()] if options.progress else []
         if options.early_stopping is not None:
-            callbacks = [EarlyStopping(patience=options.early_stopping), *callbacks]
+            callbacks.insert(0, EarlyStopping(patience=options.early_stopping))
+        if options.seconds is not None:
+            callbacks.insert(0, TimeLimit(options.seconds))
         history = self._trainer.fit(
             samples.X,
             samples.y,
@@ -95,7 +96,7 @@ class PlainTraining:
             fold_features(model, samples.features)
         if samples.targets is not None:
             fold_targets(model, samples.targets)
-        return model, history
+        return Trained(model, [history])
 
     def report(self) -> list[str]:
         """What there is to say of it when it is trained."""

@@ -9,18 +9,28 @@ from typing import Any
 
 from .._types import HostArray
 from ..backend import Ops
-from ..callbacks import Callback
 from ..data import check_parts, class_weights_to_sample_weights, split_validation
 from ..datasets import Dataset
-from ..estimators import RECIPES, Classification, Recipe, Regression, Run, Samples, to_mean_one
+from ..estimators import (
+    RECIPES,
+    Classification,
+    Deadline,
+    Recipe,
+    Regression,
+    Run,
+    Samples,
+    to_mean_one,
+    train_one,
+)
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
 from ..metrics import Metric
-from ..model import Sequential, Standardization
-from ..training import History
+from ..model import Standardization
 from ._options import TrainOptions
+from ._progress import EpochLog, Summary
 from ._table import PreparedTable, TablePlan
+from ._trained import Trained
 
-_NAMES = {"default": "RealMLP-TD", "fast": "RealMLP-TD-S", "tabm": "TabM"}
+NAMES = {"default": "RealMLP-TD", "best": "RealMLP-TD", "fast": "RealMLP-TD-S", "tabm": "TabM"}
 
 
 def plan_of(options: TrainOptions, task: str) -> TablePlan:
@@ -44,6 +54,8 @@ def _recipe_of(options: TrainOptions, task: str) -> Recipe:
         "patience": options.early_stopping,
     }
     said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if "epochs" in said:
+        said["most_steps"] = None
     recipe: Recipe = dataclasses.replace(RECIPES[options.network][task], **said)
     return recipe
 
@@ -103,7 +115,7 @@ class PresetTraining:
             self.targets = self._task.scaling(self._train.targets, options.precision or options.dtype)
         else:
             self._task = (_Labels if data.multilabel else _Classes)(measured=self.metrics)
-        self._recipe = recipe
+        self._recipe = recipe = recipe.for_samples(self.n_train)
         self._run = Run(
             "train",
             recipe,
@@ -117,29 +129,39 @@ class PresetTraining:
             memory_limit=options.byte_limit,
         )
         self.batch_size = self._run.batch_size(self.n_train)
-        self.shorter = "--epochs" if options.network == "fast" else "--preset fast, --epochs"
         self._temperature = 1.0
 
     def announce(self) -> list[str]:
         """What there is to say of it before it begins."""
         recipe, name, n = self._recipe, self.options.network, self.n_train // self.batch_size
         members = f", {recipe.members} networks in one" if recipe.members > 1 else ""
-        said = [f"Network: {_NAMES[name]} (--preset {name}){members}"]
+        said = [f"Network: {NAMES[name]} (--preset {name}){members}"]
         steps = f"{n:,} step{'' if n == 1 else 's'} of {self.batch_size:,} samples"
         said.append(f"Training: {self.n_train:,} samples, {recipe.epochs:,} epochs of {steps}")
         if self.n_held_out:
-            monitor, _ = self._task.monitor(self._held_out is not None and self._held_out.weights is not None)
-            best = {"val_accuracy": "highest accuracy", "val_rmse": "smallest error"}.get(monitor, "smallest loss")
-            said.append(f"Validation: {self.n_held_out:,} samples; the epoch with the {best} on them is kept")
+            said.append(f"Validation: {self.n_held_out:,} samples; the epoch with {self._best()} on them is kept")
             if recipe.patience is not None:
                 said[-1] += f",\n  and {recipe.patience} epochs that are no better end the run"
         return said
 
-    def train(self, callbacks: Sequence[Callback]) -> tuple[Sequential, History]:
-        """The network of the best epoch, in the data's own units or with calibrated probabilities; and its history."""
-        fitted = self._run.train(self._train, self._held_out, self.options.seed, callbacks)
+    def _best(self) -> str:
+        """What the best epoch has."""
+        monitor, _ = self._task.monitor(self._train.weights is not None)
+        return {"val_accuracy": "the highest accuracy", "val_rmse": "the smallest error"}.get(
+            monitor, "the smallest loss"
+        )
+
+    def train(self) -> Trained:
+        """The network of the best epoch, in the data's own units or with calibrated probabilities."""
+        shorter = "--epochs" if self.options.network == "fast" else "--preset fast, --epochs"
+        shown = [Summary(self.batch_size), EpochLog(shorter)] if self.options.progress else []
+        fitted = train_one(self._run, self._train, self._held_out, self.options.seed, shown, self._deadline())
         self._temperature = fitted.temperature
-        return fitted.model, fitted.history
+        return Trained(fitted.model, [fitted.history])
+
+    def _deadline(self) -> Deadline | None:
+        """When --time-limit is over, from now on."""
+        return None if self.options.seconds is None else Deadline(self.options.seconds)
 
     def report(self) -> list[str]:
         """What there is to say of it when it is trained."""

@@ -1,11 +1,11 @@
-"""A line per epoch, for terminals and log files alike."""
+"""A line per epoch, or per network of several, for terminals and log files alike."""
 
 from __future__ import annotations
 
 import time
 
 from ..callbacks import Callback
-from ..training import Trainer
+from ..training import History, Trainer
 
 _MOST_LINES = 25
 _LONG = 60.0
@@ -45,9 +45,7 @@ class EpochLog(Callback):
             print(self._line(epoch, trainer.n_epochs, record), flush=True)
         if self._shorter and epoch == 2:
             expected = (time.perf_counter() - self._began) * trainer.n_epochs
-            if expected >= _LONG:
-                minutes = f"{expected / 60:,.0f} min"
-                print(f"{trainer.n_epochs:,} epochs take about {minutes}; shorter: {self._shorter}", flush=True)
+            _say_long(expected, f"{trainer.n_epochs:,} epochs", self._shorter)
 
     def _line(self, epoch: int, n_epochs: int, record: dict[str, float]) -> str:
         hidden = {"epoch", "learning_rate", "seconds", "samples_per_second"}
@@ -57,3 +55,31 @@ class EpochLog(Callback):
         width = len(str(n_epochs))
         rate, speed = record["learning_rate"], record["samples_per_second"]
         return f"epoch {epoch:>{width}}/{n_epochs}  {numbers}  learning_rate {rate:.2g}  {speed:,.0f} samples/s"
+
+
+class NetworkLog:
+    """Print the networks of folds as they are there: the epoch that was kept, what was measured after it, the time.
+
+    With `shorter`, what would make the run shorter, the first says how long a long one takes.
+    """
+
+    def __init__(self, shorter: str = "") -> None:
+        self._shorter = shorter
+        self._began = time.perf_counter()
+
+    def __call__(self, number: int, n_networks: int, history: History) -> None:
+        """`number` from 0; its history."""
+        kept = history.best_epoch or len(history)
+        record = history.records[kept - 1]
+        measured = "  ".join(f"{name} {value:.4f}" for name, value in record.items() if name.startswith("val_"))
+        elapsed, width = time.perf_counter() - self._began, len(str(n_networks))
+        of_epochs = f"epoch {kept:>{len(str(len(history)))}} of {len(history)}"
+        print(f"network {number + 1:>{width}}/{n_networks}  {of_epochs}  {measured}  {elapsed:.1f} s", flush=True)
+        if number == 0:
+            _say_long(elapsed * n_networks, f"{n_networks} networks", self._shorter)
+
+
+def _say_long(expected: float, what: str, shorter: str) -> None:
+    """How long a long run takes, in seconds, and what would make it shorter."""
+    if expected >= _LONG:
+        print(f"{what} take about {expected / 60:,.0f} min; shorter: {shorter}", flush=True)

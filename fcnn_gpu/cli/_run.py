@@ -16,16 +16,16 @@ from ..datasets import CATALOGUE, Dataset
 from ..losses import LOSSES, MAE, Huber, Loss
 from ..metrics import METRICS, Metric
 from ..model import Sequential, Standardization
-from ..training import History, interruptible
+from ..training import interruptible
 from . import _backend, _threads
 from ._data import describe, info_of, load_data, signature_of
 from ._evaluation import Evaluation, evaluate_model, print_evaluation
 from ._options import TrainOptions
 from ._output import HOW_TO_PLOT, MODEL, RunFolder, can_plot, earlier_run, holds_run, prepare_folder
 from ._plain import PlainTraining
-from ._progress import EpochLog, Summary
 from ._rows import digest_of, row_marks
 from ._stdout import outlive_output, print_error
+from ._trained import Trained
 
 if TYPE_CHECKING:
     from ._preset import PresetTraining
@@ -61,16 +61,16 @@ def run_training(options: TrainOptions) -> int:
     measured = _in_own_units(training.measured, training.targets)
     with interruptible() as interrupted:  # Ctrl-C right after the training must not lose it
         started = time.perf_counter()
-        shown = [Summary(training.batch_size), EpochLog(training.shorter)] if options.progress else []
-        model, history = training.train(shown)
-        run = _run_of(training, model, history, data, time.perf_counter() - started)
+        trained = training.train()
+        model = trained.model
+        run = _run_of(training, trained, data, time.perf_counter() - started)
         model.signature = signature_of(data, table, not training.extrapolates)
         noted = options.model_info() | _measures(measured, training.metrics)
         noted |= {} if table is None else {"targets": table.targets.plain()}
         noted |= {} if options.sheet is None else {"sheet": options.sheet}
         model.info = info_of(data, noted, None if data.name in CATALOGUE else digest_of(options.data))
-        kept = folder is not None and _keep(folder, model, history, run, row_marks(data.X_train, data.y_train))
-    return _tell(folder if kept else None, training, model, measured, history, data, run, interrupted())
+        kept = folder is not None and _keep(folder, trained, run, row_marks(data.X_train, data.y_train))
+    return _tell(folder if kept else None, training, trained, measured, data, run, interrupted())
 
 
 def _training(options: TrainOptions, data: Dataset, table: PreparedTable | None, ops: Ops) -> _Training:
@@ -80,9 +80,10 @@ def _training(options: TrainOptions, data: Dataset, table: PreparedTable | None,
     suited = options.for_rows(len(data.X_train))
     if suited.is_plain:
         return PlainTraining(suited, data, options.why_plain, ops)
-    from ._preset import PresetTraining  # with scikit-learn, as what reads tables
+    from ._folds import FoldsTraining  # with scikit-learn, as what reads tables
+    from ._preset import PresetTraining
 
-    return PresetTraining(suited, table, ops)
+    return FoldsTraining(suited, table, ops) if suited.bags else PresetTraining(suited, table, ops)
 
 
 def _load(options: TrainOptions) -> tuple[Dataset, PreparedTable | None]:
@@ -163,37 +164,25 @@ def _say_earlier(folder: RunFolder) -> None:
         print(f"Output: {folder.path} holds {earlier}, which this one replaces")
 
 
-def _say_end(history: History, seconds: float) -> None:
-    n = len(history)
-    line = f"Trained {n} epoch{'' if n == 1 else 's'} in {seconds:.1f} s"
-    if history.stopped_by != "epochs":
-        line += f"; {'interrupted' if history.stopped_by == 'interrupt' else history.stopped_by}"
-    if history.best_epoch is not None:
-        line += f"; the weights are those of epoch {history.best_epoch}"
-    print(line)
-
-
-def _run_of(training: _Training, model: Sequential, history: History, data: Dataset, seconds: float) -> dict[str, Any]:
+def _run_of(training: _Training, trained: Trained, data: Dataset, seconds: float) -> dict[str, Any]:
     """What run.json says, as long as nothing is measured."""
     return {
         "options": dataclasses.asdict(training.options),
         **training.plain(),
-        "backend": model.ops.describe(),
+        "backend": trained.model.ops.describe(),
         "data": {"name": data.name, "source": data.source, "train": len(data.X_train), "test": len(data.X_test)},
-        "n_parameters": model.n_parameters,
-        "epochs": len(history),
-        "stopped_by": history.stopped_by,
-        "best_epoch": history.best_epoch,
+        "n_parameters": trained.model.n_parameters,
+        **trained.plain(),
         "seconds": seconds,
         "test": None,
     }
 
 
-def _keep(folder: RunFolder, model: Sequential, history: History, run: dict[str, Any], rows: HostArray) -> bool:
+def _keep(folder: RunFolder, trained: Trained, run: dict[str, Any], rows: HostArray) -> bool:
     """Write the model before anything is said or measured of it, which may fail. False where an earlier one stays."""
-    if len(history) == 0 and holds_run(folder.path):
+    if trained.is_empty and holds_run(folder.path):
         return False
-    folder.keep(model, history, run, rows)
+    folder.keep(trained, run, rows)
     outlive_output(_where(folder))
     return True
 
@@ -205,23 +194,22 @@ def _where(folder: RunFolder) -> str:
 def _tell(
     folder: RunFolder | None,
     training: _Training,
-    model: Sequential,
+    trained: Trained,
     loss: Loss,
-    history: History,
     data: Dataset,
     run: dict[str, Any],
     interrupted: bool,
 ) -> int:
     """Measure, print and draw; where that fails, the error says where the trained model is. Returns the exit code."""
     try:
-        _say_end(history, run["seconds"])
-        if interrupted and history.stopped_by != "interrupt":
+        print(trained.said(run["seconds"]))
+        if interrupted and not trained.interrupted:
             raise KeyboardInterrupt  # it came between the last step and the model's file
         for line in training.report():
             print(line)
-        evaluation = _report(Console(), model, loss, training.metrics, data)
+        evaluation = _report(Console(), trained.model, loss, training.metrics, data)
         run["test"] = None if evaluation is None else evaluation.plain()
-        _say_kept(folder, training.options, history, run, evaluation, data)
+        _say_kept(folder, training.options, trained, run, evaluation, data)
     except KeyboardInterrupt:
         if folder is not None:
             print_error(_where(folder))
@@ -230,7 +218,7 @@ def _tell(
         if folder is not None:
             error.add_note(_where(folder))
         raise
-    return INTERRUPTED if history.stopped_by == "interrupt" else 0
+    return INTERRUPTED if trained.interrupted else 0
 
 
 def _report(console: Console, model: Sequential, loss: Loss, metrics: list[Metric], data: Dataset) -> Evaluation | None:
@@ -247,7 +235,7 @@ def _report(console: Console, model: Sequential, loss: Loss, metrics: list[Metri
 def _say_kept(
     folder: RunFolder | None,
     options: TrainOptions,
-    history: History,
+    trained: Trained,
     run: dict[str, Any],
     evaluation: Evaluation | None,
     data: Dataset,
@@ -260,7 +248,7 @@ def _say_kept(
         print("Nothing is kept. Add --out DIR for the model, the history and pictures.")
         return
     names = None if data.class_names is None else list(data.class_names)
-    written = folder.add(history, run, evaluation, names)
+    written = folder.add(trained, run, evaluation, names)
     print(f"Written to {options.out}: {', '.join(written)}")
     if not can_plot():
         print(f"No pictures, since matplotlib is not installed: {HOW_TO_PLOT}")

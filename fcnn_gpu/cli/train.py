@@ -94,9 +94,9 @@ def train(
     preset: Annotated[
         str | None,
         _option(
-            "Tables: default (RealMLP-TD), fast (its short form), tabm (TabM, many times slower), all as published, or "
-            "plain, what the other options say. (default: tables of 1,000 training rows or more default, unless an "
-            "option defines a plain network; other data plain)",
+            "Tables: default (RealMLP-TD), fast (its short form), tabm (TabM, many times slower), best (eight of "
+            "default, bagged), or plain, what the other options say. (default: tables of 1,000 training rows or more "
+            "default, unless an option defines a plain network; other data plain)",
             _NETWORK,
         ),
     ] = None,
@@ -205,8 +205,8 @@ def train(
     epochs: Annotated[
         int | None,
         _option(
-            "Passes over the training data. (default: the preset's, 256; plain images 20, tables 30 to 100 by their "
-            "size)",
+            "Passes over the training data. (default: the preset's, 256, fast 10 to 60 by the table's size; plain "
+            "images 20, tables 30 to 100)",
             _TRAINING,
         ),
     ] = None,
@@ -231,6 +231,22 @@ def train(
         _option(
             "Stop when the validation loss (of a preset for classes the accuracy) was no better for this many epochs, "
             "and take the best epoch's weights. (default: off; tabm 17)",
+            _TRAINING,
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        _option(
+            "Tables: train a preset's network for each of so many folds, validated by the fold, which it does not see; "
+            "predictions are the mean of theirs. (default: best 8)",
+            _TRAINING,
+        ),
+    ] = None,
+    time_limit: Annotated[
+        str | None,
+        _option(
+            "What training may take, as in 90s, 10min or 1.5h: a preset takes fewer folds or fewer epochs, a plain "
+            "network ends after an epoch. (default: off)",
             _TRAINING,
         ),
     ] = None,

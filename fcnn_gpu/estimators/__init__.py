@@ -3,7 +3,14 @@
 Not imported with fcnn_gpu: scikit-learn takes longer to import than all of it.
 """
 
+from ._bag import Bag as Bag
+from ._bag import Member as Member
+from ._bag import train_folds as train_folds
+from ._bag import train_one as train_one
 from ._convergence import UnfinishedFitWarning as UnfinishedFitWarning
+from ._deadline import Deadline as Deadline
+from ._folds import folds_of as folds_of
+from ._recipes import FOLDS as FOLDS
 from ._recipes import RECIPES as RECIPES
 from ._recipes import Recipe as Recipe
 from ._run import Run as Run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from .._checks import check_integer
 from .._types import HostArray
 from ..backend import resolve_backend
 from ..callbacks import Callback
+from ..training import interruptible
 from ._deadline import Deadline, affordable
 from ._folds import Fold, folds_of
 from ._run import Fitted, Run
@@ -79,10 +80,12 @@ def train_folds(
     seed: int,
     callbacks: Sequence[Callback],
     until: Deadline | None,
+    tell: Callable[[int, int, Member], None] | None = None,
 ) -> Bag:
     """A network for each fold, `run.threads` of them at a time, each in a process of its own where they are several.
 
-    `may_be_fewer`: where time is short, fewer folds may be dealt.
+    `may_be_fewer`: where time is short, fewer folds may be dealt. `tell` is called with each network that is there: its
+    number from 0, and how many there will be.
     """
     _check_weights(run.who, samples.weights, folds)
     ops, at_once = resolve_backend(run.backend), min(run.threads or 1, len(folds))
@@ -112,21 +115,29 @@ def train_folds(
     seeds = np.random.SeedSequence(seed).generate_state(len(folds)).tolist()
     members: list[Member] = []
     interrupted = False
-    try:
-        for round_ in in_rounds(len(folds), at_once):
-            seconds = None if until is None else until.left / -(-(len(folds) - round_.start) // at_once)
-            if workers is None:
-                members.append(_train_fold(run, samples, folds[round_.start], seeds[round_.start], seconds, callbacks))
-            else:
-                jobs = (joblib.delayed(_train_fold)(run, samples, folds[i], seeds[i], seconds) for i in round_)
-                members += workers(jobs)
-            interrupted = any(member.fitted.interrupted for member in members)
-            if interrupted:
-                break
-    except KeyboardInterrupt:  # before the first epoch of a fold was done, or in another process
-        if not members:
-            raise KeyboardInterrupt(f"{run.who}.fit was interrupted before a fold was done.") from None
-        interrupted = True
+    with interruptible() as pressed:  # a terminal's Ctrl-C reaches the other processes as well: they end their epoch
+        try:
+            for round_ in in_rounds(len(folds), at_once):
+                seconds = None if until is None else until.left / -(-(len(folds) - round_.start) // at_once)
+                if workers is None:
+                    i = round_.start
+                    members.append(_train_fold(run, samples, folds[i], seeds[i], seconds, callbacks))
+                else:
+                    jobs = (joblib.delayed(_train_fold)(run, samples, folds[i], seeds[i], seconds) for i in round_)
+                    members += workers(jobs)
+                if tell is not None:
+                    for i in round_:
+                        tell(i, len(folds), members[i])
+                interrupted = pressed() or any(member.fitted.interrupted for member in members)
+                if interrupted:
+                    break
+        except BaseException as error:
+            # before the first epoch of a fold was done; or another process was interrupted where it trains nothing
+            if not isinstance(error, KeyboardInterrupt) and (workers is None or not pressed()):
+                raise
+            if not members:
+                raise KeyboardInterrupt(f"{run.who}.fit was interrupted before a fold was done.") from None
+            interrupted = True
     whole = [member for member in members if not member.fitted.interrupted]
     return Bag(whole or members, interrupted)  # half a run is not worth the mean with whole ones
 

@@ -55,6 +55,18 @@ class Run:
         """That of n samples."""
         return min(self.recipe.batch_size, n)
 
+    def network(self, n_in: int, seed: int) -> Sequential:
+        """The network before its training."""
+        return Sequential(
+            self.recipe.layers(self.preparation, self.n_out),
+            n_in,
+            seed=seed,
+            backend=self.backend,
+            dtype=self.dtype,
+            precision=self.precision,
+            memory_limit=self.memory_limit,
+        )
+
     def train(
         self,
         samples: Samples,
@@ -70,16 +82,7 @@ class Run:
         """
         samples, held_out = samples.that_count(), None if held_out is None else held_out.that_count()
         recipe, n = self.recipe, len(samples.inputs)
-        layers = recipe.layers(self.preparation, self.n_out)
-        model = Sequential(
-            layers,
-            samples.inputs.shape[1],
-            seed=seed,
-            backend=self.backend,
-            dtype=self.dtype,
-            precision=self.precision,
-            memory_limit=self.memory_limit,
-        )
+        model = self.network(samples.inputs.shape[1], seed)
         loss = self.task.loss(recipe)
         scaling = self.task.scaling(samples.targets, model.precision)
 
@@ -88,7 +91,7 @@ class Run:
 
         targets = scaled(samples)
         metrics = [metric.for_task(loss.task(self.n_out)) for metric in self.task.metrics(targets)]
-        optimizer = recipe.optimizer(layers)
+        optimizer = recipe.optimizer(list(model.layers))
         trained_by = loss if recipe.members == 1 else EnsembleLoss(loss, recipe.members)
         trainer = Trainer(model, trained_by, optimizer, metrics)
         batch_size = self.batch_size(n)

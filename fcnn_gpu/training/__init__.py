@@ -8,6 +8,7 @@ from ._plots import PictureError as PictureError
 from ._plots import drawing as drawing
 from ._plots import make_figure as make_figure
 from ._plots import plot_confusion_matrix as plot_confusion_matrix
+from ._plots import plot_histories as plot_histories
 from ._plots import saved as saved
 from ._rehearsal import memory_report as memory_report
 from ._scores import try_metrics as try_metrics

@@ -41,15 +41,25 @@ def plot_history(columns: _Columns, best_epoch: int | None = None, path: Any = N
     `columns` are a history's; `best_epoch` is marked as the one whose weights were taken. Saved to `path` (.png, .pdf,
     .svg, ...) if one is given. Raises ImportError without matplotlib, and ValueError for a history without epochs.
     """
-    if not columns:
+    return _plot_runs([columns], best_epoch, path)
+
+
+def plot_histories(runs: Sequence[_Columns], path: Any = None) -> Figure:
+    """The same of several runs with the same columns, those of the networks of an ensemble, one over the other."""
+    return _plot_runs(runs, None, path)
+
+
+def _plot_runs(runs: Sequence[_Columns], best_epoch: int | None, path: Any) -> Figure:
+    if not any(runs):
         raise ValueError("This history has no epochs: there is nothing to draw.")
-    metrics = [c for c in columns if c not in _OTHER_COLUMNS and not c.startswith("val_")]
+    metrics = [c for c in runs[0] if c not in _OTHER_COLUMNS and not c.startswith("val_")]
     n_panels = 1 + len(metrics)
     figure = make_figure(4.4 * n_panels + 0.4, 3.5)
     panels = np.atleast_1d(figure.subplots(1, n_panels))
     for axes, column in zip(panels, ["loss", *metrics], strict=True):
-        _plot_column(axes, columns, column)
-    _plot_penalty(panels[0], columns)
+        for i, columns in enumerate(runs):
+            _plot_column(axes, columns, column, is_first=i == 0, is_only=len(runs) == 1)
+    _plot_penalty(panels[0], runs[0])
     for axes in panels:
         _finish(axes, best_epoch)
     return saved(figure, path)
@@ -139,20 +149,16 @@ def saved(figure: Figure, path: Any) -> Figure:
     return figure
 
 
-def _plot_column(axes: Axes, columns: _Columns, column: str) -> None:
+def _plot_column(axes: Axes, columns: _Columns, column: str, is_first: bool, is_only: bool) -> None:
+    """A column and that of the validation; of several runs thinner, and the first has the names."""
     epochs = columns["epoch"]
-    marker = "o" if len(epochs) <= 30 else None
-    axes.plot(epochs, columns[column], color=_TRAINING, marker=marker, markersize=3, label="training")
+    marker = "o" if len(epochs) <= 30 and is_only else None
+    style: dict[str, Any] = {"markersize": 3} if is_only else {"linewidth": 0.9, "alpha": 0.7}
+    training, validation = ("training", "validation") if is_first else (None, None)
+    axes.plot(epochs, columns[column], color=_TRAINING, marker=marker, label=training, **style)
     if f"val_{column}" in columns:
-        axes.plot(
-            epochs,
-            columns[f"val_{column}"],
-            color=_VALIDATION,
-            linestyle="--",
-            marker="s" if marker else None,
-            markersize=3,
-            label="validation",
-        )
+        style |= {"linestyle": "--", "marker": "s" if marker else None, "label": validation}
+        axes.plot(epochs, columns[f"val_{column}"], color=_VALIDATION, **style)
     title = _NAMES.get(column, _drawable(column.replace("_", " "))) if column != "loss" else "data loss"
     axes.set_title(title, **_PLAIN)
 

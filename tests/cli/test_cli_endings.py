@@ -108,7 +108,7 @@ class TestAfterTheTraining:
             ("evaluate_model", KeyboardInterrupt(), 130, "{}\nfcnn-gpu: interrupted"),
             ("evaluate_model", MemoryError(), 1, "fcnn-gpu: error: Not enough memory. {}"),
             ("print_evaluation", OSError(5, "I/O"), 2, "fcnn-gpu: error: [Errno 5] I/O {}"),
-            ("_say_end", KeyboardInterrupt(), 130, "{}\nfcnn-gpu: interrupted"),
+            ("_report", KeyboardInterrupt(), 130, "{}\nfcnn-gpu: interrupted"),
         ],
     )
     def test_an_error(

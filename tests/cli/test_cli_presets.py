@@ -19,10 +19,10 @@ from sklearn.metrics import log_loss
 import fcnn_gpu as fcnn
 from fcnn_gpu import TabularClassifier, TabularRegressor
 from fcnn_gpu.cli import _progress
-from fcnn_gpu.cli._defaults import PRESETS
 from fcnn_gpu.estimators import RECIPES
 from tests.support.cli_cases import QUICK, Command, assert_mistake, iris_like
 
+PRESETS = ["default", "fast", "tabm"]
 COLUMNS = ["size", "town", "garden", "built"]
 TARGETS = {"classification": "dear", "regression": "price"}
 OF_FEW = "as for all tables of fewer than 1,000 training rows (else: --preset default)"

@@ -1,0 +1,97 @@
+"""A preset's network for each of several folds, bagged: what --preset best and --folds train."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..backend import Ops, threads
+from ..estimators import FOLDS, Member, folds_of, train_folds
+from ..model import Sequential
+from ._evaluation import Evaluation, evaluate_predictions, headline
+from ._options import TrainOptions
+from ._preset import NAMES, PresetTraining
+from ._progress import NetworkLog
+from ._table import PreparedTable
+from ._trained import Trained
+
+
+class FoldsTraining(PresetTraining):
+    """As `PresetTraining`, of several networks, each validated by the samples of a fold, which it does not see.
+
+    On a CPU as many are trained at a time as there are threads to compute with, each in a process of its own.
+    """
+
+    def __init__(self, options: TrainOptions, table: PreparedTable, ops: Ops) -> None:
+        super().__init__(options, table, ops)
+        n_folds = FOLDS[options.network] if options.folds is None else options.folds
+        self._folds = folds_of(n_folds, self._train.targets, options.seed, "train(cv)")
+        self._run = dataclasses.replace(self._run, threads=threads(), progress=False)
+        self.batch_size = self._run.batch_size(self.n_train - self.n_train // n_folds)
+        self._class_names = None if table.data.class_names is None else list(table.data.class_names)
+        self._temperatures: list[float] = []
+        self._out_of_fold: Evaluation | None = None
+
+    def announce(self) -> list[str]:
+        """What there is to say of it before it begins."""
+        recipe, name, k = self._recipe, self.options.network, len(self._folds)
+        members = f", each of {recipe.members} in one" if recipe.members > 1 else ""
+        n = (self.n_train - -(-self.n_train // k)) // self.batch_size
+        steps = f"{n:,} step{'' if n == 1 else 's'} of {self.batch_size:,} samples"
+        said = [
+            f"Network: {k} of {NAMES[name]} (--preset {name}){members}, bagged",
+            f"Training: {self.n_train:,} samples; each network on {k - 1} of {k} folds, {recipe.epochs:,} epochs of "
+            f"about {steps}",
+            f"Validation: each network by the fold that it does not see; its epoch with {self._best()} there is kept",
+        ]
+        if recipe.patience is not None:
+            said[-1] += f",\n  and {recipe.patience} epochs that are no better end a run"
+        return said
+
+    def train(self) -> Trained:
+        """The networks as one, and what they predict for the samples that each did not see."""
+        options = self.options
+        tell: Callable[[int, int, Member], None] | None = None
+        if options.progress:
+            self._run.network(self._train.inputs.shape[1], options.seed).summary(self.batch_size)
+            log = NetworkLog("--folds, --epochs" if options.network == "fast" else "--preset fast, --folds")
+
+            def tell(number: int, n_networks: int, member: Member) -> None:
+                if number == 0 and n_networks < len(self._folds):
+                    print(f"For {len(self._folds)} networks --time-limit is too short: {n_networks} are trained")
+                log(number, n_networks, member.fitted.history)
+
+        until = self._deadline()
+        bag = train_folds(self._run, self._train, self._folds, True, options.seed, (), until, tell)
+        each = [member.fitted for member in bag.members]
+        self._temperatures = [fitted.temperature for fitted in each]
+        self._measure(bag.out_of_fold(self.n_train))
+        model = Sequential.join_members([fitted.model for fitted in each])
+        return Trained(model, [fitted.history for fitted in each], bag.interrupted)
+
+    def _measure(self, predictions: Any) -> None:
+        predicted = np.flatnonzero(np.isfinite(predictions[:, 0]))
+        y = self._train.targets
+        if self._class_names is None:
+            predictions = predictions.clip(y.min(axis=0), y.max(axis=0)).astype(predictions.dtype)
+        self._out_of_fold = evaluate_predictions(
+            predictions[predicted], self.measured, y[predicted], self._class_names, self.metrics
+        )
+
+    def report(self) -> list[str]:
+        """What there is to say of it when it is trained."""
+        low, high = min(self._temperatures), max(self._temperatures)
+        said = []
+        if low != 1 or high != 1:
+            said.append(f"Calibrated: outputs divided by {low:.3g} to {high:.3g}, by the folds that were held out")
+        if self._out_of_fold is not None:
+            said.append(headline(self._out_of_fold, "Out of fold") + " (each by a network that did not see it)")
+        return said
+
+    def plain(self) -> dict[str, Any]:
+        """What run.json says of it beside the options."""
+        out_of_fold = None if self._out_of_fold is None else self._out_of_fold.plain()
+        return super().plain() | {"temperature": self._temperatures, "out_of_fold": out_of_fold}

@@ -1,0 +1,87 @@
+"""What a training of the command line has come to: a network, and the run of each network that it was made of."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import write_atomically
+from ..model import Sequential
+from ..training import History, plot_histories
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network ready for use, and the history of its run; `runs` are several where it bags the networks of folds.
+
+    `cut_short`: it was interrupted before all folds had a network, or one of them is not trained to its end.
+    """
+
+    model: Sequential
+    runs: Sequence[History]
+    cut_short: bool = False
+
+    @property
+    def interrupted(self) -> bool:
+        return self.cut_short or any(run.stopped_by == "interrupt" for run in self.runs)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether not one epoch was done."""
+        return not any(len(run) for run in self.runs)
+
+    def plain(self) -> dict[str, Any]:
+        """What run.json says of it: of several runs, lists."""
+        each = [(len(run), run.stopped_by, run.best_epoch) for run in self.runs]
+        names = "epochs", "stopped_by", "best_epoch"
+        if len(each) == 1:
+            return dict(zip(names, each[0], strict=True))
+        return {"networks": len(each), **dict(zip(names, map(list, zip(*each, strict=True)), strict=True))}
+
+    def said(self, seconds: float) -> str:
+        """The line on how it ended."""
+        if len(self.runs) > 1:
+            return self._of_several(seconds)
+        [run] = self.runs
+        line = f"Trained {_epochs(len(run))} in {seconds:.1f} s"
+        if run.stopped_by != "epochs":
+            line += f"; {'interrupted' if run.stopped_by == 'interrupt' else run.stopped_by}"
+        if run.best_epoch is not None:
+            line += f"; the weights are those of epoch {run.best_epoch}"
+        return line
+
+    def _of_several(self, seconds: float) -> str:
+        low, high = min(map(len, self.runs)), max(map(len, self.runs))
+        line = f"Trained {len(self.runs)} networks, {_epochs(high) if low == high else f'{low} to {high} epochs'} each"
+        line += f", in {seconds:.1f} s"
+        reasons = {run.stopped_by for run in self.runs} - {"epochs", "interrupt"}
+        line += "; interrupted" if self.interrupted else "".join(f"; {reason}" for reason in sorted(reasons))
+        best = [run.best_epoch for run in self.runs if run.best_epoch is not None]
+        return line + (f"; the weights are those of epochs {', '.join(map(str, best))}" if best else "")
+
+    def write_csv(self, path: Path) -> None:
+        """The history as CSV; of several networks one below the other, with the network's number in front."""
+        if len(self.runs) == 1:
+            self.runs[0].to_csv(path)
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["network", *self.runs[0].columns], lineterminator="\n")
+        writer.writeheader()
+        for i, run in enumerate(self.runs, 1):
+            writer.writerows({"network": i, **record} for record in run)
+        write_atomically(path, text.getvalue().encode())
+
+    def plot(self, path: Path) -> None:
+        """Loss and metrics over the epochs, those of several networks in one picture."""
+        if len(self.runs) == 1:
+            self.runs[0].plot(path)
+            return
+        plot_histories([run.to_dict() for run in self.runs if len(run)], path)
+
+
+def _epochs(n: int) -> str:
+    return f"{n} epoch{'' if n == 1 else 's'}"
