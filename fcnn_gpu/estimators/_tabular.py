@@ -156,6 +156,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         ).fit(learned_from)
         samples = Samples(preparation.inputs(train[0]), *train[1:])
         progress = check_bool(self._who("verbose"), self.verbose)
+        recipe = recipe.for_samples(len(samples.inputs))
         run = Run(who, recipe, task, preparation, n_out, self.backend, self.dtype, n_jobs, progress)
         signature = dataclasses.replace(
             self._signature(known),
@@ -237,6 +238,8 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         for name in ("epochs", "batch_size"):
             if getattr(self, name) is not None:
                 given[name] = check_integer(self._who(name), getattr(self, name), low=1)
+        if "epochs" in given:
+            given["most_steps"] = None
         for name in ("learning_rate", "weight_decay"):
             if getattr(self, name) is not None:
                 given[name] = check_real(
