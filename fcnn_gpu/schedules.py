@@ -79,14 +79,17 @@ def values_of_epoch(
     schedule: Schedule, epochs: Iterable[float], n_epochs: float, what: str, below: float
 ) -> list[float]:
     """Another setting's values at these times. A ValueError or TypeError where one is not in 0 ≤ value < below."""
-    values = []
-    for epoch in epochs:
-        value = schedule(epoch, n_epochs)
+    times = list(epochs)
+    values = [schedule(epoch, n_epochs) for epoch in times]
+    if {*map(type, values)} == {float} and min(values) >= 0.0 and max(values) < below and sum(values) < math.inf:
+        return values  # among which there is no NaN
+    checked = []
+    for epoch, value in zip(times, values, strict=True):
         if not (type(value) is float and 0.0 <= value < below):
             who = f"{what}, {schedule!r} after {epoch:g} of {n_epochs:g} epochs,"
             value = check_real(who, getattr(value, "item", lambda v=value: v)(), low=0.0, high=below, high_open=True)
-        values.append(value)
-    return values
+        checked.append(value)
+    return checked
 
 
 def check_run(schedule: Schedule, n_steps: int, n_epochs: int) -> None:

@@ -16,6 +16,7 @@ from fcnn_gpu.activations import ACTIVATIONS, Tanh
 from fcnn_gpu.backend._ops import Ops, Replay
 from fcnn_gpu.callbacks import Callback
 
+from ..support.compiled import best_level
 from ..support.small_runs import N_CLASSES, N_IN, X, Y, assert_same, fit, values
 
 
@@ -268,6 +269,30 @@ def test_a_setting_changed_between_steps_counts_from_the_next_one_on(change: str
     changed, unchanged = outcome(Eager(), change), outcome(Eager(), "nothing")
     assert_same(outcome(Ops(), change), changed)
     assert (change != "nothing") == any(not np.array_equal(changed[name], unchanged[name]) for name in changed)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_setting_changed_between_epochs_counts_in_the_validation(
+    monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Of several batches, the last smaller, whose losses programs add up from the second epoch on."""
+    monkeypatch.setattr("fcnn_gpu.training._evaluation.EVALUATION_BATCH", 16)
+    weight = np.random.default_rng(1).random(40)
+
+    def history(backend: Ops, change: str) -> dict[str, list[float]]:
+        t = _trainer(backend)
+        t = fcnn.Trainer(t.model, metrics=["accuracy"])
+        found = fit(t, epochs=4, callbacks=[Between(CHANGES[change])], validation_data=(X[:40], Y[:40], weight))
+        return {name: found[name] for name in ("val_loss", "val_accuracy")}
+
+    def without(backend: Ops) -> Ops:
+        monkeypatch.setattr(backend, "captures_over", False)
+        return backend
+
+    changed = history(best_level(), change)
+    assert changed == history(without(best_level()), change)
+    differs = changed["val_loss"][1:] != history(best_level(), "nothing")["val_loss"][1:]
+    assert differs == (change != "nothing")
 
 
 @pytest.mark.parametrize("change", [name for name in CHANGES if not name.startswith(("Dropout", "CrossEntropy"))])

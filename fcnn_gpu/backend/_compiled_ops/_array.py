@@ -20,6 +20,8 @@ SOURCES = ("copied", "uint8", "float16", "bfloat16", "float32", "float64")
 
 _SHARED_OUT = 100_000.0
 """Nanoseconds of a single call for which other threads are asked: to make a program takes some 30 µs."""
+_SMALL = 2**16
+"""Bytes that NumPy has assigned before a call is made."""
 
 
 class _Over:
@@ -141,7 +143,8 @@ class CompiledArrays(Ops):
         self._library.release_scratch()
 
     def assign(self, out: Array, x: Any) -> None:
-        if isinstance(x, np.ndarray) and _cast_is_compiled(x, out):
+        is_worth_it = isinstance(x, np.ndarray) and (x.nbytes > _SMALL or current_tape() is not None)
+        if is_worth_it and _cast_is_compiled(x, out):
             self._cast(x, out, 1.0, 0.0)
         else:
             super().assign(out, x)
