@@ -346,15 +346,25 @@ class Report(TypedDict):
 
 
 @quietly
-def predicted_classes(y_pred: HostArray) -> HostArray:
+def predicted_classes(y_pred: HostArray, threshold: float | None = None) -> HostArray:
     """Class indices (n_samples,) from probabilities (n_samples, n_outputs); one column is that of class 1.
+
+    The most probable class, of equal ones the first; with a `threshold`, of two classes the second where its
+    probability is larger.
 
     >>> predicted_classes(np.array([[0.2, 0.8], [0.9, 0.1]]))
     array([1, 0])
     >>> predicted_classes(np.array([0.7, 0.5]))
     array([1, 0])
+    >>> predicted_classes(np.array([[0.7, 0.3], [0.9, 0.1]]), threshold=0.2)
+    array([1, 0])
     """
-    return _most_probable(_scores("predicted_classes", y_pred))
+    scores = _scores("predicted_classes", y_pred)
+    if threshold is None:
+        return _most_probable(scores)
+    if scores.shape[1] > 2:
+        raise ValueError(f"predicted_classes(threshold) is of two classes, got predictions of {scores.shape[1]}.")
+    return (scores[:, -1] > threshold).astype(np.int64)
 
 
 @quietly

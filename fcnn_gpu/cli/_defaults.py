@@ -21,6 +21,9 @@ default a plain network learns them, for fewer steps. The recipes were found on 
 HELD_OUT = 0.2
 """The share of a table's training rows that a preset's best epoch is chosen by, as in the estimators."""
 
+THRESHOLDS = ("accuracy", "balanced_accuracy", "f1", "mcc")
+"""Metrics that a threshold may be the best for, as in the estimators."""
+
 _TABLE_BATCHES = (32, 256)
 """The smallest and the largest default batch of tables."""
 _STEPS_AN_EPOCH = 100

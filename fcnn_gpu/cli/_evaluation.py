@@ -74,7 +74,7 @@ def evaluate_model(
     outputs = None
     if loss.link != "identity" and model.members == 1:
         outputs = model.infer(X, None, prepared=True)
-    return evaluate_predictions(predictions, loss, y, class_names, metrics, outputs)
+    return evaluate_predictions(predictions, loss, y, class_names, metrics, outputs, model.signature.threshold)
 
 
 def evaluate_predictions(
@@ -84,10 +84,16 @@ def evaluate_predictions(
     class_names: list[str] | None,
     metrics: Sequence[Metric] = (),
     outputs: HostArray | None = None,
+    threshold: float | None = None,
 ) -> Evaluation:
-    """The same of predictions (n, n_predictions); `outputs` are those that the loss's link made them of, if known."""
-    evaluation = _by_task(loss, y, class_names, predictions, outputs)
+    """The same of predictions (n, n_predictions); `outputs` are those that the loss's link made them of, if known.
+
+    `threshold`: of two classes, where it is not ½ that the labels which metrics are of go by.
+    """
+    evaluation = _by_task(loss, y, class_names, predictions, outputs, threshold)
     told = [metric.for_task(loss.task(predictions.shape[1])) for metric in metrics]
+    if threshold is not None:
+        predictions = np.eye(2)[predicted_classes(predictions, threshold)]
     others = {metric.label: metric for metric in told if metric.label not in evaluation.results}
     if len(y) < _LEAST_FOR_R2:
         others.pop(R2.name, None)
@@ -101,6 +107,7 @@ def _by_task(
     class_names: list[str] | None,
     predictions: HostArray,
     outputs: HostArray | None,
+    threshold: float | None,
 ) -> Evaluation:
     if outputs is None:  # of values, those that are given: within their range
         outputs = predictions if loss.link == "identity" else _raw(loss.link, predictions)
@@ -113,7 +120,7 @@ def _by_task(
         measures = [METRICS.resolve(name).for_task(loss.task(predictions.shape[1])) for name in ("accuracy", "f1")]
         results = {measure.label: measure(y, predictions) for measure in measures}
         return Evaluation(len(y), {"loss": value} | results, *_label_scores(y, predictions, class_names), None)
-    predicted = predicted_classes(predictions)
+    predicted = predicted_classes(predictions, threshold)
     report = classification_report(y, predicted, len(class_names), class_names)
     matrix = confusion_matrix(y, predicted, len(class_names))
     results = {"loss": value, "accuracy": report["accuracy"]}

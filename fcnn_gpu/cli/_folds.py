@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._types import HostArray
 from ..backend import Ops, threads
 from ..estimators import FOLDS, Member, folds_of, train_folds
 from ..model import Sequential
@@ -16,7 +17,7 @@ from ._options import TrainOptions
 from ._preset import NAMES, PresetTraining
 from ._progress import NetworkLog
 from ._table import PreparedTable
-from ._trained import Trained
+from ._trained import Trained, threshold_of
 
 
 class FoldsTraining(PresetTraining):
@@ -68,18 +69,23 @@ class FoldsTraining(PresetTraining):
         bag = train_folds(self._run, self._train, self._folds, True, options.seed, (), until, tell)
         each = [member.fitted for member in bag.members]
         self._temperatures = [fitted.temperature for fitted in each]
-        self._measure(bag.out_of_fold(self.n_train))
         model = Sequential.join_members([fitted.model for fitted in each])
-        return Trained(model, [fitted.history for fitted in each], bag.interrupted)
+        threshold = self._measure(bag.out_of_fold(self.n_train))
+        return Trained(model, [fitted.history for fitted in each], bag.interrupted, threshold)
 
-    def _measure(self, predictions: Any) -> None:
+    def _measure(self, predictions: HostArray) -> float | None:
+        """Measure the out-of-fold predictions, and find the threshold by them."""
         predicted = np.flatnonzero(np.isfinite(predictions[:, 0]))
-        y = self._train.targets
+        _, y, weights = self._train.take(predicted)
         if self._class_names is None:
-            predictions = predictions.clip(y.min(axis=0), y.max(axis=0)).astype(predictions.dtype)
+            every = self._train.targets
+            predictions = predictions.clip(every.min(axis=0), every.max(axis=0)).astype(predictions.dtype)
+        predictions = predictions[predicted]
+        threshold = threshold_of(self.options, lambda: predictions, y, weights)
         self._out_of_fold = evaluate_predictions(
-            predictions[predicted], self.measured, y[predicted], self._class_names, self.metrics
+            predictions, self.measured, y, self._class_names, self.metrics, threshold=threshold
         )
+        return threshold
 
     def report(self) -> list[str]:
         """What there is to say of it when it is trained."""

@@ -25,7 +25,7 @@ from ..tables.kinds import GIVEN
 from ..training import column_names, try_metrics
 from ._class_weight import match_classes, parse_class_weight
 from ._data import holds_images, is_table
-from ._defaults import HELD_OUT, OF_TABLES, PLAIN, PRESETS, SMALL, Defaults, defaults_for
+from ._defaults import HELD_OUT, OF_TABLES, PLAIN, PRESETS, SMALL, THRESHOLDS, Defaults, defaults_for
 from ._named import build, build_metric
 
 NUMBERS = ("robust", "standard", "quantile", "none")
@@ -81,6 +81,7 @@ class TrainOptions:
     early_stopping: int | None
     folds: int | None
     time_limit: str | None
+    threshold: str | None
     backend: str | None
     threads: int | None
     memory_limit: str | None
@@ -131,6 +132,7 @@ class TrainOptions:
         if self.threads is not None:
             check_integer("--threads", self.threads, low=1)
         _ = self.byte_limit, self.seconds
+        self._check_threshold()
         check_integer("--seed", self.seed, low=0)
         check_choice("--dtype", self.dtype, ("float32", "float64"))
         if self.precision is not None:
@@ -161,6 +163,24 @@ class TrainOptions:
             raise ValueError(
                 f"--folds trains a preset's network for each fold, and {said} says a plain one. Leave one of them out."
             )
+
+    def _check_threshold(self) -> None:
+        """That it is a number, or a metric and samples are held out by which the best number is found."""
+        if self.threshold is None:
+            return
+        if self.best_for is None:
+            if self.threshold_given is None:
+                raise ValueError(
+                    f"--threshold expects a probability between 0 and 1, or one of {', '.join(THRESHOLDS)}, got "
+                    f"{self.threshold!r}. {suggest(self.threshold, THRESHOLDS)}".rstrip()
+                )
+        elif not self.validates:
+            raise ValueError(
+                f"--threshold {self.threshold} is found on validation samples: add --validation-split 0.2, or give a "
+                "number."
+            )
+        if self.task == "regression":
+            raise ValueError("--threshold is for two classes, not for --task regression.")
 
     def _check_optimizer(self) -> None:
         """The optimizer's name and settings, and that it has those that options of their own give."""
@@ -351,6 +371,20 @@ class TrainOptions:
         return dataclasses.replace(self, **missing)
 
     @property
+    def best_for(self) -> str | None:
+        """The metric that the threshold is to be the best for."""
+        return self.threshold if self.threshold in THRESHOLDS else None
+
+    @property
+    def threshold_given(self) -> float | None:
+        """The number that --threshold gives."""
+        try:
+            value = float(self.threshold or "")
+        except ValueError:
+            return None
+        return value if 0 < value < 1 else None
+
+    @property
     def byte_limit(self) -> int | None:
         """What --memory-limit allows, in bytes."""
         limit = self.memory_limit
@@ -472,6 +506,11 @@ class TrainOptions:
             except ValueError as error:
                 raise ValueError(f"--metric {text}: {error}") from error
         return metrics
+
+    def check_classes(self, data: Dataset) -> None:
+        """ValueError where there is a threshold, and not two classes that it parts."""
+        if self.threshold is not None and (data.n_classes != 2 or data.multilabel):
+            raise ValueError(f"--threshold is for two classes, and {_of(data)}.")
 
     def weights_of_classes(self, data: Dataset, y: HostArray) -> str | dict[int, float] | None:
         """`fit(class_weight=)`; `y` are the targets that are trained on."""

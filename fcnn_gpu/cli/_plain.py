@@ -15,7 +15,7 @@ from ..training import Trainer
 from ._data import holds_images
 from ._options import TrainOptions
 from ._progress import EpochLog, Summary
-from ._trained import Trained
+from ._trained import Trained, threshold_of
 
 
 @dataclass
@@ -46,6 +46,7 @@ class PlainTraining:
         """`why`, of a table: why it has a plain network."""
         self._why = why
         self.options = options = options.for_data(data)
+        options.check_classes(data)
         assert options.batch_size is not None
         loss = options.make_loss(data)
         self.metrics = options.make_metrics(data, loss)
@@ -92,11 +93,13 @@ class PlainTraining:
             progress=options.progress,
             callbacks=callbacks,
         )
+        X, y = (samples.X, samples.y) if samples.validation is None else samples.validation
+        threshold = threshold_of(options, lambda: model.infer(X, self.measured.link), y, None)
         if samples.features is not None:
             fold_features(model, samples.features)
         if samples.targets is not None:
             fold_targets(model, samples.targets)
-        return Trained(model, [history])
+        return Trained(model, [history], threshold=threshold)
 
     def report(self) -> list[str]:
         """What there is to say of it when it is trained."""

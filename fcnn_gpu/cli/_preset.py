@@ -28,7 +28,7 @@ from ..model import Standardization
 from ._options import TrainOptions
 from ._progress import EpochLog, Summary
 from ._table import PreparedTable, TablePlan
-from ._trained import Trained
+from ._trained import Trained, threshold_of
 
 NAMES = {"default": "RealMLP-TD", "best": "RealMLP-TD", "fast": "RealMLP-TD-S", "tabm": "TabM"}
 
@@ -102,6 +102,7 @@ class PresetTraining:
         data, recipe = table.data, table.plan.recipe
         assert recipe is not None
         self.options = options = options.for_data(data)
+        options.check_classes(data)
         self.measured = options.make_loss(data)
         self.metrics = options.make_metrics(data, self.measured)
         if isinstance(self.measured, CrossEntropy):
@@ -157,7 +158,14 @@ class PresetTraining:
         shown = [Summary(self.batch_size), EpochLog(shorter)] if self.options.progress else []
         fitted = train_one(self._run, self._train, self._held_out, self.options.seed, shown, self._deadline())
         self._temperature = fitted.temperature
-        return Trained(fitted.model, [fitted.history])
+        held_out = self._held_out or self._train
+        threshold = threshold_of(
+            self.options,
+            lambda: self._run.predictions(fitted.model, held_out.inputs),
+            held_out.targets,
+            held_out.weights,
+        )
+        return Trained(fitted.model, [fitted.history], threshold=threshold)
 
     def _deadline(self) -> Deadline | None:
         """When --time-limit is over, from now on."""

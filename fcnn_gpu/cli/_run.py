@@ -64,7 +64,8 @@ def run_training(options: TrainOptions) -> int:
         trained = training.train()
         model = trained.model
         run = _run_of(training, trained, data, time.perf_counter() - started)
-        model.signature = signature_of(data, table, not training.extrapolates)
+        signature = signature_of(data, table, not training.extrapolates)
+        model.signature = dataclasses.replace(signature, threshold=trained.threshold)
         noted = options.model_info() | _measures(measured, training.metrics)
         noted |= {} if table is None else {"targets": table.targets.plain()}
         noted |= {} if options.sheet is None else {"sheet": options.sheet}
@@ -207,6 +208,9 @@ def _tell(
             raise KeyboardInterrupt  # it came between the last step and the model's file
         for line in training.report():
             print(line)
+        if training.options.best_for is not None:
+            found = f"{trained.threshold:.3g}, for which {training.options.best_for} is best on samples held out"
+            print(f"Threshold: {found}")
         evaluation = _report(Console(), trained.model, loss, training.metrics, data)
         run["test"] = None if evaluation is None else evaluation.plain()
         _say_kept(folder, training.options, trained, run, evaluation, data)

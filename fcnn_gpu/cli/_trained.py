@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .._types import HostArray
 from ..files import write_atomically
 from ..model import Sequential
 from ..training import History, plot_histories
+from ._options import TrainOptions
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,13 @@ class Trained:
     """A network ready for use, and the history of its run; `runs` are several where it bags the networks of folds.
 
     `cut_short`: it was interrupted before all folds had a network, or one of them is not trained to its end.
+    `threshold`: of two classes, the probability beyond which the second is predicted; None is ½.
     """
 
     model: Sequential
     runs: Sequence[History]
     cut_short: bool = False
+    threshold: float | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -38,9 +42,9 @@ class Trained:
         """What run.json says of it: of several runs, lists."""
         each = [(len(run), run.stopped_by, run.best_epoch) for run in self.runs]
         names = "epochs", "stopped_by", "best_epoch"
-        if len(each) == 1:
-            return dict(zip(names, each[0], strict=True))
-        return {"networks": len(each), **dict(zip(names, map(list, zip(*each, strict=True)), strict=True))}
+        several: tuple[Any, ...] = each[0] if len(each) == 1 else tuple(map(list, zip(*each, strict=True)))
+        said = dict(zip(names, several, strict=True)) | {"threshold": self.threshold}
+        return said if len(each) == 1 else {"networks": len(each)} | said
 
     def said(self, seconds: float) -> str:
         """The line on how it ended."""
@@ -81,6 +85,17 @@ class Trained:
             self.runs[0].plot(path)
             return
         plot_histories([run.to_dict() for run in self.runs if len(run)], path)
+
+
+def threshold_of(
+    options: TrainOptions, predictions: Callable[[], HostArray], y: HostArray, weights: HostArray | None
+) -> float | None:
+    """What --threshold says: a number, or the best for a metric on these predictions for samples that were held out."""
+    if options.best_for is None:
+        return options.threshold_given
+    from ..estimators import best_threshold  # with scikit-learn
+
+    return best_threshold(predictions()[:, -1], y, weights, options.best_for)
 
 
 def _epochs(n: int) -> str:

@@ -149,7 +149,7 @@ def _table(saved: SavedModel, predictions: HostArray, proba: bool) -> tuple[list
             return list(classes), [list(part) for part in (predictions > 0.5).astype(np.int64).T]
     else:
         names.append("label")
-        columns.append([classes[i] for i in predicted_classes(predictions)])
+        columns.append([classes[i] for i in predicted_classes(predictions, saved.model.signature.threshold)])
         if predictions.shape[1] == 1:
             predictions = np.hstack([1 - predictions, predictions])
     if proba:

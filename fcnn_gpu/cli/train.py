@@ -15,7 +15,7 @@ from ..optimizers import OPTIMIZERS
 from ..schedules import SCHEDULES
 from ..tables.kinds import GIVEN
 from . import _backend, _threads
-from ._defaults import HELD_OUT, Defaults
+from ._defaults import HELD_OUT, THRESHOLDS, Defaults
 from ._options import TrainOptions
 from ._run import run_training
 
@@ -247,6 +247,14 @@ def train(
         _option(
             "What training may take, as in 90s, 10min or 1.5h: a preset takes fewer folds or fewer epochs, a plain "
             "network ends after an epoch. (default: off)",
+            _TRAINING,
+        ),
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        _option(
+            "Of two classes, the probability beyond which the second is predicted, or the metric for which that is to "
+            f"be the best on validation samples: {', '.join(THRESHOLDS)}. Saved with the model. (default: 0.5)",
             _TRAINING,
         ),
     ] = None,

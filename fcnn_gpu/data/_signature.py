@@ -47,6 +47,7 @@ class Signature:
         preparation: how inputs are made of a table as it is: a fitted `TablePreparation`, or the plain data of one,
             which is what is kept. A network that has one takes such tables for X, and matrices of inputs.
         target_range: (smallest, largest) of each target in training, which predictions of values stay within.
+        threshold: of two classes, the probability beyond which the second is predicted; None is ½.
     """
 
     feature_names: Sequence[str] | None = None
@@ -56,6 +57,7 @@ class Signature:
     input_range: Sequence[float] | None = None
     preparation: Any = None
     target_range: Sequence[Sequence[float]] | None = None
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("feature_names", "class_names", "target_names", "input_range"):
@@ -77,6 +79,9 @@ class Signature:
             self._keep_preparation(self.preparation)
         if self.target_range is not None:
             object.__setattr__(self, "target_range", _ranges(self.target_range))
+        t = self.threshold
+        if t is not None and not (_is_number(t) and 0 < t < 1):
+            raise ValueError(f"Signature(threshold) expects a number between 0 and 1, got {t!r}.")
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Signature:
@@ -156,6 +161,8 @@ class Signature:
             raise ValueError(f"The signature's preparation makes {made} inputs, and the network has {n_in}.")
         if self.target_range is not None and len(self.target_range) != n_out:
             raise ValueError(f"The signature has {len(self.target_range)} ranges, and the network has {n_out} outputs.")
+        if self.threshold is not None and n_out > 2:
+            raise ValueError(f"The signature has a threshold of two classes, and the network has {n_out} outputs.")
 
     def places(self, names: tuple[str, ...] | None, who: str) -> list[int] | None:
         """Where the network's features lie among columns of these names; None where all lie in order or have no names.
@@ -275,6 +282,7 @@ class Signature:
             bounds,
             self.preparation,
             self.target_range,
+            self.threshold,
         )
 
 

@@ -18,6 +18,8 @@ from ._samples import Samples as Samples
 from ._samples import to_mean_one as to_mean_one
 from ._tasks import Classification as Classification
 from ._tasks import Regression as Regression
+from ._threshold import THRESHOLD_METRICS as THRESHOLD_METRICS
+from ._threshold import best_threshold as best_threshold
 from .classifier import FCNNClassifier as FCNNClassifier
 from .regressor import FCNNRegressor as FCNNRegressor
 from .tabular import TabularClassifier as TabularClassifier

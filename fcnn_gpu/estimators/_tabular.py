@@ -181,7 +181,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
             predicted = np.flatnonzero(np.isfinite(predictions[:, 0]))
             self._learn_from(predictions[predicted], samples.take(predicted))
             self.out_of_fold_ = self._as_given(signature.clamped(predictions))
-        model.signature = signature
+        model.signature = self._finished(signature)
         self._model, self.preparation_, self.temperature_ = model, preparation, temperature
         self.n_features_in_ = preparation.n_features_in_
         if hasattr(preparation, "feature_names_in_"):
@@ -298,6 +298,10 @@ class TabularEstimator(TabularParameters, BaseEstimator):
 
     def _learn_from(self, predictions: HostArray, samples: Samples) -> None:
         """What is learned from the predictions for samples that were held out."""
+
+    def _finished(self, signature: Signature) -> Signature:
+        """The signature with what was learned from held-out samples."""
+        return signature
 
     def _as_given(self, predictions: HostArray) -> HostArray:
         """A network's predictions in the shape that this estimator gives them in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -228,6 +229,9 @@ class TabularClassifier(ClassifierMixin, ClassifierParameters, TabularEstimator)
     def _signature(self, targets: HostArray) -> Signature:
         plain = [x if isinstance(x, str | int | float) else str(x) for x in self.classes_.tolist()]
         return Signature(class_names=tuple(plain))
+
+    def _finished(self, signature: Signature) -> Signature:
+        return signature if self.threshold_ == 0.5 else dataclasses.replace(signature, threshold=self.threshold_)
 
 
 @constructor_of("TabularRegressor", before="callbacks")

@@ -81,7 +81,7 @@ def write_model(path: str | os.PathLike[str], model: ModelFile) -> None:
 
 
 def _version(model: ModelFile) -> str:
-    if model.signature.keys() & {"preparation", "target_range"}:
+    if model.signature.keys() & {"preparation", "target_range", "threshold"}:
         return PREPARED_VERSION
     if model.signature or model.config.keys() & {"input_center", "output_center"}:
         return SIGNED_VERSION

@@ -117,13 +117,15 @@ def _output_center(models: Sequence[Any]) -> list[float] | None:
 
 
 def _joined_signature(signatures: Sequence[Signature]) -> Signature:
-    """The signature that all share, with the ranges of all."""
+    """The signature that all share, with the ranges of all, and a threshold where it is the same of all."""
     inputs = [signature.input_range for signature in signatures]
     targets = [signature.target_range for signature in signatures]
     known = [ends for ends in inputs if ends is not None]
     ranges = [of_each for of_each in targets if of_each is not None]
+    thresholds = {signature.threshold for signature in signatures}
     return dataclasses.replace(
         signatures[0],
+        threshold=thresholds.pop() if len(thresholds) == 1 else None,
         input_range=_widest(known) if len(known) == len(inputs) else None,
         target_range=([_widest(ends) for ends in zip(*ranges, strict=True)] if len(ranges) == len(targets) else None),
     )

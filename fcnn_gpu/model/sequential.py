@@ -28,7 +28,7 @@ from ..data import (
 )
 from ..datasets import BlockSource
 from ..initializers import SymmetryWarning, drawing_is_left_out, without_drawing
-from ..layers import Activation, Dense, last_layers
+from ..layers import last_layers
 from ..losses import VALUE_LINKS
 from ..memory import explains_out_of_memory
 from ..placement import OpenedFolder, Storage, StoredWeights
@@ -131,16 +131,31 @@ class Sequential(Passes):
 
         One output that is a logit has a probability over ½ where it is positive. Where the network ends in a sigmoid,
         or was trained on values of 0 and 1 ('mse' and the like), the output itself is compared with ½.
+        `signature.threshold` takes the place of ½, also where two outputs are two classes.
         """
+        threshold = self.signature.threshold
+        if threshold is not None:
+            return (self._probabilities(X, batch_size)[:, -1] > threshold).astype(np.int64)
         if self.members > 1:
             outputs, are_logits = self.predict(X, batch_size), self.link is None
         else:
             outputs, are_logits = self(X, batch_size), self.link != "identity"
         if outputs.shape[1] > 1:
             return outputs.argmax(axis=1)
-        ends = (isinstance(last, Dense | Activation) and last.activation.name for last in last_layers(self.layers))
-        threshold = 0.0 if are_logits and not all(name == "sigmoid" for name in ends) else 0.5
-        return (outputs[:, 0] > threshold).astype(np.int64)
+        boundary = 0.0 if are_logits and not self._ends_in("sigmoid") else 0.5
+        return (outputs[:, 0] > boundary).astype(np.int64)
+
+    def _ends_in(self, name: str) -> bool:
+        """Whether the last layers have this activation."""
+        ends = (getattr(layer, "activation", None) for layer in last_layers(self.layers))
+        return all(getattr(activation, "name", None) == name for activation in ends)
+
+    def _probabilities(self, X: Any, batch_size: int | None) -> HostArray:
+        """Of two classes, (n_samples, 1 or 2), whether or not the outputs are probabilities already."""
+        link = "sigmoid" if self.n_predictions == 1 else "softmax"
+        if self.link == "identity" or self._ends_in(link):
+            link = "identity"
+        return self.infer(X, link, batch_size, "model.predict_classes")
 
     def predict_labels(self, X: Any, batch_size: int | None = None) -> HostArray:
         """The names of the predicted classes, (n_samples,): `predict_classes` by `signature.class_names`.

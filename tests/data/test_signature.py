@@ -168,6 +168,11 @@ class TestWhereItGoes:
         with pytest.raises(ValueError, match=error):
             trainer().model.signature = fcnn.Signature(**signature)
 
+    def test_a_threshold_is_of_two_classes(self) -> None:
+        model = fcnn.Sequential([fcnn.Dense(3)], n_in=4, seed=0, backend="numpy")
+        with pytest.raises(ValueError, match="a threshold of two classes, and the network has 3 outputs"):
+            model.signature = fcnn.Signature(threshold=0.2)
+
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
@@ -182,6 +187,9 @@ class TestWhereItGoes:
             ({"byte_scale": True}, ValueError, "a number above 0"),
             ({"input_range": (False, 1)}, ValueError, "smallest, largest"),
             ({"input_range": (0, float("nan"))}, ValueError, "smallest, largest"),
+            ({"threshold": 1.0}, ValueError, r"Signature\(threshold\) expects a number between 0 and 1, got 1.0"),
+            ({"threshold": True}, ValueError, "between 0 and 1"),
+            ({"threshold": float("nan")}, ValueError, "between 0 and 1"),
         ],
     )
     def test_bad_ones(self, options: dict[str, Any], error: type[Exception], message: str) -> None:

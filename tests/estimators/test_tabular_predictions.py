@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, matthews_corrcoef
 
+import fcnn_gpu as fcnn
 from fcnn_gpu import TabularClassifier, TabularRegressor
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.estimators._threshold import best_threshold
@@ -84,7 +86,7 @@ def test_the_threshold_is_the_best_there_is(metric: str, weighted: bool) -> None
                 assert METRICS[metric](labels, p > t, sample_weight=w) == pytest.approx(max(scores))
 
 
-def test_a_threshold_moves_the_labels_alone() -> None:
+def test_a_threshold_moves_the_labels_alone(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(600, 3))
     y = np.where(X[:, 0] + rng.normal(0, 1.0, 600) > 1.6, "rare", "common")
@@ -97,9 +99,16 @@ def test_a_threshold_moves_the_labels_alone() -> None:
     assert f1_score(y, tuned.predict(X), pos_label="rare") > f1_score(y, plain.predict(X), pos_label="rare")
     np.testing.assert_array_equal(high.predict(X) == "rare", high.predict_proba(X)[:, 1] > 0.9)
     assert tuned.score(X, y) == (tuned.predict(X) == y).mean()
+    for model in (tuned, high):  # the saved network knows it
+        model.model_.save(tmp_path / "model.safetensors")
+        saved = fcnn.load(tmp_path / "model.safetensors", backend="numpy")
+        assert saved.signature.threshold == model.threshold_
+        np.testing.assert_array_equal(saved.predict_labels(X), model.predict(X))
+    assert plain.model_.signature.threshold is None
     bagged = TabularClassifier("fast", threshold="f1", cv=3, **FEW).fit(X, y)
     p = bagged.out_of_fold_[:, 1]
     assert bagged.threshold_ == best_threshold(p, (y == "rare").astype(np.int64), None, "f1")
+    assert bagged.model_.signature.threshold == bagged.threshold_
     for bad, words in (("recall", "recall"), (1.0, "threshold"), (0, "threshold")):
         with pytest.raises(ValueError, match=words):
             TabularClassifier("fast", threshold=bad, **FEW).fit(X, y)

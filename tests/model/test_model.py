@@ -277,6 +277,39 @@ def test_xor_by_a_sigmoid_and_the_squared_error() -> None:
     np.testing.assert_array_equal(model.predict_classes(X), y)
 
 
+@pytest.mark.parametrize("ending", ["softmax", "sigmoid", "softmax activation", "sigmoid activation", "values", None])
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_threshold_of_the_signature_says_what_the_second_class_is(ending: str | None, members: int) -> None:
+    """Of probabilities, whichever way the outputs become them; two raw outputs are taken for logits."""
+    n_out = 1 if ending in ("sigmoid", "sigmoid activation", "values") else 2
+    activation = (ending or "").removesuffix(" activation") if ending and ending.endswith("activation") else None
+    layers: list[fcnn.layers.Layer] = [fcnn.Dense(n_out, activation=activation, bias_init="normal")]
+    if members > 1:
+        if activation == "softmax":
+            pytest.skip("of members it is a link")
+        layers = [fcnn.Members(members), fcnn.DenseEnsemble(n_out, members, activation=activation, bias_init="normal")]
+    model = fcnn.Sequential(layers, n_in=4, seed=0, backend="numpy")
+    model.link = {"softmax": "softmax", "sigmoid": "sigmoid", "values": "identity"}.get(ending or "")
+    model.members = members
+    X = samples(40)
+    if ending is None and members == 1:
+        p = np.exp(model(X))
+        p /= p.sum(axis=1, keepdims=True)
+    elif ending is None:
+        p = model.infer(X, "softmax")
+    else:
+        p = model.predict(X)
+    for t in (0.2, 0.5, 0.7):
+        model.signature = fcnn.Signature(class_names=["no", "yes"], threshold=t)
+        expected = p[:, -1] > t
+        np.testing.assert_array_equal(model.predict_classes(X) == 1, expected)
+        if ending != "values":
+            np.testing.assert_array_equal(model.predict_labels(X) == "yes", expected)
+    model.signature = fcnn.Signature()
+    if ending == "sigmoid activation":
+        np.testing.assert_array_equal(model.predict_classes(X), p[:, 0] > 0.5)
+
+
 # Words
 
 
