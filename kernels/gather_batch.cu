@@ -3,9 +3,9 @@
 //     out[j] = X[row]·scale + shift, out_targets[j] = targets[row], out_weights[j] = weights[row], row = order[cursor + j];
 //     counter ← counter + 1; rate ← rates[position], position ← position + 1.
 //
-// Without X, n_features is 0. The loop over the inputs is that of gather.cu. Targets and weights are moved as 32-bit words, whatever they are. The
-// counters have one thread; nothing else here reads them. A step of a small network is some fifteen launches, and each of
-// these five would be another.
+// Without X, n_features is 0. The loop over the inputs is that of gather.cu. Targets and weights are moved as 32-bit
+// words, whatever they are. The counters have one thread; nothing else here reads them. A step of a small network is
+// some fifteen launches, and each of these five would be another.
 #include "common.cuh"
 #include "gathered.cuh"
 #include "scaled.cuh"
