@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 import fcnn_gpu as fcnn
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend import quiet_arithmetic
-from fcnn_gpu.backend._compiled import Call, Library, Program, build_in_checkout
+from fcnn_gpu.backend._compiled import Library, Program, build_in_checkout
 from fcnn_gpu.backend._compiled_ops import CompiledOps
 from fcnn_gpu.backend._ops import FlatParameters, Ops, Segment, StepControl, _numpy
 from fcnn_gpu.backend._ops._tape import Tape
 
 from ..conftest import compiled_ops
+from ..support.compiled import Watched, calls_of
 from ..support.tolerances import TRAJECTORY, assert_close
 
 Clipping = dict[str, Any]
@@ -231,13 +232,6 @@ def recorded(step: Callable[[], None]) -> Tape:
     return tape
 
 
-def calls_of(tape: Tape) -> list[Call]:
-    """All of its calls, which must be compiled ones."""
-    calls = [call for call in tape.calls if isinstance(call, Call)]
-    assert len(calls) == len(tape.calls) > 0
-    return calls
-
-
 def compiled_levels() -> list[CompiledOps]:
     """The primitives for every instruction level of this CPU that has fused multiply-add."""
     compiled_ops()
@@ -366,20 +360,6 @@ def test_a_call_takes_the_dtypes_that_there_are() -> None:
 # Whole runs
 
 
-class Watched(CompiledOps):
-    """Keeps the tapes that programs are made of."""
-
-    __module__ = "fcnn_gpu"  # of another module its steps would not be recorded
-
-    def __init__(self) -> None:
-        super().__init__(Library(build_in_checkout()))
-        self.tapes: list[Tape] = []
-
-    def _joined(self, tape: Tape) -> Any:
-        self.tapes.append(tape)
-        return super()._joined(tape)
-
-
 SCHEDULE = fcnn.schedules.Cosine(0.01)
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "sgd": lambda **clip: fcnn.SGD(SCHEDULE, **clip),
@@ -404,7 +384,6 @@ def trained(ops: Any, optimizer: Any, **options: Any) -> fcnn.Trainer:
 @pytest.mark.parametrize("clip", [{}, {"clip_norm": 0.5}, {"clip_value": 0.01}])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_step_is_compiled_calls_alone(name: str, clip: dict[str, float]) -> None:
-    compiled_ops()
     ops = Watched()
     trainer = trained(ops, OPTIMIZERS[name](**clip), dtype="float64")
     assert len(ops.tapes) >= 2, "steps on whole batches and on the last"

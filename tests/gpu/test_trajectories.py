@@ -1,4 +1,4 @@
-"""Long training runs on a device beside the same run on NumPy, and the ways in which a device is shared."""
+"""Long training runs on every backend beside the same run on NumPy, and the ways in which a device is shared."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def trained(backend: Any, optimizer: str, dtype: str, epochs: int, n_samples: in
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_two_hundred_steps(device_ops: Ops, optimizer: str, dtype: str) -> None:
-    expected, actual = trained("numpy", optimizer, dtype, 5), trained(device_ops, optimizer, dtype, 5)
+def test_two_hundred_steps(other_ops: Ops, optimizer: str, dtype: str) -> None:
+    expected, actual = trained("numpy", optimizer, dtype, 5), trained(other_ops, optimizer, dtype, 5)
     assert actual.keys() == expected.keys()
     assert actual["losses"][-1] < actual["losses"][0]
     for name, value in expected.items():
@@ -68,8 +68,8 @@ def test_two_hundred_steps(device_ops: Ops, optimizer: str, dtype: str) -> None:
         assert apart <= LONG_TRAJECTORY[dtype] * scale, f"{name}: {apart / scale:.1e} of its largest value apart"
 
 
-def test_the_same_run_twice_gives_the_same_bits(device_ops: Ops) -> None:
-    first, second = (trained(device_ops, "adam", "float32", 2, 5 * BATCH + 6) for _ in range(2))
+def test_the_same_run_twice_gives_the_same_bits(other_ops: Ops) -> None:
+    first, second = (trained(other_ops, "adam", "float32", 2, 5 * BATCH + 6) for _ in range(2))
     for name, value in first.items():
         np.testing.assert_array_equal(second[name], value, err_msg=name)
 
