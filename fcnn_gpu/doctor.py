@@ -107,8 +107,11 @@ def examine(device: int = 0) -> Report:
         _check("NumPy", _numpy),
         _check("matrix products", _products),
         _check("compiled kernels", _compiled_kernels),
-        _check("training step", _training_step, "Run: pip install --force-reinstall fcnn_gpu numpy"),
     ]
+    if cpu[-1].ok:
+        cpu.append(_check("training step", _training_step, "Run: pip install --force-reinstall fcnn_gpu numpy"))
+    else:
+        cpu.append(Link("training step", None, "not checked: it needs compiled kernels first."))
     kernels = _check("kernel files", _kernel_files, "Install fcnn_gpu again: its wheel holds the kernels.")
     try:
         chain = probe_links(device)
@@ -144,12 +147,22 @@ def print_report(report: Report) -> None:
         print(report.verdict)
 
 
+class _Mistake(Exception):
+    """What somebody has set wrongly, and what mends it."""
+
+    def __init__(self, words: str, fix: str) -> None:
+        super().__init__(words)
+        self.fix = fix
+
+
 def _check(name: str, check: Callable[[], str | tuple[str, list[Slowdown]]], fix: str = "") -> Link:
     try:
         found = check()
         detail, slowdowns = (found, []) if isinstance(found, str) else found
         reasons = [slowdown.reason for slowdown in slowdowns]
         return Link(name, True, " ".join([detail, *reasons]), "; ".join(slowdown.fix for slowdown in slowdowns))
+    except _Mistake as mistake:
+        return Link(name, False, str(mistake), mistake.fix)
     except Exception as error:
         return _failed(name, error, fix)
 
@@ -219,6 +232,8 @@ def _compiled_kernels() -> tuple[str, list[Slowdown]]:
         library = load_library()
     except NotCompiledError as fault:
         return f"none: {fault.reason}.", [Slowdown("Networks are trained on NumPy.", fault.fix)]
+    except ValueError as error:  # the variable's
+        raise _Mistake(str(error), f"unset {LEVEL_VARIABLE}") from None
     slowdowns = []
     if library.level_name != library.levels[0]:
         slowdowns.append(Slowdown("It is not the best of them.", f"unset {LEVEL_VARIABLE}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -146,6 +147,33 @@ def test_the_wheel_holds_nothing_else(archives: Archives) -> None:
 
 def test_a_wheel_with_the_kernels_is_for_any_python_on_one_platform(archives: Archives) -> None:
     assert archives.wheel.name.endswith(f"-py3-none-{wheel_platform() if COMPILED else 'any'}.whl")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="auditwheel looks at wheels for Linux")
+@pytest.mark.skipif(not COMPILED, reason="there is no C compiler")
+def test_a_wheel_for_linux_needs_the_c_library_alone(archives: Archives) -> None:
+    """Of the version with which it was compiled, glibc's 2.34 at most: then it is a manylinux or musllinux wheel."""
+    pytest.importorskip("auditwheel", reason="auditwheel is not installed")
+    found = run([sys.executable, "-m", "auditwheel", "show", archives.wheel], ROOT)
+    tag = re.search(r'platform tag:\s+"(many|musl)linux_(\d+)_(\d+)_\w+"', found)
+    assert tag, found
+    assert tag[1] == "musl" or (int(tag[2]), int(tag[3])) <= (2, 34), found
+    assert set(re.findall(r"\blib[\w-]+\.so[.\d]*", found)) <= {"libc.so.6"}, found
+
+
+@pytest.mark.parametrize(
+    ("platform", "built"),
+    [
+        ("linux", "manylinux_x86_64 manylinux_aarch64 musllinux_x86_64 musllinux_aarch64"),
+        ("macos", "macosx_x86_64 macosx_arm64"),
+        ("windows", "win_amd64"),
+    ],
+)
+def test_cibuildwheel_knows_what_to_build(platform: str, built: str) -> None:
+    """One wheel for each platform and C library, by one Python: it serves all."""
+    pytest.importorskip("cibuildwheel", reason="cibuildwheel is not installed")
+    command = [sys.executable, "-m", "cibuildwheel", "--platform", platform, "--print-build-identifiers", ROOT]
+    assert run([*command], ROOT).split() == [f"cp311-{name}" for name in built.split()]
 
 
 def test_a_wheel_without_them_is_for_any_platform_and_says_why(plain_wheel: Path) -> None:

@@ -1,7 +1,7 @@
 """Which backend a model gets, and why.
 
-`backend="auto"` takes the GPU when a real probe on it succeeds and otherwise the CPU, saying once, in one line, why: the
-compiled kernels there, as `"cpu"` does, and without them NumPy, saying so and what brings them. An explicit "cupy"
+`backend="auto"` takes the GPU when a real probe on it succeeds and otherwise the CPU, saying once, in one line, why:
+the compiled kernels there, as "cpu" does, and without them NumPy, saying so and what brings them. An explicit "cupy"
 never falls back: it raises `BackendError`, which names the failing link and what mends it.
 """
 

@@ -72,7 +72,7 @@ def _measure_on(backend: str, dtype: str, seconds: float, threads: int) -> Ceili
 
 
 def _product_seconds(ops: Ops, n: int, dtype: np.dtype[Any], seconds: float) -> float:
-    W, A, Z = ops.empty((n, n), dtype), ops.matrix(n, n, dtype), ops.matrix(n, n, dtype)
+    W, A, Z = (ops.matrix(n, n, dtype) for _ in range(3))
     values = np.random.default_rng(0).standard_normal((n, n), np.float32)
     ops.assign(W, values)
     ops.assign(A, values)
