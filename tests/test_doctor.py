@@ -230,13 +230,14 @@ class TestSpeed:
         assert found.fix == "unset FCNN_CPU_LEVEL"
 
     def test_a_level_that_this_cpu_has_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        expected = f"FCNN_CPU_LEVEL expects an instruction level that this CPU has, {' or '.join(load_library().levels)}"
+        levels = " or ".join(load_library().levels)
+        expected = f"FCNN_CPU_LEVEL expects an instruction level that this CPU has, {levels}, got 'v9'."
         load_library.cache_clear()
         monkeypatch.setenv("FCNN_CPU_LEVEL", "v9")
         monkeypatch.setattr("fcnn_gpu.backend._select._compiled", None)
         report = examine()
         (link,) = (link for link in report.cpu if link.name == "compiled kernels")
-        assert link == Link("compiled kernels", False, f"{expected}, got 'v9'.", "unset FCNN_CPU_LEVEL")
+        assert link == Link("compiled kernels", False, expected, "unset FCNN_CPU_LEVEL")
         assert report.verdict == "Training does not work here. First mend this: " + link.sentence()
         assert report.cpu[-1] == Link("training step", None, "not checked: it needs compiled kernels first.")
 

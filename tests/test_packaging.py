@@ -172,8 +172,10 @@ def test_a_wheel_for_linux_needs_the_c_library_alone(archives: Archives) -> None
 def test_cibuildwheel_knows_what_to_build(platform: str, built: str) -> None:
     """One wheel for each platform and C library, by one Python: it serves all."""
     pytest.importorskip("cibuildwheel", reason="cibuildwheel is not installed")
-    command = [sys.executable, "-m", "cibuildwheel", "--platform", platform, "--print-build-identifiers", ROOT]
-    assert run([*command], ROOT).split() == [f"cp311-{name}" for name in built.split()]
+    asked: list[str | Path] = ["--platform", platform, "--print-build-identifiers", ROOT]
+    assert run([sys.executable, "-m", "cibuildwheel", *asked], ROOT).split() == [
+        f"cp311-{name}" for name in built.split()
+    ]
 
 
 def test_a_wheel_without_them_is_for_any_platform_and_says_why(plain_wheel: Path) -> None:
