@@ -120,7 +120,7 @@ class Accuracy(Metric):
     def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
         truth, prediction, _ = _classes(self.name, y_true, y_pred, self.multilabel)
         right = truth == prediction
-        return np.count_nonzero(right if right.ndim == 1 else right.all(axis=1)) / len(right)
+        return int(np.count_nonzero(right if right.ndim == 1 else right.all(axis=1))) / len(right)
 
 
 @METRICS.register("top_k_accuracy")

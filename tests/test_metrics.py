@@ -253,6 +253,13 @@ def test_bad_arguments_are_refused_when_the_metric_is_made() -> None:
         metrics.Metric()(LABELS, SCORES)
 
 
+@pytest.mark.parametrize("name", list(METRICS))
+def test_a_score_is_a_number_of_python(name: str) -> None:
+    """It is written to JSON, and compared: NumPy's True is not True."""
+    score = METRICS.resolve(name)(*((LABELS, SCORES) if name in CLASS_METRICS else (VALUES, GUESSES)))
+    assert type(score) is float
+
+
 def test_scikit_learn_is_imported_only_when_a_metric_needs_it() -> None:
     """Its import takes a second: longer than many a fit."""
     code = """
