@@ -5,7 +5,7 @@
 //     quantile: ρ = (1 − v)e for e > 0, else −ve;  poisson: ρ = e^z − y·z;
 //     hinge: ρ = max(0, m), m = 1 − (2y − 1)z;  squared_hinge: ρ = max(0, m)²;
 // v is a number of each output, of_output (1 where its pointer is null).
-// A thread, eight lanes, a warp or a block per sample (sample_group.cuh).
+// `lanes` of a warp or, where that is 0, a block per sample (sample_group.cuh).
 #include "common.cuh"
 #include "loss_scale.cuh"
 #include "sample_group.cuh"
@@ -63,10 +63,10 @@ __device__ inline A loss_of_element(A z, A y, A delta, A v, A& slope) {
     return multiply_rounded(margin, margin);
 }
 
-// instances: T in float, double, __half, __nv_bfloat16; KIND in enum ElementwiseLoss; GROUP in enum SampleGroup
+// instances: T in float, double, __half, __nv_bfloat16; KIND in enum ElementwiseLoss
 // block: at most 512
-template <typename T, ElementwiseLoss KIND, SampleGroup GROUP>
-__global__ void elementwise_loss(long long n, long long batch, Accumulator<T> delta,
+template <typename T, ElementwiseLoss KIND>
+__global__ void elementwise_loss(long long n, long long batch, int lanes, Accumulator<T> delta,
                                  const T* __restrict__ Z /* F (n, batch) */,
                                  const Accumulator<T>* __restrict__ Y /* F (n, batch) */,
                                  const Accumulator<T>* __restrict__ output_weight /* any (n), may be null */,
@@ -79,7 +79,8 @@ __global__ void elementwise_loss(long long n, long long batch, Accumulator<T> de
     const A per_unit = A(1) / static_cast<A>(n);
     const A per_element = read_loss_scale<A>(loss_scale) / (static_cast<A>(n) * static_cast<A>(batch));
     constexpr int width = vector_width<T, A>;
-    for_each_sample<GROUP, width>(n, batch, samples_are_aligned<width>(n, Z, Y, dZ), [&](long long j, auto sample) {
+    const bool aligned = samples_are_aligned<width>(n, Z, Y, dZ);
+    for_each_sample<width>(SampleGroup{lanes}, n, batch, aligned, [&](long long j, auto sample) {
         const A weight = sample_weight != nullptr && sample.n > 0 ? sample_weight[j] : A(1);
         const A scale = per_element * weight;
         A loss = 0;
@@ -97,7 +98,7 @@ __global__ void elementwise_loss(long long n, long long batch, Accumulator<T> de
             }
             place.store(dZ + j * n, z);
         });
-        loss = group_sum<GROUP>(loss);
+        loss = sample.group.sum(loss);
         if (sample.leads()) losses[j] = loss * per_unit * weight;
     });
 }

@@ -29,14 +29,14 @@ __global__ void layer_norm_forward(long long n, long long batch, Accumulator<T> 
             A sum = 0;
             #pragma unroll
             for (int k = 0; k < held.slots; ++k) sum += x[k];
-            const A mean = multiply_rounded(group_sum<held.group>(sum), per_unit);
+            const A mean = multiply_rounded(held.group.sum(sum), per_unit);
             A square = 0;
             #pragma unroll
             for (int k = 0; k < held.slots; ++k) {
                 x[k] -= mean;
                 if (held.has(k)) square = multiply_add(x[k], x[k], square);
             }
-            const A factor = inverse_root(multiply_add(group_sum<held.group>(square), per_unit, eps));
+            const A factor = inverse_root(multiply_add(held.group.sum(square), per_unit, eps));
             #pragma unroll
             for (int k = 0; k < held.slots; ++k) x[k] *= factor;
             held.store(x_hat + j * n, x);
@@ -49,7 +49,7 @@ __global__ void layer_norm_forward(long long n, long long batch, Accumulator<T> 
     } else {
         constexpr int width = vector_width<T>;
         const bool aligned = samples_are_aligned<width>(n, X, gamma, beta, x_hat, out);
-        for_each_sample<BLOCK_PER_SAMPLE, width>(n, batch, aligned, [&](long long j, auto sample) {
+        for_each_sample<width>(whole_block, n, batch, aligned, [&](long long j, auto sample) {
             UnitMoments<A, 1> moments;
             sample.for_each_place([&](auto place) { moments.add(place.load(X + j * n)); });
             const A mean = block_sum(multiply_rounded(moments.mean[0], moments.count * per_unit));
@@ -148,7 +148,7 @@ __global__ void layer_norm_backward(long long n, long long batch, const T* dY /*
     constexpr int width = vector_width<T>;
     const A per_unit = A(1) / static_cast<A>(n);
     const bool aligned = samples_are_aligned<width>(n, dY, gamma, x_hat, dX);
-    for_each_sample<BLOCK_PER_SAMPLE, width>(n, batch, aligned, [&](long long j, auto sample) {
+    for_each_sample<width>(whole_block, n, batch, aligned, [&](long long j, auto sample) {
         A sum = 0, product = 0;
         sample.for_each_place([&](auto place) {
             const auto d = place.load(dY + j * n);

@@ -9,51 +9,39 @@
 #include "common.cuh"
 #include "vector.cuh"
 
-enum SampleGroup {
-    BLOCK_PER_SAMPLE = 0,
-    THREAD_PER_SAMPLE = 1,
-    EIGHT_LANES_PER_SAMPLE = 8,
-    WARP_PER_SAMPLE = 32
-};
+// The threads of a sample: `lanes` of a warp, a power of two, or a whole block where that is 0. Where the number is a
+// constant, what is written here for both is compiled for the one.
+struct SampleGroup {
+    int lanes;
 
-// The number of the calling thread in its group.
-template <int GROUP> __device__ __forceinline__ int rank_in_group() {
-    if constexpr (GROUP == BLOCK_PER_SAMPLE) return threadIdx.x;
-    else return threadIdx.x % GROUP;
-}
+    __device__ __forceinline__ int size() const { return lanes == 0 ? blockDim.x : lanes; }
 
-// The group's combination of `value`, in every thread of the group, in a fixed order; all of them must call it.
-template <int GROUP, typename Operation, typename A>
-__device__ __forceinline__ A group_reduce(A value, A neutral) {
-    if constexpr (GROUP == BLOCK_PER_SAMPLE) {
-        return block_reduce<Operation>(value, neutral);
-    } else {
+    // The number of the calling thread in its group.
+    __device__ __forceinline__ int rank() const { return threadIdx.x & (lanes - 1); }
+
+    // The group's combination of `value`, in every thread of the group, in a fixed order; all of them must call it.
+    template <typename Operation, typename A> __device__ __forceinline__ A reduce(A value, A neutral) const {
+        if (lanes == 0) return block_reduce<Operation>(value, neutral);
         #pragma unroll
-        for (int offset = GROUP / 2; offset > 0; offset /= 2)
-            value = Operation::combine(value, __shfl_xor_sync(full_warp, value, offset));
+        for (int offset = 16; offset > 0; offset /= 2)
+            if (offset < lanes) value = Operation::combine(value, __shfl_xor_sync(full_warp, value, offset));
         return value;
     }
-}
-template <int GROUP, typename A> __device__ __forceinline__ A group_sum(A value) {
-    return group_reduce<GROUP, Sum>(value, A(0));
-}
-template <int GROUP, typename A> __device__ __forceinline__ A group_max(A value) {
-    return group_reduce<GROUP, Maximum>(value, -infinity<A>());
-}
+    template <typename A> __device__ __forceinline__ A sum(A value) const { return reduce<Sum>(value, A(0)); }
+    template <typename A> __device__ __forceinline__ A max(A value) const { return reduce<Maximum>(value, -infinity<A>()); }
+};
+constexpr SampleGroup whole_block = {0};
 
 // Calls body(j, n_units) for each sample j of the calling thread's group. A warp's threads call it together: a group
 // that has no sample left takes part with n_units 0, because sums over lanes need every lane.
-template <int GROUP, typename Body>
-__device__ __forceinline__ void for_each_column(long long n, long long batch, Body body) {
-    if constexpr (GROUP == BLOCK_PER_SAMPLE) {
-        for (long long j = blockIdx.x; j < batch; j += gridDim.x) body(j, n);
-    } else {
-        constexpr int samples_per_warp = 32 / GROUP;
-        const long long step = index_stride() / GROUP;
-        for (long long first = first_index() / 32 * samples_per_warp; first < batch; first += step) {
-            const long long j = first + threadIdx.x % 32 / GROUP;
-            body(j, j < batch ? n : 0);
-        }
+template <typename Body>
+__device__ __forceinline__ void for_each_column(SampleGroup group, long long n, long long batch, Body body) {
+    const bool is_block = group.lanes == 0;
+    const int per_warp = is_block ? 1 : 32 / group.lanes, within = is_block ? 0 : threadIdx.x % 32 / group.lanes;
+    const long long step = is_block ? gridDim.x : index_stride() / 32 * per_warp;
+    for (long long first = is_block ? blockIdx.x : first_index() / 32 * per_warp; first < batch; first += step) {
+        const long long j = first + within;
+        body(j, j < batch ? n : 0);
     }
 }
 
@@ -64,16 +52,16 @@ template <int WIDTH, typename... T> __device__ __forceinline__ bool samples_are_
 
 // ---- samples that are read anew in each pass ------------------------------------------------------------------------
 
-template <int GROUP, int WIDTH> struct Sample {
-    static constexpr int group = GROUP;
+template <int WIDTH> struct Sample {
+    SampleGroup group;
     long long n;  // its units, a multiple of WIDTH; 0 where the group has no sample
 
-    __device__ __forceinline__ bool leads() const { return n > 0 && rank_in_group<GROUP>() == 0; }
+    __device__ __forceinline__ bool leads() const { return n > 0 && group.rank() == 0; }
 
     // Calls body(place) so that the places of the group make up the units 0 ... n − 1. VECTORS in flight at once.
     template <int VECTORS = 2, typename Body> __device__ __forceinline__ void for_each_place(Body body) const {
-        const long long n_vectors = n / WIDTH, stride = GROUP == BLOCK_PER_SAMPLE ? blockDim.x : GROUP;
-        long long v = rank_in_group<GROUP>();
+        const long long n_vectors = n / WIDTH, stride = group.size();
+        long long v = group.rank();
         for (; v + (VECTORS - 1) * stride < n_vectors; v += VECTORS * stride)
             body(Place<WIDTH, VECTORS>{v * WIDTH, stride * WIDTH});
         if constexpr (VECTORS > 1)
@@ -82,26 +70,27 @@ template <int GROUP, int WIDTH> struct Sample {
 };
 
 // Calls body(j, sample) for each sample; `aligned` says whether vectors of WIDTH elements may be used.
-template <int GROUP, int WIDTH, typename Body>
-__device__ __forceinline__ void for_each_sample(long long n, long long batch, bool aligned, Body body) {
+template <int WIDTH, typename Body>
+__device__ __forceinline__ void for_each_sample(SampleGroup group, long long n, long long batch, bool aligned, Body body) {
     if (aligned)
-        for_each_column<GROUP>(n, batch, [&](long long j, long long n_units) { body(j, Sample<GROUP, WIDTH>{n_units}); });
+        for_each_column(group, n, batch, [&](long long j, long long n_units) { body(j, Sample<WIDTH>{group, n_units}); });
     else
-        for_each_column<GROUP>(n, batch, [&](long long j, long long n_units) { body(j, Sample<GROUP, 1>{n_units}); });
+        for_each_column(group, n, batch, [&](long long j, long long n_units) { body(j, Sample<1>{group, n_units}); });
 }
 
 // ---- samples that are held in registers -----------------------------------------------------------------------------
 
 // What one lane holds of a sample: SLOTS units in vectors of WIDTH, those of neighbouring lanes next to each other.
-template <int GROUP, int SLOTS, int WIDTH> struct HeldSample {
-    static constexpr int group = GROUP, slots = SLOTS;
+template <int LANES, int SLOTS, int WIDTH> struct HeldSample {
+    static constexpr SampleGroup group = {LANES};
+    static constexpr int slots = SLOTS;
     int n;  // the sample's units, a multiple of WIDTH; 0 where the group has no sample
 
     __device__ __forceinline__ int unit(int k) const {
-        return (k / WIDTH * GROUP + rank_in_group<GROUP>()) * WIDTH + k % WIDTH;
+        return (k / WIDTH * LANES + group.rank()) * WIDTH + k % WIDTH;
     }
     __device__ __forceinline__ bool has(int k) const { return unit(k) < n; }
-    __device__ __forceinline__ bool leads() const { return n > 0 && rank_in_group<GROUP>() == 0; }
+    __device__ __forceinline__ bool leads() const { return n > 0 && group.rank() == 0; }
 
     // This lane's units of x, and 0 beyond the sample's end.
     template <typename T> __device__ __forceinline__ Vector<Accumulator<T>, SLOTS> load(const T* x) const {
@@ -129,25 +118,25 @@ template <int GROUP, int SLOTS, int WIDTH> struct HeldSample {
 };
 
 // Eight lanes hold up to 32 units, a warp up to CAPACITY.
-template <int CAPACITY> constexpr int group_of = CAPACITY <= 32 ? EIGHT_LANES_PER_SAMPLE : WARP_PER_SAMPLE;
+template <int CAPACITY> constexpr int lanes_of = CAPACITY <= 32 ? 8 : 32;
 
 // How many elements of type T a lane of such a group loads and stores at once.
 template <typename T, int CAPACITY>
-constexpr int held_width = vector_width<T> < CAPACITY / group_of<CAPACITY> ? vector_width<T>
-                                                                           : CAPACITY / group_of<CAPACITY>;
+constexpr int held_width = vector_width<T> < CAPACITY / lanes_of<CAPACITY> ? vector_width<T>
+                                                                           : CAPACITY / lanes_of<CAPACITY>;
 
 // Calls body(j, held) for each sample of at most CAPACITY units, `held` being the thread's HeldSample. `aligned` says
 // whether vectors of held_width<T, CAPACITY> elements may be used.
 template <typename T, int CAPACITY, typename Body>
 __device__ __forceinline__ void for_each_held_sample(long long n, long long batch, bool aligned, Body body) {
-    constexpr int group = group_of<CAPACITY>, slots = CAPACITY / group, width = held_width<T, CAPACITY>;
+    constexpr int lanes = lanes_of<CAPACITY>, slots = CAPACITY / lanes, width = held_width<T, CAPACITY>;
     if (aligned) {
-        for_each_column<group>(n, batch, [&](long long j, long long n_units) {
-            body(j, HeldSample<group, slots, width>{static_cast<int>(n_units)});
+        for_each_column(SampleGroup{lanes}, n, batch, [&](long long j, long long n_units) {
+            body(j, HeldSample<lanes, slots, width>{static_cast<int>(n_units)});
         });
     } else {
-        for_each_column<group>(n, batch, [&](long long j, long long n_units) {
-            body(j, HeldSample<group, slots, 1>{static_cast<int>(n_units)});
+        for_each_column(SampleGroup{lanes}, n, batch, [&](long long j, long long n_units) {
+            body(j, HeldSample<lanes, slots, 1>{static_cast<int>(n_units)});
         });
     }
 }

@@ -20,7 +20,7 @@ __global__ void softmax_forward(long long n, long long batch, const T* Z /* F (n
             #pragma unroll
             for (int k = 0; k < held.slots; ++k)
                 if (held.has(k)) largest = Maximum::combine(e[k], largest);
-            largest = group_max<held.group>(largest);
+            largest = held.group.max(largest);
             A sum = 0;
             #pragma unroll
             for (int k = 0; k < held.slots; ++k)
@@ -28,14 +28,14 @@ __global__ void softmax_forward(long long n, long long batch, const T* Z /* F (n
                     e[k] = exp(e[k] - largest);
                     sum = add_rounded(sum, e[k]);
                 }
-            const A share = 1 / group_sum<held.group>(sum);
+            const A share = 1 / held.group.sum(sum);
             #pragma unroll
             for (int k = 0; k < held.slots; ++k) e[k] *= share;
             held.store(out + j * n, e);
         });
     } else {
         constexpr int width = vector_width<T>;
-        for_each_sample<BLOCK_PER_SAMPLE, width>(n, batch, samples_are_aligned<width>(n, Z, out), [&](auto j, auto sample) {
+        for_each_sample<width>(whole_block, n, batch, samples_are_aligned<width>(n, Z, out), [&](auto j, auto sample) {
             OnlineSoftmax<A> softmax;
             sample.for_each_place([&](auto place) { softmax.add(place.load(Z + j * n)); });
             softmax.combine_over_block();
@@ -65,7 +65,7 @@ __global__ void softmax_backward(long long n, long long batch, const T* dA /* F 
             Accumulator<T> inner = 0;
             #pragma unroll
             for (int k = 0; k < held.slots; ++k) inner = multiply_add(a[k], d[k], inner);
-            inner = group_sum<held.group>(inner);
+            inner = held.group.sum(inner);
             #pragma unroll
             for (int k = 0; k < held.slots; ++k) d[k] = a[k] * (d[k] - inner);
             held.store(dZ + j * n, d);
@@ -73,7 +73,7 @@ __global__ void softmax_backward(long long n, long long batch, const T* dA /* F 
     } else {
         constexpr int width = vector_width<T>;
         const bool aligned = samples_are_aligned<width>(n, dA, A, dZ);
-        for_each_sample<BLOCK_PER_SAMPLE, width>(n, batch, aligned, [&](long long j, auto sample) {
+        for_each_sample<width>(whole_block, n, batch, aligned, [&](long long j, auto sample) {
             Accumulator<T> inner = 0;
             sample.for_each_place([&](auto place) {
                 const auto d = place.load(dA + j * n);

@@ -68,7 +68,7 @@ __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accu
     if constexpr (CAPACITY > 0) {
         const bool aligned = samples_are_aligned<held_width<T, CAPACITY>>(n_classes, Z, targets, dZ);
         for_each_held_sample<T, CAPACITY>(n_classes, batch, aligned, [&](long long j, auto held) {
-            constexpr int group = held.group, slots = held.slots;
+            constexpr int slots = held.slots;
             const bool is_sample = held.n > 0;
             const WeightedTarget<A> target{labels != nullptr && is_sample ? labels[j] : -1, of_class, keep, spread};
             auto e = held.load(Z + j * n_classes);
@@ -79,7 +79,7 @@ __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accu
             #pragma unroll
             for (int k = 0; k < slots; ++k)
                 if (held.has(k)) largest = Maximum::combine(e[k], largest);
-            largest = group_max<group>(largest);
+            largest = held.group.max(largest);
 
             A sum = 0, total = 0, distance = 0;
             #pragma unroll
@@ -93,9 +93,9 @@ __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accu
                     if (t[k] != 0)  // 0·∞ is no loss
                         distance = multiply_add(t[k], relative ? below + log(t[k]) : below, distance);
                 }
-            sum = group_sum<group>(sum);
-            total = group_sum<group>(total);
-            distance = group_sum<group>(distance);
+            sum = held.group.sum(sum);
+            total = held.group.sum(total);
+            distance = held.group.sum(distance);
 
             A weight = sample_weight != nullptr && is_sample ? sample_weight[j] : A(1);
             const A factor = total / sum;
@@ -112,9 +112,9 @@ __global__ void softmax_cross_entropy(long long n_classes, long long batch, Accu
             if (held.leads()) losses[j] = multiply_add(log(sum), total, distance) * weight;
         });
     } else {
-        constexpr int group = BLOCK_PER_SAMPLE, width = vector_width<T, A>;
+        constexpr int width = vector_width<T, A>;
         const bool aligned = samples_are_aligned<width>(n_classes, Z, targets, dZ);
-        for_each_sample<group, width>(n_classes, batch, aligned, [&](long long j, auto sample) {
+        for_each_sample<width>(whole_block, n_classes, batch, aligned, [&](long long j, auto sample) {
             const T* z = Z + j * n_classes;
             const A* dense = targets != nullptr ? targets + j * n_classes : nullptr;
             const WeightedTarget<A> target{labels != nullptr ? labels[j] : -1, of_class, keep, spread};

@@ -62,8 +62,8 @@ def run(
     n, batch = Z.shape
     losses, dZ = poisoned(batch, accumulator(Z.dtype)), poisoned(Z.shape, Z.dtype)
     scale = None if loss_scale is None else np.array([loss_scale])
-    arguments = [n, batch, DELTA, Z, Y, u, v, w, scale, losses, dZ]
-    template = (Z.dtype, kind.upper(), group)
+    arguments = [n, batch, group, DELTA, Z, Y, u, v, w, scale, losses, dZ]
+    template = (Z.dtype, kind.upper())
     launcher.launch("elementwise_loss", "elementwise_loss", template, arguments, **group_work(group, batch))
     return losses, dZ
 

@@ -295,18 +295,16 @@ class DeviceOps(Ops):
     ) -> None:
         """Launch a kernel that gives each sample (column of Z) some lanes of a warp or, where it is wide, a block.
 
-        The last template argument is the number of units that they hold in registers or, if they hold none, of lanes;
-        0 for a block.
+        Its last template argument is the number of units that they hold in registers. If they hold none, the number of
+        lanes is an argument, after n and batch. For a block either is 0.
         """
         n, batch = Z.shape
-        arguments = [n, batch, *(scalars or []), *arrays]
         table = _HELD_LANES if held else _LANES
         most = next((units for units in table if n <= units), 0)
-        if most:
-            group = most if held else table[most]
-            self._launcher.launch(stem, kernel, (*template, group), arguments, threads=batch * table[most])
-        else:
-            self._launcher.launch(stem, kernel, (*template, 0), arguments, blocks=batch)
+        lanes = table.get(most, 0)
+        sizes, template = ([n, batch], (*template, most)) if held else ([n, batch, lanes], template)
+        work = {"threads": batch * lanes} if lanes else {"blocks": batch}
+        self._launcher.launch(stem, kernel, template, [*sizes, *(scalars or []), *arrays], **work)
 
     def _partial(self, tag: str, out: Array, n_chunks: int) -> Array:
         """Where the chunks' sums of `out` go: out itself where there is one chunk."""
