@@ -1,7 +1,8 @@
-"""Which tests coverage is measured in: of a test's cases, those with a value of a parameter that none before them had.
+"""Which of a test's cases have something new: those with a value of a parameter that none before them had.
 
-A trace function makes tests in Python half as slow again, and most of the thousands of cases are combinations of what
-others have one by one. What only the others reach counts as not covered: the figure is a lower bound.
+Coverage is measured in them alone. A trace function makes tests in Python half as slow again, and most of the thousands of
+cases are combinations of what others have one by one. What only the others reach counts as not covered: the figure is a
+lower bound. tests/software_cuda runs the kernels' own tests in them alone.
 """
 
 from __future__ import annotations
@@ -15,12 +16,20 @@ def leave_unmeasured(config: pytest.Config, items: Iterable[pytest.Item]) -> Non
     """Mark the other cases for pytest-cov, where it measures: it stops while they run."""
     if not config.pluginmanager.hasplugin("_cov"):
         return
+    for item in without_news(items):
+        item.add_marker("no_cover")
+
+
+def without_news(items: Iterable[pytest.Item]) -> list[pytest.Item]:
+    """The cases of which all parameters have values that cases before them had."""
     seen: set[tuple[str, str, int]] = set()
+    found = []
     for item in items:
         values = values_of(item)
         if values and values <= seen:
-            item.add_marker("no_cover")
+            found.append(item)
         seen |= values
+    return found
 
 
 def values_of(item: pytest.Item) -> set[tuple[str, str, int]]:
