@@ -32,7 +32,7 @@ tenths of what is allowed. `python benchmarks/kernel_resources.py` shows all of 
 HARDEST = (12, "sm_120")
 """Which of these compiles everything: registers run out there first."""
 
-IN_FULL = 16
+IN_FULL = 11
 """A kernel of more instances is the same text for each type and each rule or size, and the other three share them."""
 
 LIBRARY = ("SOFTPLUS", "BINARY_CROSS_ENTROPY", "LOG_COSH", "softmax_cross_entropy", "matmul")

@@ -40,9 +40,10 @@ KERNELS = Path(__file__).parents[1] / "kernels"
 
 
 class _FewerOfKernels:
-    """Of the kernels' own tests, the cases that have something new: their text is what CUDA on the CPU executes in all of
-    them, watched for races. What is new here is how CuPy compiles and launches a kernel, and g++ takes a quarter of a
-    second for each instance.
+    """Of the kernels' own tests, the cases that have something new.
+
+    Net 2 executes the kernels' text in all of them, and watches it for races. What is new here is how CuPy compiles and
+    launches a kernel, and g++ takes a quarter of a second for each instance.
     """
 
     @pytest.hookimpl(trylast=True)  # of those that are marked gpu

@@ -1,8 +1,8 @@
 """Which of a test's cases have something new: those with a value of a parameter that none before them had.
 
-Coverage is measured in them alone. A trace function makes tests in Python half as slow again, and most of the thousands of
-cases are combinations of what others have one by one. What only the others reach counts as not covered: the figure is a
-lower bound. tests/software_cuda runs the kernels' own tests in them alone.
+Coverage is measured in them alone. A trace function makes tests in Python half as slow again, and most of the thousands
+of cases are combinations of what others have one by one. What only the others reach counts as not covered: the figure
+is a lower bound. On software CUDA, the kernels' own tests run in them alone.
 """
 
 from __future__ import annotations
