@@ -27,6 +27,7 @@ collect_ignore = [] if importlib.util.find_spec("torch") else ["support/torch_eq
 
 
 os.environ.setdefault("FCNN_AUTOTUNE", "off")  # which candidate is fastest changes from run to run: tests choose it
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # JAX compiles longer than these nets train
 
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell starts what runs in the background so

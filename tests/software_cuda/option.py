@@ -33,13 +33,13 @@ def configure(config: pytest.Config) -> None:
     except NotBuildable as reason:
         raise pytest.UsageError(str(reason)) from reason
     config.pluginmanager.register(_Faults(ctypes.CDLL(str(built.libraries[0]))))
-    config.pluginmanager.register(_FewerOfKernels())
+    config.pluginmanager.register(FewerOfKernels())
 
 
 KERNELS = Path(__file__).parents[1] / "kernels"
 
 
-class _FewerOfKernels:
+class FewerOfKernels:
     """Of the kernels' own tests, the cases that have something new.
 
     Net 2 executes the kernels' text in all of them, and watches it for races. What is new here is how CuPy compiles and

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from .environment import environment
+from .option import KERNELS, FewerOfKernels
 from .required import skip_unless_buildable
 
 ROOT = Path(__file__).parents[2]
@@ -100,3 +106,21 @@ def test_a_process_under_software_cuda_builds_the_same() -> None:
     code = "from tests.software_cuda import install\nprint(*install().libraries, sep=':')"
     done = subprocess.run([sys.executable, "-c", code], env=made, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == made["SOFTWARE_CUDA_LIBRARIES"]
+
+
+class Case:
+    """What is asked of a collected test."""
+
+    def __init__(self, path: Path, block: int, dtype: str) -> None:
+        self.path, self.nodeid = path, f"{path}::test[{block}-{dtype}]"
+        self.callspec = SimpleNamespace(params={"block": block, "dtype": dtype})
+
+
+@pytest.mark.parametrize(("path", "stays"), [(KERNELS / "test_add.py", [1, 1, 1, 0, 1, 0]), (Path(__file__), [1] * 6)])
+def test_of_the_kernels_own_tests_those_with_something_new_are_left(path: Path, stays: list[int]) -> None:
+    cases: Any = [Case(path, block, dtype) for block, dtype in itertools.product((32, 64, 256), ("single", "double"))]
+    items, told = list(cases), []
+    config: Any = SimpleNamespace(hook=SimpleNamespace(pytest_deselected=lambda items: told.extend(items)))
+    FewerOfKernels().pytest_collection_modifyitems(config, items)
+    assert items == [case for case, new in zip(cases, stays, strict=True) if new]
+    assert {*items, *told} == set(cases)
