@@ -46,9 +46,9 @@ class FewerOfKernels:
     launches a kernel, and g++ takes a quarter of a second for each instance.
     """
 
-    @pytest.hookimpl(trylast=True)  # of those that are marked gpu
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        left = set(without_news(item for item in items if KERNELS in item.path.parents))
+        on_gpu = [item for item in items if item.get_closest_marker("gpu") and KERNELS in item.path.parents]
+        left = set(without_news(on_gpu))
         if left:
             config.hook.pytest_deselected(items=[item for item in items if item in left])
             items[:] = [item for item in items if item not in left]

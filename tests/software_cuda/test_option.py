@@ -115,6 +115,9 @@ class Case:
         self.path, self.nodeid = path, f"{path}::test[{block}-{dtype}]"
         self.callspec = SimpleNamespace(params={"block": block, "dtype": dtype})
 
+    def get_closest_marker(self, name: str) -> str | None:
+        return name if name == "gpu" else None
+
 
 @pytest.mark.parametrize(("path", "stays"), [(KERNELS / "test_add.py", [1, 1, 1, 0, 1, 0]), (Path(__file__), [1] * 6)])
 def test_of_the_kernels_own_tests_those_with_something_new_are_left(path: Path, stays: list[int]) -> None:
