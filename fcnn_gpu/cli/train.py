@@ -205,7 +205,7 @@ def train(
     epochs: Annotated[
         int | None,
         _option(
-            "Passes over the training data. (default: the preset's, 256, fast 10 to 60 by the table's size; plain "
+            "Passes over the training data. (default: the preset's, 256, fast 8 to 56 by the table's size; plain "
             "images 20, tables 30 to 100)",
             _TRAINING,
         ),

@@ -37,7 +37,7 @@ _SHARED = """
     Parameters:
         preset: "default" is RealMLP-TD; "best" is eight of them, each validated by an eighth of the samples, which it
             does not see (see `cv`). "fast" is its short form, RealMLP-TD-S, without embeddings, dropout, weight decay
-            and learned activations, in 60 epochs, or 1,400 steps and 10 epochs at least where those are fewer (as
+            and learned activations, in 56 epochs, or 1,200 steps and 8 epochs at least where those are fewer (as
             published: epochs=256). "tabm" is TabM: 32 networks that share their weights, three layers of 512, trained
             until more than 16 epochs were no better; ahead on some tables, and many times slower.
         columns, ignore: what columns are, where that is to be said, {name: kind}, and which to leave out; as in

@@ -438,16 +438,16 @@ def test_a_table_without_columns_is_called_so() -> None:
 @pytest.mark.parametrize(
     ("n", "settings", "epochs"),
     [
-        (10, {}, 60),
-        (5_973, {}, 60),
-        (12_800, {}, 28),
-        (1_000_000, {}, 10),
-        (12_800, {"batch_size": 512}, 56),
+        (10, {}, 56),
+        (5_486, {}, 56),
+        (12_800, {}, 24),
+        (1_000_000, {}, 8),
+        (12_800, {"batch_size": 512}, 48),
         (12_800, {"epochs": 256}, 256),
     ],
 )
 def test_how_long_the_fast_one_trains(n: int, settings: dict[str, Any], epochs: int) -> None:
-    """60 epochs, or as many as make 1,400 steps, but at least 10; others that are said."""
+    """56 epochs, or as many as make 1,200 steps, but at least 8; others that are said."""
     recipe = TabularRegressor("fast", **settings)._recipe()
     assert recipe.for_samples(n).epochs == epochs
     assert RECIPES["default"]["regression"].for_samples(n).epochs == 256
