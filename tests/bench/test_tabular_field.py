@@ -418,9 +418,13 @@ def test_ranks_are_means_over_tables_that_all_have() -> None:
     ranks = found.ranks(("LightGBM", "XGBoost", "CatBoost", "fcnn_gpu best"))
     assert ranks.by_model == {"LightGBM": 1.75, "XGBoost": 2.25, "CatBoost": 2.0}
     assert ranks.tables == {"german": 2, "phoneme": 1}
-    assert found.lowest("german", ("LightGBM", "XGBoost")) == ("LightGBM", pytest.approx(0.2))
-    assert found.lowest("german", ("XGBoost",)) == ("XGBoost", pytest.approx(0.2))  # without the third seed
-    assert found.lowest("letter", ("XGBoost",)) is None
+    seeds = found.shared_seeds("german", ("LightGBM", "XGBoost", "fcnn_gpu best"))
+    assert seeds == {0, 1}
+    assert found.lowest("german", ("LightGBM", "XGBoost"), seeds) == ("LightGBM", pytest.approx(0.2))
+    assert found.lowest("german", ("XGBoost",), seeds) == ("XGBoost", pytest.approx(0.2))  # without the third seed
+    assert found.lowest("german", ("CatBoost", "XGBoost"), {0, 1, 2}) == ("XGBoost", pytest.approx(1.3 / 3))
+    assert found.lowest("letter", ("XGBoost",), {0}) is None
+    assert found.shared_seeds("letter", ("XGBoost",)) == set()
     assert found.ranks(("fcnn_gpu best",)).by_model == {}
 
 

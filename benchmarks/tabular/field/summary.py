@@ -92,14 +92,15 @@ class Summary:
         means = np.mean(each, axis=0).tolist() if each else []
         return Ranks(dict(zip(names, means, strict=True)) if each else {}, tables)
 
-    def lowest(self, table: str, models: Iterable[str]) -> tuple[str, float] | None:
-        """(model, mean error) of the model with the lowest on a table, over the seeds that all models have there.
+    def shared_seeds(self, table: str, models: Iterable[str]) -> set[int]:
+        """Those that all of these models have on a table, but for models that were not measured there."""
+        found = [set(of) for name in models if (of := self._found.get((table, name)))]
+        return set.intersection(*found) if found else set()
 
-        None where none of them was measured there, or there is no such seed.
-        """
-        seeds = set.intersection(*(set(found) for (name, _), found in self._found.items() if name == table))
+    def lowest(self, table: str, models: Iterable[str], seeds: set[int]) -> tuple[str, float] | None:
+        """(model, mean error) of the one with the lowest on a table, over these seeds; None where none has them all."""
         found = {name: [one for one in self.of(table, name) if one.seed in seeds] for name in models}
-        means = {name: mean_error(of) for name, of in found.items() if of}
+        means = {name: mean_error(of) for name, of in found.items() if of and len(of) == len(seeds)}
         return min(means.items(), key=lambda item: item[1]) if means else None
 
 

@@ -1,7 +1,8 @@
 """pytabkit's RealMLP-TD and TabM, on PyTorch.
 
-RealMLP-TD is there twice: the estimator that users call, and a compact module beside it that computes the same in less
-time, against which ours is compared. Its authors call it experimental, and say that its results are as good.
+RealMLP-TD is there twice: the estimator that users call, and a compact module beside it that computes the same,
+against which ours is compared. Its authors call it experimental, and say that its results are as good. Which of the two
+takes less time depends on the machine: the estimator on an idle one.
 """
 
 from __future__ import annotations
