@@ -15,6 +15,7 @@ from types import ModuleType
 import pytest
 
 import fcnn_gpu
+from fcnn_gpu.cli._commands import COMMANDS
 
 PACKAGE = Path(fcnn_gpu.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -320,6 +321,27 @@ model.predict(np.ones((4, 3)))
     assert loaded & {*HEAVY, "multiprocessing"} == set()
     assert _ours(loaded) & NOT_TRAINING == set()
     assert {module for module in loaded if module.startswith(tuple(OTHER_FILES))} == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["trian"]], ids=" ".join)
+def test_the_command_imports_no_room_to_say_what_it_is(arguments: list[str]) -> None:
+    loaded = _loaded_by(f"from fcnn_gpu.cli import run\nsys.stderr = sys.stdout\nrun({arguments!r})")
+    assert _ours(loaded) == {"_console", "_on_demand", "cli"}
+    assert loaded & {*HEAVY, "numpy"} <= {"rich", "typer"}
+    assert {f"fcnn_gpu.cli.{name}" for name in COMMANDS} & loaded == set()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_does_not_import_the_others(name: str) -> None:
+    loaded = _loaded_by(f"from fcnn_gpu.cli import run\nrun([{name!r}, '--help'])")
+    assert {other for other in COMMANDS if f"fcnn_gpu.cli.{other}" in loaded} == {name}
+    assert loaded & set(HEAVY) <= {"rich", "typer"}
+    assert name == "bench" or "bench" not in _ours(loaded)
+
+
+def test_the_help_of_train_imports_nothing_that_trains() -> None:
+    loaded = _loaded_by("from fcnn_gpu.cli import run\nrun(['train', '--help'])")
+    assert _ours(loaded) & {"training", "model", "layers", "placement", "data", "callbacks"} == set()
 
 
 def test_the_public_face() -> None:
