@@ -331,6 +331,18 @@ def test_the_command_imports_no_room_to_say_what_it_is(arguments: list[str]) -> 
     assert {f"fcnn_gpu.cli.{name}" for name in COMMANDS} & loaded == set()
 
 
+def test_a_shortage_of_memory_is_told_without_importing_anything() -> None:
+    loaded = _loaded_by("""
+import fcnn_gpu.cli._app as program
+def fail(*arguments, **options):
+    raise MemoryError
+program.app = fail
+sys.stderr = sys.stdout
+assert program.run(["train"]) == program.FAILURE
+""")
+    assert _ours(loaded) == {"_console", "_on_demand", "cli"}
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_does_not_import_the_others(name: str) -> None:
     loaded = _loaded_by(f"from fcnn_gpu.cli import run\nrun([{name!r}, '--help'])")

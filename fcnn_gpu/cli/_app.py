@@ -85,11 +85,10 @@ def _command(arguments: Sequence[str]) -> int:
         return _say(_with_hint(error.format_message(), arguments), MISTAKE)  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except MemoryError as error:  # which is told without importing anything
+        return _tell(error, arguments, FAILURE)
     except (*_failures(), *_mistakes()) as error:
-        if "--traceback" in arguments:
-            traceback.print_exc()
-        notes = getattr(error, "__notes__", [])
-        return _say(" ".join([_message(error), *notes]), FAILURE if isinstance(error, _failures()) else MISTAKE)
+        return _tell(error, arguments, FAILURE if isinstance(error, _failures()) else MISTAKE)
     if code == INTERRUPTED:
         print_error(f"{PROGRAM}: interrupted")
     return code or OK
@@ -103,15 +102,7 @@ def _failures() -> tuple[type[Exception], ...]:
     from ..model import NonFiniteOutputError
     from ..training import DivergenceError, PictureError
 
-    return (
-        DivergenceError,
-        NonFiniteOutputError,
-        BackendError,
-        DownloadError,
-        WorkerError,
-        PictureError,
-        MemoryError,
-    )
+    return DivergenceError, NonFiniteOutputError, BackendError, DownloadError, WorkerError, PictureError
 
 
 def _mistakes() -> tuple[type[Exception], ...]:
@@ -127,6 +118,12 @@ def _with_hint(message: str, arguments: Sequence[str]) -> str:
     if surplus is None or "train" not in arguments or names_data:
         return message
     return f"{message.rstrip('.')}. Data is named by an option: --data {surplus[1].rstrip(')')}"
+
+
+def _tell(error: BaseException, arguments: Sequence[str], code: int) -> int:
+    if "--traceback" in arguments:
+        traceback.print_exc()
+    return _say(" ".join([_message(error), *getattr(error, "__notes__", [])]), code)
 
 
 def _say(message: str, code: int) -> int:
@@ -147,6 +144,8 @@ def _say_lost(output: Output) -> int:
 
 def _message(error: BaseException) -> str:
     """The error in one line, in the words of the command line. A failed download keeps its list of files."""
+    if isinstance(error, MemoryError):
+        return f"Not enough memory. {error}".strip()
     from ..bench._worker import WorkerError
     from ..datasets import DownloadError
 
@@ -154,8 +153,6 @@ def _message(error: BaseException) -> str:
         return str(error)
     if isinstance(error, WorkerError):
         return str(error).partition("\n")[0]  # what follows is the traceback in the worker
-    if isinstance(error, MemoryError):
-        return f"Not enough memory. {error}".strip()
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}."
     return in_options(" ".join(str(error).split()))
