@@ -441,6 +441,11 @@ class TestFinding:
 
 
 def test_importing_looks_for_no_library() -> None:
-    code = "import sys, fcnn_gpu; print('threadpoolctl' in sys.modules, fcnn_gpu._blas_threads._libraries)"
+    code = """
+import sys
+from fcnn_gpu import *
+from fcnn_gpu import _blas_threads
+print("threadpoolctl" in sys.modules, _blas_threads._libraries)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "None"]

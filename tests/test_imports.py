@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import fcnn_gpu
+from fcnn_gpu.cli._commands import COMMANDS
 
 PACKAGE = Path(fcnn_gpu.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -34,7 +37,7 @@ ROOMS = [
     {"schedules"},
     {"_registry", "files"},
     {"_arrays"},
-    {"_blas_threads", "_checks", "_console", "_types"},
+    {"_blas_threads", "_checks", "_console", "_on_demand", "_types"},
 ]
 """From the top of the house to the bottom; what stands together in a row does not import its neighbours."""
 
@@ -78,6 +81,26 @@ CIRCULAR = {
 """What a file of a folder imports of another although that closes a circle, and why."""
 
 CIRCULAR |= {(f"fcnn_gpu.{importing}", f"fcnn_gpu.{room}"): reason for (importing, room), reason in UPWARDS.items()}
+
+ESTIMATORS = ("FCNNClassifier", "FCNNRegressor", "TabularClassifier", "TabularRegressor")
+"""What `from fcnn_gpu import *` does not give: scikit-learn takes longer to import than all of fcnn_gpu."""
+
+NOT_TRAINING = {"cli", "bench", "estimators", "doctor", "gradient_check", "reproducibility", "large_matrix", "tables"}
+"""Rooms that training on arrays does without."""
+
+OTHER_FILES = (
+    "fcnn_gpu.backend._kernel",
+    "fcnn_gpu.backend._cublas",
+    "fcnn_gpu.backend._autotune",
+    "fcnn_gpu.backend._shadow",
+    "fcnn_gpu.placement._shadow",
+    "fcnn_gpu.training._rehearsal",
+    "fcnn_gpu.datasets._catalogue",
+    "fcnn_gpu.datasets._csv",
+    "fcnn_gpu.datasets._download",
+    "fcnn_gpu.datasets._parquet",
+)
+"""And files: what computes on a GPU, what foretells memory, and the readers of files."""
 
 KNOWS_CUPY = {"backend/_cupy.py", "backend/_probe.py", "backend/_nvrtc.py", "backend/_kernels.py", "doctor.py"}
 """The files that may import cupy."""
@@ -222,22 +245,115 @@ def test_only_the_backends_files_know_cupy(path: Path) -> None:
     assert not cupy or path.relative_to(PACKAGE).as_posix() in KNOWS_CUPY
 
 
-def test_importing_the_package_imports_nothing_heavy() -> None:
-    code = f"import sys, fcnn_gpu; print([m for m in {HEAVY!r} if m in sys.modules])"
+def _typed(path: Path) -> dict[str, str]:
+    """Names that a package's `__init__` imports under `if TYPE_CHECKING:`, each with the module that it is of."""
+    imports = [
+        node for node in _guarded(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)
+    ]
+    return {alias.name: node.module or "" for node in imports for alias in node.names}
+
+
+def _tabled(path: Path) -> dict[str, str]:
+    """Those that its table for `on_demand` has."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tables = [ast.literal_eval(node) for node in ast.walk(tree) if isinstance(node, ast.Dict)]
+    return {name: module for table in tables for module, names in table.items() for name in names.split()}
+
+
+def _package(path: Path) -> ModuleType:
+    return importlib.import_module(".".join((PACKAGE.name, *_module(path))))
+
+
+ON_DEMAND = [path for path in FILES if path.name == "__init__.py" and "on_demand(" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", ON_DEMAND, ids=lambda path: path.parent.name)
+def test_what_is_imported_on_demand_is_what_type_checkers_see(path: Path) -> None:
+    assert _tabled(path) == _typed(path)
+
+
+@pytest.mark.parametrize("path", ON_DEMAND, ids=lambda path: path.parent.name)
+def test_what_is_imported_on_demand_is_there(path: Path) -> None:
+    package = _package(path)
+    for name, module in _typed(path).items():
+        whole = importlib.import_module(f".{module or name}", package.__name__)
+        assert getattr(package, name) is (getattr(whole, name) if module else whole)
+    assert set(_typed(path)) <= set(dir(package))
+    with pytest.raises(AttributeError, match=rf"^module '{package.__name__}' has no attribute 'Sequentail'$"):
+        _ = package.Sequentail
+
+
+def _loaded_by(code: str) -> set[str]:
+    """The modules that a fresh interpreter has after `code`, which says nothing on standard error."""
+    code = f"import sys\n{code}\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
     assert done.stderr == ""
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def _ours(modules: set[str]) -> set[str]:
+    """The rooms of this package among them."""
+    return {room for module in modules if (room := _room(tuple(module.split("."))))}
+
+
+def test_importing_the_package_imports_no_room() -> None:
+    loaded = _loaded_by("import fcnn_gpu")
+    assert _ours(loaded) == {"_on_demand"}
+    assert "numpy" not in loaded
+
+
+def test_all_but_the_estimators_import_nothing_heavy() -> None:
+    loaded = _loaded_by("from fcnn_gpu import *\nSequential, layers, chunked_matmul")
+    assert loaded & set(HEAVY) == set()
+    assert set(vars(fcnn_gpu)["__all__"]) == set(_typed(PACKAGE / "__init__.py")) - set(ESTIMATORS)
+    assert _ours(loaded) >= set(_typed(PACKAGE / "__init__.py").values()) - {"", "estimators"}
 
 
 def test_training_on_the_cpu_imports_neither_cupy_nor_what_it_does_not_use() -> None:
-    code = """
-import sys, numpy as np, fcnn_gpu as fcnn
+    loaded = _loaded_by("""
+import numpy as np, fcnn_gpu as fcnn
 model = fcnn.Sequential([fcnn.Dense(4, activation="relu"), fcnn.Dense(2)], n_in=3, seed=0, backend="numpy")
-fcnn.Trainer(model).fit(np.ones((4, 3)), [0, 1, 0, 1], epochs=1, progress=False)
-print([m for m in ("cupy", "matplotlib", "torch", "sklearn", "scipy", "pandas", "rich", "typer") if m in sys.modules])
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+trainer = fcnn.Trainer(model)
+trainer.fit(np.ones((4, 3)), [0, 1, 0, 1], epochs=1, progress=False)
+trainer.evaluate(np.ones((4, 3)), [0, 1, 0, 1])
+model.predict(np.ones((4, 3)))
+""")
+    assert loaded & {*HEAVY, "multiprocessing"} == set()
+    assert _ours(loaded) & NOT_TRAINING == set()
+    assert {module for module in loaded if module.startswith(tuple(OTHER_FILES))} == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["trian"]], ids=" ".join)
+def test_the_command_imports_no_room_to_say_what_it_is(arguments: list[str]) -> None:
+    loaded = _loaded_by(f"from fcnn_gpu.cli import run\nsys.stderr = sys.stdout\nrun({arguments!r})")
+    assert _ours(loaded) == {"_console", "_on_demand", "cli"}
+    assert loaded & {*HEAVY, "numpy"} <= {"rich", "typer"}
+    assert {f"fcnn_gpu.cli.{name}" for name in COMMANDS} & loaded == set()
+
+
+def test_a_shortage_of_memory_is_told_without_importing_anything() -> None:
+    loaded = _loaded_by("""
+import fcnn_gpu.cli._app as program
+def fail(*arguments, **options):
+    raise MemoryError
+program.app = fail
+sys.stderr = sys.stdout
+assert program.run(["train"]) == program.FAILURE
+""")
+    assert _ours(loaded) == {"_console", "_on_demand", "cli"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_does_not_import_the_others(name: str) -> None:
+    loaded = _loaded_by(f"from fcnn_gpu.cli import run\nrun([{name!r}, '--help'])")
+    assert {other for other in COMMANDS if f"fcnn_gpu.cli.{other}" in loaded} == {name}
+    assert loaded & set(HEAVY) <= {"rich", "typer"}
+    assert name == "bench" or "bench" not in _ours(loaded)
+
+
+def test_the_help_of_train_imports_nothing_that_trains() -> None:
+    loaded = _loaded_by("from fcnn_gpu.cli import run\nrun(['train', '--help'])")
+    assert _ours(loaded) & {"training", "model", "layers", "placement", "data", "callbacks"} == set()
 
 
 def test_the_public_face() -> None:

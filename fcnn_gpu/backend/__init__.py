@@ -1,8 +1,8 @@
 """Where arrays live and arithmetic happens: NumPy on the host, CuPy with our kernels on a CUDA device."""
 
-from ._autotune import Tuned as Tuned
-from ._autotune import autotune_report as autotune_report
-from ._autotune import set_autotune as set_autotune
+from typing import TYPE_CHECKING
+
+from .._on_demand import on_demand
 from ._cores import chosen_threads as chosen_threads
 from ._cores import computing_with as computing_with
 from ._cores import inherit_threads as inherit_threads
@@ -50,8 +50,21 @@ from ._select import ops_for as ops_for
 from ._select import resolve_backend as resolve_backend
 from ._select import set_backend as set_backend
 from ._select import to_numpy as to_numpy
-from ._shadow import Meter as Meter
-from ._shadow import shadow_ops as shadow_ops
 from ._threads import ThisThread as ThisThread
 from ._timetable import Setting as Setting
 from ._timetable import Timetable as Timetable
+
+if TYPE_CHECKING:
+    from ._autotune import Tuned as Tuned
+    from ._autotune import autotune_report as autotune_report
+    from ._autotune import set_autotune as set_autotune
+    from ._shadow import Meter as Meter
+    from ._shadow import shadow_ops as shadow_ops
+else:  # and with them what computes on a GPU
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "_autotune": "Tuned autotune_report set_autotune",
+            "_shadow": "Meter shadow_ops",
+        },
+    )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -72,7 +72,7 @@ def _decide() -> tuple[int, str]:
     wanted, reason = _inherited, "as the process that this one works for says"
     if wanted is None:
         wanted, reason = named_threads(), "as {}={} says"
-    if wanted is not None and not _is_worker():
+    if wanted is not None and not is_worker():
         return wanted, reason
     if wanted is None:
         wanted, reason = _cores(), "one for each core of this process"
@@ -106,7 +106,7 @@ def named_threads(variables: Mapping[str, str] | None = None) -> int | None:
 def inherit_threads(n: int | None) -> None:
     """In a worker process, take over what the process that gave the work has chosen; elsewhere nothing."""
     global _inherited
-    if _is_worker():
+    if is_worker():
         _inherited = None if n is None else check_integer("inherit_threads", n, low=1)
 
 
@@ -129,7 +129,12 @@ def _cores() -> int:
     return usable_cores()
 
 
-def _is_worker() -> bool:
+def is_worker() -> bool:
+    """Whether this process works for another one, which started it by multiprocessing or joblib."""
+    if "multiprocessing" not in sys.modules:  # as it is where it has started the process
+        return False
+    import multiprocessing
+
     return multiprocessing.parent_process() is not None
 
 

@@ -8,7 +8,6 @@ never falls back: it raises `BackendError`, which names the failing link and wha
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import re
 import threading
@@ -19,7 +18,7 @@ import numpy as np
 from .._arrays import refuse_masked
 from .._checks import suggest
 from .._types import Array, HostArray
-from ._cores import named_threads
+from ._cores import is_worker, named_threads
 from ._errors import BackendError
 from ._ops import Ops
 
@@ -74,7 +73,7 @@ def inherit_backend(backend: str | None) -> None:
     A worker that was started before `set_backend` was called does not see what that sets.
     """
     global _inherited
-    if backend is not None and multiprocessing.parent_process() is not None:
+    if backend is not None and is_worker():
         _check_name(backend, "inherit_backend")
         _inherited = backend
 

@@ -12,32 +12,12 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..backend import BackendError
-from ..bench._worker import WorkerError
-from ..datasets import DownloadError
-from ..model import NonFiniteOutputError
-from ..tables import MissingReaderError
-from ..training import DivergenceError, PictureError
+from ._commands import CommandGroup
 from ._stdout import Output, OutputLost, print_error, standard_output
-from .bench import bench
-from .doctor import doctor
-from .evaluate import evaluate
-from .predict import predict
-from .train import train
 
 OK, FAILURE, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 PROGRAM = "fcnn-gpu"
 
-_FAILURES = (
-    DivergenceError,
-    NonFiniteOutputError,
-    BackendError,
-    DownloadError,
-    WorkerError,
-    PictureError,
-    MemoryError,
-)
-_MISTAKES = (ValueError, TypeError, OSError, MissingReaderError)
 _UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 """What typer raises for unknown options and the like: click's class, or that of the click inside newer typers."""
 
@@ -45,13 +25,12 @@ _SURPLUS = re.compile(r"unexpected extra argument(?:s|\(s\))? \((\S+)")
 
 app = typer.Typer(
     name=PROGRAM,
+    cls=CommandGroup,
     help="Train, evaluate and use fully-connected neural networks, on a CUDA GPU or on the CPU.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, bench, doctor):
-    app.command()(command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -106,14 +85,30 @@ def _command(arguments: Sequence[str]) -> int:
         return _say(_with_hint(error.format_message(), arguments), MISTAKE)  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except (*_FAILURES, *_MISTAKES) as error:
-        if "--traceback" in arguments:
-            traceback.print_exc()
-        notes = getattr(error, "__notes__", [])
-        return _say(" ".join([_message(error), *notes]), FAILURE if isinstance(error, _FAILURES) else MISTAKE)
+    except MemoryError as error:  # which is told without importing anything
+        return _tell(error, arguments, FAILURE)
+    except (*_failures(), *_mistakes()) as error:
+        return _tell(error, arguments, FAILURE if isinstance(error, _failures()) else MISTAKE)
     if code == INTERRUPTED:
         print_error(f"{PROGRAM}: interrupted")
     return code or OK
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Errors of the other rooms, which are imported when there is an error."""
+    from ..backend import BackendError
+    from ..bench._worker import WorkerError
+    from ..datasets import DownloadError
+    from ..model import NonFiniteOutputError
+    from ..training import DivergenceError, PictureError
+
+    return DivergenceError, NonFiniteOutputError, BackendError, DownloadError, WorkerError, PictureError
+
+
+def _mistakes() -> tuple[type[Exception], ...]:
+    from ..tables import MissingReaderError
+
+    return ValueError, TypeError, OSError, MissingReaderError
 
 
 def _with_hint(message: str, arguments: Sequence[str]) -> str:
@@ -123,6 +118,12 @@ def _with_hint(message: str, arguments: Sequence[str]) -> str:
     if surplus is None or "train" not in arguments or names_data:
         return message
     return f"{message.rstrip('.')}. Data is named by an option: --data {surplus[1].rstrip(')')}"
+
+
+def _tell(error: BaseException, arguments: Sequence[str], code: int) -> int:
+    if "--traceback" in arguments:
+        traceback.print_exc()
+    return _say(" ".join([_message(error), *getattr(error, "__notes__", [])]), code)
 
 
 def _say(message: str, code: int) -> int:
@@ -143,12 +144,15 @@ def _say_lost(output: Output) -> int:
 
 def _message(error: BaseException) -> str:
     """The error in one line, in the words of the command line. A failed download keeps its list of files."""
+    if isinstance(error, MemoryError):
+        return f"Not enough memory. {error}".strip()
+    from ..bench._worker import WorkerError
+    from ..datasets import DownloadError
+
     if isinstance(error, DownloadError):
         return str(error)
     if isinstance(error, WorkerError):
         return str(error).partition("\n")[0]  # what follows is the traceback in the worker
-    if isinstance(error, MemoryError):
-        return f"Not enough memory. {error}".strip()
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}."
     return in_options(" ".join(str(error).split()))

@@ -16,8 +16,6 @@ from ..schedules import SCHEDULES
 from ..tables.kinds import GIVEN
 from . import _backend, _threads
 from ._defaults import HELD_OUT, THRESHOLDS, Defaults
-from ._options import TrainOptions
-from ._run import run_training
 
 _DATA, _NETWORK, _TRAINING, _OUTPUT = "Data", "Network", "Training", "Machine and output"
 _DRAWING = [name for name in INITIALIZERS if name != "array"]  # values have no place in a command
@@ -288,4 +286,8 @@ def train(
     Without options: 784–128–10 on 5,000 handwritten digits that ship with the package. What has a name may have
     settings, name:key=value,...: leaky_relu:alpha=0.1, huber:delta=2.
     """
-    return run_training(TrainOptions(**locals()))
+    options = locals()
+    from ._options import TrainOptions  # with all that trains, which the help does without
+    from ._run import run_training
+
+    return run_training(TrainOptions(**options))

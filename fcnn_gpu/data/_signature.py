@@ -17,7 +17,6 @@ import numpy as np
 from .._checks import match_names
 from .._types import HostArray
 from ..datasets import BlockSource
-from ..tables import TableError, is_table
 
 if TYPE_CHECKING:
     from ..tables import TablePreparation
@@ -115,7 +114,11 @@ class Signature:
         missing, text where numbers were.
         """
         transformer = self.transformer
-        if transformer is None or not (is_table(X) or self._is_matrix_of_table(X)):
+        if transformer is None:
+            return X
+        from ..tables import TableError, is_table
+
+        if not (is_table(X) or self._is_matrix_of_table(X)):
             return X
         try:
             return transformer.inputs(X)

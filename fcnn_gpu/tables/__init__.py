@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .._on_demand import on_demand
 from ._column import Column as Column
 from ._from_frames import MissingReaderError as MissingReaderError
 from ._read import TABLE_SUFFIXES as TABLE_SUFFIXES
@@ -23,12 +24,5 @@ from .targets import Targets as Targets
 
 if TYPE_CHECKING:
     from .preparation import TablePreparation as TablePreparation
-
-
-def __getattr__(name: str) -> Any:
-    """The transformer, imported when it is asked for: scikit-learn takes longer to import than all of fcnn_gpu."""
-    if name == "TablePreparation":
-        from .preparation import TablePreparation
-
-        return TablePreparation
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+else:  # and with it scikit-learn, which takes longer to import than all of fcnn_gpu
+    __getattr__, __dir__ = on_demand(__name__, {"preparation": "TablePreparation"})

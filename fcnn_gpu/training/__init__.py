@@ -1,5 +1,8 @@
 """Trainer, and beneath it a run: its steps, epochs, evaluation and history."""
 
+from typing import TYPE_CHECKING
+
+from .._on_demand import on_demand
 from ._diagnosis import DivergenceError as DivergenceError
 from ._evaluation import EvaluationData as EvaluationData
 from ._evaluation import Evaluator as Evaluator
@@ -10,7 +13,6 @@ from ._plots import make_figure as make_figure
 from ._plots import plot_confusion_matrix as plot_confusion_matrix
 from ._plots import plot_histories as plot_histories
 from ._plots import saved as saved
-from ._rehearsal import memory_report as memory_report
 from ._scores import try_metrics as try_metrics
 from ._step import TrainingStep as TrainingStep
 from .folds import deal_folds as deal_folds
@@ -19,3 +21,8 @@ from .folds import out_of_fold as out_of_fold
 from .history import History as History
 from .history import column_names as column_names
 from .trainer import Trainer as Trainer
+
+if TYPE_CHECKING:
+    from ._rehearsal import memory_report as memory_report
+else:
+    __getattr__, __dir__ = on_demand(__name__, {"_rehearsal": "memory_report"})

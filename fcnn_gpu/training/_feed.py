@@ -14,7 +14,6 @@ from ..metrics import Metric
 from ..model import Sequential
 from ..optimizers import Optimizer
 from ._evaluation import EVALUATION_BATCH, EvaluationData
-from ._rehearsal import memory_report
 
 
 class Feed:
@@ -45,6 +44,8 @@ class Feed:
             sets.append(DataSet.of(held_out, EVALUATION_BATCH, 0, outputs, on_host, False, self._metrics))
 
         def need() -> Need:
+            from ._rehearsal import memory_report
+
             training = None
             if train is not None:
                 options: dict[str, Any] = {"loss": self._loss, "micro_batch_size": micro_batch_size}

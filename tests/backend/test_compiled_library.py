@@ -243,7 +243,7 @@ def test_the_command_installs_from_where_the_package_came(
 def test_neither_the_import_nor_the_command_loads_it() -> None:
     code = """
 import sys
-import fcnn_gpu
+from fcnn_gpu import *
 from fcnn_gpu.cli import run
 assert run(["--help"]) == 0
 assert not [name for name in sys.modules if name.startswith("fcnn_gpu.backend._compiled")]

@@ -200,7 +200,7 @@ class TestWorkers:
 
     @pytest.mark.usefixtures("eight_cores")
     def test_a_worker_that_chooses_itself_gets_what_it_asks_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_cores, "_is_worker", lambda: True)
+        monkeypatch.setattr(_cores, "is_worker", lambda: True)
         monkeypatch.setattr(_cores, "blas_threads", lambda: 2)
         inherit_threads(5)
         assert fcnn.threads() == 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu.cli import train as train_module
+from fcnn_gpu.cli import _run
 from fcnn_gpu.cli._options import TrainOptions
 from fcnn_gpu.datasets import read_features
 from tests.support.cli_cases import QUICK, Command, assert_mistake, iris_like
@@ -162,14 +162,14 @@ class TestMistakes:
         def fail(options: TrainOptions) -> int:
             raise MemoryError("Unable to allocate 9 TiB")
 
-        monkeypatch.setattr(train_module, "run_training", fail)
+        monkeypatch.setattr(_run, "run_training", fail)
         assert_mistake(command("train"), "Not enough memory. Unable to allocate 9 TiB", code=1)
 
     def test_a_bug_keeps_its_traceback(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(options: TrainOptions) -> int:
             raise KeyError("a bug")
 
-        monkeypatch.setattr(train_module, "run_training", fail)
+        monkeypatch.setattr(_run, "run_training", fail)
         with pytest.raises(KeyError, match="a bug"):
             command("train")
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 
 import fcnn_gpu as fcnn
-from fcnn_gpu.cli import app
 from fcnn_gpu.cli._class_weight import match_classes, parse_class_weight
+from fcnn_gpu.cli._commands import load_command
 from fcnn_gpu.cli._named import build, build_metric
 from fcnn_gpu.initializers import INITIALIZERS
 from fcnn_gpu.losses import LOSSES
@@ -295,8 +294,7 @@ MISTAKES = [
 def test_the_readme_names_options_that_there_are() -> None:
     text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
     rows = text.partition("| `fcnn-gpu train` |")[2].partition("\n\n")[0]
-    commands: Any = typer.main.get_command(app)
-    known = {name for parameter in commands.commands["train"].params for name in parameter.opts}
+    known = {name for parameter in load_command("train").params for name in parameter.opts}
     named = set(re.findall(r"--[a-z][a-z-]+", rows)) - {"--no-standardize"}
     assert {"--metric", "--init", "--memory-limit"} <= named <= known
 

@@ -106,7 +106,8 @@ def test_two_steps_of_a_layer_of_ten_gigabytes_within_two(tmp_path: Path) -> Non
 @needs_limits
 def test_two_steps_of_a_layer_five_times_the_memory(tmp_path: Path) -> None:
     """The same ratio of weights, gradient and moments to memory, beside what Python and NumPy take by themselves."""
-    empty = run_limited("import fcnn_gpu, numpy, safetensors.numpy; numpy.ones((64, 64)) @ numpy.ones((64, 64))")
+    imports = "from fcnn_gpu import *; import numpy, safetensors.numpy"
+    empty = run_limited(f"{imports}; numpy.ones((64, 64)) @ numpy.ones((64, 64))")
     budget = 40 * 10**6
     done = train_limited(tmp_path / "net", 15_000, 820, 32, budget // 2, empty.peak + budget + 100 * 10**6)
     assert done.result["bytes"] * 4 > 4.9 * budget
