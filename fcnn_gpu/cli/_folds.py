@@ -26,6 +26,8 @@ class FoldsTraining(PresetTraining):
     On a CPU as many are trained at a time as there are threads to compute with, each in a process of its own.
     """
 
+    without_test = ": the out-of-fold numbers say how good the networks are on samples they have not seen"
+
     def __init__(self, options: TrainOptions, table: PreparedTable, ops: Ops) -> None:
         super().__init__(options, table, ops)
         n_folds = FOLDS[options.network] if options.folds is None else options.folds

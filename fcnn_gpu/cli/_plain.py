@@ -40,7 +40,10 @@ class PlainTraining:
         extrapolates: whether values may leave the range of training; a linear network may as well.
         batch_size: of its steps.
         measured: the loss that the test is to be measured by, of standardized targets.
+        without_test: what there is to add where the data has no test part.
     """
+
+    without_test = ", so nothing says how good the model is on samples it has not seen"
 
     def __init__(self, options: TrainOptions, data: Dataset, why: str | None, ops: Ops) -> None:
         """`why`, of a table: why it has a plain network."""

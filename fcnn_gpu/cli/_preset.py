@@ -26,6 +26,7 @@ from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
 from ..metrics import Metric
 from ..model import Standardization
 from ._options import TrainOptions
+from ._plain import PlainTraining
 from ._progress import EpochLog, Summary
 from ._table import PreparedTable, TablePlan
 from ._trained import Trained, threshold_of
@@ -97,6 +98,7 @@ class PresetTraining:
 
     features = None
     extrapolates = False
+    without_test = PlainTraining.without_test
 
     def __init__(self, options: TrainOptions, table: PreparedTable, ops: Ops) -> None:
         data, recipe = table.data, table.plan.recipe

@@ -211,7 +211,7 @@ def _tell(
         if training.options.best_for is not None:
             found = f"{trained.threshold:.3g}, for which {training.options.best_for} is best on samples held out"
             print(f"Threshold: {found}")
-        evaluation = _report(Console(), trained.model, loss, training.metrics, data)
+        evaluation = _report(Console(), trained.model, loss, training.metrics, data, training.without_test)
         run["test"] = None if evaluation is None else evaluation.plain()
         _say_kept(folder, training.options, trained, run, evaluation, data)
     except KeyboardInterrupt:
@@ -225,10 +225,12 @@ def _tell(
     return INTERRUPTED if trained.interrupted else 0
 
 
-def _report(console: Console, model: Sequential, loss: Loss, metrics: list[Metric], data: Dataset) -> Evaluation | None:
+def _report(
+    console: Console, model: Sequential, loss: Loss, metrics: list[Metric], data: Dataset, without_test: str
+) -> Evaluation | None:
     """Measure the test part, if there is one, and print what came out."""
     if len(data.X_test) == 0:
-        print("Test: this data has no test part, so nothing says how good the model is on samples it has not seen")
+        print(f"Test: this data has no test part{without_test}")
         return None
     names = None if data.class_names is None else list(data.class_names)
     evaluation = evaluate_model(model, loss, data.X_test, data.y_test, names, metrics)

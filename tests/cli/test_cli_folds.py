@@ -101,8 +101,9 @@ def test_best_is_eight_of_the_default(command: Command, file: Path, tmp_path: Pa
 
 def test_folds_of_a_small_table_are_a_preset_s(command: Command, file: Path) -> None:
     """Where the default would be a plain network."""
-    code, out, _ = command(*arguments(file, "regression", *THREE))
+    code, out, _ = command(*arguments(file, "regression", *THREE, "--test-fraction", 0))
     assert code == 0
+    assert "no test part: the out-of-fold numbers say how good the networks are" in out
     assert "Network: 3 of RealMLP-TD (--preset default), bagged" in out
 
 
