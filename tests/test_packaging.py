@@ -118,7 +118,9 @@ def environment_with(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> E
     run([*pip, "install", "--no-deps", "--no-index", "--quiet", wheel], away)
     # Appended to the path behind the environment's own packages: what the wheel installed is found first.
     own = run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], away).strip()
+    # They may lie in several folders, where a .pth file of the tests' environment says so.
     borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    borrowed |= {path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")}
     (Path(own) / "borrowed.pth").write_text("\n".join(sorted(borrowed)) + "\n", encoding="utf-8")
     return Environment(folder, python, scripts / ("fcnn-gpu.exe" if os.name == "nt" else "fcnn-gpu"), away)
 

@@ -56,6 +56,7 @@ class Sequential(Passes):
     """A network of layers in order: outputs = f_L(... f_2(f_1(X)) ...).
 
     >>> import numpy as np
+    >>> from fcnn_gpu import Dense
     >>> model = Sequential([Dense(50, activation="relu"), Dense(10)], n_in=100, seed=0, backend="numpy")
     >>> model.layers[0].W.shape, model.n_parameters
     ((50, 100), 5560)
@@ -257,6 +258,7 @@ class Sequential(Passes):
         `backend` None is that of the first network.
 
         >>> import numpy as np
+        >>> from fcnn_gpu import Dense
         >>> models = [Sequential([Dense(8, activation="relu"), Dense(1)], n_in=3, seed=seed) for seed in range(4)]
         >>> joined, X = Sequential.join_members(models), np.ones((5, 3))
         >>> bool((joined(X) == np.concatenate([model(X) for model in models], axis=1)).all()), joined.members
