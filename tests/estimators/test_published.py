@@ -143,7 +143,6 @@ def test_constants(task: str) -> None:
         assert list(ours.hidden_layer_sizes) == theirs["hidden_sizes"]
         assert ours.activation == theirs["act"]
         assert ours.epochs == theirs["n_epochs"] or preset == "fast"  # the only one that trains for a shorter time
-        assert ours.batch_size == theirs["batch_size"]
         assert ours.learned_shape == theirs.get("use_parametric_act", False)
         assert ours.from_data == (theirs["weight_init_mode"] == "std") == (theirs["bias_init_mode"] == "he+5")
         assert optimizer.learning_rate == CosLog4(theirs["lr"])
