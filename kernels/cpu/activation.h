@@ -43,10 +43,12 @@ DERIVATIVE(elu) { return saved > 0 ? 1 : alpha * NAME(exponential)(saved > 0 ? 0
 ACTIVATION(selu) { return (real)SELU_SCALE * NAME(elu)(z, (real)SELU_ALPHA); }
 DERIVATIVE(selu) { return (real)SELU_SCALE * NAME(elu_derivative)(saved, (real)SELU_ALPHA); }
 
-/* Φ(z) = ½(1 + erf(z/√2)) */
-INLINE real NAME(normal_cdf)(real z) { return (real)0.5 * (1 + NAME(error_function)(z * (real)0.70710678118654752440)); }
-
-ACTIVATION(gelu) { return z * NAME(normal_cdf)(z); }
+/* zΦ(z) = max(z, 0) − |z|(1 − Φ(|z|)), where nothing cancels for z < 0 */
+ACTIVATION(gelu)
+{
+    const real a = ABS(z), positive = z <= 0 ? 0 : z;
+    return NAME(is_beyond_tail)(a) ? positive : FMA(-a, NAME(normal_tail)(a), positive);
+}
 /* Φ(z) + z φ(z), φ(z) = e^(−z²/2)/√(2π) */
 DERIVATIVE(gelu)
 {

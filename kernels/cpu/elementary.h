@@ -6,15 +6,16 @@
    Errors stay below these, in units in the last place, subnormal ones too; in the last two columns without fused multiply-add, as
    on x86-64-v2. For float they were found among all numbers where they are largest (2^−28 < |x| < 112; 2^−20 < |x| < 16 of the
    logarithms; 2^−20 < |x| ≤ 2^18 of sine and cosine) and every 61st of the rest, for double among 26 million at random, and rounded
-   up. Beyond 2^18, 2^47 sine and cosine are those of 0, beyond 2^22, 2^51 that of quarters is, and NaN of infinities.
+   up. Beyond 2^18, 2^47 sine and cosine are those of 0, beyond 2^22, 2^51 that of quarters is, and NaN of infinities. A Φ(x) below ½
+   has the unit of ½.
 
        function                              float   double   float, v2   double, v2
        exponential            e^x             0.95      1.1         1.3          1.4
        exponential_minus_one  e^x - 1         1.65      2.5         1.8          2.8
        logarithm              log x            0.9      0.9        0.95          0.9
        logarithm_one_plus     log(1 + x)       1.5      1.5         1.5          1.5
-       hyperbolic_tangent     tanh x           1.9      3.1         1.9          3.1
-       error_function         erf x            1.4      1.5         1.5          1.7
+       hyperbolic_tangent     tanh x           2.0      2.2         2.0          2.2
+       normal_cdf             Φ(x)             1.4      1.6         1.5          1.6
        logistic               1/(1 + e^-x)     1.5      1.6         2.2          2.3
        sine                   sin x            1.6      1.6         1.6          1.6
        cosine                 cos x            1.6      1.6         1.6          1.6
@@ -26,8 +27,8 @@
 
    Sources of ideas: multiples of ln 2 are subtracted in two parts, Cody & Waite (1980), "Software manual for the elementary
    functions", and so are those of π/2 in three; e^x − 1 is made of e^r − 1, so that nothing cancels, Tang (1992), "Table-driven implementation of the expm1 function in
-   IEEE floating-point arithmetic"; log(1 + f) by s = f/(2 + f), Hart et al. (1968), "Computer approximations"; erf as one less an
-   exponential, Hastings (1955), "Approximations for digital computers". */
+   IEEE floating-point arithmetic"; log(1 + f) by s = f/(2 + f), Hart et al. (1968), "Computer approximations"; erfc as the
+   exponential of a polynomial, Press et al. (1992), "Numerical recipes in C". */
 
 #ifndef HORNER_1
 /* c0 + x(c1 + x(c2 + ...)) */
@@ -39,6 +40,8 @@
 #define HORNER_6(x, c0, ...) FMA(HORNER_5(x, __VA_ARGS__), x, c0)
 #define HORNER_7(x, c0, ...) FMA(HORNER_6(x, __VA_ARGS__), x, c0)
 #define HORNER_8(x, c0, ...) FMA(HORNER_7(x, __VA_ARGS__), x, c0)
+#define HORNER_9(x, c0, ...) FMA(HORNER_8(x, __VA_ARGS__), x, c0)
+#define HORNER_10(x, c0, ...) FMA(HORNER_9(x, __VA_ARGS__), x, c0)
 
 #define INFINITE ((real)__builtin_inf())
 #define NOT_A_NUMBER ((real)__builtin_nan(""))
@@ -215,59 +218,62 @@ INLINE real NAME(logarithm_one_plus_falling)(real x)
     return NAME(logarithm_one_plus_inside)(NAME(falling_exponential)(x));
 }
 
-/* In float, tanh |x| = 1 − 2/(e^2|x| + 1) from 0.58 on, where errors of e^2|x| = e^2r 2^n count little: multiples of ½ ln 2 are
-   subtracted in one part, and e^2r is a polynomial of degree 5, 0.5 u of tanh x. Below, x + x³P(x²): degree 3, 1.1 u.
-   In double, tanh |x| = (e^2|x| − 1)/(e^2|x| + 1). */
+/* tanh |x| = (1 − e^−2|x|)/(1 + e^−2|x|), beyond 10, 20 that of 10, 20, which is 1 */
 INLINE real NAME(hyperbolic_tangent)(real x)
 {
-    const real a = ABS(x);
-#if REAL_IS_FLOAT
-    const real shift = 0x1.8p23f + NAME(bias);
-    const real shifted = FMA(a, 0x1.715476p1f, shift), n = shifted - shift, r = FMA(n, -0x1.62e43p-2f, a);
-    const real e = HORNER_5(r, 1.0f, 0x1.fffff4p0f, 0x1.fffde8p0f, 0x1.555ad8p0f, 0x1.573004p-1f, 0x1.0f8568p-2f);
-    const real far = 1 - 2 / FMA(e, NAME(power_of_two)(NAME(bits)(shifted)), 1);
-    const real square = x * x;
-    const real tail = HORNER_3(square, -0x1.5553d4p-2f, 0x1.10b8ccp-3f, -0x1.ad506cp-5f, 0x1.053c0cp-6f);
-    const real near = FMA(a * square, tail, a);
-    const real inside = a < 0.58f ? near : far;
-#else
-    const NAME(reduced) part = NAME(reduce)(a + a, NAME(bias));
+    const real most = REAL_IS_FLOAT ? 10 : 20, a = ABS(x) > most ? most : ABS(x);
+    const NAME(reduced) part = NAME(reduce)(-2 * a, NAME(bias));
     const real e = NAME(exponential_minus_one_of_rest)(part.r), power = NAME(power_of_two)(part.k);
-    const real inside = FMA(e, power, power - 1) / FMA(e, power, power + 1);
-#endif
-    return NAME(with_sign_of)(a > 20 ? 1 : inside, x);
+    return NAME(with_sign_of)(FMA(e, power, power - 1) / FMA(e, power, power + 1), x);
 }
 
-/* erf |x| = |x| + |x|P(x²) below 1: degree 6, 11; 0.1 u, 0.3 u. Then 1 − e^P(|x|): degree 5, 16; 0.4 u, 0.3 u of erf x. Beyond
-   4, 6 it is 1. */
-INLINE real NAME(error_function)(real x)
+/* (2^r − 1)/r for |r| ≤ ½: degree 5, 10; 0.3 u of 2^r. */
+INLINE real NAME(power_slope)(real r)
 {
-    const real most = REAL_IS_FLOAT ? 4 : 6;
-    const real a = ABS(x), square = x * x;
 #if REAL_IS_FLOAT
-    const real slope = HORNER_6(square, 0x1.06eba8p-3f, -0x1.81273ep-2f, 0x1.ce2cf8p-4f, -0x1.b7f90cp-6f, 0x1.5405bp-8f,
-                                -0x1.a3f6fap-11f, 0x1.496a22p-14f);
-    const real exponent = HORNER_5(a, -0x1.574d82p-9f, -0x1.1e1c6cp0f, -0x1.4ef89p-1f, -0x1.6bb932p-4f, 0x1.e6025cp-7f,
-                                   -0x1.2f5b9ap-10f);
+    return HORNER_5(r, 0x1.62e43p-1f, 0x1.ebfbdcp-3f, 0x1.c6aee6p-5f, 0x1.3b2d5p-7f, 0x1.5f3f3p-10f, 0x1.41fb2ap-13f);
 #else
-    const real fourth = square * square;
-    const real slope_even = HORNER_5(fourth, 0x1.06eba8214db68p-3, 0x1.ce2f21a040d15p-4, 0x1.565bccf92afa2p-8,
-                                     0x1.f9a2baa87517dp-14, 0x1.b97fd39ac73ecp-20, 0x1.d71b06c2ed245p-27);
-    const real slope_odd = HORNER_5(fourth, -0x1.812746b0379bdp-2, -0x1.b82ce311fa91ep-6, -0x1.c02db03dd0662p-11,
-                                    -0x1.f4ca4d68090bdp-17, -0x1.5c0725993198cp-23, -0x1.abae3286f5abfp-31);
-    const real slope = FMA(slope_odd, square, slope_even);
-    const real even = HORNER_8(square, -0x1.1d714a95b7051p-20, -0x1.45f94aacf608dp-1, 0x1.351753d25ba6cp-6,
-                               -0x1.1315af7f0cd44p-9, -0x1.e3ad1e32dea31p-13, 0x1.e4c77b1e86ae7p-19, 0x1.71402183e9a23p-21,
-                               0x1.76a6924be7743p-27, 0x1.377866386ed37p-36);
-    const real odd = HORNER_7(square, -0x1.20dcc5a5f3464p0, -0x1.a467668fd0afap-4, 0x1.3230f58576957p-11,
-                              0x1.e24ccace4fc75p-11, 0x1.d5a92302b8235p-16, -0x1.66c9494e794ffp-19, -0x1.d0d2d2aabb912p-24,
-                              -0x1.665a926fe8ab5p-31);
-    const real exponent = FMA(odd, a, even);
+    const real square = r * r;
+    const real even = HORNER_5(square, 0x1.62e42fefa39efp-1, 0x1.c6b08d7049fe6p-5, 0x1.5d87fe78cdbc3p-10,
+                               0x1.ffcbfba876b19p-17, 0x1.b5267e2235884p-24, 0x1.e79b226a80d07p-32);
+    const real odd = HORNER_4(square, 0x1.ebfbdff82c5a5p-3, 0x1.3b2ab6fba007cp-7, 0x1.4309130efb21fp-13,
+                              0x1.62bfc740d0871p-20, 0x1.e61bf9035be73p-28);
+    return FMA(odd, r, even);
 #endif
-    const NAME(reduced) part = NAME(reduce)(exponent, NAME(bias));
-    const real far = FMA(-NAME(exponential_of_rest)(part.r), NAME(power_of_two)(part.k), 1);
-    const real inside = a < 1 ? FMA(a, slope, a) : far;
-    return NAME(with_sign_of)(a > most ? 1 : inside, x);
+}
+
+/* Beyond these 1 − Φ(a) counts as 0: it is below 0.02 u, 0.002 u. NaN is not. */
+INLINE int NAME(is_beyond_tail)(real a) { return a > (REAL_IS_FLOAT ? 6 : 9); }
+
+/* 1 − Φ(a) = ½ erfc(a/√2) = 2^(aP(a) − 1) for 0 ≤ a ≤ 6, 9. P: degree 8, 21; 0.6 u of Φ(a), and no more than 2^10, 2^42 times that
+   of 1 − Φ(a). aP(a) = n + r, |r| ≤ ½, and r has no rounding of its own. */
+INLINE real NAME(normal_tail)(real a)
+{
+#if REAL_IS_FLOAT
+    const real p = HORNER_8(a, -0x1.26aee2p0f, -0x1.d637e6p-2f, -0x1.ae6122p-5f, 0x1.d31cbp-8f, -0x1.7eb5dep-13f,
+                            -0x1.6e5edcp-13f, 0x1.5a196cp-15f, -0x1.199024p-18f, 0x1.69fa7ep-23f);
+#else
+    const real square = a * a;
+    const real even = HORNER_10(square, -0x1.26aec21bce714p0, -0x1.ad6f35dc3a047p-5, 0x1.bf8f177a10e55p-15,
+                                0x1.3bafe5171382bp-14, -0x1.10db46aad9bacp-18, -0x1.ed7d977b45449p-25,
+                                0x1.ae57ecde73937p-25, 0x1.9b239c9779e75p-29, 0x1.f3387648dab07p-35,
+                                0x1.8385a06e47cb4p-42, 0x1.01cadcdc1a64ap-51);
+    const real odd = HORNER_10(square, -0x1.d63ed749999c6p-2, 0x1.c4242c2c311c9p-8, -0x1.40c0b26abf0dfp-12,
+                               -0x1.3d2c1513dbbfcp-19, 0x1.58fe68c0673d9p-20, -0x1.b4db50ebb1c51p-24,
+                               -0x1.ef66c7fb968c9p-27, -0x1.02ebdee660e54p-31, -0x1.6b9909930652dp-38,
+                               -0x1.1ce257c7f3612p-46, -0x1.aff2701cdc4cep-58);
+    const real p = FMA(odd, a, even);
+#endif
+    const real shift = (REAL_IS_FLOAT ? 0x1.8p23 : 0x1.8p52) + NAME(bias) - 1;
+    const real shifted = FMA(a, p, shift), n = shifted - shift, r = FMA(a, p, -n);
+    return FMA(r, NAME(power_slope)(r), 1) * NAME(power_of_two)(NAME(bits)(shifted));
+}
+
+/* Φ(x) = ½(1 + erf(x/√2)) */
+INLINE real NAME(normal_cdf)(real x)
+{
+    const real a = ABS(x), tail = NAME(is_beyond_tail)(a) ? 0 : NAME(normal_tail)(a);
+    return x < 0 ? tail : 1 - tail;
 }
 
 /* σ = 1/(1 + e), e = e^−|x|; for x < 0 it is 1 − σ, a difference without rounding. What σ itself was rounded by shows in

@@ -32,19 +32,18 @@ class Polynomial(NamedTuple):
 def polynomials(mp: Any) -> Iterator[Polynomial]:
     """All that elementary.h has. An interval is a little too wide where a rounded number decides on its end."""
     number, log2 = mp.mpf, mp.log(2)
-    half, fourth = log2 / 2 * number("1.0005"), log2 / 4 * number("1.001")
+    half, two_half = log2 / 2 * number("1.0005"), number("0.5005")
     s2 = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2 * number("1.0001")
-    tiny, near = number("1e-6"), number("0.58")
+    tiny = number("1e-6")
 
     def over_root(f: Callable[[Number], Number]) -> Callable[[Number], Number]:
         return lambda z: f(mp.sqrt(z)) / mp.sqrt(z)
 
-    erf, tanh, artanh = (over_root(f) for f in (mp.erf, mp.tanh, mp.atanh))
+    artanh = over_root(mp.atanh)
 
-    def far(r: Number) -> Number:
-        """The error of 1 − 2/(e^2x + 1) by a relative error of e^2x, for x = r + ½n ln 2 from `near` on."""
-        powers = [mp.exp(2 * x) for x in (r + n * log2 / 2 for n in (2, 3, 4)) if x >= near]
-        return max(2 * e / (e + 1) ** 2 for e in powers)
+    def erfc(x: Number) -> Number:
+        """2(1 − Φ(x))"""
+        return mp.erfc(x / mp.sqrt(2))
 
     for type_, degree in (("float", 4), ("double", 9)):
         of_e = (lambda r: (mp.expm1(r) - r) / r**2, lambda r: r**2 / mp.expm1(r))
@@ -52,15 +51,15 @@ def polynomials(mp: Any) -> Iterator[Polynomial]:
     for type_, degree in (("float", 2), ("double", 6)):
         of_log = (lambda z: (2 * artanh(z) - 2) / z, lambda z: z / (2 * artanh(z)))
         yield Polynomial("(2 artanh(s)/s - 2)/s^2, z = s^2", type_, degree, number("1e-12"), s2, *of_log)
-    of_tanh = (lambda z: (tanh(z) - 1) / z, lambda z: z / tanh(z))
-    yield Polynomial("(tanh(x)/x - 1)/x^2, z = x^2", "float", 3, tiny, near**2, *of_tanh)
-    of_e2 = (lambda r: mp.expm1(2 * r) / r, lambda r: r / mp.exp(2 * r) * far(r))
-    yield Polynomial("(e^2r - 1)/r", "float", 4, -fourth, fourth, *of_e2)
-    for type_, degree in (("float", 6), ("double", 11)):
-        yield Polynomial("erf(x)/x - 1, z = x^2", type_, degree, tiny, 1, lambda z: erf(z) - 1, lambda z: 1 / erf(z))
-    for type_, degree, stop in (("float", 5, 4), ("double", 16, 6)):
-        of_erfc = (lambda x: mp.log(mp.erfc(x)), lambda x: mp.erfc(x) / mp.erf(x))
-        yield Polynomial("log(erfc(x))", type_, degree, 1, stop, *of_erfc)
+    for type_, degree in (("float", 5), ("double", 10)):
+        of_power = (lambda r: mp.expm1(log2 * r) / r, lambda r: r / mp.exp(log2 * r))
+        yield Polynomial("(2^r - 1)/r", type_, degree, -two_half, two_half, *of_power)
+    for type_, degree, stop, least in (("float", 8, 6, mp.ldexp(1, -10)), ("double", 21, 9, mp.ldexp(1, -42))):
+        of_tail = (
+            lambda x: mp.log(erfc(x), 2) / x,
+            lambda x, least=least: log2 * x * max(erfc(x) / (2 - erfc(x)), least),
+        )
+        yield Polynomial("log2(2(1 - cdf(x)))/x", type_, degree, tiny, stop, *of_tail)
     quarter = over_root(lambda f: mp.sin(mp.pi / 2 * f))
     for type_, degree in (("float", 4), ("double", 8)):
         yield Polynomial("sin(pi/2 x)/x, z = x^2", type_, degree, tiny, 1, quarter, lambda z: 1 / quarter(z))

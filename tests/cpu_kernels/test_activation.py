@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy.special import ndtr
 
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops._activation import ELEMENTWISE
@@ -93,6 +94,16 @@ def test_any_finite_numbers_agree_with_the_reference(dtype: Any, data: st.DataOb
             saved = a if activation.from_output else z
             if np.isfinite(saved).all():
                 assert_agrees(f"{name}_derivative", loops(level).compute(f"{name}_derivative", saved, ALPHA), saved)
+
+
+@every_level
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gelu_keeps_its_digits_on_the_left(dtype: Any, level: str) -> None:
+    """Where ½(1 + erf) would cancel: −3 is 0.0013 of itself."""
+    x = -np.random.default_rng(5).uniform(1e-3, 3, 20_000).astype(dtype)
+    wide = x.astype(np.float64)
+    expected = wide * ndtr(wide)
+    np.testing.assert_allclose(loops(level).compute("gelu", x), expected, rtol=2**8 * UNIT[np.dtype(dtype).name])
 
 
 @every_level
