@@ -48,7 +48,7 @@ class Model(Protocol):
 
 
 class Ours:
-    """FCNNClassifier and FCNNRegressor, compiled. Where all settings are equal, weights and biases start as scikit-learn's do."""
+    """FCNNClassifier and FCNNRegressor, compiled. With equal settings, they start as scikit-learn's do."""
 
     name = version_of = "fcnn_gpu"
 
