@@ -252,8 +252,14 @@ _REFRESHES = 4
 """A second: drawing the bar takes half a millisecond, which training waits for."""
 
 
+_NARROW = 100
+"""Columns of a terminal below which the bar is shorter and what is least asked for is left out."""
+
+
 class ProgressBar(Callback):
     """A bar per run on the terminal: epochs, samples per second, losses and metrics. Silent where there is no terminal.
+
+    On 80 columns it has the epoch, the bar, the remaining time and the loss, and what else there is room for.
 
     `console` is a rich console; None takes one on standard error, so that what a program prints stays clean.
     """
@@ -265,20 +271,21 @@ class ProgressBar(Callback):
     def on_train_begin(self, trainer: Trainer) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.table import Column
 
         console = self._console if self._console is not None else Console(stderr=True)
         if not console.is_terminal:
             return
-        self._progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[n_epochs]}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[report]}", markup=False),
-            console=console,
-            refresh_per_second=_REFRESHES,
-        )
+        whole, cut = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        epoch = TextColumn("epoch {task.fields[epoch]}/{task.fields[n_epochs]}", table_column=whole)
+        report = TextColumn("{task.fields[report]}", markup=False, table_column=cut)
+        if console.width < _NARROW:
+            columns = [epoch, BarColumn(bar_width=16), TimeRemainingColumn(table_column=whole), report]
+        else:
+            share = TextColumn("{task.percentage:>3.0f}%", table_column=whole)
+            times = TimeElapsedColumn(table_column=whole), TimeRemainingColumn(table_column=whole)
+            columns = [epoch, BarColumn(bar_width=24), share, *times, report]
+        self._progress = Progress(*columns, console=console, refresh_per_second=_REFRESHES, expand=True)
         self._progress.start()
         self._task = self._progress.add_task(
             "", total=trainer.n_epochs * trainer.steps_per_epoch, epoch=0, n_epochs=trainer.n_epochs, report=""

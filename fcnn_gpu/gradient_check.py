@@ -42,6 +42,7 @@ import numpy as np
 
 from ._arrays import quietly
 from ._checks import check_integer, check_real
+from ._html import ShownAsText
 from ._types import Array, HostArray
 from .backend import Ops, to_numpy
 from .data import check_features
@@ -93,7 +94,7 @@ class ArrayCheck:
 
 
 @dataclass(frozen=True)
-class GradientReport:
+class GradientReport(ShownAsText):
     """The outcome of a check. `print(report)` lists every array, the worst first."""
 
     checks: tuple[ArrayCheck, ...]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ._checks import check_integer, check_real
+from ._html import ShownAsText
 from ._types import HostArray
 from .data import DeviceData, epoch_order
 from .layers import Dropout
@@ -78,7 +79,7 @@ class Guarantee:
 
 
 @dataclass(frozen=True)
-class ReproducibilityReport:
+class ReproducibilityReport(ShownAsText):
     """What `verify_reproducible` found.
 
     Attributes:

@@ -93,7 +93,7 @@ class PlainTraining:
             validation_data=samples.validation,
             class_weight=self._class_weight,
             drop_last=options.batch_norm and leaves_single_sample(self.n_train, self.batch_size),
-            progress=options.progress,
+            progress="bar" if options.progress else False,
             callbacks=callbacks,
         )
         X, y = (samples.X, samples.y) if samples.validation is None else samples.validation

@@ -127,7 +127,7 @@ class PresetTraining:
             data.n_outputs,
             ops,
             options.dtype,
-            progress=options.progress,
+            progress="bar" if options.progress else False,
             precision=options.precision,
             memory_limit=options.byte_limit,
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from ..callbacks import Callback
+from ..progress import EpochLines
 from ..training import History, Trainer
 
-_MOST_LINES = 25
 _LONG = 60.0
 """Seconds from which on it is said how long a run takes."""
 
@@ -22,39 +23,26 @@ class Summary(Callback):
         trainer.model.summary(self._batch_size)
 
 
-class EpochLog(Callback):
-    """Print epochs as they end: all of a short run; of a long one every n-th, and the last.
+class EpochLog(EpochLines):
+    """The lines of a log on standard output.
 
     With `shorter`, what would make the run shorter, the second epoch's time says how long a long one takes; the first
     epoch prepares the others.
     """
 
     def __init__(self, shorter: str = "") -> None:
+        super().__init__(sys.stdout)
         self._shorter = shorter
-
-    def on_train_begin(self, trainer: Trainer) -> None:
-        self._every = -(-trainer.n_epochs // _MOST_LINES)
-        self._has_penalty = trainer.model.penalty() > 0
 
     def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
         self._began = time.perf_counter()
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
-        epoch = int(record["epoch"])
-        if epoch % self._every == 0 or epoch in (1, trainer.n_epochs) or trainer.stop_reason is not None:
-            print(self._line(epoch, trainer.n_epochs, record), flush=True)
-        if self._shorter and epoch == 2:
-            expected = (time.perf_counter() - self._began) * trainer.n_epochs
+        took = time.perf_counter() - self._began
+        super().on_epoch_end(trainer, record)
+        if self._shorter and record["epoch"] == 2:
+            expected = took * trainer.n_epochs
             _say_long(expected, f"{trainer.n_epochs:,} epochs", self._shorter)
-
-    def _line(self, epoch: int, n_epochs: int, record: dict[str, float]) -> str:
-        hidden = {"epoch", "learning_rate", "seconds", "samples_per_second"}
-        if not self._has_penalty:
-            hidden.add("penalty")
-        numbers = "  ".join(f"{name} {value:.4f}" for name, value in record.items() if name not in hidden)
-        width = len(str(n_epochs))
-        rate, speed = record["learning_rate"], record["samples_per_second"]
-        return f"epoch {epoch:>{width}}/{n_epochs}  {numbers}  learning_rate {rate:.2g}  {speed:,.0f} samples/s"
 
 
 class NetworkLog:

@@ -47,7 +47,7 @@ class Run:
     backend: Any
     dtype: Any
     threads: int | None = None
-    progress: bool = False
+    progress: bool | str = False
     precision: str | None = None
     memory_limit: int | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .._html import ShownAsText
 from .._types import DType
 from ..memory import human
 from ._placement import Layout
@@ -91,7 +92,7 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class MatmulPlan:
+class MatmulPlan(ShownAsText):
     """How `chunked_matmul` computes a product. `print` it for a table.
 
     Attributes:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .._html import ShownAsText
 from ._plan import MatmulPlan, tiles_of
 from ._table import aligned, byte_rate, duration, flop_rate
 
 
 @dataclass(frozen=True)
-class MatmulReport:
+class MatmulReport(ShownAsText):
     """What a run achieved, beside what was predicted. `print` it for a table.
 
     Attributes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .._html import ShownAsText
+
 
 def human(n_bytes: float) -> str:
     """A number of bytes in the unit that people would name it in: 512 B, 1.5 KiB, 2.1 GiB."""
@@ -15,7 +17,7 @@ def human(n_bytes: float) -> str:
 
 
 @dataclass(frozen=True)
-class MemoryReport:
+class MemoryReport(ShownAsText):
     """Bytes by kind, on the device that the model is bound to; on a GPU as CuPy's pool hands them out.
 
     Attributes:

@@ -289,6 +289,12 @@ class Sequential(Passes):
 
         print_summary(self, check_integer("summary(batch_size)", batch_size, low=1))
 
+    def _repr_html_(self) -> str:
+        """The summary, in a notebook."""
+        from ._summary import summary_html
+
+        return summary_html(self)
+
     def memory_report(
         self,
         batch_size: int,

@@ -120,12 +120,12 @@ def drawing(what: str) -> Iterator[None]:
 
 
 def make_figure(width: float, height: float) -> Figure:
-    """A figure outside pyplot: it needs no display, belongs to no global state and frees itself."""
+    """A figure outside pyplot: it needs no display, belongs to no global state and frees itself. Notebooks show it."""
     try:
-        from matplotlib.figure import Figure
+        from ._picture import Picture
     except ImportError as error:
         raise ImportError("Plots need matplotlib. Run: pip install 'fcnn_gpu[plot]'") from error
-    return Figure(figsize=(width, height), layout="constrained")
+    return Picture(figsize=(width, height), layout="constrained")
 
 
 def saved(figure: Figure, path: Any) -> Figure:

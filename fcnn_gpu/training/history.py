@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._html import paragraph
 from ..files import write_atomically
 from ..metrics import Metric
+from ..progress import clock, epochs_table
 from ._plots import plot_history
 
 
@@ -63,10 +65,19 @@ class History:
             write_atomically(path, text.getvalue().encode())
         return text.getvalue()
 
+    def _repr_html_(self) -> str:
+        if not self.records:
+            return paragraph("No epoch has been trained.")
+        n, seconds = len(self), clock(sum(self["seconds"]))
+        ended = "" if self.stopped_by == "epochs" else f"; ended by: {self.stopped_by}"
+        kept = "" if self.best_epoch is None else f". The network has the weights of epoch {self.best_epoch}"
+        said = f"{n:,} epoch{'s' if n > 1 else ''} in {seconds}, validation aside{ended}{kept}."
+        return paragraph(said) + epochs_table(self.records, self.best_epoch)
+
     def plot(self, path: Any = None) -> Any:
         """Loss and metrics over the epochs, training and validation together; saved to `path` if one is given.
 
-        Returns the matplotlib figure. Needs the plot extra: pip install 'fcnn_gpu[plot]'.
+        Returns the matplotlib figure, which a notebook shows. Needs the plot extra: pip install 'fcnn_gpu[plot]'.
         """
         return plot_history(self.to_dict(), self.best_epoch, path)
 

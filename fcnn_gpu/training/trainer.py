@@ -12,9 +12,10 @@ import numpy as np
 
 from .._arrays import quietly
 from .._checks import check_bool, check_bytes, check_integer
+from .._html import paragraph
 from .._types import HostArray
 from ..backend import LossScaling, Setting, computing_with, quiet_arithmetic
-from ..callbacks import Callback, ProgressBar, check_callbacks
+from ..callbacks import Callback, check_callbacks
 from ..data import ArraySupply, Intake, check_output_center
 from ..layers import Activation, BatchEnsemble, Dense, DenseEnsemble, last_layers
 from ..losses import LOSSES, Loss
@@ -22,6 +23,7 @@ from ..memory import explains_out_of_memory
 from ..metrics import METRICS, Metric
 from ..model import NonFiniteOutputError, Sequential
 from ..optimizers import OPTIMIZERS, Optimizer
+from ..progress import progress_display
 from ..schedules import check_run
 from ._copies import arrays_of, attributes, on_host, restore
 from ._evaluation import EVALUATION_BATCH, Evaluator
@@ -88,6 +90,17 @@ class Trainer:
         """Epochs over all calls of `fit`: a second call goes on with new sample orders, not the first's again."""
         self.stop_reason: str | None = None
 
+    def __repr__(self) -> str:
+        metrics = f", metrics={self.metrics!r}" if self.metrics else ""
+        return f"Trainer({self.model!r}, loss={self.loss!r}, optimizer={self.optimizer!r}{metrics}, seed={self.seed})"
+
+    def _repr_html_(self) -> str:
+        """What is trained and how, and the last run, in a notebook."""
+        parts = {"loss": self.loss, "optimizer": self.optimizer, "metrics": self.metrics or None}
+        said = ", ".join(f"{name} {part!r}" for name, part in parts.items() if part is not None)
+        last_run = self.history._repr_html_() if len(self.history) else ""
+        return paragraph(f"Trainer: {said}") + self.model._repr_html_() + last_run
+
     @property
     def metrics(self) -> list[Metric]:
         """What is measured beside the loss. Set, names and instances are told what the loss's targets mean."""
@@ -116,7 +129,7 @@ class Trainer:
         class_weight: Any = None,
         shuffle: bool = True,
         drop_last: bool = False,
-        progress: bool = True,
+        progress: bool | str = True,
         callbacks: Sequence[Callback] = (),
         capture: bool = True,
         memory_limit: int | str | None = None,
@@ -138,7 +151,8 @@ class Trainer:
                 has no part in validation.
             shuffle: visit the samples in an order drawn anew each epoch from the seed.
             drop_last: leave out the last batch of an epoch if it is smaller than the others.
-            progress: show a progress bar where there is a terminal.
+            progress: how far the run is: "bar" on a terminal, a table in a "notebook", or "lines" on standard error,
+                one per epoch (of more than 25, one per n). True takes what fits where it runs, False shows nothing.
             capture: record the training step once (as a CUDA graph on a GPU, as a program of compiled calls or a list
                 of NumPy's on a CPU) and replay it. False makes every call anew, with the same results, more slowly: for
                 debugging.
@@ -163,13 +177,13 @@ class Trainer:
         batch_size = check_integer("fit(batch_size)", batch_size, low=1)
         if micro_batch_size is not None:
             micro_batch_size = check_integer("fit(micro_batch_size)", micro_batch_size, low=1)
-        flags = {"shuffle": shuffle, "drop_last": drop_last, "progress": progress, "capture": capture}
+        flags = {"shuffle": shuffle, "drop_last": drop_last, "capture": capture}
         for name, flag in flags.items():
             check_bool(f"fit({name})", flag)
         limit = check_bytes("fit(memory_limit)", memory_limit)
         if threads is not None:
             threads = check_integer("fit(threads)", threads, low=1)
-        observers = [*check_callbacks(callbacks), *([ProgressBar()] if progress else [])]
+        observers = [*check_callbacks(callbacks), *progress_display("fit(progress)", progress)]
         train, validation, signature = self._intake.for_training(
             X, y, sample_weight, class_weight, validation_data, validation_split, shuffle_buffer, self._try_metrics
         )
