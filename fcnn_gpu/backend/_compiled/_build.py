@@ -162,7 +162,8 @@ def build(
     common = [*command, *given, *COMMON, *_of_system(target)]  # ours come last: they decide what bits results have
     names = f"-DLEVELS(X)={' '.join(f'X({level})' for level in chosen)}"
     with tempfile.TemporaryDirectory() as temporary:
-        objects, commands = [], []
+        objects: list[str] = []
+        commands: list[list[str]] = []
 
         def compile_(stem: str, *options: str) -> None:
             objects.append(str(Path(temporary) / f"{len(objects)}.o"))
@@ -192,7 +193,7 @@ def operations(folder: Path) -> list[str]:
     """The operations that have a file, by its name, those first that compile longest."""
     others = {"operation", *_OF_A_LEVEL, *_ONCE}
     names = {path.stem for path in folder.glob("*.c")} - others
-    return sorted(names, key=lambda name: (name not in _SLOWEST, name))
+    return [*filter(names.__contains__, _SLOWEST), *sorted(names.difference(_SLOWEST))]
 
 
 def _architectures(flags: Sequence[str]) -> list[str]:
