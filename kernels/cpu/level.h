@@ -40,7 +40,7 @@ _Static_assert(sizeof(void *) == 8, "records hold pointers of 8 bytes");
         __VA_ARGS__                  \
     } NAME(name##_arguments);        \
     _Static_assert(sizeof(NAME(name##_arguments)) <= 8 * MOST_ARGUMENTS, #name " has too many arguments"); \
-    __attribute__((unused)) static const char NAME(name##_parameters)[] = #KIND ": " TEXT(__VA_ARGS__);
+    const char NAME(name##_parameters)[] = #KIND ": " TEXT(__VA_ARGS__);
 
 /* A setting that may change from step to step: a number, or, where there is a table, its number at `position`, the last one beyond the
    table's end. The step counts the position up when it is done. */
@@ -59,7 +59,7 @@ INLINE void raise_flag(int64_t *flag) { atomic_store_explicit((_Atomic int64_t *
 /* The head of an operation: `a` are its arguments. */
 #define OPERATION(name)                                                                     \
     static void JOIN(NAME(name), _of)(const NAME(name##_arguments) * a, __attribute__((unused)) const Share *share); \
-    static void NAME(name)(const void *arguments, const Share *share)                       \
+    void NAME(name)(const void *arguments, const Share *share)                              \
     {                                                                                       \
         JOIN(NAME(name), _of)(arguments, share);                                            \
     }                                                                                       \

@@ -64,6 +64,3 @@ ARGUMENTS(product_of_weights, SHARED,
           optional const real *b;
           optional any_order int64_t *unsound;
           real *C;)
-
-void NAME(product_of_samples)(const void *arguments, const Share *share);
-void NAME(product_of_weights)(const void *arguments, const Share *share);

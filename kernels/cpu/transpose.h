@@ -33,7 +33,8 @@ INLINE void NAME(transpose_square)(const real *from, int64_t from_row, real *to,
 #undef PICK
 
 /* to[p·to_row + r] = from[r·from_row + p] for n_rows rows of k elements. */
-static void NAME(transpose)(int64_t n_rows, int64_t k, const real *from, int64_t from_row, real *to, int64_t to_row)
+static __attribute__((unused)) void NAME(transpose)(int64_t n_rows, int64_t k, const real *from, int64_t from_row, real *to,
+                                                    int64_t to_row)
 {
     enum { SIDE = sizeof(quarter) / sizeof(real), LINE = 64 / sizeof(real) };
     const int64_t squared_rows = n_rows / SIDE * SIDE, squared_k = k / SIDE * SIDE;

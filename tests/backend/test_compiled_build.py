@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from fcnn_gpu.backend._compiled._build import BuildError, Target, build, compiler, fingerprint, wheel_platform
+from fcnn_gpu.backend._compiled._build import (
+    BuildError,
+    Target,
+    build,
+    compiler,
+    fingerprint,
+    operations,
+    wheel_platform,
+)
 
 from ..conftest import compiled_ops
 
@@ -70,6 +79,13 @@ def test_a_compiler_that_does_not_do(command: str, words: str, tmp_path: Path, m
     with pytest.raises(BuildError, match=words):
         build(KERNELS, tmp_path / "fcnn_cpu.so")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_table_has_every_operation_that_is_compiled() -> None:
+    """And `operation.c` is not asked for a file that is something else."""
+    table = re.findall(r"\bX\((\w+)\)", (KERNELS / "operations.h").read_text(encoding="utf-8"))
+    products = {"product_of_samples", "product_of_weights"}
+    assert sorted({*operations(KERNELS), *products}) == table
 
 
 def test_what_the_compiler_says_first_is_the_reason(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-/* A loop over each function of elementary.h and activation.h in kernels/cpu, compiled for one instruction level as level.c is. It
+/* A loop over each function of elementary.h and activation.h in kernels/cpu, compiled for one instruction level as operation.c is. It
    includes itself, for float and for double. Each function has a line of its own: GCC notes which lines it has vectorized. */
 #ifndef REAL_IS_FLOAT
 #include "level.h"

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fcnn_gpu._types import HostArray
-from fcnn_gpu.backend._compiled._build import COMMON, LEVELS, compiler
+from fcnn_gpu.backend._compiled._build import COMMON, EXACT, LEVELS, compiler
 from fcnn_gpu.backend._cpu import read_cpu
 
 from ..support.compiled import missing_c_compiler
@@ -99,7 +99,7 @@ def _built(level: str) -> Path | str:
     command = compiler()
     about = subprocess.run([*command, "--version"], check=True, capture_output=True, text=True).stdout
     is_gcc = "Free Software Foundation" in about
-    options = [*COMMON, *FLAGS[level].split(), f"-DLEVEL={level}", "-ffp-contract=off", "-Werror", "-shared"]
+    options = [*COMMON, *FLAGS[level].split(), f"-DLEVEL={level}", EXACT, "-Werror", "-shared"]
     options += [] if sys.platform == "win32" else ["-fPIC"]
     options += ["-fopt-info-vec-optimized"] if is_gcc else []
     command = [*command, *options, f"-I{KERNELS}", f"-I{HERE}", str(HERE / "loops.c"), *_NO_LIBM]

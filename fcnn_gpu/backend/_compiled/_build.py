@@ -40,9 +40,13 @@ LEVELS = {"x86_64": {"v4": _V4, "v3": _V3, "v2": _V2}}
 ONLY_LEVEL = {"baseline": ""}
 """On any other: what the compiler takes itself."""
 
-_PARTS = {"level": "-ffp-contract=off", "product": "-ffp-contract=fast"}
-"""Files that are compiled for each level, and whether the compiler may fuse products with sums."""
-_REST = ("program", "threads")
+EXACT, FUSED = "-ffp-contract=off", "-ffp-contract=fast"
+"""Whether the compiler may fuse products with sums."""
+_OF_A_LEVEL = {"product": FUSED, "level": EXACT}
+"""Files that are compiled for each level, beside `operation`, which is compiled for each operation as well."""
+_ONCE = ("program", "threads")
+_SLOWEST = ("parametric_activation_backward", "softmax_cross_entropy", "embed_numbers_backward", "elementwise_loss")
+"""What compiles longest, and so begins first."""
 _MACOS = {"aarch64": "11.0", "x86_64": "10.13"}
 """The first macOS that a library runs on, unless MACOSX_DEPLOYMENT_TARGET names it."""
 
@@ -158,17 +162,22 @@ def build(
     common = [*command, *given, *COMMON, *_of_system(target)]  # ours come last: they decide what bits results have
     names = f"-DLEVELS(X)={' '.join(f'X({level})' for level in chosen)}"
     with tempfile.TemporaryDirectory() as temporary:
-        objects, commands = [], []
+        objects: list[str] = []
+        commands: list[list[str]] = []
 
-        def compile_(stem: str, level: str = "", *options: str) -> None:
-            objects.append(str(Path(temporary) / f"{stem}{level}.o"))
+        def compile_(stem: str, *options: str) -> None:
+            objects.append(str(Path(temporary) / f"{len(objects)}.o"))
             commands.append([*common, *options, *flags, "-c", str(folder / f"{stem}.c"), "-o", objects[-1]])
 
-        for level in chosen:
-            for stem, contraction in _PARTS.items():
-                compile_(stem, level, *shlex.split(known[level]), f"-DLEVEL={level}", contraction)
-        for stem in _REST:
-            compile_(stem, "", names)
+        of_levels = [[*shlex.split(known[level]), f"-DLEVEL={level}"] for level in chosen]
+        for stem, contraction in _OF_A_LEVEL.items():
+            for options in of_levels:
+                compile_(stem, *options, contraction)
+        for name in operations(folder):
+            for options in of_levels:
+                compile_("operation", *options, EXACT, f"-DOPERATION_FILE={name}")
+        for stem in _ONCE:
+            compile_(stem, names)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(_run, commands))
         made = Path(temporary) / out.name
@@ -178,6 +187,13 @@ def build(
         partial = out.with_name(f"{out.name}.{os.getpid()}")
         shutil.copyfile(made, partial)
         partial.replace(out)
+
+
+def operations(folder: Path) -> list[str]:
+    """The operations that have a file, by its name, those first that compile longest."""
+    others = {"operation", *_OF_A_LEVEL, *_ONCE}
+    names = {path.stem for path in folder.glob("*.c")} - others
+    return [*filter(names.__contains__, _SLOWEST), *sorted(names.difference(_SLOWEST))]
 
 
 def _architectures(flags: Sequence[str]) -> list[str]:
