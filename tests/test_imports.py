@@ -28,7 +28,6 @@ ROOMS = [
     {"bench", "estimators"},
     {"doctor", "gradient_check", "reproducibility"},
     {"training"},
-    {"progress"},
     {"callbacks"},
     {"model"},
     {"placement"},

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from ..callbacks import Callback
-from ..progress import EpochLines
+from ..callbacks import Callback, EpochLines
 from ..training import History, Trainer
 
 _LONG = 60.0

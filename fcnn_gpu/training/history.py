@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._html import paragraph
+from ..callbacks import clock, epochs_table
 from ..files import write_atomically
 from ..metrics import Metric
-from ..progress import clock, epochs_table
 from ._plots import plot_history
 
 

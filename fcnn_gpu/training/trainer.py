@@ -15,7 +15,7 @@ from .._checks import check_bool, check_bytes, check_integer
 from .._html import paragraph
 from .._types import HostArray
 from ..backend import LossScaling, Setting, computing_with, quiet_arithmetic
-from ..callbacks import Callback, check_callbacks
+from ..callbacks import Callback, check_callbacks, progress_display
 from ..data import ArraySupply, Intake, check_output_center
 from ..layers import Activation, BatchEnsemble, Dense, DenseEnsemble, last_layers
 from ..losses import LOSSES, Loss
@@ -23,7 +23,6 @@ from ..memory import explains_out_of_memory
 from ..metrics import METRICS, Metric
 from ..model import NonFiniteOutputError, Sequential
 from ..optimizers import OPTIMIZERS, Optimizer
-from ..progress import progress_display
 from ..schedules import check_run
 from ._copies import arrays_of, attributes, on_host, restore
 from ._evaluation import EVALUATION_BATCH, Evaluator

@@ -217,7 +217,7 @@ def test_a_time_limit_foresees_the_next_epoch(
     monkeypatch: pytest.MonkeyPatch, seconds: float, ends: list[float], n_epochs: int
 ) -> None:
     clock = iter([0.0, *ends])
-    monkeypatch.setattr("fcnn_gpu.callbacks.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr("fcnn_gpu.callbacks.time_limit.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     history = fit(trainer(), TimeLimit(seconds))
     assert len(history) == n_epochs
     assert history.stopped_by == (f"time limit of {seconds:g} seconds" if n_epochs < 6 else "epochs")

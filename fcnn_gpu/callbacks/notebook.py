@@ -6,8 +6,8 @@ import sys
 import time
 from typing import Any
 
-from ..callbacks import Callback, History, Trainer
-from .table import clock, epochs_table
+from ._base import Callback, History, Trainer
+from ._epochs_table import clock, epochs_table
 
 _SHORTEST = 0.25
 """Seconds between two pictures of the run: each is a message to the browser."""

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 import fcnn_gpu as fcnn
-from fcnn_gpu.callbacks import ProgressBar
-from fcnn_gpu.progress import EpochLines, lines
+from fcnn_gpu.callbacks import EpochLines, ProgressBar
+from fcnn_gpu.callbacks import epoch_lines as lines
 
 X = np.random.default_rng(0).normal(size=(20, 2))
 Y = X @ [1.0, -2.0]

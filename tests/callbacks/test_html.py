@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
 from fcnn_gpu._html import ShownAsText, paragraph, table
-from fcnn_gpu.progress import clock, epochs_table
+from fcnn_gpu.callbacks import clock, epochs_table
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"])), min_size=2, max_size=2))

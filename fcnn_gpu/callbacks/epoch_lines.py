@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from .._console import every_character
-from ..callbacks import Callback, History, Trainer
+from ._base import Callback, History, Trainer
 
 _MOST_LINES = 25
 """Of a run whose epochs are short."""

@@ -1,14 +1,14 @@
-"""How far a run is, where people look: a bar on a terminal, a table in a notebook, lines in a log."""
+"""Which display of its progress a run has."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from .._checks import check_choice
-from ..callbacks import Callback, ProgressBar
-from .lines import EpochLines
+from ._base import Callback
+from .epoch_lines import EpochLines
 from .notebook import NotebookProgress, in_notebook
-from .table import clock, epochs_table
+from .progress_bar import ProgressBar
 
 KINDS = {"bar": ProgressBar, "notebook": NotebookProgress, "lines": EpochLines}
 
@@ -32,6 +32,3 @@ def _is_terminal() -> bool:
     from rich.console import Console
 
     return Console(stderr=True).is_terminal
-
-
-__all__ = ["KINDS", "EpochLines", "NotebookProgress", "clock", "epochs_table", "progress_display"]

@@ -1,0 +1,38 @@
+"""What people hang on a training run.
+
+A callback is told of the run's events in this order: `on_train_begin`, then per epoch `on_epoch_begin`, `on_tick`
+(several times a second, with the device's losses fetched), `on_epoch_end` (with the epoch's record of the history),
+and at last `on_train_end`, which also comes after an interrupt or an error. Setting `trainer.stop_reason` ends the run
+after the epoch.
+"""
+
+from __future__ import annotations
+
+from ._base import Callback, History, Trainer, WatchedTrainer, check_callbacks
+from ._epochs_table import clock, epochs_table
+from ._progress import progress_display
+from .checkpoint import ModelCheckpoint
+from .early_stopping import EarlyStopping
+from .epoch_lines import EpochLines
+from .keep_best import KeepBest
+from .notebook import NotebookProgress
+from .progress_bar import ProgressBar
+from .time_limit import TimeLimit
+
+__all__ = [
+    "Callback",
+    "EarlyStopping",
+    "EpochLines",
+    "History",
+    "KeepBest",
+    "ModelCheckpoint",
+    "NotebookProgress",
+    "ProgressBar",
+    "TimeLimit",
+    "Trainer",
+    "WatchedTrainer",
+    "check_callbacks",
+    "clock",
+    "epochs_table",
+    "progress_display",
+]
