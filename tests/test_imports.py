@@ -25,6 +25,7 @@ HEAVY = ("cupy", "matplotlib", "torch", "sklearn", "scipy", "pandas", "rich", "t
 ROOMS = [
     {"__main__"},
     {"cli"},
+    {"report"},
     {"bench", "estimators"},
     {"doctor", "gradient_check", "reproducibility"},
     {"training"},

@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "Train a network and report how good it is on test data.",
     "evaluate": "Measure a saved model: its loss, and accuracy with a table of the classes, or R², MAE and RMSE.",
     "predict": "Print what a saved model predicts for each sample of INPUT, as CSV: class names, or values.",
+    "report": "Write a run as one page: what was trained, how it went, how good it is, and where it fails.",
     "bench": "Time training and inference on this machine, against the libraries that are installed.",
     "doctor": "Say whether this machine can train, on the CPU and on a CUDA GPU, and what would mend what is not in "
     "order.",

@@ -90,6 +90,8 @@ class TrainOptions:
     precision: str | None
     out: str | None
     progress: bool
+    watch: bool
+    watch_port: int
 
     def __post_init__(self) -> None:
         self._check_preset()

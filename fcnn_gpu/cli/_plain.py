@@ -14,7 +14,7 @@ from ..model import Sequential, Standardization, fold_features, fold_targets
 from ..training import Trainer
 from ._data import holds_images
 from ._options import TrainOptions
-from ._progress import EpochLog, Summary
+from ._progress import EpochLog, Summary, watching
 from ._trained import Trained, threshold_of
 
 
@@ -81,6 +81,7 @@ class PlainTraining:
         options, samples, model = self.options, self._samples, self._model
         assert options.epochs is not None
         callbacks: list[Callback] = [Summary(self.batch_size), EpochLog()] if options.progress else []
+        callbacks += watching(options)
         if options.early_stopping is not None:
             callbacks.insert(0, EarlyStopping(patience=options.early_stopping))
         if options.seconds is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from .._types import HostArray
 from ..backend import Ops
+from ..callbacks import Callback
 from ..data import check_parts, class_weights_to_sample_weights, split_validation
 from ..datasets import Dataset
 from ..estimators import (
@@ -27,7 +28,7 @@ from ..metrics import Metric
 from ..model import Standardization
 from ._options import TrainOptions
 from ._plain import PlainTraining
-from ._progress import EpochLog, Summary
+from ._progress import EpochLog, Summary, watching
 from ._table import PreparedTable, TablePlan
 from ._trained import Trained, threshold_of
 
@@ -157,7 +158,8 @@ class PresetTraining:
     def train(self) -> Trained:
         """The network of the best epoch, in the data's own units or with calibrated probabilities."""
         shorter = "--epochs" if self.options.network == "fast" else "--preset fast, --epochs"
-        shown = [Summary(self.batch_size), EpochLog(shorter)] if self.options.progress else []
+        shown: list[Callback] = [Summary(self.batch_size), EpochLog(shorter)] if self.options.progress else []
+        shown += watching(self.options)
         fitted = train_one(self._run, self._train, self._held_out, self.options.seed, shown, self._deadline())
         self._temperature = fitted.temperature
         held_out = self._held_out or self._train

@@ -7,6 +7,7 @@ import time
 
 from ..callbacks import Callback, EpochLines
 from ..training import History, Trainer
+from ._options import TrainOptions
 
 _LONG = 60.0
 """Seconds from which on it is said how long a run takes."""
@@ -64,6 +65,15 @@ class NetworkLog:
         print(f"network {number + 1:>{width}}/{n_networks}  {of_epochs}  {measured}  {elapsed:.1f} s", flush=True)
         if number == 0:
             _say_long(elapsed * n_networks, f"{n_networks} networks", self._shorter)
+
+
+def watching(options: TrainOptions) -> list[Callback]:
+    """What --watch asks for."""
+    if not options.watch:
+        return []
+    from ..report import Watch  # with scikit-learn, which takes a while to import
+
+    return [Watch(options.watch_port, f"fcnn-gpu train: {options.data}")]
 
 
 def _say_long(expected: float, what: str, shorter: str) -> None:

@@ -115,6 +115,21 @@ class _Samples:
     rows: HostArray | None = None
 
 
+def samples_to_report(saved: SavedModel, data: str | None) -> tuple[_Samples, str]:
+    """(the samples that say how good the model is, which part of the data they are).
+
+    That is the test part of the data that it was trained on, and all of any other file.
+    """
+    name = _name(saved, data)
+    trained_on = _is_training_data(saved, name)
+    part = "all" if trained_on is False else "test"
+    if saved.model.preparation is not None and name not in CATALOGUE and is_table(name):
+        sheet = saved.info.get("sheet") if trained_on else None
+        return _of_table(saved, name, part, None, None, sheet, None), part
+    fraction = 0.0 if part == "all" else None
+    return _of_dataset(saved, _load(saved, name, None, None, None, fraction, False), part), part
+
+
 def _name(saved: SavedModel, data: str | None) -> str:
     trained_on = saved.info.get("data")
     if data is not None:

@@ -280,6 +280,11 @@ def train(
         bool,
         _option("Show a line per epoch, and a bar where there is a terminal.", _OUTPUT, "--progress/--no-progress"),
     ] = True,
+    watch: Annotated[
+        bool,
+        _option("Serve a page with the run's curves and weights to browsers on this machine while it trains.", _OUTPUT),
+    ] = False,
+    watch_port: Annotated[int, _option("Of the page of --watch. (default: a free one)", _OUTPUT)] = 0,
 ) -> int:
     """Train a network and report how good it is on test data.
 
