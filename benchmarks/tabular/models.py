@@ -48,7 +48,7 @@ class Model(Protocol):
 
 
 class Ours:
-    """FCNNClassifier and FCNNRegressor, compiled. They share all but where their networks start, which is their own."""
+    """FCNNClassifier and FCNNRegressor, compiled. Where all settings are equal, weights and biases start as scikit-learn's do."""
 
     name = version_of = "fcnn_gpu"
 
@@ -57,6 +57,7 @@ class Ours:
         options: dict[str, Any] = {"random_state": job.seed, "backend": "cpu"}
         if job.rules == "equal":
             options |= {"epochs": job.epochs, "batch_size": job.batch_size, "learning_rate": RATE}
+            options |= {"init": "xavier_uniform", "bias_init": "xavier_uniform"}
             return make(HIDDEN, "relu", optimizer="adam", l2=0.0, dropout=0.0, **options)
         return make(**options)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 
 import fcnn_gpu as fcnn
 from benchmarks.tabular import __main__ as command
@@ -118,6 +119,24 @@ def test_equal_settings_are_equal(task: Any) -> None:
     assert ours["learning_rate"] == theirs["learning_rate_init"] == 1e-3
     assert ours["l2"] == theirs["alpha"] == ours["dropout"] == 0
     assert ours["random_state"] == theirs["random_state"] == 3
+
+
+def test_equal_settings_begin_with_equal_weights() -> None:
+    """Of the same uniform distribution: after a step of no length, the largest ones lie at the same limits."""
+    job = Job("equal", "classification", 20, 1, 3)
+    ours, theirs = (MODELS[name].make(job) for name in ("fcnn_gpu", "scikit-learn"))
+    assert ours is not None and theirs is not None
+    X, y = np.random.default_rng(0).normal(size=(20, 300)), np.arange(20) % 4
+    ours.set_params(learning_rate=1e-9).fit(X, y)
+    with pytest.warns(ConvergenceWarning):
+        theirs.set_params(learning_rate_init=1e-9).fit(X, y)
+    mine = [layer.params for layer in ours.model_.layers if layer.params]
+    for params, W, b, n_in, n_out in zip(mine, theirs.coefs_, theirs.intercepts_, (300, 100), (100, 4), strict=True):
+        limit = np.sqrt(6 / (n_in + n_out))
+        assert params["W"].shape == W.T.shape == (n_out, n_in)
+        for drawn in (params["W"], W):
+            assert 0.98 * limit < np.abs(drawn).max() < limit + 1e-6
+        assert max(np.abs(params["b"]).max(), np.abs(b).max()) < limit + 1e-6
 
 
 def test_the_command_line_takes_part() -> None:
