@@ -226,7 +226,7 @@ class ZeroRows:
 def _kind(optimizer: Any) -> str:
     """The class and the settings that its moments were made with; those that newer versions have added, if they are on.
 
-    A folder of an older version names none of the latter.
+    A folder of an older version names none of the latter. Of this package's classes it names the room, not the file.
     """
     free, added = ("learning_rate", "clip_norm", "clip_value"), ("decay_all",)
     settings = {
@@ -234,4 +234,7 @@ def _kind(optimizer: Any) -> str:
         for f in (dataclasses.fields(optimizer) if dataclasses.is_dataclass(optimizer) else ())
         if f.init and f.name not in free and not (f.name in added and not getattr(optimizer, f.name))
     }
-    return f"{type(optimizer).__module__}.{type(optimizer).__qualname__} {json.dumps(settings, sort_keys=True)}"
+    module, package = type(optimizer).__module__, __name__.partition(".")[0]
+    if module.startswith(f"{package}."):
+        module = ".".join(module.split(".")[:2])
+    return f"{module}.{type(optimizer).__qualname__} {json.dumps(settings, sort_keys=True)}"

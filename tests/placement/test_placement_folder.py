@@ -91,6 +91,7 @@ def test_another_kind_of_optimizer_begins_anew(tmp_path: Path) -> None:
     again = opened(tmp_path)
     adam = fcnn.Adam(0.01, beta1=0.8).bind(again)
     assert adam.control.step[0] == 0
+    assert b"fcnn_gpu.optimizers.Adam {" in (tmp_path / RECORD).read_bytes(), "the kind as it has always been"
     assert not any(np.asarray(m).any() for m in adam.whole_state.values())
     let_go(again)
     again = opened(tmp_path)
