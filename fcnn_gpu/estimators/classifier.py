@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 
 from .._arrays import as_labels, quietly, refuse_masked
@@ -16,7 +17,7 @@ from .._checks import check_real
 from .._types import HostArray
 from ..data import class_weights_to_sample_weights
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
-from ._base import FCNNEstimator
+from ._base import FCNNEstimator, has_partial_fit
 from ._constructor import constructor_of
 from ._parameters import Parameters
 
@@ -40,11 +41,13 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
     Parameters:
         hidden_layer_sizes: units of each hidden layer; () makes a linear model.
         activation: of the hidden layers, a name or an `Activation`, or a list with one per hidden layer.
-        optimizer: a name or an `Optimizer` (which is copied, never changed).
+        optimizer: a name or an `Optimizer` (which is copied, never changed). "lbfgs", or `LBFGS()`, takes all samples
+            in each of its iterations, the epochs, and ends where it has converged: for small data, without dropout.
         learning_rate: a number or a `Schedule`; None keeps the optimizer's own.
         epochs: passes over the data in each call of `fit` (scikit-learn's max_iter). None takes 160, and on few samples
-            as many more as make 300 steps. They are all taken: to end earlier, use `early_stopping`.
-        batch_size: samples per step, at most all. With `batch_norm` a last batch of one sample is left out.
+            as many more as make 300 steps. They are all taken: to end earlier, use `tol` or `early_stopping`.
+        batch_size: samples per step, at most all; "auto" is 200. With `batch_norm` a last batch of one sample is left
+            out.
         shuffle: visit the samples in a new order each epoch.
         dropout: probability of dropping a hidden unit, or a list with one per hidden layer.
         batch_norm: normalize each hidden layer's sums over the batch, before the activation.
@@ -55,8 +58,11 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
         init, bias_init: initializers of all weights and of all biases. "fan_in_uniform" for both, as in PyTorch, has
             the highest scores on tables: the first outputs are small, and a layer's units bend at different places.
             init=None takes the one that fits each layer's activation, bias_init=None starts from biases of 0.
+        tol, n_iter_no_change: end when loss + penalty has not come `tol` below its lowest for more than
+            `n_iter_no_change` epochs in a row, as scikit-learn's MLPs do with tol=1e-4; None is no such end. With
+            `early_stopping` it is val_loss, for `patience` epochs; of "lbfgs" it is `LBFGS(tol)`.
         early_stopping: end when val_loss has not improved for `patience` epochs, and keep the best epoch's weights.
-        patience: see `early_stopping` (scikit-learn's n_iter_no_change).
+        patience: see `early_stopping`.
         validation_fraction: share of the samples held out to record val_loss, drawn by the seed, class by class for
             labels. None: 0.1 with `early_stopping`, else 0.
         metrics: names or instances, recorded in `history_` after each epoch.
@@ -73,13 +79,16 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
             threads compute on the CPU is no parameter: `fcnn.set_threads` sets it, for workers too, which take fewer
             where joblib allows them fewer.
         dtype: what the network computes in, and probabilities come in, "float32" or "float64".
-        verbose: show a progress bar where there is a terminal.
+        verbose: show how far `fit` is: a bar on a terminal, a table in a notebook, else lines on standard error.
 
     Attributes:
         classes_: the labels in the order of the outputs; 0 ... n_labels − 1 for a 0/1 matrix.
         model_: the fitted `Sequential`.
-        history_: `History` of all epochs since the network was made. loss_curve_: its data losses.
-        n_iter_: epochs trained. n_outputs_, n_features_in_, feature_names_in_: as in scikit-learn.
+        history_: `History` of all epochs since the network was made. loss_curve_, loss_, best_loss_: its data losses,
+            the last and the smallest. validation_scores_, best_validation_score_: −val_loss, and the greatest.
+        n_iter_: epochs trained. t_: samples that they took, one after the other.
+        coefs_, intercepts_: copies of weights and biases, layer by layer.
+        n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_: as in scikit-learn.
 
     `fit` warns with `UnfinishedFitWarning`, a ConvergenceWarning of scikit-learn's, where the training loss still falls
     markedly at its end: say more epochs, or a higher learning rate.
@@ -113,6 +122,7 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
         """
         return self._fit(X, y, sample_weight)
 
+    @available_if(has_partial_fit)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train one more epoch, on these samples.
 
