@@ -18,6 +18,7 @@ from ..data import Signature, check_features, check_parts, is_sparse, split_vali
 from ..losses import Loss, check_sample_weight
 from ..memory import OutOfMemoryError
 from ..training import LBFGS, History
+from ._array_api import to_host
 from ._convergence import UnfinishedFitWarning, still_falls, unconverged, unfinished
 from ._fitted import FittedAttributes
 from ._network import Design, Network
@@ -193,7 +194,7 @@ class FCNNEstimator(FittedAttributes, Parameters, BaseEstimator):
         n = X.shape[0]
         weights = np.ones(n) if factors is None else factors
         if sample_weight is not None:
-            given = as_array(sample_weight, f"{type(self).__name__}.fit: sample_weight")
+            given = as_array(to_host(sample_weight), f"{type(self).__name__}.fit: sample_weight")
             weights = weights * check_sample_weight(_check_sample_weight(given, X), n, np.float64)
         scale = 1.0 if partial or not weights.any() else weights.mean()
         names = [] if sample_weight is None else ["sample_weight"]
@@ -240,16 +241,18 @@ class FCNNEstimator(FittedAttributes, Parameters, BaseEstimator):
         if is_sparse(X):
             return X
         who = f"{type(self).__name__}.{method}"
-        array = as_array(X, f"{who}: X")
+        array = as_array(to_host(X), f"{who}: X")
         if array.dtype.kind in "SUmM":
             raise TypeError(f"{who} expects X to hold real numbers, got {array.dtype} values. {ENCODE}")
         return array
 
     def _given_targets(self, y: Any) -> Any:
         """y before scikit-learn's checks: numbers for regression and in matrices, labels of any type as they are."""
-        what = f"{type(self).__name__}.fit: y"
+        what, y = f"{type(self).__name__}.fit: y", to_host(y)
         shape: tuple[int, ...] = getattr(y, "shape", ())
         is_matrix = not hasattr(y, "tocsr") and len(shape) == 2 and shape[1] != 1
+        if self._task == "classification" and is_matrix and np.asarray(y).dtype.kind in "OUS":
+            return as_labels(y, what)
         return as_array(y, what) if self._task == "regression" or is_matrix else as_labels(y, what)
 
     def _refuse_changes(self, built: Design, asked: Design) -> None:

@@ -17,6 +17,7 @@ from .._checks import check_real
 from .._types import HostArray
 from ..data import class_weights_to_sample_weights
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
+from ._array_api import follows_input
 from ._base import FCNNEstimator, has_partial_fit
 from ._constructor import constructor_of
 from ._parameters import Parameters
@@ -97,6 +98,9 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
     the estimator's attributes are then what they were before the call. Where the call was to go on with a trained
     network (warm_start, partial_fit), divergence leaves that network with the weights from before the step that failed.
 
+    X and y may be arrays of other libraries (PyTorch, CuPy, JAX, tables, ...), also on a GPU. What comes back is
+    NumPy's, or, with `sklearn.set_config(array_api_dispatch=True)`, of X's library and on its device.
+
     Ctrl-C ends `fit` after the step under way: the estimator keeps what it has learned by then, and `KeyboardInterrupt`
     is raised, so that a search or a cross-validation ends too and scores no half-trained network.
 
@@ -133,6 +137,7 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
         classes = None if classes is None else as_labels(classes, "FCNNClassifier.partial_fit: classes")
         return self._fit(X, y, sample_weight, classes, partial=True)
 
+    @follows_input
     @quietly
     def predict(self, X: Any) -> HostArray:
         """Labels (n_samples,): the class with the largest output; or 0/1 (n_samples, n_labels): probability over ½."""
@@ -148,18 +153,21 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
         refuse_masked(sample_weight, "FCNNClassifier.score: sample_weight")
         return super().score(X, y, sample_weight)
 
+    @follows_input
     @quietly
     def predict_proba(self, X: Any) -> HostArray:
         """Probabilities (n_samples, n_classes), rows summing to 1; or of each label, (n_samples, n_labels)."""
         Z = self._outputs(X)
         return expit(Z) if self._multilabel else softmax(Z, axis=1)
 
+    @follows_input
     @quietly
     def predict_log_proba(self, X: Any) -> HostArray:
         """log of `predict_proba`, from the raw outputs, so that it stays finite where a probability rounds to 0."""
         Z = self._outputs(X)
         return log_expit(Z) if self._multilabel else log_softmax(Z, axis=1)
 
+    @follows_input
     @quietly
     def decision_function(self, X: Any) -> HostArray:
         """Raw outputs (n_samples, n_classes or n_labels); for two classes z₁ − z₀, the log-odds, (n_samples,)."""
@@ -220,7 +228,10 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
     def _check_label_matrix(self, y: HostArray, classes: Any, continues: bool) -> tuple[HostArray, int]:
         who, n_labels = type(self).__name__, y.shape[1]
         if y.dtype.kind not in "biuf" or not np.isin(y, (0, 1)).all():
-            raise ValueError(f"{who} expects y to be labels (n_samples,) or a matrix of 0 and 1, one column per label.")
+            raise ValueError(
+                f"{who} expects y to be labels (n_samples,) or a matrix of 0 and 1, one column per label. For several "
+                f"columns of classes take sklearn.multioutput.MultiOutputClassifier({who}(...)), a network for each."
+            )
         if self.label_smoothing or self.class_weight is not None:
             raise ValueError(f"{who}: label_smoothing and class_weight are for one label per sample, not a 0/1 matrix.")
         if continues and n_labels != self.n_outputs_:
