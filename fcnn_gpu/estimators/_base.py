@@ -17,9 +17,10 @@ from ..backend import chosen_threads, default_backend, inherit_backend, inherit_
 from ..data import Signature, check_features, check_parts, is_sparse, split_validation
 from ..losses import Loss, check_sample_weight
 from ..memory import OutOfMemoryError
-from ..model import Sequential
-from ..training import History
-from ._convergence import UnfinishedFitWarning, still_falls, unfinished
+from ..training import LBFGS, History
+from ._array_api import to_host
+from ._convergence import UnfinishedFitWarning, still_falls, unconverged, unfinished
+from ._fitted import FittedAttributes
 from ._network import Design, Network
 from ._parameters import Parameters
 
@@ -31,27 +32,24 @@ _DEFAULT, _THREADS = "_default_backend", "_threads"
 in worker processes alone."""
 
 
-class FCNNEstimator(Parameters, BaseEstimator):
+def has_partial_fit(estimator: Parameters) -> bool:
+    """Whether the optimizer trains on some samples at a time; an AttributeError says why not."""
+    if estimator.optimizer == LBFGS.name or estimator.optimizer is LBFGS or isinstance(estimator.optimizer, LBFGS):
+        raise AttributeError(
+            f"{type(estimator).__name__}(optimizer={estimator.optimizer!r}) has no partial_fit, because it takes all "
+            "samples at once. Call fit, or take another optimizer, such as 'adam'."
+        )
+    return True
+
+
+class FCNNEstimator(FittedAttributes, Parameters, BaseEstimator):
     """What classifier and regressor share: parameters, fitting, and the network's outputs."""
 
     _loss_parameter: str
     """Which constructor parameter decides the loss, beside y."""
-    _network: Network
     n_outputs_: int
     n_iter_: int
-    history_: History
-
-    @property
-    def model_(self) -> Sequential:
-        """The fitted `Sequential`: its layers, `summary()` and `save(path)`."""
-        check_is_fitted(self)
-        return self._network.trainer(self.backend).model
-
-    @property
-    def loss_curve_(self) -> list[float]:
-        """The data loss of each epoch: `history_["loss"]`."""
-        check_is_fitted(self)
-        return self.history_["loss"]
+    t_: int
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -104,7 +102,7 @@ class FCNNEstimator(Parameters, BaseEstimator):
             data = self._parts(X, targets, weights, share, network.seed)
             n_trained = data[0][0].shape[0]
             self._check_batches(design, n_trained)
-            previous = self.history_ if continues else History()
+            previous, seen = (self.history_, self.t_) if continues else (History(), 0)
             history = network.train(
                 data[0],
                 data[1] if share else None,
@@ -112,7 +110,7 @@ class FCNNEstimator(Parameters, BaseEstimator):
                 backend=self.backend,
                 metrics=[metric.for_task(design.loss.task(n_out)) for metric in metrics],
                 epochs=1 if partial else self._n_epochs(n_trained),
-                batch_size=self.batch_size,
+                batch_size=self._batch_size(n_trained),
                 shuffle=self.shuffle,
                 callbacks=observers,
                 progress=self.verbose,
@@ -125,12 +123,22 @@ class FCNNEstimator(Parameters, BaseEstimator):
             self.n_outputs_ = n_out
             self.history_ = _joined(previous, history)
             self.n_iter_ = len(self.history_)
+            self.t_ = seen + len(history) * n_trained
         if interrupted:  # what called this fit, a search for example, would take the network for a whole run's
             raise KeyboardInterrupt(f"{message}; the estimator keeps what it had learned by then.")
-        by_itself = not (partial or self.warm_start or self.early_stopping)
-        if by_itself and history.stopped_by == "epochs" and still_falls(history):
-            warnings.warn(unfinished(type(self).__name__, history), UnfinishedFitWarning, stacklevel=4)
+        unfinished_by = None if partial else self._unfinished(design, history)
+        if unfinished_by is not None:
+            warnings.warn(unfinished_by, UnfinishedFitWarning, stacklevel=4)
         return self
+
+    def _unfinished(self, design: Design, history: History) -> str | None:
+        """What is to be said of a run that took all its epochs, or passes, though more would lower the loss."""
+        who, ended = type(self).__name__, history.stopped_by
+        has_rule = self.tol is not None or isinstance(design.optimizer, LBFGS)
+        if has_rule and ended in ("epochs", "evaluations"):
+            return unconverged(who, history)
+        by_itself = not (self.warm_start or self.early_stopping)
+        return unfinished(who, history) if by_itself and ended == "epochs" and still_falls(history) else None
 
     def _parts(
         self, X: Any, targets: HostArray, weights: HostArray | None, share: float, seed: int
@@ -146,10 +154,10 @@ class FCNNEstimator(Parameters, BaseEstimator):
 
     def _check_batches(self, design: Design, n_samples: int) -> None:
         """ValueError where batches would have one sample, whose variance is 0."""
-        if design.batch_norm and min(self.batch_size, n_samples) == 1:
+        if design.batch_norm and min(self._batch_size(n_samples), n_samples) == 1:
             raise ValueError(
                 f"{self._who('batch_norm=True')} cannot train on a batch of one sample, whose variance is 0: got "
-                f"batch_size={self.batch_size}, with {n_samples} samples to train on. Use larger batches."
+                f"batch_size={self.batch_size!r}, with {n_samples} samples to train on. Use larger batches."
             )
 
     def _check_targets(self, y: Any, classes: Any, continues: bool, partial: bool) -> tuple[HostArray, int]:
@@ -186,7 +194,7 @@ class FCNNEstimator(Parameters, BaseEstimator):
         n = X.shape[0]
         weights = np.ones(n) if factors is None else factors
         if sample_weight is not None:
-            given = as_array(sample_weight, f"{type(self).__name__}.fit: sample_weight")
+            given = as_array(to_host(sample_weight), f"{type(self).__name__}.fit: sample_weight")
             weights = weights * check_sample_weight(_check_sample_weight(given, X), n, np.float64)
         scale = 1.0 if partial or not weights.any() else weights.mean()
         names = [] if sample_weight is None else ["sample_weight"]
@@ -233,16 +241,18 @@ class FCNNEstimator(Parameters, BaseEstimator):
         if is_sparse(X):
             return X
         who = f"{type(self).__name__}.{method}"
-        array = as_array(X, f"{who}: X")
+        array = as_array(to_host(X), f"{who}: X")
         if array.dtype.kind in "SUmM":
             raise TypeError(f"{who} expects X to hold real numbers, got {array.dtype} values. {ENCODE}")
         return array
 
     def _given_targets(self, y: Any) -> Any:
         """y before scikit-learn's checks: numbers for regression and in matrices, labels of any type as they are."""
-        what = f"{type(self).__name__}.fit: y"
+        what, y = f"{type(self).__name__}.fit: y", to_host(y)
         shape: tuple[int, ...] = getattr(y, "shape", ())
         is_matrix = not hasattr(y, "tocsr") and len(shape) == 2 and shape[1] != 1
+        if self._task == "classification" and is_matrix and np.asarray(y).dtype.kind in "OUS":
+            return as_labels(y, what)
         return as_array(y, what) if self._task == "regression" or is_matrix else as_labels(y, what)
 
     def _refuse_changes(self, built: Design, asked: Design) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from ..callbacks import Callback
 from ..training import History
 
 _FEWEST, _WINDOW = 50, 10
@@ -24,11 +28,11 @@ class UnfinishedFitWarning(ConvergenceWarning):
     - three times its standard error. The noise of an epoch's loss is measured between neighbouring epochs, by their
       second differences, so that no trend counts as noise.
 
-    It says nothing of fewer than 50 epochs: who asks for so few, for a trial or a search, knows it, and the first fall
-    would look like the last. Nor does it come where something else decides on the end: `early_stopping`, a callback,
-    Ctrl-C, or the user, in `partial_fit` and with `warm_start`. That samples which are not trained on gain by more
-    epochs, it does not say: a network that learns noise by heart has a loss that falls, too. (scikit-learn's MLPs,
-    which look for an end themselves, warn wherever max_iter comes first.)
+    With `tol`, and with optimizer="lbfgs", it comes wherever the epochs end before that rule does, as scikit-learn's.
+    Without, it says nothing of fewer than 50 epochs: who asks for so few, for a trial or a search, knows it, and the
+    first fall would look like the last. Nor does it come where something else decides on the end: `early_stopping`, a
+    callback, Ctrl-C, or the user, in `partial_fit` and with `warm_start`. That samples which are not trained on gain by
+    more epochs, it does not say: a network that learns noise by heart has a loss that falls, too.
     """
 
 
@@ -55,3 +59,33 @@ def unfinished(who: str, history: History) -> str:
         f"{n_epochs - 2 * n + 1} to {n_epochs - n}, {last:.3g} in the {n} after them. Use more epochs, or a higher "
         "learning_rate; with early_stopping=True the loss of samples that are held out ends the run."
     )
+
+
+def unconverged(who: str, history: History) -> str:
+    """The warning of a run that its own rule has not ended."""
+    what = f"{len(history)} epochs" if history.stopped_by == "epochs" else "max_evaluations passes"
+    return (
+        f"{who}.fit took all its {what} before it converged: the loss is {history['loss'][-1]:.3g}. Use more of them, "
+        "a larger tol, or scaled inputs."
+    )
+
+
+class NoMoreFall(Callback):
+    """Ends a run when a loss has not come `tol` below its lowest for more than `n_epochs` epochs in a row.
+
+    The lowest is that of all epochs, those that fell by less included: slow falls add up to none. As scikit-learn's
+    MLPs count; NaN is no fall. Of the training "loss", penalties are part.
+    """
+
+    def __init__(self, tol: float, column: str, n_epochs: float) -> None:
+        self._tol, self._column, self._n_epochs = tol, column, n_epochs
+
+    def on_train_begin(self, trainer: Any) -> None:
+        self._lowest, self._waited = math.inf, 0
+
+    def on_epoch_end(self, trainer: Any, record: dict[str, float]) -> None:
+        loss = record[self._column] + (record["penalty"] if self._column == "loss" else 0.0)
+        self._waited = 0 if loss <= self._lowest - self._tol else self._waited + 1
+        self._lowest = min(self._lowest, loss)
+        if self._waited > self._n_epochs and trainer.stop_reason is None:
+            trainer.stop_reason = f"tol: {self._column} fell by less than {self._tol:g} for {self._waited} epochs"

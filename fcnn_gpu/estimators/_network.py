@@ -26,7 +26,7 @@ from ..model import Sequential
 from ..optimizers import Optimizer
 from ..placement import assign_array
 from ..schedules import Schedule
-from ..training import History, Trainer
+from ..training import LBFGS, History, Trainer
 
 
 @dataclass
@@ -67,7 +67,9 @@ class Design:
 
 
 def with_rate(optimizer: Optimizer, rate: float | Schedule) -> Optimizer:
-    """An unbound copy of an optimizer with another learning rate."""
+    """An unbound copy of an optimizer with another learning rate, where it has one."""
+    if isinstance(optimizer, LBFGS):
+        return copy.copy(optimizer)
     return dataclasses.replace(optimizer, learning_rate=rate)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar, Literal
@@ -17,14 +18,17 @@ from ..callbacks import Callback, EarlyStopping, check_callbacks
 from ..initializers import INITIALIZERS, Initializer, no_biases
 from ..losses import Loss
 from ..metrics import METRICS, Metric
-from ..optimizers import OPTIMIZERS
 from ..schedules import Schedule
+from ..training import LBFGS, resolve_optimizer, with_tolerance
 from ._constructor import shared_parameters
+from ._convergence import NoMoreFall
 from ._network import Design, with_rate
 
 _DEFAULT_VALIDATION_FRACTION = 0.1
 _DEFAULT_EPOCHS, _FEWEST_STEPS = 160, 300
 """Without a number of epochs: so many, and at least as many as make so many steps."""
+_AUTO_BATCH = 200
+"""At most so many samples make a batch of size "auto", as in scikit-learn."""
 
 
 @shared_parameters
@@ -39,7 +43,7 @@ class Parameters:
     optimizer: Any = "adam"
     learning_rate: float | Schedule | None = None
     epochs: int | None = None
-    batch_size: int = 128
+    batch_size: int | str = 128
     shuffle: bool = True
     dropout: Any = 0.0
     batch_norm: bool = False
@@ -47,6 +51,8 @@ class Parameters:
     l2: float = 0.0
     init: Any = "fan_in_uniform"
     bias_init: Any = "fan_in_uniform"
+    tol: float | None = None
+    n_iter_no_change: float = 10
     early_stopping: bool = False
     patience: int = 10
     validation_fraction: float | None = None
@@ -66,16 +72,25 @@ class Parameters:
         who = self._who
         for name in ("shuffle", "batch_norm", "early_stopping", "warm_start", "verbose"):
             check_bool(who(name), getattr(self, name))
-        for name in ("batch_size", "patience", *(["epochs"] if self.epochs is not None else [])):
-            check_integer(who(name), getattr(self, name), low=1)
+        for name in ("batch_size", "patience", "epochs", "n_iter_no_change"):
+            value = getattr(self, name)
+            if (name, value) not in (("epochs", None), ("batch_size", "auto"), ("n_iter_no_change", math.inf)):
+                check_integer(who(name), value, low=1)
         if partial and self.early_stopping:
-            raise ValueError(f"{who('early_stopping=True')} cannot go with partial_fit, which trains one epoch a call.")
+            raise ValueError(
+                f"{type(self).__name__}.partial_fit does not support early_stopping=True, because it trains one epoch "
+                "a call."
+            )
         if self._validation_share() == 0.0 and self.early_stopping:
             raise ValueError(f"{who('early_stopping=True')} needs a validation_fraction greater than 0.")
         self._check_random_state()
         resolve_backend(self.backend)
         sizes = self._hidden_layer_sizes()
-        optimizer = OPTIMIZERS.resolve(self.optimizer)
+        tol = None if self.tol is None else check_real(who("tol"), self.tol, low=0.0)
+        optimizer = resolve_optimizer(self.optimizer)
+        if isinstance(optimizer, LBFGS):
+            self._check_whole_batch()
+            optimizer = optimizer if tol is None else with_tolerance(optimizer, tol)
         rate = optimizer.learning_rate if self.learning_rate is None else self.learning_rate
         if not isinstance(rate, Schedule):
             rate = check_real(who("learning_rate"), rate, low=0.0)
@@ -103,7 +118,23 @@ class Parameters:
         observers = check_callbacks(self.callbacks)
         if self.early_stopping:
             observers.append(EarlyStopping(monitor="val_loss", patience=self.patience))
+        if tol is not None and not (partial or isinstance(optimizer, LBFGS)):
+            rule = ("val_loss", self.patience) if self.early_stopping else ("loss", self.n_iter_no_change)
+            observers.append(NoMoreFall(tol, *rule))
         return design, metrics, observers
+
+    def _check_whole_batch(self) -> None:
+        """ValueError for what L-BFGS cannot do, in the words of this constructor."""
+        who = self._who("optimizer='lbfgs'")
+        if self.learning_rate is not None:
+            raise ValueError(
+                f"{who} has no learning_rate, a line search finds it: got {self.learning_rate!r}. Leave it out."
+            )
+        if np.any([p != 0.0 for p in np.ravel(self.dropout)]):
+            raise ValueError(
+                f"{who} needs an objective that is the same in each pass, and dropout={self.dropout!r} draws new "
+                "masks. Leave dropout out, or take 'adam'."
+            )
 
     def _check_loss(self) -> Loss:
         """The loss, as far as it is known without data."""
@@ -114,11 +145,14 @@ class Parameters:
             return _DEFAULT_VALIDATION_FRACTION if self.early_stopping else 0.0
         return check_real(self._who("validation_fraction"), self.validation_fraction, low=0.0, high=1.0, high_open=True)
 
+    def _batch_size(self, n_samples: int) -> int:
+        return self.batch_size if isinstance(self.batch_size, int) else min(_AUTO_BATCH, n_samples)
+
     def _n_epochs(self, n_samples: int) -> int:
         """How many epochs a call of `fit` takes that trains on so many samples."""
         if self.epochs is not None:
             return self.epochs
-        steps_per_epoch = -(-n_samples // self.batch_size)
+        steps_per_epoch = -(-n_samples // self._batch_size(n_samples))
         return max(_DEFAULT_EPOCHS, -(-_FEWEST_STEPS // steps_per_epoch))
 
     def _hidden_layer_sizes(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 
 from .._arrays import as_labels, quietly, refuse_masked
@@ -16,7 +17,8 @@ from .._checks import check_real
 from .._types import HostArray
 from ..data import class_weights_to_sample_weights
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
-from ._base import FCNNEstimator
+from ._array_api import follows_input
+from ._base import FCNNEstimator, has_partial_fit
 from ._constructor import constructor_of
 from ._parameters import Parameters
 
@@ -40,11 +42,13 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
     Parameters:
         hidden_layer_sizes: units of each hidden layer; () makes a linear model.
         activation: of the hidden layers, a name or an `Activation`, or a list with one per hidden layer.
-        optimizer: a name or an `Optimizer` (which is copied, never changed).
+        optimizer: a name or an `Optimizer` (which is copied, never changed). "lbfgs", or `LBFGS()`, takes all samples
+            in each of its iterations, the epochs, and ends where it has converged: for small data, without dropout.
         learning_rate: a number or a `Schedule`; None keeps the optimizer's own.
         epochs: passes over the data in each call of `fit` (scikit-learn's max_iter). None takes 160, and on few samples
-            as many more as make 300 steps. They are all taken: to end earlier, use `early_stopping`.
-        batch_size: samples per step, at most all. With `batch_norm` a last batch of one sample is left out.
+            as many more as make 300 steps. They are all taken: to end earlier, use `tol` or `early_stopping`.
+        batch_size: samples per step, at most all; "auto" is 200. With `batch_norm` a last batch of one sample is left
+            out.
         shuffle: visit the samples in a new order each epoch.
         dropout: probability of dropping a hidden unit, or a list with one per hidden layer.
         batch_norm: normalize each hidden layer's sums over the batch, before the activation.
@@ -55,8 +59,11 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
         init, bias_init: initializers of all weights and of all biases. "fan_in_uniform" for both, as in PyTorch, has
             the highest scores on tables: the first outputs are small, and a layer's units bend at different places.
             init=None takes the one that fits each layer's activation, bias_init=None starts from biases of 0.
+        tol, n_iter_no_change: end when loss + penalty has not come `tol` below its lowest for more than
+            `n_iter_no_change` epochs in a row, as scikit-learn's MLPs do with tol=1e-4; None is no such end. With
+            `early_stopping` it is val_loss, for `patience` epochs; of "lbfgs" it is `LBFGS(tol)`.
         early_stopping: end when val_loss has not improved for `patience` epochs, and keep the best epoch's weights.
-        patience: see `early_stopping` (scikit-learn's n_iter_no_change).
+        patience: see `early_stopping`.
         validation_fraction: share of the samples held out to record val_loss, drawn by the seed, class by class for
             labels. None: 0.1 with `early_stopping`, else 0.
         metrics: names or instances, recorded in `history_` after each epoch.
@@ -73,13 +80,16 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
             threads compute on the CPU is no parameter: `fcnn.set_threads` sets it, for workers too, which take fewer
             where joblib allows them fewer.
         dtype: what the network computes in, and probabilities come in, "float32" or "float64".
-        verbose: show a progress bar where there is a terminal.
+        verbose: show how far `fit` is: a bar on a terminal, a table in a notebook, else lines on standard error.
 
     Attributes:
         classes_: the labels in the order of the outputs; 0 ... n_labels − 1 for a 0/1 matrix.
         model_: the fitted `Sequential`.
-        history_: `History` of all epochs since the network was made. loss_curve_: its data losses.
-        n_iter_: epochs trained. n_outputs_, n_features_in_, feature_names_in_: as in scikit-learn.
+        history_: `History` of all epochs since the network was made. loss_curve_, loss_, best_loss_: its data losses,
+            the last and the smallest. validation_scores_, best_validation_score_: −val_loss, and the greatest.
+        n_iter_: epochs trained. t_: samples that they took, one after the other.
+        coefs_, intercepts_: copies of weights and biases, layer by layer.
+        n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_: as in scikit-learn.
 
     `fit` warns with `UnfinishedFitWarning`, a ConvergenceWarning of scikit-learn's, where the training loss still falls
     markedly at its end: say more epochs, or a higher learning rate.
@@ -87,6 +97,9 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
     `fit` raises ValueError or TypeError for unusable parameters or data, and `DivergenceError` when training diverges;
     the estimator's attributes are then what they were before the call. Where the call was to go on with a trained
     network (warm_start, partial_fit), divergence leaves that network with the weights from before the step that failed.
+
+    X and y may be arrays of other libraries (PyTorch, CuPy, JAX, tables, ...), also on a GPU. What comes back is
+    NumPy's, or, with `sklearn.set_config(array_api_dispatch=True)`, of X's library and on its device.
 
     Ctrl-C ends `fit` after the step under way: the estimator keeps what it has learned by then, and `KeyboardInterrupt`
     is raised, so that a search or a cross-validation ends too and scores no half-trained network.
@@ -113,6 +126,7 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
         """
         return self._fit(X, y, sample_weight)
 
+    @available_if(has_partial_fit)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train one more epoch, on these samples.
 
@@ -123,6 +137,7 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
         classes = None if classes is None else as_labels(classes, "FCNNClassifier.partial_fit: classes")
         return self._fit(X, y, sample_weight, classes, partial=True)
 
+    @follows_input
     @quietly
     def predict(self, X: Any) -> HostArray:
         """Labels (n_samples,): the class with the largest output; or 0/1 (n_samples, n_labels): probability over ½."""
@@ -138,18 +153,21 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
         refuse_masked(sample_weight, "FCNNClassifier.score: sample_weight")
         return super().score(X, y, sample_weight)
 
+    @follows_input
     @quietly
     def predict_proba(self, X: Any) -> HostArray:
         """Probabilities (n_samples, n_classes), rows summing to 1; or of each label, (n_samples, n_labels)."""
         Z = self._outputs(X)
         return expit(Z) if self._multilabel else softmax(Z, axis=1)
 
+    @follows_input
     @quietly
     def predict_log_proba(self, X: Any) -> HostArray:
         """log of `predict_proba`, from the raw outputs, so that it stays finite where a probability rounds to 0."""
         Z = self._outputs(X)
         return log_expit(Z) if self._multilabel else log_softmax(Z, axis=1)
 
+    @follows_input
     @quietly
     def decision_function(self, X: Any) -> HostArray:
         """Raw outputs (n_samples, n_classes or n_labels); for two classes z₁ − z₀, the log-odds, (n_samples,)."""
@@ -210,7 +228,10 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
     def _check_label_matrix(self, y: HostArray, classes: Any, continues: bool) -> tuple[HostArray, int]:
         who, n_labels = type(self).__name__, y.shape[1]
         if y.dtype.kind not in "biuf" or not np.isin(y, (0, 1)).all():
-            raise ValueError(f"{who} expects y to be labels (n_samples,) or a matrix of 0 and 1, one column per label.")
+            raise ValueError(
+                f"{who} expects y to be labels (n_samples,) or a matrix of 0 and 1, one column per label. For several "
+                f"columns of classes take sklearn.multioutput.MultiOutputClassifier({who}(...)), a network for each."
+            )
         if self.label_smoothing or self.class_weight is not None:
             raise ValueError(f"{who}: label_smoothing and class_weight are for one label per sample, not a 0/1 matrix.")
         if continues and n_labels != self.n_outputs_:

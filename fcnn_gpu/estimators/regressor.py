@@ -7,12 +7,14 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.utils.metaestimators import available_if
 
 from .._arrays import quietly, refuse_masked
 from .._types import DType, HostArray
 from ..data import warn_of_lost_digits
 from ..losses import LOSSES, VALUE_LINKS, Loss
-from ._base import FCNNEstimator
+from ._array_api import follows_input
+from ._base import FCNNEstimator, has_partial_fit
 from ._constructor import constructor_of
 from ._parameters import Parameters
 
@@ -57,10 +59,12 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
         """
         return self._fit(X, y, sample_weight)
 
+    @available_if(has_partial_fit)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train one more epoch, on these samples. Nothing is held out; `sample_weight` is used as it is."""
         return self._fit(X, y, sample_weight, partial=True)
 
+    @follows_input
     @quietly
     def predict(self, X: Any) -> HostArray:
         """Values in the shape that y had, (n_samples,) or (n_samples, n_outputs), and in its dtype: float32 or float64.

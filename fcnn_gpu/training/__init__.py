@@ -20,6 +20,9 @@ from .folds import fold_weights as fold_weights
 from .folds import out_of_fold as out_of_fold
 from .history import History as History
 from .history import column_names as column_names
+from .lbfgs import LBFGS as LBFGS
+from .lbfgs import resolve_optimizer as resolve_optimizer
+from .lbfgs import with_tolerance as with_tolerance
 from .trainer import Trainer as Trainer
 
 if TYPE_CHECKING:

@@ -22,18 +22,20 @@ from ..losses import LOSSES, Loss
 from ..memory import explains_out_of_memory
 from ..metrics import METRICS, Metric
 from ..model import NonFiniteOutputError, Sequential
-from ..optimizers import OPTIMIZERS, Optimizer
+from ..optimizers import Optimizer
 from ..schedules import check_run
 from ._copies import arrays_of, attributes, on_host, restore
 from ._evaluation import EVALUATION_BATCH, Evaluator
 from ._feed import Feed
 from ._interrupt import interruptible
+from ._lbfgs_run import LBFGSRun, check_stays, check_whole_batch
 from ._micro_batches import check_split
 from ._out_of_memory import explain_evaluation, explain_training, what_a_step_changes
 from ._run import Run
 from ._scores import try_metrics
 from ._step import settings_of
 from .history import History, column_names
+from .lbfgs import LBFGS, resolve_optimizer
 
 
 class Trainer:
@@ -65,7 +67,7 @@ class Trainer:
             raise TypeError(f"Trainer expects a Sequential, got {type(model).__name__}.")
         self.model = model
         self.loss = LOSSES.resolve(loss)
-        self.optimizer = OPTIMIZERS.resolve(optimizer)
+        self.optimizer = resolve_optimizer(optimizer)
         self.metrics = metrics
         self.seed = model.seed if seed is None else check_integer("Trainer(seed)", seed, low=0)
         self.loss.check_outputs(model.n_out)
@@ -186,7 +188,10 @@ class Trainer:
         train, validation, signature = self._intake.for_training(
             X, y, sample_weight, class_weight, validation_data, validation_split, shuffle_buffer, self._try_metrics
         )
-        n_samples = len(train)
+        n_samples, whole = len(train), isinstance(self.optimizer, LBFGS)
+        if whole:
+            check_whole_batch(self.model, train, bool(self._settings))
+            batch_size, shuffle, drop_last = n_samples, False, False
         batch_size = min(batch_size, n_samples)
         self._check_batches(n_samples, batch_size, drop_last)
         if drop_last and not shuffle:
@@ -198,6 +203,8 @@ class Trainer:
         self.model.refresh_low_precision()
         feed = self._feed
         window, val_window = feed.windows(train, validation, batch_size, limit, shuffle, micro_batch_size)
+        if whole:
+            check_stays(window)
         data = feed.training(train, batch_size, window)
         held_out = None if validation is None else feed.evaluation(validation, val_window)
         with ExitStack() as ends, interruptible() as interrupted, quiet_arithmetic(), self._scaled_loss():
@@ -214,7 +221,8 @@ class Trainer:
                 self.stop_reason = None
                 self.history = history = History()
                 targets = train.targets if isinstance(train, ArraySupply) else None
-                run = Run(self, data, targets, held_out, self._evaluator, shuffle, drop_last, capture, micro_batch_size)
+                kind, evaluator = LBFGSRun if whole else Run, self._evaluator
+                run = kind(self, data, targets, held_out, evaluator, shuffle, drop_last, capture, micro_batch_size)
                 for observer in observers:
                     observer.on_train_begin(self)
                     ends.callback(observer.on_train_end, self, history)
