@@ -34,7 +34,7 @@ import numpy as np
 
 from ._arrays import quietly
 from ._checks import check_bool, check_real, check_settings
-from ._registry import OMITTED_IF_DEFAULT, Registry
+from ._registry import OMITTED_IF_DEFAULT, Registry, nowhere
 from ._types import Array, DType
 from .backend import FlatParameters, Ops, Scheduled, Setting, StepControl, Timetable, joined
 from .schedules import SCHEDULES, Constant, Schedule, rate_at
@@ -313,7 +313,13 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__} must define _update(...).")
 
 
-OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", Optimizer)
+_ELSEWHERE: dict[str, str | None] = {
+    "momentum": "'sgd', with a momentum: fcnn.SGD(0.01, momentum=0.9)",
+    "nesterov": "'sgd', with momentum and nesterov: fcnn.SGD(0.01, momentum=0.9, nesterov=True)",
+} | nowhere("""
+    Adadelta Adafactor Adamax ASGD Ftrl Lamb LARS LBFGS Lion Muon NAdam RAdam Rprop Shampoo SparseAdam
+""")
+OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", Optimizer, elsewhere=_ELSEWHERE)
 
 
 @OPTIMIZERS.register("sgd")

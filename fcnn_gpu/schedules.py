@@ -47,7 +47,32 @@ class Schedule:
         return None
 
 
-SCHEDULES: Registry[Schedule] = Registry("schedule", Schedule)
+_SYNONYMS = {
+    "cosine_annealing": "cosine",
+    "cosine_decay": "cosine",
+    "exponential_decay": "exponential",
+    "linear_decay": "linear",
+    "step_decay": "step",
+}
+_FUNCTION = "It is a function of the time in epochs: learning_rate=lambda epoch: 0.1 * 0.9**epoch"
+_THEN = "'warmup', whose `then` follows it"
+_ELSEWHERE: dict[str, str | None] = {
+    "ChainedScheduler": _THEN,
+    "ConstantLR": "'warmup', with start=1/3; a rate that stays is the number itself",
+    "CosineAnnealingLR": "'cosine', with epochs= for T_max and final= for eta_min",
+    "CyclicLR": None,
+    "ExponentialLR": "'exponential', with factor= for gamma",
+    "InverseTimeDecay": None,
+    "LambdaLR": _FUNCTION,
+    "LinearLR": "'warmup', with start= for start_factor, or 'linear' from one rate to another",
+    "LinearWarmup": "'warmup'",
+    "MultiplicativeLR": _FUNCTION,
+    "OneCycleLR": "'one_cycle'",
+    "ReduceLROnPlateau": "'reduce_on_plateau'",
+    "SequentialLR": _THEN,
+    "StepLR": "'step', with every= for step_size and factor= for gamma",
+}
+SCHEDULES: Registry[Schedule] = Registry("schedule", Schedule, _SYNONYMS, _ELSEWHERE)
 
 
 def _check_rate(who: str, value: float) -> float:

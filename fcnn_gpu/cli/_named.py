@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING
 from typing import Any, TypeVar
 
-from .._checks import check_choice, suggest
+from .._checks import suggest
 from .._registry import Registry
 from ..metrics import METRICS, Metric
 
@@ -48,7 +48,8 @@ def build(
         ValueError: an unknown name or setting, one that is missing, or one that cannot be.
     """
     name, colon, rest = text.partition(":")
-    kind: Any = family[check_choice(option, name, family)]
+    name = family.named(f"{option} does not know {name!r}.", name)
+    kind: Any = family[name]
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     settings = {key: value for key, value in (given or {}).items() if key in fields}
     open_to = [key for key in fields if key not in settings and key not in (elsewhere or {})]

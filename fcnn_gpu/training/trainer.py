@@ -12,6 +12,7 @@ import numpy as np
 
 from .._arrays import quietly
 from .._checks import check_bool, check_bytes, check_integer
+from .._registry import answers_arguments
 from .._types import HostArray
 from ..backend import LossScaling, Setting, computing_with, quiet_arithmetic
 from ..callbacks import Callback, ProgressBar, check_callbacks
@@ -52,6 +53,7 @@ class Trainer:
     array([0, 1, 1, 0])
     """
 
+    @answers_arguments
     def __init__(
         self,
         model: Sequential,
@@ -100,6 +102,7 @@ class Trainer:
         task = self.loss.task(self.model.n_out)
         self._metrics = [METRICS.resolve(metric).for_task(task) for metric in metrics]
 
+    @answers_arguments
     @quietly
     @explains_out_of_memory(explain_training, undo=what_a_step_changes)
     def fit(
