@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar, Literal
 
@@ -50,7 +50,7 @@ class Parameters:
     early_stopping: bool = False
     patience: int = 10
     validation_fraction: float | None = None
-    metrics: Sequence[str | Metric] = ()
+    metrics: Sequence[str | Metric | Callable[..., float]] = ()
     callbacks: Sequence[Callback] = ()
     warm_start: bool = False
     random_state: Any = None
@@ -98,7 +98,7 @@ class Parameters:
             raise TypeError(f"{who('metrics')} expects a list, got {self.metrics!r}. Write metrics=[{self.metrics!r}].")
         metrics = [METRICS.resolve(metric) for metric in self.metrics]
         for metric in metrics:
-            if metric.task != self._task:
+            if metric.task not in (None, self._task):
                 raise ValueError(f"{who('metrics')}: {metric.label!r} is a metric of {metric.task}, not {self._task}.")
         observers = check_callbacks(self.callbacks)
         if self.early_stopping:

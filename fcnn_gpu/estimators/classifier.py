@@ -59,7 +59,7 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
         patience: see `early_stopping` (scikit-learn's n_iter_no_change).
         validation_fraction: share of the samples held out to record val_loss, drawn by the seed, class by class for
             labels. None: 0.1 with `early_stopping`, else 0.
-        metrics: names or instances, recorded in `history_` after each epoch.
+        metrics: names, instances or functions f(y_true, y_pred), recorded in `history_` after each epoch.
         callbacks: `Callback` instances, called as they are given.
         warm_start: `fit` goes on with the network, optimizer state, schedule time and random streams of the last
             `fit`: two calls do what one of twice the epochs does, to the bit for a constant learning rate, as long

@@ -207,8 +207,8 @@ _ELSEWHERE: dict[str, str | None] = {
     "squared_error": "'mse', without scikit-learn's factor ½",
     "squared_hinge": "'hinge', with squared=True: fcnn.Hinge(squared=True)",
 } | nowhere("""
-    AdaptiveLogSoftmaxWithLoss NLLLoss2d CosineEmbeddingLoss CTCLoss GaussianNLLLoss HingeEmbeddingLoss MarginRankingLoss
+    AdaptiveLogSoftmaxWithLoss CosineEmbeddingLoss CTCLoss GaussianNLLLoss HingeEmbeddingLoss MarginRankingLoss
     MultiLabelMarginLoss MultiMarginLoss TripletMarginLoss TripletMarginWithDistanceLoss cosine_similarity ctc
-    dice tversky mean_absolute_percentage_error mape mean_squared_logarithmic_error msle
+    NLLLoss2d dice tversky mean_absolute_percentage_error mape mean_squared_logarithmic_error msle
 """)
 LOSSES: Registry[Loss] = Registry("loss", Loss, _SYNONYMS, _ELSEWHERE)

@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -304,7 +304,7 @@ class Sequential(Passes):
         *,
         loss: str | Loss | None = None,
         data: Any = None,
-        metrics: Sequence[str | Metric] = (),
+        metrics: Sequence[str | Metric | Callable[..., float]] = (),
         micro_batch_size: int | None = None,
         recompute: bool | int | None = None,
         validation: int | None = None,

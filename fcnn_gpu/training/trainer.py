@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
@@ -40,7 +40,9 @@ class Trainer:
     """Trains a model: gather a batch, forward, loss, backward, clip, update, over and over.
 
     The step runs over arrays made before the first one; what changes between steps lives in arrays too, so that a GPU
-    can replay it. `loss`, `optimizer` and each metric are names or instances. `seed` fixes the order of the samples
+    can replay it. `loss`, `optimizer` and each metric are names or instances; a metric may also be a function f(y_true,
+    y_pred), or f(y_true, y_pred, sample_weight), whose name its column has. Metrics count samples by their weights, as
+    the loss does: in training those of classes, too. `seed` fixes the order of the samples
     (None: the model's seed); together with the model's own seed the run is determined. On the CPU as many threads
     compute as `fcnn.threads()` says and `fcnn.set_threads` sets; they change no bit of it.
 
@@ -59,7 +61,7 @@ class Trainer:
         model: Sequential,
         loss: str | Loss = "cross_entropy",
         optimizer: str | Optimizer = "adam",
-        metrics: Sequence[str | Metric] = (),
+        metrics: Sequence[str | Metric | Callable[..., float]] = (),
         seed: int | None = None,
     ) -> None:
         if not isinstance(model, Sequential):
@@ -96,8 +98,8 @@ class Trainer:
         return self._metrics
 
     @metrics.setter
-    def metrics(self, metrics: Sequence[str | Metric]) -> None:
-        if isinstance(metrics, str | Metric):
+    def metrics(self, metrics: Sequence[str | Metric | Callable[..., float]]) -> None:
+        if isinstance(metrics, str | Metric) or callable(metrics):
             raise TypeError(f"Trainer(metrics) expects a list, got {metrics!r}. Write metrics=[{metrics!r}].")
         task = self.loss.task(self.model.n_out)
         self._metrics = [METRICS.resolve(metric).for_task(task) for metric in metrics]
@@ -203,8 +205,9 @@ class Trainer:
                 self.model.timetable.begin_run(self._settings, self.steps_per_epoch, epochs)
                 self.stop_reason = None
                 self.history = history = History()
-                targets = train.targets if isinstance(train, ArraySupply) else None
-                run = Run(self, data, targets, held_out, self._evaluator, shuffle, drop_last, capture, micro_batch_size)
+                on_host = (train.targets, train.sample_weight) if isinstance(train, ArraySupply) else (None, None)
+                options = shuffle, drop_last, capture, micro_batch_size
+                run = Run(self, data, on_host[0], held_out, self._evaluator, *options, on_host[1])
                 for observer in observers:
                     observer.on_train_begin(self)
                     ends.callback(observer.on_train_end, self, history)
