@@ -37,7 +37,7 @@ from ._checks import check_bool, check_real, check_settings
 from ._registry import OMITTED_IF_DEFAULT, Registry, nowhere
 from ._types import Array, DType
 from .backend import FlatParameters, Ops, Scheduled, Setting, StepControl, Timetable, joined
-from .schedules import SCHEDULES, Constant, Schedule, rate_at
+from .schedules import Constant, Schedule, as_schedule, rate_at
 
 Factor: TypeAlias = float | list[float]
 """Of a parameter, or of each member's part of it."""
@@ -114,8 +114,7 @@ class Optimizer:
     """The bound model's parameters, in segments with the factors that this optimizer gives them."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.learning_rate, dict):
-            self.learning_rate = SCHEDULES.build(self.learning_rate)
+        self.learning_rate = as_schedule(self.learning_rate)
         if isinstance(self.learning_rate, str | type):
             raise TypeError(
                 f"{type(self).__name__}(learning_rate) expects a number or a Schedule with its rate, such as "
@@ -135,7 +134,7 @@ class Optimizer:
     @property
     def schedule(self) -> Schedule:
         """The learning rate as a function of time."""
-        rate = self.learning_rate
+        rate = as_schedule(self.learning_rate)
         return rate if isinstance(rate, Schedule) else Constant(float(rate))
 
     def bind(self, model: HasParameters) -> Self:
@@ -418,8 +417,7 @@ class AdamW(Adam):
 
     def _check(self) -> None:
         super()._check()
-        if isinstance(self.weight_decay, dict):
-            self.weight_decay = SCHEDULES.build(self.weight_decay)
+        self.weight_decay = as_schedule(self.weight_decay)
         for setting in self.settings():
             setting.at(0.0, 1.0)
         if not isinstance(self.weight_decay, Schedule):

@@ -23,7 +23,11 @@ from ..metrics import METRICS, Metric
 
 T = TypeVar("T")
 
-_EXAMPLES = {"step": "step:every=10,factor=0.5", "warmup": "warmup:epochs=1,then=cosine"}
+_EXAMPLES = {
+    "piecewise_constant": "piecewise_constant:boundaries=30/60",
+    "step": "step:every=10,factor=0.5",
+    "warmup": "warmup:epochs=1,then=cosine",
+}
 """How the settings without a default are given."""
 _NESTED = "then"
 _WORDS = {"true": True, "false": False, "none": None}

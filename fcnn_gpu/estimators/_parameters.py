@@ -18,7 +18,7 @@ from ..initializers import INITIALIZERS, Initializer, no_biases
 from ..losses import Loss
 from ..metrics import METRICS, Metric
 from ..optimizers import OPTIMIZERS
-from ..schedules import Schedule
+from ..schedules import Schedule, as_schedule
 from ._constructor import shared_parameters
 from ._network import Design, with_rate
 
@@ -37,7 +37,7 @@ class Parameters:
     activation: Any = "relu"
     _: KW_ONLY
     optimizer: Any = "adam"
-    learning_rate: float | Schedule | None = None
+    learning_rate: float | Schedule | Callable[..., float] | None = None
     epochs: int | None = None
     batch_size: int = 128
     shuffle: bool = True
@@ -76,7 +76,7 @@ class Parameters:
         resolve_backend(self.backend)
         sizes = self._hidden_layer_sizes()
         optimizer = OPTIMIZERS.resolve(self.optimizer)
-        rate = optimizer.learning_rate if self.learning_rate is None else self.learning_rate
+        rate = optimizer.learning_rate if self.learning_rate is None else as_schedule(self.learning_rate)
         if not isinstance(rate, Schedule):
             rate = check_real(who("learning_rate"), rate, low=0.0)
         activations = self._per_layer("activation", len(sizes))

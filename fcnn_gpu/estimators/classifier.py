@@ -41,7 +41,7 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
         hidden_layer_sizes: units of each hidden layer; () makes a linear model.
         activation: of the hidden layers, a name or an `Activation`, or a list with one per hidden layer.
         optimizer: a name or an `Optimizer` (which is copied, never changed).
-        learning_rate: a number or a `Schedule`; None keeps the optimizer's own.
+        learning_rate: a number, a `Schedule` or a function of the epoch; None keeps the optimizer's own.
         epochs: passes over the data in each call of `fit` (scikit-learn's max_iter). None takes 160, and on few samples
             as many more as make 300 steps. They are all taken: to end earlier, use `early_stopping`.
         batch_size: samples per step, at most all. With `batch_norm` a last batch of one sample is left out.
