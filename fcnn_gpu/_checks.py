@@ -40,14 +40,16 @@ _MOST_NAMES = 50
 """Of many, as of the columns of wide tables, an error names the first."""
 
 
-def suggest(name: object, known: Iterable[str]) -> str:
+def suggest(name: object, known: Iterable[str], also: Iterable[str] = ()) -> str:
     """The sentence that follows "unknown ...": the nearest known name, if one is near, then the first 50 of all.
+
+    `also`: names that may be the nearest as well, but are not listed.
 
     >>> suggest("rleu", ["relu", "tanh"])
     "Did you mean 'relu'? Known names: relu, tanh."
     """
     names = sorted(known)
-    nearest = difflib.get_close_matches(str(name)[:100].lower(), names, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(str(name)[:100].lower(), [*names, *also], n=1, cutoff=0.5)
     hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
     more = f", ... ({len(names):,} in all)" if len(names) > _MOST_NAMES else ""
     return f"{hint}Known names: {', '.join(names[:_MOST_NAMES])}{more}."

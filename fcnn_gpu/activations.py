@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ._checks import check_real
-from ._registry import Registry
+from ._registry import Registry, nowhere
 from ._types import Array
 from .backend import ELEMENTWISE, Ops
 
@@ -50,7 +50,25 @@ class Activation:
         ops.activation_backward(dA, saved, self.name, self.slope, dZ, db)
 
 
-ACTIVATIONS: Registry[Activation] = Registry("activation", Activation)
+_SYNONYMS = {
+    "exponential": "exp",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "hard_silu": "hardswish",
+    "hard_swish": "hardswish",
+    "linear": "identity",
+    "logistic": "sigmoid",
+    "sine": "sin",
+    "swish": "silu",
+}
+_ELSEWHERE: dict[str, str | None] = {
+    "log_softmax": "It belongs to the loss: 'cross_entropy' takes logits, and predictions are probabilities",
+    "PReLU": "It is a layer, whose slopes are learned: put fcnn.PReLU() behind a Dense layer without activation",
+} | nowhere("""
+    celu glu hard_shrink hard_sigmoid hard_tanh log_sigmoid quick_gelu relu6 rrelu soft_shrink softmax2d softmin
+    softsign sparsemax sparse_plus sparse_sigmoid squareplus tanh_shrink threshold
+""")
+ACTIVATIONS: Registry[Activation] = Registry("activation", Activation, _SYNONYMS, _ELSEWHERE)
 
 
 @ACTIVATIONS.register("identity")

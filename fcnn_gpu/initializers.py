@@ -95,7 +95,30 @@ def no_biases(initializer: Initializer) -> str:
     )
 
 
-INITIALIZERS: Registry[Initializer] = Registry("initializer", Initializer)
+_SYNONYMS = {
+    "glorot_normal": "xavier_normal",
+    "glorot_uniform": "xavier_uniform",
+    "kaiming_normal": "he_normal",
+    "kaiming_uniform": "he_uniform",
+    "random_uniform": "uniform",
+}
+_ELSEWHERE: dict[str, str | None] = {
+    "eye": "It is given as an array: init=numpy.eye(n_out, n_in)",
+    "glorot": "'xavier_uniform' or 'xavier_normal'",
+    "he": "'he_normal' or 'he_uniform'",
+    "identity": "It is given as an array: init=numpy.eye(n_out, n_in)",
+    "kaiming": "'he_normal' or 'he_uniform'",
+    "lecun": "'lecun_normal' or 'lecun_uniform'",
+    "ones": "'constant', with its value: fcnn.initializers.Constant(1.0)",
+    "one": "'constant', with its value: fcnn.initializers.Constant(1.0)",
+    "random_normal": "'normal', with std 0.01 unless given: fcnn.initializers.Normal(std=0.05) is Keras's",
+    "trunc_normal": "'truncated_normal', whose bounds are in standard deviations",
+    "xavier": "'xavier_uniform' or 'xavier_normal'",
+    "zero": "'zeros'",
+    "dirac": None,
+    "sparse": None,
+}
+INITIALIZERS: Registry[Initializer] = Registry("initializer", Initializer, _SYNONYMS, _ELSEWHERE)
 
 
 def resolve_initializer(spec: Any, option: str) -> Initializer:

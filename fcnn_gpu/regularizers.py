@@ -54,7 +54,13 @@ class Regularizer:
         return FlatParameters(W.reshape(-1), gradients, (Segment(0, W.size, l1=l1, l2=l2),))
 
 
-REGULARIZERS: Registry[Regularizer] = Registry("regularizer", Regularizer)
+_ELSEWHERE: dict[str, str | None] = {
+    "elastic_net": "'l1_l2'",
+    "lasso": "'l1'",
+    "ridge": "'l2'",
+    "weight_decay": "It belongs to the optimizer: fcnn.AdamW(weight_decay=0.01)",
+}
+REGULARIZERS: Registry[Regularizer] = Registry("regularizer", Regularizer, elsewhere=_ELSEWHERE)
 
 
 @REGULARIZERS.register("l1")

@@ -2,15 +2,19 @@
 
 A schedule is a function of time in epochs: `schedule(epoch, n_epochs)` is the learning rate after `epoch` epochs
 (fractions count: 2.5 is the middle of the third) of a run of `n_epochs`. `Trainer` evaluates it before every step.
-`AdamW(weight_decay=)` and `Dropout(p=)` take schedules as well: `learning_rate` is then their number.
+`AdamW(weight_decay=)` and `Dropout(p=)` take schedules as well: `learning_rate` is then their number. Where a schedule
+may stand, a function of the time may: `Adam(lambda epoch: 0.1 / (1 + epoch))`, or one of epoch and n_epochs.
 """
 
 from __future__ import annotations
 
+import bisect
+import inspect
+import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ._checks import check_bool, check_integer, check_real
 from ._registry import Registry
@@ -47,7 +51,74 @@ class Schedule:
         return None
 
 
-SCHEDULES: Registry[Schedule] = Registry("schedule", Schedule)
+_SYNONYMS = {
+    "cosine_annealing": "cosine",
+    "cosine_decay": "cosine",
+    "exponential_decay": "exponential",
+    "inverse_scaling": "invscaling",
+    "linear_decay": "linear",
+    "polynomial_decay": "polynomial",
+    "sgdr": "cosine_restarts",
+    "step_decay": "step",
+}
+_FUNCTION = "It is a function of the time in epochs: learning_rate=lambda epoch: 0.1 * 0.9**epoch"
+_PIECES = "'piecewise_constant', with boundaries= in epochs and factor="
+_RESTARTS = "'cosine_restarts', with epochs= for T_0, multiplier= for T_mult and final= for eta_min"
+_THEN = "'warmup', whose `then` follows it"
+_ELSEWHERE: dict[str, str | None] = {
+    "ChainedScheduler": _THEN,
+    "ConstantLR": "'warmup', with start=1/3; a rate that stays is the number itself",
+    "CosineAnnealingLR": "'cosine', with epochs= for T_max and final= for eta_min",
+    "CyclicLR": None,
+    "ExponentialLR": "'exponential', with factor= for gamma",
+    "CosineAnnealingWarmRestarts": _RESTARTS,
+    "CosineDecayRestarts": _RESTARTS,
+    "InverseTimeDecay": "'invscaling', with power=1 and per_epoch= for decay_rate, in epochs",
+    "LambdaLR": _FUNCTION,
+    "LinearLR": "'warmup', with start= for start_factor, or 'linear' from one rate to another",
+    "LinearWarmup": "'warmup'",
+    "MultiplicativeLR": _FUNCTION,
+    "MultiStepLR": _PIECES,
+    "OneCycleLR": "'one_cycle'",
+    "PiecewiseConstantDecay": _PIECES,
+    "PolynomialLR": "'polynomial', with epochs= for total_iters",
+    "ReduceLROnPlateau": "'reduce_on_plateau'",
+    "SequentialLR": _THEN,
+    "StepLR": "'step', with every= for step_size and factor= for gamma",
+}
+SCHEDULES: Registry[Schedule] = Registry("schedule", Schedule, _SYNONYMS, _ELSEWHERE)
+
+
+@dataclass
+class FunctionSchedule(Schedule):
+    """η(t) = f(t), t in epochs, or f(t, T), T the length of the run, of a function f of ones own."""
+
+    function: Callable[..., float]
+    _of_length: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        needed = [
+            parameter
+            for parameter in inspect.signature(self.function).parameters.values()
+            if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+        ]
+        if len(needed) not in (1, 2):
+            raise TypeError(
+                f"A function is a schedule if it takes the time in epochs, f(epoch), or f(epoch, n_epochs); "
+                f"{self.function!r} takes {len(needed)} arguments."
+            )
+        self._of_length = len(needed) == 2
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        return self.function(epoch, n_epochs) if self._of_length else self.function(epoch)
+
+
+def as_schedule(value: Any) -> Any:
+    """A schedule from its configuration or from a function of the time; whatever is neither, as it is."""
+    if isinstance(value, dict):
+        return SCHEDULES.build(value)
+    is_function = callable(value) and not isinstance(value, Schedule | type)
+    return FunctionSchedule(value) if is_function else value
 
 
 def _check_rate(who: str, value: float) -> float:
@@ -206,6 +277,127 @@ class Linear(Schedule):
         return self.learning_rate + (self.final - self.learning_rate) * share
 
 
+@SCHEDULES.register("polynomial")
+@dataclass
+class Polynomial(Schedule):
+    """η(t) = η_f + (η₀ − η_f)(1 − t/T)^power, then η_f: PyTorch's `PolynomialLR` at whole epochs.
+
+    T is `epochs`, or the length of the run where that is None.
+    """
+
+    learning_rate: float
+    power: float = 1.0
+    final: float = 0.0
+    epochs: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_rate("Polynomial(learning_rate)", self.learning_rate)
+        check_real("Polynomial(power)", self.power, low=0.0, low_open=True)
+        _check_rate("Polynomial(final)", self.final)
+        if self.epochs is not None:
+            check_real("Polynomial(epochs)", self.epochs, low=0.0, low_open=True)
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        left = 1.0 - _share(epoch, self.epochs, n_epochs)
+        return self.final + (self.learning_rate - self.final) * left**self.power
+
+
+@SCHEDULES.register("invscaling")
+@dataclass
+class InverseScaling(Schedule):
+    """η(t) = η₀/(1 + t·per_epoch)^power, however long the run is.
+
+    scikit-learn's "invscaling" counts time in samples, and changes the rate after each epoch: `per_epoch` = n_samples
+    has its rates at whole epochs. `power` = 1 is Keras's `InverseTimeDecay`, `per_epoch` its decay_rate an epoch.
+    """
+
+    learning_rate: float
+    power: float = 0.5
+    per_epoch: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_rate("InverseScaling(learning_rate)", self.learning_rate)
+        check_real("InverseScaling(power)", self.power, low=0.0)
+        check_real("InverseScaling(per_epoch)", self.per_epoch, low=0.0, low_open=True)
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        return self.learning_rate / (1.0 + epoch * self.per_epoch) ** self.power
+
+
+@SCHEDULES.register("piecewise_constant")
+@dataclass
+class PiecewiseConstant(Schedule):
+    """η(t) = η₀ before the first of the `boundaries`, in epochs; from the i-th on η₀·factor^i: PyTorch's `MultiStepLR`.
+
+    With a list, from the i-th boundary on η₀·factor[i − 1].
+
+    >>> [PiecewiseConstant(1.0, [2, 4], factor=[0.5, 0.2])(t, 6) for t in (0, 1.9, 2, 4, 5)]
+    [1.0, 1.0, 0.5, 0.2, 0.2]
+    """
+
+    learning_rate: float
+    boundaries: Sequence[float]
+    factor: float | Sequence[float] = 0.1
+
+    def __post_init__(self) -> None:
+        _check_rate("PiecewiseConstant(learning_rate)", self.learning_rate)
+        who = "PiecewiseConstant(boundaries)"
+        if isinstance(self.boundaries, str) or not isinstance(self.boundaries, Iterable):
+            raise TypeError(f"{who} expects a list of times in epochs, got {self.boundaries!r}.")
+        self.boundaries = [check_real(f"{who}, in epochs, each", b, low=0.0, low_open=True) for b in self.boundaries]
+        if not self.boundaries or any(a >= b for a, b in itertools.pairwise(self.boundaries)):
+            raise ValueError(f"{who} expects at least one time, each later than the one before; got {self.boundaries}.")
+        if isinstance(self.factor, Iterable):
+            self.factor = [check_real("PiecewiseConstant(factor), each", f, low=0.0) for f in self.factor]
+            if len(self.factor) != len(self.boundaries):
+                raise ValueError(
+                    f"PiecewiseConstant(factor) has {len(self.factor)} numbers for {len(self.boundaries)} boundaries; "
+                    "expected one for each, or one number for all."
+                )
+        else:
+            check_real("PiecewiseConstant(factor)", self.factor, low=0.0)
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        # a step that falls on a boundary up to rounding belongs to the new rate
+        passed = bisect.bisect_right(self.boundaries, epoch + 1e-9)
+        if isinstance(self.factor, Sequence):
+            return self.learning_rate * self.factor[passed - 1] if passed else self.learning_rate
+        return self.learning_rate * self.factor**passed
+
+
+@SCHEDULES.register("cosine_restarts")
+@dataclass
+class CosineRestarts(Schedule):
+    """η = η_f + ½(η₀ − η_f)(1 + cos(πs/T_i)), s since the last restart: cosines of T_0, T_0·m, T_0·m², ... epochs.
+
+    T_0 is `epochs`, m `multiplier`. Source: Loshchilov & Hutter (2017), "SGDR", eq. 5; PyTorch's
+    `CosineAnnealingWarmRestarts`. A run ends with a small rate where it is as long as some of them together.
+
+    >>> [round(CosineRestarts(1.0, epochs=2, multiplier=2)(t, 6), 3) for t in (0, 1, 2, 4, 5.9)]
+    [1.0, 0.5, 1.0, 0.5, 0.002]
+    """
+
+    learning_rate: float
+    epochs: float = 10.0
+    multiplier: float = 1.0
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_rate("CosineRestarts(learning_rate)", self.learning_rate)
+        check_real("CosineRestarts(epochs)", self.epochs, low=0.0, low_open=True)
+        check_real("CosineRestarts(multiplier)", self.multiplier, low=1.0)
+        _check_rate("CosineRestarts(final)", self.final)
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        start, length = 0.0, self.epochs
+        if self.multiplier == 1.0:
+            start = math.floor(epoch / length + 1e-9) * length
+        else:
+            while epoch + 1e-9 >= start + length:
+                start, length = start + length, length * self.multiplier
+        return _half_cosine(self.learning_rate, self.final, min(max((epoch - start) / length, 0.0), 1.0))
+
+
 @SCHEDULES.register("warmup")
 @dataclass
 class Warmup(Schedule):
@@ -222,7 +414,7 @@ class Warmup(Schedule):
     start: float = 0.0
 
     def __post_init__(self) -> None:
-        self.then = SCHEDULES.resolve(self.then)
+        self.then = SCHEDULES.resolve(as_schedule(self.then))
         check_real("Warmup(epochs)", self.epochs, low=0.0, low_open=True)
         check_real("Warmup(start)", self.start, low=0.0, high=1.0)
 
@@ -368,6 +560,51 @@ class ReduceOnPlateau(Schedule):
     def _improves(self, value: float, best: float) -> bool:
         margin = self.threshold * abs(best)
         return value > best + margin if self.greater_is_better else value < best - margin
+
+
+@SCHEDULES.register("adaptive")
+@dataclass
+class Adaptive(Schedule):
+    """η ← factor·η when the monitored column has not fallen below its best by `tolerance` for over `patience` epochs.
+
+    scikit-learn's "adaptive": the best is the smallest value so far, however little it is below the one before, and
+    `tolerance` is a difference, not a share of it. Not below `minimum`, at which scikit-learn's networks stop. See
+    `ReduceOnPlateau` for validation data and for columns of which more is better.
+    """
+
+    learning_rate: float
+    factor: float = 0.2
+    patience: int = 10
+    tolerance: float = 1e-4
+    minimum: float = 1e-6
+    column: str = "loss"
+    _rate: float = field(init=False, repr=False)
+    _best: float = field(init=False, default=math.inf, repr=False)
+    _waited: int = field(init=False, default=0, repr=False)
+
+    def __post_init__(self) -> None:
+        self._rate = _check_rate("Adaptive(learning_rate)", self.learning_rate)
+        check_real("Adaptive(factor)", self.factor, low=0.0, high=1.0, low_open=True, high_open=True)
+        check_integer("Adaptive(patience)", self.patience, low=0)
+        check_real("Adaptive(tolerance)", self.tolerance, low=0.0)
+        _check_rate("Adaptive(minimum)", self.minimum)
+
+    @property
+    def monitor(self) -> str | None:
+        return self.column
+
+    def __call__(self, epoch: float, n_epochs: float) -> float:
+        return self._rate
+
+    def observe(self, record: Mapping[str, float]) -> None:
+        value = record[self.column]
+        self._waited = 0 if value <= self._best - self.tolerance else self._waited + 1
+        if value < self._best:
+            self._best = value
+        if self._waited > self.patience:
+            if self._rate > self.minimum:
+                self._rate = max(self._rate * self.factor, self.minimum)
+            self._waited = 0
 
 
 def _share(epoch: float, epochs: float | None, n_epochs: float) -> float:

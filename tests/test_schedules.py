@@ -11,11 +11,16 @@ import pytest
 import fcnn_gpu as fcnn
 from fcnn_gpu.schedules import (
     SCHEDULES,
+    Adaptive,
     Constant,
     Cosine,
+    CosineRestarts,
     Exponential,
+    InverseScaling,
     Linear,
     OneCycle,
+    PiecewiseConstant,
+    Polynomial,
     ReduceOnPlateau,
     Schedule,
     StepDecay,
@@ -54,8 +59,8 @@ def test_rates(schedule: Schedule, times: list[float], expected: list[float]) ->
 
 @pytest.mark.parametrize("name", list(SCHEDULES))
 def test_every_schedule_is_a_nonnegative_number_at_any_time_of_any_run(name: str) -> None:
-    first = {"warmup": Linear(0.1), "step": 0.1}.get(name, 0.1)
-    schedule: Any = SCHEDULES[name](*([first, 2] if name == "step" else [first]))
+    needed: dict[str, list[Any]] = {"warmup": [Linear(0.1)], "step": [0.1, 2], "piecewise_constant": [0.1, [2, 5.5]]}
+    schedule: Any = SCHEDULES[name](*needed.get(name, [0.1]))
     for n_epochs in (1.0, 7.0, 100.0):
         for t in np.linspace(0, n_epochs, 31):
             assert 0 <= schedule(float(t), n_epochs) <= 0.1 + 1e-12
@@ -241,3 +246,158 @@ def test_a_run_in_which_every_rate_is_0_is_refused(schedule: Schedule, epochs: i
 
 def test_a_constant_rate_of_0_is_as_somebody_has_asked() -> None:
     train(small_trainer(0.0), 1)
+
+
+def of_torch(make: Any, n_epochs: int = 12) -> list[float]:
+    """The rates of a scheduler of PyTorch's, stepped once an epoch, that begins with 0.5."""
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    scheduler = make(torch.optim.lr_scheduler, optimizer)
+    found = []
+    for _ in range(n_epochs):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (CosineRestarts(0.5, epochs=3), lambda kinds, o: kinds.CosineAnnealingWarmRestarts(o, 3)),
+        (
+            CosineRestarts(0.5, epochs=1, multiplier=2, final=0.1),
+            lambda kinds, o: kinds.CosineAnnealingWarmRestarts(o, 1, 2, eta_min=0.1),
+        ),
+        (CosineRestarts(0.5, epochs=2, multiplier=3), lambda kinds, o: kinds.CosineAnnealingWarmRestarts(o, 2, 3)),
+        (PiecewiseConstant(0.5, [2, 3, 9], factor=0.3), lambda kinds, o: kinds.MultiStepLR(o, [2, 3, 9], 0.3)),
+        (
+            PiecewiseConstant(0.5, [2, 9], factor=[0.7, 0.1]),
+            lambda kinds, o: kinds.LambdaLR(o, lambda t: 1.0 if t < 2 else 0.7 if t < 9 else 0.1),
+        ),
+        (Polynomial(0.5, power=2.5, epochs=8), lambda kinds, o: kinds.PolynomialLR(o, 8, 2.5)),
+        (Polynomial(0.5), lambda kinds, o: kinds.PolynomialLR(o, 12)),
+    ],
+    ids=lambda x: str(x) if isinstance(x, Schedule) else "",
+)
+def test_rates_of_pytorch(ours: Schedule, theirs: Any) -> None:
+    np.testing.assert_allclose(rates(ours, list(range(12)), 12), of_torch(theirs), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("multiplier", [1.0, 1.5, 2.0])
+def test_restarts_within_epochs_are_those_of_pytorch(multiplier: float) -> None:
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 2, int(multiplier))
+    schedule = CosineRestarts(0.5, epochs=2, multiplier=int(multiplier))
+    for t in np.linspace(0, 13, 57):
+        scheduler.step(float(t))
+        assert schedule(float(t), 13) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
+    falling = CosineRestarts(0.5, epochs=2, multiplier=multiplier)
+    lengths = [2 * multiplier**i for i in range(4)]
+    for start, length in zip(np.cumsum([0, *lengths]), lengths, strict=False):
+        assert falling(float(start), 99) == pytest.approx(0.5)
+        assert falling(float(start + 0.5 * length), 99) == pytest.approx(0.25)
+
+
+def test_inverse_scaling_is_scikit_learns() -> None:
+    from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
+
+    n_samples = 30
+    theirs = SGDOptimizer([], 0.5, "invscaling", power_t=0.4)
+    ours = InverseScaling(0.5, power=0.4, per_epoch=n_samples)
+    for epoch in range(1, 6):
+        theirs.iteration_ends(epoch * n_samples)
+        assert ours(epoch, 5) == pytest.approx(theirs.learning_rate)
+
+
+@pytest.mark.parametrize(("patience", "tolerance", "n_epochs"), [(1, 0.01, 12), (2, 0.05, 30), (1, 0.001, 25)])
+def test_adaptive_is_scikit_learns(patience: int, tolerance: float, n_epochs: int) -> None:
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPRegressor
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 3))
+    network = MLPRegressor(
+        hidden_layer_sizes=(4,),
+        solver="sgd",
+        learning_rate="adaptive",
+        learning_rate_init=0.2,
+        n_iter_no_change=patience,
+        tol=tolerance,
+        max_iter=n_epochs,
+        random_state=0,
+        batch_size=10,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        network.fit(X, X[:, 0] + 0.3 * rng.normal(size=40))
+    ours = Adaptive(0.2, patience=patience, tolerance=tolerance)
+    for loss in network.loss_curve_:
+        ours.observe({"loss": loss})
+    theirs = network._optimizer.learning_rate
+    assert theirs < 0.2
+    assert ours(0, 1) == pytest.approx(max(theirs, 1e-6))  # at which scikit-learn's network stops
+
+
+def test_adaptive_stays_above_its_minimum_and_takes_no_nan_for_better() -> None:
+    schedule = Adaptive(1.0, patience=0, minimum=0.1)
+    found = []
+    for loss in (1.0, 1.0, math.nan, 1.0, 0.5):
+        schedule.observe({"loss": loss})
+        found.append(schedule(0, 1))
+    assert found == pytest.approx([1.0, 0.2, 0.1, 0.1, 0.1])
+
+
+def a_function(epoch: float) -> float:
+    return 0.1 / (1 + epoch)
+
+
+def test_a_function_of_the_time_is_a_schedule() -> None:
+    X, y = np.random.default_rng(0).normal(size=(8, 2)), np.arange(8) % 2
+    columns = []
+    for rate in (a_function, InverseScaling(0.1, power=1.0), lambda epoch, n_epochs: 0.1 / (1 + epoch)):
+        model = fcnn.Sequential([fcnn.Dropout(lambda epoch: 0.2), fcnn.Dense(2)], n_in=2, seed=0, backend="numpy")
+        optimizer = fcnn.AdamW(rate, weight_decay=lambda epoch: 0.01 * epoch)
+        history = fcnn.Trainer(model, optimizer=optimizer).fit(X, y, epochs=3, batch_size=4, progress=False)
+        columns.append((history["learning_rate"], history["loss"]))
+    assert columns[0] == columns[1] == columns[2]
+    assert columns[0][0] == pytest.approx([0.1 / 1.5, 0.1 / 2.5, 0.1 / 3.5])
+    then = Warmup(a_function, epochs=2)  # type: ignore[arg-type]
+    assert rates(then, [0, 1, 2, 3]) == pytest.approx([0, 0.05, 0.1, 0.05])
+    assert repr(fcnn.Adam(a_function)).startswith("Adam(learning_rate=FunctionSchedule(function=<function a_function")
+    estimator = fcnn.FCNNClassifier((3,), epochs=2, learning_rate=a_function, backend="numpy", random_state=0)
+    assert estimator.fit(X, y).history_["learning_rate"] == pytest.approx([0.1, 0.05])
+
+
+def test_functions_that_are_no_schedules() -> None:
+    with pytest.raises(TypeError, match=r"takes the time in epochs, f\(epoch\).* takes 3 arguments"):
+        fcnn.Adam(lambda a, b, c: 0.1)
+    with pytest.raises(TypeError, match=r"takes 0 arguments"):
+        fcnn.SGD(lambda: 0.1)
+    model = fcnn.Sequential([fcnn.Dense(2)], n_in=2, seed=0, backend="numpy")
+    trainer = fcnn.Trainer(model, optimizer=fcnn.SGD(lambda epoch: 0.1 - epoch))
+    with pytest.raises(ValueError, match=r"learning rate of FunctionSchedule.* after 1 of 2 epochs expects a finite"):
+        trainer.fit(np.ones((4, 2)), [0, 1, 0, 1], epochs=2, progress=False)
+    with pytest.raises(TypeError, match="is not registered"):
+        SCHEDULES.config(fcnn.SGD(a_function).learning_rate)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PiecewiseConstant(0.1, []), "at least one time, each"),
+        (lambda: PiecewiseConstant(0.1, [3, 2]), "each later than the one before"),
+        (lambda: PiecewiseConstant(0.1, [1, 2], factor=[0.1]), "has 1 numbers for 2 boundaries"),
+        (lambda: PiecewiseConstant(0.1, 3), "expects a list of times in epochs, got 3"),  # type: ignore[arg-type]
+        (lambda: CosineRestarts(0.1, multiplier=0.5), r"CosineRestarts\(multiplier\)"),
+        (lambda: Polynomial(0.1, power=0), r"Polynomial\(power\)"),
+        (lambda: InverseScaling(0.1, per_epoch=0), r"InverseScaling\(per_epoch\)"),
+        (lambda: Adaptive(0.1, factor=1.0), r"Adaptive\(factor\)"),
+    ],
+)
+def test_settings_that_are_refused(make: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        make()

@@ -92,13 +92,20 @@ def evaluate_predictions(
     """
     evaluation = _by_task(loss, y, class_names, predictions, outputs, threshold)
     told = [metric.for_task(loss.task(predictions.shape[1])) for metric in metrics]
-    if threshold is not None:
-        predictions = np.eye(2)[predicted_classes(predictions, threshold)]
-    others = {metric.label: metric for metric in told if metric.label not in evaluation.results}
+    others = {metric.label: _at(threshold, metric) for metric in told if metric.label not in evaluation.results}
     if len(y) < _LEAST_FOR_R2:
         others.pop(R2.name, None)
     more = {label: metric(y, predictions) for label, metric in others.items()}
     return dataclasses.replace(evaluation, results=evaluation.results | more)
+
+
+def _at(threshold: float | None, metric: Metric) -> Metric:
+    """A metric of decided classes with this threshold, unless it has one of its own; others as they are."""
+    if threshold is None or getattr(metric, "threshold", threshold) is not None:
+        return metric
+    settings: Any = metric  # a dataclass, as all that have a threshold
+    decided: Metric = dataclasses.replace(settings, threshold=threshold)
+    return decided
 
 
 def _by_task(

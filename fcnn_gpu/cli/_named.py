@@ -17,13 +17,17 @@ from collections.abc import Mapping
 from dataclasses import MISSING
 from typing import Any, TypeVar
 
-from .._checks import check_choice, suggest
+from .._checks import suggest
 from .._registry import Registry
 from ..metrics import METRICS, Metric
 
 T = TypeVar("T")
 
-_EXAMPLES = {"step": "step:every=10,factor=0.5", "warmup": "warmup:epochs=1,then=cosine"}
+_EXAMPLES = {
+    "piecewise_constant": "piecewise_constant:boundaries=30/60",
+    "step": "step:every=10,factor=0.5",
+    "warmup": "warmup:epochs=1,then=cosine",
+}
 """How the settings without a default are given."""
 _NESTED = "then"
 _WORDS = {"true": True, "false": False, "none": None}
@@ -48,7 +52,8 @@ def build(
         ValueError: an unknown name or setting, one that is missing, or one that cannot be.
     """
     name, colon, rest = text.partition(":")
-    kind: Any = family[check_choice(option, name, family)]
+    name = family.named(f"{option} does not know {name!r}.", name)
+    kind: Any = family[name]
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     settings = {key: value for key, value in (given or {}).items() if key in fields}
     open_to = [key for key in fields if key not in settings and key not in (elsewhere or {})]

@@ -188,7 +188,6 @@ class TrainOptions:
         """The optimizer's name and settings, and that it has those that options of their own give."""
         name = self.optimizer_name
         settings = {kind: _settings(OPTIMIZERS[kind]) for kind in OPTIMIZERS}
-        check_choice("--optimizer", name, OPTIMIZERS)
         for setting in _OF_OPTIMIZERS:
             value, option = getattr(self, setting), "--" + setting.replace("_", "-")
             if value is None:
@@ -436,7 +435,8 @@ class TrainOptions:
 
     @property
     def optimizer_name(self) -> str:
-        return self._said("optimizer").partition(":")[0]
+        name = self._said("optimizer").partition(":")[0]
+        return OPTIMIZERS.named(f"--optimizer does not know {name!r}.", name)
 
     def _optimizer(self) -> Optimizer:
         name = self.optimizer_name
@@ -483,7 +483,7 @@ class TrainOptions:
     def _loss(self, text: str) -> Loss:
         given = {} if self.label_smoothing is None else {"label_smoothing": self.label_smoothing}
         name = text.partition(":")[0]
-        if given and check_choice("--loss", name, LOSSES) != "cross_entropy":
+        if given and LOSSES.named(f"--loss does not know {name!r}.", name) != "cross_entropy":
             raise ValueError(f"--label-smoothing is for cross_entropy, not for --loss {name}. Leave one of them out.")
         elsewhere = {"class_weight": "--class-weight", "alpha": "--class-weight"}
         elsewhere |= dict.fromkeys(given, "--label-smoothing")

@@ -150,7 +150,7 @@ class PresetTraining:
 
     def _best(self) -> str:
         """What the best epoch has."""
-        monitor, _ = self._task.monitor(self._train.weights is not None)
+        monitor, _ = self._task.monitor()
         return {"val_accuracy": "the highest accuracy", "val_rmse": "the smallest error"}.get(
             monitor, "the smallest loss"
         )

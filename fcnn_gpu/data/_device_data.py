@@ -233,8 +233,8 @@ class DeviceData:
         self.ops.fill(self.cursor, first)
         self.gather(views)
 
-    def targets_of(self, stretch: Stretch) -> HostArray | None:
-        """The targets of a stretch on the host; None: they are those of the order."""
+    def samples_of(self, stretch: Stretch) -> Samples | None:
+        """The samples of a stretch on the host; None: they are those of the order."""
         return None
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .._types import Array, HostArray
+from .._types import Array
 from ..backend import Ops
 from ..files import ReadAhead
 from ._device_data import BatchBuffers, BatchViews, InputMap, Rates, Samples, Stretch
@@ -144,9 +144,9 @@ class StreamedData:
         with self._stream.visit(order, n) as stretches:
             yield self._from_their_beginning(stretches)
 
-    def targets_of(self, stretch: Stretch) -> HostArray | None:
-        """The targets of a stretch on the host, until the next one is asked for."""
-        return self._stream.on_host(stretch.part).targets[: stretch.n]
+    def samples_of(self, stretch: Stretch) -> Samples | None:
+        """The samples of a stretch on the host, until the next one is asked for."""
+        return self._stream.on_host(stretch.part).front(stretch.n)
 
     def _from_their_beginning(self, stretches: Iterator[Stretch]) -> Iterator[Stretch]:
         for stretch in stretches:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..memory import MemoryReport
-from ..metrics import Accuracy, Metric, TopKAccuracy
+from ..metrics import Metric
 from ._input_checks import Network
 from ._source_supply import SourceSupply
 from ._sparse_features import SparseFeatures
@@ -252,5 +252,4 @@ def plan(
 
 def add_up(metrics: Sequence[Metric]) -> bool:
     """Whether metrics are shares of the samples, and so those of the parts of a data set add up."""
-    shares: list[type[Metric]] = [Accuracy, TopKAccuracy]
-    return all(any(type(metric).__call__ is share.__call__ for share in shares) for metric in metrics)
+    return all(metric.adds_up for metric in metrics)

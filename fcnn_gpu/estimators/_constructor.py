@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import make_dataclass
 from typing import Any, TypeVar, dataclass_transform
 
+from .._registry import answers_arguments
+
 _Class = TypeVar("_Class", bound=type)
 _Declared = tuple[str, Any] | tuple[str, Any, Any]
 """(name, type, default), or ("_", KW_ONLY) where the keyword-only parameters begin; as `make_dataclass` takes them."""
@@ -35,7 +37,7 @@ def constructor_of(estimator: str, *, before: str) -> Callable[[_Class], _Class]
         place = [name for name, *_ in shared].index(before)
         parameters = [*shared[:place], *_declared(cls), *shared[place:]]
         made = make_dataclass(estimator, parameters, namespace={"__module__": cls.__module__})
-        cls.__init__ = made.__init__  # type: ignore[misc]
+        cls.__init__ = answers_arguments(made.__init__)  # type: ignore[misc]
         return cls
 
     return decorate

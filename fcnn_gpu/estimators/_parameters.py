@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +18,7 @@ from ..callbacks import Callback, EarlyStopping, check_callbacks
 from ..initializers import INITIALIZERS, Initializer, no_biases
 from ..losses import Loss
 from ..metrics import METRICS, Metric
-from ..schedules import Schedule
+from ..schedules import Schedule, as_schedule
 from ..training import LBFGS, resolve_optimizer, with_tolerance
 from ._constructor import shared_parameters
 from ._convergence import NoMoreFall
@@ -41,7 +41,7 @@ class Parameters:
     activation: Any = "relu"
     _: KW_ONLY
     optimizer: Any = "adam"
-    learning_rate: float | Schedule | None = None
+    learning_rate: float | Schedule | Callable[..., float] | None = None
     epochs: int | None = None
     batch_size: int | str = 128
     shuffle: bool = True
@@ -56,7 +56,7 @@ class Parameters:
     early_stopping: bool = False
     patience: int = 10
     validation_fraction: float | None = None
-    metrics: Sequence[str | Metric] = ()
+    metrics: Sequence[str | Metric | Callable[..., float]] = ()
     callbacks: Sequence[Callback] = ()
     warm_start: bool = False
     random_state: Any = None
@@ -91,7 +91,7 @@ class Parameters:
         if isinstance(optimizer, LBFGS):
             self._check_whole_batch()
             optimizer = optimizer if tol is None else with_tolerance(optimizer, tol)
-        rate = optimizer.learning_rate if self.learning_rate is None else self.learning_rate
+        rate = optimizer.learning_rate if self.learning_rate is None else as_schedule(self.learning_rate)
         if not isinstance(rate, Schedule):
             rate = check_real(who("learning_rate"), rate, low=0.0)
         activations = self._per_layer("activation", len(sizes))
@@ -113,7 +113,7 @@ class Parameters:
             raise TypeError(f"{who('metrics')} expects a list, got {self.metrics!r}. Write metrics=[{self.metrics!r}].")
         metrics = [METRICS.resolve(metric) for metric in self.metrics]
         for metric in metrics:
-            if metric.task != self._task:
+            if metric.task not in (None, self._task):
                 raise ValueError(f"{who('metrics')}: {metric.label!r} is a metric of {metric.task}, not {self._task}.")
         observers = check_callbacks(self.callbacks)
         if self.early_stopping:

@@ -104,7 +104,7 @@ class Run:
         observers = list(callbacks)
         if held_out is not None:
             validation = (held_out.inputs, scaled(held_out), *([] if held_out.weights is None else [held_out.weights]))
-            monitor, greater = self.task.monitor(held_out.weights is not None)
+            monitor, greater = self.task.monitor()
             observers.append(KeepBest(monitor, ties=recipe.ties, greater_is_better=greater))
             if recipe.patience is not None:
                 observers.append(EarlyStopping(monitor, recipe.patience, restore_best=False, greater_is_better=greater))

@@ -23,11 +23,8 @@ from ._samples import Samples
 class Task(Protocol):
     """Classification or regression."""
 
-    def monitor(self, weighted: bool) -> tuple[str, bool]:
-        """The column of the history that says which epoch is best, and whether more of it is better.
-
-        `weighted`: whether the samples that say so have weights, at which metrics do not look.
-        """
+    def monitor(self) -> tuple[str, bool]:
+        """The column of the history that says which epoch is best, and whether more of it is better."""
 
     def loss(self, recipe: Recipe) -> Loss: ...
 
@@ -48,7 +45,7 @@ class Classification:
     metric: str = "accuracy"
     calibrate: bool = True
 
-    def monitor(self, weighted: bool) -> tuple[str, bool]:
+    def monitor(self) -> tuple[str, bool]:
         return ("val_accuracy", True) if self.metric == "accuracy" else ("val_loss", False)
 
     def loss(self, recipe: Recipe) -> Loss:
@@ -84,8 +81,8 @@ class Regression:
     quantiles: Sequence[float] | None = None
     target_names: Sequence[str] | None = None
 
-    def monitor(self, weighted: bool) -> tuple[str, bool]:
-        return "val_loss" if weighted or self.quantiles is not None else "val_rmse", False
+    def monitor(self) -> tuple[str, bool]:
+        return "val_loss" if self.quantiles is not None else "val_rmse", False
 
     def loss(self, recipe: Recipe) -> Loss:
         return MSE() if self.quantiles is None else Quantile(self.quantiles)
@@ -111,8 +108,8 @@ class _ErrorWithinRange(RootMeanSquaredError):
     low: HostArray
     high: HostArray
 
-    def __call__(self, y_true: HostArray, y_pred: HostArray) -> float:
-        return super().__call__(y_true, np.clip(y_pred, self.low, self.high))
+    def __call__(self, y_true: HostArray, y_pred: HostArray, sample_weight: HostArray | None = None) -> float:
+        return super().__call__(y_true, np.clip(y_pred, self.low, self.high), sample_weight)
 
 
 def best_temperature(Z: HostArray, labels: HostArray, weights: HostArray | None = None) -> float:

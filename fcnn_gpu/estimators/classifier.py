@@ -44,7 +44,7 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
         activation: of the hidden layers, a name or an `Activation`, or a list with one per hidden layer.
         optimizer: a name or an `Optimizer` (which is copied, never changed). "lbfgs", or `LBFGS()`, takes all samples
             in each of its iterations, the epochs, and ends where it has converged: for small data, without dropout.
-        learning_rate: a number or a `Schedule`; None keeps the optimizer's own.
+        learning_rate: a number, a `Schedule` or a function of the epoch; None keeps the optimizer's own.
         epochs: passes over the data in each call of `fit` (scikit-learn's max_iter). None takes 160, and on few samples
             as many more as make 300 steps. They are all taken: to end earlier, use `tol` or `early_stopping`.
         batch_size: samples per step, at most all; "auto" is 200. With `batch_norm` a last batch of one sample is left
@@ -66,7 +66,7 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
         patience: see `early_stopping`.
         validation_fraction: share of the samples held out to record val_loss, drawn by the seed, class by class for
             labels. None: 0.1 with `early_stopping`, else 0.
-        metrics: names or instances, recorded in `history_` after each epoch.
+        metrics: names, instances or functions f(y_true, y_pred), recorded in `history_` after each epoch.
         callbacks: `Callback` instances, called as they are given.
         warm_start: `fit` goes on with the network, optimizer state, schedule time and random streams of the last
             `fit`: two calls do what one of twice the epochs does, to the bit for a constant learning rate, as long

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from .._checks import check_settings
-from .._registry import Registry
+from .._registry import Registry, nowhere
 from .._types import Array, HostArray
 from ..backend import Ops, Setting, Timetable
 from ..initializers import Draw
@@ -235,7 +235,30 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} must define backward(dA, cache, needs_input_gradient).")
 
 
-LAYERS: Registry[Layer] = Registry("layer", Layer)
+_DENSE = "'dense', with the number of its units: fcnn.Dense(n_out)"
+_N_IN = "It is no layer: Sequential(layers, n_in=...) says how many features X has"
+_RESHAPED = "It needs no layer: give X as (n_samples, n_features)"
+_SCALED = "It is no layer: Sequential has input_scale and input_shift"
+_ELSEWHERE: dict[str, str | None] = {
+    "BatchNorm1d": "'batch_norm'",
+    "BatchNormalization": "'batch_norm'",
+    "Flatten": _RESHAPED,
+    "Input": _N_IN,
+    "InputLayer": _N_IN,
+    "LayerNormalization": "'layer_norm'",
+    "LazyBatchNorm1d": "'batch_norm'",
+    "LazyLinear": _DENSE,
+    "Linear": _DENSE,
+    "Normalization": _SCALED,
+    "Rescaling": _SCALED,
+    "Unflatten": _RESHAPED,
+} | nowhere("""
+    AlphaDropout BatchNorm2d BatchNorm3d Bilinear Conv1d Conv2d Conv3d EmbeddingBag FeatureAlphaDropout
+    GaussianDropout GaussianNoise GroupNorm GroupNormalization GRU InstanceNorm1d LSTM MaxPool2d MaxPooling2D
+    MultiheadAttention RMSNorm RMSNormalization RNN SimpleRNN SpectralNormalization SyncBatchNorm Transformer
+    TransformerEncoder
+""")
+LAYERS: Registry[Layer] = Registry("layer", Layer, elsewhere=_ELSEWHERE)
 
 
 def live(parameter: Parameter | None, what: str, layer: Layer) -> Array:

@@ -41,10 +41,14 @@ def resolve_layers(layers: Any, who: str) -> list[Layer]:
 
 
 def _resolve_layer(spec: Any) -> Layer:
-    if isinstance(spec, str) and spec not in LAYERS and spec not in ACTIVATIONS:
-        raise ValueError(f"Unknown layer or activation {spec!r}. {suggest(spec, [*LAYERS, *ACTIVATIONS])}")
-    if isinstance(spec, activations.Activation) or (isinstance(spec, str) and spec in ACTIVATIONS):
+    if isinstance(spec, activations.Activation):
         return Activation(spec)
+    if isinstance(spec, str) and spec not in LAYERS:
+        answer = LAYERS.answer(spec)
+        if answer is None and (spec in ACTIVATIONS or spec in ACTIVATIONS.synonyms):
+            return Activation(spec)
+        known = suggest(spec, [*LAYERS, *ACTIVATIONS], ACTIVATIONS.synonyms)
+        raise ValueError(f"Unknown layer or activation {spec!r}. {answer or ACTIVATIONS.answer(spec) or known}")
     if isinstance(spec, str) and spec in ("dense", "activation", "residual", "branches"):
         raise TypeError(f"A {spec!r} layer needs arguments: write {LAYERS[spec].__name__}(...) instead of its name.")
     return LAYERS.resolve(spec)

@@ -12,7 +12,7 @@ import numpy as np
 from .._checks import check_real
 from .._types import Array
 from ..backend import Scheduled, Setting, realized_dropout
-from ..schedules import SCHEDULES, Schedule
+from ..schedules import Schedule, as_schedule
 from ._base import LAYERS, Binding, Layer, Plan
 
 
@@ -34,8 +34,7 @@ class Dropout(Layer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "p":
-            if isinstance(value, dict):
-                value = SCHEDULES.build(value)
+            value = as_schedule(value)
             if isinstance(value, list | tuple | np.ndarray):
                 value = self._of_members(value)
             elif not isinstance(value, Schedule):

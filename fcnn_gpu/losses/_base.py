@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._arrays import as_array, quietly
-from .._registry import Registry
+from .._registry import Registry, nowhere
 from .._types import Array, HostArray
 from ..backend import Ops, on_host, ops_for
 from ..metrics import Task
@@ -163,4 +163,52 @@ class Loss:
         return self._gradient
 
 
-LOSSES: Registry[Loss] = Registry("loss", Loss)
+_SYNONYMS = {
+    "absolute_error": "mae",
+    "bce_with_logits": "binary_cross_entropy",
+    "binary_cross_entropy_with_logits": "binary_cross_entropy",
+    "huber_loss": "huber",
+    "l1_loss": "mae",
+    "logcosh": "log_cosh",
+    "mean_absolute_error": "mae",
+    "mean_squared_error": "mse",
+    "mse_loss": "mse",
+    "pinball": "quantile",
+    "poisson_nll_loss": "poisson",
+    "sigmoid_binary_cross_entropy": "binary_cross_entropy",
+    "smooth_l1_loss": "huber",
+    "softmax_cross_entropy": "cross_entropy",
+    "softmax_cross_entropy_with_integer_labels": "cross_entropy",
+}
+_LABELS = "'cross_entropy', which takes logits and class numbers or one-hot rows: the network ends without softmax"
+_SIGMOID = "'binary_cross_entropy', which takes logits: the network ends without sigmoid"
+_ELSEWHERE: dict[str, str | None] = {
+    "bce": _SIGMOID,
+    "BCELoss": _SIGMOID,
+    "BCEWithLogitsLoss": "'binary_cross_entropy'",
+    "binary_crossentropy": _SIGMOID,
+    "binary_focal_crossentropy": "'focal', of two outputs and of logits",
+    "categorical_crossentropy": _LABELS,
+    "categorical_focal_crossentropy": "'focal', which takes logits: the network ends without softmax",
+    "categorical_hinge": "'hinge', of 0/1 rows, each output by itself",
+    "CrossEntropyLoss": "'cross_entropy'",
+    "focal_loss": "'focal'",
+    "KLDivLoss": "'kl_divergence', which takes logits and target probabilities: the network ends without log-softmax",
+    "kl_div": "'kl_divergence', which takes logits and target probabilities: the network ends without log-softmax",
+    "kullback_leibler_divergence": "'kl_divergence', which takes logits: the network ends without softmax",
+    "l2_loss": "'mse', without the factor ½",
+    "LinearCrossEntropyLoss": "'cross_entropy', behind a Dense layer",
+    "log_loss": "'cross_entropy', or 'binary_cross_entropy' for a single output",
+    "MultiLabelSoftMarginLoss": "'binary_cross_entropy'",
+    "NLLLoss": "'cross_entropy', which takes logits: the network ends without log-softmax",
+    "smooth_l1": "'huber'",
+    "SoftMarginLoss": "'binary_cross_entropy', with targets 0 and 1 in place of −1 and 1",
+    "sparse_categorical_crossentropy": _LABELS,
+    "squared_error": "'mse', without scikit-learn's factor ½",
+    "squared_hinge": "'hinge', with squared=True: fcnn.Hinge(squared=True)",
+} | nowhere("""
+    AdaptiveLogSoftmaxWithLoss CosineEmbeddingLoss CTCLoss GaussianNLLLoss HingeEmbeddingLoss MarginRankingLoss
+    MultiLabelMarginLoss MultiMarginLoss TripletMarginLoss TripletMarginWithDistanceLoss cosine_similarity ctc
+    NLLLoss2d dice tversky mean_absolute_percentage_error mape mean_squared_logarithmic_error msle
+""")
+LOSSES: Registry[Loss] = Registry("loss", Loss, _SYNONYMS, _ELSEWHERE)

@@ -12,6 +12,7 @@ import numpy as np
 
 from .._arrays import quietly
 from .._checks import check_bool, check_bytes, check_in_dtype, check_integer
+from .._registry import answers_arguments
 from .._types import Array, HostArray
 from ..backend import Ops, Timetable, consists_of_primitives, resolve_backend
 from ..data import Categories, InputMap, Signature, check_center
@@ -51,6 +52,7 @@ from ._workspace import BatchArrays, Workspace
 class Network:
     """Layers in order on a device, and what they learn. See `Sequential`."""
 
+    @answers_arguments
     @quietly
     @explains_out_of_memory(explain_building)
     def __init__(

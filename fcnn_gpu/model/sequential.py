@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from .._arrays import quietly
 from .._checks import check_integer
+from .._registry import answer_attribute
 from .._types import HostArray
 from ..backend import Ops, SparseRows, resolve_backend
 from ..data import (
@@ -33,6 +34,7 @@ from ..losses import VALUE_LINKS
 from ..memory import explains_out_of_memory
 from ..placement import OpenedFolder, Storage, StoredWeights
 from ._config import check_config
+from ._elsewhere import MODEL
 from ._finite import check_outputs
 from ._join import join_members
 from ._members import select_members
@@ -99,6 +101,11 @@ class Sequential(Passes):
     the memory of training's activations, in batches that have room there; `backward` must then follow its `forward`
     without inference in between.
     """
+
+    if not TYPE_CHECKING:  # to which there is no such attribute
+
+        def __getattr__(self, name):
+            answer_attribute(self, name, MODEL)
 
     def __call__(self, X: Any, batch_size: int | None = None) -> HostArray:
         """Raw outputs (logits) on the host, (n_samples, n_outputs), computed in batches of `batch_size` (1024).
@@ -303,7 +310,7 @@ class Sequential(Passes):
         *,
         loss: str | Loss | None = None,
         data: Any = None,
-        metrics: Sequence[str | Metric] = (),
+        metrics: Sequence[str | Metric | Callable[..., float]] = (),
         micro_batch_size: int | None = None,
         recompute: bool | int | None = None,
         validation: int | None = None,

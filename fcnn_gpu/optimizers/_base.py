@@ -12,10 +12,10 @@ import numpy as np
 
 from .._arrays import quietly
 from .._checks import check_real, check_settings
-from .._registry import OMITTED_IF_DEFAULT, Registry
+from .._registry import OMITTED_IF_DEFAULT, Registry, nowhere
 from .._types import Array, DType
 from ..backend import FlatParameters, Ops, Setting, StepControl, Timetable, joined
-from ..schedules import SCHEDULES, Constant, Schedule, rate_at
+from ..schedules import Constant, Schedule, as_schedule, rate_at
 from ._factors import Factor, check_factors, check_patterns, factor_of, largest_factor
 
 
@@ -90,8 +90,7 @@ class Optimizer:
     """The bound model's parameters, in segments with the factors that this optimizer gives them."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.learning_rate, dict):
-            self.learning_rate = SCHEDULES.build(self.learning_rate)
+        self.learning_rate = as_schedule(self.learning_rate)
         if isinstance(self.learning_rate, str | type):
             raise TypeError(
                 f"{type(self).__name__}(learning_rate) expects a number or a Schedule with its rate, such as "
@@ -111,7 +110,7 @@ class Optimizer:
     @property
     def schedule(self) -> Schedule:
         """The learning rate as a function of time."""
-        rate = self.learning_rate
+        rate = as_schedule(self.learning_rate)
         return rate if isinstance(rate, Schedule) else Constant(float(rate))
 
     def bind(self, model: HasParameters) -> Self:
@@ -289,4 +288,10 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__} must define _update(...).")
 
 
-OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", Optimizer)
+_ELSEWHERE: dict[str, str | None] = {
+    "momentum": "'sgd', with a momentum: fcnn.SGD(0.01, momentum=0.9)",
+    "nesterov": "'sgd', with momentum and nesterov: fcnn.SGD(0.01, momentum=0.9, nesterov=True)",
+} | nowhere("""
+    Adadelta Adafactor Adamax ASGD Ftrl Lamb LARS LBFGS Lion Muon NAdam RAdam Rprop Shampoo SparseAdam
+""")
+OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", Optimizer, elsewhere=_ELSEWHERE)

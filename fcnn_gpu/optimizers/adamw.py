@@ -12,7 +12,7 @@ from .._checks import check_bool, check_real
 from .._registry import OMITTED_IF_DEFAULT
 from .._types import Array
 from ..backend import FlatParameters, Ops, Scheduled, Setting, StepControl
-from ..schedules import SCHEDULES, Schedule
+from ..schedules import Schedule, as_schedule
 from ._base import OPTIMIZERS, Course
 from ._factors import Factor, check_factors, factor_of, largest_factor
 from .adam import Adam
@@ -37,8 +37,7 @@ class AdamW(Adam):
 
     def _check(self) -> None:
         super()._check()
-        if isinstance(self.weight_decay, dict):
-            self.weight_decay = SCHEDULES.build(self.weight_decay)
+        self.weight_decay = as_schedule(self.weight_decay)
         for setting in self.settings():
             setting.at(0.0, 1.0)
         if not isinstance(self.weight_decay, Schedule):

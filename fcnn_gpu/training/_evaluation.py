@@ -14,7 +14,7 @@ from .._types import Array, HostArray
 from ..backend import Replay, consists_of_primitives
 from ..data import ArraySupply, ChunkStream, Samples, SourceSupply, Stretch, mean_over_members, restored
 from ..losses import Loss
-from ..metrics import Metric
+from ..metrics import Metric, measure
 from ..model import Sequential
 from ._scores import Scores
 
@@ -32,6 +32,8 @@ class EvaluationData:
         self._model = model
         self.targets_host = samples.targets if isinstance(samples, ArraySupply) else None
         """All targets, or None for a source."""
+        self.weights_host = samples.sample_weight if isinstance(samples, ArraySupply) else None
+        """Their weights, if they have any."""
         self.n_samples = len(samples)
         batch = min(EVALUATION_BATCH, self.n_samples)
         self.batch = batch
@@ -75,7 +77,8 @@ class EvaluationData:
                     if self._stream is None:
                         whole = part
                     elif scores is not None:  # the next chunk's outputs take the place of these
-                        scores.add(stretch.first, self._stream.on_host(stretch.part).targets[: stretch.n], part)
+                        read_in = self._stream.on_host(stretch.part).front(stretch.n)
+                        scores.add(stretch.first, read_in.targets, part, read_in.sample_weight)
         if isinstance(self._supply, SourceSupply):
             self._supply.check_what_was_read()
         return float(ops.to_numpy(self._total)[0]) / self.n_samples, whole
@@ -175,7 +178,8 @@ class Evaluator:
         result = {"loss": loss}
         if predictions is not None and targets is not None:
             targets = restored(targets, center)
-            result |= {metric.label: metric(targets, predictions) for metric in self.metrics}
+            weights = data.weights_host
+            result |= {metric.label: measure(metric, targets, predictions, weights) for metric in self.metrics}
         return result
 
     def metric_inputs(self, outputs: Array) -> HostArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,7 +38,7 @@ def memory_report(
     *,
     loss: str | Loss | None = None,
     data: Any = None,
-    metrics: Sequence[str | Metric] = (),
+    metrics: Sequence[str | Metric | Callable[..., float]] = (),
     micro_batch_size: int | None = None,
     recompute: bool | int | None = None,
     validation: int | None = None,

@@ -12,6 +12,7 @@ from .._types import HostArray
 from ..callbacks import Callback
 from ..data import DeviceData, StreamedData, Stretch, restored
 from ..memory import forget_frames, is_out_of_memory
+from ..metrics import measure
 from ..model import release_inference
 from ._epoch import Epoch
 from ._evaluation import EvaluationData, Evaluator
@@ -40,9 +41,10 @@ class Run:
         drop_last: bool,
         capture: bool,
         micro_batch_size: int | None = None,
+        weights_host: HostArray | None = None,
     ) -> None:
         self.trainer, self.data, self.validation = trainer, data, validation
-        self._targets_host, self._evaluator = targets_host, evaluator
+        self._targets_host, self._weights_host, self._evaluator = targets_host, weights_host, evaluator
         self._shuffle = shuffle
         model = trainer.model
         n_seen = trainer.steps_per_epoch * data.batch_size if drop_last else data.n_samples
@@ -126,9 +128,10 @@ class Run:
 
     def _score(self, stretch: Stretch) -> None:
         """Give the metrics what they need of a stretch where the next one takes its place on the device."""
-        targets = self.data.targets_of(stretch)
-        if self._step.outputs is not None and targets is not None:
-            self._scores.add(stretch.first, targets, self._evaluator.metric_inputs(self._step.outputs[: stretch.n]))
+        samples = self.data.samples_of(stretch)
+        if self._step.outputs is not None and samples is not None:
+            outputs = self._evaluator.metric_inputs(self._step.outputs[: stretch.n])
+            self._scores.add(stretch.first, samples.targets, outputs, samples.sample_weight)
 
     def record(self, number: int) -> dict[str, float]:
         """The epoch's line of the history."""
@@ -138,8 +141,10 @@ class Run:
             record |= self._scores.values()
         elif self._step.outputs is not None and self._targets_host is not None:
             predictions = self._evaluator.metric_inputs(self._step.outputs[: epoch.n_samples])
-            targets = restored(self._targets_host[self._order[: epoch.n_samples]], trainer.model.prediction_center)
-            record |= {metric.label: metric(targets, predictions) for metric in trainer.metrics}
+            rows = self._order[: epoch.n_samples]
+            targets = restored(self._targets_host[rows], trainer.model.prediction_center)
+            weights = None if self._weights_host is None else self._weights_host[rows]
+            record |= {metric.label: measure(metric, targets, predictions, weights) for metric in trainer.metrics}
         if self.validation is not None:
             record |= {f"val_{name}": value for name, value in self._evaluate(self.validation).items()}
         scaling = trainer.optimizer.control.loss_scaling

@@ -2,48 +2,66 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from .._types import HostArray
 from ..data import add_up, restored
-from ..metrics import Metric
+from ..metrics import Metric, measure
 
 
 class Scores:
     """The metrics of one pass over n samples, stretch by stretch: the same numbers as of all of them at once.
 
-    Where metrics are shares, the samples of which they are true are counted. Otherwise targets and predictions of all
-    samples are kept.
+    Where metrics are shares, the samples of which they are true are counted, or their weights added up. Otherwise
+    targets, predictions and weights of all samples are kept.
     """
 
     def __init__(self, metrics: Sequence[Metric], n: int, output_center: HostArray | None = None) -> None:
         self._metrics, self._n, self._center = metrics, n, output_center
-        self._counts: dict[str, int] | None = None
-        self._kept: tuple[HostArray, HostArray] | None = None
+        self._counts: dict[str, float] | None = None
+        self._weight = 0.0
+        self._kept: tuple[HostArray, HostArray, HostArray | None] | None = None
 
-    def add(self, first: int, targets: HostArray, predictions: HostArray) -> None:
-        """What came of the samples from position `first` of the pass on: targets of the loss, and predictions."""
+    def add(
+        self, first: int, targets: HostArray, predictions: HostArray, sample_weight: HostArray | None = None
+    ) -> None:
+        """What came of samples from position `first` of the pass on: the loss's targets, predictions, and weights."""
         targets = restored(targets, self._center)
+        if sample_weight is not None and sample_weight.ndim > 1:
+            sample_weight = None
         if first == 0:
             self._counts = {metric.label: 0 for metric in self._metrics} if add_up(self._metrics) else None
+            self._weight = 0.0
         if self._counts is not None:
-            for metric in self._metrics:
-                self._counts[metric.label] += round(metric(targets, predictions) * len(targets))
+            self._count(self._counts, targets, predictions, sample_weight)
             return
+        parts = targets, predictions, sample_weight
         if self._kept is None:
+            weights = None if sample_weight is None else np.empty(self._n, sample_weight.dtype)
             whole = (np.empty((self._n, *array.shape[1:]), array.dtype) for array in (targets, predictions))
-            self._kept = next(whole), next(whole)
-        for array, kept in zip((targets, predictions), self._kept, strict=True):
-            kept[first : first + len(array)] = array
+            self._kept = next(whole), next(whole), weights
+        for array, kept in zip(parts, self._kept, strict=True):
+            if array is not None and kept is not None:
+                kept[first : first + len(array)] = array
+
+    def _count(
+        self, counts: dict[str, float], targets: HostArray, predictions: HostArray, sample_weight: HostArray | None
+    ) -> None:
+        weights = np.ones(len(targets)) if sample_weight is None else sample_weight.astype(np.float64)
+        self._weight += float(weights.sum())
+        for metric in self._metrics:
+            counts[metric.label] += float(weights[metric.hits(targets, predictions)].sum())
 
     def values(self) -> dict[str, float]:
         """Each metric by its label."""
         if self._counts is not None:
-            return {label: count / self._n for label, count in self._counts.items()}
+            weight = self._weight
+            return {label: count / weight if weight else math.nan for label, count in self._counts.items()}
         assert self._kept is not None
-        return {metric.label: metric(*self._kept) for metric in self._metrics}
+        return {metric.label: measure(metric, *self._kept) for metric in self._metrics}
 
 
 _TRIAL_SAMPLES = 1000

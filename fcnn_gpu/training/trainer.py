@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ import numpy as np
 from .._arrays import quietly
 from .._checks import check_bool, check_bytes, check_integer
 from .._html import paragraph
+from .._registry import answers_arguments
 from .._types import HostArray
 from ..backend import LossScaling, Setting, computing_with, quiet_arithmetic
 from ..callbacks import Callback, check_callbacks, progress_display
@@ -42,7 +43,9 @@ class Trainer:
     """Trains a model: gather a batch, forward, loss, backward, clip, update, over and over.
 
     The step runs over arrays made before the first one; what changes between steps lives in arrays too, so that a GPU
-    can replay it. `loss`, `optimizer` and each metric are names or instances. `seed` fixes the order of the samples
+    can replay it. `loss`, `optimizer` and each metric are names or instances; a metric may also be a function f(y_true,
+    y_pred), or f(y_true, y_pred, sample_weight), whose name its column has. Metrics count samples by their weights, as
+    the loss does: in training those of classes, too. `seed` fixes the order of the samples
     (None: the model's seed); together with the model's own seed the run is determined. On the CPU as many threads
     compute as `fcnn.threads()` says and `fcnn.set_threads` sets; they change no bit of it.
 
@@ -55,12 +58,13 @@ class Trainer:
     array([0, 1, 1, 0])
     """
 
+    @answers_arguments
     def __init__(
         self,
         model: Sequential,
         loss: str | Loss = "cross_entropy",
         optimizer: str | Optimizer = "adam",
-        metrics: Sequence[str | Metric] = (),
+        metrics: Sequence[str | Metric | Callable[..., float]] = (),
         seed: int | None = None,
     ) -> None:
         if not isinstance(model, Sequential):
@@ -108,12 +112,13 @@ class Trainer:
         return self._metrics
 
     @metrics.setter
-    def metrics(self, metrics: Sequence[str | Metric]) -> None:
-        if isinstance(metrics, str | Metric):
+    def metrics(self, metrics: Sequence[str | Metric | Callable[..., float]]) -> None:
+        if isinstance(metrics, str | Metric) or callable(metrics):
             raise TypeError(f"Trainer(metrics) expects a list, got {metrics!r}. Write metrics=[{metrics!r}].")
         task = self.loss.task(self.model.n_out)
         self._metrics = [METRICS.resolve(metric).for_task(task) for metric in metrics]
 
+    @answers_arguments
     @quietly
     @explains_out_of_memory(explain_training, undo=what_a_step_changes)
     def fit(
@@ -220,9 +225,10 @@ class Trainer:
                 self.model.timetable.begin_run(self._settings, self.steps_per_epoch, epochs)
                 self.stop_reason = None
                 self.history = history = History()
-                targets = train.targets if isinstance(train, ArraySupply) else None
-                kind, evaluator = LBFGSRun if whole else Run, self._evaluator
-                run = kind(self, data, targets, held_out, evaluator, shuffle, drop_last, capture, micro_batch_size)
+                on_host = (train.targets, train.sample_weight) if isinstance(train, ArraySupply) else (None, None)
+                options = shuffle, drop_last, capture, micro_batch_size
+                kind = LBFGSRun if whole else Run
+                run = kind(self, data, on_host[0], held_out, self._evaluator, *options, on_host[1])
                 for observer in observers:
                     observer.on_train_begin(self)
                     ends.callback(observer.on_train_end, self, history)

@@ -351,7 +351,7 @@ def test_constructors_spell_out_shared_and_own_parameters() -> None:
     assert shared == [parameter for name, parameter in others.items() if name != "loss"]
     assert [p.name for p in shared if p.kind is not p.KEYWORD_ONLY] == ["hidden_layer_sizes", "activation"]
     assert get_type_hints(FCNNRegressor.__init__)["loss"] == str | fcnn.losses.Loss
-    with pytest.raises(TypeError, match=r"FCNNClassifier\.__init__\(\) got an unexpected keyword argument 'epoch'"):
+    with pytest.raises(TypeError, match=r"FCNNClassifier has no argument 'epoch'. Did you mean 'epochs'"):
         FCNNClassifier(epoch=3)  # type: ignore[call-arg]
 
 

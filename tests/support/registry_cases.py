@@ -312,6 +312,17 @@ SCHEDULE_CASES: dict[str, list[fcnn.schedules.Schedule]] = {
     "exponential": [fcnn.schedules.Exponential(0.1, factor=0.8)],
     "cosine": [fcnn.schedules.Cosine(0.1, final=0.01), fcnn.schedules.Cosine(0.1, epochs=7.0)],
     "linear": [fcnn.schedules.Linear(0.1, final=0.02), fcnn.schedules.Linear(0.02, final=0.1, epochs=5.0)],
+    "polynomial": [fcnn.schedules.Polynomial(0.1), fcnn.schedules.Polynomial(0.1, 2.0, final=0.01, epochs=6.0)],
+    "invscaling": [fcnn.schedules.InverseScaling(0.1), fcnn.schedules.InverseScaling(0.1, power=1.0, per_epoch=3.0)],
+    "piecewise_constant": [
+        fcnn.schedules.PiecewiseConstant(0.1, [2.0, 5.0]),
+        fcnn.schedules.PiecewiseConstant(0.1, [3.0], factor=[0.5]),
+    ],
+    "cosine_restarts": [
+        fcnn.schedules.CosineRestarts(0.1, epochs=3.0),
+        fcnn.schedules.CosineRestarts(0.1, epochs=1.0, multiplier=2.0, final=0.01),
+    ],
+    "adaptive": [fcnn.schedules.Adaptive(0.1, patience=2)],
     "warmup": [fcnn.schedules.Warmup(fcnn.schedules.Constant(0.1), epochs=4.0, start=0.25)],
     "one_cycle": [fcnn.schedules.OneCycle(0.1)],
     "flat_cos": [fcnn.schedules.FlatCos(0.1), fcnn.schedules.FlatCos(0.1, flat=0.25, final=0.01)],

@@ -32,6 +32,8 @@ MULTI_SCORES = np.clip(0.4 * MULTI + 0.6 * RNG.random((N, 4)), 0, 1)
 VALUES = RNG.normal(size=(N, 3))
 GUESSES = VALUES + 0.3 * RNG.normal(size=(N, 3))
 
+WEIGHTS = RNG.integers(0, 4, N) / 2
+
 CLASS_METRICS = [name for name in METRICS if METRICS[name].task == "classification"]
 VALUE_METRICS = [name for name in METRICS if METRICS[name].task == "regression"]
 AVERAGED = {
@@ -43,6 +45,13 @@ AVERAGED = {
 
 def one_hot(labels: HostArray, n_classes: int = K) -> HostArray:
     return np.eye(n_classes)[labels]
+
+
+def guesses_for(metric: metrics.Metric) -> HostArray:
+    """Predictions of VALUES: of each, or the bounds of an interval around it."""
+    if isinstance(metric, metrics.Coverage):
+        return np.stack([GUESSES - 0.4, GUESSES + 0.4], axis=2).reshape(N, -1)
+    return GUESSES
 
 
 # values
@@ -222,7 +231,7 @@ def test_every_metric_resolves_from_name_class_instance_and_config(name: str) ->
 def test_greater_is_better_says_the_direction(name: str) -> None:
     metric = METRICS.resolve(name)
     if metric.task == "regression":
-        better, worse = metric(VALUES, GUESSES), metric(VALUES, GUESSES + 5)
+        better, worse = metric(VALUES, guesses_for(metric)), metric(VALUES, guesses_for(metric) * 3 + 5)
     else:
         better, worse = metric(LABELS, one_hot(LABELS)), metric(LABELS, one_hot((LABELS + 1) % K))
         worse = metric(LABELS, SCORES[::-1]) if metric.name == "top_k_accuracy" else worse
@@ -256,8 +265,10 @@ def test_bad_arguments_are_refused_when_the_metric_is_made() -> None:
 @pytest.mark.parametrize("name", list(METRICS))
 def test_a_score_is_a_number_of_python(name: str) -> None:
     """It is written to JSON, and compared: NumPy's True is not True."""
-    score = METRICS.resolve(name)(*((LABELS, SCORES) if name in CLASS_METRICS else (VALUES, GUESSES)))
-    assert type(score) is float
+    metric: Any = METRICS.resolve(name)
+    given = (LABELS, SCORES) if name in CLASS_METRICS else (VALUES, guesses_for(metric))
+    assert type(metric(*given)) is float
+    assert type(metric(*given, WEIGHTS)) is float
 
 
 def test_scikit_learn_is_imported_only_when_a_metric_needs_it() -> None:
