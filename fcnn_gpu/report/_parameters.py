@@ -60,7 +60,7 @@ def gradients_of(model: Sequential, loss: Loss, measured: Measured) -> dict[str,
     twin = copy.deepcopy(model)
     for layer in twin.walk():
         if layer.name == "dropout":
-            layer.p = 0.0  # type: ignore[attr-defined]
+            layer.p = 0.0
     n = min(len(measured.X), _MOST_SAMPLES)
     outputs = twin.forward(measured.X[:n], training=True)
     loss = copy.deepcopy(loss)
