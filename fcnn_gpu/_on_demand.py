@@ -1,7 +1,8 @@
 """Names of a package that are imported when they are first asked for, by a module's `__getattr__` (PEP 562).
 
 A package says twice what it has so: to people and type checkers as imports, under `if TYPE_CHECKING:`, and here as a
-table. Tests hold the two together.
+table. Tests hold the two together. A module's `__dir__` leaves out what the module needs itself: `dir(fcnn.schedules)`
+shows schedules, and no `math`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,34 @@ def on_demand(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], o
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *module_of})
+        return sorted({*vars(sys.modules[package]), *module_of} - _NEEDED_THEMSELVES)
 
     return __getattr__, __dir__
+
+
+_NEEDED_THEMSELVES = {"TYPE_CHECKING", "annotations", "on_demand"}
+
+
+def own_names(module: str) -> Callable[[], list[str]]:
+    """The `__dir__` of a module: what it has in `__all__`, else what it defines, without what it imports.
+
+    That is read off the module's source when it is asked for.
+    """
+
+    def __dir__() -> list[str]:
+        import ast
+        import inspect
+
+        here = sys.modules[module]
+        own = set(getattr(here, "__all__", ()))
+        if own:
+            return sorted(name for name in vars(here) if name in own or name.startswith("__"))
+        for node in ast.parse(inspect.getsource(here)).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                own.add(node.name)
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                own |= {target.id for target in targets if isinstance(target, ast.Name)}
+        return sorted(name for name in vars(here) if name in own or name.startswith("__"))
+
+    return __dir__

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ._checks import check_real
+from ._on_demand import own_names
 from ._registry import Registry, nowhere
 from ._types import Array
 from .backend import ELEMENTWISE, Ops
+
+__dir__ = own_names(__name__)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ._console import every_character
+from ._on_demand import own_names
 from .backend import choose_backend, quiet_arithmetic, read_cpu, resolve_backend, threads_and_reason
 from .backend._blas import Blas, Slowdown, build_time_blas, loop_slowdowns, numpy_blas, numpy_simd, product_slowdowns
 from .backend._cpu import Cpu
 from .backend._kernel_source import kernel_folder, stems
 from .backend._probe import Link, failing_link, probe_links
+
+__dir__ = own_names(__name__)
 
 T = TypeVar("T")
 

@@ -43,6 +43,7 @@ import numpy as np
 from ._arrays import quietly
 from ._checks import check_integer, check_real
 from ._html import ShownAsText
+from ._on_demand import own_names
 from ._types import Array, HostArray
 from .backend import Ops, to_numpy
 from .data import check_features
@@ -51,6 +52,8 @@ from .losses import LOSSES, Loss
 from .model import Sequential
 from .placement import assign_array
 from .regularizers import REGULARIZERS, Regularizer
+
+__dir__ = own_names(__name__)
 
 TOLERANCE = 1e-6
 """Truncation leaves about 10⁻¹⁰ of a smooth function's derivative wrong; a wrong formula is off by 10⁻³ or far more."""

@@ -17,8 +17,11 @@ import numpy as np
 
 from ._arrays import as_array
 from ._checks import check_choice, check_integer, check_real
+from ._on_demand import own_names
 from ._registry import NOT_KEPT, Registry
 from ._types import HostArray
+
+__dir__ = own_names(__name__)
 
 
 class SymmetryWarning(UserWarning):

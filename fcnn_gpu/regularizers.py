@@ -12,9 +12,12 @@ from typing import ClassVar
 
 from ._arrays import quietly
 from ._checks import check_real
+from ._on_demand import own_names
 from ._registry import Registry
 from ._types import Array
 from .backend import FlatParameters, Segment, ops_for
+
+__dir__ = own_names(__name__)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,14 @@ import numpy as np
 
 from ._checks import check_integer, check_real
 from ._html import ShownAsText
+from ._on_demand import own_names
 from ._types import HostArray
 from .data import DeviceData, epoch_order
 from .layers import Dropout
 from .model import Sequential
 from .training import Trainer
+
+__dir__ = own_names(__name__)
 
 _TIMES = ("seconds", "samples_per_second")
 """Columns of a history that measure the clock."""

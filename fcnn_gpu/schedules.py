@@ -17,7 +17,10 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar
 
 from ._checks import check_bool, check_integer, check_real
+from ._on_demand import own_names
 from ._registry import Registry
+
+__dir__ = own_names(__name__)
 
 
 @dataclass

@@ -369,3 +369,36 @@ def test_the_public_face() -> None:
     names = f"{classes} {functions} {modules}".split()
     missing = [name for name in names if not hasattr(fcnn_gpu, name)]
     assert missing == []
+
+
+PUBLIC = [module for module in MODULES if len(module) == 2 and not module[1].startswith("_")]
+
+
+ALIASES = ("typing", "types", "collections")
+"""Whose a name for a type says that it is, wherever it is defined."""
+
+
+@pytest.mark.parametrize("module", PUBLIC, ids=".".join)
+def test_a_public_module_shows_what_it_is_for(module: tuple[str, ...]) -> None:
+    """Not what it imports for itself: people look with dir() and completion what there is."""
+    here = importlib.import_module(".".join(module))
+    shown = {name: getattr(here, name) for name in dir(here) if not name.startswith("_")}
+    borrowed = {
+        name
+        for name, value in shown.items()
+        if getattr(value, "__module__", PACKAGE.name).partition(".")[0] not in (PACKAGE.name, *ALIASES)
+        or (isinstance(value, ModuleType) and not value.__name__.startswith(PACKAGE.name))
+    }
+    assert borrowed - {"app"} == set()  # the command itself
+    assert not set(shown) & {
+        "Any",
+        "Callable",
+        "ClassVar",
+        "Mapping",
+        "Self",
+        "Sequence",
+        "TYPE_CHECKING",
+        "annotations",
+        "check_real",
+    }
+    assert shown

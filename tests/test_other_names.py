@@ -20,6 +20,7 @@ from fcnn_gpu.layers import LAYERS
 from fcnn_gpu.losses import LOSSES
 from fcnn_gpu.metrics import METRICS
 from fcnn_gpu.model._elsewhere import MODEL
+from fcnn_gpu.model.sequential import _FOR_OTHER_ROOMS
 from fcnn_gpu.optimizers import OPTIMIZERS
 from fcnn_gpu.regularizers import REGULARIZERS
 from fcnn_gpu.schedules import SCHEDULES
@@ -72,7 +73,7 @@ KERAS_AND_SKLEARN: dict[str, dict[str, str | None]] = {
     },
     "initializer": {"GlorotUniform": "xavier_uniform", "ones": "constant", "RandomNormal": "normal", "zero": "zeros"},
     "layer": {"BatchNormalization": "batch_norm", "LayerNormalization": "layer_norm", "Conv2D": None},
-    "optimizer": {"lbfgs": None, "Nadam": None, "momentum": "sgd", "Adamax": None},
+    "optimizer": {"Nadam": None, "momentum": "sgd", "Adamax": None},
 }
 """What they call things that are called otherwise here, or (None) are not here."""
 
@@ -166,8 +167,11 @@ def test_every_optimizer_schedule_and_initializer_of_pytorch_is_answered() -> No
     torch = pytest.importorskip("torch")
     kinds = [name for name, kind in vars(torch.optim).items() if isinstance(kind, type) and name != "Optimizer"]
     for name in kinds:
-        answer = answer_of(OPTIMIZERS, name)
-        assert answer is None or answer == name.lower()
+        if name != "LBFGS":
+            answer = answer_of(OPTIMIZERS, name)
+            assert answer is None or answer == name.lower()
+    with pytest.raises(ValueError, match=r"'L-BFGS'. Trainer and estimators take it, .*fcnn.LBFGS\(\)"):
+        OPTIMIZERS.resolve("L-BFGS")
     schedulers = torch.optim.lr_scheduler
     for name in schedulers.__all__:
         if name not in ("LRScheduler",):
@@ -201,6 +205,20 @@ def model() -> fcnn.Sequential:
 
 f: Any = fcnn
 """To type checkers, too, these calls are mistakes."""
+
+USERS = set(
+    re.findall(
+        r"\w+",
+        """
+    awaits_data backward close config dtype forward from_config infer info initialize input_center input_scale
+    input_shift join_members layers link members memory_report n_in n_out n_parameters n_predictions named_arrays
+    named_parameters objective_gradient ops output_center parameters penalty precision predict predict_classes
+    predict_labels predict_members preparation recompute restore save seed select_members share_workspace
+    signature snapshot statistics summary walk
+    """,
+    )
+)
+"""What a network has for users."""
 
 CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: f.Adam(lr=0.1), "Adam has no argument 'lr'. Here it is called learning_rate."),
@@ -266,3 +284,14 @@ def test_a_property_that_fails_says_why_itself() -> None:
 
     with pytest.raises(AttributeError, match=r"^told by the property$"):
         Broken([fcnn.Dense(1)], n_in=1, backend="numpy").fault  # noqa: B018
+
+
+def test_a_network_shows_what_users_need() -> None:
+    """The rest is there for training and data, and `dir` does not show it."""
+    network = model()
+    assert {name for name in dir(network) if not name.startswith("_")} == USERS
+    hidden = {name for name in object.__dir__(network) if not name.startswith("_")} - USERS
+    assert hidden == _FOR_OTHER_ROOMS
+    assert all(hasattr(network, name) for name in dir(network))
+    network.mine = 3  # type: ignore[attr-defined]
+    assert "mine" in dir(network)

@@ -8,6 +8,7 @@ after the epoch.
 
 from __future__ import annotations
 
+from .._on_demand import own_names
 from ._base import Callback, History, Trainer, WatchedTrainer, check_callbacks
 from ._epochs_table import clock, epochs_table
 from ._progress import progress_display
@@ -19,6 +20,7 @@ from .notebook import NotebookProgress
 from .progress_bar import ProgressBar
 from .time_limit import TimeLimit
 
+__dir__ = own_names(__name__)
 __all__ = [
     "Callback",
     "EarlyStopping",

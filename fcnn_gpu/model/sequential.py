@@ -51,6 +51,13 @@ if TYPE_CHECKING:
     from ..tables import TablePreparation
 
 _INFERENCE_BATCH = 1024
+_FOR_OTHER_ROOMS = frozenset(
+    """all_directly apply_link backward_pass batch_arrays can_be_recorded categories center_options check_batch
+    check_finite compute_dtype consists_of_primitives directly each_output flat forget_forward forward_pass has_penalty
+    inference_batch initialize_on input_map make_workspace n_changes outputs_of prediction_center random_step
+    refresh_low_precision release_training sparse_obstacle stored timetable""".split()  # noqa: SIM905
+)
+"""Attributes that are no concern of users."""
 _logger = logging.getLogger("fcnn_gpu")
 
 
@@ -101,6 +108,10 @@ class Sequential(Passes):
     the memory of training's activations, in batches that have room there; `backward` must then follow its `forward`
     without inference in between.
     """
+
+    def __dir__(self) -> list[str]:
+        """What users need: without what training and data ask of a network."""
+        return sorted(set(super().__dir__()) - _FOR_OTHER_ROOMS)
 
     if not TYPE_CHECKING:  # to which there is no such attribute
 

@@ -289,9 +289,10 @@ class Optimizer:
 
 
 _ELSEWHERE: dict[str, str | None] = {
+    "LBFGS": "Trainer and estimators take it, as optimizer='lbfgs' or fcnn.LBFGS(): it is no update of a single step",
     "momentum": "'sgd', with a momentum: fcnn.SGD(0.01, momentum=0.9)",
     "nesterov": "'sgd', with momentum and nesterov: fcnn.SGD(0.01, momentum=0.9, nesterov=True)",
 } | nowhere("""
-    Adadelta Adafactor Adamax ASGD Ftrl Lamb LARS LBFGS Lion Muon NAdam RAdam Rprop Shampoo SparseAdam
+    Adadelta Adafactor Adamax ASGD Ftrl Lamb LARS Lion Muon NAdam RAdam Rprop Shampoo SparseAdam
 """)
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", Optimizer, elsewhere=_ELSEWHERE)

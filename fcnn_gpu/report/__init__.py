@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from html import escape
 
+from .._on_demand import own_names
 from ..losses import Loss
 from ._classes import calibration, class_table, confusions, scores
 from ._number import number
@@ -19,6 +20,8 @@ from ._training import curves
 from ._values import values
 from ._worst import worst
 from .watch import Watch
+
+__dir__ = own_names(__name__)
 
 
 def report_page(
