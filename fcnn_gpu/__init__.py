@@ -108,6 +108,7 @@ if TYPE_CHECKING:
     from .reproducibility import verify_reproducible as verify_reproducible
     from .training import LBFGS as LBFGS
     from .training import DivergenceError as DivergenceError
+    from .training import DivergenceWarning as DivergenceWarning
     from .training import History as History
     from .training import Trainer as Trainer
     from .training import fold_weights as fold_weights
@@ -135,7 +136,7 @@ else:
         "optimizers": "SGD Adagrad Adam AdamW RMSprop",
         "placement": "Storage",
         "reproducibility": "ReproducibilityReport verify_reproducible",
-        "training": "LBFGS DivergenceError History Trainer fold_weights out_of_fold",
+        "training": "LBFGS DivergenceError DivergenceWarning History Trainer fold_weights out_of_fold",
     }
     __getattr__, __dir__ = _on_demand.on_demand(__name__, _NAMES)
     __all__ = [name for room, names in _NAMES.items() if room != "estimators" for name in names.split()]

@@ -126,10 +126,17 @@ class FCNNEstimator(FittedAttributes, Parameters, BaseEstimator):
             self.t_ = seen + len(history) * n_trained
         if interrupted:  # what called this fit, a search for example, would take the network for a whole run's
             raise KeyboardInterrupt(f"{message}; the estimator keeps what it had learned by then.")
-        unfinished_by = None if partial else self._unfinished(design, history)
-        if unfinished_by is not None:
-            warnings.warn(unfinished_by, UnfinishedFitWarning, stacklevel=4)
+        advice = None if partial else self._advice(network.design, history, *data[0][1:])
+        if advice is not None:
+            warnings.warn(*advice, stacklevel=4)
         return self
+
+    def _advice(
+        self, design: Design, history: History, targets: HostArray, sample_weight: HostArray | None
+    ) -> tuple[str, type[Warning]] | None:
+        """What a warning says of the network that `fit` has trained on these targets, if there is anything to say."""
+        message = self._unfinished(design, history)
+        return None if message is None else (message, UnfinishedFitWarning)
 
     def _unfinished(self, design: Design, history: History) -> str | None:
         """What is to be said of a run that took all its epochs, or passes, though more would lower the loss."""

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from .._types import HostArray
 from ..callbacks import Callback
 from ..training import History
 
 _FEWEST, _WINDOW = 50, 10
 """Epochs of a run that is looked at, and those whose mean loss is taken, at least."""
+_LARGE, _SMALL = 10.0, 0.1
+FEWEST_EPOCHS_FOR_SCALE = 10
 _OF_THE_FALL, _OF_THE_LOSS, _ERRORS = 0.02, 0.01, 3.0
 
 
@@ -34,6 +37,28 @@ class UnfinishedFitWarning(ConvergenceWarning):
     callback, Ctrl-C, or the user, in `partial_fit` and with `warm_start`. That samples which are not trained on gain by
     more epochs, it does not say: a network that learns noise by heart has a loss that falls, too.
     """
+
+
+class TargetScaleWarning(ConvergenceWarning):
+    """`FCNNRegressor` predicts its training samples no better than their mean would, and y is far from unit scale.
+
+    That is where a column's mean or standard deviation is beyond ±10, or its deviation below 0.1, after ten epochs or
+    more. A network begins with outputs about 0 and learns large, small or distant values slowly.
+    """
+
+
+def unscaled(who: str, loss: float, of_mean: float, mean: HostArray, deviation: HostArray) -> str | None:
+    """The warning of a run that ended with this loss; `of_mean` is that of predicting the mean of each column of y."""
+    far = (np.abs(mean) > _LARGE) | (deviation > _LARGE) | ((deviation > 0) & (deviation < _SMALL))
+    if not (of_mean < loss and far.any()):  # nor where it is NaN
+        return None
+    i = int(far.argmax())
+    return (
+        f"{who}.fit ended with a loss of {loss:.3g}, and the mean of y as the prediction of every sample has one of "
+        f"{of_mean:.3g}: nothing was learned. y is far from unit scale: mean {mean[i]:.3g}, standard deviation "
+        f"{deviation[i]:.3g}. Scale it: TransformedTargetRegressor({who}(...), transformer=StandardScaler()); or take "
+        "TabularRegressor, which does that."
+    )
 
 
 def still_falls(history: History) -> bool:

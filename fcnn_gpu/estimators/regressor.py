@@ -13,9 +13,12 @@ from .._arrays import quietly, refuse_masked
 from .._types import DType, HostArray
 from ..data import warn_of_lost_digits
 from ..losses import LOSSES, VALUE_LINKS, Loss
+from ..training import History, loss_of_constant
 from ._array_api import follows_input
 from ._base import FCNNEstimator, has_partial_fit
 from ._constructor import constructor_of
+from ._convergence import FEWEST_EPOCHS_FOR_SCALE, TargetScaleWarning, unscaled
+from ._network import Design
 from ._parameters import Parameters
 
 
@@ -30,8 +33,9 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
     """A fully-connected network as a scikit-learn regressor, for y (n_samples,) or (n_samples, n_outputs).
 
     Neither X nor y is scaled: put `StandardScaler` before it for X, and wrap it in `TransformedTargetRegressor(...,
-    transformer=StandardScaler())` for a y far from mean 0 and variance 1, which a network learns slowly otherwise. A
-    `DigitsWarning` names columns, of time stamps for example, whose digits the network's dtype loses: those must be.
+    transformer=StandardScaler())` for a y far from mean 0 and variance 1, which a network learns slowly otherwise:
+    where it ends worse than the mean of y, `TargetScaleWarning` says so. A `DigitsWarning` names columns, of time
+    stamps for example, whose digits the network's dtype loses: those must be.
 
     Parameters and attributes are those of `FCNNClassifier`, with `loss` ("mse", "mae", "huber", "log_cosh", "poisson",
     "quantile" or an instance, such as `Huber(delta=2.0)`) in place of label_smoothing and class_weight, and without
@@ -95,6 +99,31 @@ class FCNNRegressor(RegressorMixin, RegressorParameters, FCNNEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+    def _advice(
+        self, design: Design, history: History, targets: HostArray, sample_weight: HostArray | None
+    ) -> tuple[str, type[Warning]] | None:
+        message = self._unscaled(design, history, targets, sample_weight)
+        if message is not None:
+            return message, TargetScaleWarning
+        return super()._advice(design, history, targets, sample_weight)
+
+    def _unscaled(
+        self, design: Design, history: History, targets: HostArray, sample_weight: HostArray | None
+    ) -> str | None:
+        """What is to be said of a network that is worse than the mean of targets far from unit scale."""
+        loss = design.loss
+        if len(history) < FEWEST_EPOCHS_FOR_SCALE or loss.name not in LOSSES or LOSSES[loss.name] is not type(loss):
+            return None
+        y = np.asarray(targets, design.dtype).reshape(len(targets), -1)
+        mean = np.average(y.astype(np.float64), axis=0, weights=sample_weight)
+        deviation = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=sample_weight))
+        with np.errstate(all="ignore"):
+            outputs = np.repeat(np.log(mean) if loss.link == "exp" else mean, loss.outputs_per_target)
+        prepared = loss.prepare_targets(targets, self.n_outputs_, design.dtype)
+        of_mean = loss_of_constant(loss, outputs.astype(design.dtype), prepared, sample_weight)
+        record = history.records[-1 if history.best_epoch is None else history.best_epoch - 1]
+        return unscaled(type(self).__name__, record["loss"], of_mean, mean, deviation)
 
     def _check_loss(self) -> Loss:
         loss = LOSSES.resolve(self.loss)

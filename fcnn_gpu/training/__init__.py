@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 
 from .._on_demand import on_demand
+from ._baseline import DivergenceWarning as DivergenceWarning
+from ._baseline import loss_of_constant as loss_of_constant
 from ._diagnosis import DivergenceError as DivergenceError
 from ._evaluation import EvaluationData as EvaluationData
 from ._evaluation import Evaluator as Evaluator

@@ -25,6 +25,7 @@ from ..metrics import METRICS, Metric
 from ..model import NonFiniteOutputError, Sequential
 from ..optimizers import Optimizer
 from ..schedules import check_run
+from ._baseline import warn_if_diverged
 from ._copies import arrays_of, attributes, on_host, restore
 from ._evaluation import EVALUATION_BATCH, Evaluator
 from ._feed import Feed
@@ -177,7 +178,8 @@ class Trainer:
 
         Raises ValueError or TypeError for unusable arguments before anything changes, `OutOfMemoryError` where memory
         does not suffice (in the first step, the network is then as it was before), and `DivergenceError` when a loss, a
-        gradient or an update is not finite, with the weights from before that step.
+        gradient or an update is not finite, with the weights from before that step. Warns with `DivergenceWarning`
+        where the loss is finite at the end, and far above that of a network whose outputs are all 0.
         """
         epochs = check_integer("fit(epochs)", epochs, low=1)
         batch_size = check_integer("fit(batch_size)", batch_size, low=1)
@@ -238,6 +240,7 @@ class Trainer:
             except BaseException as error:
                 history.stopped_by = "interrupt" if isinstance(error, KeyboardInterrupt) else "error"
                 raise
+        warn_if_diverged(history, self.loss, train, self.model.n_out, self.model.dtype)
         return history
 
     @contextmanager
