@@ -12,13 +12,13 @@ from ..layers import Dense, DenseEnsemble, Dropout
 from ..losses import EnsembleLoss
 from . import _formulas
 from ._document import Block, Formulas, Grid, Note, Picture, Section, count, number
+from ._names import image_shape, input_names, output_names
 from ._trace import WEIGHTED
 from ._worked import worked
 
 if TYPE_CHECKING:
     from .explanation import Explanation, LayerPass
 
-_MOST_PIXELS = 64 * 64
 _ENTRIES = 3
 """Of each parameter that a step has changed."""
 
@@ -44,27 +44,10 @@ def sections_of(explanation: Explanation, most: int) -> list[Section]:
 class _Maker:
     def __init__(self, explanation: Explanation, most: int) -> None:
         self._of, self._most, model = explanation, most, explanation.model
-        known, shape = model.signature.feature_names, model.info.get("feature_shape") or []
-        self._shape = [int(n) for n in shape if n != 1]
-        is_image = len(self._shape) == 2 and self._shape[0] * self._shape[1] == model.n_in <= _MOST_PIXELS
-        if not is_image:
-            self._shape = []
-        if model.preparation is not None:
-            known = model.preparation.get_feature_names_out().tolist()
-        if known is not None and len(known) == model.n_in:
-            self._inputs = [str(name) for name in known]
-        elif self._shape:
-            self._inputs = [f"{i // self._shape[1]}, {i % self._shape[1]}" for i in range(model.n_in)]
-        else:
-            self._inputs = [str(i) for i in range(model.n_in)]
-        classes = model.signature.class_names
-        fits = classes is not None and len(classes) == model.n_out
-        named = classes if fits else model.signature.target_names
-        if named is None and model.n_out == 1 and isinstance(model.info.get("target"), str):
-            named = (model.info["target"],)
-        if named is None or len(named) != model.n_out:
-            named = range(model.n_out)
-        self._outputs = [str(name) for name in named]
+        self._shape, self._inputs = image_shape(model), input_names(model)
+        self._outputs = output_names(model)
+        if model.n_out != len(self._outputs):  # those of each member
+            self._outputs = [str(i) for i in range(model.n_out)]
 
     # The parts
 

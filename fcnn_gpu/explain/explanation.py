@@ -14,16 +14,15 @@ from .._checks import check_bool, check_integer
 from .._types import HostArray
 from ..files import write_atomically
 from ..layers import Dropout, Layer
-from ..losses import LOSSES, EnsembleLoss, Loss
+from ..losses import Loss
 from ..model import Sequential
 from ..optimizers import OPTIMIZERS, Optimizer
 from ._copy import copy_of
+from ._loss import loss_of, targets_of
 from ._trace import host, traced
 
 if TYPE_CHECKING:
     from ._document import Section
-
-_LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse", "exp": "poisson"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +190,7 @@ def explain(
     check_bool("explain(training)", training)
     if model.awaits_data:
         raise ValueError("explain: initial weights wait for samples. Call model.initialize(X), or train the model.")
-    chosen, rule = _loss(model, loss), copy.copy(OPTIMIZERS.resolve(optimizer))
+    chosen, rule = loss_of(model, loss), copy.copy(OPTIMIZERS.resolve(optimizer))
     own = copy_of(model, training)
     sample, target = _sample(own, x), _target(own, y)
     step = own.ops.copy(own.random_step)
@@ -238,16 +237,6 @@ def explain(
     )
 
 
-def _loss(model: Sequential, loss: str | Loss | None) -> Loss:
-    if loss is None:
-        loss = _LOSS_OF_LINK.get(model.link or "", "cross_entropy" if model.n_predictions > 1 else "mse")
-    resolved = copy.copy(LOSSES.resolve(loss))
-    if model.members > 1 and not isinstance(resolved, EnsembleLoss):
-        resolved = EnsembleLoss(resolved, model.members)
-    resolved.check_outputs(model.n_out)
-    return resolved
-
-
 def _sample(model: Sequential, x: Any) -> Any:
     """The sample as inputs of one row."""
     if hasattr(x, "toarray"):
@@ -262,17 +251,8 @@ def _sample(model: Sequential, x: Any) -> Any:
 
 def _target(model: Sequential, y: Any) -> Any:
     """The target as the loss takes it: one row, less what is added to outputs."""
-    names = model.signature.class_names
-    if names is not None and isinstance(y, str):
-        if y not in names:
-            raise ValueError(f"explain: there is no class {y!r}; the classes are {', '.join(map(str, names))}.")
-        y = list(names).index(y)
     target = np.asarray(y)
-    if target.ndim == 0 or (target.ndim == 1 and target.size > 1):
-        target = target[None]
-    if model.output_center is not None:
-        target = target - model.prediction_center
-    return target
+    return targets_of(model, target[None] if target.ndim == 0 or (target.ndim == 1 and target.size > 1) else target)
 
 
 def _output(output: int | None, Z: HostArray) -> int:
