@@ -22,6 +22,7 @@ import numpy as np
 
 from .._arrays import quietly
 from .._checks import check_choice, check_integer
+from .._html import ShownAsText
 from .._types import Array, HostArray
 from ..data import Signature, features_of
 from ..losses import Loss
@@ -35,7 +36,7 @@ METHODS = ("gradient", "gradient_x_input", "integrated_gradients", "occlusion")
 
 
 @dataclass(frozen=True, eq=False)
-class Attributions:
+class Attributions(ShownAsText):
     """What each input has part in.
 
     Attributes:

@@ -11,6 +11,7 @@ import numpy as np
 
 from .._arrays import quietly
 from .._checks import check_integer
+from .._html import ShownAsText
 from .._types import HostArray
 from ..data import features_of
 from ..losses import Loss
@@ -22,7 +23,7 @@ from ._names import input_names
 
 
 @dataclass(frozen=True, eq=False)
-class Importances:
+class Importances(ShownAsText):
     """What was found of each column.
 
     Attributes:
@@ -44,6 +45,12 @@ class Importances:
     def std(self) -> HostArray:
         """Over the repeats, (n_columns,)."""
         return self.values.std(axis=1)
+
+    def __str__(self) -> str:
+        width = max(map(len, self.names), default=0)
+        order = np.argsort(-self.mean, kind="stable")
+        lines = [f"  {self.names[i]:<{width}}  {self.mean[i]:.4g} ± {self.std[i]:.2g}" for i in order]
+        return "\n".join([f"score lost when a column is shuffled, of {self.score:.4g}:", *lines])
 
     def plot(self, path: Any = None, most: int = 15) -> Any:
         """Bars of the columns with the largest means, a matplotlib figure; saved to `path` if one is given."""

@@ -206,6 +206,7 @@ class TestPermutation:
         assert found.mean[0] == pytest.approx(2 * 4 * x[:, 0].var(), rel=0.2)  # E(2a − 2a′)² of independent a, a′
         again = permutation_importance(model, x, y, n_repeats=4)
         np.testing.assert_array_equal(again.values, found.values)
+        assert str(found).splitlines()[1].startswith("  0  ")  # the largest first
 
     def test_a_score_of_ones_own_and_columns_by_name(self) -> None:
         pandas = pytest.importorskip("pandas")
