@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from . import callbacks as callbacks
     from . import data as data
     from . import datasets as datasets
+    from . import explain as explain
     from . import files as files
     from . import gradient_check as gradient_check
     from . import initializers as initializers
@@ -115,7 +116,7 @@ if TYPE_CHECKING:
     from .training import out_of_fold as out_of_fold
 else:
     _NAMES = {
-        "": "activations backend callbacks data datasets files gradient_check initializers large_matrix layers "
+        "": "activations backend callbacks data datasets explain files gradient_check initializers large_matrix layers "
         "losses memory metrics model optimizers placement regularizers reproducibility schedules tables "
         "training",
         "backend": "BackendError autotune_report set_autotune set_backend set_threads threads to_numpy",

@@ -27,7 +27,7 @@ ROOMS = [
     {"cli"},
     {"report"},
     {"bench", "estimators"},
-    {"doctor", "gradient_check", "reproducibility"},
+    {"doctor", "explain", "gradient_check", "reproducibility"},
     {"training"},
     {"callbacks"},
     {"model"},
@@ -42,7 +42,10 @@ ROOMS = [
 ]
 """From the top of the house to the bottom; what stands together in a row does not import its neighbours."""
 
-UPWARDS = {("model", "training"): "Sequential.memory_report, a convenience: a rehearsal of what a Trainer does"}
+UPWARDS = {
+    ("model", "training"): "Sequential.memory_report, a convenience: a rehearsal of what a Trainer does",
+    ("model", "explain"): "Sequential.explain, a convenience: a sample's way through it",
+}
 """From which room to which a line is imported upwards, in the function that needs it, and why."""
 
 PRIVATE = {
@@ -73,6 +76,7 @@ CIRCULAR = {
     ("fcnn_gpu.model.sequential", "fcnn_gpu.model._summary"): "a convenience of Sequential: summary",
     ("fcnn_gpu.model.sequential", "fcnn_gpu.model._save_and_load"): "the same: save",
     ("fcnn_gpu.model._out_of_memory", "fcnn_gpu.model.sequential"): "a type: the network that found no memory",
+    ("fcnn_gpu.explain.explanation", "fcnn_gpu.explain._sections"): "a convenience of Explanation: what is shown",
     ("fcnn_gpu.backend._compiled._call", "fcnn_gpu.backend._compiled._library"): "a type: the library that is called",
     ("fcnn_gpu.training._run", "fcnn_gpu.training.trainer"): "a type: the trainer whose run it is",
     ("fcnn_gpu.training._epoch", "fcnn_gpu.training.trainer"): "the same",
@@ -86,7 +90,17 @@ CIRCULAR |= {(f"fcnn_gpu.{importing}", f"fcnn_gpu.{room}"): reason for (importin
 ESTIMATORS = ("FCNNClassifier", "FCNNRegressor", "TabularClassifier", "TabularRegressor")
 """What `from fcnn_gpu import *` does not give: scikit-learn takes longer to import than all of fcnn_gpu."""
 
-NOT_TRAINING = {"cli", "bench", "estimators", "doctor", "gradient_check", "reproducibility", "large_matrix", "tables"}
+NOT_TRAINING = {
+    "cli",
+    "bench",
+    "estimators",
+    "explain",
+    "doctor",
+    "gradient_check",
+    "reproducibility",
+    "large_matrix",
+    "tables",
+}
 """Rooms that training on arrays does without."""
 
 OTHER_FILES = (

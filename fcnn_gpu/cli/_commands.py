@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "Measure a saved model: its loss, and accuracy with a table of the classes, or R², MAE and RMSE.",
     "predict": "Print what a saved model predicts for each sample of INPUT, as CSV: class names, or values.",
     "report": "Write a run as one page: what was trained, how it went, how good it is, and where it fails.",
+    "explain": "Show one sample's way through a saved model in numbers: forward, loss, backward and one update.",
     "bench": "Time training and inference on this machine, against the libraries that are installed.",
     "doctor": "Say whether this machine can train, on the CPU and on a CUDA GPU, and what would mend what is not in "
     "order.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY
@@ -19,6 +20,7 @@ from .._types import HostArray
 from ..backend import chosen_threads, default_backend, inherit_backend, inherit_threads, resolve_backend
 from ..callbacks import Callback, check_callbacks
 from ..data import Signature, check_parts, split_validation
+from ..explain import scores_lost
 from ..losses import check_sample_weight
 from ..model import Sequential, rebuild
 from ..tables import Table, TablePreparation
@@ -330,20 +332,16 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         """
         check_is_fitted(self)
         check_integer("feature_importances(n_repeats)", n_repeats, low=1)
-        preparation, rng = self.preparation_, np.random.default_rng(random_state)
-        inputs = preparation.inputs(X)
-        score = self._score_of(inputs, y, sample_weight)
-        lost, start = [], 0
-        for n in preparation.n_inputs_.values():
-            columns = slice(start, start + n)
-            shuffled = inputs.copy()
-            row = []
-            for _ in range(n_repeats):
-                shuffled[:, columns] = inputs[rng.permutation(len(inputs)), columns]
-                row.append(score - self._score_of(shuffled, y, sample_weight))
-            lost.append(row)
-            start += n
-        importances = np.array(lost)
+        preparation = self.preparation_
+        ends = itertools.accumulate(preparation.n_inputs_.values())
+        groups = [slice(end - n, end) for end, n in zip(ends, preparation.n_inputs_.values(), strict=True)]
+        _, importances = scores_lost(
+            lambda inputs: self._score_of(inputs, y, sample_weight),
+            preparation.inputs(X),
+            groups,
+            n_repeats,
+            np.random.default_rng(random_state),
+        )
         return Bunch(
             names=list(preparation.n_inputs_),
             importances=importances,

@@ -349,6 +349,25 @@ class Sequential(Passes):
         options |= {"recompute": recompute, "validation": validation}
         return memory_report(self, batch_size, optimizer, training, loss=loss, **options)
 
+    def explain(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        loss: str | Loss | None = None,
+        optimizer: str | Optimizer = "sgd",
+        output: int | None = None,
+        training: bool = False,
+    ) -> Any:
+        """One sample through the network with its numbers: forward, loss, backward, and one update; nothing changes.
+
+        An `explain.Explanation`: `print` shows it, and `save("page.html")` writes it as a page. The arguments are those
+        of `explain.explain`.
+        """
+        from ..explain import explain
+
+        return explain(self, x, y, loss=loss, optimizer=optimizer, output=output, training=training)
+
     @classmethod
     def from_config(
         cls,

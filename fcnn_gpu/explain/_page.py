@@ -1,0 +1,106 @@
+"""An explanation as a page of its own: HTML that loads nothing and needs no script, formulas in MathML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from ._document import Formulas, Grid, Note, Picture, Section
+from ._mathml import mathml
+from ._style import STYLE
+
+
+def page(sections: list[Section]) -> str:
+    """The whole page."""
+    title = escape(sections[0].title)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
+        f'<meta name="color-scheme" content="light dark"/>\n<title>{title}</title>\n'
+        f'<style>{STYLE}</style>\n</head>\n<body>\n<main class="fcnn">\n{_body(sections)}</main>\n</body>\n</html>\n'
+    )
+
+
+def fragment(sections: list[Section]) -> str:
+    """The same within another page, such as a notebook's."""
+    return f'<div class="fcnn"><style>{STYLE}</style>{_body(sections)}</div>'
+
+
+def _body(sections: list[Section]) -> str:
+    parts, open_part = [], False
+    for section in sections:
+        inner = "".join(_block(block) for block in section.blocks)
+        level = min(section.depth + 1, 6)
+        heading = f"<h{level}>{escape(section.title)}</h{level}>\n"
+        if section.depth <= 1:
+            parts.append(("</section>\n" if open_part else "") + "<section>\n" + heading + inner)
+            open_part = True
+        else:
+            parts.append(f"<article>\n{heading}{inner}</article>\n")
+    return "".join(parts) + "</section>\n"
+
+
+def _block(block: Any) -> str:
+    if isinstance(block, Formulas):
+        return "".join(f'<div class="formula">{mathml(line)}</div>\n' for line in block.lines)
+    if isinstance(block, Note):
+        return f"<p>{escape(block.text)}</p>\n"
+    if isinstance(block, Picture):
+        return _picture(block)
+    return _grid(block)
+
+
+def _grid(grid: Grid) -> str:
+    """A table with its numbers below each other; it scrolls by itself where it is wider than the page."""
+    cells = "".join(
+        f'<th scope="col"{_kind(i, grid)}>{escape(name) if i < grid.n_names else mathml(name)}</th>'
+        for i, name in enumerate(grid.head)
+    )
+    left = f'<p class="left">{escape(grid.left_out)}</p>\n' if grid.left_out else ""
+    return (
+        f'<div class="table" tabindex="0"><table>\n<caption>{_caption(grid.title)}</caption>\n'
+        f"<thead><tr>{cells}</tr></thead>\n<tbody>\n{_rows(grid.rows, grid)}</tbody>\n"
+        + (f"<tfoot>\n{_rows(grid.sums, grid)}</tfoot>\n" if grid.sums else "")
+        + f"</table>{left}</div>\n"
+    )
+
+
+def _caption(title: str) -> str:
+    """What follows a colon is a formula."""
+    words, colon, formula = title.partition(": ")
+    return f"{escape(words)}: {mathml(formula)}" if colon else escape(title)
+
+
+def _kind(i: int, grid: Grid) -> str:
+    return ' class="name"' if i < grid.n_names else ""
+
+
+def _rows(rows: Sequence[tuple[str, ...]], grid: Grid) -> str:
+    made = ""
+    for row in rows:
+        cells = "".join(f"<td{_kind(i, grid)}>{escape(cell)}</td>" for i, cell in enumerate(row))
+        made += f"<tr>{cells}</tr>\n"
+    return made
+
+
+def _picture(picture: Picture) -> str:
+    """Squares whose opacity is the number; of signed numbers the negative ones have another colour."""
+    pixels = np.asarray(picture.pixels, np.float64)
+    if not picture.signed:
+        pixels = pixels - min(float(pixels.min()), 0.0)
+    largest = float(np.abs(pixels).max()) or 1.0
+    height, width = pixels.shape
+    squares = "".join(
+        f'<rect x="{column}" y="{row}" width="1" height="1" class="{"minus" if x < 0 else "plus"}" '
+        f'opacity="{abs(x) / largest:.2g}"/>'
+        for (row, column), x in np.ndenumerate(pixels)
+        if abs(x) > 0.01 * largest
+    )
+    label = escape(picture.label)
+    return (
+        f'<figure><svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}" shape-rendering="crispEdges">'
+        f"{squares}</svg><figcaption>{label}</figcaption></figure>\n"
+    )
