@@ -188,6 +188,9 @@ class Dense(Layer):
     def accumulated(self) -> list[Parameter]:
         return [] if self._W is None else [self._W]
 
+    def note_frozen(self) -> None:
+        self._dropped = ()  # `backward` leaves out what is frozen
+
     def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
         Z = plan.matrix(self.n_out)
         A = Z if self.activation.from_output else plan.matrix(self.n_out)
@@ -219,10 +222,11 @@ class Dense(Layer):
         activation: Activation = self.activation
         dZ, dA0 = dA, cache.dA0 if needs_input_gradient else None
         saved = cache.A if activation.from_output else cache.Z
-        db = self.db if self.bias else None
+        db = None if self._b is None or self._b.frozen else self.db
+        frozen = self.weights.frozen  # then there is no ∂L/∂W
         stored, add = self.weights.stored, self.adds_gradients(self._W, cache.part)
         sparse = isinstance(cache.A0, SparseColumns)
-        if activation.is_primitive and stored is None and not sparse:
+        if activation.is_primitive and stored is None and not sparse and not frozen:
             name, slope = activation.name, activation.slope
             given = (dA, saved, name, slope, self._W_compute, cache.A0, dZ, self.dW, db, dA0, add, self.gain)
             self.ops.dense_backward(*given)
@@ -233,7 +237,9 @@ class Dense(Layer):
             self.ops.activation_backward(dA, saved, activation.name, activation.slope, dZ, db)
         else:
             called(activation, activation.backward, self.ops, dA, saved, dZ, db)
-        if stored is not None:
+        if frozen:
+            pass
+        elif stored is not None:
             stored.keep_factors(cache.dZ, cache.A0, cache.part)  # ∂L/∂W = dZ A₀ᵀ
         elif sparse:
             self.ops.sparse_gradient(dZ, cache.A0, self.dW, self.gain, add)

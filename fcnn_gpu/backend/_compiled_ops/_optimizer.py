@@ -199,6 +199,8 @@ class CompiledOptimizer(CompiledArrays):
         """An optimizer's operation for each segment. `weight_decay`: None where the operation knows none."""
         scaling = control.loss_scaling
         for segment in flat.segments if weight_decay else flat.undecayed_segments:
+            if segment.frozen:
+                continue
             part = slice(segment.start, segment.stop)
             decay: dict[str, Any] = {}
             if weight_decay is not None:

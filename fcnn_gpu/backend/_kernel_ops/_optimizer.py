@@ -201,10 +201,25 @@ class OptimizerKernels(DeviceOps):
         decays: bool = False,
         tables: Sequence[Array | None] = (),
     ) -> None:
-        """Launch an optimizer's kernel, which is named like its file, over the flat buffer.
+        """Launch an optimizer's kernel, which is named like its file, over what learns of the flat buffer.
 
         `scalars` are numbers of its own, `tables` arrays, which come behind the segments.
         """
+        for part, learning in flat.learning:
+            own = state if learning is flat else [None if array is None else array[part] for array in state]
+            self._launch_update(kernel, learning, control, scalars, own, counts_steps, decays, tables)
+
+    def _launch_update(
+        self,
+        kernel: str,
+        flat: FlatParameters,
+        control: StepControl,
+        scalars: list[float],
+        state: list[Array | None],
+        counts_steps: bool,
+        decays: bool,
+        tables: Sequence[Array | None],
+    ) -> None:
         dtype, low, scaling = flat.values.dtype, flat.low, control.loss_scaling
         n_segments, table = self._segments(flat) if flat.penalized or decays or flat.has_rates else (0, None)
         self._launcher.launch(

@@ -6,6 +6,7 @@ arithmetic passes it takes; on a GPU it is one kernel.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ FIRST_LOSS_SCALE, SMALLEST_LOSS_SCALE, LARGEST_LOSS_SCALE = 2.0**16, 1.0, 2.0**2
 class Segment:
     """Parameters start ... stop − 1 share an L1 and an L2 factor, and two factors of the optimizer's settings.
 
+    No update changes them, or their moments, where they are `frozen`.
     `rate` is what the learning rate is multiplied by for them, `decay` what a decoupled weight decay is: 0 for biases
     and normalization parameters, unless the optimizer says otherwise.
     """
@@ -39,6 +41,7 @@ class Segment:
     l2: float = 0.0
     decay: float = 0.0
     rate: float = 1.0
+    frozen: bool = False
 
 
 @dataclass
@@ -66,13 +69,20 @@ class FlatParameters:
                 f"{low.size} elements of {low.dtype} for {self.values.size} of {dtype}."
             )
 
+    def divide(self, segments: tuple[Segment, ...]) -> None:
+        """From now on the parameters lie in other segments."""
+        self.segments = segments
+        for name in ("undecayed_segments", "penalty_segments", "learning"):
+            vars(self).pop(name, None)
+
     def blocks(self, decay_matters: bool = False) -> Iterator[tuple[slice, Segment]]:
-        """(slice, segment) for stretches of a segment that are short enough to stay in cache.
+        """(slice, segment) for stretches of a segment that learns, short enough to stay in cache.
 
         Where weight decay plays no part, segments that differ in nothing else are one.
         """
         for segment in self.segments if decay_matters else self.undecayed_segments:
-            yield from _in_blocks(segment)
+            if not segment.frozen:
+                yield from _in_blocks(segment)
 
     def penalty_blocks(self) -> Iterator[tuple[slice, Segment]]:
         """The same for what the penalties alone matter to."""
@@ -87,7 +97,23 @@ class FlatParameters:
     @cached_property
     def penalty_segments(self) -> tuple[Segment, ...]:
         """The segments, neighbours with equal penalties joined."""
-        return joined(replace(segment, decay=0.0, rate=1.0) for segment in self.segments)
+        return joined(replace(segment, decay=0.0, rate=1.0, frozen=False) for segment in self.segments)
+
+    @cached_property
+    def learning(self) -> list[tuple[slice, FlatParameters]]:
+        """The stretches without a frozen parameter, and what is in each: all of it, where nothing is frozen."""
+        if not any(segment.frozen for segment in self.segments):
+            return [(slice(0, self.values.size), self)]
+        found = []
+        for frozen, group in itertools.groupby(self.segments, lambda segment: segment.frozen):
+            inside = list(group)
+            start, stop = inside[0].start, inside[-1].stop
+            if not frozen:
+                segments = tuple(replace(s, start=s.start - start, stop=s.stop - start) for s in inside)
+                part = slice(start, stop)
+                low = None if self.low is None or self.low.size <= start else self.low[part]
+                found.append((part, FlatParameters(self.values[part], self.gradients[part], segments, low)))
+        return found
 
     @property
     def has_rates(self) -> bool:
