@@ -12,7 +12,7 @@ import numpy as np
 from .._checks import check_settings
 from .._registry import Registry, nowhere
 from .._types import Array, HostArray
-from ..backend import Ops, Setting, Timetable
+from ..backend import Ops, RowLimits, Setting, Timetable
 from ..initializers import Draw
 
 
@@ -34,6 +34,8 @@ class Parameter:
     """Whether backward passes over later parts of a batch add to `gradient`; otherwise each overwrites it."""
     draw: Draw | None = None
     """Initial values that have yet to be drawn; `initial` is then zeros without memory, for their shape."""
+    limits: RowLimits | None = None
+    """Of a weight's rows, what every update leaves them within."""
     frozen: bool = False
     """Whether no update changes it (`Sequential.freeze`). Where a layer leaves it out, `gradient` stays 0."""
     stored: StoredProducts | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ..backend import FlatParameters, Ops, Segment, joined
+from ..backend import FlatParameters, LimitedRows, Ops, Segment, joined
 from ..initializers import initial_values
 from ..layers import Parameter
 from ._precision import Precision
@@ -44,7 +44,9 @@ def make_flat(
         parameter.initial = np.broadcast_to(np.float64(0), shape)  # the values live in the flat buffer now
         places[name] = slice(start, stop)
         start = stop
-    return FlatParameters(values, gradients, joined(segments_of(named, places)), low, places, members)
+    return FlatParameters(
+        values, gradients, joined(segments_of(named, places)), low, places, members, limited_rows(named, places)
+    )
 
 
 def segments_of(parameters: Mapping[str, Parameter], places: Mapping[str, slice]) -> Iterator[Segment]:
@@ -54,3 +56,9 @@ def segments_of(parameters: Mapping[str, Parameter], places: Mapping[str, slice]
         frozen, decay = parameter.frozen, float(parameter.is_weight)
         l1, l2 = (0.0, 0.0) if frozen else (parameter.l1, parameter.l2)
         yield Segment(place.start, place.stop, l1, l2, decay, frozen=frozen)
+
+
+def limited_rows(parameters: Mapping[str, Parameter], places: Mapping[str, slice]) -> tuple[LimitedRows, ...]:
+    """The weights that learn within limits."""
+    learning = ((places[name], parameter) for name, parameter in parameters.items() if not parameter.frozen)
+    return tuple(LimitedRows(place, p.initial.shape[0], p.limits) for place, p in learning if p.limits is not None)

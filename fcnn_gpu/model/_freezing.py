@@ -8,7 +8,7 @@ from typing import Any
 
 from ..backend import FlatParameters, joined
 from ..layers import Layer, Parameter
-from ._flat import segments_of
+from ._flat import limited_rows, segments_of
 
 
 def named_by(who: str, given: Sequence[Any], layers: Iterable[Layer], names: Sequence[str]) -> list[str]:
@@ -52,6 +52,6 @@ def set_frozen(
         if parameter.stored is not None:
             parameter.stored.frozen = frozen
     resident = {name: parameter for name, parameter in parameters.items() if parameter.stored is None}
-    flat.divide(joined(segments_of(resident, flat.places)))
+    flat.divide(joined(segments_of(resident, flat.places)), limited_rows(resident, flat.places))
     for layer in layers:
         layer.note_frozen()

@@ -213,12 +213,19 @@ class Optimizer:
 
     def apply(self, counters: Sequence[tuple[Array, int]] = ()) -> None:
         """`step` after `ops.check_finite`, which has clipped already; and counter[0] += by for each (counter, by)."""
-        ops, flat, control, state = self._require()
+        ops, flat, control, _ = self._require()
         if self._stored is not None:
             self._stored.apply(self, flat, counters)
             return
-        self._update(ops, flat, control, state)
+        self.change(flat)
         ops.finish_step(control, counters)
+
+    def change(self, flat: FlatParameters) -> None:
+        """The update of the parameters in `flat`, and what brings weights back within their limits."""
+        ops, _, control, state = self._require()
+        self._update(ops, flat, control, state)
+        for rows in flat.limited:
+            ops.constrain(flat, control, rows)
 
     @property
     def has_own_step(self) -> bool:

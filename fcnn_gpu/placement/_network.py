@@ -236,7 +236,7 @@ class StoredWeights:
                 for number, weight in enumerate(self.weights):
                     if not weight.frozen:
                         self._update(optimizer, number, control, moments)
-            optimizer._update(ops, flat, control, state)
+            optimizer.change(flat)
             if changes and self.checks_updates:
                 self.overflow = self._find_overflow(flat)
                 if self.overflow is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..._types import Array
-from .._ops import LARGEST_LOSS_SCALE, SMALLEST_LOSS_SCALE, FlatParameters, Scheduled, Segment, StepControl
+from .._ops import LARGEST_LOSS_SCALE, SMALLEST_LOSS_SCALE, FlatParameters, LimitedRows, Scheduled, Segment, StepControl
 from ._device import WARP, DeviceOps, scheduled, vector_threads
 
 _ONE_PART = 16_384
@@ -21,6 +21,8 @@ depends on the network alone: a sum has the same bits on every device."""
 
 _SUM_BLOCK = 1024
 """Threads of a block that sums a part: the one that adds the parts also adds the batch's losses, alone."""
+
+_CONSTRAIN_BLOCK = 256
 
 _COUNTERS = 4
 """Counters that the kernel finish_step takes."""
@@ -135,6 +137,28 @@ class OptimizerKernels(DeviceOps):
 
     def adagrad_update(self, flat: FlatParameters, control: StepControl, lr_decay: float, eps: float, s: Array) -> None:
         self._update("adagrad", flat, control, [lr_decay, eps], [s], counts_steps=True)
+
+    def constrain(self, flat: FlatParameters, control: StepControl, rows: LimitedRows) -> None:
+        W, limits, scaling = flat.values[rows.place], rows.limits, control.loss_scaling
+        low = None if flat.low is None else flat.low[rows.place]
+        self._launcher.launch(
+            "constrain",
+            "constrain",
+            (W.dtype, W.dtype if low is None else low.dtype),
+            [
+                rows.n_units,
+                W.size // rows.n_units,
+                limits.non_negative,
+                limits.least,
+                limits.most,
+                None if scaling is None else scaling.skip,
+                control.failed_step,
+                W,
+                low,
+            ],
+            blocks=-(-rows.n_units // WARP),
+            block=_CONSTRAIN_BLOCK,
+        )
 
     # What they share
 

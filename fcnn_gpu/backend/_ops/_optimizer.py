@@ -44,6 +44,29 @@ class Segment:
     frozen: bool = False
 
 
+@dataclass(frozen=True)
+class RowLimits:
+    """What weights are behind an update: not below 0, and the rows of W, those into a unit, of a norm within limits."""
+
+    non_negative: bool = False
+    least: float = 0.0
+    most: float = math.inf
+
+    @property
+    def has_norm(self) -> bool:
+        """Whether the norm is limited."""
+        return self.least > 0.0 or self.most < math.inf
+
+
+@dataclass(frozen=True)
+class LimitedRows:
+    """Weights W (n_units, n_in), F-ordered, that lie at `place` in the flat buffer, and their limits."""
+
+    place: slice
+    n_units: int
+    limits: RowLimits
+
+
 @dataclass
 class FlatParameters:
     """All parameters of a network and their gradients: two flat arrays of one size and dtype.
@@ -60,6 +83,8 @@ class FlatParameters:
     low: Array | None = None
     places: Mapping[str, slice] = field(default_factory=dict)
     members: Mapping[str, int] = field(default_factory=dict)
+    limited: tuple[LimitedRows, ...] = ()
+    """The weights that learn within limits: `constrain` brings them back behind every update."""
 
     def __post_init__(self) -> None:
         low, dtype = self.low, self.values.dtype
@@ -69,9 +94,9 @@ class FlatParameters:
                 f"{low.size} elements of {low.dtype} for {self.values.size} of {dtype}."
             )
 
-    def divide(self, segments: tuple[Segment, ...]) -> None:
-        """From now on the parameters lie in other segments."""
-        self.segments = segments
+    def divide(self, segments: tuple[Segment, ...], limited: tuple[LimitedRows, ...]) -> None:
+        """From now on the parameters lie in other segments, and these are within limits."""
+        self.segments, self.limited = segments, limited
         for name in ("undecayed_segments", "penalty_segments", "learning"):
             vars(self).pop(name, None)
 
@@ -462,6 +487,38 @@ class OptimizerOps(ArrayOps):
             np.multiply(t, eta, out=t)
             np.subtract(theta, t, out=theta)
             self._round_to_low(flat, part, theta)
+
+    @_unless_skipped
+    def constrain(self, flat: FlatParameters, control: StepControl, rows: LimitedRows) -> None:
+        """w ← max(w, 0), if the limits say so; then w_i ← w_i·c_i/‖w_i‖, c_i = min(max(‖w_i‖, least), most).
+
+        w_i is row i of the weights W. A row within the limits stays as it is, and so does one of zeros. What an update
+        does before, this does behind it: nothing once a step has failed, and in one that is skipped.
+        """
+        theta, limits = flat.values[rows.place], rows.limits
+        Wt = theta.reshape(-1, rows.n_units)
+        factors = self.scratch("row", rows.n_units, theta.dtype).reshape(1, -1)
+        product = self.scratch("product", theta.size, theta.dtype).reshape(Wt.shape) if limits.has_norm else None
+        with only_if_negative(control.failed_step) as happens:
+            if not happens:
+                return
+            if limits.non_negative:
+                np.maximum(theta, 0.0, out=theta)
+            if product is not None:
+                np.multiply(Wt, Wt, out=product)
+                np.dot(self.ones(Wt.shape[0], Wt.dtype), product, out=factors)
+                self._norm_factors(factors, limits)
+                np.multiply(Wt, factors, out=Wt)
+            self._round_to_low(flat, rows.place, theta)
+
+    @every_step
+    def _norm_factors(self, squares: Array, limits: RowLimits) -> None:
+        """c/‖w‖ in the place of ‖w‖²; 1 where that is 0."""
+        norms = np.sqrt(squares, out=squares)
+        limited = np.minimum(np.maximum(norms, limits.least), limits.most)
+        zeros = norms == 0.0
+        limited[zeros] = norms[zeros] = 1.0
+        np.divide(limited, norms, out=squares)
 
     def _numbers(self, flat: FlatParameters, n: int) -> list[Array]:
         """n arrays without dimensions, of the parameters' dtype: operands that change from step to step."""
