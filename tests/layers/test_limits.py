@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,17 @@ def test_frozen_weights_are_left_alone_and_a_diverged_step_changes_nothing() -> 
     assert np.array_equal(model.named_arrays()["0.W"], before)
     fit(model, epochs=1)
     np.testing.assert_allclose(np.linalg.norm(model.named_arrays()["0.W"], axis=1), 1.0)
+
+
+@pytest.mark.parametrize("settings", LIMITS)
+def test_a_saved_network_has_its_limits(settings: dict[str, Any], tmp_path: Path) -> None:
+    model = network("numpy", settings)
+    model.save(tmp_path / "m.safetensors")
+    loaded = fcnn.load(tmp_path / "m.safetensors", backend="numpy")
+    assert loaded.config() == model.config()
+    assert loaded.flat.limited == model.flat.limited
+    assert len(model.flat.limited) == 2
+    assert not {"max_norm", "unit_norm", "non_negative"} & {*network("numpy", {}).config()["layers"][0]}
 
 
 def test_such_weights_stay_on_the_device() -> None:

@@ -66,8 +66,6 @@ LAYER_CASES: dict[str, list[LayerCase]] = {
         LayerCase("penalties", lambda: fcnn.Dense(3, activation="silu", l1=0.03, l2=0.2)),
         LayerCase("width 1", lambda: fcnn.Dense(1, activation="gelu"), n_in=1),
         LayerCase("ntk", lambda: fcnn.Dense(3, activation="tanh", parametrization="ntk", l2=0.1)),
-        LayerCase("limits", lambda: fcnn.Dense(3, max_norm=0.7, non_negative=True)),
-        LayerCase("unit norm", lambda: fcnn.Dense(3, activation="tanh", unit_norm=True)),
         LayerCase("odd", lambda: fcnn.Dense(13, activation="softplus"), n_in=7),
     ],
     "activation": [
