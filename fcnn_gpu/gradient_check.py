@@ -165,7 +165,7 @@ def check_model(
     vectors (drawn by `seed`). Dropout draws the same mask in every pass. The model must be float64 and is left as it
     was found: parameters, gradients, running statistics and the position in the stream of masks.
 
-    Of X, columns that number categories are left out: there is no number between two of them.
+    Of X, columns that number categories are left out: there is no number between two of them. So are frozen parameters.
 
     Raises ValueError for a float32 model, and whatever the pass itself refuses (shapes, labels, NaN).
     """
@@ -300,11 +300,13 @@ def _check_model(
         dX = model.backward(ops.asarray(loss.backward()), input_gradient=True)
         dX = np.array(ops.to_numpy(dX))
         ops.penalized_gradient(flat, flat.gradients)
-        found = {id(p): _objective_gradient(ops, p) for p in model.parameters}
+        found = {id(p): _objective_gradient(ops, p) for p in model.parameters if not p.frozen}
         rng = np.random.default_rng(options.seed)
         checks = []
         for layer in model.walk():
             for parameter in layer.parameters():
+                if parameter.frozen:
+                    continue
                 name, live = f"{layer.path}.{parameter.name}", parameter.value
                 theta = np.array(ops.to_numpy(live))
 

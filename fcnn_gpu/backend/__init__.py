@@ -25,10 +25,12 @@ from ._ops import CapturedOver as CapturedOver
 from ._ops import Columns as Columns
 from ._ops import DenseStack as DenseStack
 from ._ops import FlatParameters as FlatParameters
+from ._ops import LimitedRows as LimitedRows
 from ._ops import LossScaling as LossScaling
 from ._ops import NumberMap as NumberMap
 from ._ops import Ops as Ops
 from ._ops import Replay as Replay
+from ._ops import RowLimits as RowLimits
 from ._ops import Scheduled as Scheduled
 from ._ops import Segment as Segment
 from ._ops import SparseColumns as SparseColumns

@@ -16,6 +16,7 @@ from ._columns import category_columns as category_columns
 from ._member_units import member_blocks as member_blocks
 from ._member_units import member_units as member_units
 from ._member_units import shared_by_members as shared_by_members
+from ._stack import backward_layer as backward_layer
 from ._stack import backward_layers as backward_layers
 from ._stack import build_layers as build_layers
 from ._stack import first_learned as first_learned

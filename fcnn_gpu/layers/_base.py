@@ -12,7 +12,7 @@ import numpy as np
 from .._checks import check_settings
 from .._registry import Registry, nowhere
 from .._types import Array, HostArray
-from ..backend import Ops, Setting, Timetable
+from ..backend import Ops, RowLimits, Setting, Timetable
 from ..initializers import Draw
 
 
@@ -34,6 +34,10 @@ class Parameter:
     """Whether backward passes over later parts of a batch add to `gradient`; otherwise each overwrites it."""
     draw: Draw | None = None
     """Initial values that have yet to be drawn; `initial` is then zeros without memory, for their shape."""
+    limits: RowLimits | None = None
+    """Of a weight's rows, what every update leaves them within."""
+    frozen: bool = False
+    """Whether no update changes it (`Sequential.freeze`). Where a layer leaves it out, `gradient` stays 0."""
     stored: StoredProducts | None = None
     """For a weight on the host or on disk what computes with it. It is not in the flat buffers; `value` and `gradient`
     are matrices that come into memory as they are read, and there is no `compute`."""
@@ -41,6 +45,9 @@ class Parameter:
 
 class StoredProducts(Protocol):
     """The products of a weight W that is not on the device (placement.StoredWeight)."""
+
+    frozen: bool
+    """That of its parameter."""
 
     def forward(self, A0: Array, Z: Array) -> None:
         """Z = gain·W·A₀, gain that of the layer."""
@@ -126,6 +133,8 @@ class Layer:
     _depth: int = 0
     """How deep layers are nested inside this one."""
     _binding: Binding | None = None
+    _dropped: tuple[Parameter, ...] = ()
+    """Frozen parameters whose gradients `backward` writes all the same: they are set to 0 behind it."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -191,6 +200,10 @@ class Layer:
     def adds_gradients(parameter: Parameter | None, part: BatchPart) -> bool:
         """Whether a backward pass over this part adds to the parameter's gradient what it would write otherwise."""
         return parameter is not None and parameter.accumulates and part.first > 0
+
+    def note_frozen(self) -> None:
+        """Parameters of the layer, or inside it, have been frozen or set free."""
+        self._dropped = tuple(parameter for parameter in self.parameters() if parameter.frozen)
 
     def state(self) -> dict[str, Array]:
         """Arrays that are not learned by gradient but belong to the trained layer."""

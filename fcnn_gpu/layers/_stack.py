@@ -63,9 +63,21 @@ def build_layers(layers: Sequence[Layer], n_in: int, seeds: Sequence[np.random.S
 
 
 def first_learned(layers: Sequence[Layer]) -> int:
-    """The index of the first layer with parameters, before which no gradient is needed; len(layers) if none has."""
-    learned = (i for i, layer in enumerate(layers) if any(inner.parameters() for inner in layer.walk()))
+    """The index of the first layer that learns, before which no gradient is needed; len(layers) if none does."""
+    learned = (i for i, layer in enumerate(layers) if any(map(_learns, layer.walk())))
     return next(learned, len(layers))
+
+
+def _learns(layer: Layer) -> bool:
+    return any(not parameter.frozen for parameter in layer.parameters())
+
+
+def backward_layer(layer: Layer, dA: Array | None, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
+    """`layer.backward`; gradients of frozen parameters that it has written are 0 behind it."""
+    dA0: Array | None = called(layer, layer.backward, dA, cache, needs_input_gradient)
+    for parameter in layer._dropped:
+        layer.ops.fill(parameter.gradient, 0.0)
+    return dA0
 
 
 def backward_layers(
@@ -77,6 +89,5 @@ def backward_layers(
     """
     gradient: Array | None = dA
     for i in range(len(layers) - 1, first - 1, -1):
-        layer = layers[i]
-        gradient = called(layer, layer.backward, gradient, caches[i], needs_input_gradient or i > first)
+        gradient = backward_layer(layers[i], gradient, caches[i], needs_input_gradient or i > first)
     return gradient if needs_input_gradient else None

@@ -45,6 +45,9 @@ class Branches(Layer):
         for i, (branch, own) in enumerate(zip(self.branches, seed.spawn(len(self.branches)), strict=True)):
             self._first.append(self.n_out)
             self.n_out += build_layers(branch, n_in, own.spawn(len(branch)), f"{self._path}.branches.{i}.")
+        self.note_frozen()
+
+    def note_frozen(self) -> None:
         self._first_learned = [first_learned(branch) for branch in self.branches]
 
     def bind(self, binding: Binding, index: Iterator[int]) -> None:

@@ -13,7 +13,7 @@ from .._checks import check_bool, check_choice, check_integer, check_real
 from .._registry import OMITTED_IF_DEFAULT
 from .._types import Array, HostArray
 from ..activations import ACTIVATIONS, Activation
-from ..backend import SparseColumns, called
+from ..backend import RowLimits, SparseColumns, called
 from ..initializers import Draw, Normal, initial_values, no_biases, resolve_initializer
 from ._base import LAYERS, Layer, Parameter, Plan, live
 
@@ -40,6 +40,9 @@ class Dense(Layer):
     do, or the biases themselves, (n_out,) or (n_out, 1); None starts from b = 0. W is the same either way. ValueError
     for one that makes whole matrices.
     `l1`, `l2`: λ₁Σ|w| + λ₂Σw² over W is added to the objective.
+    `max_norm` c: behind every update, the weights into a unit w_i, a row of W, with ‖w_i‖ > c become w_i·c/‖w_i‖
+    (Srivastava et al. 2014, section 5.1). `unit_norm`: all rows become w_i/‖w_i‖. `non_negative`: w ← max(w, 0), before
+    either. Such weights are on the device. Initial weights are as they are drawn.
     `placement`: where W and its moments lie: on the "device"; on the "host" or on "disk", from where they pass through
     the device in tiles of rows, and `W` and `dW` come into memory as they are read; or "auto", on the device where they
     have room (`Sequential(memory_limit=, storage=)`).
@@ -54,6 +57,9 @@ class Dense(Layer):
     placement: str = field(default="auto", metadata=OMITTED_IF_DEFAULT)
     bias_init: Any = field(default=None, metadata=OMITTED_IF_DEFAULT)
     parametrization: str = field(default="standard", metadata=OMITTED_IF_DEFAULT)
+    max_norm: float | None = field(default=None, metadata=OMITTED_IF_DEFAULT)
+    unit_norm: bool = field(default=False, metadata=OMITTED_IF_DEFAULT)
+    non_negative: bool = field(default=False, metadata=OMITTED_IF_DEFAULT)
     _W: Parameter | None = field(init=False, default=None, repr=False)
     _b: Parameter | None = field(init=False, default=None, repr=False)
 
@@ -67,6 +73,7 @@ class Dense(Layer):
         self.l1 = check_real("Dense(l1)", self.l1, low=0.0)
         self.l2 = check_real("Dense(l2)", self.l2, low=0.0)
         check_choice("Dense(placement)", self.placement, PLACEMENTS)
+        self._check_limits()
         if self.bias_init is not None:
             self.bias_init = resolve_initializer(self.bias_init, "bias_init")
             if not self.bias:
@@ -77,6 +84,26 @@ class Dense(Layer):
                 raise ValueError(f"Dense: {no_biases(self.bias_init)}")
         if not self.init.makes_weights:
             raise ValueError(f"Dense: {self.init!r} makes biases, and no weights. Write bias_init={self.init.name!r}.")
+
+    def _check_limits(self) -> None:
+        check_bool("Dense(unit_norm)", self.unit_norm)
+        check_bool("Dense(non_negative)", self.non_negative)
+        if self.max_norm is not None:
+            self.max_norm = check_real("Dense(max_norm)", self.max_norm, low=0.0, low_open=True)
+            if self.unit_norm:
+                raise ValueError("Dense: choose one of max_norm and unit_norm.")
+        if self.limits is not None and self.placement in ("host", "disk"):
+            raise ValueError(
+                f"Dense(placement={self.placement!r}) has weights that no update sees as a whole, so max_norm, "
+                "unit_norm and non_negative cannot be kept. Leave them out, or place the weights on the device."
+            )
+
+    @property
+    def limits(self) -> RowLimits | None:
+        """What every update leaves the rows of W within; None: whatever they become."""
+        least, most = (1.0, 1.0) if self.unit_norm else (0.0, math.inf if self.max_norm is None else self.max_norm)
+        limits = RowLimits(self.non_negative, least, most)
+        return None if limits == RowLimits() else limits
 
     def __repr__(self) -> str:
         activation: Activation = self.activation
@@ -93,7 +120,8 @@ class Dense(Layer):
         draw = Draw(self, self.init, seed, self.n_out, n_in)
         later = self.placement in ("host", "disk") or self.n_out * n_in > _DRAWN_AT_ONCE
         weights = np.broadcast_to(np.float64(0), (self.n_out, n_in)) if later else draw.whole()
-        self._W = Parameter("W", weights, self.l1, self.l2, is_weight=True, draw=draw if later else None)
+        drawn = draw if later else None
+        self._W = Parameter("W", weights, self.l1, self.l2, is_weight=True, draw=drawn, limits=self.limits)
         self._b = Parameter("b", self._initial_biases(n_in, seed)) if self.bias else None
         self._data_seeds = seed.spawn(2) if self.looks_at_data else []
 
@@ -188,6 +216,9 @@ class Dense(Layer):
     def accumulated(self) -> list[Parameter]:
         return [] if self._W is None else [self._W]
 
+    def note_frozen(self) -> None:
+        self._dropped = ()  # `backward` leaves out what is frozen
+
     def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
         Z = plan.matrix(self.n_out)
         A = Z if self.activation.from_output else plan.matrix(self.n_out)
@@ -219,10 +250,11 @@ class Dense(Layer):
         activation: Activation = self.activation
         dZ, dA0 = dA, cache.dA0 if needs_input_gradient else None
         saved = cache.A if activation.from_output else cache.Z
-        db = self.db if self.bias else None
+        db = None if self._b is None or self._b.frozen else self.db
+        frozen = self.weights.frozen  # then there is no ∂L/∂W
         stored, add = self.weights.stored, self.adds_gradients(self._W, cache.part)
         sparse = isinstance(cache.A0, SparseColumns)
-        if activation.is_primitive and stored is None and not sparse:
+        if activation.is_primitive and stored is None and not sparse and not frozen:
             name, slope = activation.name, activation.slope
             given = (dA, saved, name, slope, self._W_compute, cache.A0, dZ, self.dW, db, dA0, add, self.gain)
             self.ops.dense_backward(*given)
@@ -233,7 +265,9 @@ class Dense(Layer):
             self.ops.activation_backward(dA, saved, activation.name, activation.slope, dZ, db)
         else:
             called(activation, activation.backward, self.ops, dA, saved, dZ, db)
-        if stored is not None:
+        if frozen:
+            pass
+        elif stored is not None:
             stored.keep_factors(cache.dZ, cache.A0, cache.part)  # ∂L/∂W = dZ A₀ᵀ
         elif sparse:
             self.ops.sparse_gradient(dZ, cache.A0, self.dW, self.gain, add)

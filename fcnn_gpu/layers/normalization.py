@@ -66,7 +66,8 @@ class BatchNorm(_Normalization):
 
     running ← (1 − momentum)·running + momentum·batch statistic; the running variance takes the unbiased one (divided by
     batch − 1). Gradients: dβ = Σ dy, dγ = Σ dy x̂, dx = γ/√(σ² + ε) (dy − (dβ + x̂ dγ)/batch). A training batch needs at
-    least two samples. Source: Ioffe & Szegedy (2015), algorithms 1 and 2, with PyTorch's momentum.
+    least two samples. Where γ and β are frozen, training takes the running statistics and leaves them as they are.
+    Source: Ioffe & Szegedy (2015), algorithms 1 and 2, with PyTorch's momentum.
     """
 
     mixes_samples = True
@@ -91,6 +92,16 @@ class BatchNorm(_Normalization):
     def state(self) -> dict[str, Array]:
         return {"running_mean": self.running_mean, "running_var": self.running_var}
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether γ and β are frozen: then training passes compute as inference does (as in Keras)."""
+        return all(parameter.frozen for parameter in self.parameters())
+
+    def note_frozen(self) -> None:
+        super().note_frozen()
+        if self.is_frozen:
+            self._dropped = ()  # `backward` leaves both out
+
     def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
         cache = SimpleNamespace(Y=plan.matrix(self.n_out))
         if training:
@@ -99,7 +110,7 @@ class BatchNorm(_Normalization):
 
     def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
         running = self.running_mean, self.running_var
-        if not training:
+        if not training or self.is_frozen:
             self.ops.batch_norm_inference(A0, self.gamma, self.beta, self.eps, *running, cache.Y)
             return cache.Y
         momentum = 0.0 if cache.part.again else self.momentum
@@ -109,6 +120,11 @@ class BatchNorm(_Normalization):
         return cache.Y
 
     def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
+        if self.is_frozen:  # dA₀ = γ dA/√(running_var + ε)
+            zeros = self.ops.scratch("frozen shift", self.n_in, self.gamma.dtype).reshape(-1, 1)
+            self.ops.fill(zeros, 0.0)
+            self.ops.batch_norm_inference(dA, self.gamma, zeros, self.eps, zeros, self.running_var, dA)
+            return dA
         self.ops.batch_norm_backward(dA, self.gamma, cache.x_hat, cache.inv_std, self.dgamma, self.dbeta, dA)
         return dA
 

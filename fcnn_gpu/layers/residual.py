@@ -45,7 +45,7 @@ class Residual(Layer):
         self.projection = None
         n_out = build_layers(self.block, n_in, seeds, f"{self._path}.block.")
         self.n_out = n_out
-        self._first_learned = first_learned(self.block)
+        self.note_frozen()
         if n_out != n_in:
             self.projection = Dense(n_out, init=self.init, bias=False, placement="device")
             self.projection.build(n_in, last, f"{self._path}.projection")
@@ -54,6 +54,9 @@ class Residual(Layer):
         super().bind(binding, index)
         for layer in self.sublayers():
             layer.bind(binding, index)
+
+    def note_frozen(self) -> None:
+        self._first_learned = first_learned(self.block)
 
     def sublayers(self) -> list[Layer]:
         return [*self.block, *([self.projection] if self.projection else [])]
@@ -90,7 +93,7 @@ class Residual(Layer):
 
     def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
         self.ops.assign(cache.skip, dA)
-        if self.projection is not None:
+        if self.projection is not None and not self.projection.weights.frozen:
             add = self.adds_gradients(self.projection._W, cache.part)
             P_gradient = self.projection.dW  # ∂L/∂P = dA A₀ᵀ
             self.ops.gemm(cache.skip, cache.A0.T, out=P_gradient, beta=1.0 if add else 0.0)

@@ -23,8 +23,9 @@ OPTIONAL = (
     "share_workspace",
     "awaits_data",
     "members",
+    "frozen",
 )
-"""What files of earlier releases lack, and networks without a center or members."""
+"""What files of earlier releases lack, and networks without a center, members or frozen parameters."""
 
 
 def check_config(config: dict[str, Any]) -> list[Layer]:
@@ -47,6 +48,9 @@ def check_config(config: dict[str, Any]) -> list[Layer]:
     check_bool("share_workspace", config.get("share_workspace", False))
     check_bool("awaits_data", config.get("awaits_data", False))
     check_integer("members", config.get("members", 1), low=1)
+    frozen = config.get("frozen", [])
+    if not isinstance(frozen, list) or not all(isinstance(name, str) for name in frozen):
+        raise TypeError(f"frozen expects a list of parameter names, got {frozen!r}.")
     if config["link"] is not None:
         check_choice("The model's link", config["link"], LINKS)
     described = config["layers"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ..backend import FlatParameters, Ops, Segment, joined
+from ..backend import FlatParameters, LimitedRows, Ops, Segment, joined
 from ..initializers import initial_values
 from ..layers import Parameter
 from ._precision import Precision
@@ -32,7 +32,6 @@ def make_flat(
     low = None
     if precision.mixed:
         low = ops.empty(sum(p.initial.size for p in ordered if p.is_weight), precision.compute_dtype)
-    segments: list[Segment] = []
     places: dict[str, slice] = {}
     start = 0
     for name, parameter in named.items():
@@ -43,7 +42,23 @@ def make_flat(
         if low is not None and parameter.is_weight:
             parameter.compute = low[start:stop].reshape(shape[::-1]).T
         parameter.initial = np.broadcast_to(np.float64(0), shape)  # the values live in the flat buffer now
-        segments.append(Segment(start, stop, parameter.l1, parameter.l2, decay=float(parameter.is_weight)))
         places[name] = slice(start, stop)
         start = stop
-    return FlatParameters(values, gradients, joined(segments), low, places, members)
+    return FlatParameters(
+        values, gradients, joined(segments_of(named, places)), low, places, members, limited_rows(named, places)
+    )
+
+
+def segments_of(parameters: Mapping[str, Parameter], places: Mapping[str, slice]) -> Iterator[Segment]:
+    """How each parameter is treated, in the order of the buffer. One that is frozen has no penalty."""
+    for name, place in places.items():
+        parameter = parameters[name]
+        frozen, decay = parameter.frozen, float(parameter.is_weight)
+        l1, l2 = (0.0, 0.0) if frozen else (parameter.l1, parameter.l2)
+        yield Segment(place.start, place.stop, l1, l2, decay, frozen=frozen)
+
+
+def limited_rows(parameters: Mapping[str, Parameter], places: Mapping[str, slice]) -> tuple[LimitedRows, ...]:
+    """The weights that learn within limits."""
+    learning = ((places[name], parameter) for name, parameter in parameters.items() if not parameter.frozen)
+    return tuple(LimitedRows(place, p.initial.shape[0], p.limits) for place, p in learning if p.limits is not None)

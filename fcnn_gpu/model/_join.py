@@ -35,11 +35,13 @@ def join_members(models: Sequence[Any], make: Callable[[dict[str, Any], Any], An
             f"join_members: the networks have {_listed(sorted(members))} members, and the mean over all of them would "
             "weigh a network by its members. Join networks of as many each."
         )
-    config = first.config() | {"layers": [{"name": Branches.name, "branches": [layers for _, layers, _ in parts]}]}
+    config = first.config() | {"layers": [{"name": Branches.name, "branches": [layers for _, layers, _, _ in parts]}]}
+    config |= {"frozen": [f"0.branches.{i}.{name}" for i, (*_, frozen) in enumerate(parts) for name in frozen]}
     config |= {"members": len(parts) * members.pop(), "output_center": _output_center(models)}
     with without_drawing():
         made = make(config, first.ops if backend is None else backend)
-    made.restore({f"0.branches.{i}.{name}": x for i, (_, _, arrays) in enumerate(parts) for name, x in arrays.items()})
+    whole = [(i, arrays) for i, (_, _, arrays, _) in enumerate(parts)]
+    made.restore({f"0.branches.{i}.{name}": x for i, arrays in whole for name, x in arrays.items()})
     made.signature = _joined_signature([model.signature for model in models])
     infos = [model.info for model in models]
     made.info = {name: value for name, value in infos[0].items() if all(info.get(name) == value for info in infos)}
@@ -85,19 +87,20 @@ def _listed(numbers: list[int]) -> str:
     return " and ".join(map(str, numbers))
 
 
-def _members_of(model: Any) -> Iterator[tuple[int, list[dict[str, Any]], dict[str, Array]]]:
-    """What becomes a branch: how many members it has, its layers, and its arrays, on the host, by name.
+def _members_of(model: Any) -> Iterator[tuple[int, list[dict[str, Any]], dict[str, Array], list[str]]]:
+    """What becomes a branch: how many members, the layers, the arrays, on the host, by name, and what is frozen.
 
     A network that has been joined gives its branches one by one.
     """
     layers = model.config()["layers"]
     arrays = {n: x if isinstance(x, BlockMatrix) else model.ops.to_numpy(x) for n, x in model.named_arrays().items()}
     if not is_joined(model):
-        yield model.members, layers, arrays
+        yield model.members, layers, arrays, model.frozen
         return
     for i, branch in enumerate(layers[0]["branches"]):
         prefix = f"0.branches.{i}."
-        yield 1, branch, {n.removeprefix(prefix): x for n, x in arrays.items() if n.startswith(prefix)}
+        own = {n.removeprefix(prefix): x for n, x in arrays.items() if n.startswith(prefix)}
+        yield 1, branch, own, [n.removeprefix(prefix) for n in model.frozen if n.startswith(prefix)]
 
 
 def is_joined(model: Any) -> bool:

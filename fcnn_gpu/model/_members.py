@@ -44,13 +44,16 @@ def select_members(model: Any, members: Sequence[int]) -> Any:
         chosen, kept = _checked(members, n_members), list(model.walk())
         layers = [_shrunk(layer, n_members, chosen) for layer in model.config()["layers"]]
     config = model.config() | {"layers": layers}
+    config.pop("frozen", None)  # names may change
     if model.output_center is not None:
         config["output_center"] = model.output_center.reshape(n_members, -1)[chosen].reshape(-1)
     if model.members > 1:
         config["members"] = len(chosen)
     with without_drawing():
         made = type(model).from_config(config, model.ops)
+    frozen: list[str] = []
     for old, new in zip(kept, made.walk(), strict=True):
+        frozen += [f"{new.path}.{p.name}" for p in old.parameters() if p.frozen]
         k = inside[id(old)]
         arrays = [(p.name, p.value, q.value) for p, q in zip(old.parameters(), new.parameters(), strict=True)]
         arrays += [(name, x, new.state()[name]) for name, x in old.state().items()]
@@ -62,6 +65,8 @@ def select_members(model: Any, members: Sequence[int]) -> Any:
             if k is not None and name not in shared_by_members(old):
                 whole = _part(old, name, whole, k, chosen)
             assign_array(made.ops, out, whole)
+    if frozen:
+        made.freeze(*frozen)
     made.info, made.signature = dict(model.info), model.signature
     return made
 

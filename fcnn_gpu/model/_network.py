@@ -41,6 +41,7 @@ from ..placement import (
 )
 from ._finite import sound
 from ._flat import make_flat
+from ._freezing import named_by, set_frozen
 from ._out_of_memory import explain_building
 from ._precision import resolve_precision
 from ._recompute import check_recompute, may_repeat
@@ -292,6 +293,43 @@ class Network:
         """All parameters by name: "0.W", "0.b", "1.block.0.W", ..."""
         return {f"{layer.path}.{p.name}": p for layer in self.walk() for p in layer.parameters()}
 
+    def freeze(self, *which: str | Layer) -> None:
+        """Let parameters stay as they are in training: those whose names match these patterns, or of these layers.
+
+        `model.freeze("0.*", "*.b")`, `model.freeze(*model.layers[:-1])`, where "*" stands for any characters in the
+        names of `named_arrays`. Frozen parameters have no updates, weight decay or penalties; their gradients are 0,
+        and neither the product ∂L/∂W of a frozen `Dense` is computed nor any gradient below the lowest layer that
+        learns. A `BatchNorm` whose γ and β are frozen computes in training as at inference. Optimizers keep their
+        moments. Frozen parameters are saved with the model. May be called at any time between steps, also by a
+        callback. TypeError or ValueError for what stands for no parameter.
+        """
+        self._set_frozen("model.freeze", True, which)
+
+    def unfreeze(self, *which: str | Layer) -> None:
+        """Let parameters learn again: the inverse of `freeze`."""
+        self._set_frozen("model.unfreeze", False, which)
+
+    @property
+    def frozen(self) -> list[str]:
+        """The names of the parameters that are frozen."""
+        return [name for name, parameter in self.named_parameters().items() if parameter.frozen]
+
+    @property
+    def n_trainable(self) -> int:
+        """How many numbers are learned and not frozen."""
+        learning = [parameter.value for parameter in self.parameters if not parameter.frozen]
+        return sum(int(value.shape[0]) * int(value.shape[1]) for value in learning)
+
+    def _set_frozen(self, who: str, frozen: bool, which: Sequence[str | Layer], commits: bool = True) -> None:
+        parameters, layers = self.named_parameters(), list(self.walk())
+        set_frozen(frozen, named_by(who, which, layers, list(parameters)), parameters, layers, self.flat)
+        self.ops.fill(self.flat.gradients, 0.0)
+        self._first_learned, self._trained_arrays = first_learned(self.layers), None
+        self._binding.n_changes += 1
+        if commits and self.stored is not None:  # a folder holds it beside the weights
+            self.stored.forget_gradients()
+            self.stored.commit()
+
     @property
     def timetable(self) -> Timetable:
         """The settings that follow schedules, those of layers and those of the optimizer."""
@@ -366,13 +404,13 @@ class Network:
 
     @property
     def has_penalty(self) -> bool:
-        """Whether any weight has λ₁ or λ₂ other than 0."""
-        stored = [] if self.stored is None else self.stored.weights
+        """Whether any weight that learns has λ₁ or λ₂ other than 0."""
+        stored = [] if self.stored is None else self.stored.learning
         return any(s.l1 or s.l2 for s in self.flat.segments) or any(w.l1 or w.l2 for w in stored)
 
     @quietly
     def penalty(self) -> float:
-        """Σ over layers of λ₁Σ|w| + λ₂Σw²: what the objective holds beside the data loss."""
+        """Σ over layers that learn of λ₁Σ|w| + λ₂Σw²: what the objective holds beside the data loss."""
         if not self.has_penalty:
             return 0.0
         total = self.ops.zeros(1, "float64")
@@ -409,6 +447,7 @@ class Network:
             "seed": self.seed,
             "link": self.link,
             **({} if self.members == 1 else {"members": self.members}),
+            **({"frozen": self.frozen} if self.frozen else {}),
             "recompute": self.recompute,
             "share_workspace": self.share_workspace,
             **{name: center.tolist() for name, center in centers.items() if center is not None},

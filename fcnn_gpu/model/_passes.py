@@ -321,7 +321,7 @@ class Passes(Network):
 
     def check_batch(self, batch: int) -> None:
         """A ValueError if no training pass over a batch of this size is possible."""
-        if batch == 1 and any(isinstance(layer, BatchNorm) for layer in self.walk()):
+        if batch == 1 and any(isinstance(layer, BatchNorm) and not layer.is_frozen for layer in self.walk()):
             raise ValueError(
                 "Batch normalization cannot train on a batch of one sample: its variance is 0. "
                 "Use a batch_size that does not leave one sample over, or drop_last=True."

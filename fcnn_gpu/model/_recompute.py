@@ -14,7 +14,7 @@ from typing import Any
 from .._checks import check_integer
 from .._types import Array
 from ..backend import Ops, called, consists_of_primitives
-from ..layers import BatchPart, Layer
+from ..layers import BatchPart, Layer, backward_layer
 
 
 def check_recompute(who: str, value: Any) -> bool | int:
@@ -116,7 +116,7 @@ class SegmentedPass:
             for i in reversed(segment.layers):
                 if i >= first:
                     needs = needs_input_gradient or i > first
-                    dA = called(self._layers[i], self._layers[i].backward, dA, self._caches[i], needs)
+                    dA = backward_layer(self._layers[i], dA, self._caches[i], needs)
         return dA if needs_input_gradient else None
 
     def _repeat(self, segment: Segment, A: Array) -> None:

@@ -10,7 +10,7 @@ from .._console import every_character
 from .._html import paragraph, table
 
 if TYPE_CHECKING:
-    from ..layers import Layer
+    from ..layers import Layer, Parameter
     from .sequential import Sequential
 
 
@@ -56,7 +56,7 @@ def _rows(model: Sequential, batch: str) -> Iterator[tuple[str, ...]]:
         yield (
             layer.path,
             ("  " if nested else "") + _title(layer),
-            ", ".join(f"{p.name} {'×'.join(map(str, p.value.shape))}" for p in layer.parameters()),
+            ", ".join(map(_described, layer.parameters())),
             f"{'Z' if layer.name == 'dense' else 'A'} {layer.n_out}×{batch}",
             f"{count:,}",
             f"{count * model.dtype.itemsize:,}",
@@ -65,7 +65,13 @@ def _rows(model: Sequential, batch: str) -> Iterator[tuple[str, ...]]:
 
 def _totals(model: Sequential) -> str:
     n = model.n_parameters
-    return f"{n:,} parameters, {n * model.dtype.itemsize:,} bytes; each gradient and optimizer moment as much."
+    total = f"{n:,} parameters, {n * model.dtype.itemsize:,} bytes; each gradient and optimizer moment as much."
+    return f"{total} {model.n_trainable:,} learn, {n - model.n_trainable:,} are frozen." if model.frozen else total
+
+
+def _described(parameter: Parameter) -> str:
+    shape = "×".join(map(str, parameter.value.shape))
+    return f"{parameter.name} {shape}{' frozen' if parameter.frozen else ''}"
 
 
 def _title(layer: Layer) -> str:

@@ -413,6 +413,8 @@ class Sequential(Passes):
                 _like=_like,
             )
         model.link, model.members = config["link"], config.get("members", 1)
+        if config.get("frozen"):
+            model._set_frozen("frozen", True, config["frozen"], commits=False)
         if drawing_is_left_out():
             model.awaits_data = config.get("awaits_data", False)
         return model

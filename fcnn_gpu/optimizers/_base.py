@@ -14,7 +14,7 @@ from .._arrays import quietly
 from .._checks import check_real, check_settings
 from .._registry import OMITTED_IF_DEFAULT, Registry, nowhere
 from .._types import Array, DType
-from ..backend import FlatParameters, Ops, Setting, StepControl, Timetable, joined
+from ..backend import FlatParameters, Ops, Segment, Setting, StepControl, Timetable, joined
 from ..schedules import Constant, Schedule, as_schedule, rate_at
 from ._factors import Factor, check_factors, check_patterns, factor_of, largest_factor
 
@@ -86,8 +86,10 @@ class Optimizer:
     _bound: tuple[HasParameters, FlatParameters, StepControl, dict[str, Array]] | None = field(
         init=False, default=None, repr=False, compare=False
     )
-    _treated: FlatParameters | None = field(init=False, default=None, repr=False, compare=False)
-    """The bound model's parameters, in segments with the factors that this optimizer gives them."""
+    _treated: tuple[tuple[Segment, ...], FlatParameters] | None = field(
+        init=False, default=None, repr=False, compare=False
+    )
+    """The segments of the bound model's parameters, and these parameters in segments with this optimizer's factors."""
 
     def __post_init__(self) -> None:
         self.learning_rate = as_schedule(self.learning_rate)
@@ -144,7 +146,7 @@ class Optimizer:
         ops.fill(control.failed_step, -1)
         state = {name: ops.zeros(flat.values.size, flat.values.dtype) for name in self._state_names()}
         self._bound = (model, flat, control, state)
-        self._treated = self._treat(flat)
+        self._treated = flat.segments, self._treat(flat)
         if model.stored is not None:
             try:
                 model.stored.bind(self)
@@ -211,12 +213,19 @@ class Optimizer:
 
     def apply(self, counters: Sequence[tuple[Array, int]] = ()) -> None:
         """`step` after `ops.check_finite`, which has clipped already; and counter[0] += by for each (counter, by)."""
-        ops, flat, control, state = self._require()
+        ops, flat, control, _ = self._require()
         if self._stored is not None:
             self._stored.apply(self, flat, counters)
             return
-        self._update(ops, flat, control, state)
+        self.change(flat)
         ops.finish_step(control, counters)
+
+    def change(self, flat: FlatParameters) -> None:
+        """The update of the parameters in `flat`, and what brings weights back within their limits."""
+        ops, _, control, state = self._require()
+        self._update(ops, flat, control, state)
+        for rows in flat.limited:
+            ops.constrain(flat, control, rows)
 
     @property
     def has_own_step(self) -> bool:
@@ -248,7 +257,9 @@ class Optimizer:
         if self._bound is None:
             raise RuntimeError(f"{type(self).__name__} is not bound to a model: call optimizer.bind(model) first.")
         model, flat, control, state = self._bound
-        return model.ops, flat if self._treated is None else self._treated, control, state
+        if self._treated is None or self._treated[0] is not flat.segments:  # frozen, or set free, in the meantime
+            self._treated = flat.segments, self._treat(flat)
+        return model.ops, self._treated[1], control, state
 
     @property
     def _stored(self) -> StoredUpdates | None:

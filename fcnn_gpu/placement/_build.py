@@ -59,7 +59,7 @@ class Placement:
             return
         self._dense = [layer for layer in layers if isinstance(layer, Dense)]
         self._ops, self._precision, self._storage, self._opened = ops, precision, storage, opened
-        weights = [Weights(layer.placement, layer.n_out, layer.n_in) for layer in self._dense]
+        weights = [Weights(_asked_for(layer), layer.n_out, layer.n_in) for layer in self._dense]
         n_all = sum(parameter.initial.size for layer in layers for parameter in layer.parameters())
         forced, where = None, "disk" if like is None else like.store.place
         self._heights: dict[str, int] = {}
@@ -128,6 +128,11 @@ class Placement:
         parameter.accumulates = True
         parameter.initial, parameter.draw = np.broadcast_to(np.float64(0), shape), None
         return weight
+
+
+def _asked_for(layer: Dense) -> str:
+    """Where its weights are to be. Those with limits stay on the device."""
+    return layer.placement if layer.weights.limits is None else "device"
 
 
 def _stay_anyway(layers: Sequence[Layer], precision: Precision) -> bool:

@@ -78,6 +78,11 @@ class StoredWeights:
         """The number of stored weights."""
         return sum(weight.size for weight in self.weights)
 
+    @property
+    def learning(self) -> list[StoredWeight]:
+        """The weights that are not frozen."""
+        return [weight for weight in self.weights if not weight.frozen]
+
     def belong_to(self, model: Resident) -> None:
         """Commit together with what this network has in memory."""
         self._model = model
@@ -162,7 +167,7 @@ class StoredWeights:
         inverse = 1.0 if scaling is None else 1.0 / self._number(scaling.scale)
         largest = math.sqrt(float(np.finfo(self.weights[0].dtype).max) / 2)
         sound = True
-        for weight in self.weights:
+        for weight in self.learning:
             bound = weight.gradient_bound(self._total) * inverse
             if not bound < largest:
                 squares = sum(weight.gradient_square(rows, self._total, inverse) for rows in weight.cut())
@@ -185,7 +190,7 @@ class StoredWeights:
             ops.penalized_gradient(flat, g, control.loss_scale)
             ops.penalty(FlatParameters(g, g, (Segment(0, g.size, l2=1.0),)), self._total)
             square += self._number(self._total)
-        for weight in self.weights:
+        for weight in self.learning:
             square += sum(self._penalized_squares(weight, control))
         norm = math.sqrt(square) if square >= 0.0 else math.nan
         ops.fill(control.clip_scale, min(1.0, control.max_norm / (norm + 1e-6)))
@@ -228,9 +233,10 @@ class StoredWeights:
                 elif self.guarded:
                     copies = [(rows, rows.copy()) for rows in self._rows_of(moments)]
                 ops.fill(self._n_nonfinite, 0)
-                for number in range(len(self.weights)):
-                    self._update(optimizer, number, control, moments)
-            optimizer._update(ops, flat, control, state)
+                for number, weight in enumerate(self.weights):
+                    if not weight.frozen:
+                        self._update(optimizer, number, control, moments)
+            optimizer.change(flat)
             if changes and self.checks_updates:
                 self.overflow = self._find_overflow(flat)
                 if self.overflow is not None:
@@ -335,8 +341,8 @@ class StoredWeights:
     # Outside of a step
 
     def penalty(self) -> float:
-        """Σ λ₁Σ|w| + λ₂Σw² over the stored weights."""
-        return sum(weight.penalty(self._total) for weight in self.weights)
+        """Σ λ₁Σ|w| + λ₂Σw² over the stored weights that learn."""
+        return sum(weight.penalty(self._total) for weight in self.learning)
 
     def release(self) -> None:
         """Let go of the buffers that tiles pass through, and of the last gradient's factors."""

@@ -28,6 +28,7 @@ def shadow_stored(stored: StoredWeights, ops: Ops, meter: Meter, memo: dict[int,
             rows = store.weight(weight.name, weight.shape, weight.dtype)
         options = weight.tile_rows, weight.compute_dtype, weight.l1, weight.l2, weight.gain
         shadow = StoredWeight(ops, tiles, weight.name, rows, *options)
+        shadow.frozen = weight.frozen
         memo |= {id(weight): shadow, id(weight.matrix): shadow.matrix, id(weight.gradient): shadow.gradient}
         weights.append(shadow)
     return StoredWeights(ops, store, tiles, weights)

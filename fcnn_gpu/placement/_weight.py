@@ -49,6 +49,8 @@ class StoredWeight:
         self.gradient = FactoredGradient(self)
         self.factors: tuple[Array, Array] | None = None
         """(dZ, A₀) of the last step, (n_out, batch) and (n_in, batch): ∂L/∂W = gain·dZ·A₀ᵀ."""
+        self.frozen = False
+        """Whether no update changes it, so that there is no gradient."""
         self._inputs: Array | None = None
 
     @property

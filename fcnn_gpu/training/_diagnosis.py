@@ -62,6 +62,6 @@ def _fault_of_pass(step: TrainingStep, one: Pass) -> str | None:
     step.backward(one)
     for layer in reversed(list(model.walk())):
         for parameter in layer.parameters():
-            if not is_finite(ops, parameter.gradient):
+            if not parameter.frozen and not is_finite(ops, parameter.gradient):
                 return f"the gradient of {parameter.name} in layer {layer.path}, {layer}, is not finite"
     return None

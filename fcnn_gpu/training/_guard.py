@@ -38,7 +38,7 @@ class UpdateGuard:
         # on a CPU a tape or a program spares the call's checks, once an epoch; to capture a graph is work itself
         self._check_values = check if ops.asynchronous else ops.capture(check)
         self._bound = float(np.sqrt(np.finfo(model.dtype).max))
-        self._found: dict[tuple[float, int], int] = {}
+        self._found: dict[tuple[float, int, int], int] = {}
         """What has been found of a rate and a number of steps, all else being fixed."""
         self._copies: list[tuple[Array, Array]] = []
         self._has_sound_state: bool | None = None
@@ -69,11 +69,12 @@ class UpdateGuard:
             return 0
         if model.stored is not None and not model.stored.is_bounded():
             return 0
-        if (rate, n_steps) not in self._found:
+        key = rate, n_steps, model.n_changes
+        if key not in self._found:
             if len(self._found) == _MOST_FOUND:  # of rates that never come again
                 self._found.clear()
-            self._found[rate, n_steps] = self._provable_steps(rate, n_steps)
-        return self._found[rate, n_steps]
+            self._found[key] = self._provable_steps(rate, n_steps)
+        return self._found[key]
 
     def _provable_steps(self, rate: float, n_steps: int) -> int:
         """`safe_steps` of parameters and moments that are bounded."""

@@ -33,6 +33,8 @@ def check_whole_batch(model: Sequential, train: DataSupply, has_schedules: bool)
         refused = "a source that is read block by block. Give X and y as arrays"
     elif model.stored is not None:
         refused = "weights on the host or on disk. Keep them on the device"
+    elif model.flat.limited:
+        refused = "weights within limits. Leave max_norm, unit_norm and non_negative out"
     elif model.precision == "float16":
         refused = 'float16, whose gradients are scaled. Take precision="bfloat16", or none'
     if refused is not None:

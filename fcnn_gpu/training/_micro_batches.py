@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from .._types import Array
 from ..backend import consists_of_primitives
-from ..layers import Layer
+from ..layers import BatchNorm, Layer
 from ..model import Sequential
 
 
@@ -19,7 +19,7 @@ def parts_of(batch: int, size: int) -> list[tuple[int, int]]:
 def why_whole(model: Sequential) -> str | None:
     """Why batches of this model cannot be split without another result, or None if they can."""
     for layer in model.walk():
-        if layer.mixes_samples:
+        if layer.mixes_samples and not (isinstance(layer, BatchNorm) and layer.is_frozen):
             return (
                 f"layer {layer.path}, {layer}, takes its statistics over all samples of a batch, and smaller batches "
                 "have others"

@@ -205,6 +205,11 @@ class Trainer:
             self._intake.check_what_is_visited(train, n_samples // batch_size * batch_size)
         check_split(self.model, batch_size, micro_batch_size, "fit")
 
+        if self.model.frozen and not self.model.n_trainable:
+            raise ValueError(
+                "fit: all parameters of the network are frozen, so nothing would learn. Set some free, for example "
+                "model.unfreeze(model.layers[-1])."
+            )
         if self.model.stored is not None:
             self.model.stored.check_trainable()
         self.model.refresh_low_precision()

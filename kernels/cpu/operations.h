@@ -17,6 +17,7 @@
     X(cast)                            \
     X(check_gradients)                 \
     X(clip)                            \
+    X(constrain)                       \
     X(copy_rows)                       \
     X(copy_units)                      \
     X(count_nonfinite)                 \

@@ -21,9 +21,11 @@ from fcnn_gpu.backend._ops import (
     NUMBER_KINDS,
     Columns,
     FlatParameters,
+    LimitedRows,
     LossScaling,
     NumberMap,
     Ops,
+    RowLimits,
     Segment,
     SparseRows,
     StackLayer,
@@ -741,6 +743,33 @@ def flat(
         ),
         [ops.asarray(rng.uniform(0.1, 1.0, size=size), dtype) for _ in range(2)],
     )
+
+
+@case("constrain", tolerance="sum", flat=True)
+def _constrain(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    """Of a failed step and of a skipped one nothing is seen; a row of zeros stays."""
+    outputs: Outputs = {}
+    for limits in (RowLimits(most=1.5), RowLimits(True), RowLimits(True, 1.0, 1.0), RowLimits(least=2.0)):
+        for low in (None, np.float16, ml_dtypes.bfloat16) if dtype == np.float32 else (None,):
+            f = flat(ops, rng, dtype, n, batch, 1.0, low)
+            values = ops.to_numpy(f.parameters.values).copy()
+            values[n - 1 :: n] = 0.0
+            ops.assign(f.parameters.values, values)
+            rows = LimitedRows(slice(0, n * batch), n, limits)
+            scaling = f.control.loss_scaling
+            assert scaling is not None
+            for array in (f.control.failed_step, scaling.skip):
+                ops.fill(array, 4)
+                before = ops.to_numpy(f.parameters.values).copy()
+                ops.constrain(f.parameters, f.control, rows)
+                assert np.array_equal(before, ops.to_numpy(f.parameters.values))
+                ops.fill(array, -1)
+            ops.constrain(f.parameters, f.control, rows)
+            name = f"{limits}-{low and np.dtype(low)}"
+            outputs[name] = f.parameters.values
+            if f.parameters.low is not None:
+                outputs[f"{name} low"] = f.parameters.low
+    return outputs
 
 
 def scaling_arrays(scaling: LossScaling | None) -> dict[str, Array]:

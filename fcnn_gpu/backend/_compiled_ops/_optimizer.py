@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..._types import Array
-from .._ops import LARGEST_LOSS_SCALE, SMALLEST_LOSS_SCALE, FlatParameters, Scheduled, Segment, StepControl
+from .._ops import LARGEST_LOSS_SCALE, SMALLEST_LOSS_SCALE, FlatParameters, LimitedRows, Scheduled, Segment, StepControl
 from .._ops import _numpy as recordable
 from ._array import CompiledArrays
 from ._scheduled import scheduled
@@ -199,6 +199,8 @@ class CompiledOptimizer(CompiledArrays):
         """An optimizer's operation for each segment. `weight_decay`: None where the operation knows none."""
         scaling = control.loss_scaling
         for segment in flat.segments if weight_decay else flat.undecayed_segments:
+            if segment.frozen:
+                continue
             part = slice(segment.start, segment.stop)
             decay: dict[str, Any] = {}
             if weight_decay is not None:
@@ -225,6 +227,24 @@ class CompiledOptimizer(CompiledArrays):
             )
         if flat.low is not None:  # NumPy's: so are the products that read it
             recordable.copyto(flat.low, flat.values[: flat.low.size], casting="unsafe")
+
+
+    def constrain(self, flat: FlatParameters, control: StepControl, rows: LimitedRows) -> None:
+        scaling, limits = control.loss_scaling, rows.limits
+        self._issue(
+            "constrain",
+            flat.values.dtype,
+            n=rows.n_units,
+            n_in=(rows.place.stop - rows.place.start) // rows.n_units,
+            non_negative=limits.non_negative,
+            least=limits.least,
+            most=limits.most,
+            failed_step=control.failed_step,
+            skip=None if scaling is None else scaling.skip,
+            W=flat.values[rows.place],
+        )
+        if flat.low is not None:
+            recordable.copyto(flat.low[rows.place], flat.values[rows.place], casting="unsafe")
 
 
 def _n_blocks(segment: Segment) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..._types import Array
-from .._ops import LARGEST_LOSS_SCALE, SMALLEST_LOSS_SCALE, FlatParameters, Scheduled, Segment, StepControl
+from .._ops import LARGEST_LOSS_SCALE, SMALLEST_LOSS_SCALE, FlatParameters, LimitedRows, Scheduled, Segment, StepControl
 from ._device import WARP, DeviceOps, scheduled, vector_threads
 
 _ONE_PART = 16_384
@@ -21,6 +21,8 @@ depends on the network alone: a sum has the same bits on every device."""
 
 _SUM_BLOCK = 1024
 """Threads of a block that sums a part: the one that adds the parts also adds the batch's losses, alone."""
+
+_CONSTRAIN_BLOCK = 256
 
 _COUNTERS = 4
 """Counters that the kernel finish_step takes."""
@@ -136,6 +138,28 @@ class OptimizerKernels(DeviceOps):
     def adagrad_update(self, flat: FlatParameters, control: StepControl, lr_decay: float, eps: float, s: Array) -> None:
         self._update("adagrad", flat, control, [lr_decay, eps], [s], counts_steps=True)
 
+    def constrain(self, flat: FlatParameters, control: StepControl, rows: LimitedRows) -> None:
+        W, limits, scaling = flat.values[rows.place], rows.limits, control.loss_scaling
+        low = None if flat.low is None else flat.low[rows.place]
+        self._launcher.launch(
+            "constrain",
+            "constrain",
+            (W.dtype, W.dtype if low is None else low.dtype),
+            [
+                rows.n_units,
+                W.size // rows.n_units,
+                limits.non_negative,
+                limits.least,
+                limits.most,
+                None if scaling is None else scaling.skip,
+                control.failed_step,
+                W,
+                low,
+            ],
+            blocks=-(-rows.n_units // WARP),
+            block=_CONSTRAIN_BLOCK,
+        )
+
     # What they share
 
     def _segments(self, flat: FlatParameters) -> list[Any]:
@@ -201,10 +225,25 @@ class OptimizerKernels(DeviceOps):
         decays: bool = False,
         tables: Sequence[Array | None] = (),
     ) -> None:
-        """Launch an optimizer's kernel, which is named like its file, over the flat buffer.
+        """Launch an optimizer's kernel, which is named like its file, over what learns of the flat buffer.
 
         `scalars` are numbers of its own, `tables` arrays, which come behind the segments.
         """
+        for part, learning in flat.learning:
+            own = state if learning is flat else [None if array is None else array[part] for array in state]
+            self._launch_update(kernel, learning, control, scalars, own, counts_steps, decays, tables)
+
+    def _launch_update(
+        self,
+        kernel: str,
+        flat: FlatParameters,
+        control: StepControl,
+        scalars: list[float],
+        state: list[Array | None],
+        counts_steps: bool,
+        decays: bool,
+        tables: Sequence[Array | None],
+    ) -> None:
         dtype, low, scaling = flat.values.dtype, flat.low, control.loss_scaling
         n_segments, table = self._segments(flat) if flat.penalized or decays or flat.has_rates else (0, None)
         self._launcher.launch(

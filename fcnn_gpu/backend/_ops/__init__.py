@@ -32,8 +32,10 @@ from ._normalization import NormalizationOps
 from ._optimizer import LARGEST_LOSS_SCALE as LARGEST_LOSS_SCALE
 from ._optimizer import SMALLEST_LOSS_SCALE as SMALLEST_LOSS_SCALE
 from ._optimizer import FlatParameters as FlatParameters
+from ._optimizer import LimitedRows as LimitedRows
 from ._optimizer import LossScaling as LossScaling
 from ._optimizer import OptimizerOps
+from ._optimizer import RowLimits as RowLimits
 from ._optimizer import Segment as Segment
 from ._optimizer import StepControl as StepControl
 from ._optimizer import joined as joined

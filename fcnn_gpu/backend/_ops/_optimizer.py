@@ -6,6 +6,7 @@ arithmetic passes it takes; on a GPU it is one kernel.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ FIRST_LOSS_SCALE, SMALLEST_LOSS_SCALE, LARGEST_LOSS_SCALE = 2.0**16, 1.0, 2.0**2
 class Segment:
     """Parameters start ... stop − 1 share an L1 and an L2 factor, and two factors of the optimizer's settings.
 
+    No update changes them, or their moments, where they are `frozen`.
     `rate` is what the learning rate is multiplied by for them, `decay` what a decoupled weight decay is: 0 for biases
     and normalization parameters, unless the optimizer says otherwise.
     """
@@ -39,6 +41,30 @@ class Segment:
     l2: float = 0.0
     decay: float = 0.0
     rate: float = 1.0
+    frozen: bool = False
+
+
+@dataclass(frozen=True)
+class RowLimits:
+    """What weights are behind an update: not below 0, and the rows of W, those into a unit, of a norm within limits."""
+
+    non_negative: bool = False
+    least: float = 0.0
+    most: float = math.inf
+
+    @property
+    def has_norm(self) -> bool:
+        """Whether the norm is limited."""
+        return self.least > 0.0 or self.most < math.inf
+
+
+@dataclass(frozen=True)
+class LimitedRows:
+    """Weights W (n_units, n_in), F-ordered, that lie at `place` in the flat buffer, and their limits."""
+
+    place: slice
+    n_units: int
+    limits: RowLimits
 
 
 @dataclass
@@ -57,6 +83,8 @@ class FlatParameters:
     low: Array | None = None
     places: Mapping[str, slice] = field(default_factory=dict)
     members: Mapping[str, int] = field(default_factory=dict)
+    limited: tuple[LimitedRows, ...] = ()
+    """The weights that learn within limits: `constrain` brings them back behind every update."""
 
     def __post_init__(self) -> None:
         low, dtype = self.low, self.values.dtype
@@ -66,13 +94,20 @@ class FlatParameters:
                 f"{low.size} elements of {low.dtype} for {self.values.size} of {dtype}."
             )
 
+    def divide(self, segments: tuple[Segment, ...], limited: tuple[LimitedRows, ...]) -> None:
+        """From now on the parameters lie in other segments, and these are within limits."""
+        self.segments, self.limited = segments, limited
+        for name in ("undecayed_segments", "penalty_segments", "learning"):
+            vars(self).pop(name, None)
+
     def blocks(self, decay_matters: bool = False) -> Iterator[tuple[slice, Segment]]:
-        """(slice, segment) for stretches of a segment that are short enough to stay in cache.
+        """(slice, segment) for stretches of a segment that learns, short enough to stay in cache.
 
         Where weight decay plays no part, segments that differ in nothing else are one.
         """
         for segment in self.segments if decay_matters else self.undecayed_segments:
-            yield from _in_blocks(segment)
+            if not segment.frozen:
+                yield from _in_blocks(segment)
 
     def penalty_blocks(self) -> Iterator[tuple[slice, Segment]]:
         """The same for what the penalties alone matter to."""
@@ -87,7 +122,23 @@ class FlatParameters:
     @cached_property
     def penalty_segments(self) -> tuple[Segment, ...]:
         """The segments, neighbours with equal penalties joined."""
-        return joined(replace(segment, decay=0.0, rate=1.0) for segment in self.segments)
+        return joined(replace(segment, decay=0.0, rate=1.0, frozen=False) for segment in self.segments)
+
+    @cached_property
+    def learning(self) -> list[tuple[slice, FlatParameters]]:
+        """The stretches without a frozen parameter, and what is in each: all of it, where nothing is frozen."""
+        if not any(segment.frozen for segment in self.segments):
+            return [(slice(0, self.values.size), self)]
+        found = []
+        for frozen, group in itertools.groupby(self.segments, lambda segment: segment.frozen):
+            inside = list(group)
+            start, stop = inside[0].start, inside[-1].stop
+            if not frozen:
+                segments = tuple(replace(s, start=s.start - start, stop=s.stop - start) for s in inside)
+                part = slice(start, stop)
+                low = None if self.low is None or self.low.size <= start else self.low[part]
+                found.append((part, FlatParameters(self.values[part], self.gradients[part], segments, low)))
+        return found
 
     @property
     def has_rates(self) -> bool:
@@ -436,6 +487,38 @@ class OptimizerOps(ArrayOps):
             np.multiply(t, eta, out=t)
             np.subtract(theta, t, out=theta)
             self._round_to_low(flat, part, theta)
+
+    @_unless_skipped
+    def constrain(self, flat: FlatParameters, control: StepControl, rows: LimitedRows) -> None:
+        """w ← max(w, 0), if the limits say so; then w_i ← w_i·c_i/‖w_i‖, c_i = min(max(‖w_i‖, least), most).
+
+        w_i is row i of the weights W. A row within the limits stays as it is, and so does one of zeros. What an update
+        does before, this does behind it: nothing once a step has failed, and in one that is skipped.
+        """
+        theta, limits = flat.values[rows.place], rows.limits
+        Wt = theta.reshape(-1, rows.n_units)
+        factors = self.scratch("row", rows.n_units, theta.dtype).reshape(1, -1)
+        product = self.scratch("product", theta.size, theta.dtype).reshape(Wt.shape) if limits.has_norm else None
+        with only_if_negative(control.failed_step) as happens:
+            if not happens:
+                return
+            if limits.non_negative:
+                np.maximum(theta, 0.0, out=theta)
+            if product is not None:
+                np.multiply(Wt, Wt, out=product)
+                np.dot(self.ones(Wt.shape[0], Wt.dtype), product, out=factors)
+                self._norm_factors(factors, limits)
+                np.multiply(Wt, factors, out=Wt)
+            self._round_to_low(flat, rows.place, theta)
+
+    @every_step
+    def _norm_factors(self, squares: Array, limits: RowLimits) -> None:
+        """c/‖w‖ in the place of ‖w‖²; 1 where that is 0."""
+        norms = np.sqrt(squares, out=squares)
+        limited = np.minimum(np.maximum(norms, limits.least), limits.most)
+        zeros = norms == 0.0
+        limited[zeros] = norms[zeros] = 1.0
+        np.divide(limited, norms, out=squares)
 
     def _numbers(self, flat: FlatParameters, n: int) -> list[Array]:
         """n arrays without dimensions, of the parameters' dtype: operands that change from step to step."""
