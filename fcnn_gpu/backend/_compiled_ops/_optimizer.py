@@ -228,7 +228,6 @@ class CompiledOptimizer(CompiledArrays):
         if flat.low is not None:  # NumPy's: so are the products that read it
             recordable.copyto(flat.low, flat.values[: flat.low.size], casting="unsafe")
 
-
     def constrain(self, flat: FlatParameters, control: StepControl, rows: LimitedRows) -> None:
         scaling, limits = control.loss_scaling, rows.limits
         self._issue(
