@@ -582,7 +582,7 @@ class Adaptive(Schedule):
     minimum: float = 1e-6
     column: str = "loss"
     _rate: float = field(init=False, repr=False)
-    _best: float = field(init=False, default=math.inf, repr=False)
+    _best: float | None = field(init=False, default=None, repr=False)
     _waited: int = field(init=False, default=0, repr=False)
 
     def __post_init__(self) -> None:
@@ -601,8 +601,9 @@ class Adaptive(Schedule):
 
     def observe(self, record: Mapping[str, float]) -> None:
         value = record[self.column]
-        self._waited = 0 if value <= self._best - self.tolerance else self._waited + 1
-        if value < self._best:
+        best = math.inf if self._best is None else self._best
+        self._waited = 0 if value <= best - self.tolerance else self._waited + 1
+        if value < best:
             self._best = value
         if self._waited > self.patience:
             if self._rate > self.minimum:

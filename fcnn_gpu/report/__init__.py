@@ -22,6 +22,16 @@ from ._worst import worst
 from .watch import Watch
 
 __dir__ = own_names(__name__)
+__all__ = [
+    "Columns",
+    "Measured",
+    "ReportedRun",
+    "Watch",
+    "calibration",
+    "flops_per_sample",
+    "gradients_of",
+    "report_page",
+]
 
 
 def report_page(

@@ -23,7 +23,11 @@ from fcnn_gpu.schedules import SCHEDULES, ReduceOnPlateau, Schedule
 from tests.support.cli_cases import CHECKOUT, Command, assert_mistake, iris_like, linear
 
 FEW = ("--layers", "6", "--epochs", "2", "--no-progress")
-LEAST = {"step": "step:every=1", "warmup": "warmup:then=cosine"}
+LEAST = {
+    "piecewise_constant": "piecewise_constant:boundaries=1/2",
+    "step": "step:every=1",
+    "warmup": "warmup:then=cosine",
+}
 """The schedules that need a setting, with as few as they can have."""
 
 
@@ -86,7 +90,7 @@ class TestNames:
         assert (code, err) == (0, "")
         assert fcnn.load(tmp_path / "run" / "model.safetensors").info["loss"]["name"] == name
 
-    @pytest.mark.parametrize("name", [*METRICS, "top_2_accuracy"])
+    @pytest.mark.parametrize("name", [*(name for name in METRICS if name != "coverage"), "top_2_accuracy"])
     def test_every_metric(self, name: str, command: Command, trees: Path, prices: Path, tmp_path: Path) -> None:
         text = "top_k_accuracy:k=2" if name == "top_k_accuracy" else name
         metric = build_metric("--metric", text)
@@ -265,7 +269,9 @@ MISTAKES = [
     ("--metric top_0_accuracy", r"--metric top_0_accuracy: TopKAccuracy\(k\) expects"),
     ("--metric top_4_accuracy", "needs at least 4 classes, the predictions have 3"),
     ("--metric precision:average=binary", "precision_binary is for two classes, got 3 classes"),
-    ("--metric accuracy:multilabel=true", "accuracy has no setting 'multilabel'. It has none"),
+    ("--metric accuracy:multilabel=true", "accuracy has no setting 'multilabel'. Its settings: threshold"),
+    ("--metric coverage", "is for a regression"),
+    ("--metric neg_log_loss", "--metric does not know 'neg_log_loss'. Here it is called 'log_loss'"),
     ("--optimizer adam:beta1=2", r"--optimizer adam:beta1=2: Adam\(beta1\) expects"),
     ("--optimizer sgd:momentum=0.9", "momentum is what --momentum gives"),
     ("--optimizer sgd:nesterov=true", "for example --momentum 0.9"),
