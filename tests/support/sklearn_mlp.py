@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -13,22 +12,10 @@ from sklearn.utils.metaestimators import available_if
 
 import fcnn_gpu as fcnn
 from fcnn_gpu.callbacks import Callback
-from fcnn_gpu.schedules import ReduceOnPlateau, Schedule
+from fcnn_gpu.schedules import Adaptive, InverseScaling, Schedule
 
 _LOWEST_RATE = 1e-6
 """scikit-learn's "adaptive" ends a run that has no use for a higher one."""
-
-
-@dataclass
-class InverseScaling(Schedule):
-    """η₀/(1 + samples so far)^power, new after each epoch: scikit-learn's "invscaling"."""
-
-    learning_rate: float
-    power: float
-    n_samples: int
-
-    def __call__(self, epoch: float, n_epochs: float) -> float:
-        return float(self.learning_rate / (int(epoch + 1e-9) * self.n_samples + 1) ** self.power)
 
 
 class EndsAtLowestRate(Callback):
@@ -104,7 +91,7 @@ class _MLP:
         if self.solver == "sgd" and self.learning_rate == "invscaling":
             rate = InverseScaling(rate, self.power_t, n_trained)
         elif self.solver == "sgd" and self.learning_rate == "adaptive":
-            rate = ReduceOnPlateau(rate, 0.2, self.n_iter_no_change, column="loss", threshold=self.tol)
+            rate = Adaptive(rate, patience=self.n_iter_no_change, tolerance=tol, minimum=0.0)
             tol, callbacks = None, [EndsAtLowestRate()]
         if self.solver == "lbfgs":
             optimizer: Any = fcnn.LBFGS(max_evaluations=self.max_fun)
