@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,9 @@ class _Maker:
         a0, names = of.A0[places, 0], self._names_in(of)
         products = weights * a0
         z = "a" if _is_linear(of) else "z"
-        title = f"Unit {self._names_out(of)[i]}: {z} = Σ_k {head}_k a₀_k" + (" + b" if "b" in of.parameters else "")
+        title = f"Unit {self._names_out(of)[i]}: {z} = Σ_k {_indexed(head, 'k')} a₀_k" + (
+            " + b" if "b" in of.parameters else ""
+        )
         columns = [weights, a0, products]
         shown, left = self._chosen(np.abs(products))
         rows = [(names[places[k]], *(number(column[k]) for column in columns)) for k in shown]
@@ -205,7 +208,7 @@ class _Maker:
         sums = [(f"{left:,} more", "", "", number(np.delete(products, shown).sum(dtype=np.float64)))] if left else []
         sums.append(("da₀", "", "", number(of.dA0[k, 0])))
         d = "da" if _is_linear(of) else "dz"
-        title = f"Input {self._names_in(of)[k]}: da₀ = Σ_i {head}_i {d}_i"
+        title = f"Input {self._names_in(of)[k]}: da₀ = Σ_i {_indexed(head, 'i')} {d}_i"
         return Grid(title, ("unit", head, d, f"{head} {d}"), cells, sums)
 
     def _parameters(self, of: LayerPass) -> Grid:
@@ -343,6 +346,11 @@ def _row(of: LayerPass, i: int) -> tuple[HostArray, HostArray, str]:
     if "r" in of.parameters:
         weights, head = weights * of.r[places, 0], f"{head} r"
     return weights, places, head
+
+
+def _indexed(head: str, index: str) -> str:
+    """What `_row` calls the factor of an input or unit, with its index: w_k/√n, s w_k r_k."""
+    return re.sub(r"\b[wr]\b", rf"\g<0>_{index}", head)
 
 
 def _row_of(of: LayerPass, values: HostArray, i: int) -> HostArray:

@@ -296,6 +296,12 @@ class TestWhatIsShown:
         assert inside.count("<math>") == page.count("<math>") > 30
         assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
 
+    def test_factors_beside_weights_are_named(self) -> None:
+        layers = [fcnn.Dense(4, parametrization="ntk"), fcnn.Members(2), fcnn.BatchEnsemble(3, 2), fcnn.Dense(2)]
+        text = str(fcnn.Sequential(layers, 6, seed=0, backend="numpy").explain(X, 1))
+        assert "a = Σ_k w_k/√n a₀_k + b" in text
+        assert "a = Σ_k s w_k r_k a₀_k + b" in text
+
     def test_names_are_text(self) -> None:
         model = small()
         model.signature = fcnn.Signature([f"<b>{i}&" for i in range(6)], ("<i>", "[bold]x[/bold]", "c"))
