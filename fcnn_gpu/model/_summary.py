@@ -66,7 +66,7 @@ def _rows(model: Sequential, batch: str) -> Iterator[tuple[str, ...]]:
 def _totals(model: Sequential) -> str:
     n = model.n_parameters
     total = f"{n:,} parameters, {n * model.dtype.itemsize:,} bytes; each gradient and optimizer moment as much."
-    return f"{total} {model.n_trainable:,} learn, {n - model.n_trainable:,} are frozen." if model.frozen else total
+    return f"{total}\n{model.n_trainable:,} learn, {n - model.n_trainable:,} are frozen." if model.frozen else total
 
 
 def _described(parameter: Parameter) -> str:

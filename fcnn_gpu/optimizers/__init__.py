@@ -5,12 +5,11 @@ those of PyTorch where the two share a name. `learning_rate` is a number or a `S
 min(1, c/(‖g‖ + 10⁻⁶)), over all parameters together; `clip_value` c clips each element of g to [−c, c].
 
 `rate_factors` multiply the learning rate of some parameters, by their names: `{"*.b": 0.1, "0.*": 6}` gives biases a
-tenth of it and the first layer, its biases included, six times as much; 0 leaves them where they are. The names are
-those of `model.named_arrays()`, "0.W", "1.block.0.b"; * stands for any characters, and of several patterns that match,
-the last one counts. In PyTorch these are parameter groups. Of a parameter in which each member of an ensemble has a
-part of its own (`DenseEnsemble`'s W and b, `BatchEnsemble`'s r, s and b, and what works unit by unit behind `Members`),
-a list of factors gives each member its own: `{"*": [0.5, 1, 2]}` trains three networks with three learning rates as
-one.
+tenth of it and the first layer, its biases included, six times as much; 0 is none at all. The names are those of
+`model.named_arrays()`, "0.W", "1.block.0.b"; * stands for any characters, and of several patterns that match, the last
+one counts. In PyTorch these are parameter groups. Of a parameter in which each member of an ensemble has a part of its
+own (`DenseEnsemble`'s W and b, `BatchEnsemble`'s r, s and b, and what works unit by unit behind `Members`), a list of
+factors gives each member its own: `{"*": [0.5, 1, 2]}` trains three networks with three learning rates as one.
 
 In the explicit training loop::
 

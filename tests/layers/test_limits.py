@@ -84,6 +84,12 @@ def test_a_saved_network_has_its_limits(settings: dict[str, Any], tmp_path: Path
     assert not {"max_norm", "unit_norm", "non_negative"} & {*network("numpy", {}).config()["layers"][0]}
 
 
+def test_a_line_search_keeps_no_limits() -> None:
+    model = fcnn.Sequential([fcnn.Dense(3, unit_norm=True)], 6, seed=0, backend="numpy")
+    with pytest.raises(ValueError, match="weights within limits"):
+        fcnn.Trainer(model, "cross_entropy", fcnn.LBFGS()).fit(X, Y)
+
+
 def test_such_weights_stay_on_the_device() -> None:
     limited = fcnn.Dense(64, max_norm=1.0)
     model = fcnn.Sequential([limited, fcnn.Dense(64, placement="host")], 64, seed=0, backend="numpy")

@@ -293,6 +293,16 @@ def test_the_summary_says_what_learns(capsys: pytest.CaptureFixture[str]) -> Non
     assert f"{model.n_parameters - 28} learn, 28 are frozen" in shown
 
 
+def test_lbfgs_leaves_frozen_parameters_where_they_are() -> None:
+    model = network()
+    model.freeze("0.*", "1.*", "3.block.0.b")
+    before = arrays(model)
+    history = fcnn.Trainer(model, "cross_entropy", fcnn.LBFGS()).fit(X, Y, epochs=5)
+    assert history.records[-1]["loss"] < history.records[0]["loss"]
+    same = [name for name in model.named_parameters() if np.array_equal(before[name], arrays(model)[name])]
+    assert same == model.frozen
+
+
 def test_what_cannot_be_frozen_is_refused() -> None:
     model = network()
     with pytest.raises(TypeError, match=r"model\.freeze expects layers or patterns"):
