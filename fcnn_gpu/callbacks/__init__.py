@@ -1,7 +1,8 @@
 """What people hang on a training run.
 
-A callback is told of the run's events in this order: `on_train_begin`, then per epoch `on_epoch_begin`, `on_tick`
-(several times a second, with the device's losses fetched), `on_epoch_end` (with the epoch's record of the history),
+A callback is told of the run's events in this order: `on_train_begin`, then per epoch `on_epoch_begin`, `on_step`
+(after every `every_steps` steps, of those that have it) and `on_tick` (several times a second, with the device's losses
+fetched), `on_epoch_end` (with the epoch's record of the history),
 and at last `on_train_end`, which also comes after an interrupt or an error. Setting `trainer.stop_reason` ends the run
 after the epoch.
 """
@@ -9,7 +10,7 @@ after the epoch.
 from __future__ import annotations
 
 from .._on_demand import own_names
-from ._base import Callback, History, Trainer, WatchedTrainer, check_callbacks
+from ._base import Callback, History, Trainer, WatchedTrainer, check_callbacks, has_step_hook
 from ._epochs_table import clock, epochs_table
 from ._progress import progress_display
 from .checkpoint import ModelCheckpoint
@@ -36,5 +37,6 @@ __all__ = [
     "check_callbacks",
     "clock",
     "epochs_table",
+    "has_step_hook",
     "progress_display",
 ]
