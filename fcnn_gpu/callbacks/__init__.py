@@ -17,16 +17,20 @@ from .checkpoint import ModelCheckpoint
 from .early_stopping import EarlyStopping
 from .epoch_lines import EpochLines
 from .keep_best import KeepBest
+from .loggers import CSVLogger, JSONLinesLogger
 from .notebook import NotebookProgress
 from .progress_bar import ProgressBar
-from .time_limit import TimeLimit
+from .time_limit import Deadline, TimeLimit
 
 __dir__ = own_names(__name__)
 __all__ = [
+    "CSVLogger",
     "Callback",
+    "Deadline",
     "EarlyStopping",
     "EpochLines",
     "History",
+    "JSONLinesLogger",
     "KeepBest",
     "ModelCheckpoint",
     "NotebookProgress",
