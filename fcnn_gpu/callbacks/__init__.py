@@ -21,12 +21,14 @@ from .loggers import CSVLogger, JSONLinesLogger
 from .notebook import NotebookProgress
 from .progress_bar import ProgressBar
 from .time_limit import Deadline, TimeLimit
+from .weight_averaging import EMA, SWA, update_batch_norm
 
 __dir__ = own_names(__name__)
 __all__ = [
     "CSVLogger",
     "Callback",
     "Deadline",
+    "EMA",
     "EarlyStopping",
     "EpochLines",
     "History",
@@ -35,6 +37,7 @@ __all__ = [
     "ModelCheckpoint",
     "NotebookProgress",
     "ProgressBar",
+    "SWA",
     "TimeLimit",
     "Trainer",
     "WatchedTrainer",
@@ -43,4 +46,5 @@ __all__ = [
     "epochs_table",
     "has_step_hook",
     "progress_display",
+    "update_batch_norm",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeAlias
 
 from .._checks import check_integer
@@ -67,6 +68,10 @@ class Callback:
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
         """After each epoch, with its line of the history."""
+
+    def validating(self, trainer: Trainer) -> AbstractContextManager[None]:
+        """Within, the validation data are evaluated and `on_epoch_end` is told: with other weights, if need be."""
+        return nullcontext()
 
     def on_train_end(self, trainer: Trainer, history: History) -> None:
         """After the last epoch, an interrupt or an error."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from .._blas_threads import OneBlasThread
@@ -76,12 +77,16 @@ class Run:
                 trainer.history.stopped_by = "interrupt"
                 return
             trainer.epochs_trained += 1
-            record = self.record(number)
-            trainer.history.records.append(record)
-            trainer.optimizer.schedule.observe(record)
-            trainer.model.timetable.observe(record)
-            for observer in observers:
-                observer.on_epoch_end(trainer, record)
+            penalty = self._penalty()
+            with ExitStack() as weights:
+                for observer in observers:
+                    weights.enter_context(observer.validating(trainer))
+                record = self.record(number, penalty)
+                trainer.history.records.append(record)
+                trainer.optimizer.schedule.observe(record)
+                trainer.model.timetable.observe(record)
+                for observer in observers:
+                    observer.on_epoch_end(trainer, record)
             if interrupted():
                 trainer.history.stopped_by = "interrupt"
                 return
@@ -163,10 +168,10 @@ class Run:
             outputs = self._evaluator.metric_inputs(self._step.outputs[: stretch.n])
             self._scores.add(stretch.first, samples.targets, outputs, samples.sample_weight)
 
-    def record(self, number: int) -> dict[str, float]:
+    def record(self, number: int, penalty: float) -> dict[str, float]:
         """The epoch's line of the history."""
         trainer, epoch = self.trainer, self._epoch
-        record: dict[str, float] = {"epoch": number, "loss": epoch.loss, "penalty": self._penalty()}
+        record: dict[str, float] = {"epoch": number, "loss": epoch.loss, "penalty": penalty}
         if self._step.outputs is not None and isinstance(self.data, StreamedData):
             record |= self._scores.values()
         elif self._step.outputs is not None and self._targets_host is not None:
