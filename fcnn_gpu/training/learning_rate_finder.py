@@ -51,7 +51,7 @@ class LearningRateCurve:
 
     @property
     def valley(self) -> float:
-        """The rate in the middle of the longest falling part, the longest decreasing subsequence of the smoothed loss."""
+        """The rate in the middle of the longest decreasing subsequence of the smoothed loss."""
         part = self._usable
         smoothed = self.smoothed[part]
         lengths, firsts = np.ones(len(smoothed), int), np.arange(len(smoothed))

@@ -12,7 +12,7 @@ import pytest
 
 import fcnn_gpu as fcnn
 from fcnn_gpu.training import LearningRateCurve
-from tests.conftest import compiled_ops, emulated_ops, numpy_ops
+from tests.conftest import compiled_ops, numpy_ops
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(200, 4)).astype("float32")
@@ -25,7 +25,7 @@ def trainer(backend: Any = "numpy", optimizer: Any = None) -> fcnn.Trainer:
     return fcnn.Trainer(model, "cross_entropy", optimizer or fcnn.Adam(1e-3), metrics=["accuracy"])
 
 
-@pytest.mark.parametrize("make", [numpy_ops, compiled_ops, emulated_ops])
+@pytest.mark.parametrize("make", [numpy_ops, compiled_ops])
 def test_nothing_is_changed(make: Any) -> None:
     found, plain = trainer(make()), trainer(make())
     for t in (found, plain):
