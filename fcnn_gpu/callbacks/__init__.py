@@ -16,6 +16,7 @@ from ._progress import progress_display
 from .checkpoint import ModelCheckpoint
 from .early_stopping import EarlyStopping
 from .epoch_lines import EpochLines
+from .gradient_flow import GradientFlow, GradientFlowWarning
 from .keep_best import KeepBest
 from .loggers import CSVLogger, JSONLinesLogger
 from .notebook import NotebookProgress
@@ -31,6 +32,8 @@ __all__ = [
     "EMA",
     "EarlyStopping",
     "EpochLines",
+    "GradientFlow",
+    "GradientFlowWarning",
     "History",
     "JSONLinesLogger",
     "KeepBest",

@@ -26,8 +26,8 @@ def trainer(backend: Any = "numpy", norm: bool = False) -> fcnn.Trainer:
 
 
 def fit(t: fcnn.Trainer, *callbacks: Callback, **options: Any) -> fcnn.History:
-    options = {"epochs": 4, "batch_size": 8, "progress": False, "validation_data": (X_VAL, Y_VAL)} | options
-    return t.fit(X, Y, callbacks=callbacks, **options)
+    defaults: dict[str, Any] = {"epochs": 4, "batch_size": 8, "progress": False, "validation_data": (X_VAL, Y_VAL)}
+    return t.fit(X, Y, callbacks=callbacks, **(defaults | options))
 
 
 class Weights(Callback):
