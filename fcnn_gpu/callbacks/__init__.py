@@ -20,7 +20,9 @@ from .gradient_flow import GradientFlow, GradientFlowWarning
 from .keep_best import KeepBest
 from .loggers import CSVLogger, JSONLinesLogger
 from .notebook import NotebookProgress
+from .optuna_pruning import OptunaPruning
 from .progress_bar import ProgressBar
+from .tensorboard import TensorBoard
 from .time_limit import Deadline, TimeLimit
 from .weight_averaging import EMA, SWA, update_batch_norm
 
@@ -39,8 +41,10 @@ __all__ = [
     "KeepBest",
     "ModelCheckpoint",
     "NotebookProgress",
+    "OptunaPruning",
     "ProgressBar",
     "SWA",
+    "TensorBoard",
     "TimeLimit",
     "Trainer",
     "WatchedTrainer",
