@@ -19,6 +19,7 @@ from ..optimizers import Optimizer
 from ..schedules import Schedule
 from ._diagnosis import DivergenceError
 from ._plots import make_figure, saved
+from .lbfgs import LBFGS
 from .trainer import Trainer
 
 _SMOOTHING = 0.98
@@ -134,6 +135,8 @@ def find_learning_rate(
         twin = copy.deepcopy(trainer)
     else:
         raise TypeError(f"find_learning_rate expects a Trainer or a Sequential, got {type(trainer).__name__}.")
+    if isinstance(twin.optimizer, LBFGS):
+        raise TypeError("find_learning_rate: LBFGS searches the length of each step itself. Take another optimizer.")
     twin.metrics = []
     watch = _Watch(steps)
     twin.optimizer.learning_rate = _Rise(twin, low, high, steps)

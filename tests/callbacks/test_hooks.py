@@ -12,7 +12,7 @@ import pytest
 
 import fcnn_gpu as fcnn
 from fcnn_gpu.backend import Ops
-from fcnn_gpu.callbacks import Callback
+from fcnn_gpu.callbacks import EMA, Callback
 from fcnn_gpu.training import TrainingStep
 
 X = np.random.default_rng(0).normal(size=(50, 3))
@@ -174,6 +174,16 @@ def test_a_step_that_diverges_is_said_where_its_loss_is_read() -> None:
     with pytest.raises(fcnn.DivergenceError, match="epoch 1, step"):
         fit(fcnn.Trainer(model, "mse", fcnn.SGD(1e30)), steps := Steps())
     assert all(np.isfinite(list(steps.losses.values())))
+
+
+def test_of_lbfgs_an_iteration_is_a_step() -> None:
+    model = fcnn.Sequential([fcnn.Dense(4, activation="tanh"), fcnn.Dense(1)], n_in=3, seed=0, backend="numpy")
+    t, steps = fcnn.Trainer(model, "mse", fcnn.LBFGS()), Steps(2)
+    history = fit(t, steps, epochs=5, batch_size=50)
+    assert list(steps.losses) == [2, 4]
+    assert list(steps.losses.values()) == [history["loss"][1], history["loss"][3]]
+    fit(t, EMA(0.5), epochs=3, batch_size=50)
+    assert (t.model.flat.values != steps.weights[-1]).any()
 
 
 def test_the_run_that_is_interrupted_tells_of_the_step_under_way() -> None:

@@ -124,6 +124,9 @@ def test_what_is_refused(options: Any, error: type[Exception], message: str) -> 
 
 
 def test_what_is_no_network_and_what_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = fcnn.Sequential([fcnn.Dense(2)], n_in=4, backend="numpy")
+    with pytest.raises(TypeError, match="LBFGS searches the length of each step itself"):
+        fcnn.find_learning_rate(fcnn.Trainer(small, optimizer=fcnn.LBFGS()), X, Y)
     with pytest.raises(TypeError, match="expects a Trainer or a Sequential, got list"):
         fcnn.find_learning_rate([], X, Y)  # type: ignore[arg-type]
     from fcnn_gpu.training.learning_rate_finder import _Watch
