@@ -112,6 +112,7 @@ if TYPE_CHECKING:
     from .training import DivergenceWarning as DivergenceWarning
     from .training import History as History
     from .training import Trainer as Trainer
+    from .training import find_learning_rate as find_learning_rate
     from .training import fold_weights as fold_weights
     from .training import out_of_fold as out_of_fold
 else:
@@ -137,7 +138,8 @@ else:
         "optimizers": "SGD Adagrad Adam AdamW RMSprop",
         "placement": "Storage",
         "reproducibility": "ReproducibilityReport verify_reproducible",
-        "training": "LBFGS DivergenceError DivergenceWarning History Trainer fold_weights out_of_fold",
+        "training": "LBFGS DivergenceError DivergenceWarning History Trainer find_learning_rate fold_weights "
+        "out_of_fold",
     }
     __getattr__, __dir__ = _on_demand.on_demand(__name__, _NAMES)
     __all__ = [name for room, names in _NAMES.items() if room != "estimators" for name in names.split()]

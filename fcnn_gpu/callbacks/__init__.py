@@ -1,7 +1,8 @@
 """What people hang on a training run.
 
-A callback is told of the run's events in this order: `on_train_begin`, then per epoch `on_epoch_begin`, `on_tick`
-(several times a second, with the device's losses fetched), `on_epoch_end` (with the epoch's record of the history),
+A callback is told of the run's events in this order: `on_train_begin`, then per epoch `on_epoch_begin`, `on_step`
+(after every `every_steps` steps, of those that have it) and `on_tick` (several times a second, with the device's losses
+fetched), `on_epoch_end` (with the epoch's record of the history),
 and at last `on_train_end`, which also comes after an interrupt or an error. Setting `trainer.stop_reason` ends the run
 after the epoch.
 """
@@ -9,32 +10,48 @@ after the epoch.
 from __future__ import annotations
 
 from .._on_demand import own_names
-from ._base import Callback, History, Trainer, WatchedTrainer, check_callbacks
+from ._base import Callback, History, Trainer, WatchedTrainer, check_callbacks, has_step_hook
 from ._epochs_table import clock, epochs_table
 from ._progress import progress_display
 from .checkpoint import ModelCheckpoint
 from .early_stopping import EarlyStopping
 from .epoch_lines import EpochLines
+from .gradient_flow import GradientFlow, GradientFlowWarning
 from .keep_best import KeepBest
+from .loggers import CSVLogger, JSONLinesLogger
 from .notebook import NotebookProgress
+from .optuna_pruning import OptunaPruning
 from .progress_bar import ProgressBar
-from .time_limit import TimeLimit
+from .tensorboard import TensorBoard
+from .time_limit import Deadline, TimeLimit
+from .weight_averaging import EMA, SWA, update_batch_norm
 
 __dir__ = own_names(__name__)
 __all__ = [
+    "CSVLogger",
     "Callback",
+    "Deadline",
+    "EMA",
     "EarlyStopping",
     "EpochLines",
+    "GradientFlow",
+    "GradientFlowWarning",
     "History",
+    "JSONLinesLogger",
     "KeepBest",
     "ModelCheckpoint",
     "NotebookProgress",
+    "OptunaPruning",
     "ProgressBar",
+    "SWA",
+    "TensorBoard",
     "TimeLimit",
     "Trainer",
     "WatchedTrainer",
     "check_callbacks",
     "clock",
     "epochs_table",
+    "has_step_hook",
     "progress_display",
+    "update_batch_norm",
 ]

@@ -9,13 +9,12 @@ from typing import Any
 
 from .._types import HostArray
 from ..backend import Ops
-from ..callbacks import Callback
+from ..callbacks import Callback, Deadline
 from ..data import check_parts, class_weights_to_sample_weights, split_validation
 from ..datasets import Dataset
 from ..estimators import (
     RECIPES,
     Classification,
-    Deadline,
     Recipe,
     Regression,
     Run,

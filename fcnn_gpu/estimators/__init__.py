@@ -9,7 +9,6 @@ from ._bag import train_folds as train_folds
 from ._bag import train_one as train_one
 from ._convergence import TargetScaleWarning as TargetScaleWarning
 from ._convergence import UnfinishedFitWarning as UnfinishedFitWarning
-from ._deadline import Deadline as Deadline
 from ._folds import folds_of as folds_of
 from ._recipes import FOLDS as FOLDS
 from ._recipes import RECIPES as RECIPES

@@ -13,9 +13,9 @@ import numpy as np
 from .._checks import check_integer
 from .._types import HostArray
 from ..backend import resolve_backend
-from ..callbacks import Callback
+from ..callbacks import Callback, Deadline
 from ..training import interruptible
-from ._deadline import Deadline, affordable
+from ._deadline import affordable
 from ._folds import Fold, folds_of
 from ._run import Fitted, Run
 from ._samples import Samples

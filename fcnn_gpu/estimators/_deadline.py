@@ -1,22 +1,6 @@
-"""A time limit, and what fits into it."""
+"""What fits into a time limit."""
 
 from __future__ import annotations
-
-import time
-from dataclasses import dataclass, field
-
-
-@dataclass(frozen=True)
-class Deadline:
-    """A moment until which all shall be done."""
-
-    seconds: float
-    started: float = field(default_factory=time.perf_counter)
-
-    @property
-    def left(self) -> float:
-        """Seconds from now on, at least 0."""
-        return max(0.0, self.started + self.seconds - time.perf_counter())
 
 
 def affordable(

@@ -15,10 +15,10 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from .._arrays import as_array, quietly
-from .._checks import check_bool, check_choice, check_integer, check_real
+from .._checks import check_bool, check_choice, check_integer, check_real, check_seconds
 from .._types import HostArray
 from ..backend import chosen_threads, default_backend, inherit_backend, inherit_threads, resolve_backend
-from ..callbacks import Callback, check_callbacks
+from ..callbacks import Callback, Deadline, check_callbacks
 from ..data import Signature, check_parts, split_validation
 from ..explain import scores_lost
 from ..losses import check_sample_weight
@@ -28,7 +28,6 @@ from ..tables.preparation import check_size
 from ..training import History
 from ._bag import check_n_jobs, train_folds, train_one
 from ._constructor import shared_parameters
-from ._deadline import Deadline
 from ._folds import folds_of
 from ._recipes import FOLDS, RECIPES, Recipe
 from ._run import Run
@@ -57,7 +56,7 @@ class TabularParameters:
     weight_decay: float | None = None
     validation_fraction: float = 0.2
     cv: Any = None
-    time_limit: float | None = None
+    time_limit: float | str | None = None
     n_jobs: int | None = None
     callbacks: Sequence[Callback] = ()
     random_state: Any = None
@@ -204,9 +203,8 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         return cv
 
     def _deadline(self, started: float) -> Deadline | None:
-        if self.time_limit is None:
-            return None
-        return Deadline(check_real(self._who("time_limit"), self.time_limit, low=0.0, low_open=True), started)
+        seconds = check_seconds(self._who("time_limit"), self.time_limit)
+        return None if seconds is None else Deadline(seconds, started)
 
     def _parts(self, rows: Any, validation: Any, seed: int) -> tuple[Any, Any]:
         """(table, targets, weights) to train on and to choose the best epoch by; None for none."""

@@ -49,8 +49,9 @@ _SHARED = """
             network for each fold, validated by what it holds out, and predict the mean of theirs (bagging, Breiman
             1996). With a number every sample trains some of the networks, and is predicted by one that did not see it
             (`out_of_fold_`). The preparation is fitted on all samples. None: one network, and eight for "best".
-        time_limit: seconds that `fit` may take, within an epoch. Two epochs are run to see how long they last; then
-            fewer folds are made of it (two at least), or shorter runs. What comes out depends on the machine's speed.
+        time_limit: seconds, or text like "10min", that `fit` may take, within an epoch. Two epochs are run to see how
+            long they last; then fewer folds are made of it (two at least), or shorter runs. What comes out depends on
+            the machine's speed.
         n_jobs: with folds, so many networks are trained at the same time on a CPU, each in a process of its own;
             otherwise the threads of one. −1 takes all cores. None: one network after the other, with as many threads as
             `fcnn_gpu.threads()` says. The results are the same.

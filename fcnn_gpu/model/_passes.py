@@ -109,6 +109,21 @@ class Passes(Network):
             self.ops.assign(array, statistics[name])
         self.awaits_data = False
 
+    @quietly
+    @explains_out_of_memory(explain_forward)
+    def layer_outputs(self, X: Any) -> Iterator[tuple[Layer, HostArray]]:
+        """Each layer with its output (n_samples, n_out) at inference for X (n_samples, n_in), on the host: copies."""
+        self.refresh_low_precision()
+        X = features_of(self, X, "model.layer_outputs").on_model()
+        A = self.input_map.apply(self.ops, X).T
+        workspace = self.make_workspace(self.ops, self.layers, recompute=False)
+        arrays = workspace.batch(A.shape[1], False, is_sparse=isinstance(A, SparseColumns))
+        found = []
+        for layer, cache in zip(self.layers, arrays.caches, strict=True):
+            A = called(layer, layer.forward, A, cache, False)
+            found.append((layer, np.array(self.ops.to_numpy(A.T))))
+        return iter(found)
+
     def forget_forward(self) -> None:
         """What the last `forward` left for `backward` is about to be overwritten."""
         self._trained_arrays = None

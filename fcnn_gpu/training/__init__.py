@@ -29,5 +29,8 @@ from .trainer import Trainer as Trainer
 
 if TYPE_CHECKING:
     from ._rehearsal import memory_report as memory_report
+    from .learning_rate_finder import LearningRateCurve as LearningRateCurve
+    from .learning_rate_finder import find_learning_rate as find_learning_rate
 else:
-    __getattr__, __dir__ = on_demand(__name__, {"_rehearsal": "memory_report"})
+    _NAMES = {"_rehearsal": "memory_report", "learning_rate_finder": "LearningRateCurve find_learning_rate"}
+    __getattr__, __dir__ = on_demand(__name__, _NAMES)

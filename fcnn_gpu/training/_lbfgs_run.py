@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
 from .._types import HostArray
-from ..callbacks import Callback
+from ..callbacks import Callback, has_step_hook
 from ..data import DataSupply, SourceSupply
 from ..layers import Dropout
 from ..model import Sequential
@@ -124,10 +125,17 @@ class LBFGSRun(Run):
         self._best = x.copy()
         self._seconds, self._spent = self._spent, 0.0
         trainer.epochs_trained += 1
-        record = self.record(len(trainer.history) + 1)
-        trainer.history.records.append(record)
+        number, penalty = len(trainer.history) + 1, self._penalty()
         for observer in self._observers:
-            observer.on_epoch_end(trainer, record)
+            if has_step_hook(observer) and number % observer.every_steps == 0:  # an iteration is a step
+                observer.on_step(trainer, number, lambda: self._epoch.loss)
+        with ExitStack() as weights:
+            for observer in self._observers:
+                weights.enter_context(observer.validating(trainer))
+            record = self.record(number, penalty)
+            trainer.history.records.append(record)
+            for observer in self._observers:
+                observer.on_epoch_end(trainer, record)
 
     def _put(self, x: HostArray) -> None:
         """The parameters become x, rounded to their dtype."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ..backend import Replay
@@ -46,6 +46,8 @@ class Programs:
         self._ready: dict[Key, Replay] = {}
         """Programs that have been called, and need no precautions any more."""
         self._seconds_per_call: dict[Key, float] = {}
+        self.until_pause: Callable[[], int] | None = None
+        """How many steps may be taken before somebody wants to be told of them; None: nobody does."""
         self.has_told = False
         """Whether the user has heard of a shortage in this run."""
 
@@ -63,6 +65,8 @@ class Programs:
             while first < stretch.n:
                 batch = min(size, stretch.n - first)
                 n_left = (stretch.n - first) // batch
+                if self.until_pause is not None:
+                    n_left = min(n_left, self.until_pause())
                 n = at_once if n_left >= at_once else 1
                 self._epoch.look_again(n)
                 key = Key(batch, n, self._epoch.scheduled, stretch.part, self._epoch.guarded)

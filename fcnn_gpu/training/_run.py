@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from .._blas_threads import OneBlasThread
 from .._types import HostArray
-from ..callbacks import Callback
+from ..callbacks import Callback, has_step_hook
 from ..data import DeviceData, StreamedData, Stretch, restored
 from ..memory import forget_frames, is_out_of_memory
 from ..metrics import measure
@@ -55,6 +56,8 @@ class Run:
             model.release_training(self._step.micro_batch_size)
         self._epoch = Epoch(trainer, self._step, n_seen)
         self._programs = Programs(self._step, self._epoch, trainer.history)
+        self._watchers: list[Callback] = []
+        """Those that are told of steps."""
         self._seconds = 0.0
         self._order: Any = None
         self._scores = Scores(trainer.metrics, n_seen, model.prediction_center)
@@ -63,6 +66,8 @@ class Run:
     def train(self, observers: Sequence[Callback], interrupted: Callable[[], bool]) -> None:
         """All epochs, each told to the observers and written into the history, which says why if it ends early."""
         trainer = self.trainer
+        self._watchers = [observer for observer in observers if has_step_hook(observer)]
+        self._programs.until_pause = self._until_pause if self._watchers else None
         if trainer.model.awaits_data:
             self._initialize()
         for number in range(1, trainer.n_epochs + 1):
@@ -72,12 +77,16 @@ class Run:
                 trainer.history.stopped_by = "interrupt"
                 return
             trainer.epochs_trained += 1
-            record = self.record(number)
-            trainer.history.records.append(record)
-            trainer.optimizer.schedule.observe(record)
-            trainer.model.timetable.observe(record)
-            for observer in observers:
-                observer.on_epoch_end(trainer, record)
+            penalty = self._penalty()
+            with ExitStack() as weights:
+                for observer in observers:
+                    weights.enter_context(observer.validating(trainer))
+                record = self.record(number, penalty)
+                trainer.history.records.append(record)
+                trainer.optimizer.schedule.observe(record)
+                trainer.model.timetable.observe(record)
+                for observer in observers:
+                    observer.on_epoch_end(trainer, record)
             if interrupted():
                 trainer.history.stopped_by = "interrupt"
                 return
@@ -112,6 +121,8 @@ class Run:
                     self._score(stretch)
                 if key.guarded or (watched and (failed_step[0] >= 0 or epoch.has_statistics)):
                     epoch.check_health()
+                if self._watchers:
+                    self._tell_of_step(key.batch)
                 if interrupted():
                     break
                 now = time.perf_counter()
@@ -126,6 +137,30 @@ class Run:
         self._seconds = time.perf_counter() - start
         return epoch.n_done == trainer.steps_per_epoch
 
+    @property
+    def _n_steps(self) -> int:
+        """Steps of the run that are done."""
+        return (self._epoch.number - 1) * self.trainer.steps_per_epoch + self._epoch.n_done
+
+    def _until_pause(self) -> int:
+        """Steps until the next one that somebody is told of."""
+        return min(watcher.every_steps - self._n_steps % watcher.every_steps for watcher in self._watchers)
+
+    def _tell_of_step(self, batch: int) -> None:
+        """Tell those who wait for it of the last step, which was one over so many samples."""
+        step, told = self._n_steps, False
+
+        def read_loss() -> float:
+            self._epoch.check_health()
+            return float(self.trainer.model.ops.to_numpy(self._step.losses[:batch]).mean(dtype="float64"))
+
+        for watcher in self._watchers:
+            if step % watcher.every_steps == 0:
+                watcher.on_step(self.trainer, step, read_loss)
+                told = True
+        if told:
+            self._epoch.look_again()  # one may have changed the rate
+
     def _score(self, stretch: Stretch) -> None:
         """Give the metrics what they need of a stretch where the next one takes its place on the device."""
         samples = self.data.samples_of(stretch)
@@ -133,10 +168,10 @@ class Run:
             outputs = self._evaluator.metric_inputs(self._step.outputs[: stretch.n])
             self._scores.add(stretch.first, samples.targets, outputs, samples.sample_weight)
 
-    def record(self, number: int) -> dict[str, float]:
+    def record(self, number: int, penalty: float) -> dict[str, float]:
         """The epoch's line of the history."""
         trainer, epoch = self.trainer, self._epoch
-        record: dict[str, float] = {"epoch": number, "loss": epoch.loss, "penalty": self._penalty()}
+        record: dict[str, float] = {"epoch": number, "loss": epoch.loss, "penalty": penalty}
         if self._step.outputs is not None and isinstance(self.data, StreamedData):
             record |= self._scores.values()
         elif self._step.outputs is not None and self._targets_host is not None:

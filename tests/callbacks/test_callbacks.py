@@ -211,16 +211,18 @@ def test_running_statistics_are_restored_too() -> None:
         (3.5, [1.0, 3.0], 2),
         (2.0, [1.9], 1),
         (9.0, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 6),
+        ("0.05 min", [1.0, 2.0, 3.0], 3),
     ],
 )
 def test_a_time_limit_foresees_the_next_epoch(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, ends: list[float], n_epochs: int
+    monkeypatch: pytest.MonkeyPatch, seconds: Any, ends: list[float], n_epochs: int
 ) -> None:
     clock = iter([0.0, *ends])
     monkeypatch.setattr("fcnn_gpu.callbacks.time_limit.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     history = fit(trainer(), TimeLimit(seconds))
     assert len(history) == n_epochs
-    assert history.stopped_by == (f"time limit of {seconds:g} seconds" if n_epochs < 6 else "epochs")
+    limit = 3.0 if seconds == "0.05 min" else seconds
+    assert history.stopped_by == (f"time limit of {limit:g} seconds" if n_epochs < 6 else "epochs")
 
 
 STOPPING: Any = fcnn.EarlyStopping
@@ -239,7 +241,12 @@ CHECKPOINT: Any = fcnn.ModelCheckpoint
         (lambda: STOPPING(min_delta=-1), ValueError, r"EarlyStopping\(min_delta\)"),
         (lambda: STOPPING(restore_best=1), TypeError, r"EarlyStopping\(restore_best\)"),
         (lambda: STOPPING(greater_is_better="yes"), TypeError, r"EarlyStopping\(greater_is_better\)"),
-        (lambda: TimeLimit("1h"), TypeError, r"TimeLimit\(seconds\)"),  # type: ignore[arg-type]
+        (
+            lambda: TimeLimit("1 day"),
+            ValueError,
+            r"TimeLimit\(seconds\) expects seconds, or a time like",
+        ),
+        (lambda: TimeLimit([1]), TypeError, r"TimeLimit\(seconds\)"),  # type: ignore[arg-type]
         (lambda: TimeLimit(1, min_epochs=0), ValueError, r"TimeLimit\(min_epochs\)"),
         (lambda: TimeLimit(-1), ValueError, r"TimeLimit\(seconds\)"),
         (lambda: CHECKPOINT(3), TypeError, r"ModelCheckpoint\(path\) expects a path, got 3"),

@@ -157,7 +157,7 @@ class Clock(Callback):
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.an_epoch = 0.0, 1.0
-        for module in ("callbacks", "estimators._deadline", "estimators._tabular", "estimators._run"):
+        for module in ("callbacks.time_limit", "estimators._tabular", "estimators._run"):
             monkeypatch.setattr(f"fcnn_gpu.{module}.time", SimpleNamespace(perf_counter=lambda: self.now))
 
     def on_epoch_end(self, trainer: Any, record: dict[str, float]) -> None:
@@ -285,7 +285,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"cv": [(np.arange(100.0), np.arange(100, 150))]}, TypeError, "numbers of rows, or a mask of 150, got float64"),
     ({"cv": [(np.arange(100), np.arange(100, 150), 3)]}, ValueError, "fold 0 expects a pair"),
     ({"time_limit": 0}, ValueError, r"TabularClassifier\(time_limit\)"),
-    ({"time_limit": "1h"}, TypeError, r"TabularClassifier\(time_limit\)"),
+    ({"time_limit": "1 day"}, ValueError, r"TabularClassifier\(time_limit\)"),
     ({"n_jobs": 0}, ValueError, r"TabularClassifier\(n_jobs\) expects at least 1, or -1"),
     ({"n_jobs": 1.5}, TypeError, r"TabularClassifier\(n_jobs\)"),
 ]
