@@ -63,3 +63,4 @@
 #include "sum.c"
 #include "sum_repeats.c"
 #include "take_next.c"
+#include "update_by_rule.c"

@@ -47,6 +47,8 @@ from ._tape import Replay as Replay
 from ._tape import outside as outside
 from ._transfer import SideStream as SideStream
 from ._transfer import TransferOps
+from ._update_rules import LARGEST_SQUARE as LARGEST_SQUARE
+from ._update_rules import UPDATE_RULES as UPDATE_RULES
 
 
 class Ops(
