@@ -7,7 +7,7 @@
 //     ADADELTA  v average of g²;  u = √(d + ε)/√(v + ε)·g, d average of u², at most 2⁵⁰
 //     LION      u = sign(β₁m + (1 − β₁)g), then m average of g by β₂
 //     AMSGRAD   m ← β₁m + g, v ← β₂v + g², top ← max(top, v);  u = a·m/(√top + b), as in adam.cu
-//     CENTERED  v, w averages of g², g;  u = g/(√(v − w²) + ε), or with momentum its velocity
+//     CENTERED  v, w averages of g², g;  u = g/(√(v − w²) + ε), v − w² at least 2⁻²⁴v, or with momentum its velocity
 //
 // One thread per 16 bytes of parameters. A block's first thread works out what depends on t, in double but for the factors of
 // Π, of which those beyond 2⁻⁶⁰ do not count. Nothing happens once a step has failed, or in one that is skipped.
@@ -20,28 +20,34 @@
 
 enum UpdateRule { NADAM, RADAM, ADAMAX, ADADELTA, LION, AMSGRAD, CENTERED };
 
-// 1 − βᵗ, with its digits where β is near 1
-__device__ __forceinline__ double one_minus_power(double beta, double t) { return -expm1(multiply_rounded(t, log(beta))); }
+// 1 − βⁿ, by q₂ₖ = qₖ(2 − qₖ) and qⱼ₊ₖ = qⱼ + qₖ(1 − qⱼ) with qₖ = 1 − βᵏ: nothing cancels
+__device__ __forceinline__ double one_minus_power(double beta, long long n) {
+    double result = 0;
+    for (double q = 1 - beta; n > 0; n >>= 1, q = multiply_rounded(q, add_rounded(2.0, -q)))
+        if (n & 1) result = multiply_add(q, 1 - result, result);
+    return result;
+}
 
 // (a, b, c) of a rule in step t
 template <typename T, int RULE>
-__device__ void rule_numbers(double beta1, double beta2, double eps, double fade, long long step, T* numbers) {
-    const double t = static_cast<double>(step);
+__device__ void rule_numbers(double beta1, double beta2, double eps, double fade, long long t, T* numbers) {
     double a = 0, b = 0, c = 0;
     if constexpr (RULE == NADAM) {
         T power = 1, product = 1;
-        for (long long i = 0; i < step && product >= T(8.673617379884035e-19); ++i) {
+        for (long long i = 0; i < t && product >= T(8.673617379884035e-19); ++i) {
             power *= static_cast<T>(fade);
             product *= static_cast<T>(beta1) * multiply_add(T(-0.5), power, T(1));
         }
-        const double now = beta1 * multiply_add(-0.5, pow(fade, t), 1.0), next = beta1 * multiply_add(-0.5, pow(fade, t + 1), 1.0);
+        const double now = multiply_rounded(beta1, multiply_add(0.5, one_minus_power(fade, t), 0.5));
+        const double next = multiply_rounded(beta1, multiply_add(0.5, one_minus_power(fade, t + 1), 0.5));
         b = (1 - now) / (1 - static_cast<double>(product));
         a = next / multiply_add(-next, static_cast<double>(product), 1.0) / b;
         c = 1 / sqrt(one_minus_power(beta2, t));
     } else if constexpr (RULE == RADAM) {
         const double left = one_minus_power(beta2, t), longest = 2 / (1 - beta2) - 1;
-        const double rho = add_rounded(longest, -(2 * t * (1 - left) / left));
+        const double rho = add_rounded(longest, -(2 * static_cast<double>(t) * (1 - left) / left));
         a = 1 / one_minus_power(beta1, t);
+        b = 1.1754943508222875e-38;  // 2⁻¹²⁶, not 0: times a v that is infinite that is NaN
         c = 1;
         if (rho > 5) {
             a *= sqrt((rho - 4) * (rho - 2) * longest / ((longest - 4) * (longest - 2) * rho) * left);
@@ -123,8 +129,8 @@ __global__ void update_by_rule(long long n, long long n_low, long long n_segment
             } else {
                 x = multiply_add(beta1, x, multiply_rounded(rest1, g * g));
                 y = multiply_add(beta1, y, multiply_rounded(rest1, g));
-                const T around = multiply_add(-y, y, x);
-                u = g / (sqrt(around > 0 ? around : T(0)) + eps);
+                const T around = multiply_add(-y, y, x), least = x * T(5.9604644775390625e-08);
+                u = g / (sqrt(around > least ? around : least) + eps);
                 if (has_velocity) u = z = multiply_add(momentum, z, u);
             }
             decay_parameter(theta, pull, segment);

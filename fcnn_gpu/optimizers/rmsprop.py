@@ -9,9 +9,9 @@ from typing import Any
 from .._checks import check_bool, check_real
 from .._registry import ADDED_LATER, OMITTED_IF_DEFAULT
 from .._types import Array
-from ..backend import FlatParameters, Ops, StepControl
+from ..backend import LEAST_SHARE, FlatParameters, Ops, StepControl
 from ._base import OPTIMIZERS, Course
-from ._bounds import ROUNDING, lost_in_squares, power
+from ._bounds import ROUNDING, lost_in_squares
 from ._weight_decay import WeightDecay
 
 
@@ -21,7 +21,7 @@ class RMSprop(WeightDecay):
     """v ← αv + (1 − α)g², u = g/(√v + ε), θ ← θ − ηu; with momentum μ: b ← μb + u, θ ← θ − ηb.
 
     With `centered` the variance of g takes the place of its mean square: w ← αw + (1 − α)g, u = g/(√(v − w²) + ε).
-    Where gradients stay the same it is 0, and u is g/ε.
+    It counts as at least 2⁻²⁴v, which float32 cannot tell from 0: where gradients stay the same, u is no g/ε.
 
     Sources: Tieleman & Hinton (2012), lecture 6.5, in PyTorch's form (ε outside the root); Graves (2013), "Generating
     sequences with recurrent neural networks", equations 38 to 40.
@@ -48,13 +48,9 @@ class RMSprop(WeightDecay):
         c, rest, momentum = course, 1.0 - self.alpha, float(course.dtype.type(self.momentum))
         if not self.alpha or momentum >= 1.0 or not c.dtype.type(self.eps):
             return math.inf
-        if self.centered:  # |g|/ε, and |g| ≤ |g of the loss| + λ₁ + 2λ₂|θ|
-            longest = c.rate * 2.0 / ((1.0 - momentum) * self.eps)
-            reach = (c.start + c.n_steps * (longest * (c.gradient + c.l1) + c.rate * c.start / (1.0 - momentum))) * (
-                power(1.0 + longest * 2.0 * c.l2, c.n_steps) * self._growth(c)
-            )
-            return max(reach, (c.gradient + c.l1 + 2.0 * c.l2 * reach) * 2.0 / ((1.0 - momentum) * self.eps))
-        step = (ROUNDING + lost_in_squares(c.dtype) / self.eps) / math.sqrt(rest)
+        step = (ROUNDING + lost_in_squares(c.dtype) / self.eps) / math.sqrt(
+            rest * (LEAST_SHARE if self.centered else 1.0)
+        )
         return (c.start + c.n_steps * c.rate * (step + c.start) * 2.0 / (1.0 - momentum)) * self._growth(c)
 
     def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:

@@ -6,7 +6,7 @@
        ADADELTA  v average of g²;  u = √(d + ε)/√(v + ε)·g, d average of u², at most 2⁵⁰
        LION      u = sign(β₁m + (1 − β₁)g), then m average of g by β₂
        AMSGRAD   m ← β₁m + g, v ← β₂v + g², top ← max(top, v);  u = a·m/(√top + b), as in adam.c
-       CENTERED  v, w averages of g², g;  u = g/(√(v − w²) + ε), or with momentum its velocity
+       CENTERED  v, w averages of g², g;  u = g/(√(v − w²) + ε), v − w² at least 2⁻²⁴v, or with momentum its velocity
    Sources: Dozat (2016), "Incorporating Nesterov momentum into Adam"; Liu et al. (2020), "On the variance of the adaptive learning
    rate and beyond"; Kingma & Ba (2015), "Adam", algorithm 2; Zeiler (2012), "Adadelta"; Chen et al. (2023), "Symbolic discovery of
    optimization algorithms"; Reddi et al. (2018), "On the convergence of Adam and beyond"; Graves (2013), "Generating sequences with
@@ -40,7 +40,7 @@ INLINE RuleNumbers radam_numbers(const double *s, int64_t t)
 {
     const double left = one_minus_power(s[1], t), first = 1 / one_minus_power(s[0], t), longest = 2 / (1 - s[1]) - 1;
     const double rho = longest - 2 * (double)t * (1 - left) / left;
-    if (rho <= 5) return (RuleNumbers){first, 0, 1};
+    if (rho <= 5) return (RuleNumbers){first, 0x1p-126, 1};  /* not 0: times a v that is infinite that is NaN */
     const double rectified = (rho - 4) * (rho - 2) * longest / ((longest - 4) * (longest - 2) * rho);
     return (RuleNumbers){first * __builtin_sqrt(rectified * left), 1, s[2]};
 }
@@ -114,10 +114,10 @@ INLINE void NAME(rule_pass)(int rule, int kind, int has_velocity, const NAME(cha
             u = k->a * (m / (SQRT(top) + k->b));
         } else {
             const real v = NAME(normal)(FMA(rest1 * h, g, beta1 * first[i])), w = NAME(normal)(FMA(beta1, second[i], rest1 * g));
-            const real around = FMA(-w, w, v);
+            const real around = FMA(-w, w, v), least = v * (real)0x1p-24;
             first[i] = v;
             second[i] = w;
-            u = g / (SQRT(around > 0 ? around : 0) + eps);
+            u = g / (SQRT(around > least ? around : least) + eps);
             if (has_velocity) {
                 u = NAME(normal)(FMA(momentum, third[i], u));
                 third[i] = u;

@@ -53,7 +53,7 @@ def stub(folder: Path, **settings: int) -> Path:
     source, path = folder / "stub.c", folder / "stub.so"
     source.write_text(STUB, encoding="utf-8")
     given = [
-        f"-D{name}={value}" for name, value in ({"INTERFACE": 1, "RECORD": 200, "SUPPORTED": 0} | settings).items()
+        f"-D{name}={value}" for name, value in ({"INTERFACE": 1, "RECORD": 216, "SUPPORTED": 0} | settings).items()
     ]
     position = [] if sys.platform == "win32" else ["-fPIC"]
     subprocess.run([*compiler(), "-shared", *position, *given, str(source), "-o", str(path)], check=True)

@@ -17,6 +17,10 @@ from ._array import constant_tile
 Settings = Sequence[float]
 LARGEST_SQUARE = 2.0**50
 """Of Adadelta's mean square of updates: far beyond all use, and what keeps them from overflowing."""
+LEAST_SHARE = 2.0**-24
+"""Of the mean square, as which a variance counts at least: float32 cannot tell less from 0."""
+_LARGEST_MEAN = 2.0**62
+"""Its square is finite in float32: of a mean square that is not, nothing else can be taken."""
 _NEGLIGIBLE = 2.0**-60
 
 
@@ -84,7 +88,7 @@ def _radam_numbers(t: int, settings: Settings) -> tuple[float, ...]:
     longest = 2.0 / (1.0 - beta2) - 1.0
     rho = longest - 2.0 * t * beta2**t / remaining
     if rho <= 5.0:
-        return first, 0.0, 1.0
+        return first, 2.0**-126, 1.0  # not 0: times a v that is infinite that is NaN
     rectified = (rho - 4.0) * (rho - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * rho)
     return first * math.sqrt(rectified * remaining), 1.0, eps
 
@@ -187,9 +191,12 @@ def _centered(
     alpha, eps, momentum = settings
     _averaged_square(v, alpha, g, t)
     _averaged(mean, alpha, g, t)
-    np.multiply(mean, mean, out=t)
+    np.abs(mean, out=t)
+    np.minimum(t, constant_tile(_LARGEST_MEAN, t.shape, t.dtype), out=t)
+    np.multiply(t, t, out=t)
     np.subtract(v, t, out=u)
-    np.maximum(u, constant_tile(0.0, u.shape, u.dtype), out=u)
+    np.multiply(v, LEAST_SHARE, out=t)
+    np.maximum(u, t, out=u)
     np.sqrt(u, out=u)
     np.add(u, eps, out=u)
     np.divide(g, u, out=u)
