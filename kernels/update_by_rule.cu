@@ -36,7 +36,7 @@ __device__ void rule_numbers(double beta1, double beta2, double eps, double fade
         T power = 1, product = 1;
         for (long long i = 0; i < t && product >= T(8.673617379884035e-19); ++i) {
             power *= static_cast<T>(fade);
-            product *= static_cast<T>(beta1) * multiply_add(T(-0.5), power, T(1));
+            product = multiply_rounded(product, static_cast<T>(beta1) * multiply_add(T(-0.5), power, T(1)));
         }
         const double now = multiply_rounded(beta1, multiply_add(0.5, one_minus_power(fade, t), 0.5));
         const double next = multiply_rounded(beta1, multiply_add(0.5, one_minus_power(fade, t + 1), 0.5));
