@@ -100,9 +100,14 @@ if TYPE_CHECKING:
     from .model import Sequential as Sequential
     from .model import load as load
     from .optimizers import SGD as SGD
+    from .optimizers import Adadelta as Adadelta
     from .optimizers import Adagrad as Adagrad
     from .optimizers import Adam as Adam
+    from .optimizers import Adamax as Adamax
     from .optimizers import AdamW as AdamW
+    from .optimizers import Lion as Lion
+    from .optimizers import NAdam as NAdam
+    from .optimizers import RAdam as RAdam
     from .optimizers import RMSprop as RMSprop
     from .placement import Storage as Storage
     from .reproducibility import ReproducibilityReport as ReproducibilityReport
@@ -135,7 +140,7 @@ else:
         "Poisson Quantile",
         "memory": "OutOfMemoryError",
         "model": "NonFiniteOutputError Sequential load",
-        "optimizers": "SGD Adagrad Adam AdamW RMSprop",
+        "optimizers": "SGD Adadelta Adagrad Adam AdamW Adamax Lion NAdam RAdam RMSprop",
         "placement": "Storage",
         "reproducibility": "ReproducibilityReport verify_reproducible",
         "training": "LBFGS DivergenceError DivergenceWarning History Trainer find_learning_rate fold_weights "

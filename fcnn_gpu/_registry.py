@@ -25,6 +25,9 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 OMITTED_IF_DEFAULT = {"omitted if default": True}
 """Metadata of a dataclass field that `config` leaves out where it has its default: older releases do not know it."""
 
+ADDED_LATER = {"added later": True}
+"""Metadata of a dataclass field that a folder of weights names where it has not its default: older ones know none."""
+
 NOT_KEPT = {"not kept": True}
 """Metadata of a dataclass field in whose place `config` has None: too large for plain data, and not needed there."""
 

@@ -43,10 +43,7 @@ __global__ void adam(long long n, long long n_low, long long n_segments, double 
                       [=](T g, T& theta, T& first, T& second, const Segment<T>& segment) {
                           first = multiply_add(decay1, first, g);
                           second = multiply_add(decay2, second, multiply_rounded(g, g));
-                          if (segment.decay != 0) {
-                              const T keep = multiply_add(-pull * segment.rate, segment.decay, T(1));
-                              theta = multiply_rounded(theta, keep);
-                          }
+                          decay_parameter(theta, pull, segment);
                           theta = multiply_add(-rate * segment.rate, first / (sqrt(second) + scaled_eps), theta);
                       });
 }

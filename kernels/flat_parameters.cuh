@@ -99,6 +99,11 @@ template <typename A> struct Clipping {
     }
 };
 
+// θ ← θ(1 − pull), pull = ηλ with the factors of the segment; nothing where it does not decay.
+template <typename A> __device__ __forceinline__ void decay_parameter(A& theta, A pull, const Segment<A>& segment) {
+    if (segment.decay != 0) theta = multiply_rounded(theta, multiply_add(-pull * segment.rate, segment.decay, A(1)));
+}
+
 // Calls body(place) so that the places of the whole grid make up 0 ... n − 1: like for_each_place, one vector at a time,
 // because the registers are full with the vectors of four arrays.
 template <int WIDTH, typename Body>
@@ -110,29 +115,31 @@ __device__ __forceinline__ void for_each_vector(long long n, bool aligned, Body 
     for (long long i = n_vectors * WIDTH + first_index(); i < n; i += index_stride()) body(Place<1, 1>{i, 0});
 }
 
-// rule(g, θ, first, second, segment) changes one parameter and its state, for every parameter. `first` and `second` are
+// rule(g, θ, first, second, third, segment) changes one parameter and its state, for every parameter. `first` to `third` are
 // the optimizer's state, null where it has less. low_i ← θ_i, rounded to nearest, for i < n_low, unless Low is T.
 template <typename T, typename Low, typename Rule>
-__device__ __forceinline__ void update_parameters(long long n, long long n_low, long long n_segments,
+__device__ __forceinline__ void update_with_state(long long n, long long n_low, long long n_segments,
                                                   const double* __restrict__ segments, const Clipping<T>& clipping,
                                                   const T* __restrict__ gradients, T* __restrict__ values,
-                                                  T* __restrict__ first, T* __restrict__ second, Low* __restrict__ low,
-                                                  Rule rule) {
+                                                  T* __restrict__ first, T* __restrict__ second, T* __restrict__ third,
+                                                  Low* __restrict__ low, Rule rule) {
     constexpr int width = vector_width<T>;
     SegmentFinder<T> finder(segments, n_segments);
-    for_each_vector<width>(n, is_aligned<width>(gradients, values, first, second, low), [&](auto place) {
+    for_each_vector<width>(n, is_aligned<width>(gradients, values, first, second, third, low), [&](auto place) {
         constexpr int size = place.size;
         const auto g = place.load(gradients);
         auto theta = place.load(values);
-        Vector<T, size> a = {}, b = {};
+        Vector<T, size> a = {}, b = {}, c = {};
         if (first != nullptr) a = place.load(first);
         if (second != nullptr) b = place.load(second);
+        if (third != nullptr) c = place.load(third);
         visit_segments(finder, place, [&](int k) {
-            rule(clipping(g[k], theta[k], finder.segment), theta[k], a[k], b[k], finder.segment);
+            rule(clipping(g[k], theta[k], finder.segment), theta[k], a[k], b[k], c[k], finder.segment);
         });
         place.store(values, theta);
         if (first != nullptr) place.store(first, a);
         if (second != nullptr) place.store(second, b);
+        if (third != nullptr) place.store(third, c);
         if constexpr (!Same<Low, T>::value) {
             Vector<Low, size> rounded;
             #pragma unroll
@@ -146,6 +153,17 @@ __device__ __forceinline__ void update_parameters(long long n, long long n_low, 
             }
         }
     });
+}
+
+// The same of a rule(g, θ, first, second, segment) with at most two arrays of state.
+template <typename T, typename Low, typename Rule>
+__device__ __forceinline__ void update_parameters(long long n, long long n_low, long long n_segments,
+                                                  const double* __restrict__ segments, const Clipping<T>& clipping,
+                                                  const T* __restrict__ gradients, T* __restrict__ values,
+                                                  T* __restrict__ first, T* __restrict__ second, Low* __restrict__ low,
+                                                  Rule rule) {
+    update_with_state(n, n_low, n_segments, segments, clipping, gradients, values, first, second, static_cast<T*>(nullptr),
+                      low, [=](T g, T& theta, T& a, T& b, T&, const Segment<T>& segment) { rule(g, theta, a, b, segment); });
 }
 
 // ---- sums over the buffer -----------------------------------------------------------------------------------------

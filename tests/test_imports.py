@@ -375,7 +375,8 @@ def test_the_public_face() -> None:
     """The names that the design counts on, and none that is not there."""
     classes = """
         Sequential Dense Activation Dropout BatchNorm LayerNorm Residual Layer Trainer History Callback EarlyStopping
-        ModelCheckpoint ProgressBar SGD Adam AdamW RMSprop Adagrad Loss CrossEntropy BinaryCrossEntropy MSE MAE Huber
+        ModelCheckpoint ProgressBar SGD Adam AdamW RMSprop Adagrad NAdam RAdam Adamax Adadelta Lion
+        Loss CrossEntropy BinaryCrossEntropy MSE MAE Huber
         SymmetryWarning DivergenceError ModelFileError BackendError FCNNClassifier FCNNRegressor
     """
     functions = "load set_backend set_autotune autotune_report to_numpy"

@@ -19,6 +19,8 @@ from ._interchange import on_cuda as on_cuda
 from ._interchange import on_host as on_host
 from ._ops import BLOCK as BLOCK
 from ._ops import ELEMENTWISE as ELEMENTWISE
+from ._ops import LARGEST_SQUARE as LARGEST_SQUARE
+from ._ops import LEAST_SHARE as LEAST_SHARE
 from ._ops import PRECISIONS as PRECISIONS
 from ._ops import SMALLEST_LOSS_SCALE as SMALLEST_LOSS_SCALE
 from ._ops import CapturedOver as CapturedOver

@@ -194,9 +194,8 @@ class TrainOptions:
                 continue
             if setting not in settings[name] and self.is_plain:
                 having = [kind for kind in OPTIMIZERS if setting in settings[kind]]
-                instead = ", or take a penalty, --l2" if setting == "weight_decay" else ""
                 raise ValueError(
-                    f"{option} is for {' and '.join(having)}, not for {name}. Say --optimizer {having[0]}{instead}."
+                    f"{option} is for {' and '.join(having)}, not for {name}. Say --optimizer {having[0]}."
                 )
             check_real(option, value, low=0, high=1 if setting == "momentum" else math.inf, high_open=True)
 

@@ -174,7 +174,8 @@ def train(
     lr: Annotated[
         float | None,
         _option(
-            "The learning rate; with one_cycle the largest. (default: the preset's; adam and adamw 0.003, others 0.01)",
+            "The learning rate; with one_cycle the largest. (default: the preset's; adam and adamw 0.003, sgd 0.01, "
+            "others their own)",
             _TRAINING,
             "--lr",
             "--learning-rate",
@@ -192,8 +193,7 @@ def train(
     weight_decay: Annotated[
         float | None,
         _option(
-            "Of presets and adamw: each step takes λ·η of the weights, η the learning rate. (default: the preset's; "
-            "adamw 0.01)",
+            "Each step takes λ·η of the weights, η the learning rate. (default: the preset's; adamw 0.01, others 0)",
             _TRAINING,
         ),
     ] = None,

@@ -11,6 +11,9 @@ one counts. In PyTorch these are parameter groups. Of a parameter in which each 
 own (`DenseEnsemble`'s W and b, `BatchEnsemble`'s r, s and b, and what works unit by unit behind `Members`), a list of
 factors gives each member its own: `{"*": [0.5, 1, 2]}` trains three networks with three learning rates as one.
 
+`weight_decay` λ lets weights decay by themselves, θ ← θ(1 − ηλ), beside whatever the step is (`WeightDecay`). That is
+AdamW's meaning, in every optimizer; `Dense(l2=)` is a penalty, which the gradient knows of.
+
 In the explicit training loop::
 
     optimizer = fcnn.Adam(1e-3).bind(model)
@@ -26,8 +29,14 @@ from ._base import Course as Course
 from ._base import HasParameters as HasParameters
 from ._base import Optimizer as Optimizer
 from ._base import StoredUpdates as StoredUpdates
+from ._weight_decay import WeightDecay as WeightDecay
+from .adadelta import Adadelta as Adadelta
 from .adagrad import Adagrad as Adagrad
 from .adam import Adam as Adam
+from .adamax import Adamax as Adamax
 from .adamw import AdamW as AdamW
+from .lion import Lion as Lion
+from .nadam import NAdam as NAdam
+from .radam import RAdam as RAdam
 from .rmsprop import RMSprop as RMSprop
 from .sgd import SGD as SGD

@@ -228,11 +228,13 @@ def _kind(optimizer: Any) -> str:
 
     A folder of an older version names none of the latter. Of this package's classes it names the room, not the file.
     """
-    free, added = ("learning_rate", "clip_norm", "clip_value"), ("decay_all",)
+    free = ("learning_rate", "clip_norm", "clip_value")
     settings = {
         f.name: repr(getattr(optimizer, f.name))
         for f in (dataclasses.fields(optimizer) if dataclasses.is_dataclass(optimizer) else ())
-        if f.init and f.name not in free and not (f.name in added and not getattr(optimizer, f.name))
+        if f.init
+        and f.name not in free
+        and not ("added later" in f.metadata and getattr(optimizer, f.name) == f.default)
     }
     module, package = type(optimizer).__module__, __name__.partition(".")[0]
     if module.startswith(f"{package}."):

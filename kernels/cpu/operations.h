@@ -55,6 +55,7 @@
     X(store_rows)                      \
     X(sum)                             \
     X(sum_repeats)                     \
-    X(take_next)
+    X(take_next)                       \
+    X(update_by_rule)
 
 #endif

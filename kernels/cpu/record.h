@@ -8,7 +8,7 @@
 /* The number of this interface: another with every change of Record, of Phase, of Execution, or of a function that Python calls. */
 enum { INTERFACE = 1 };
 
-enum { MOST_ARGUMENTS = 24 };
+enum { MOST_ARGUMENTS = 26 };
 
 /* One operation of a program, with its arguments in the order of its ARGUMENTS structure. */
 typedef struct {

@@ -1,15 +1,18 @@
-/* RMSprop: v ← ρv + (1 − ρ)g², u = g/(√v + ε), θ ← θ − ηu; with momentum μ: b ← μb + u, θ ← θ − ηb. `velocity`, b, is null without.
+/* RMSprop: v ← ρv + (1 − ρ)g², u = g/(√v + ε), θ ← θ·keep − ηu, keep = 1 − ηλ; with momentum μ: b ← μb + u, θ ← θ·keep − ηb.
+   `velocity`, b, is null without.
    Source: Tieleman & Hinton (2012), "Neural networks for machine learning", lecture 6.5, in PyTorch's form (ε outside the root). */
 ARGUMENTS(rmsprop, SHARED,
           UPDATED
           double rho;
           double eps;
           double momentum;
+          SCHEDULED(decay)
+          double decay_factor;
           real *v;
           optional real *velocity;)
 
 INLINE void NAME(rmsprop_pass)(int kind, const NAME(change) * change, const NAME(rmsprop_arguments) * a, Range range, real eta,
-                               int has_momentum)
+                               real keep, int has_momentum)
 {
     const real *restrict g = a->gradients;
     real *restrict theta = a->values, *restrict v = a->v, *restrict b = a->velocity;
@@ -23,13 +26,14 @@ INLINE void NAME(rmsprop_pass)(int kind, const NAME(change) * change, const NAME
             pull = NAME(normal)(FMA(momentum, b[i], pull));
             b[i] = pull;
         }
-        theta[i] = FMA(-eta, pull, theta[i]);
+        theta[i] = FMA(-eta, pull, theta[i] * keep);
     }
 }
 
 OPERATION(rmsprop)
 {
     BEGIN_UPDATE
-    if (a->velocity) BY_KIND(change, NAME(rmsprop_pass), &change, a, range, (real)eta, 1)
-    else BY_KIND(change, NAME(rmsprop_pass), &change, a, range, (real)eta, 0)
+    const real keep = (real)(1 - eta * (SCHEDULED_VALUE(a, decay) * a->decay_factor));
+    if (a->velocity) BY_KIND(change, NAME(rmsprop_pass), &change, a, range, (real)eta, keep, 1)
+    else BY_KIND(change, NAME(rmsprop_pass), &change, a, range, (real)eta, keep, 0)
 }

@@ -1,12 +1,14 @@
-/* SGD: θ ← θ − ηg; with momentum μ: v ← μv + g, θ ← θ − ηv; with Nesterov's: θ ← θ − η(g + μv). `velocity` is null without
-   momentum. Source: Sutskever et al. (2013), "On the importance of initialization and momentum", in PyTorch's form. */
+/* SGD: θ ← θ·keep − ηg; with momentum μ: v ← μv + g, θ ← θ·keep − ηv; with Nesterov's: θ ← θ·keep − η(g + μv), keep = 1 − ηλ.
+   `velocity` is null without momentum. Source: Sutskever et al. (2013), "On the importance of initialization and momentum", in PyTorch's form. */
 ARGUMENTS(sgd, SHARED,
           UPDATED
           double momentum;
           int64_t nesterov;
+          SCHEDULED(decay)
+          double decay_factor;
           optional real *velocity;)
 
-INLINE void NAME(sgd_pass)(int kind, const NAME(change) * change, const NAME(sgd_arguments) * a, Range range, real eta,
+INLINE void NAME(sgd_pass)(int kind, const NAME(change) * change, const NAME(sgd_arguments) * a, Range range, real eta, real keep,
                            int has_momentum, int nesterov)
 {
     const real *restrict g = a->gradients;
@@ -20,14 +22,15 @@ INLINE void NAME(sgd_pass)(int kind, const NAME(change) * change, const NAME(sgd
             v[i] = velocity;
             pull = nesterov ? FMA(momentum, velocity, whole) : velocity;
         }
-        theta[i] = FMA(-eta, pull, theta[i]);
+        theta[i] = FMA(-eta, pull, theta[i] * keep);
     }
 }
 
 OPERATION(sgd)
 {
     BEGIN_UPDATE
-    if (!a->velocity) BY_KIND(change, NAME(sgd_pass), &change, a, range, (real)eta, 0, 0)
-    else if (a->nesterov) BY_KIND(change, NAME(sgd_pass), &change, a, range, (real)eta, 1, 1)
-    else BY_KIND(change, NAME(sgd_pass), &change, a, range, (real)eta, 1, 0)
+    const real keep = (real)(1 - eta * (SCHEDULED_VALUE(a, decay) * a->decay_factor));
+    if (!a->velocity) BY_KIND(change, NAME(sgd_pass), &change, a, range, (real)eta, keep, 0, 0)
+    else if (a->nesterov) BY_KIND(change, NAME(sgd_pass), &change, a, range, (real)eta, keep, 1, 1)
+    else BY_KIND(change, NAME(sgd_pass), &change, a, range, (real)eta, keep, 1, 0)
 }

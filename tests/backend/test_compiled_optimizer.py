@@ -89,7 +89,13 @@ UPDATES: dict[str, Update] = {
     "adamw": lambda ops, r: ops.adam_update(r.flat, r.control, 0.8, 0.99, 1e-6, 0.3, *r.state),
     "rmsprop": lambda ops, r: ops.rmsprop_update(r.flat, r.control, 0.99, 1e-8, 0.0, r.state[0], None),
     "rmsprop momentum": lambda ops, r: ops.rmsprop_update(r.flat, r.control, 0.9, 1e-6, 0.9, *r.state),
-    "adagrad": lambda ops, r: ops.adagrad_update(r.flat, r.control, 0.01, 1e-10, r.state[0]),
+    "adagrad": lambda ops, r: ops.adagrad_update(r.flat, r.control, 0.01, 1e-10, r.state[0], 0.3),
+    "nadam": lambda ops, r: ops.update_by_rule(r.flat, r.control, "nadam", (0.9, 0.99, 1e-8, 0.99), r.state, 0.3),
+    "radam": lambda ops, r: ops.update_by_rule(r.flat, r.control, "radam", (0.9, 0.99, 1e-8), r.state),
+    "adamax": lambda ops, r: ops.update_by_rule(r.flat, r.control, "adamax", (0.9, 0.99, 1e-8), r.state, 0.3),
+    "adadelta": lambda ops, r: ops.update_by_rule(r.flat, r.control, "adadelta", (0.9, 1e-6), r.state),
+    "lion": lambda ops, r: ops.update_by_rule(r.flat, r.control, "lion", (0.9, 0.99), r.state[:1], 0.3),
+    "centered": lambda ops, r: ops.update_by_rule(r.flat, r.control, "centered", (0.9, 0.01, 0.0), r.state),
 }
 CLIPPING: list[Clipping] = [{}, {"max_norm": 0.5}, {"max_norm": 1e9}, {"max_value": 0.05}]
 
@@ -368,6 +374,7 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "adamw": lambda **clip: fcnn.AdamW(SCHEDULE, **clip),
     "rmsprop": lambda **clip: fcnn.RMSprop(SCHEDULE, momentum=0.5, **clip),
     "adagrad": lambda **clip: fcnn.Adagrad(SCHEDULE, lr_decay=0.01, **clip),
+    "amsgrad": lambda **clip: fcnn.Adam(SCHEDULE, amsgrad=True, weight_decay=SCHEDULE, **clip),
 }
 X = np.random.default_rng(0).normal(size=(70, 6))
 Y = np.argmax(X[:, :3], axis=1)

@@ -27,8 +27,8 @@ READ_AND_WRITTEN = {
     ("bias_activation", "Z"),
     *(
         (kernel, name)
-        for kernel in ("sgd", "adam", "rmsprop", "adagrad")
-        for name in ("values", "velocity", "m", "v", "s")
+        for kernel in ("sgd", "adam", "rmsprop", "adagrad", "update_by_rule")
+        for name in ("values", "velocity", "m", "v", "s", "first", "second")
     ),
     *(("batch_norm_forward_held", name) for name in ("running_mean", "running_var")),
 }

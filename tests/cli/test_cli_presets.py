@@ -298,8 +298,6 @@ class TestTargets:
         ("--preset fast --momentum 0.9", "Leave --momentum out"),
         ("--preset fast --clip-norm 1", "Leave --clip-norm out"),
         ("--preset fast --standardize", "Leave --standardize out"),
-        ("--preset plain --weight-decay 0.1", "--weight-decay is for adamw, not for adam"),
-        ("--layers 8 --weight-decay 0.1", "--weight-decay is for adamw, not for adam"),
         ("--preset plain --early-stopping 3", "add --validation-split 0.1"),
         ("--early-stopping 3 --validation-split 0", "add --validation-split 0.1"),
         ("--weight-decay -1", "--weight-decay expects a finite number of at least 0"),

@@ -277,7 +277,6 @@ MISTAKES = [
     ("--optimizer sgd:nesterov=true", "for example --momentum 0.9"),
     ("--momentum 0.9", "--momentum is for sgd and rmsprop, not for adam. Say --optimizer sgd"),
     ("--momentum 1 --optimizer sgd", r"--momentum expects a finite number in \[0, 1\)"),
-    ("--weight-decay 0.1", "--weight-decay is for adamw, not for adam. Say --optimizer adamw, or take a penalty, --l2"),
     ("--weight-decay -1 --optimizer adamw", "--weight-decay expects a finite number of at least 0"),
     ("--schedule step", "--schedule step needs every=, as in --schedule step:every=10,factor=0.5"),
     ("--schedule step:", "ends in a colon; expected step alone, or step:key=value"),

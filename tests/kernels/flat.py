@@ -80,18 +80,24 @@ class FlatCase:
         scalars: list[float],
         state: list[HostArray | None],
         counts_steps: bool,
-        tables: Sequence[HostArray | None] = (),
+        tables: Sequence[HostArray | None] | None = None,
+        rule: str | None = None,
     ) -> None:
+        """`tables`: with those of a weight decay that `scalars` end with; None: nothing decays."""
+
         def cell(x: float | None) -> HostArray | None:
             return None if x is None else np.array([x])
 
         step = [np.array([self.step])] if counts_steps else []
         n_low = 0 if self.low is None else self.low.size
         low_dtype = self.dtype if self.low is None else self.low.dtype
+        if tables is None:
+            scalars, tables = [*scalars, 0, 0.0], (None, None)
         arguments = [self.n, n_low, self.n_segments, *scalars, self.max_value, self.segments, *tables, *step]
         arguments += [cell(self.rate), cell(self.clip), self.scale_cell(), cell(self.skip), cell(self.failed)]
         arguments += [self.gradients, self.values, self.low, *state]
-        launcher.launch(kernel, kernel, (self.dtype, low_dtype), arguments, threads=self.n)
+        template = (self.dtype, low_dtype) if rule is None else (self.dtype, low_dtype, rule)
+        launcher.launch(kernel, kernel, template, arguments, threads=self.n)
 
 
 def variants(dtype: np.dtype[Any]) -> list[FlatCase]:

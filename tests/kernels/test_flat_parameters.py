@@ -28,10 +28,18 @@ class Rule:
     scalars: tuple[float, ...]
     n_state: int
     counts_steps: bool
-    n_tables: int = 0
+    rule: str | None = None
+
+    @property
+    def template(self) -> tuple[str, ...]:
+        """What is behind the types in the name of an instance."""
+        return () if self.rule is None else (self.rule,)
 
     def launch(self, launcher: Launcher, case: FlatCase, state: list[HostArray]) -> None:
-        case.launch(launcher, self.kernel, list(self.scalars), list(state), self.counts_steps, [None] * self.n_tables)
+        """With a weight decay, 0.1."""
+        padded = [*state, *([] if self.rule is None else [None] * (3 - self.n_state))]
+        scalars, tables = [*self.scalars, 0, 0.1], (None, None)
+        case.launch(launcher, self.kernel, scalars, padded, self.counts_steps, tables, self.rule)
 
     def state(self, case: FlatCase, before: int = 0) -> list[HostArray]:
         """Positive numbers, in arrays that are views of ones that begin `before` elements earlier."""
@@ -42,11 +50,13 @@ class Rule:
 
 RULES = [
     Rule("adagrad", (0.5, 1e-8), 1, True),
-    Rule("adam", (0.9, 0.999, float(np.log(0.9)), float(np.log(0.999)), 1e-6, 0, 0.1), 2, True, 2),
+    Rule("adam", (0.9, 0.999, float(np.log(0.9)), float(np.log(0.999)), 1e-6), 2, True),
     Rule("rmsprop", (0.99, 1e-6, 0.875), 2, False),
     Rule("sgd", (0.875, True), 1, False),
+    Rule("update_by_rule", (0.9, 0.999, 1e-6, 0.0), 3, True, "AMSGRAD"),
+    Rule("update_by_rule", (0.9, 0.99, 0.0, 0.0), 1, True, "LION"),
 ]
-every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kernel)
+every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.rule or rule.kernel)
 
 
 def shifted(x: HostArray, before: int) -> HostArray:
@@ -176,7 +186,7 @@ def test_without_segments_nothing_is_penalized(launcher: Launcher, rule: Rule) -
 @every_rule
 def test_the_compiler_makes_one_access_of_each_vector(rule: Rule) -> None:
     """Gradient, value and state in 16 bytes each, the copy in 8; all that a parameter needs and nothing twice."""
-    instance = Instance(rule.kernel, ("float", "__half"))
+    instance = Instance(rule.kernel, ("float", "__half", *rule.template))
     ptx = _nvrtc.compile_instances(rule.kernel, source(rule.kernel), [instance], "sm_90").ptx
     loads, stores = access_bytes(ptx, "ld"), access_bytes(ptx, "st")
     assert loads.count(16) == 2 + rule.n_state

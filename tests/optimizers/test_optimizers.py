@@ -71,6 +71,80 @@ def adagrad(lr_decay: float = 0.0, eps: float = 1e-10) -> Rule:
     return step
 
 
+def amsgrad(beta1: float, beta2: float, eps: float = 1e-8) -> Rule:
+    def step(t: int, eta: float, theta: HostArray, g: HostArray, s: dict[str, Any]) -> HostArray:
+        s["m"] = beta1 * s.get("m", 0) + (1 - beta1) * g
+        s["v"] = beta2 * s.get("v", 0) + (1 - beta2) * g * g
+        s["top"] = np.maximum(s.get("top", 0), s["v"])
+        return theta - eta * s["m"] / (1 - beta1**t) / (np.sqrt(s["top"] / (1 - beta2**t)) + eps)
+
+    return step
+
+
+def centered(alpha: float, eps: float, momentum: float) -> Rule:
+    def step(t: int, eta: float, theta: HostArray, g: HostArray, s: dict[str, Any]) -> HostArray:
+        s["v"] = alpha * s.get("v", 0) + (1 - alpha) * g * g
+        s["w"] = alpha * s.get("w", 0) + (1 - alpha) * g
+        s["b"] = momentum * s.get("b", 0) + g / (np.sqrt(s["v"] - s["w"] ** 2) + eps)
+        return theta - eta * s["b"]
+
+    return step
+
+
+def nadam(psi: float, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> Rule:
+    def step(t: int, eta: float, theta: HostArray, g: HostArray, s: dict[str, Any]) -> HostArray:
+        mu, following = (beta1 * (1 - 0.5 * 0.96 ** (i * psi)) for i in (t, t + 1))
+        s["product"] = s.get("product", 1.0) * mu
+        s["m"] = beta1 * s.get("m", 0) + (1 - beta1) * g
+        s["v"] = beta2 * s.get("v", 0) + (1 - beta2) * g * g
+        mixed = (1 - mu) * g / (1 - s["product"]) + following * s["m"] / (1 - s["product"] * following)
+        return theta - eta * mixed / (np.sqrt(s["v"] / (1 - beta2**t)) + eps)
+
+    return step
+
+
+def radam(beta1: float, beta2: float, eps: float = 1e-8) -> Rule:
+    def step(t: int, eta: float, theta: HostArray, g: HostArray, s: dict[str, Any]) -> HostArray:
+        s["m"] = beta1 * s.get("m", 0) + (1 - beta1) * g
+        s["v"] = beta2 * s.get("v", 0) + (1 - beta2) * g * g
+        m_hat, longest = s["m"] / (1 - beta1**t), 2 / (1 - beta2) - 1
+        rho = longest - 2 * t * beta2**t / (1 - beta2**t)
+        if rho <= 5:
+            return theta - eta * m_hat
+        r = math.sqrt((rho - 4) * (rho - 2) * longest / ((longest - 4) * (longest - 2) * rho))
+        return theta - eta * r * m_hat * math.sqrt(1 - beta2**t) / (np.sqrt(s["v"]) + eps)
+
+    return step
+
+
+def adamax(beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> Rule:
+    def step(t: int, eta: float, theta: HostArray, g: HostArray, s: dict[str, Any]) -> HostArray:
+        s["m"] = beta1 * s.get("m", 0) + (1 - beta1) * g
+        s["s"] = np.maximum(beta2 * s.get("s", 0), np.abs(g) + eps)
+        return theta - eta / (1 - beta1**t) * s["m"] / s["s"]
+
+    return step
+
+
+def adadelta(rho: float = 0.9, eps: float = 1e-6) -> Rule:
+    def step(t: int, eta: float, theta: HostArray, g: HostArray, s: dict[str, Any]) -> HostArray:
+        s["v"] = rho * s.get("v", 0) + (1 - rho) * g * g
+        u = np.sqrt(s.get("d", 0) + eps) / np.sqrt(s["v"] + eps) * g
+        s["d"] = rho * s.get("d", 0) + (1 - rho) * u * u
+        return theta - eta * u
+
+    return step
+
+
+def lion(beta1: float = 0.9, beta2: float = 0.99) -> Rule:
+    def step(t: int, eta: float, theta: HostArray, g: HostArray, s: dict[str, Any]) -> HostArray:
+        u = np.sign(beta1 * s.get("m", 0) + (1 - beta1) * g)
+        s["m"] = beta2 * s.get("m", 0) + (1 - beta2) * g
+        return theta - eta * u
+
+    return step
+
+
 RULES: list[tuple[Callable[..., Optimizer], Rule]] = [
     (lambda **clip: fcnn.SGD(0.05, **clip), sgd()),
     (lambda **clip: fcnn.SGD(0.05, 0.9, **clip), sgd(0.9)),
@@ -82,6 +156,13 @@ RULES: list[tuple[Callable[..., Optimizer], Rule]] = [
     (lambda **clip: fcnn.RMSprop(0.05, 0.8, 1e-4, 0.5, **clip), rmsprop(0.8, 1e-4, 0.5)),
     (lambda **clip: fcnn.Adagrad(0.05, **clip), adagrad()),
     (lambda **clip: fcnn.Adagrad(0.05, 0.5, 1e-3, **clip), adagrad(0.5, 1e-3)),
+    (lambda **clip: fcnn.Adam(0.05, amsgrad=True, beta2=0.5, **clip), amsgrad(0.9, 0.5)),
+    (lambda **clip: fcnn.RMSprop(0.05, 0.8, 1e-2, 0.5, centered=True, **clip), centered(0.8, 1e-2, 0.5)),
+    (lambda **clip: fcnn.NAdam(0.05, momentum_decay=0.3, **clip), nadam(0.3)),
+    (lambda **clip: fcnn.RAdam(0.05, beta2=0.8, **clip), radam(0.9, 0.8)),
+    (lambda **clip: fcnn.Adamax(0.05, **clip), adamax()),
+    (lambda **clip: fcnn.Adadelta(0.05, **clip), adadelta()),
+    (lambda **clip: fcnn.Lion(0.05, **clip), lion()),
 ]
 
 
@@ -131,10 +212,12 @@ def test_penalties_come_before_clipping_and_clipping_before_the_rule(
 
 
 @pytest.mark.parametrize("decay_all", [False, True])
-def test_weight_decay_shrinks_weights_and_nothing_else_unless_told(decay_all: bool) -> None:
+@pytest.mark.parametrize("kind", list(OPTIMIZERS))
+def test_weight_decay_shrinks_weights_and_nothing_else_unless_told(kind: str, decay_all: bool) -> None:
     model = network()
     model.flat.values[...] = 2.0
-    optimizer = fcnn.AdamW(0.1, weight_decay=0.5, decay_all=decay_all).bind(model)
+    settings = {"learning_rate": 0.1, "weight_decay": 0.5, "decay_all": decay_all}
+    optimizer = OPTIMIZERS.build({"name": kind, **settings}).bind(model)
     optimizer.step()  # gradients are 0
     for parameter in model.parameters:
         expected = 2.0 * (1 - 0.1 * 0.5) if parameter.is_weight or decay_all else 2.0
@@ -151,6 +234,13 @@ def test_weight_decay_shrinks_weights_and_nothing_else_unless_told(decay_all: bo
         (fcnn.RMSprop(), {"v"}),
         (fcnn.RMSprop(momentum=0.5), {"v", "velocity"}),
         (fcnn.Adagrad(), {"s"}),
+        (fcnn.Adam(amsgrad=True), {"m", "v", "largest_v"}),
+        (fcnn.RMSprop(momentum=0.5, centered=True), {"v", "mean", "velocity"}),
+        (fcnn.NAdam(), {"m", "v"}),
+        (fcnn.RAdam(), {"m", "v"}),
+        (fcnn.Adamax(), {"m", "s"}),
+        (fcnn.Adadelta(), {"v", "d"}),
+        (fcnn.Lion(), {"m"}),
     ],
     ids=lambda x: repr(x) if isinstance(x, Optimizer) else "",  # a set's order differs between processes
 )
@@ -257,6 +347,12 @@ ONE: Any = 1
         (lambda: fcnn.RMSprop(momentum=-1), ValueError, r"RMSprop\(momentum\)"),
         (lambda: fcnn.Adagrad(lr_decay=-1), ValueError, r"Adagrad\(lr_decay\)"),
         (lambda: fcnn.Adagrad(eps=0), ValueError, r"Adagrad\(eps\)"),
+        (lambda: fcnn.SGD(weight_decay=-1), ValueError, r"SGD\(weight_decay\)"),
+        (lambda: fcnn.Lion(beta2=1.0), ValueError, r"Lion\(beta2\)"),
+        (lambda: fcnn.Adadelta(rho=1.0), ValueError, r"Adadelta\(rho\)"),
+        (lambda: fcnn.NAdam(momentum_decay=-1), ValueError, r"NAdam\(momentum_decay\)"),
+        (lambda: OPTIMIZER(amsgrad=1), TypeError, r"Adam\(amsgrad\)"),
+        (lambda: fcnn.RMSprop(centered=ONE), TypeError, r"RMSprop\(centered\)"),
     ],
 )
 def test_fields_that_are_refused(make: Callable[[], Any], error: type[Exception], message: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
@@ -698,7 +698,9 @@ class Flat:
 
     parameters: FlatParameters
     control: StepControl
-    state: list[Array] = field(default_factory=list)
+    state: list[Array]
+    third: Array
+    """More of the state."""
 
 
 def flat(
@@ -742,6 +744,7 @@ def flat(
             **control,
         ),
         [ops.asarray(rng.uniform(0.1, 1.0, size=size), dtype) for _ in range(2)],
+        ops.asarray(rng.uniform(1.2, 2.0, size=size), dtype),
     )
 
 
@@ -843,7 +846,8 @@ def _register_update(op: str, label: str, update: Callable[[Ops, Flat], None], *
             ops.gradient_clip(f.parameters, f.control)
             update(ops, f)
             ops.finish_step(f.control)
-        return {"values": f.parameters.values, "first": f.state[0], "second": f.state[1], "step": f.control.step}
+        found = {"values": f.parameters.values, "first": f.state[0], "second": f.state[1], "third": f.third}
+        return found | {"step": f.control.step}
 
     @case(op, f"{label}-scaled", tolerance="sum", flat=True)
     def run_scaled(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
@@ -868,6 +872,22 @@ def _register_update(op: str, label: str, update: Callable[[Ops, Flat], None], *
         return outputs
 
 
+RULE_CASES: dict[str, tuple[str, tuple[float, ...], int, float]] = {
+    "nadam": ("nadam", (0.9, 0.999, 1e-8, 0.96**0.004), 2, 0.0),
+    "nadam decay": ("nadam", (0.5, 0.9, 1e-4, 0.5), 2, 0.1),
+    "radam before": ("radam", (0.9, 0.99, 1e-8), 2, 0.1),
+    "radam plain": ("radam", (0.9, 0.5, 1e-8), 2, 0.0),
+    "radam rectified": ("radam", (0.8, 0.9, 1e-4), 2, 0.1),
+    "adamax": ("adamax", (0.9, 0.999, 1e-8), 2, 0.1),
+    "adadelta": ("adadelta", (0.9, 1e-6), 2, 0.1),
+    "lion": ("lion", (0.9, 0.99), 1, 0.1),
+    "amsgrad": ("amsgrad", (0.9, 0.9, 1e-8), 3, 0.0),
+    "centered": ("centered", (0.9, 1e-2, 0.0), 2, 0.1),
+    "centered momentum": ("centered", (0.9, 1e-2, 0.5), 3, 0.0),
+}
+"""Of `update_by_rule`: rule, settings, arrays of state, weight decay."""
+
+
 def _register_updates() -> None:
     updates: list[tuple[str, str, Callable[[Ops, Flat], None]]] = [
         ("sgd_update", "plain", lambda o, f: o.sgd_update(f.parameters, f.control, 0.0, False, None)),
@@ -887,8 +907,29 @@ def _register_updates() -> None:
             lambda o, f: o.rmsprop_update(f.parameters, f.control, 0.99, 1e-8, 0.9, *f.state),
         ),
         ("adagrad_update", "plain", lambda o, f: o.adagrad_update(f.parameters, f.control, 0.0, 1e-10, f.state[0])),
-        ("adagrad_update", "decay", lambda o, f: o.adagrad_update(f.parameters, f.control, 0.1, 1e-10, f.state[0])),
+        (
+            "adagrad_update",
+            "decay",
+            lambda o, f: o.adagrad_update(f.parameters, f.control, 0.1, 1e-10, f.state[0], 0.1),
+        ),
+        (
+            "rmsprop_update",
+            "weight decay",
+            lambda o, f: o.rmsprop_update(f.parameters, f.control, 0.99, 1e-8, 0.0, f.state[0], None, 0.1),
+        ),
+        (
+            "sgd_update",
+            "weight decay",
+            lambda o, f: o.sgd_update(f.parameters, f.control, 0.9, False, f.state[0], 0.1),
+        ),
     ]
+    for label, (rule, settings, n_state, decay) in RULE_CASES.items():
+
+        def by_rule(o: Ops, f: Flat, rule: str = rule, n: int = n_state, given: Any = (settings, decay)) -> None:
+            state = [f.third, *f.state][:n] if rule == "centered" else [*f.state, f.third][:n]
+            o.update_by_rule(f.parameters, f.control, rule, given[0], state, given[1])
+
+        updates.append(("update_by_rule", label, by_rule))
     for op, label, update in updates:
         _register_update(op, label, update)
         _register_update(op, f"{label}-clipped", update, max_norm=0.7, max_value=0.01)

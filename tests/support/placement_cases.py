@@ -25,6 +25,9 @@ OPTIMIZERS: dict[str, Any] = {
     "rmsprop": lambda: fcnn.RMSprop(0.01),
     "rmsprop momentum": lambda: fcnn.RMSprop(0.01, momentum=0.5),
     "adagrad": lambda: fcnn.Adagrad(0.05, lr_decay=0.01),
+    "sgd decay": lambda: fcnn.SGD(0.05, momentum=0.9, weight_decay=0.1),
+    "amsgrad": lambda: fcnn.Adam(0.01, amsgrad=True, weight_decay=0.1),
+    "nadam": lambda: fcnn.NAdam(0.01, weight_decay=0.1),
     "clipped": lambda: fcnn.Adam(0.01, clip_value=0.01),
 }
 

@@ -284,12 +284,13 @@ OPTIMIZER_CASES: dict[str, list[Callable[..., fcnn.optimizers.Optimizer]]] = {
     "sgd": [
         lambda **clip: fcnn.SGD(0.05, **clip),
         lambda **clip: fcnn.SGD(0.02, momentum=0.9, **clip),
-        lambda **clip: fcnn.SGD(0.02, momentum=0.8, nesterov=True, **clip),
+        lambda **clip: fcnn.SGD(0.02, momentum=0.8, nesterov=True, weight_decay=0.3, **clip),
     ],
     "adam": [
         lambda **clip: fcnn.Adam(0.01, **clip),
         lambda **clip: fcnn.Adam(0.01, beta1=0.8, beta2=0.95, eps=1e-4, **clip),
         lambda **clip: fcnn.Adam(0.01, beta1=0.0, **clip),
+        lambda **clip: fcnn.Adam(0.01, beta2=0.9, amsgrad=True, weight_decay=0.3, **clip),
     ],
     "adamw": [
         lambda **clip: fcnn.AdamW(0.01, **clip),
@@ -298,11 +299,36 @@ OPTIMIZER_CASES: dict[str, list[Callable[..., fcnn.optimizers.Optimizer]]] = {
     ],
     "rmsprop": [
         lambda **clip: fcnn.RMSprop(0.003, **clip),
-        lambda **clip: fcnn.RMSprop(0.003, alpha=0.9, eps=1e-5, momentum=0.7, **clip),
+        lambda **clip: fcnn.RMSprop(0.003, alpha=0.9, eps=1e-5, momentum=0.7, weight_decay=0.3, **clip),
+        lambda **clip: fcnn.RMSprop(0.003, alpha=0.9, eps=1e-2, centered=True, weight_decay=0.3, **clip),
+        lambda **clip: fcnn.RMSprop(0.003, eps=1e-2, momentum=0.7, centered=True, **clip),
     ],
     "adagrad": [
         lambda **clip: fcnn.Adagrad(0.05, **clip),
         lambda **clip: fcnn.Adagrad(0.05, lr_decay=0.1, eps=1e-6, **clip),
+        lambda **clip: fcnn.Adagrad(0.05, lr_decay=0.1, weight_decay=0.3, **clip),
+    ],
+    "nadam": [
+        lambda **clip: fcnn.NAdam(0.01, **clip),
+        lambda **clip: fcnn.NAdam(0.01, beta1=0.8, beta2=0.95, eps=1e-4, momentum_decay=0.5, weight_decay=0.3, **clip),
+        lambda **clip: fcnn.NAdam(0.01, beta1=0.0, momentum_decay=0.0, **clip),
+    ],
+    "radam": [
+        lambda **clip: fcnn.RAdam(0.1, **clip),
+        lambda **clip: fcnn.RAdam(0.05, beta1=0.8, beta2=0.8, eps=1e-4, weight_decay=0.3, **clip),
+        lambda **clip: fcnn.RAdam(0.1, beta2=0.5, **clip),
+    ],
+    "adamax": [
+        lambda **clip: fcnn.Adamax(0.01, **clip),
+        lambda **clip: fcnn.Adamax(0.01, beta1=0.8, beta2=0.9, eps=1e-4, weight_decay=0.3, **clip),
+    ],
+    "adadelta": [
+        lambda **clip: fcnn.Adadelta(10.0, **clip),
+        lambda **clip: fcnn.Adadelta(2.0, rho=0.8, eps=1e-4, weight_decay=0.3, **clip),
+    ],
+    "lion": [
+        lambda **clip: fcnn.Lion(0.003, **clip),
+        lambda **clip: fcnn.Lion(0.003, beta1=0.5, beta2=0.8, weight_decay=0.3, **clip),
     ],
 }
 

@@ -402,29 +402,78 @@ def linear_modules(module: nn.Module) -> list[nn.Linear]:
 
 
 def to_torch_optimizer(optimizer: fcnn.optimizers.Optimizer, module: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of the same name over the module's parameters; AdamW's decay on weights alone, or on all."""
+    """The optimizer of the same name over the module's parameters, whose weights decay, or all that it has."""
     o: Any = optimizer
     weights = [learned_weight(part) for part in linear_modules(module)]
     known = {id(w) for w in weights}
     others = [p for p in module.parameters() if id(p) not in known]
-    groups: list[dict[str, Any]] = [{"params": weights}, {"params": others}]
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "decay": o.weight_decay},
+        {"params": others, "decay": o.weight_decay if o.decay_all else 0.0},
+    ]
     rate = float(optimizer.schedule(0.0, 1.0))
+    betas: Any = (o.beta1, o.beta2) if hasattr(o, "beta1") else ()
     makers: dict[str, Callable[[], torch.optim.Optimizer]] = {
         "sgd": lambda: torch.optim.SGD(groups, lr=rate, momentum=o.momentum, nesterov=o.nesterov),
-        "adam": lambda: torch.optim.Adam(groups, lr=rate, betas=(o.beta1, o.beta2), eps=o.eps),
+        "adam": lambda: torch.optim.Adam(groups, lr=rate, betas=betas, eps=o.eps, amsgrad=o.amsgrad),
         "adamw": lambda: torch.optim.AdamW(
-            [
-                groups[0] | {"weight_decay": o.weight_decay},
-                groups[1] | {"weight_decay": o.weight_decay if o.decay_all else 0.0},
-            ],
+            [{"params": group["params"], "weight_decay": group["decay"]} for group in groups],
             lr=rate,
-            betas=(o.beta1, o.beta2),
+            betas=betas,
             eps=o.eps,
+            amsgrad=o.amsgrad,
         ),
-        "rmsprop": lambda: torch.optim.RMSprop(groups, lr=rate, alpha=o.alpha, eps=o.eps, momentum=o.momentum),
+        "rmsprop": lambda: torch.optim.RMSprop(
+            groups, lr=rate, alpha=o.alpha, eps=o.eps, momentum=o.momentum, centered=o.centered
+        ),
         "adagrad": lambda: torch.optim.Adagrad(groups, lr=rate, lr_decay=o.lr_decay, eps=o.eps),
+        "nadam": lambda: torch.optim.NAdam(groups, lr=rate, betas=betas, eps=o.eps, momentum_decay=o.momentum_decay),
+        "radam": lambda: torch.optim.RAdam(groups, lr=rate, betas=betas, eps=o.eps),
+        "adamax": lambda: torch.optim.Adamax(groups, lr=rate, betas=betas, eps=o.eps),
+        "adadelta": lambda: torch.optim.Adadelta(groups, lr=rate, rho=o.rho, eps=o.eps),
+        "lion": lambda: Lion(groups, lr=rate, betas=betas),
     }
-    return makers[optimizer.name]()
+    made = makers[optimizer.name]()
+    if optimizer.name == "nadam":
+        made.register_step_pre_hook(_begin_in_double)
+    if optimizer.name != "adamw":
+        made.register_step_pre_hook(_decay)
+    return made
+
+
+def _begin_in_double(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """NAdam's product of momenta in float64, of which PyTorch keeps float32."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if not optimizer.state[p]:
+                ones = {name: torch.ones((), dtype=torch.float64) for name in ("step", "mu_product")}
+                optimizer.state[p] |= ones | {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+                optimizer.state[p]["step"] -= 1
+
+
+def _decay(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """θ ← θ(1 − ηλ), which PyTorch has in AdamW and few others."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            steps = float(optimizer.state[p]["step"]) if "lr_decay" in group else 0.0
+            with torch.no_grad():
+                p.mul_(1.0 - float(group["lr"] / (1.0 + steps * group.get("lr_decay", 0.0))) * group.get("decay", 0.0))
+
+
+class Lion(torch.optim.Optimizer):
+    """Chen et al. (2023), algorithm 2, which PyTorch does not have."""
+
+    def __init__(self, groups: Any, lr: float, betas: tuple[float, float]) -> None:
+        super().__init__(groups, {"lr": lr, "betas": betas})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for p in group["params"]:
+                m = self.state[p].setdefault("m", torch.zeros_like(p))
+                p -= group["lr"] * torch.sign(beta1 * m + (1 - beta1) * p.grad)
+                m.copy_(beta2 * m + (1 - beta2) * p.grad)
 
 
 def torch_step(

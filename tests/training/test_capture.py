@@ -23,6 +23,7 @@ OPTIMIZERS = {
     "adamw": lambda rate: fcnn.AdamW(rate),
     "rmsprop": lambda rate: fcnn.RMSprop(rate, momentum=0.5),
     "adagrad": lambda rate: fcnn.Adagrad(rate),
+    "nadam": lambda rate: fcnn.NAdam(rate, weight_decay=0.1),
 }
 
 

@@ -30,6 +30,7 @@ UPDATES: dict[str, Update] = {
     "adamw": lambda o, f, c, s: o.adam_update(f, c, 0.9, 0.999, 1e-8, 0.1, *s),
     "rmsprop": lambda o, f, c, s: o.rmsprop_update(f, c, 0.99, 1e-8, 0.9, *s),
     "adagrad": lambda o, f, c, s: o.adagrad_update(f, c, 0.1, 1e-10, s[0]),
+    "nadam": lambda o, f, c, s: o.update_by_rule(f, c, "nadam", (0.9, 0.999, 1e-8, 0.999), s, 0.1),
 }
 CLIPS: dict[str, dict[str, Any]] = {"": {}, "norm": {"max_norm": 0.5}, "value": {"max_value": 0.3}}
 

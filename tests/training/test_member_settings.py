@@ -52,23 +52,25 @@ OPTIMIZER_OF: dict[str, Callable[..., fcnn.optimizers.Optimizer]] = {
     "adam": lambda **given: fcnn.Adam(0.02, **given),
     "adamw": lambda **given: fcnn.AdamW(0.02, weight_decay=0.5, **given),
     "rmsprop": lambda **given: fcnn.RMSprop(0.01, **given),
-    "adagrad": lambda **given: fcnn.Adagrad(0.05, **given),
+    "adagrad": lambda **given: fcnn.Adagrad(0.05, weight_decay=0.5, **given),
+    "nadam": lambda **given: fcnn.NAdam(0.02, weight_decay=0.5, **given),
+    "radam": lambda **given: fcnn.RAdam(0.02, weight_decay=0.5, **given),
+    "adamax": lambda **given: fcnn.Adamax(0.02, weight_decay=0.5, **given),
+    "adadelta": lambda **given: fcnn.Adadelta(0.5, weight_decay=0.5, **given),
+    "lion": lambda **given: fcnn.Lion(0.003, weight_decay=0.5, **given),
 }
 
 
 @pytest.mark.parametrize("name", list(OPTIMIZERS))
 def test_each_member_trains_by_its_own(ops: Ops, name: str) -> None:
     make = OPTIMIZER_OF[name]
-    given: dict[str, Any] = {"rate_factors": {"*": RATES}}
-    if name == "adamw":
-        given["decay_factors"] = {"*.W": DECAYS, "*.b": [0.0, 1.0, 0.5]}
+    given: dict[str, Any] = {"rate_factors": {"*": RATES}, "decay_factors": {"*.W": DECAYS, "*.b": [0.0, 1.0, 0.5]}}
     model = fcnn.Sequential(own_layers(), n_in=N_IN, seed=0, dtype="float64", backend=ops)
     singles = [model.select_members([g]) for g in range(K)]
     together = trained(model, make(**given))
     for g, alone in enumerate(singles):
-        settings: dict[str, Any] = {"rate_factors": {"*": RATES[g]}}
-        if name == "adamw":
-            settings["decay_factors"] = {"*.W": DECAYS[g], "*.b": [0.0, 1.0, 0.5][g]}
+        decays = {"*.W": DECAYS[g], "*.b": [0.0, 1.0, 0.5][g]}
+        settings: dict[str, Any] = {"rate_factors": {"*": RATES[g]}, "decay_factors": decays}
         expected = trained(alone, make(**settings))
         for parameter, value in expected.items():
             whole = together[parameter]

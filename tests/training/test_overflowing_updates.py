@@ -41,6 +41,9 @@ OVERFLOWING = {
     "adamw": fcnn.AdamW(1e30, weight_decay=1e10),
     "rmsprop": fcnn.RMSprop(1e38, momentum=0.9),
     "adagrad": fcnn.Adagrad(Jump(0)),
+    "lion": fcnn.Lion(Jump(0), weight_decay=0.1),
+    "nadam": fcnn.NAdam(Jump(0)),
+    "centered": fcnn.RMSprop(Jump(0), centered=True),
 }
 """Rates at which the first update of float32 weights is infinite or NaN."""
 

@@ -90,7 +90,11 @@ def _optimizer(draw: st.DrawFn) -> Callable[[], optimizers.Optimizer]:
                 (optimizers.AdamW, {"weight_decay": 0.1}),
                 (optimizers.RMSprop, {}),
                 (optimizers.RMSprop, {"momentum": 0.5}),
-                (optimizers.Adagrad, {"lr_decay": 0.1}),
+                (optimizers.Adagrad, {"lr_decay": 0.1, "weight_decay": 0.1}),
+                (optimizers.NAdam, {}),
+                (optimizers.RAdam, {}),
+                (optimizers.Lion, {"weight_decay": 0.1}),
+                (optimizers.RMSprop, {"centered": True, "momentum": 0.5}),
             ]
         )
     )

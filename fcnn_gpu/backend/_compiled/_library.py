@@ -20,7 +20,7 @@ LEVEL_VARIABLE = "FCNN_CPU_LEVEL"
 
 _INTERFACE = 1
 """What records, phases, executions and the library's functions are like: INTERFACE in kernels/cpu/record.h."""
-_RECORD_WORDS = 25
+_RECORD_WORDS = 27
 """Of 8 bytes: the operation, and its arguments."""
 
 

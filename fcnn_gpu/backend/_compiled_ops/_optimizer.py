@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from ..._types import Array
-from .._ops import LARGEST_LOSS_SCALE, SMALLEST_LOSS_SCALE, FlatParameters, LimitedRows, Scheduled, Segment, StepControl
+from .._ops import (
+    LARGEST_LOSS_SCALE,
+    SMALLEST_LOSS_SCALE,
+    UPDATE_RULES,
+    FlatParameters,
+    LimitedRows,
+    Scheduled,
+    Segment,
+    StepControl,
+)
 from .._ops import _numpy as recordable
 from ._array import CompiledArrays
 from ._scheduled import scheduled
@@ -154,8 +162,10 @@ class CompiledOptimizer(CompiledArrays):
         momentum: float,
         nesterov: bool,
         velocity: Array | None,
+        weight_decay: float | Scheduled = 0.0,
     ) -> None:
-        self._update("sgd", flat, control, {"momentum": momentum, "nesterov": nesterov}, {"velocity": velocity})
+        numbers = {"momentum": momentum, "nesterov": nesterov}
+        self._update("sgd", flat, control, numbers, {"velocity": velocity}, weight_decay)
 
     def adam_update(
         self,
@@ -180,12 +190,36 @@ class CompiledOptimizer(CompiledArrays):
         momentum: float,
         v: Array,
         velocity: Array | None,
+        weight_decay: float | Scheduled = 0.0,
     ) -> None:
         numbers = {"rho": rho, "eps": eps, "momentum": momentum}
-        self._update("rmsprop", flat, control, numbers, {"v": v, "velocity": velocity})
+        self._update("rmsprop", flat, control, numbers, {"v": v, "velocity": velocity}, weight_decay)
 
-    def adagrad_update(self, flat: FlatParameters, control: StepControl, lr_decay: float, eps: float, s: Array) -> None:
-        self._update("adagrad", flat, control, {"lr_decay": lr_decay, "eps": eps}, {"s": s})
+    def adagrad_update(
+        self,
+        flat: FlatParameters,
+        control: StepControl,
+        lr_decay: float,
+        eps: float,
+        s: Array,
+        weight_decay: float | Scheduled = 0.0,
+    ) -> None:
+        self._update("adagrad", flat, control, {"lr_decay": lr_decay, "eps": eps}, {"s": s}, weight_decay)
+
+    def update_by_rule(
+        self,
+        flat: FlatParameters,
+        control: StepControl,
+        rule: str,
+        settings: Sequence[float],
+        state: Sequence[Array | None],
+        weight_decay: float | Scheduled = 0.0,
+    ) -> None:
+        four, three = [*settings, 0.0, 0.0, 0.0][:4], [*state, None, None][:3]
+        numbers: dict[str, float] = {"rule": list(UPDATE_RULES).index(rule)}
+        numbers |= {f"setting{i}": value for i, value in enumerate(four)}
+        arrays = dict(zip(("first", "second", "third"), three, strict=True))
+        self._update("update_by_rule", flat, control, numbers, arrays, weight_decay)
 
     def _update(
         self,
@@ -194,17 +228,14 @@ class CompiledOptimizer(CompiledArrays):
         control: StepControl,
         numbers: Mapping[str, float],
         state: Mapping[str, Array | None],
-        weight_decay: float | Scheduled | None = None,
+        weight_decay: float | Scheduled,
     ) -> None:
-        """An optimizer's operation for each segment. `weight_decay`: None where the operation knows none."""
+        """An optimizer's operation for each segment."""
         scaling = control.loss_scaling
         for segment in flat.segments if weight_decay else flat.undecayed_segments:
             if segment.frozen:
                 continue
             part = slice(segment.start, segment.stop)
-            decay: dict[str, Any] = {}
-            if weight_decay is not None:
-                decay = scheduled("decay", weight_decay if segment.decay else 0.0) | {"decay_factor": segment.decay}
             self._issue(
                 name,
                 flat.values.dtype,
@@ -222,7 +253,8 @@ class CompiledOptimizer(CompiledArrays):
                 gradients=flat.gradients[part],
                 values=flat.values[part],
                 **numbers,
-                **decay,
+                **scheduled("decay", weight_decay if segment.decay else 0.0),
+                decay_factor=segment.decay,
                 **{key: None if array is None else array[part] for key, array in state.items()},
             )
         if flat.low is not None:  # NumPy's: so are the products that read it

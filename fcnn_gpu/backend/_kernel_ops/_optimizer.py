@@ -104,8 +104,9 @@ class OptimizerKernels(DeviceOps):
         momentum: float,
         nesterov: bool,
         velocity: Array | None,
+        weight_decay: float | Scheduled = 0.0,
     ) -> None:
-        self._update("sgd", flat, control, [momentum, nesterov], [velocity], counts_steps=False)
+        self._update("sgd", flat, control, [momentum, nesterov], [velocity], weight_decay, counts_steps=False)
 
     def adam_update(
         self,
@@ -118,10 +119,8 @@ class OptimizerKernels(DeviceOps):
         m: Array,
         v: Array,
     ) -> None:
-        n_table, value, *table = scheduled(weight_decay)
-        scalars = [beta1, beta2, _log(beta1), _log(beta2), eps, n_table, value]
-        decays = weight_decay != 0.0
-        self._update("adam", flat, control, scalars, [m, v], counts_steps=True, decays=decays, tables=table)
+        scalars = [beta1, beta2, _log(beta1), _log(beta2), eps]
+        self._update("adam", flat, control, scalars, [m, v], weight_decay, counts_steps=True)
 
     def rmsprop_update(
         self,
@@ -132,11 +131,33 @@ class OptimizerKernels(DeviceOps):
         momentum: float,
         v: Array,
         velocity: Array | None,
+        weight_decay: float | Scheduled = 0.0,
     ) -> None:
-        self._update("rmsprop", flat, control, [rho, eps, momentum], [v, velocity], counts_steps=False)
+        scalars = [rho, eps, momentum]
+        self._update("rmsprop", flat, control, scalars, [v, velocity], weight_decay, counts_steps=False)
 
-    def adagrad_update(self, flat: FlatParameters, control: StepControl, lr_decay: float, eps: float, s: Array) -> None:
-        self._update("adagrad", flat, control, [lr_decay, eps], [s], counts_steps=True)
+    def adagrad_update(
+        self,
+        flat: FlatParameters,
+        control: StepControl,
+        lr_decay: float,
+        eps: float,
+        s: Array,
+        weight_decay: float | Scheduled = 0.0,
+    ) -> None:
+        self._update("adagrad", flat, control, [lr_decay, eps], [s], weight_decay, counts_steps=True)
+
+    def update_by_rule(
+        self,
+        flat: FlatParameters,
+        control: StepControl,
+        rule: str,
+        settings: Sequence[float],
+        state: Sequence[Array | None],
+        weight_decay: float | Scheduled = 0.0,
+    ) -> None:
+        four, three = [*settings, 0.0, 0.0, 0.0][:4], [*state, None, None][:3]
+        self._update("update_by_rule", flat, control, four, three, weight_decay, counts_steps=True, rule=rule.upper())
 
     def constrain(self, flat: FlatParameters, control: StepControl, rows: LimitedRows) -> None:
         W, limits, scaling = flat.values[rows.place], rows.limits, control.loss_scaling
@@ -221,17 +242,17 @@ class OptimizerKernels(DeviceOps):
         control: StepControl,
         scalars: list[float],
         state: list[Array | None],
+        weight_decay: float | Scheduled,
         counts_steps: bool,
-        decays: bool = False,
-        tables: Sequence[Array | None] = (),
+        rule: str | None = None,
     ) -> None:
         """Launch an optimizer's kernel, which is named like its file, over what learns of the flat buffer.
 
-        `scalars` are numbers of its own, `tables` arrays, which come behind the segments.
+        `scalars` are numbers of its own, `rule` is its enumerator, if it is for several.
         """
         for part, learning in flat.learning:
             own = state if learning is flat else [None if array is None else array[part] for array in state]
-            self._launch_update(kernel, learning, control, scalars, own, counts_steps, decays, tables)
+            self._launch_update(kernel, learning, control, scalars, own, weight_decay, counts_steps, rule)
 
     def _launch_update(
         self,
@@ -240,24 +261,28 @@ class OptimizerKernels(DeviceOps):
         control: StepControl,
         scalars: list[float],
         state: list[Array | None],
+        weight_decay: float | Scheduled,
         counts_steps: bool,
-        decays: bool,
-        tables: Sequence[Array | None],
+        rule: str | None,
     ) -> None:
+        n_decay, decay, *decay_table = scheduled(weight_decay)
+        decays = weight_decay != 0.0
         dtype, low, scaling = flat.values.dtype, flat.low, control.loss_scaling
         n_segments, table = self._segments(flat) if flat.penalized or decays or flat.has_rates else (0, None)
         self._launcher.launch(
             kernel,
             kernel,
-            (dtype, dtype if low is None else low.dtype),
+            (dtype, dtype if low is None else low.dtype, *(() if rule is None else (rule,))),
             [
                 flat.values.size,
                 0 if low is None else low.size,
                 n_segments,
                 *scalars,
+                n_decay,
+                decay,
                 math.inf if control.max_value is None else control.max_value,
                 table,
-                *tables,
+                *decay_table,
                 *([control.step] if counts_steps else []),
                 control.learning_rate,
                 None if control.max_norm is None else control.clip_scale,

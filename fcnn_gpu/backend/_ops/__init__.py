@@ -49,6 +49,9 @@ from ._tape import Replay as Replay
 from ._tape import outside as outside
 from ._transfer import SideStream as SideStream
 from ._transfer import TransferOps
+from ._update_rules import LARGEST_SQUARE as LARGEST_SQUARE
+from ._update_rules import LEAST_SHARE as LEAST_SHARE
+from ._update_rules import UPDATE_RULES as UPDATE_RULES
 
 
 class Ops(

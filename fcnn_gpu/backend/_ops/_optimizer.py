@@ -18,6 +18,7 @@ from . import _numpy as np
 from ._array import BLOCK, ArrayOps, constant_tile
 from ._scheduled import Scheduled, scheduled_value
 from ._tape import every_step, only_if_negative, stop_unless_negative
+from ._update_rules import UPDATE_RULES, UpdateRule
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -358,11 +359,12 @@ class OptimizerOps(ArrayOps):
         momentum: float,
         nesterov: bool,
         velocity: Array | None,
+        weight_decay: float | Scheduled = 0.0,
     ) -> None:
-        """v ← μv + g; θ ← θ − ηv, or θ − η(g + μv) with Nesterov momentum; θ ← θ − ηg without momentum."""
-        rates = self._learning_rates(flat, control)
-        for part, segment, theta, g, t in self._update_blocks(flat, control):
-            eta = rates[segment.rate]
+        """v ← μv + g; θ ← θ(1 − ηλ) − ηv, or − η(g + μv) with Nesterov momentum; − ηg without momentum."""
+        rates = self._learning_rates(flat, control, weight_decay)
+        for part, segment, theta, g, t in self._update_blocks(flat, control, weight_decay != 0.0):
+            eta, keep = rates[segment.rate, segment.decay]
             if velocity is None:
                 np.multiply(g, eta, out=t)
             else:
@@ -375,8 +377,7 @@ class OptimizerOps(ArrayOps):
                     np.multiply(t, eta, out=t)
                 else:
                     np.multiply(v, eta, out=t)
-            np.subtract(theta, t, out=theta)
-            self._round_to_low(flat, part, theta)
+            self._step_to(flat, part, theta, keep, t)
 
     @_unless_skipped
     def adam_update(
@@ -451,11 +452,12 @@ class OptimizerOps(ArrayOps):
         momentum: float,
         v: Array,
         velocity: Array | None,
+        weight_decay: float | Scheduled = 0.0,
     ) -> None:
-        """v ← ρv + (1 − ρ)g²; u = g/(√v + ε); θ ← θ − ηu, or with momentum b ← μb + u, θ ← θ − ηb."""
-        rates = self._learning_rates(flat, control)
-        for part, segment, theta, g, t in self._update_blocks(flat, control):
-            v_part, eta = v[part], rates[segment.rate]
+        """v ← ρv + (1 − ρ)g²; u = g/(√v + ε), or with momentum u = b, b ← μb + u; θ ← θ(1 − ηλ) − ηu."""
+        rates = self._learning_rates(flat, control, weight_decay)
+        for part, segment, theta, g, t in self._update_blocks(flat, control, weight_decay != 0.0):
+            v_part, (eta, keep) = v[part], rates[segment.rate, segment.decay]
             np.multiply(g, g, out=t)
             np.multiply(t, 1.0 - rho, out=t)
             np.multiply(v_part, rho, out=v_part)
@@ -470,23 +472,29 @@ class OptimizerOps(ArrayOps):
                 np.multiply(b, eta, out=t)
             else:
                 np.multiply(t, eta, out=t)
-            np.subtract(theta, t, out=theta)
-            self._round_to_low(flat, part, theta)
+            self._step_to(flat, part, theta, keep, t)
 
     @_unless_skipped
-    def adagrad_update(self, flat: FlatParameters, control: StepControl, lr_decay: float, eps: float, s: Array) -> None:
-        """s ← s + g²; θ ← θ − η/(1 + (t − 1)·decay) · g/(√s + ε)."""
-        rates = self._learning_rates(flat, control, lr_decay)
-        for part, segment, theta, g, t in self._update_blocks(flat, control):
-            s_part, eta = s[part], rates[segment.rate]
+    def adagrad_update(
+        self,
+        flat: FlatParameters,
+        control: StepControl,
+        lr_decay: float,
+        eps: float,
+        s: Array,
+        weight_decay: float | Scheduled = 0.0,
+    ) -> None:
+        """s ← s + g²; θ ← θ(1 − η_t λ) − η_t g/(√s + ε), η_t = η/(1 + (t − 1)·lr_decay)."""
+        rates = self._learning_rates(flat, control, weight_decay, lr_decay)
+        for part, segment, theta, g, t in self._update_blocks(flat, control, weight_decay != 0.0):
+            s_part, (eta, keep) = s[part], rates[segment.rate, segment.decay]
             np.multiply(g, g, out=t)
             np.add(s_part, t, out=s_part)
             np.sqrt(s_part, out=t)
             np.add(t, eps, out=t)
             np.divide(g, t, out=t)
             np.multiply(t, eta, out=t)
-            np.subtract(theta, t, out=theta)
-            self._round_to_low(flat, part, theta)
+            self._step_to(flat, part, theta, keep, t)
 
     @_unless_skipped
     def constrain(self, flat: FlatParameters, control: StepControl, rows: LimitedRows) -> None:
@@ -520,22 +528,71 @@ class OptimizerOps(ArrayOps):
         limited[zeros] = norms[zeros] = 1.0
         np.divide(limited, norms, out=squares)
 
-    def _numbers(self, flat: FlatParameters, n: int) -> list[Array]:
-        """n arrays without dimensions, of the parameters' dtype: operands that change from step to step."""
-        numbers = self.scratch("numbers", n, flat.values.dtype)
-        return [numbers[i : i + 1].reshape(()) for i in range(n)]
-
-    def _learning_rates(self, flat: FlatParameters, control: StepControl, decay: float = 0.0) -> dict[float, Array]:
-        """r·η/(1 + (t − 1)·decay) for each factor r of the segments."""
-        factors = list({segment.rate: None for segment in flat.segments} or {1.0: None})
-        rates = dict(zip(factors, self._numbers(flat, len(factors)), strict=True))
-        self._compute_learning_rates(control, decay, rates)
-        return rates
+    def update_by_rule(
+        self,
+        flat: FlatParameters,
+        control: StepControl,
+        rule: str,
+        settings: Sequence[float],
+        state: Sequence[Array | None],
+        weight_decay: float | Scheduled = 0.0,
+    ) -> None:
+        """θ ← θ(1 − ηλ) − ηu, u the direction of one of `UPDATE_RULES`; `state` are its three arrays or fewer."""
+        known, three = UPDATE_RULES[rule], [*state, None, None][:3]
+        numbers = self._numbers(flat, known.n_numbers, "numbers of the rule")
+        rates = self._learning_rates(flat, control, weight_decay)
+        self._compute_rule(control, known, settings, numbers)
+        self.scratch("u", BLOCK, flat.values.dtype)
+        for part, segment, theta, g, t in self._update_blocks(flat, control, weight_decay != 0.0):
+            eta, keep = rates[segment.rate, segment.decay]
+            parts = [None if array is None else array[part] for array in three]
+            u = known.direction(g, parts, settings, numbers, t, self._tile_scratch("u", g))
+            np.multiply(u, eta, out=t)
+            self._step_to(flat, part, theta, keep, t)
 
     @every_step
-    def _compute_learning_rates(self, control: StepControl, decay: float, rates: Mapping[float, Array]) -> None:
-        for factor, eta in rates.items():
-            eta[...] = factor * float(control.learning_rate[0]) / (1.0 + int(control.step[0]) * decay)
+    def _compute_rule(
+        self, control: StepControl, rule: UpdateRule, settings: Sequence[float], out: list[Array]
+    ) -> None:
+        for number, value in zip(out, rule.numbers(int(control.step[0]) + 1, settings), strict=True):
+            number[...] = value
+
+    def _step_to(self, flat: FlatParameters, part: slice, theta: Array, keep: Array | None, change: Array) -> None:
+        """θ ← keep·θ − change, keep None for 1."""
+        if keep is not None:
+            np.multiply(theta, keep, out=theta)
+        np.subtract(theta, change, out=theta)
+        self._round_to_low(flat, part, theta)
+
+    def _numbers(self, flat: FlatParameters, n: int, tag: str = "numbers") -> list[Array]:
+        """n arrays without dimensions, of the parameters' dtype: operands that change from step to step."""
+        numbers = self.scratch(tag, n, flat.values.dtype) if n else flat.values[:0]
+        return [numbers[i : i + 1].reshape(()) for i in range(n)]
+
+    def _learning_rates(
+        self, flat: FlatParameters, control: StepControl, weight_decay: float | Scheduled, slowing: float = 0.0
+    ) -> dict[tuple[float, float], tuple[Array, Array | None]]:
+        """η_t = rη/(1 + (t − 1)·slowing) and 1 − η_t·dλ, for the factors (r, d) of segments; None where that is 1."""
+        decays = weight_decay != 0.0
+        kinds = list({(s.rate, s.decay if decays else 0.0): None for s in flat.segments})
+        numbers = self._numbers(flat, 2 * len(kinds))
+        rates = {kind: (numbers[2 * i], numbers[2 * i + 1]) for i, kind in enumerate(kinds)}
+        self._compute_learning_rates(control, weight_decay, slowing, rates)
+        return {kind: (eta, keep if kind[1] else None) for kind, (eta, keep) in rates.items()}
+
+    @every_step
+    def _compute_learning_rates(
+        self,
+        control: StepControl,
+        weight_decay: float | Scheduled,
+        slowing: float,
+        rates: Mapping[tuple[float, float], tuple[Array, Array]],
+    ) -> None:
+        value = scheduled_value(weight_decay)
+        for (factor, decay), (eta, keep) in rates.items():
+            slowed = factor * float(control.learning_rate[0]) / (1.0 + int(control.step[0]) * slowing)
+            eta[...] = slowed
+            keep[...] = 1.0 - slowed * (decay * value)
 
     def _update_blocks(
         self, flat: FlatParameters, control: StepControl, decay_matters: bool = False

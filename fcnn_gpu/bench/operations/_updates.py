@@ -89,6 +89,13 @@ _UPDATES: tuple[tuple[str, _Update, dict[str, Callable[..., Work]], int, int], .
         5,
     ),
     ("adagrad", lambda o, f, c, s: o.adagrad_update(f, c, 0.0, 1e-10, s[0]), _peers("Adagrad", _BOTH, eps=1e-10), 7, 5),
+    (
+        "nadam",
+        lambda o, f, c, s: o.update_by_rule(f, c, "nadam", (0.9, 0.999, 1e-8, 0.96**0.004), s),
+        _peers("NAdam", ("foreach",), momentum_decay=0.004, **_ADAM),
+        13,
+        7,
+    ),
 )
 
 
