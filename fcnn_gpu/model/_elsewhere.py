@@ -38,7 +38,7 @@ MODEL = {
     "partial_fit": _FIT,
     "predict_log_proba": "Take numpy.log of model.predict(X), or FCNNClassifier, which has it",
     "predict_proba": "It is model.predict(X)",
-    "requires_grad_": "rate_factors of the optimizer holds parameters still: fcnn.Adam(rate_factors={'0.*': 0})",
+    "requires_grad_": "model.freeze holds parameters still, and model.unfreeze lets them learn again",
     "save_weights": _STATE,
     "score": f"A Trainer evaluates: trainer = {_TRAINER}; trainer.evaluate(X, y)",
     "set_weights": "Weights are set in place: model.layers[0].W[...] = values",
