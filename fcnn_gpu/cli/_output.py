@@ -18,12 +18,12 @@ import numpy as np
 
 from .. import __version__
 from .._types import HostArray
-from ..files import check_replaceable, replaced_together, write_atomically
+from ..files import MODEL_NAME, check_replaceable, replaced_together, write_atomically
 from ..training import PictureError, drawing
 from ._evaluation import Evaluation
 from ._trained import Trained
 
-MODEL, HISTORY, RUN = "model.safetensors", "history.csv", "run.json"
+MODEL, HISTORY, RUN = MODEL_NAME, "history.csv", "run.json"
 CURVES, CONFUSION = "curves.png", "confusion_matrix.png"
 ROWS = "training_rows.npy"
 _FILES = {MODEL, HISTORY, RUN, ROWS, CURVES, CONFUSION}

@@ -301,6 +301,15 @@ class Sequential(Passes):
 
         save(self, path)
 
+    def check_saveable(self, path: Any, who: str = "model.save") -> None:
+        """Raise now what `save` would raise later: a class that is not registered, `info` that is no plain data.
+
+        ValueError where the name promises files of another kind, as "net.h5" does.
+        """
+        from ._save_and_load import check_saveable
+
+        check_saveable(self, path, who)
+
     def summary(self, batch_size: int = 32) -> None:
         """Print the layers with the shapes of W, b and their output Z for a batch, parameters and bytes."""
         from ._summary import print_summary
