@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from pathlib import Path
 
@@ -40,5 +41,13 @@ def kind_of_content(path: Path) -> str | None:
             return kind
     if start[:1] == _PICKLED and start[1:2] in (b"\2", b"\3", b"\4", b"\5") and start[2:3] > b"\0":
         return "a pickle"
-    is_text = len(start) >= 8 and all(byte >= 32 or byte in b"\t\r\n" for byte in start)
-    return "text, as tables and programs are" if is_text else None
+    return "text, as tables and programs are" if _is_text(start) else None
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether the first bytes of a file are UTF-8 without control characters; the last character may be cut."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return len(start) >= 8 and all(character.isprintable() or character in "\t\r\n" for character in text)
