@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays import refuse_data_set
 from .._checks import suggest
 from .._types import HostArray
 from ._column import Column
@@ -61,6 +62,7 @@ class Table:
             return X
         if hasattr(X, "tocsr"):
             raise TypeError(f"{who} expects a dense table, got the sparse {type(X).__name__}. Pass its toarray().")
+        refuse_data_set(X, f"{who}: X")
         if isinstance(X, Mapping):
             return cls(_columns_of_mapping(X, who), source="mapping")
         if hasattr(X, "to_frame") and not hasattr(X, "columns"):
