@@ -52,6 +52,13 @@ def load_data(
     )
 
 
+def single_target(given: list[str] | None, name: str) -> str | None:
+    """The one --target of data that is no table. ValueError for several."""
+    if given is not None and len(given) > 1:
+        raise ValueError(f"--target may be given several times for tables, not for {name}.")
+    return given[0] if given else None
+
+
 def _with_test_data(name: str, test_data: str, target: str | None, task: str | None, header: bool | None) -> Dataset:
     if name in CATALOGUE:
         raise ValueError(f"--test-data is for files of your own; {name} has a test part.")

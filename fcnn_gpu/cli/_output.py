@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,19 @@ def earlier_run(folder: Path) -> str | None:
     return f"the run of {when:%Y-%m-%d %H:%M}" + (f" on {data}" if isinstance(data, str) else "")
 
 
+def check_free(folder: Path, overwrite: bool, names: Collection[str] = _FILES) -> str | None:
+    """FileExistsError where files of these names would be replaced and nobody has said so; else a line that says so."""
+    there = [name for name in sorted(names) if (folder / name).is_file()]
+    if not there:
+        return None
+    earlier = earlier_run(folder) or ", ".join(there)
+    if not overwrite:
+        raise FileExistsError(
+            f"--out: {folder} holds {earlier}. Choose another folder, or say --overwrite to replace it."
+        )
+    return f"Output: {folder} holds {earlier}, which this one replaces"
+
+
 class RunFolder:
     """The folder of a run: its model first, and what is measured and drawn of it afterwards.
 
@@ -74,6 +87,16 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def step_aside(self) -> None:
+        """Take a folder beside this one where another process has kept its run in it since `check_free`."""
+        asked, i = self.path, 1
+        while holds_run(self.path):
+            i += 1
+            self.path = asked.with_name(f"{asked.name}-{i}")
+        if i > 1:
+            prepare_folder(self.path)
+            print(f"Output: {asked} holds a run that has ended meanwhile, so this one is kept in {self.path}")
 
     def keep(self, trained: Trained, run: dict[str, Any], rows: HostArray) -> None:
         with replaced_together(self.path, MODEL, lambda name: name in _FILES) as fresh:

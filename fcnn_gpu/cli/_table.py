@@ -49,7 +49,8 @@ class TableOptions:
     """How a table is to be read and understood.
 
     Attributes:
-        target: the columns to predict, names or numbers from 0 with commas between them; None: the last column.
+        target: the columns to predict, names or numbers from 0, each text one or several with commas between them;
+            None: the last column.
         task: "classification", "regression" or None.
         header, sheet: as `tables.read` takes them.
         columns: what columns are, by name or number.
@@ -60,7 +61,7 @@ class TableOptions:
         dtype: of the inputs.
     """
 
-    target: str | None
+    target: Sequence[str] | None
     task: str | None
     header: bool | None
     sheet: str | None
@@ -215,13 +216,12 @@ def _rare_words(preparation: TablePreparation, inputs: Table) -> list[str]:
     return said
 
 
-def target_names(table: Table, target: str | None) -> list[str]:
-    """The columns that --target names: all of the text if there is such a column, else its parts between commas."""
+def target_names(table: Table, target: Sequence[str] | None) -> list[str]:
+    """The columns that --target names: all of a text if there is such a column, else its parts between commas."""
     if target is None:
         return [table.names[-1]]
-    if target in table:
-        return [target]
-    names = [table.name_of(part.strip(), "target") for part in target.split(",")]
+    parts = [part for text in target for part in ([text] if text in table else map(str.strip, text.split(",")))]
+    names = [table.name_of(part, "target") for part in parts]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"--target names {', '.join(map(repr, twice))} twice.")

@@ -18,6 +18,7 @@ from . import _backend, _threads
 from ._data import as_known, describe, is_table, load_data
 from ._evaluation import Evaluation, evaluate_model, headline, print_evaluation
 from ._model import SavedModel
+from ._output import ROWS
 from ._rows import digest_of, known_rows, row_marks
 
 PARTS = ("test", "train", "all")
@@ -33,12 +34,13 @@ def evaluate(
     part: Annotated[
         str | None,
         typer.Option(
-            help="test (what training held out, or the data's own test part), train, or all. (default: test of the "
-            "file that the model was trained on, which is known by its content, and all of any other)"
+            help="test (what training held out, or the data's own test part), train, or all. Of another file than the "
+            "model was trained on, test are the rows that training did not have. (default: test of the file that the "
+            "model was trained on, which is known by its content, and all of any other)"
         ),
     ] = None,
     target: Annotated[
-        str | None, typer.Option(help="As for train. (default: as it was for the model's training)")
+        list[str] | None, typer.Option(help="As for train. (default: as it was for the model's training)")
     ] = None,
     header: Annotated[
         bool | None, typer.Option("--header/--no-header", help="CSV, Excel: whether the first line names the columns.")
@@ -78,12 +80,19 @@ def evaluate(
         trained_on = False  # another table of the same file
     if part is None:
         part = "all" if trained_on is False and test_fraction is None else "test"
+    by_rows = trained_on is False and part != "all" and test_fraction is None
+    named_target = None if target is None else ",".join(target)
     if saved.model.preparation is not None and name not in CATALOGUE and is_table(name):
-        samples = _of_table(saved, name, part, target, header, sheet, test_fraction)
+        samples = _of_table(saved, name, "all" if by_rows else part, named_target, header, sheet, test_fraction)
     else:
-        fraction = 0.0 if part == "all" else test_fraction
-        samples = _of_dataset(saved, _load(saved, name, target, header, sheet, fraction, ignore_extra), part)
-    known = _trained_rows(saved, samples) if _may_hold_known(saved, trained_on, part, test_fraction) else None
+        fraction = 0.0 if part == "all" or by_rows else test_fraction
+        data = _load(saved, name, named_target, header, sheet, fraction, ignore_extra)
+        by_rows = by_rows and not len(data.X_test)
+        samples = _of_dataset(saved, data, "all" if by_rows else part)
+    if by_rows:
+        samples = _part_by_rows(saved, samples, part)
+    looks = not by_rows and _may_hold_known(saved, trained_on, part, test_fraction)
+    known = _trained_rows(saved, samples) if looks else None
     evaluation = _measured(saved, samples.X, samples.y)
     new = np.setdiff1d(np.arange(len(samples.X)), [] if known is None else known)
     of_new = _measured(saved, samples.X[new], samples.y[new]) if 0 < len(new) < len(samples.X) else None
@@ -128,6 +137,28 @@ def samples_to_report(saved: SavedModel, data: str | None) -> tuple[_Samples, st
         return _of_table(saved, name, part, None, None, sheet, None), part
     fraction = 0.0 if part == "all" else None
     return _of_dataset(saved, _load(saved, name, None, None, None, fraction, False), part), part
+
+
+def _part_by_rows(saved: SavedModel, samples: _Samples, part: str) -> _Samples:
+    """Of a file that is not the training file, though it may hold its rows: those trained on, or for "test" the others.
+
+    ValueError where nothing tells them apart, or there are none.
+    """
+    known = _trained_rows(saved, samples)
+    if known is None:
+        raise ValueError(
+            f"--part {part}: {samples.name} is not what {saved.path} was trained on, and {ROWS}, which tells its rows, "
+            "is not beside it. Say --part all, or --test-fraction 0.2 to draw a part anew."
+        )
+    n = len(samples.X)
+    picked = known if part == "train" else np.setdiff1d(np.arange(n), known)
+    if not len(picked):
+        what = "none of its rows was trained on" if part == "train" else "all of its rows were trained on"
+        raise ValueError(f"--part {part} of {samples.name}: {what}.")
+    which = "that training had" if part == "train" else "that training did not have"
+    rows = picked if samples.rows is None else samples.rows[picked]
+    said = f"{samples.description}; of these the {len(picked):,} {which}"
+    return _Samples(samples.name, said, samples.X[picked], samples.y[picked], rows)
 
 
 def _name(saved: SavedModel, data: str | None) -> str:

@@ -146,7 +146,7 @@ class TestTrain:
         folder.mkdir()
         (folder / "curves.png").write_bytes(b"of an earlier run")
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-        code, out, _ = command("train", "--data", "digits", *QUICK, "--out", folder)
+        code, out, _ = command("train", "--data", "digits", *QUICK, "--out", folder, "--overwrite")
         assert code == 0
         assert "pip install 'fcnn_gpu[plot]'" in out
         assert {path.name for path in folder.iterdir()} == KEPT
