@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from .._extras import how_to_install
 from .._types import HostArray
 from ..files import MODEL_NAME, check_replaceable, replaced_together, write_atomically
 from ..training import PictureError, drawing
@@ -27,7 +28,7 @@ MODEL, HISTORY, RUN = MODEL_NAME, "history.csv", "run.json"
 CURVES, CONFUSION = "curves.png", "confusion_matrix.png"
 ROWS = "training_rows.npy"
 _FILES = {MODEL, HISTORY, RUN, ROWS, CURVES, CONFUSION}
-HOW_TO_PLOT = "pip install 'fcnn_gpu[plot]'"
+HOW_TO_PLOT = how_to_install("plot")
 
 
 def prepare_folder(path: Path) -> None:

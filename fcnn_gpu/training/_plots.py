@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from .._arrays import as_array
+from .._extras import how_to_install
 from .._types import HostArray
 from ..files import atomic_replacement
 
@@ -124,7 +125,7 @@ def make_figure(width: float, height: float) -> Figure:
     try:
         from ._picture import Picture
     except ImportError as error:
-        raise ImportError("Plots need matplotlib. Run: pip install 'fcnn_gpu[plot]'") from error
+        raise ImportError(f"Plots need matplotlib. Run: {how_to_install('plot')}") from error
     return Picture(figsize=(width, height), layout="constrained")
 
 
