@@ -60,7 +60,7 @@ def told(error: Any, arguments: Sequence[str]) -> str:
     if type(error).__name__ == "NoSuchOption" and given and command is not None:
         return _unknown_option(given, command, arguments)
     parameter = getattr(error, "param", None)
-    if type(error).__name__ == "MissingParameter" and parameter is not None:
+    if type(error).__name__ == "MissingParameter" and parameter is not None and command is not None:
         name = parameter.metavar or parameter.name.upper()
         return f"{command.name} needs {name}: {parameter.help} (See: fcnn-gpu {command.name} --help)"
     message = " ".join(error.format_message().split())

@@ -120,7 +120,7 @@ class _Told:
 @contextmanager
 def told_apart() -> Iterator[None]:
     """Within, what is printed goes to standard error: standard output is for a program that reads it."""
-    with contextlib.redirect_stdout(_Told(sys.stdout)):  # type: ignore[type-var]
+    with contextlib.redirect_stdout(_Told(sys.stdout)):
         yield
 
 

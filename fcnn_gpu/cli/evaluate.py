@@ -86,9 +86,9 @@ def evaluate(
         samples = _of_table(saved, name, "all" if by_rows else part, named_target, header, sheet, test_fraction)
     else:
         fraction = 0.0 if part == "all" or by_rows else test_fraction
-        data = _load(saved, name, named_target, header, sheet, fraction, ignore_extra)
-        by_rows = by_rows and not len(data.X_test)
-        samples = _of_dataset(saved, data, "all" if by_rows else part)
+        dataset = _load(saved, name, named_target, header, sheet, fraction, ignore_extra)
+        by_rows = by_rows and not len(dataset.X_test)
+        samples = _of_dataset(saved, dataset, "all" if by_rows else part)
     if by_rows:
         samples = _part_by_rows(saved, samples, part)
     looks = not by_rows and _may_hold_known(saved, trained_on, part, test_fraction)

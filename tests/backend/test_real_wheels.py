@@ -176,9 +176,8 @@ def test_cupy_for_one_version_beside_the_libraries_of_another(tmp_path: Path) ->
     copy = broken_copy(by_version["12"], tmp_path / "copy", ["nvidia/nothing"], [newer])
     link = by_name(run_in(copy, LINKS))["CUDA libraries"]
     assert link["detail"].startswith("CuPy uses CUDA 12, but the libraries found are cuBLAS 13.")
-    assert link["fix"].startswith(
-        "Run: pip uninstall -y cupy-cuda12x && pip install 'cupy-cuda13x[ctk]>=14.2,<15', if the "
-    )
+    install = "pip install 'cupy-cuda13x[ctk]>=14.2,<15'"
+    assert link["fix"].startswith(f"Run: pip uninstall -y cupy-cuda12x && {install}, if the driver")
 
 
 def test_cupy_that_cannot_be_imported(one_python: str, tmp_path: Path) -> None:

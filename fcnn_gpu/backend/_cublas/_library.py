@@ -178,7 +178,7 @@ def load_cublas(cuda_major: int) -> CublasLibrary:
 def _one_version(cupys: int, others: int) -> str:
     """What to do where CuPy is for one CUDA version and cuda-pathfinder finds the libraries of the other first."""
     return (
-        f"Run: pip uninstall -y cupy-cuda{cupys}x && {how_to_install(f'cuda{others}')}, if the driver "
-        f"supports CUDA {others}; or remove the nvidia packages of CUDA {others} that `pip list` shows (another package, such as "
+        f"Run: pip uninstall -y cupy-cuda{cupys}x && {how_to_install(f'cuda{others}')}, if the driver supports CUDA "
+        f"{others}; or remove the nvidia packages of CUDA {others} that `pip list` shows (another package, such as "
         "PyTorch, may have brought them)."
     )
