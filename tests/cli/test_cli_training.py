@@ -435,7 +435,7 @@ class TestHardlyClasses:
     def test_fractions(self, command: Command, prices: Path) -> None:
         output = command("train", "--data", prices, *FEW, "--task", "classification")
         assert_mistake(
-            output, r"'price' has 80 different values in 80 rows, with fractions, .* the task is regression\.$"
+            output, r"'price' has 80 different values in 80 rows, with fractions, .* Say --task regression\.$"
         )
         rng = np.random.default_rng(0)
         np.savez("prices.npz", X=rng.normal(size=(80, 2)), y=rng.normal(size=80))
