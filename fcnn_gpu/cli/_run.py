@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from rich.console import Console
 
+from .._console import counted
 from .._types import HostArray
 from ..backend import Ops
 from ..datasets import CATALOGUE, Dataset
-from ..losses import LOSSES, MAE, Huber, Loss
+from ..losses import LOSSES, Huber, Loss
 from ..metrics import METRICS, Metric
 from ..model import Sequential, Standardization
-from ..training import interruptible
+from ..training import degrees_of, interruptible
 from . import _backend, _threads
 from ._data import describe, info_of, load_data, signature_of, single_target
 from ._evaluation import Evaluation, evaluate_model, print_evaluation
@@ -144,18 +145,23 @@ def _say_held_out(training: _Training, share: float) -> None:
     n = training.n_held_out
     asked = round(share * (n + training.n_train))
     if n < asked:
-        print(f"Validation: {n:,} samples instead of {asked:,}, since every class keeps one for training")
+        print(f"Validation: {counted(n, 'sample')} instead of {asked:,}, since every class keeps one for training")
 
 
 def _say_standardization(training: _Training, data: Dataset) -> None:
-    what = [f"{data.n_features} features"] if training.features is not None else []
+    what = [counted(data.n_features, "feature")] if training.features is not None else []
     what += ["the targets"] if training.targets is not None else []
     if what:
-        unit = ""
-        if training.targets is not None:
-            measure = "standard deviation" if isinstance(training.measured, MAE) else "variance"
-            unit = f"; losses during training are in units of the targets' {measure}"
-        print(f"Standardized: {' and '.join(what)}, to mean 0 and standard deviation 1{unit}")
+        print(f"Standardized: {' and '.join(what)}, to mean 0 and standard deviation 1{_units(training)}")
+
+
+def _units(training: _Training) -> str:
+    """What losses and metrics are measured in during training, where that is not what the test is measured in."""
+    if training.targets is None:
+        return ""
+    if degrees_of(training.measured, len(training.targets.scale)) is not None:
+        return "; losses and metrics are in the target's own units"
+    return "; losses and metrics during training are those of the standardized targets"
 
 
 def _in_own_units(loss: Loss, targets: Standardization | None) -> Loss:

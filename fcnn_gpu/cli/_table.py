@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from .._console import counted
 from .._types import HostArray
 from ..data import split_validation
 from ..datasets import Dataset
@@ -125,7 +126,7 @@ def load_table(path: Path, options: TableOptions) -> PreparedTable:
     y, rows = targets.encode(table)
     said = [f"Note: {note}" for note in table.notes]
     if len(rows) < len(table):
-        said.append(f"Left out: {len(table) - len(rows):,} rows without a value of {', '.join(names)}")
+        said.append(f"Left out: {counted(len(table) - len(rows), 'row')} without a value of {', '.join(names)}")
     inputs = table.drop(*names).take(rows)
     train, test = _divided(table.source, y, targets, options)
     X_train, y_train = inputs.take(train), y[train]
@@ -301,4 +302,4 @@ def _test_part(
         path, preparation, targets, header=options.header, sheet=options.sheet, option="--test-data "
     )
     left_out = n_rows - len(rows)
-    return made, y, [f"Left out: {left_out:,} rows of {path} without a target"] if left_out else []
+    return made, y, [f"Left out: {counted(left_out, 'row')} of {path} without a target"] if left_out else []

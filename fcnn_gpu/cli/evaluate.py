@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from .._checks import check_choice, check_real
+from .._console import counted
 from .._types import HostArray
 from ..datasets import CATALOGUE, Dataset
 from . import _backend, _threads
@@ -58,6 +59,13 @@ def evaluate(
         bool,
         typer.Option("--ignore-extra", help="Of numbers: leave out all columns that the model does not know."),
     ] = False,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="What to measure as the loss, as for train; quantile:quantiles=0.05/0.5/0.95 of a network that "
+            "predicts these. (default: as it was for the model's training, where the model says so)"
+        ),
+    ] = None,
     backend: Annotated[str | None, typer.Option(help=_backend.HELP)] = None,
     threads: Annotated[int | None, typer.Option(help=_threads.HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
@@ -71,7 +79,7 @@ def evaluate(
     if test_fraction is not None:
         check_real("--test-fraction", test_fraction, low=0, high=1, high_open=True)
     _threads.choose_threads(threads)
-    saved = SavedModel(model, backend)
+    saved = SavedModel(model, backend, loss)
     name = _name(saved, data)
     trained_on = _is_training_data(saved, name)
     if trained_on and sheet is None:
@@ -217,7 +225,7 @@ def _of_table(
             raise ValueError(f"{name} has no test part, all was trained on. Say --part train, or give --data NEW.")
         X, y, rows = X[picked], y[picked], rows[picked]
     left_out = f", {n_rows - len(rows):,} of {n_rows:,} left out" if part == "all" and len(rows) < n_rows else ""
-    return _Samples(Path(name).name, f"{name}: {len(X):,} rows{left_out}", X, y, rows)
+    return _Samples(Path(name).name, f"{name}: {counted(len(X), 'row')}{left_out}", X, y, rows)
 
 
 def _of_dataset(saved: SavedModel, dataset: Dataset, part: str) -> _Samples:
@@ -257,12 +265,12 @@ def _check_fit(saved: SavedModel, dataset: Dataset) -> None:
     model = saved.model
     if dataset.n_features != model.n_in:
         raise ValueError(
-            f"{dataset.name} has {dataset.n_features} features per sample, "
+            f"{dataset.name} has {counted(dataset.n_features, 'feature')} per sample, "
             f"and the model {saved.path} expects {model.n_in}."
         )
     if dataset.task != saved.task:
         raise ValueError(f"{dataset.name} is a {dataset.task}, and the model {saved.path} does {saved.task}.")
-    n_known = model.n_predictions if saved.class_names is None else len(saved.class_names)
+    n_known = saved.n_targets if saved.class_names is None else len(saved.class_names)
     if dataset.n_outputs != n_known:
         what = "targets" if saved.class_names is None else "classes"
         raise ValueError(f"{dataset.name} has {dataset.n_outputs} {what}, and the model {saved.path} knows {n_known}.")

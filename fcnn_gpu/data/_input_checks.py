@@ -9,6 +9,7 @@ import numpy as np
 
 from .._arrays import ENCODE, column_names, surely_finite
 from .._checks import RowError
+from .._console import counted
 from .._types import Array, DType, HostArray
 from ..backend import Ops, as_array, available_memory
 from ..datasets._digits import difference, may_round
@@ -372,4 +373,4 @@ def _ready(ops: Ops, array: Array, dtype: Any, who: str, center: HostArray | Non
 def check_same_length(X: Sized, y: HostArray, who: str) -> None:
     """A ValueError unless X and y have equally many samples."""
     if len(X) != len(y):
-        raise ValueError(f"{who} got {len(X)} samples in X but {len(y)} in y.")
+        raise ValueError(f"{who} got {counted(len(X), 'sample')} in X but {len(y)} in y.")
