@@ -534,7 +534,7 @@ class TestEvaluating:
         code, out, _ = command(*evaluate, "rich,paid", "--json")
         assert code == 0
         assert json.loads(out)["classes"][1]["recall"] > 0.9
-        assert_mistake(command(*evaluate, "rich"), "--target names 1 columns, and the model .* predicts 2")
+        assert_mistake(command(*evaluate, "rich"), "--target names 1 column, and the model .* predicts 2")
 
     def test_rows_keep_their_numbers_where_some_are_left_out(
         self, command: Command, run: Path, table: pd.DataFrame, tmp_path: Path

@@ -386,7 +386,7 @@ def test_the_rewritten_file_is_good(tmp_path: Path) -> None:
         ({"info": "[]"}, "an info in its metadata that is no JSON object"),
         ({"signature": "[]"}, "a signature in its metadata that is no JSON object"),
         ({"signature": '{"colour": 1}'}, "a signature that does not fit its network: .* does not know 'colour'"),
-        ({"signature": '{"feature_names": ["a"]}'}, "names 1 features, and the network has"),
+        ({"signature": '{"feature_names": ["a"]}'}, "names 1 feature, and the network has"),
         ({"signature": '{"feature_names": 5}'}, "expects a list, got 5"),
         ({"signature": '{"class_names": [[]]}'}, "does not take"),
         ({"signature": '{"byte_scale": NaN}'}, "NaN is no JSON number"),
