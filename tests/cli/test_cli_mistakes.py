@@ -246,6 +246,10 @@ class TestMistakesWithAModel:
         assert_mistake(command("predict", model, "x.npy", "--drop", "a"), "--drop and --header are for CSV files")
         np.save(tmp_path / "ok.npy", np.zeros((3, 64)))
         assert_mistake(command("predict", model, "ok.npy", "--out", "no/where.csv"), "there is no folder no")
+        for out, what in (("./ok.npy", "the input"), (model, "the model")):
+            before = (tmp_path / out).read_bytes()
+            assert_mistake(command("predict", model, "ok.npy", "--out", out), f"is {what}, which the predictions would")
+            assert (tmp_path / out).read_bytes() == before
 
     def test_predict_images(self, command: Command, tmp_path: Path) -> None:
         command("train", *QUICK, "--epochs", 1, "--out", "run")
