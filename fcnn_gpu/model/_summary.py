@@ -74,7 +74,8 @@ def _rows(model: Sequential, batch: str) -> Iterator[tuple[str, ...]]:
 
 def _totals(model: Sequential) -> str:
     n = model.n_parameters
-    total = f"{counted(n, 'parameter')}, {n * model.dtype.itemsize:,} bytes; each gradient and optimizer moment as much."
+    size = f"{n * model.dtype.itemsize:,} bytes"
+    total = f"{counted(n, 'parameter')}, {size}; each gradient and optimizer moment as much."
     return f"{total} {model.n_trainable:,} learn, {n - model.n_trainable:,} are frozen." if model.frozen else total
 
 
