@@ -33,7 +33,7 @@ LINES = {
     "fit": "No such command: fit. Did you mean fcnn-gpu train?",
     "evalute run": "Did you mean fcnn-gpu evaluate?",
     "rows.csv": "No such command: rows.csv. To train on a file: fcnn-gpu train --data rows.csv",
-    "xyz": "No such command: xyz. Commands: train, evaluate, predict, bench, doctor.",
+    "xyz": "No such command: xyz. Commands: train, evaluate, predict, ",
 }
 
 
