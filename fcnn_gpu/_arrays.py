@@ -73,6 +73,7 @@ def as_array(x: Any, what: str) -> HostArray:
     if type(x) is np.ndarray and x.dtype.kind in "fiub":
         return x
     refuse_masked(x, what)
+    refuse_data_set(x, what)
     if hasattr(x, "tocsr"):
         raise TypeError(f"{what} must be dense, got the sparse {type(x).__name__}. Pass its toarray().")
     if getattr(getattr(x, "dtype", None), "names", None):
@@ -90,6 +91,19 @@ def as_array(x: Any, what: str) -> HostArray:
             "X.detach() where it records gradients, X.float() where NumPy lacks its dtype."
         ) from error
     return _of_objects(array, what) if array.dtype.kind == "O" and array.ndim else array
+
+
+def is_data_set(x: Any) -> bool:
+    """Whether x has a training and a test part, as a `fcnn_gpu.datasets.Dataset` has."""
+    return all(hasattr(x, name) for name in ("X_train", "y_train", "X_test", "y_test"))
+
+
+def refuse_data_set(x: Any, what: str) -> None:
+    """TypeError for a data set where one of its arrays is expected."""
+    if is_data_set(x):
+        raise TypeError(
+            f"{what} is a data set with a training and a test part. Pass one of them: its X_train or X_test."
+        )
 
 
 def as_labels(x: Any, what: str) -> Any:

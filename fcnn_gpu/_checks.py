@@ -47,10 +47,13 @@ def suggest(name: object, known: Iterable[str], also: Iterable[str] = ()) -> str
 
     >>> suggest("rleu", ["relu", "tanh"])
     "Did you mean 'relu'? Known names: relu, tanh."
+    >>> suggest("prise", ["PRICE", "AREA"])
+    "Did you mean 'PRICE'? Known names: AREA, PRICE."
     """
     names = sorted(known)
-    nearest = difflib.get_close_matches(str(name)[:100].lower(), [*names, *also], n=1, cutoff=0.5)
-    hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
+    by_letters = {name.lower(): name for name in (*also, *reversed(names))}
+    nearest = difflib.get_close_matches(str(name)[:100].lower(), by_letters, n=1, cutoff=0.5)
+    hint = f"Did you mean {by_letters[nearest[0]]!r}? " if nearest else ""
     more = f", ... ({len(names):,} in all)" if len(names) > _MOST_NAMES else ""
     return f"{hint}Known names: {', '.join(names[:_MOST_NAMES])}{more}."
 

@@ -52,6 +52,29 @@ _SIGNS = {
 }
 
 
+def counted(n: int, what: str) -> str:
+    """How many there are, of a noun whose plural has an s, or an es behind an s.
+
+    >>> counted(1, "epoch"), counted(2500, "step"), counted(2, "class")
+    ('1 epoch', '2,500 steps', '2 classes')
+    """
+    return f"{n:,} {what}" + ("" if n == 1 else "es" if what.endswith("s") else "s")
+
+
+def readable(value: float) -> str:
+    """A loss or metric in a line for people: four decimals, and as many digits where it is very large or very small.
+
+    >>> [readable(x) for x in (0.25, 1234.5, 0.00001234, 25295.4753, 1011051921.4, float("nan"))]
+    ['0.2500', '1234.5000', '1.234e-05', '25,295.5', '1.0111e+09', 'nan']
+    """
+    size = abs(value)
+    if 0 < size < 1e-4:
+        return f"{value:.4g}"
+    if size < 1e4:
+        return f"{value:.4f}"
+    return f"{value:,.1f}" if size < 1e7 else f"{value:.5g}"
+
+
 def _legible(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error

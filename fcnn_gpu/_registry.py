@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -100,6 +101,8 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 callee's. A remark stands in brackets."""
 
 _QUOTE = "'"
+_CAPITAL = re.compile(r"(?<!^)(?<![A-Z_])(?=[A-Z])")
+
 _families: list[Registry[Any]] = []
 
 
@@ -201,12 +204,22 @@ class Registry(Generic[T]):
         if self._members.get(getattr(member, "name", "")) is not type(member):
             raise TypeError(
                 f"{member!r} cannot be written as plain data: its class {type(member).__name__} is not registered. "
-                f"Decorate the class with its family's register(name), for example @LAYERS.register('my_layer')."
+                f"{self._how_to_register(type(member))}"
             )
         fields = dataclasses.fields(member) if dataclasses.is_dataclass(member) else ()
         kept = {f.name: None if "not kept" in f.metadata else getattr(member, f.name) for f in fields if f.init}
         plain = {f.name: _plain(kept[f.name]) for f in fields if f.init and not _omitted(member, f)}
         return {"name": member.name} | plain  # type: ignore[attr-defined]
+
+    def _how_to_register(self, cls: type[T]) -> str:
+        """What to write above a class, and where the registry is imported from."""
+        registry = f"{self.family.upper()}{'ES' if self.family.endswith('s') else 'S'}"
+        room = self._base.__module__.partition("._")[0]
+        name = _CAPITAL.sub("_", cls.__name__).lower()
+        return (
+            f'Write @{registry}.register("{name}") above the class (from {room} import {registry}), and import it '
+            "before what was saved is loaded."
+        )
 
     def build(self, config: dict[str, Any]) -> T:
         """The inverse of `config`."""

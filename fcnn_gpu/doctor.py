@@ -12,9 +12,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ._checks import suggest
 from ._console import every_character
 from ._on_demand import own_names
-from .backend import choose_backend, quiet_arithmetic, read_cpu, resolve_backend, threads_and_reason
+from .backend import (
+    autotune_setting,
+    check_default_backend,
+    choose_backend,
+    default_backend,
+    quiet_arithmetic,
+    read_cpu,
+    resolve_backend,
+    threads_and_reason,
+)
 from .backend._blas import Blas, Slowdown, build_time_blas, loop_slowdowns, numpy_blas, numpy_simd, product_slowdowns
 from .backend._cpu import Cpu
 from .backend._kernel_source import kernel_folder, stems
@@ -23,6 +33,20 @@ from .backend._probe import Link, failing_link, probe_links
 __dir__ = own_names(__name__)
 
 T = TypeVar("T")
+
+VARIABLES = (
+    "FCNN_AUTOTUNE",
+    "FCNN_BACKEND",
+    "FCNN_CACHE_DIR",
+    "FCNN_COMPILED",
+    "FCNN_CPU_LEVEL",
+    "FCNN_DATA_DIR",
+    "FCNN_NVRTC_PATH",
+    "FCNN_THREADS",
+)
+"""The environment variables that the package reads."""
+_REINSTALL = "Run: pip install --force-reinstall numpy; then install fcnn_gpu again, from where it came."
+_UNSET_BACKEND = "unset FCNN_BACKEND, or set it to auto, cpu, numpy or cupy"
 
 _PRODUCT = 1024
 """Rows and columns of the matrices whose product is timed: more than fit into a cache, and 2 Gflop."""
@@ -111,8 +135,10 @@ def examine(device: int = 0) -> Report:
         _check("matrix products", _products),
         _check("compiled kernels", _compiled_kernels),
     ]
-    if cpu[-1].ok:
-        cpu.append(_check("training step", _training_step, "Run: pip install --force-reinstall fcnn_gpu numpy"))
+    compiled = cpu[-1]
+    cpu.append(_check("variables", _variables))
+    if compiled.ok:
+        cpu.append(_check("training step", _training_step, _REINSTALL))
     else:
         cpu.append(Link("training step", None, "not checked: it needs compiled kernels first."))
     kernels = _check("kernel files", _kernel_files, "Install fcnn_gpu again: its wheel holds the kernels.")
@@ -120,6 +146,9 @@ def examine(device: int = 0) -> Report:
         chain = probe_links(device)
     except Exception as error:  # the promise of `examine` must not hang on the promise of the probe
         chain = [_failed("GPU probe", error, "Report this as a bug of fcnn_gpu.")]
+    broken = failing_link([kernels, *chain])
+    if broken is not None and cpu[5].ok and default_backend() == "cupy":
+        cpu[5] = Link("variables", False, "FCNN_BACKEND=cupy asks for a GPU, and none can be used.", _UNSET_BACKEND)
     return Report(cpu, [kernels, *chain], _read(read_cpu), _read(numpy_blas) or (), _read(threads_and_reason))
 
 
@@ -241,6 +270,20 @@ def _compiled_kernels() -> tuple[str, list[Slowdown]]:
     if library.level_name != library.levels[0]:
         slowdowns.append(Slowdown("It is not the best of them.", f"unset {LEVEL_VARIABLE}"))
     return f"for {library.level_name}, of this CPU's {', '.join(library.levels)}: {library.path}.", slowdowns
+
+
+def _variables() -> str:
+    """Those of this package that are set; a word for one that none of its parts reads."""
+    for check, fix in ((check_default_backend, _UNSET_BACKEND), (autotune_setting, "unset FCNN_AUTOTUNE")):
+        try:
+            check()
+        except ValueError as error:
+            raise _Mistake(str(error), fix) from None
+    mine = sorted(name for name in os.environ if name.startswith("FCNN_"))
+    said = [f"{name}={os.environ[name]}" for name in mine if name in VARIABLES]
+    others = [name for name in mine if name not in VARIABLES]
+    said += [f"{name} is none of fcnn_gpu's. {suggest(name, VARIABLES)}".rstrip(".") for name in others]
+    return "; ".join(said) + "." if said else "none of fcnn_gpu's is set."
 
 
 def _training_step() -> str:

@@ -17,6 +17,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar
 
 from ._checks import check_bool, check_integer, check_real
+from ._console import counted
 from ._on_demand import own_names
 from ._registry import Registry
 
@@ -178,9 +179,9 @@ def check_run(schedule: Schedule, n_steps: int, n_epochs: int) -> None:
         return
     if not any(any(rates_of_epoch(schedule, number, n_steps, n_epochs)) for number in range(1, n_epochs + 1)):
         raise ValueError(
-            f"{schedule!r} gives a learning rate of 0 in every step of this run ({n_epochs} epochs of {n_steps} "
-            "steps): nothing would be trained. Give it a rate greater than 0 to begin or end with, such as "
-            "Warmup(start=0.1) or Cosine(final=1e-5), or a longer time."
+            f"{schedule!r} gives a learning rate of 0 in every step of this run ({counted(n_epochs, 'epoch')} of "
+            f"{counted(n_steps, 'step')}): nothing would be trained. Give it a rate greater than 0 to begin or end "
+            "with, such as Warmup(start=0.1) or Cosine(final=1e-5), or a longer time."
         )
 
 

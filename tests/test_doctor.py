@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,7 +61,7 @@ def raising(error: Exception) -> Callable[..., Any]:
 def test_this_machine() -> None:
     report = examine()
     assert report.cpu_works
-    names = ["Python", "processor", "NumPy", "matrix products", "compiled kernels", "training step"]
+    names = ["Python", "processor", "NumPy", "matrix products", "compiled kernels", "variables", "training step"]
     assert [link.name for link in report.cpu] == names
     assert report.gpu[0].name == "kernel files"
     assert report.gpu[0].ok
@@ -66,6 +69,39 @@ def test_this_machine() -> None:
     for link in report.gpu:
         assert link.detail
         assert link.ok is not False or link.fix, f"{link.name} says no fix"
+
+
+def test_variables(probe: Callable[[list[Link]], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("FCNN_")]:
+        monkeypatch.delenv(name)
+    probe(FINE)
+    assert examine().cpu[5] == Link("variables", True, "none of fcnn_gpu's is set.")
+    monkeypatch.setenv("FCNN_THREADS", "1")
+    monkeypatch.setenv("FCNN_BACKED", "cpu")
+    detail = examine().cpu[5].detail
+    assert detail.startswith("FCNN_THREADS=1; FCNN_BACKED is none of fcnn_gpu's. Did you mean 'FCNN_BACKEND'?")
+    monkeypatch.setenv("FCNN_BACKEND", "foo")
+    report = examine()
+    assert report.cpu[5].fix == "unset FCNN_BACKEND, or set it to auto, cpu, numpy or cupy"
+    assert report.verdict.startswith(
+        "Training does not work here. First mend this: variables: The environment variable"
+    )
+    assert "does not know 'foo'" in report.verdict
+    monkeypatch.setenv("FCNN_BACKEND", "cpu")
+    monkeypatch.setenv("FCNN_AUTOTUNE", "perhaps")
+    assert examine().cpu[5].fix == "unset FCNN_AUTOTUNE"
+    monkeypatch.delenv("FCNN_AUTOTUNE")
+    monkeypatch.setenv("FCNN_BACKEND", "cupy")
+    assert examine().cpu[5].ok
+    probe([*FINE[:-1], Link("CUDA graph", False, "it fails.", "mend it")])
+    assert examine().cpu[5].detail == "FCNN_BACKEND=cupy asks for a GPU, and none can be used."
+    assert not examine().cpu_works
+
+
+def test_the_variables_that_it_knows_are_those_that_the_package_reads() -> None:
+    package = Path(doctor.__file__).parent
+    text = "\n".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    assert set(re.findall(r"\bFCNN_[A-Z_]+\b", text)) == set(doctor.VARIABLES)
 
 
 def test_a_sound_machine(probe: Callable[[list[Link]], None], capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import venv
 import zipfile
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from fcnn_gpu._extras import PACKAGES
 from fcnn_gpu.backend._compiled._build import LIBRARY, wheel_platform
 
 from .support.compiled import missing_c_compiler
@@ -48,6 +50,16 @@ def attempt(
         capture_output=True,
         encoding="utf-8",
     )
+
+
+def test_messages_name_packages_that_the_extras_name() -> None:
+    """By themselves: `pip install 'fcnn_gpu[plot]'` works where the package is on an index alone."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for extra, package in PACKAGES.items():
+        assert package in extras[extra]
+    for path in [*(ROOT / "fcnn_gpu").rglob("*.py"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]:
+        found = [line for line in path.read_text(encoding="utf-8").splitlines() if "install 'fcnn_gpu[" in line]
+        assert path.name == "_extras.py" or not found, path
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -142,6 +143,20 @@ def test_a_class_that_is_not_registered_has_no_configuration() -> None:
         model.config()
     with pytest.raises(TypeError, match="WiderDense is not registered"):
         fcnn.Sequential([WiderDense(1)], n_in=2, backend="numpy").config()
+
+
+@pytest.mark.parametrize("family", [family for family, _, _ in FAMILIES], ids=lambda family: family.family)
+def test_what_is_to_be_written_for_a_class_of_one_s_own_registers_it(family: Registry[Any]) -> None:
+    said = family._how_to_register(MyOwn)
+    told = re.fullmatch(r"Write @(\w+).register\(\"my_own\"\) above the class \((.*)\), and .*", said)
+    assert told is not None
+    names: dict[str, Any] = {}
+    exec(told[2], names)
+    assert names[told[1]] is family
+
+
+class MyOwn:
+    """Of no family."""
 
 
 def test_a_new_member_is_known_by_its_name_everywhere() -> None:

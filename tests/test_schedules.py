@@ -240,7 +240,7 @@ def test_a_run_that_is_not_longer_than_its_warm_up_rises(then: Schedule, epochs:
 )
 def test_a_run_in_which_every_rate_is_0_is_refused(schedule: Schedule, epochs: int) -> None:
     trainer = small_trainer(schedule)
-    with pytest.raises(ValueError, match=rf"rate of 0 in every step of this run \({epochs} epochs of 1 steps\)"):
+    with pytest.raises(ValueError, match=rf"rate of 0 in every step of this run \({epochs} epochs? of 1 step\)"):
         train(trainer, epochs, batch_size=16)
 
 

@@ -47,6 +47,7 @@ from ._ops import quiet_arithmetic as quiet_arithmetic
 from ._ops import realized_dropout as realized_dropout
 from ._primitives import called as called
 from ._primitives import consists_of_primitives as consists_of_primitives
+from ._select import check_default_backend as check_default_backend
 from ._select import choose_backend as choose_backend
 from ._select import default_backend as default_backend
 from ._select import inherit_backend as inherit_backend
@@ -61,6 +62,7 @@ from ._timetable import Timetable as Timetable
 if TYPE_CHECKING:
     from ._autotune import Tuned as Tuned
     from ._autotune import autotune_report as autotune_report
+    from ._autotune import autotune_setting as autotune_setting
     from ._autotune import set_autotune as set_autotune
     from ._shadow import Meter as Meter
     from ._shadow import shadow_ops as shadow_ops
@@ -68,7 +70,7 @@ else:  # and with them what computes on a GPU
     __getattr__, __dir__ = on_demand(
         __name__,
         {
-            "_autotune": "Tuned autotune_report set_autotune",
+            "_autotune": "Tuned autotune_report autotune_setting set_autotune",
             "_shadow": "Meter shadow_ops",
         },
     )

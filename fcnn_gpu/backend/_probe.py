@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from .._extras import how_to_install
 from ._cublas import LibraryError, load_cublas
 
 _FITTING = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
@@ -150,7 +151,7 @@ class _Probe:
     @property
     def extra(self) -> str:
         """The command that installs CuPy with the CUDA libraries, for the CUDA version of the CuPy at hand."""
-        return f"pip install 'fcnn_gpu[cuda{self.cupy.cuda.runtime.runtimeGetVersion() // 1000}]'"
+        return how_to_install(f"cuda{self.cupy.cuda.runtime.runtimeGetVersion() // 1000}")
 
     def package(self) -> str:
         found = []
@@ -159,7 +160,7 @@ class _Probe:
                 found.append((wheel, importlib.metadata.version(wheel)))
             except importlib.metadata.PackageNotFoundError:
                 continue
-        either = "pip install 'fcnn_gpu[cuda12]', or 'fcnn_gpu[cuda13]' for a driver of CUDA 13."
+        either = f"{how_to_install('cuda12')}, or with cupy-cuda13x for a driver of CUDA 13."
         if not found:
             raise _Fault("CuPy is not installed.", f"Run: {either}")
         if len(found) > 1:
@@ -167,7 +168,7 @@ class _Probe:
             uninstall = " ".join(name for name, _ in found)
             raise _Fault(
                 f"{names} are installed together and overwrite each other's files.",
-                f"Run: pip uninstall -y {uninstall} && pip install 'fcnn_gpu[cuda12]' (or [cuda13]).",
+                f"Run: pip uninstall -y {uninstall} && {how_to_install('cuda12')}, or with cupy-cuda13x.",
             )
         self.wheel, version = found[0]
         if self.wheel not in _FITTING:
@@ -203,7 +204,7 @@ class _Probe:
                 "Install one (https://www.nvidia.com/drivers; start a container with --gpus all) and run: nvidia-smi",
             )
         if present // 1000 < needed // 1000:
-            older = f", or run: pip uninstall -y {self.wheel} && pip install 'fcnn_gpu[cuda12]'"
+            older = f", or run: pip uninstall -y {self.wheel} && {how_to_install('cuda12')}"
             raise _Fault(
                 f"the driver supports CUDA {_version(present)}, older than the CUDA {needed // 1000}.0 that "
                 f"{self.wheel} needs.",

@@ -57,6 +57,11 @@ def default_backend() -> str | None:
     return _default_and_source()[0]
 
 
+def check_default_backend() -> str:
+    """The default's name. ValueError where FCNN_BACKEND, which has it, names no backend."""
+    return _check_name(default_backend() or "auto", "The environment variable FCNN_BACKEND")[0]
+
+
 def _default_and_source() -> tuple[str | None, str]:
     """That name, and who said so."""
     if _default is not None:

@@ -40,7 +40,7 @@ JOBS: tuple[Job, ...] = ("train", "infer")
 QUICK = {"rounds": 5, "round_seconds": 0.03}
 """What `--quick` sets unless it is given: enough to see that all works, not to quote."""
 
-_JSON, _PAGE = "report.json", "report.md"
+JSON_NAME, _PAGE = "report.json", "report.md"
 _GPU_DTYPES: tuple[str, ...] = ("float32", "tf32", "bfloat16", "float16")
 
 
@@ -301,16 +301,16 @@ def write(report: Report, folder: Path) -> list[str]:
     of two. `PictureError` where a picture cannot be drawn: then the report is there without it.
     """
     with replaced_together(
-        folder, _JSON, lambda name: name in (_JSON, _PAGE) or bool(FILE_NAME.fullmatch(name))
+        folder, JSON_NAME, lambda name: name in (JSON_NAME, _PAGE) or bool(FILE_NAME.fullmatch(name))
     ) as new:
-        save(report, new / _JSON)
+        save(report, new / JSON_NAME)
         write_atomically(new / _PAGE, to_markdown(report, {}).encode())
     if not importlib.util.find_spec("matplotlib"):
-        return [_JSON, _PAGE]
+        return [JSON_NAME, _PAGE]
     with drawing("the pictures of the report"):
         pictures = write_pictures(report, folder)
     write_atomically(folder / _PAGE, to_markdown(report, pictures).encode())
-    return [_JSON, _PAGE, *pictures]
+    return [JSON_NAME, _PAGE, *pictures]
 
 
 def _plain_settings(settings: Settings, quick: bool) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class ModelCheckpoint(Callback):
         folder = self._file(1).parent
         if not folder.is_dir():
             raise FileNotFoundError(f"ModelCheckpoint: there is no folder {folder} to save into. Create it first.")
+        trainer.model.check_saveable(self._file(1), "ModelCheckpoint")
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
         if self.monitor is not None:

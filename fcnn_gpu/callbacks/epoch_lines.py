@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from .._console import every_character
+from .._console import every_character, readable
 from ._base import Callback, History, Trainer
 
 _MOST_LINES = 25
@@ -53,7 +53,7 @@ class EpochLines(Callback):
         hidden = {"epoch", "learning_rate", "seconds", "samples_per_second"}
         if not self._has_penalty:
             hidden.add("penalty")
-        numbers = "  ".join(f"{name} {value:.4f}" for name, value in record.items() if name not in hidden)
+        numbers = "  ".join(f"{name} {readable(value)}" for name, value in record.items() if name not in hidden)
         width = len(str(n_epochs))
         rate, speed = record["learning_rate"], record["samples_per_second"]
         return f"epoch {epoch:>{width}}/{n_epochs}  {numbers}  learning_rate {rate:.2g}  {speed:,.0f} samples/s"

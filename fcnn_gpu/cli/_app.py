@@ -21,8 +21,6 @@ PROGRAM = "fcnn-gpu"
 _UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 """What typer raises for unknown options and the like: click's class, or that of the click inside newer typers."""
 
-_SURPLUS = re.compile(r"unexpected extra argument(?:s|\(s\))? \((\S+)")
-
 app = typer.Typer(
     name=PROGRAM,
     cls=CommandGroup,
@@ -82,7 +80,9 @@ def _command(arguments: Sequence[str]) -> int:
     try:
         code = app(list(arguments), prog_name=PROGRAM, standalone_mode=False)
     except _UsageError as error:
-        return _say(_with_hint(error.format_message(), arguments), MISTAKE)  # type: ignore[attr-defined]
+        from ._hints import told  # when there is a mistake
+
+        return _say(told(error, arguments), MISTAKE)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except MemoryError as error:  # which is told without importing anything
@@ -109,15 +109,6 @@ def _mistakes() -> tuple[type[Exception], ...]:
     from ..tables import MissingReaderError
 
     return ValueError, TypeError, OSError, MissingReaderError
-
-
-def _with_hint(message: str, arguments: Sequence[str]) -> str:
-    """A message about the arguments themselves; `train data.csv` is told how the data is named."""
-    surplus = _SURPLUS.search(message)
-    names_data = any(argument.partition("=")[0] == "--data" for argument in arguments)
-    if surplus is None or "train" not in arguments or names_data:
-        return message
-    return f"{message.rstrip('.')}. Data is named by an option: --data {surplus[1].rstrip(')')}"
 
 
 def _tell(error: BaseException, arguments: Sequence[str], code: int) -> int:

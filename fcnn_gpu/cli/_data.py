@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._checks import match_names
+from .._console import counted
 from .._types import HostArray
 from ..data import SIGNED_SAMPLES, Signature
 from ..datasets import CATALOGUE, Dataset, load
@@ -50,6 +51,13 @@ def load_data(
         seed=SPLIT_SEED,
         progress=progress,
     )
+
+
+def single_target(given: list[str] | None, name: str) -> str | None:
+    """The one --target of data that is no table. ValueError for several."""
+    if given is not None and len(given) > 1:
+        raise ValueError(f"--target may be given several times for tables, not for {name}.")
+    return given[0] if given else None
 
 
 def _with_test_data(name: str, test_data: str, target: str | None, task: str | None, header: bool | None) -> Dataset:
@@ -98,13 +106,13 @@ def column(text: str) -> str | int:
 def describe(data: Dataset) -> str:
     """The data set in a line."""
     shape = "×".join(map(str, data.feature_shape))
-    what = f"images of {shape}" if len(data.feature_shape) > 1 else f"samples of {data.n_features} features"
+    what = f"images of {shape}" if len(data.feature_shape) > 1 else f"samples of {counted(data.n_features, 'feature')}"
     if data.multilabel:
-        targets = f"{data.n_outputs} labels, several per sample"
+        targets = f"{counted(data.n_outputs, 'label')}, several per sample"
     elif data.class_names is not None:
-        targets = f"{data.n_classes} classes"
+        targets = counted(len(data.class_names), "class")
     else:
-        targets = f"regression of {data.n_outputs} target{'s' if data.n_outputs > 1 else ''}"
+        targets = f"regression of {counted(data.n_outputs, 'target')}"
     licence = f"; {data.licence}" if data.licence else ""
     return f"{data.name}: {len(data.X_train):,} training and {len(data.X_test):,} test {what}, {targets}{licence}"
 

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .._console import counted, readable
 from .._types import HostArray
-from ..losses import Loss
+from ..losses import Loss, Quantile
 from ..metrics import F1 as F1Score
 from ..metrics import (
     METRICS,
@@ -91,6 +92,8 @@ def evaluate_predictions(
     `threshold`: of two classes, where it is not ½ that the labels which metrics are of go by.
     """
     evaluation = _by_task(loss, y, class_names, predictions, outputs, threshold)
+    if loss.outputs_per_target > 1:
+        return evaluation  # a metric compares one prediction with a target
     told = [metric.for_task(loss.task(predictions.shape[1])) for metric in metrics]
     others = {metric.label: _at(threshold, metric) for metric in told if metric.label not in evaluation.results}
     if len(y) < _LEAST_FOR_R2:
@@ -119,6 +122,8 @@ def _by_task(
     if outputs is None:  # of values, those that are given: within their range
         outputs = predictions if loss.link == "identity" else _raw(loss.link, predictions)
     value = float(loss.forward(outputs, y))
+    if class_names is None and isinstance(loss, Quantile) and loss.outputs_per_target > 1:
+        return Evaluation(len(y), {"loss": value} | _of_quantiles(loss.quantiles, y, predictions), [], [], None)
     if class_names is None:
         names = ["r2", "mae", "rmse"] if len(y) >= _LEAST_FOR_R2 else ["mae", "rmse"]
         results = {name: METRICS.resolve(name)(y, predictions) for name in names}
@@ -132,6 +137,16 @@ def _by_task(
     matrix = confusion_matrix(y, predicted, len(class_names))
     results = {"loss": value, "accuracy": report["accuracy"]}
     return Evaluation(len(y), results, report["classes"], [report["macro"], report["weighted"]], matrix)
+
+
+def _of_quantiles(quantiles: Sequence[float], y: HostArray, predictions: HostArray) -> dict[str, float]:
+    """The share of targets below each predicted quantile, and of the median, where it is one, the error."""
+    targets = y.reshape(len(y), -1)
+    each = predictions.reshape(*targets.shape, len(quantiles))
+    results: dict[str, float] = {}
+    if 0.5 in quantiles:
+        results["mae"] = METRICS.resolve("mae")(targets, each[:, :, list(quantiles).index(0.5)])
+    return results | {f"below_{q:g}": float((targets < each[:, :, k]).mean()) for k, q in enumerate(quantiles)}
 
 
 def _raw(link: str, predictions: HostArray) -> HostArray:
@@ -162,8 +177,8 @@ def _label_scores(
 
 def headline(evaluation: Evaluation, what: str) -> str:
     """The main numbers in a line."""
-    numbers = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.results.items())
-    return f"{what} ({evaluation.n_samples:,} samples):  {numbers}"
+    numbers = "  ".join(f"{name} {readable(value)}" for name, value in evaluation.results.items())
+    return f"{what} ({counted(evaluation.n_samples, 'sample')}):  {numbers}"
 
 
 def print_evaluation(console: Console, evaluation: Evaluation, what: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._console import counted
 from .._types import HostArray
 from ..backend import Ops, threads
 from ..estimators import FOLDS, Member, folds_of, train_folds
@@ -43,15 +44,15 @@ class FoldsTraining(PresetTraining):
         recipe, name, k = self._recipe, self.options.network, len(self._folds)
         members = f", each of {recipe.members} in one" if recipe.members > 1 else ""
         n = (self.n_train - -(-self.n_train // k)) // self.batch_size
-        steps = f"{n:,} step{'' if n == 1 else 's'} of {self.batch_size:,} samples"
+        steps = f"{counted(n, 'step')} of {counted(self.batch_size, 'sample')}"
         said = [
             f"Network: {k} of {NAMES[name]} (--preset {name}){members}, bagged",
-            f"Training: {self.n_train:,} samples; each network on {k - 1} of {k} folds, {recipe.epochs:,} epochs of "
-            f"about {steps}",
+            f"Training: {self.n_train:,} samples; each network on {k - 1} of {k} folds, "
+            f"{counted(recipe.epochs, 'epoch')} of about {steps}",
             f"Validation: each network by the fold that it does not see; its epoch with {self._best()} there is kept",
         ]
         if recipe.patience is not None:
-            said[-1] += f",\n  and {recipe.patience} epochs that are no better end a run"
+            said[-1] += f",\n  and {counted(recipe.patience, 'epoch')} no better than it end a run"
         return said
 
     def train(self) -> Trained:
@@ -64,7 +65,8 @@ class FoldsTraining(PresetTraining):
 
             def tell(number: int, n_networks: int, member: Member) -> None:
                 if number == 0 and n_networks < len(self._folds):
-                    print(f"For {len(self._folds)} networks --time-limit is too short: {n_networks} are trained")
+                    trained = "one is trained" if n_networks == 1 else f"{n_networks} are trained"
+                    print(f"For {len(self._folds)} networks --time-limit is too short: {trained}")
                 log(number, n_networks, member.fitted.history)
 
         until = self._deadline()
@@ -73,7 +75,7 @@ class FoldsTraining(PresetTraining):
         self._temperatures = [fitted.temperature for fitted in each]
         model = Sequential.join_members([fitted.model for fitted in each])
         threshold = self._measure(bag.out_of_fold(self.n_train))
-        return Trained(model, [fitted.history for fitted in each], bag.interrupted, threshold)
+        return Trained(model, [fitted.history for fitted in each], bag.interrupted, threshold, self._units())
 
     def _measure(self, predictions: HostArray) -> float | None:
         """Measure the out-of-fold predictions, and find the threshold by them."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from .._console import counted
 from .._types import HostArray
 from ..files import ModelFileError
-from ..losses import LOSSES, VALUE_LINKS, Loss
+from ..losses import LOSSES, VALUE_LINKS, Loss, Quantile
 from ..metrics import METRICS
 from ..model import Sequential, load
 from ..tables import Targets
 from ._backend import choose_backend
+from ._named import build
 from ._output import MODEL, ROWS
 
+_QUANTILE = re.compile(r"quantile (0?\.\d+)")
+"""What `TabularRegressor(quantiles=)` calls its predictions."""
 _LOSS_OF_LINK = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "mse", "exp": "poisson"}
 _NOTED = {"multilabel": bool, "loss": dict, "metrics": list, "data": str, "target": str, "test_fraction": float}
 _NOTED |= {"data_digest": str, "targets": dict, "sheet": str}
@@ -40,7 +45,8 @@ class SavedModel:
         info: what `fcnn-gpu train` has noted in `model.info`; entries of another kind are a program's own.
     """
 
-    def __init__(self, path: Path, backend: str | None) -> None:
+    def __init__(self, path: Path, backend: str | None, loss: str | None = None) -> None:
+        """`loss`: the text of an option that names it, in the place of what the model notes."""
         path = model_file(path)
         self.path = path
         self.model: Sequential = load(path, choose_backend(backend)[0])
@@ -60,10 +66,7 @@ class SavedModel:
             known, n_classes = self.model.signature.class_names, max(n_out, 2)
             self.class_names = [str(name) for name in (range(n_classes) if known is None else known)]
             self.class_names += [f"output {i}" for i in range(len(self.class_names), n_classes)]
-        try:
-            self.loss: Loss = LOSSES.resolve(self.info.get("loss", _LOSS_OF_LINK[link]))
-        except (TypeError, ValueError) as error:
-            raise ModelFileError(f"{path} notes a loss that is not known: {error}") from error
+        self.loss = self._noted_loss(link) if loss is None else self._given_loss(loss, link)
         self.targets = self._targets()
         try:
             self.metrics = [
@@ -71,6 +74,30 @@ class SavedModel:
             ]
         except (TypeError, ValueError) as error:
             raise ModelFileError(f"{path} notes a metric that is not known: {error}") from error
+
+    def _noted_loss(self, link: str) -> Loss:
+        """What the model notes, or what its predictions are called: quantiles; else what goes with such a link."""
+        names = self.model.signature.target_names or ()
+        quantiles = [match[1] for match in map(_QUANTILE.fullmatch, names) if match]
+        if "loss" not in self.info and quantiles and len(quantiles) == len(names):
+            return Quantile([float(q) for q in quantiles])
+        try:
+            return LOSSES.resolve(self.info.get("loss", _LOSS_OF_LINK[link]))
+        except (TypeError, ValueError) as error:
+            raise ModelFileError(f"{self.path} notes a loss that is not known: {error}") from error
+
+    def _given_loss(self, text: str, link: str) -> Loss:
+        loss: Loss = build("--loss", text, LOSSES)
+        if loss.link != link:
+            fitting = ", ".join(name for name in LOSSES if LOSSES[name].link == link)
+            raise ValueError(f"--loss {text} does not fit {self.path}. Losses that fit: {fitting}.")
+        loss.check_outputs(self.model.n_predictions)
+        return loss
+
+    @property
+    def n_targets(self) -> int:
+        """How many numbers of a sample its predictions are of; several quantiles are of one."""
+        return self.model.n_predictions // self.loss.outputs_per_target
 
     def _targets(self) -> Targets | None:
         noted = self.info.get("targets")
@@ -93,9 +120,11 @@ class SavedModel:
         """
         names = tuple(target.split(",")) if self.multilabel or self.task == "regression" else (target,)
         classes = None if self.class_names is None else tuple(self.class_names)
-        n_expected = self.model.n_predictions if self.multilabel or self.task == "regression" else 1
+        n_expected = self.n_targets if self.multilabel or self.task == "regression" else 1
         if len(names) != n_expected:
-            raise ValueError(f"--target names {len(names)} columns, and the model {self.path} predicts {n_expected}.")
+            raise ValueError(
+                f"--target names {counted(len(names), 'column')}, and the model {self.path} predicts {n_expected}."
+            )
         labels = (("0", "1"),) * len(names) if self.multilabel else ()
         return Targets(names, self.task, classes, self.multilabel, (None,) * len(names), "as given", labels)
 

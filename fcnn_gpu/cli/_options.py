@@ -46,7 +46,7 @@ class TrainOptions:
     """The options of `fcnn-gpu train`; a ValueError or TypeError names the one that cannot be."""
 
     data: str
-    target: str | None
+    target: list[str] | None
     task: str | None
     column: list[str] | None
     ignore: list[str] | None
@@ -89,6 +89,8 @@ class TrainOptions:
     dtype: str
     precision: str | None
     out: str | None
+    overwrite: bool
+    as_json: bool
     progress: bool
     watch: bool
     watch_port: int
@@ -524,7 +526,8 @@ class TrainOptions:
 
     def model_info(self) -> dict[str, Any]:
         """Which of the options `evaluate` needs to find the same test part."""
-        return {"target": self.target, "test_fraction": self.test_fraction if self.test_data is None else 0.0}
+        target = None if self.target is None else ",".join(self.target)
+        return {"target": target, "test_fraction": self.test_fraction if self.test_data is None else 0.0}
 
 
 def _settings(kind: Any) -> set[str]:

@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,18 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from .._extras import how_to_install
 from .._types import HostArray
-from ..files import check_replaceable, replaced_together, write_atomically
+from ..files import MODEL_NAME, check_replaceable, replaced_together, write_atomically
 from ..training import PictureError, drawing
 from ._evaluation import Evaluation
 from ._trained import Trained
 
-MODEL, HISTORY, RUN = "model.safetensors", "history.csv", "run.json"
+MODEL, HISTORY, RUN = MODEL_NAME, "history.csv", "run.json"
 CURVES, CONFUSION = "curves.png", "confusion_matrix.png"
 ROWS = "training_rows.npy"
 _FILES = {MODEL, HISTORY, RUN, ROWS, CURVES, CONFUSION}
-HOW_TO_PLOT = "pip install 'fcnn_gpu[plot]'"
+HOW_TO_PLOT = how_to_install("plot")
 
 
 def prepare_folder(path: Path) -> None:
@@ -64,6 +65,19 @@ def earlier_run(folder: Path) -> str | None:
     return f"the run of {when:%Y-%m-%d %H:%M}" + (f" on {data}" if isinstance(data, str) else "")
 
 
+def check_free(folder: Path, overwrite: bool, names: Collection[str] = _FILES) -> str | None:
+    """FileExistsError where files of these names would be replaced and nobody has said so; else a line that says so."""
+    there = [name for name in sorted(names) if (folder / name).is_file()]
+    if not there:
+        return None
+    earlier = earlier_run(folder) or ", ".join(there)
+    if not overwrite:
+        raise FileExistsError(
+            f"--out: {folder} holds {earlier}. Choose another folder, or say --overwrite to replace it."
+        )
+    return f"Output: {folder} holds {earlier}, which this one replaces"
+
+
 class RunFolder:
     """The folder of a run: its model first, and what is measured and drawn of it afterwards.
 
@@ -74,6 +88,16 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def step_aside(self) -> None:
+        """Take a folder beside this one where another process has kept its run in it since `check_free`."""
+        asked, i = self.path, 1
+        while holds_run(self.path):
+            i += 1
+            self.path = asked.with_name(f"{asked.name}-{i}")
+        if i > 1:
+            prepare_folder(self.path)
+            print(f"Output: {asked} holds a run that has ended meanwhile, so this one is kept in {self.path}")
 
     def keep(self, trained: Trained, run: dict[str, Any], rows: HostArray) -> None:
         with replaced_together(self.path, MODEL, lambda name: name in _FILES) as fresh:

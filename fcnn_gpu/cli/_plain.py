@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Ops
-from ..callbacks import Callback, EarlyStopping, TimeLimit
+from ..callbacks import Callback, EarlyStopping, ProgressBar, TimeLimit
 from ..data import leaves_single_sample, split_validation
 from ..datasets import Dataset
 from ..losses import Loss
 from ..model import Sequential, Standardization, fold_features, fold_targets
-from ..training import Trainer
+from ..training import OwnUnits, Trainer, units_of
 from ._data import holds_images
 from ._options import TrainOptions
 from ._progress import EpochLog, Summary, watching
@@ -47,7 +47,7 @@ class PlainTraining:
 
     def __init__(self, options: TrainOptions, data: Dataset, why: str | None, ops: Ops) -> None:
         """`why`, of a table: why it has a plain network."""
-        self._why = why
+        self._why, self._target = why, data.target_name
         self.options = options = options.for_data(data)
         options.check_classes(data)
         assert options.batch_size is not None
@@ -80,12 +80,11 @@ class PlainTraining:
         """The trained network, in the data's own units."""
         options, samples, model = self.options, self._samples, self._model
         assert options.epochs is not None
-        callbacks: list[Callback] = [Summary(self.batch_size), EpochLog()] if options.progress else []
-        callbacks += watching(options)
+        shown = [Summary(self.batch_size), EpochLog(), ProgressBar()] if options.progress else []
+        callbacks: list[Callback] = [] if options.seconds is None else [TimeLimit(options.seconds)]
         if options.early_stopping is not None:
-            callbacks.insert(0, EarlyStopping(patience=options.early_stopping))
-        if options.seconds is not None:
-            callbacks.insert(0, TimeLimit(options.seconds))
+            callbacks.append(EarlyStopping(patience=options.early_stopping))
+        callbacks.append(OwnUnits(samples.targets, self.measured, [*shown, *watching(options)]))
         history = self._trainer.fit(
             samples.X,
             samples.y,
@@ -94,7 +93,7 @@ class PlainTraining:
             validation_data=samples.validation,
             class_weight=self._class_weight,
             drop_last=options.batch_norm and leaves_single_sample(self.n_train, self.batch_size),
-            progress="bar" if options.progress else False,
+            progress=False,
             callbacks=callbacks,
         )
         X, y = (samples.X, samples.y) if samples.validation is None else samples.validation
@@ -103,7 +102,8 @@ class PlainTraining:
             fold_features(model, samples.features)
         if samples.targets is not None:
             fold_targets(model, samples.targets)
-        return Trained(model, [history], threshold=threshold)
+        units = units_of(self._target, self.measured, len(samples.targets.scale)) if samples.targets is not None else {}
+        return Trained(model, [history], threshold=threshold, units=units)
 
     def report(self) -> list[str]:
         """What there is to say of it when it is trained."""

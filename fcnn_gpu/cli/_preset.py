@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._console import counted
 from .._types import HostArray
 from ..backend import Ops
 from ..callbacks import Callback, Deadline
@@ -25,6 +26,7 @@ from ..estimators import (
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
 from ..metrics import Metric
 from ..model import Standardization
+from ..training import units_of
 from ._options import TrainOptions
 from ._plain import PlainTraining
 from ._progress import EpochLog, Summary, watching
@@ -103,7 +105,8 @@ class PresetTraining:
     def __init__(self, options: TrainOptions, table: PreparedTable, ops: Ops) -> None:
         data, recipe = table.data, table.plan.recipe
         assert recipe is not None
-        self.options = options = options.for_data(data)
+        self.options, self._target = options.for_data(data), data.target_name
+        options = self.options
         options.check_classes(data)
         self.measured = options.make_loss(data)
         self.metrics = options.make_metrics(data, self.measured)
@@ -139,12 +142,14 @@ class PresetTraining:
         recipe, name, n = self._recipe, self.options.network, self.n_train // self.batch_size
         members = f", {recipe.members} networks in one" if recipe.members > 1 else ""
         said = [f"Network: {NAMES[name]} (--preset {name}){members}"]
-        steps = f"{n:,} step{'' if n == 1 else 's'} of {self.batch_size:,} samples"
-        said.append(f"Training: {self.n_train:,} samples, {recipe.epochs:,} epochs of {steps}")
+        steps = f"{counted(n, 'step')} of {counted(self.batch_size, 'sample')}"
+        said.append(f"Training: {counted(self.n_train, 'sample')}, {counted(recipe.epochs, 'epoch')} of {steps}")
         if self.n_held_out:
-            said.append(f"Validation: {self.n_held_out:,} samples; the epoch with {self._best()} on them is kept")
+            said.append(
+                f"Validation: {counted(self.n_held_out, 'sample')}; the epoch with {self._best()} on them is kept"
+            )
             if recipe.patience is not None:
-                said[-1] += f",\n  and {recipe.patience} epochs that are no better end the run"
+                said[-1] += f",\n  and {counted(recipe.patience, 'epoch')} no better than it end the run"
         return said
 
     def _best(self) -> str:
@@ -168,7 +173,11 @@ class PresetTraining:
             held_out.targets,
             held_out.weights,
         )
-        return Trained(fitted.model, [fitted.history], threshold=threshold)
+        return Trained(fitted.model, [fitted.history], threshold=threshold, units=self._units())
+
+    def _units(self) -> dict[str, str]:
+        """What the history is measured in."""
+        return {} if self.targets is None else units_of(self._target, self.measured, len(self.targets.scale))
 
     def _deadline(self) -> Deadline | None:
         """When --time-limit is over, from now on."""

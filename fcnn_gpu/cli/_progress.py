@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from .._console import readable
 from ..callbacks import Callback, EpochLines
 from ..training import History, Trainer
 from ._options import TrainOptions
@@ -59,7 +60,7 @@ class NetworkLog:
         """`number` from 0; its history."""
         kept = history.best_epoch or len(history)
         record = history.records[kept - 1]
-        measured = "  ".join(f"{name} {value:.4f}" for name, value in record.items() if name.startswith("val_"))
+        measured = "  ".join(f"{name} {readable(value)}" for name, value in record.items() if name.startswith("val_"))
         elapsed, width = time.perf_counter() - self._began, len(str(n_networks))
         of_epochs = f"epoch {kept:>{len(str(len(history)))}} of {len(history)}"
         print(f"network {number + 1:>{width}}/{n_networks}  {of_epochs}  {measured}  {elapsed:.1f} s", flush=True)

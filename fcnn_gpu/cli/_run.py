@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -10,21 +11,22 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from rich.console import Console
 
+from .._console import counted
 from .._types import HostArray
 from ..backend import Ops
 from ..datasets import CATALOGUE, Dataset
-from ..losses import LOSSES, MAE, Huber, Loss
+from ..losses import LOSSES, Huber, Loss
 from ..metrics import METRICS, Metric
 from ..model import Sequential, Standardization
-from ..training import interruptible
+from ..training import degrees_of, interruptible
 from . import _backend, _threads
-from ._data import describe, info_of, load_data, signature_of
+from ._data import describe, info_of, load_data, signature_of, single_target
 from ._evaluation import Evaluation, evaluate_model, print_evaluation
 from ._options import TrainOptions
-from ._output import HOW_TO_PLOT, MODEL, RunFolder, can_plot, earlier_run, holds_run, prepare_folder
+from ._output import HOW_TO_PLOT, MODEL, RunFolder, can_plot, check_free, holds_run, prepare_folder, versions
 from ._plain import PlainTraining
 from ._rows import digest_of, row_marks
-from ._stdout import outlive_output, print_error
+from ._stdout import outlive_output, print_error, told_apart
 from ._trained import Trained
 
 if TYPE_CHECKING:
@@ -36,11 +38,23 @@ _Training: TypeAlias = "PlainTraining | PresetTraining"
 
 
 def run_training(options: TrainOptions) -> int:
-    """Do what the options say; returns the exit code."""
+    """Do what the options say; returns the exit code. For a program, standard output has what run.json says alone."""
+    if not options.as_json:
+        return _run(options)[0]
+    with told_apart():
+        code, run = _run(options)
+    print(json.dumps(versions() | run, indent=2))
+    return code
+
+
+def _run(options: TrainOptions) -> tuple[int, dict[str, Any]]:
     if options.out == "":
         raise ValueError("--out expects a folder, got ''.")
     if options.out is not None:
         outlive_output()
+        replaced = check_free(Path(options.out), options.overwrite)
+        if replaced is not None:
+            print(replaced)
     _threads.choose_threads(options.threads)
     ops, reason = _backend.choose_backend(options.backend)
     print(f"Backend: {ops.describe()}, {reason}")
@@ -53,7 +67,6 @@ def run_training(options: TrainOptions) -> int:
     folder = None if options.out is None else RunFolder(Path(options.out))
     if folder is not None:
         prepare_folder(folder.path)
-        _say_earlier(folder)
     for line in training.announce():
         print(line)
     _say_held_out(training, options.share_held_out)
@@ -70,8 +83,10 @@ def run_training(options: TrainOptions) -> int:
         noted |= {} if table is None else {"targets": table.targets.plain()}
         noted |= {} if options.sheet is None else {"sheet": options.sheet}
         model.info = info_of(data, noted, None if data.name in CATALOGUE else digest_of(options.data))
-        kept = folder is not None and _keep(folder, trained, run, row_marks(data.X_train, data.y_train))
-    return _tell(folder if kept else None, training, trained, measured, data, run, interrupted())
+        kept = folder is not None and _keep(
+            folder, trained, run, row_marks(data.X_train, data.y_train), options.overwrite
+        )
+    return _tell(folder if kept else None, training, trained, measured, data, run, interrupted()), run
 
 
 def _training(options: TrainOptions, data: Dataset, table: PreparedTable | None, ops: Ops) -> _Training:
@@ -116,7 +131,7 @@ def _load(options: TrainOptions) -> tuple[Dataset, PreparedTable | None]:
         raise ValueError(f"{', '.join(options.of_tables)} is for tables (.csv, .parquet, ...), not for {options.data}.")
     return load_data(
         options.data,
-        target=options.target,
+        target=single_target(options.target, options.data),
         task=options.task,
         header=options.header,
         test_fraction=options.test_fraction,
@@ -130,18 +145,23 @@ def _say_held_out(training: _Training, share: float) -> None:
     n = training.n_held_out
     asked = round(share * (n + training.n_train))
     if n < asked:
-        print(f"Validation: {n:,} samples instead of {asked:,}, since every class keeps one for training")
+        print(f"Validation: {counted(n, 'sample')} instead of {asked:,}, since every class keeps one for training")
 
 
 def _say_standardization(training: _Training, data: Dataset) -> None:
-    what = [f"{data.n_features} features"] if training.features is not None else []
+    what = [counted(data.n_features, "feature")] if training.features is not None else []
     what += ["the targets"] if training.targets is not None else []
     if what:
-        unit = ""
-        if training.targets is not None:
-            measure = "standard deviation" if isinstance(training.measured, MAE) else "variance"
-            unit = f"; losses during training are in units of the targets' {measure}"
-        print(f"Standardized: {' and '.join(what)}, to mean 0 and standard deviation 1{unit}")
+        print(f"Standardized: {' and '.join(what)}, to mean 0 and standard deviation 1{_units(training)}")
+
+
+def _units(training: _Training) -> str:
+    """What losses and metrics are measured in during training, where that is not what the test is measured in."""
+    if training.targets is None:
+        return ""
+    if degrees_of(training.measured, len(training.targets.scale)) is not None:
+        return "; losses and metrics are in the target's own units"
+    return "; losses and metrics during training are those of the standardized targets"
 
 
 def _in_own_units(loss: Loss, targets: Standardization | None) -> Loss:
@@ -161,12 +181,6 @@ def _measures(loss: Loss, metrics: list[Metric]) -> dict[str, Any]:
     return {"loss": LOSSES.config(loss), "metrics": [METRICS.config(metric) for metric in metrics]}
 
 
-def _say_earlier(folder: RunFolder) -> None:
-    earlier = earlier_run(folder.path)
-    if earlier is not None:
-        print(f"Output: {folder.path} holds {earlier}, which this one replaces")
-
-
 def _run_of(training: _Training, trained: Trained, data: Dataset, seconds: float) -> dict[str, Any]:
     """What run.json says, as long as nothing is measured."""
     return {
@@ -181,10 +195,12 @@ def _run_of(training: _Training, trained: Trained, data: Dataset, seconds: float
     }
 
 
-def _keep(folder: RunFolder, trained: Trained, run: dict[str, Any], rows: HostArray) -> bool:
+def _keep(folder: RunFolder, trained: Trained, run: dict[str, Any], rows: HostArray, overwrite: bool) -> bool:
     """Write the model before anything is said or measured of it, which may fail. False where an earlier one stays."""
     if trained.is_empty and holds_run(folder.path):
         return False
+    if not overwrite:
+        folder.step_aside()
     folder.keep(trained, run, rows)
     outlive_output(_where(folder))
     return True
@@ -257,6 +273,6 @@ def _say_kept(
         return
     names = None if data.class_names is None else list(data.class_names)
     written = folder.add(trained, run, evaluation, names)
-    print(f"Written to {options.out}: {', '.join(written)}")
+    print(f"Written to {folder.path}: {', '.join(written)}")
     if not can_plot():
         print(f"No pictures, since matplotlib is not installed: {HOW_TO_PLOT}")

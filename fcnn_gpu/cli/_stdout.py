@@ -91,8 +91,37 @@ def standard_output() -> Iterator[Output]:
 
 def outlive_output(kept: str = "") -> None:
     """From here on the command goes on where standard output fails; `kept` is what its user then has."""
-    if isinstance(sys.stdout, Output):
-        sys.stdout.is_needed, sys.stdout.kept = False, kept
+    output = sys.stdout.output if isinstance(sys.stdout, _Told) else sys.stdout
+    if isinstance(output, Output):
+        output.is_needed, output.kept = False, kept
+
+
+class _Told:
+    """Standard error in the place of standard output; where it takes no more, what is told is not missed."""
+
+    def __init__(self, output: Any) -> None:
+        self.output = output
+
+    def write(self, text: str) -> int:
+        if sys.stderr is not None:
+            with contextlib.suppress(OSError):
+                sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        if sys.stderr is not None:
+            with contextlib.suppress(OSError):
+                sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+@contextmanager
+def told_apart() -> Iterator[None]:
+    """Within, what is printed goes to standard error: standard output is for a program that reads it."""
+    with contextlib.redirect_stdout(_Told(sys.stdout)):
+        yield
 
 
 def print_data(text: str) -> None:

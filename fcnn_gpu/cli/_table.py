@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from .._console import counted
 from .._types import HostArray
 from ..data import split_validation
 from ..datasets import Dataset
@@ -49,7 +50,8 @@ class TableOptions:
     """How a table is to be read and understood.
 
     Attributes:
-        target: the columns to predict, names or numbers from 0 with commas between them; None: the last column.
+        target: the columns to predict, names or numbers from 0, each text one or several with commas between them;
+            None: the last column.
         task: "classification", "regression" or None.
         header, sheet: as `tables.read` takes them.
         columns: what columns are, by name or number.
@@ -60,7 +62,7 @@ class TableOptions:
         dtype: of the inputs.
     """
 
-    target: str | None
+    target: Sequence[str] | None
     task: str | None
     header: bool | None
     sheet: str | None
@@ -124,7 +126,7 @@ def load_table(path: Path, options: TableOptions) -> PreparedTable:
     y, rows = targets.encode(table)
     said = [f"Note: {note}" for note in table.notes]
     if len(rows) < len(table):
-        said.append(f"Left out: {len(table) - len(rows):,} rows without a value of {', '.join(names)}")
+        said.append(f"Left out: {counted(len(table) - len(rows), 'row')} without a value of {', '.join(names)}")
     inputs = table.drop(*names).take(rows)
     train, test = _divided(table.source, y, targets, options)
     X_train, y_train = inputs.take(train), y[train]
@@ -215,13 +217,12 @@ def _rare_words(preparation: TablePreparation, inputs: Table) -> list[str]:
     return said
 
 
-def target_names(table: Table, target: str | None) -> list[str]:
-    """The columns that --target names: all of the text if there is such a column, else its parts between commas."""
+def target_names(table: Table, target: Sequence[str] | None) -> list[str]:
+    """The columns that --target names: all of a text if there is such a column, else its parts between commas."""
     if target is None:
         return [table.names[-1]]
-    if target in table:
-        return [target]
-    names = [table.name_of(part.strip(), "target") for part in target.split(",")]
+    parts = [part for text in target for part in ([text] if text in table else map(str.strip, text.split(",")))]
+    names = [table.name_of(part, "target") for part in parts]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"--target names {', '.join(map(repr, twice))} twice.")
@@ -301,4 +302,4 @@ def _test_part(
         path, preparation, targets, header=options.header, sheet=options.sheet, option="--test-data "
     )
     left_out = n_rows - len(rows)
-    return made, y, [f"Left out: {left_out:,} rows of {path} without a target"] if left_out else []
+    return made, y, [f"Left out: {counted(left_out, 'row')} of {path} without a target"] if left_out else []

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .._console import counted
 from .._types import HostArray
 from ..files import write_atomically
 from ..model import Sequential
-from ..training import History, plot_histories
+from ..training import History, plot_histories, plot_history
 from ._options import TrainOptions
 
 
@@ -21,13 +22,15 @@ class Trained:
     """A network ready for use, and the history of its run; `runs` are several where it bags the networks of folds.
 
     `cut_short`: it was interrupted before all folds had a network, or one of them is not trained to its end.
-    `threshold`: of two classes, the probability beyond which the second is predicted; None is ½.
+    `threshold`: of two classes, the probability beyond which the second is predicted; None is ½. `units`: what columns
+    of the histories are measured in, by name.
     """
 
     model: Sequential
     runs: Sequence[History]
     cut_short: bool = False
     threshold: float | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def interrupted(self) -> bool:
@@ -43,7 +46,7 @@ class Trained:
         each = [(len(run), run.stopped_by, run.best_epoch) for run in self.runs]
         names = "epochs", "stopped_by", "best_epoch"
         several: tuple[Any, ...] = each[0] if len(each) == 1 else tuple(map(list, zip(*each, strict=True)))
-        said = dict(zip(names, several, strict=True)) | {"threshold": self.threshold}
+        said = dict(zip(names, several, strict=True)) | {"threshold": self.threshold, "units": dict(self.units)}
         return said if len(each) == 1 else {"networks": len(each)} | said
 
     def said(self, seconds: float) -> str:
@@ -51,7 +54,7 @@ class Trained:
         if len(self.runs) > 1:
             return self._of_several(seconds)
         [run] = self.runs
-        line = f"Trained {_epochs(len(run))} in {seconds:.1f} s"
+        line = f"Trained {counted(len(run), 'epoch')} in {seconds:.1f} s"
         if run.stopped_by != "epochs":
             line += f"; {'interrupted' if run.stopped_by == 'interrupt' else run.stopped_by}"
         if run.best_epoch is not None:
@@ -60,7 +63,8 @@ class Trained:
 
     def _of_several(self, seconds: float) -> str:
         low, high = min(map(len, self.runs)), max(map(len, self.runs))
-        line = f"Trained {len(self.runs)} networks, {_epochs(high) if low == high else f'{low} to {high} epochs'} each"
+        epochs = counted(high, "epoch") if low == high else f"{low} to {high} epochs"
+        line = f"Trained {len(self.runs)} networks, {epochs} each"
         line += f", in {seconds:.1f} s"
         reasons = {run.stopped_by for run in self.runs} - {"epochs", "interrupt"}
         line += "; interrupted" if self.interrupted else "".join(f"; {reason}" for reason in sorted(reasons))
@@ -82,9 +86,9 @@ class Trained:
     def plot(self, path: Path) -> None:
         """Loss and metrics over the epochs, those of several networks in one picture."""
         if len(self.runs) == 1:
-            self.runs[0].plot(path)
+            plot_history(self.runs[0].to_dict(), self.runs[0].best_epoch, path, self.units)
             return
-        plot_histories([run.to_dict() for run in self.runs if len(run)], path)
+        plot_histories([run.to_dict() for run in self.runs if len(run)], path, self.units)
 
 
 def threshold_of(
@@ -96,7 +100,3 @@ def threshold_of(
     from ..estimators import best_threshold  # with scikit-learn
 
     return best_threshold(predictions()[:, -1], y, weights, options.best_for)
-
-
-def _epochs(n: int) -> str:
-    return f"{n} epoch{'' if n == 1 else 's'}"

@@ -9,16 +9,16 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ..bench.report import Benchmark, Listener, load, to_json, write
+from ..bench.report import JSON_NAME, Benchmark, Listener, load, to_json, write
 from ..bench.results import Report
 from ._bench_options import DEFAULT_BATCH, make_cases, make_settings
-from ._output import HOW_TO_PLOT, can_plot, prepare_folder
-from ._stdout import print_data
+from ._output import HOW_TO_PLOT, can_plot, check_free, prepare_folder
+from ._stdout import print_data, print_error
 
 INTERRUPTED = 130
 
 _WHAT, _AGAINST, _OUTPUT = "What is measured", "Against what, and how", "Output"
-_OF_SHOW = {"show", "markdown", "as_json", "out"}
+_OF_SHOW = {"show", "markdown", "as_json", "out", "overwrite"}
 """The options that a saved report can be shown with."""
 
 
@@ -106,6 +106,10 @@ def bench(
         Path | None,
         _option("The folder for report.json, report.md and pictures. (default: nothing is kept)", _OUTPUT),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        _option("Replace an earlier report in --out, which is refused otherwise.", _OUTPUT, "--overwrite"),
+    ] = False,
     as_json: Annotated[bool, _option("Print the report as JSON.", _OUTPUT, "--json")] = False,
     markdown: Annotated[bool, _option("Print the report as Markdown.", _OUTPUT, "--markdown")] = False,
     show: Annotated[
@@ -119,6 +123,10 @@ def bench(
     """
     if as_json and markdown:
         raise ValueError("--json and --markdown are two forms of the same: give one of them.")
+    if out is not None and show != out / JSON_NAME:
+        replaced = check_free(out, overwrite, (JSON_NAME,))
+        if replaced is not None:
+            print_error(replaced)
     if show is not None:
         _check_nothing_to_measure(context)
         report = load(show)

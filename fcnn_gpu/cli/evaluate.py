@@ -12,12 +12,14 @@ import typer
 from rich.console import Console
 
 from .._checks import check_choice, check_real
+from .._console import counted
 from .._types import HostArray
 from ..datasets import CATALOGUE, Dataset
 from . import _backend, _threads
 from ._data import as_known, describe, is_table, load_data
 from ._evaluation import Evaluation, evaluate_model, headline, print_evaluation
 from ._model import SavedModel
+from ._output import ROWS
 from ._rows import digest_of, known_rows, row_marks
 
 PARTS = ("test", "train", "all")
@@ -33,12 +35,13 @@ def evaluate(
     part: Annotated[
         str | None,
         typer.Option(
-            help="test (what training held out, or the data's own test part), train, or all. (default: test of the "
-            "file that the model was trained on, which is known by its content, and all of any other)"
+            help="test (what training held out, or the data's own test part), train, or all. Of another file than the "
+            "model was trained on, test are the rows that training did not have. (default: test of the file that the "
+            "model was trained on, which is known by its content, and all of any other)"
         ),
     ] = None,
     target: Annotated[
-        str | None, typer.Option(help="As for train. (default: as it was for the model's training)")
+        list[str] | None, typer.Option(help="As for train. (default: as it was for the model's training)")
     ] = None,
     header: Annotated[
         bool | None, typer.Option("--header/--no-header", help="CSV, Excel: whether the first line names the columns.")
@@ -56,6 +59,13 @@ def evaluate(
         bool,
         typer.Option("--ignore-extra", help="Of numbers: leave out all columns that the model does not know."),
     ] = False,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="What to measure as the loss, as for train; quantile:quantiles=0.05/0.5/0.95 of a network that "
+            "predicts these. (default: as it was for the model's training, where the model says so)"
+        ),
+    ] = None,
     backend: Annotated[str | None, typer.Option(help=_backend.HELP)] = None,
     threads: Annotated[int | None, typer.Option(help=_threads.HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
@@ -69,7 +79,7 @@ def evaluate(
     if test_fraction is not None:
         check_real("--test-fraction", test_fraction, low=0, high=1, high_open=True)
     _threads.choose_threads(threads)
-    saved = SavedModel(model, backend)
+    saved = SavedModel(model, backend, loss)
     name = _name(saved, data)
     trained_on = _is_training_data(saved, name)
     if trained_on and sheet is None:
@@ -78,12 +88,19 @@ def evaluate(
         trained_on = False  # another table of the same file
     if part is None:
         part = "all" if trained_on is False and test_fraction is None else "test"
+    by_rows = trained_on is False and part != "all" and test_fraction is None
+    named_target = None if target is None else ",".join(target)
     if saved.model.preparation is not None and name not in CATALOGUE and is_table(name):
-        samples = _of_table(saved, name, part, target, header, sheet, test_fraction)
+        samples = _of_table(saved, name, "all" if by_rows else part, named_target, header, sheet, test_fraction)
     else:
-        fraction = 0.0 if part == "all" else test_fraction
-        samples = _of_dataset(saved, _load(saved, name, target, header, sheet, fraction, ignore_extra), part)
-    known = _trained_rows(saved, samples) if _may_hold_known(saved, trained_on, part, test_fraction) else None
+        fraction = 0.0 if part == "all" or by_rows else test_fraction
+        dataset = _load(saved, name, named_target, header, sheet, fraction, ignore_extra)
+        by_rows = by_rows and not len(dataset.X_test)
+        samples = _of_dataset(saved, dataset, "all" if by_rows else part)
+    if by_rows:
+        samples = _part_by_rows(saved, samples, part)
+    looks = not by_rows and _may_hold_known(saved, trained_on, part, test_fraction)
+    known = _trained_rows(saved, samples) if looks else None
     evaluation = _measured(saved, samples.X, samples.y)
     new = np.setdiff1d(np.arange(len(samples.X)), [] if known is None else known)
     of_new = _measured(saved, samples.X[new], samples.y[new]) if 0 < len(new) < len(samples.X) else None
@@ -128,6 +145,28 @@ def samples_to_report(saved: SavedModel, data: str | None) -> tuple[_Samples, st
         return _of_table(saved, name, part, None, None, sheet, None), part
     fraction = 0.0 if part == "all" else None
     return _of_dataset(saved, _load(saved, name, None, None, None, fraction, False), part), part
+
+
+def _part_by_rows(saved: SavedModel, samples: _Samples, part: str) -> _Samples:
+    """Of a file that is not the training file, though it may hold its rows: those trained on, or for "test" the others.
+
+    ValueError where nothing tells them apart, or there are none.
+    """
+    known = _trained_rows(saved, samples)
+    if known is None:
+        raise ValueError(
+            f"--part {part}: {samples.name} is not what {saved.path} was trained on, and {ROWS}, which tells its rows, "
+            "is not beside it. Say --part all, or --test-fraction 0.2 to draw a part anew."
+        )
+    n = len(samples.X)
+    picked = known if part == "train" else np.setdiff1d(np.arange(n), known)
+    if not len(picked):
+        what = "none of its rows was trained on" if part == "train" else "all of its rows were trained on"
+        raise ValueError(f"--part {part} of {samples.name}: {what}.")
+    which = "that training had" if part == "train" else "that training did not have"
+    rows = picked if samples.rows is None else samples.rows[picked]
+    said = f"{samples.description}; of these the {len(picked):,} {which}"
+    return _Samples(samples.name, said, samples.X[picked], samples.y[picked], rows)
 
 
 def _name(saved: SavedModel, data: str | None) -> str:
@@ -186,7 +225,7 @@ def _of_table(
             raise ValueError(f"{name} has no test part, all was trained on. Say --part train, or give --data NEW.")
         X, y, rows = X[picked], y[picked], rows[picked]
     left_out = f", {n_rows - len(rows):,} of {n_rows:,} left out" if part == "all" and len(rows) < n_rows else ""
-    return _Samples(Path(name).name, f"{name}: {len(X):,} rows{left_out}", X, y, rows)
+    return _Samples(Path(name).name, f"{name}: {counted(len(X), 'row')}{left_out}", X, y, rows)
 
 
 def _of_dataset(saved: SavedModel, dataset: Dataset, part: str) -> _Samples:
@@ -226,12 +265,12 @@ def _check_fit(saved: SavedModel, dataset: Dataset) -> None:
     model = saved.model
     if dataset.n_features != model.n_in:
         raise ValueError(
-            f"{dataset.name} has {dataset.n_features} features per sample, "
+            f"{dataset.name} has {counted(dataset.n_features, 'feature')} per sample, "
             f"and the model {saved.path} expects {model.n_in}."
         )
     if dataset.task != saved.task:
         raise ValueError(f"{dataset.name} is a {dataset.task}, and the model {saved.path} does {saved.task}.")
-    n_known = model.n_predictions if saved.class_names is None else len(saved.class_names)
+    n_known = saved.n_targets if saved.class_names is None else len(saved.class_names)
     if dataset.n_outputs != n_known:
         what = "targets" if saved.class_names is None else "classes"
         raise ValueError(f"{dataset.name} has {dataset.n_outputs} {what}, and the model {saved.path} knows {n_known}.")

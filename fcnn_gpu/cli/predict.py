@@ -64,6 +64,9 @@ def predict(
         raise ValueError(f"--proba is for classes, and the model {model} predicts values.")
     if out is not None and not out.parent.is_dir():
         raise FileNotFoundError(f"--out: there is no folder {out.parent}.")
+    for path, what in ((inputs, "the input"), (saved.path, "the model")):
+        if out is not None and out.is_file() and path.exists() and out.samefile(path):
+            raise FileExistsError(f"--out: {out} is {what}, which the predictions would replace. Name another file.")
     kept: list[tuple[str, list[object]]] = []
     of_table = saved.model.preparation is not None and is_table(inputs)
     if of_table:

@@ -35,10 +35,10 @@ def train(
         ),
     ] = "mnist-mini",
     target: Annotated[
-        str | None,
+        list[str] | None,
         _option(
-            "Tables: the column to predict, by name or by number from 0, or several with commas between them. "
-            "(default: the last) .npy and IDX: their file with the targets.",
+            "Tables: the column to predict, by name or by number from 0; several have commas between them, or options "
+            "of their own. (default: the last) .npy and IDX: their file with the targets.",
             _DATA,
         ),
     ] = None,
@@ -276,6 +276,14 @@ def train(
         str | None,
         _option("The folder for the model, history.csv, run.json and pictures. (default: nothing is kept)", _OUTPUT),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        _option("Replace an earlier run in --out, which is refused otherwise.", _OUTPUT, "--overwrite"),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        _option("Print what run.json says as JSON; all else that is told goes to standard error.", _OUTPUT, "--json"),
+    ] = False,
     progress: Annotated[
         bool,
         _option("Show a line per epoch, and a bar where there is a terminal.", _OUTPUT, "--progress/--no-progress"),

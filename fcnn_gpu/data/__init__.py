@@ -20,6 +20,8 @@ from ._input_checks import check_features as check_features
 from ._input_checks import features as features
 from ._intake import DataSupply as DataSupply
 from ._intake import Intake as Intake
+from ._parts import data_set_of as data_set_of
+from ._parts import measured_part as measured_part
 from ._signature import SIGNED_SAMPLES as SIGNED_SAMPLES
 from ._signature import Signature as Signature
 from ._source_supply import SourceFeatures as SourceFeatures

@@ -75,7 +75,9 @@ def mean_over_members(predictions: HostArray, members: int) -> HostArray:
     """Predictions (n_samples, k·n_outputs) of k networks side by side as their mean, (n_samples, n_outputs)."""
     if members == 1:
         return predictions
-    return predictions.reshape(len(predictions), members, -1).mean(axis=1, dtype=np.float64).astype(predictions.dtype)
+    n, n_outputs = predictions.shape
+    of_each = predictions.reshape(n, members, n_outputs // members)
+    return of_each.mean(axis=1, dtype=np.float64).astype(predictions.dtype)
 
 
 def check_output_center(loss: Loss, center: HostArray | None) -> None:

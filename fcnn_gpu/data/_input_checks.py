@@ -9,6 +9,7 @@ import numpy as np
 
 from .._arrays import ENCODE, column_names, surely_finite
 from .._checks import RowError
+from .._console import counted
 from .._types import Array, DType, HostArray
 from ..backend import Ops, as_array, available_memory
 from ..datasets._digits import difference, may_round
@@ -221,6 +222,7 @@ def features(
     checks_digits: bool = False,
     categories: Categories | None = None,
     prepared: bool = False,
+    may_be_empty: bool = False,
 ) -> Features:
     """X, an array of any library on the host or on the device of `ops`, or a table, for a model of this dtype.
 
@@ -230,6 +232,7 @@ def features(
     columns, another scale than in training, and another device. What lies on the device must be finite, too. `center`
     is subtracted in float64; `checks_digits` warns where the model's dtype then loses digits of a column. Numbers of
     `categories` are checked where the others are. `prepared`: X is what the signature's preparation has made.
+    `may_be_empty`: it may have no samples.
     """
     signature = _NOTHING_KNOWN if signature is None else signature
     if not prepared:
@@ -241,7 +244,7 @@ def features(
     array: Array = adopted if on_device else as_array(X, f"{who}: X")
     if places is not None and array.ndim == 2:
         array = array[:, places]
-    check_matrix(array, n_in, who)
+    check_matrix(array, n_in, who, may_be_empty)
     stored = storage_dtype(array.dtype, dtype, center)
     if checks_digits and may_round(array.dtype, stored):
         looked_at = array
@@ -271,8 +274,11 @@ def check_features(X: Any, n_in: int | None, dtype: Any, who: str) -> HostArray:
     return converted(array, np.dtype(dtype), who)
 
 
-def check_matrix(array: Any, n_in: int | None, who: str) -> None:
-    """TypeError or ValueError unless `array`, dense or sparse, holds real numbers, in n_in columns (None: any)."""
+def check_matrix(array: Any, n_in: int | None, who: str, may_be_empty: bool = False) -> None:
+    """TypeError or ValueError unless `array`, dense or sparse, holds real numbers, in n_in columns (None: any).
+
+    `may_be_empty`: it may have no rows.
+    """
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         kind = "complex numbers" if array.dtype.kind == "c" else f"{array.dtype} values"
         raise TypeError(f"{who} expects X to hold real numbers, got {kind}. {ENCODE}")
@@ -283,7 +289,7 @@ def check_matrix(array: Any, n_in: int | None, who: str) -> None:
             else "Flatten each sample: X.reshape(len(X), -1)"
         )
         raise ValueError(f"{who} expects X of shape (n_samples, n_features), got {array.shape}. {hint}.")
-    if array.shape[0] == 0:
+    if array.shape[0] == 0 and not may_be_empty:
         raise ValueError(f"{who} got an X without samples: shape {array.shape}.")
     if array.shape[1] == 0:
         raise ValueError(f"{who} got an X without features: shape {array.shape}.")
@@ -367,4 +373,4 @@ def _ready(ops: Ops, array: Array, dtype: Any, who: str, center: HostArray | Non
 def check_same_length(X: Sized, y: HostArray, who: str) -> None:
     """A ValueError unless X and y have equally many samples."""
     if len(X) != len(y):
-        raise ValueError(f"{who} got {len(X)} samples in X but {len(y)} in y.")
+        raise ValueError(f"{who} got {counted(len(X), 'sample')} in X but {len(y)} in y.")

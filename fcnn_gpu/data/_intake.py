@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._arrays import column_names, several
+from .._arrays import column_names, is_data_set, several
 from .._checks import check_integer, check_real
 from .._types import DType, HostArray
 from ..backend import as_array, on_host
@@ -21,11 +21,15 @@ from ._aligned import aligned
 from ._centering import TARGET_REMEDY, centered_targets, restored, warn_of_lost_digits
 from ._class_weights import weights_of_classes
 from ._input_checks import Features, Network, check_same_length
+from ._parts import data_set_of
 from ._signature import Signature, some_of
 from ._source_supply import SourceSupply, TargetRules, TargetSummary
 from ._sparse_features import SparseFeatures, features_of
 from ._supply import ArraySupply
 from ._validation_split import check_parts, split_validation
+
+if TYPE_CHECKING:
+    from ..datasets import Dataset
 
 DataSupply = ArraySupply | SourceSupply
 
@@ -65,7 +69,7 @@ class Intake:
             source, rules = aligned(with_arrays(X, y, sample_weight, who), signature, who), self.rules()
             return SourceSupply(source, model.n_in, model.dtype, rules, who, shuffle_buffer, checks_digits)
         if y is None:
-            raise TypeError(f"{who} expects X and y; only a data source has targets of its own.")
+            raise TypeError(f"{who} expects X and y; only a data set or a data source has targets of its own.")
         samples = features_of(model, X, who, signature, checks_digits)
         values = on_host(model.ops, y, f"{who}: y")
         places = signature.target_places(column_names(y, who, "y"), who)
@@ -131,8 +135,11 @@ class Intake:
                     "fit(shuffle_buffer) is for a data set that is read block by block; an array is visited in a "
                     "random order of all samples. datasets.open_arrays(X, y) makes blocks of it."
                 )
+        data = data_set_of(X, y, "fit")
+        if data is not None:
+            X, y = data.X_train, data.y_train
         samples = self.prepare(X, y, sample_weight, "fit", shuffle_buffer)
-        signature = self._signature_after(X, y, samples)
+        signature = self._signature_after(X, y, samples, data)
         validation: DataSupply | None = None
         if validation_data is not None:
             if share:
@@ -152,23 +159,29 @@ class Intake:
         # Of the training samples alone: validation measures the task as it is.
         return self.weigh_classes(samples, class_weight, summary), validation, signature
 
-    def _signature_after(self, X: Any, y: Any, samples: DataSupply) -> Signature:
-        """The network's signature once it is trained on X and y, of which `samples` was made."""
+    def _signature_after(self, X: Any, y: Any, samples: DataSupply, data: Dataset | None) -> Signature:
+        """The network's signature once it is trained on X and y, of which `samples` was made; `data` holds them."""
         model, known = self.model, self.model.signature
         if isinstance(samples, SourceSupply):
-            source, classes = samples.source, samples.source.class_names
-            if classes is not None and len(classes) > max(model.n_predictions, 2):
-                classes = None  # numbers of classes as regression targets
+            source, classes = samples.source, self._fitting(samples.source.class_names)
             signature = known.after(
                 source.feature_names, classes, several(source.target_names), None, source.dtype == np.uint8
             )
         else:
             some, given_as = self._looked_at(samples.X)
-            signature = known.after(
-                column_names(X, "fit"), None, several(column_names(y, "fit", "y")), some, given_as == np.uint8
-            )
+            names, classes = column_names(X, "fit"), None
+            if data is not None:
+                names, classes = data.feature_names, self._fitting(data.class_names)
+            signature = known.after(names, classes, several(column_names(y, "fit", "y")), some, given_as == np.uint8)
+            if data is not None and signature.byte_scale is None:
+                signature = dataclasses.replace(signature, byte_scale=data.byte_scale)
         signature.check(model.n_in, model.n_predictions)
         return signature
+
+    def _fitting(self, class_names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """Names of classes, but None where their numbers are regression targets."""
+        fits = class_names is None or len(class_names) <= max(self.model.n_predictions, 2)
+        return class_names if fits else None
 
     def _looked_at(self, X: Features | SparseFeatures) -> tuple[HostArray | None, DType]:
         """Some of the numbers of X, where they can be looked at, and the dtype that it was given in."""
@@ -180,6 +193,11 @@ class Intake:
 
     def _for_validation(self, given: Any, signature: Signature) -> DataSupply:
         """(X, y), (X, y, sample_weight) or a source."""
+        if is_data_set(given):
+            raise TypeError(
+                "fit(validation_data) expects (X, y), and a data set has two parts. Write validation_data="
+                "(data.X_test, data.y_test), or validation_split=0.1, which leaves the test part for the test."
+            )
         if isinstance(given, BlockSource):
             given = (given, None)
         if not isinstance(given, tuple | list) or len(given) not in (2, 3):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._checks import match_names
+from .._console import counted
 from .._types import HostArray
 from ..datasets import BlockSource
 
@@ -154,11 +155,18 @@ class Signature:
         """ValueError unless a network with so many inputs and outputs can have this signature."""
         names, classes, targets = self.feature_names, self.class_names, self.target_names
         if names is not None and len(names) != n_in:
-            raise ValueError(f"The signature names {len(names)} features, and the network has {n_in} inputs.")
+            raise ValueError(
+                f"The signature names {counted(len(names), 'feature')}, and the network has {counted(n_in, 'input')}."
+            )
         if classes is not None and len(classes) > max(n_out, 2):
-            raise ValueError(f"The signature names {len(classes)} classes, and the network has {n_out} outputs.")
+            raise ValueError(
+                f"The signature names {counted(len(classes), 'class')}, and the network has {counted(n_out, 'output')}."
+            )
         if targets is not None and n_out % len(targets):  # several outputs of each, where they are quantiles
-            raise ValueError(f"The signature names {len(targets)} targets, and the network has {n_out} outputs.")
+            raise ValueError(
+                f"The signature names {counted(len(targets), 'target')}, and the network has "
+                f"{counted(n_out, 'output')}."
+            )
         made = None if self.transformer is None else len(self.transformer.get_feature_names_out())
         if made is not None and made != n_in:
             raise ValueError(f"The signature's preparation makes {made} inputs, and the network has {n_in}.")

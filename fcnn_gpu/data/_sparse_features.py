@@ -79,6 +79,7 @@ def features_of(
     signature: Signature | None = None,
     checks_digits: bool = False,
     prepared: bool = False,
+    may_be_empty: bool = False,
 ) -> Features | SparseFeatures:
     """X, dense or sparse, for a network, by its signature unless another is given; the rest is as in `features`.
 
@@ -91,23 +92,25 @@ def features_of(
     if is_sparse(X):
         if network.sparse_obstacle is not None:
             raise TypeError(f"{who}: X is a sparse {type(X).__name__}, and {network.sparse_obstacle}")
-        return sparse_features(ops, X, n_in, dtype, who, signature)
+        return sparse_features(ops, X, n_in, dtype, who, signature, may_be_empty)
     if hasattr(X, "tocsr"):
         raise TypeError(
             f"{who}: X, a {library_of(X)}, is sparse, and of sparse matrices those of SciPy are taken. Convert it "
             "first: X.get() of CuPy, X.to_scipy_sparse() of sparse."
         )
     center, categories = network.input_center, network.categories
-    return features(ops, X, n_in, dtype, who, signature, center, checks_digits, categories, prepared=True)
+    return features(ops, X, n_in, dtype, who, signature, center, checks_digits, categories, True, may_be_empty)
 
 
-def sparse_features(ops: Ops, X: Any, n_in: int | None, dtype: Any, who: str, signature: Signature) -> SparseFeatures:
+def sparse_features(
+    ops: Ops, X: Any, n_in: int | None, dtype: Any, who: str, signature: Signature, may_be_empty: bool = False
+) -> SparseFeatures:
     """X of SciPy's in any format, for a model of this dtype and signature; its columns go by place.
 
     Several numbers at one place are added up, as SciPy does. TypeError for what is not numeric; ValueError for wrong
     shapes, places outside of X, numbers that are not finite or not in dtype's range, another scale than in training.
     """
-    check_matrix(X, n_in, who)
+    check_matrix(X, n_in, who, may_be_empty)
     if X.shape[1] > _MOST_COLUMNS:
         raise ValueError(f"{who} takes sparse X of at most {_MOST_COLUMNS:,} features, got {X.shape[1]:,}.")
     _check_places(X, who)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from .._checks import check_integer, check_real
+from .._console import counted
 from .._types import HostArray
 from ._cells import is_number
 
@@ -76,7 +77,7 @@ class Dataset:
         return 1 if self.y_train.ndim == 1 else int(self.y_train.shape[1])
 
     def __repr__(self) -> str:
-        kind = f"{self.n_classes} classes" if self.class_names else f"{self.n_outputs} target(s)"
+        kind = counted(len(self.class_names), "class") if self.class_names else counted(self.n_outputs, "target")
         return (
             f"Dataset({self.name!r}: {len(self.X_train)} training and {len(self.X_test)} test samples, "
             f"features {self.feature_shape}, {self.task}, {kind})"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .._extras import how_to_install
 from .._types import DType, HostArray
 from ._files import DataFileError
 from ._rows import BLOCK_BYTES, Paths, Unchanged, matching
@@ -33,7 +34,7 @@ def open_parquet(
     features: Sequence[str] | None = None,
     sample_weight: str | None = None,
 ) -> BlockSource:
-    """A data set in Parquet files; each row group is a block. Needs pyarrow: `pip install 'fcnn_gpu[parquet]'`.
+    """A data set in Parquet files; each row group is a block. Needs pyarrow.
 
     Hundreds of features are read several times as fast from one column of fixed-size lists as from a column each, and
     a row group then takes less memory while it is decoded.
@@ -77,7 +78,7 @@ def _pyarrow_parquet() -> ModuleType:
         import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
-            "Parquet files are read by pyarrow, which is not installed. Install it: pip install 'fcnn_gpu[parquet]'"
+            f"Parquet files are read by pyarrow, which is not installed. Install it: {how_to_install('parquet')}"
         ) from error
     return pyarrow.parquet
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from .._console import counted
 from .._types import HostArray
 from ..callbacks import Callback
 from ..training import History
@@ -80,9 +81,9 @@ def unfinished(who: str, history: History) -> str:
     n = max(_WINDOW, n_epochs // 10)
     before, last = (float(np.mean(history["loss"][part])) for part in (slice(-2 * n, -n), slice(-n, None)))
     return (
-        f"{who}.fit ended after {n_epochs} epochs while the training loss still fell: {before:.3g} in epochs "
-        f"{n_epochs - 2 * n + 1} to {n_epochs - n}, {last:.3g} in the {n} after them. Use more epochs, or a higher "
-        "learning_rate; with early_stopping=True the loss of samples that are held out ends the run."
+        f"{who}.fit ended after {counted(n_epochs, 'epoch')} while the training loss still fell: {before:.3g} in "
+        f"epochs {n_epochs - 2 * n + 1} to {n_epochs - n}, {last:.3g} in the {n} after them. Use more epochs, or a "
+        "higher learning_rate; with early_stopping=True the loss of samples that are held out ends the run."
     )
 
 

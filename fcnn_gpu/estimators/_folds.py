@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._checks import check_integer
+from .._console import counted
 from .._types import HostArray
 from ..training import deal_folds
 
@@ -43,7 +44,9 @@ def _checked(fold: Any, n: int, who: str) -> Fold:
         raise ValueError(f"{who} expects a pair, (rows to train on, rows to hold out), got {fold!r}.")
     train, held_out = (_rows(part, n, who) for part in fold)
     if not len(train) or not len(held_out):
-        raise ValueError(f"{who} has {len(train)} samples to train on and {len(held_out)} held out; both need one.")
+        raise ValueError(
+            f"{who} has {counted(len(train), 'sample')} to train on and {len(held_out)} held out; both need one."
+        )
     if np.intersect1d(train, held_out).size:
         raise ValueError(f"{who} trains on samples which it holds out.")
     return train, held_out

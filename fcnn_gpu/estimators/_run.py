@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .._types import HostArray
-from ..callbacks import Callback, EarlyStopping, KeepBest, TimeLimit
+from ..callbacks import Callback, EarlyStopping, KeepBest, TimeLimit, progress_display
 from ..losses import EnsembleLoss
 from ..model import Sequential
 from ..tables import TablePreparation
-from ..training import History, Trainer
+from ..training import History, OwnUnits, Trainer
 from ._recipes import Recipe
 from ._samples import Samples
 from ._tasks import Task
@@ -101,7 +101,7 @@ class Run:
                 "rate of the first step is 0. Take more epochs, or a smaller batch_size."
             )
         validation = None
-        observers = list(callbacks)
+        observers: list[Callback] = []
         if held_out is not None:
             validation = (held_out.inputs, scaled(held_out), *([] if held_out.weights is None else [held_out.weights]))
             monitor, greater = self.task.monitor()
@@ -110,6 +110,8 @@ class Run:
                 observers.append(EarlyStopping(monitor, recipe.patience, restore_best=False, greater_is_better=greater))
         if seconds is not None:
             observers.append(TimeLimit(seconds, min_epochs=2))  # the first may be a single step, of rate 0
+        shown = [*callbacks, *progress_display("fit(progress)", self.progress)]
+        observers.append(OwnUnits(scaling, loss, shown))
         history = trainer.fit(
             samples.inputs,
             targets,
@@ -119,7 +121,7 @@ class Run:
             sample_weight=samples.weights,
             validation_data=validation,
             callbacks=observers,
-            progress=self.progress,
+            progress=False,
             threads=self.threads,
         )
         if history.stopped_by == "interrupt" and not history.records:

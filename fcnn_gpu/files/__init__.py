@@ -3,13 +3,16 @@
 from ._blocks import BlockMatrix as BlockMatrix
 from ._blocks import blocks_of_rows as blocks_of_rows
 from ._blocks import rows_of_block as rows_of_block
+from ._foreign import named_for as named_for
 from ._json import brief as brief
 from ._json import read_json as read_json
 from ._lock import is_at as is_at
 from ._lock import try_to_lock as try_to_lock
 from ._lock import unlock as unlock
+from ._model_file import MODEL_NAME as MODEL_NAME
 from ._model_file import ModelFile as ModelFile
 from ._model_file import ModelFileError as ModelFileError
+from ._model_file import check_noted as check_noted
 from ._model_file import read_model as read_model
 from ._model_file import write_model as write_model
 from ._numbers import MappedFile as MappedFile

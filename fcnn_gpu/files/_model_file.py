@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 
 from ._blocks import BlockMatrix
+from ._foreign import kind_of_content
 from ._json import read_json
 from ._replacement import atomic_replacement, write_atomically
 from ._tensor_file import LONGEST_HEADER, TensorFile, Tensors, checksum, write_tensors
 
+MODEL_NAME = "model.safetensors"
+"""What the model of a run is called in the run's folder."""
 FORMAT = "fcnn_gpu"
 VERSION = "1"
 SCALED_VERSION = "2"
@@ -80,6 +83,11 @@ def write_model(path: str | os.PathLike[str], model: ModelFile) -> None:
     write_atomically(path, serialize(arrays, metadata))
 
 
+def check_noted(config: dict[str, Any], info: dict[str, Any]) -> None:
+    """What `write_model` raises for these before it writes."""
+    _check_length({"architecture": json.dumps(config, allow_nan=False), "info": _info_text(info)})
+
+
 def _version(model: ModelFile) -> str:
     if model.signature.keys() & {"preparation", "target_range", "threshold"}:
         return PREPARED_VERSION
@@ -119,6 +127,12 @@ def read_model(source: Path) -> ModelFile:
     except ModelFileError:
         raise
     except ValueError as error:
+        foreign = kind_of_content(source)
+        if foreign is not None:
+            raise ModelFileError(
+                f"{source} is no model of fcnn_gpu's: it is {foreign}. Expected a file that model.save, or fcnn-gpu "
+                "train --out, has written."
+            ) from error
         raise ModelFileError(f"{source} is damaged or no safetensors file: {error}.") from error
     tensors = file.read(described)
     if file.metadata.get("crc32") != checksum(file.metadata, tensors):

@@ -163,7 +163,7 @@ class NumberFile:
 
     def _not_written(self, error: OSError, nbytes: int) -> StorageError:
         hint = ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             hint = f" {nbytes:,} bytes were to be written. Free room there, or choose a folder on another disk."
         return StorageError(error.errno, f"{self.path} cannot be written: {error.strerror}.{hint}")
 

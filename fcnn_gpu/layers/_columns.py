@@ -78,7 +78,7 @@ def on_device(ops: Ops, numbers: Sequence[int]) -> Any:
 def category_columns(layers: Sequence[Layer], n_in: int) -> dict[int, tuple[int, str]]:
     """Which inputs of a network are looked up in a table as they are: how many categories each has, and for whom."""
     found: dict[int, tuple[int, str]] = {}
-    inputs: list[int | None] = list(range(n_in))
+    inputs: Sequence[int | None] = range(n_in)  # no list: there may be a billion
     for layer in layers:
         if isinstance(layer, Branches):
             for branch in layer.branches:

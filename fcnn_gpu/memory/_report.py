@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .._console import counted
 from .._html import ShownAsText
 
 
@@ -75,7 +76,7 @@ class MemoryReport(ShownAsText):
         rows = [(name.replace("_", " "), n) for name, n in self.by_kind.items() if n] + [("total", self.total)]
         elsewhere = ("on the host", self.host), ("page-locked", self.page_locked), ("on disk", self.disk)
         rows += [(place, n) for place, n in elsewhere if n]
-        parts = "" if self.micro_batch_size is None else f", {self.micro_batch_size:,} samples at a time,"
+        parts = "" if self.micro_batch_size is None else f", {counted(self.micro_batch_size, 'sample')} at a time,"
         title = f"{purpose} in batches of {self.batch_size:,}{parts} on {self.device}"
         return "\n".join([title, *(f"  {name:<12}{human(n):>12}{n:>20,} bytes" for name, n in rows)])
 

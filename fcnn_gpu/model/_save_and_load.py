@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -22,9 +23,29 @@ from .._checks import check_bool, check_bytes, check_choice
 from .._types import DType
 from ..backend import Ops, resolve_backend
 from ..data import Signature
-from ..files import BlockMatrix, ModelFile, ModelFileError, StorageError, Tensors, brief, read_model, write_model
+from ..files import (
+    MODEL_NAME,
+    BlockMatrix,
+    ModelFile,
+    ModelFileError,
+    StorageError,
+    Tensors,
+    brief,
+    check_noted,
+    named_for,
+    read_model,
+    write_model,
+)
 from ..initializers import without_drawing
-from ..placement import MemoryLimitError, Storage, assign_array, open_folder, resolve_storage, storage_errors
+from ..placement import (
+    MemoryLimitError,
+    Storage,
+    assign_array,
+    holds_network,
+    open_folder,
+    resolve_storage,
+    storage_errors,
+)
 from ._config import check_config
 from ._finite import sound
 from ._torch_names import LEARNED, Shape, torch_arrays, torch_shapes
@@ -35,11 +56,36 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     """Write `model` to `path`: beside it first, forced to the disk, then renamed over it.
 
     A crash at any moment leaves either the old file or the new one; a checksum finds damage that comes later. Raises
-    OSError if the folder cannot be written, TypeError where `model.info` is something other than plain JSON data, and
-    ValueError where a weight is NaN or infinite, or a running variance negative, which `load` would refuse.
+    OSError if the folder cannot be written, TypeError where `model.info` is something other than plain JSON data or a
+    class of one's own is not registered, and ValueError where a weight is NaN or infinite, or a running variance
+    negative, which `load` would refuse. A UserWarning says where a name promises files of another kind, as "net.h5"
+    does.
     """
+    kind = named_for(path)
+    if kind is not None:
+        warnings.warn(f"{misnamed('model.save', path, kind)} It is written nevertheless.", stacklevel=3)
     tensors = {name: sound(name, array, _refuse_to_save) for name, array in torch_state(model).items()}
     write_model(path, ModelFile(model.config(), tensors, model.info, model.signature.plain()))
+
+
+def check_saveable(model: Sequential, path: str | os.PathLike[str], who: str) -> None:
+    """What `save` would raise of the network's description, before there are weights that are worth saving.
+
+    ValueError where the name promises files of another kind.
+    """
+    kind = named_for(path)
+    if kind is not None:
+        raise ValueError(misnamed(who, path, kind))
+    check_noted(model.config(), model.info)
+
+
+def misnamed(who: str, path: str | os.PathLike[str], kind: str) -> str:
+    """What there is to say of a file's name that promises another kind of file."""
+    path = Path(path)
+    return (
+        f"{who} writes a safetensors file, which {path.name} does not say: so are {kind} named. Write "
+        f"{path.with_suffix('.safetensors').name}."
+    )
 
 
 def _refuse_to_save(fault: str) -> ValueError:
@@ -61,7 +107,9 @@ def load(
     line in the log says so; a precision asked for by name is never replaced. `memory_limit` and `storage` are those of
     `Sequential`: weights that do not fit stream from the file to the host or to disk.
 
-    Where `path` is the folder of a network whose weights lie on disk (`Sequential(storage=)`), that network is opened
+    Where `path` is the folder of a run, which `fcnn-gpu train --out` made, its model is loaded.
+
+    Where it is the folder of a network whose weights lie on disk (`Sequential(storage=)`), that network is opened
     as it was after its last whole training step, and training goes on in its files. An optimizer of the same kind and
     settings (learning rate and clipping aside) then goes on with the moments and the step number that it left there.
     Any other leaves them alone until it trains. A folder in which nothing can be written is opened for prediction.
@@ -78,6 +126,8 @@ def load(
     check_bool("load(verify)", verify)
     with storage_errors(source):
         is_folder = source.is_dir()
+        if is_folder and (source / MODEL_NAME).is_file() and not holds_network(source):
+            source, is_folder = source / MODEL_NAME, False
     if is_folder:
         return _open_folder(source, backend, precision, memory_limit, storage, verify)
     if not source.exists():

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .._console import every_character
+from .._console import counted, every_character
 from .._html import paragraph, table
 
 if TYPE_CHECKING:
@@ -23,16 +23,25 @@ def print_summary(model: Sequential, batch_size: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(title=_input(model, f"{batch_size}"), title_justify="left", box=SIMPLE_HEAD)
-    for name in _HEADER[:4]:
-        grid.add_column(name, no_wrap=True)
-    for name in _HEADER[4:]:
-        grid.add_column(name, justify="right", no_wrap=True)
-    for row in _rows(model, f"{batch_size}"):
-        grid.add_row(*row)
-    console = Console()
+    rows = list(_rows(model, f"{batch_size}"))
+
+    def grid_of(fits: bool) -> Table:
+        """All columns, each as wide as it is; or one that fits a narrow terminal: layers wrap, bytes are left out."""
+        grid = Table(title=_input(model, f"{batch_size}"), title_justify="left", box=SIMPLE_HEAD)
+        for name in _HEADER[:4]:
+            grid.add_column(name, no_wrap=not fits or name not in ("layer", "parameters"))
+        for name in _HEADER[4:5] if fits else _HEADER[4:]:
+            grid.add_column(name, justify="right", no_wrap=True)
+        for row in rows:
+            grid.add_row(*row[: len(grid.columns)])
+        return grid
+
+    console, grid = Console(), grid_of(fits=False)
     widest = console.measure(grid, options=console.options.update(width=10_000)).maximum
-    console.width = max(console.width, widest)  # a narrow terminal wraps whole lines rather than every cell
+    if widest > console.width and console.is_terminal:
+        grid = grid_of(fits=True)
+    elif widest > console.width:
+        console.width = widest  # a file has room
     with every_character(sys.stdout):
         console.print(grid)
         console.print(_totals(model))
@@ -65,7 +74,8 @@ def _rows(model: Sequential, batch: str) -> Iterator[tuple[str, ...]]:
 
 def _totals(model: Sequential) -> str:
     n = model.n_parameters
-    total = f"{n:,} parameters, {n * model.dtype.itemsize:,} bytes; each gradient and optimizer moment as much."
+    size = f"{n * model.dtype.itemsize:,} bytes"
+    total = f"{counted(n, 'parameter')}, {size}; each gradient and optimizer moment as much."
     return f"{total}\n{model.n_trainable:,} learn, {n - model.n_trainable:,} are frozen." if model.frozen else total
 
 

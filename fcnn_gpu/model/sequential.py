@@ -121,7 +121,8 @@ class Sequential(Passes):
     def __call__(self, X: Any, batch_size: int | None = None) -> HostArray:
         """Raw outputs (logits) on the host, (n_samples, n_outputs), computed in batches of `batch_size` (1024).
 
-        X is an array of any library, or a `datasets.BlockSource`, of which a few MiB are in memory at a time.
+        X is an array of any library, or a `datasets.BlockSource`, of which a few MiB are in memory at a time. Of X
+        without samples, (0, n_in), the outputs are (0, n_outputs), and so with all that predicts.
         """
         return self.infer(X, None, batch_size, "model")
 
@@ -225,7 +226,7 @@ class Sequential(Passes):
             source = aligned(X, self.signature, who, targets=False)
             samples = SourceFeatures(source, self.n_in, self.dtype, who, self.input_center, self.categories)
         else:
-            samples = features_of(self, X, who, prepared=True)
+            samples = features_of(self, X, who, prepared=True, may_be_empty=True)
         outputs = restored(self._infer(samples, link, min(size, len(samples))), center)
         return self._predictions(outputs, link, who, of_each)
 
@@ -242,6 +243,8 @@ class Sequential(Passes):
     def _infer(self, samples: Features | SparseFeatures | SourceFeatures, link: str | None, size: int) -> HostArray:
         self.refresh_low_precision()
         outputs = np.empty((len(samples), self.n_out), self.dtype)
+        if not len(samples):
+            return outputs
         self._trained_arrays = None
         size = self.inference_batch(size)
         with closing(samples.batches(size)) as batches:
@@ -300,6 +303,15 @@ class Sequential(Passes):
         from ._save_and_load import save
 
         save(self, path)
+
+    def check_saveable(self, path: Any, who: str = "model.save") -> None:
+        """Raise now what `save` would raise later: a class that is not registered, `info` that is no plain data.
+
+        ValueError where the name promises files of another kind, as "net.h5" does.
+        """
+        from ._save_and_load import check_saveable
+
+        check_saveable(self, path, who)
 
     def summary(self, batch_size: int = 32) -> None:
         """Print the layers with the shapes of W, b and their output Z for a batch, parameters and bytes."""

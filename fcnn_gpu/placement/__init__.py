@@ -11,6 +11,7 @@ from ._matrix import copy_array as copy_array
 from ._matrix import is_finite as is_finite
 from ._network import StoredWeights as StoredWeights
 from ._opened import OpenedFolder as OpenedFolder
+from ._opened import holds_network as holds_network
 from ._opened import open_folder as open_folder
 from ._plan import MemoryLimitError as MemoryLimitError
 from ._storage import Storage as Storage

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .._types import DType, HostArray
-from ..files import StorageError
+from ..files import MODEL_NAME, StorageError
 from ._lock import FolderLock
 from ._record import RECORD, Record
 from ._saved import SavedMatrix
@@ -128,6 +128,11 @@ def _is_file_name(name: str) -> bool:
     return 0 < len(name) <= 200 and not elsewhere
 
 
+def holds_network(folder: Path) -> bool:
+    """Whether a network with its weights on disk has left its record there."""
+    return (folder / RECORD).exists()
+
+
 def open_folder(folder: Path, verify: bool = False) -> OpenedFolder:
     """Lock a folder, read its record, and look at the matrices that it names. Files of no whole step are removed.
 
@@ -140,10 +145,12 @@ def open_folder(folder: Path, verify: bool = False) -> OpenedFolder:
     lock = FolderLock(folder)
     try:
         with storage_errors(folder):
-            if not (folder / RECORD).exists():
+            if not holds_network(folder):
+                cut_short = " A network was being built there, and that was cut short: build it anew."
                 raise FileNotFoundError(
-                    f"There is no model file {folder}, nor a whole network in that folder: it has no {RECORD}. If a "
-                    "network was being built there, that was cut short: build it anew."
+                    f"There is no model in the folder {folder}: it has neither {MODEL_NAME}, which fcnn-gpu train "
+                    f"--out writes, nor {RECORD}, which a network with its weights on disk has."
+                    + (cut_short if any(files_of_network(folder)) else "")
                 )
             opened = OpenedFolder(folder, lock, Record.unpack(folder / RECORD))
             weights = opened.record.data["stored"]

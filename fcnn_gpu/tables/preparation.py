@@ -129,10 +129,13 @@ class TablePreparation(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Any) -> HostArray:
         """The inputs, C-contiguous (n_rows, n_outputs), all of them finite."""
-        return self.inputs(X)
+        check_is_fitted(self)
+        table = Table.of(X, f"{type(self).__name__}.transform")
+        check_size(table)
+        return self.inputs(table)
 
     def inputs(self, X: Any) -> HostArray:
-        """The same as an array whatever `set_output` says: what a network takes."""
+        """The same as an array whatever `set_output` says, and also of a table without rows: what a network takes."""
         check_is_fitted(self)
         table = self._matched(X)
         out = np.empty((len(table), self.n_outputs_), self.dtype)
@@ -327,7 +330,6 @@ class TablePreparation(TransformerMixin, BaseEstimator):
         """X as a table in which the columns have their names. TableError for those that are not there."""
         who = type(self).__name__
         table = Table.of(X, f"{who}.transform")
-        check_size(table)
         if not hasattr(self, "feature_names_in_") or not table.has_names:
             if len(table.columns) != self.n_features_in_:
                 raise TableError(

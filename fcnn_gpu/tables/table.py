@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays import refuse_data_set
 from .._checks import suggest
+from .._console import counted
 from .._types import HostArray
 from ._column import Column
 from ._from_frames import frame_columns, is_frame, is_series, series_column
@@ -61,6 +63,7 @@ class Table:
             return X
         if hasattr(X, "tocsr"):
             raise TypeError(f"{who} expects a dense table, got the sparse {type(X).__name__}. Pass its toarray().")
+        refuse_data_set(X, f"{who}: X")
         if isinstance(X, Mapping):
             return cls(_columns_of_mapping(X, who), source="mapping")
         if hasattr(X, "to_frame") and not hasattr(X, "columns"):
@@ -104,7 +107,7 @@ class Table:
 
     def __repr__(self) -> str:
         names = ", ".join(self.names[:8]) + (", ..." if len(self.columns) > 8 else "")
-        return f"Table({self.n_rows:,} rows × {len(self.columns)} columns: {names})"
+        return f"Table({counted(self.n_rows, 'row')} × {counted(len(self.columns), 'column')}: {names})"
 
     def name_of(self, spec: str | int, role: str = "column") -> str:
         """The name of a column given by name or by number from 0 (negative from the end). ValueError for none."""
@@ -116,7 +119,7 @@ class Table:
             number = int(text)
             if -len(self.columns) <= number < len(self.columns):
                 return self.columns[number].name
-            raise ValueError(f"{self.source} has {len(self.columns)} columns, and no {role} {number}.")
+            raise ValueError(f"{self.source} has {counted(len(self.columns), 'column')}, and no {role} {number}.")
         unnamed = "" if self.has_names else " Its columns have no names: give their numbers from 0."
         raise ValueError(f"{self.source} has no {role} {text!r}. {suggest(text, self.names)}{unnamed}")
 

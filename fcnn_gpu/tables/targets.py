@@ -110,7 +110,7 @@ class Targets:
         fractions = there is not None and not whole
         if fractions or len(names) > max(MOST_NUMBERED_CLASSES, (len(column) - column.n_missing) // 2):
             kind = f"{len(names):,} different values in {len(column):,} rows{', with fractions' if fractions else ''}"
-            remedy = "Say that the task is regression."
+            remedy = "Say task='regression'."
             if there is None:
                 remedy = "Is it another column?"
                 if 0 < len(odd) < len(column.words) / 2:

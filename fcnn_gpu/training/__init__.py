@@ -14,6 +14,7 @@ from ._plots import drawing as drawing
 from ._plots import make_figure as make_figure
 from ._plots import plot_confusion_matrix as plot_confusion_matrix
 from ._plots import plot_histories as plot_histories
+from ._plots import plot_history as plot_history
 from ._plots import saved as saved
 from ._scores import try_metrics as try_metrics
 from ._step import TrainingStep as TrainingStep
@@ -25,6 +26,9 @@ from .history import column_names as column_names
 from .lbfgs import LBFGS as LBFGS
 from .lbfgs import resolve_optimizer as resolve_optimizer
 from .lbfgs import with_tolerance as with_tolerance
+from .own_units import OwnUnits as OwnUnits
+from .own_units import degrees_of as degrees_of
+from .own_units import units_of as units_of
 from .trainer import Trainer as Trainer
 
 if TYPE_CHECKING:

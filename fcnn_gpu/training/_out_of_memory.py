@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..data import data_set_of
 from ..datasets import BlockSource
 from ..memory import MemoryReport, describe_shortage, describe_use
 from ..model import release
@@ -33,6 +34,9 @@ def explain_training(trainer: Trainer, error: BaseException, X: Any, y: Any = No
     """That of `fit`."""
     model = trainer.model
     release(model)
+    data = data_set_of(X, y, "fit")
+    if data is not None:
+        X, y = data.X_train, data.y_train
 
     batch, reason, tried = (
         min(options.get("batch_size", 128), len(X)),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from .._arrays import as_array
+from .._extras import how_to_install
 from .._types import HostArray
 from ..files import atomic_replacement
 
@@ -35,21 +36,24 @@ _Columns: TypeAlias = Mapping[str, Sequence[float]]
 """Of a history: a value per epoch each, by name."""
 
 
-def plot_history(columns: _Columns, best_epoch: int | None = None, path: Any = None) -> Figure:
+def plot_history(
+    columns: _Columns, best_epoch: int | None = None, path: Any = None, units: Mapping[str, str] | None = None
+) -> Figure:
     """Data loss (with the penalty, where there is one) and each metric over the epochs, training beside validation.
 
     `columns` are a history's; `best_epoch` is marked as the one whose weights were taken. Saved to `path` (.png, .pdf,
-    .svg, ...) if one is given. Raises ImportError without matplotlib, and ValueError for a history without epochs.
+    .svg, ...) if one is given. `units`: what columns are measured in, by name. Raises ImportError without matplotlib,
+    and ValueError for a history without epochs.
     """
-    return _plot_runs([columns], best_epoch, path)
+    return _plot_runs([columns], best_epoch, path, units or {})
 
 
-def plot_histories(runs: Sequence[_Columns], path: Any = None) -> Figure:
+def plot_histories(runs: Sequence[_Columns], path: Any = None, units: Mapping[str, str] | None = None) -> Figure:
     """The same of several runs with the same columns, those of the networks of an ensemble, one over the other."""
-    return _plot_runs(runs, None, path)
+    return _plot_runs(runs, None, path, units or {})
 
 
-def _plot_runs(runs: Sequence[_Columns], best_epoch: int | None, path: Any) -> Figure:
+def _plot_runs(runs: Sequence[_Columns], best_epoch: int | None, path: Any, units: Mapping[str, str]) -> Figure:
     if not any(runs):
         raise ValueError("This history has no epochs: there is nothing to draw.")
     metrics = [c for c in runs[0] if c not in _OTHER_COLUMNS and not c.startswith("val_")]
@@ -59,6 +63,8 @@ def _plot_runs(runs: Sequence[_Columns], best_epoch: int | None, path: Any) -> F
     for axes, column in zip(panels, ["loss", *metrics], strict=True):
         for i, columns in enumerate(runs):
             _plot_column(axes, columns, column, is_first=i == 0, is_only=len(runs) == 1)
+        if column in units:
+            axes.set_ylabel(_drawable(units[column]), **_PLAIN)
     _plot_penalty(panels[0], runs[0])
     for axes in panels:
         _finish(axes, best_epoch)
@@ -124,7 +130,7 @@ def make_figure(width: float, height: float) -> Figure:
     try:
         from ._picture import Picture
     except ImportError as error:
-        raise ImportError("Plots need matplotlib. Run: pip install 'fcnn_gpu[plot]'") from error
+        raise ImportError(f"Plots need matplotlib. Run: {how_to_install('plot')}") from error
     return Picture(figsize=(width, height), layout="constrained")
 
 

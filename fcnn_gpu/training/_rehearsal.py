@@ -13,7 +13,7 @@ import numpy as np
 from .._checks import check_bool, check_integer
 from .._types import DType
 from ..backend import FlatParameters, LossScaling, Meter, SparseRows, quiet_arithmetic, shadow_ops
-from ..data import DeviceData, Intake, Signature, SparseFeatures, bytes_of_stream, features_of
+from ..data import DeviceData, Intake, Signature, SparseFeatures, bytes_of_stream, data_set_of, features_of
 from ..datasets import BlockSource
 from ..layers import Layer
 from ..losses import LOSSES, EnsembleLoss, Loss
@@ -152,6 +152,9 @@ def _sparse(model: Sequential, meter: Meter, n_samples: int, n_values: int) -> S
 def _data_set(model: Sequential, loss: Loss, data: Any, is_sparse: bool) -> _DataSet:
     """`data` is (X, y), (X, y, sample_weight) or a number of samples."""
     labels = loss.link == "softmax"
+    known = data_set_of(data, None, "memory_report")
+    if known is not None:
+        data = known.X_train, known.y_train
     if not isinstance(data, tuple | list):
         n = check_integer("memory_report(data)", data, low=1)
         return _DataSet(n, model.dtype, labels, False, loss.members, n_values=0 if is_sparse else None)

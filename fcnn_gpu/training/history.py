@@ -77,7 +77,7 @@ class History:
     def plot(self, path: Any = None) -> Any:
         """Loss and metrics over the epochs, training and validation together; saved to `path` if one is given.
 
-        Returns the matplotlib figure, which a notebook shows. Needs the plot extra: pip install 'fcnn_gpu[plot]'.
+        Returns the matplotlib figure, which a notebook shows. Needs matplotlib.
         """
         return plot_history(self.to_dict(), self.best_epoch, path)
 

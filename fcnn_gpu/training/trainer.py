@@ -17,7 +17,7 @@ from .._registry import answers_arguments
 from .._types import HostArray
 from ..backend import LossScaling, Setting, computing_with, quiet_arithmetic
 from ..callbacks import Callback, check_callbacks, progress_display
-from ..data import ArraySupply, Intake, check_output_center
+from ..data import ArraySupply, Intake, check_output_center, measured_part
 from ..layers import Activation, BatchEnsemble, Dense, DenseEnsemble, last_layers
 from ..losses import LOSSES, Loss
 from ..memory import explains_out_of_memory
@@ -146,7 +146,8 @@ class Trainer:
         """Train for `epochs` passes over X (n_samples, n_in) and y; returns the `History` (also `trainer.history`).
 
         Args:
-            X: an array, or a `datasets.BlockSource`, which is read block by block and usually has its own targets.
+            X: an array, or a `datasets.BlockSource`, which is read block by block and usually has its own targets; or a
+                data set (`datasets.load`), of which the training part is trained on.
             micro_batch_size: compute on at most so many samples at a time, which takes less memory. Gradients are
                 summed over the parts of each batch and update the weights once: the result is that of whole batches up
                 to rounding, dropout masks included. Batch normalization needs whole batches. None: whole batches.
@@ -275,11 +276,13 @@ class Trainer:
     ) -> dict[str, float]:
         """Data loss and metrics on X, y at inference (dropout off, running statistics): {"loss": ..., metric: ...}.
 
-        X may be a `datasets.BlockSource`, which has its own targets and streams.
+        X may be a `datasets.BlockSource`, which has its own targets and streams, or a data set (`datasets.load`), of
+        which the test part is measured.
         Raises `NonFiniteOutputError`, an ArithmeticError, where the loss is NaN or infinite.
         With `memory_limit`, as in `fit`, data that does not fit streams through the device.
         """
         limit = check_bytes("evaluate(memory_limit)", memory_limit)
+        X, y = measured_part(X, y, "evaluate")
         samples, feed = self._intake.prepare(X, y, sample_weight, "evaluate"), self._feed
         _, window = feed.windows(None, samples, EVALUATION_BATCH, limit)
         result = self._evaluator.measure(feed.evaluation(samples, window))

@@ -227,7 +227,7 @@ def test_no_cupy(cupy: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         "CuPy package",
         False,
         "CuPy is not installed.",
-        "Run: pip install 'fcnn_gpu[cuda12]', or 'fcnn_gpu[cuda13]' for a driver of CUDA 13.",
+        "Run: pip install 'cupy-cuda12x[ctk]>=14.2,<15', or with cupy-cuda13x for a driver of CUDA 13.",
     )
     assert [link.ok for link in links[1:]] == [None] * (len(NAMES) - 1)
     assert links[1].detail == "not checked: it needs CuPy package first."
@@ -287,7 +287,7 @@ def test_driver_too_old(cupy: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     cupy.cuda.runtime.driverGetVersion = lambda: 12040
     link = failed()
     assert "supports CUDA 12.4, older than the CUDA 13.0 that cupy-cuda13x needs" in link.detail
-    assert "pip uninstall -y cupy-cuda13x && pip install 'fcnn_gpu[cuda12]'" in link.fix
+    assert "pip uninstall -y cupy-cuda13x && pip install 'cupy-cuda12x[ctk]>=14.2,<15'" in link.fix
 
 
 def test_no_device(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -598,7 +598,7 @@ def test_without_cupy() -> None:
     assert run.returncode == 0, run.stderr
     reason = (
         "CuPy package: CuPy is not installed. "
-        "Run: pip install 'fcnn_gpu[cuda12]', or 'fcnn_gpu[cuda13]' for a driver of CUDA 13."
+        "Run: pip install 'cupy-cuda12x[ctk]>=14.2,<15', or with cupy-cuda13x for a driver of CUDA 13."
     )
     assert run.stdout.splitlines() == ["cpu", reason]
     assert run.stderr.splitlines() == [f"fcnn_gpu computes on the {described}: {reason}"]

@@ -140,12 +140,15 @@ def test_what_is_missing_is_named(python: str, without: list[str], said: str, tm
     libraries, headers = links["CUDA libraries"], links["CUDA headers"]
     assert not libraries["ok"]
     assert re.fullmatch(said, libraries["detail"])
-    assert libraries["fix"] == f"Run: pip install 'fcnn_gpu[cuda{version}]', which brings the CUDA libraries ([ctk])."
+    assert (
+        libraries["fix"]
+        == f"Run: pip install 'cupy-cuda{version}x[ctk]>=14.2,<15', which brings the CUDA libraries ([ctk])."
+    )
     assert headers["ok"] == (len(without) == 1), headers
     if not headers["ok"]:
         folder = next((site_packages(str(copy)) / "nvidia").glob("*/include/cuda_runtime.h")).parent
         assert headers["detail"] == f"cuda_fp16.h and cuda_bf16.h are not in {folder}."
-        assert f"pip install 'fcnn_gpu[cuda{version}]'" in headers["fix"]
+        assert f"pip install 'cupy-cuda{version}x[ctk]>=14.2,<15'" in headers["fix"]
 
 
 def test_a_library_that_another_one_needs(one_python: str, tmp_path: Path) -> None:
@@ -173,7 +176,8 @@ def test_cupy_for_one_version_beside_the_libraries_of_another(tmp_path: Path) ->
     copy = broken_copy(by_version["12"], tmp_path / "copy", ["nvidia/nothing"], [newer])
     link = by_name(run_in(copy, LINKS))["CUDA libraries"]
     assert link["detail"].startswith("CuPy uses CUDA 12, but the libraries found are cuBLAS 13.")
-    assert link["fix"].startswith("Run: pip uninstall -y cupy-cuda12x && pip install 'fcnn_gpu[cuda13]', if the driver")
+    install = "pip install 'cupy-cuda13x[ctk]>=14.2,<15'"
+    assert link["fix"].startswith(f"Run: pip uninstall -y cupy-cuda12x && {install}, if the driver")
 
 
 def test_cupy_that_cannot_be_imported(one_python: str, tmp_path: Path) -> None:

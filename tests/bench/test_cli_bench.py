@@ -100,6 +100,10 @@ class TestShow:
         assert json.loads(out) == json.loads(saved.read_text(encoding="utf-8"))
         assert err.startswith("Written to again: report.json, report.md")
         assert load(tmp_path / "again" / "report.json") == sample_report.report()
+        again = ("bench", "--show", saved, "--out", "again")
+        assert_mistake(command(*again), r"--out: again holds report\.json\. Choose another folder, or say --overwrite")
+        assert "Output: again holds report.json, which this one replaces" in command(*again, "--overwrite")[2]
+        assert command("bench", "--show", "again/report.json", "--out", "again")[0] == 0
 
     def test_nothing_else_can_be_asked_of_it(self, saved: Path, command: Command) -> None:
         assert_mistake(command("bench", "--show", saved, "--rounds", 3), "--rounds would need a new run")

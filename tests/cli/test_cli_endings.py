@@ -163,7 +163,7 @@ class TestAfterTheTraining:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, "fsync", fail)
-        code, _, err = command("train", "--data", "digits", *QUICK, "--out", tmp_path / "run")
+        code, _, err = command("train", "--data", "digits", *QUICK, "--out", tmp_path / "run", "--overwrite")
         assert code == 2
         assert err == f"fcnn-gpu: error: {tmp_path / 'run' / 'model.safetensors'}: No space left on device.\n"
         assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
@@ -177,7 +177,7 @@ class TestAfterTheTraining:
 
         def run_another(*arguments: Any) -> Any:
             monkeypatch.setattr(module, "evaluate_model", evaluate)
-            command("train", "--data", "digits", *QUICK, "--out", tmp_path / "run")
+            command("train", "--data", "digits", *QUICK, "--out", tmp_path / "run", "--overwrite")
             return evaluate(*arguments)
 
         monkeypatch.setattr(module, "evaluate_model", run_another)
@@ -205,7 +205,7 @@ class TestInterrupts:
         command("train", "--data", "digits", *QUICK, "--out", folder)
         before = {path.name: path.read_bytes() for path in folder.iterdir()}
         self.press(monkeypatch, 1, times)
-        code, out, err = command(*TRAIN, "--out", folder)
+        code, out, err = command(*TRAIN, "--out", folder, "--overwrite")
         assert (code, err) == (130, "fcnn-gpu: interrupted\n")
         assert times == 2 or f"No epoch was done: the earlier run in {folder} stays as it was" in out
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -216,7 +216,7 @@ class TestInterrupts:
         folder = tmp_path / "run"
         command("train", "--data", "digits", *QUICK, "--out", folder)
         self.press(monkeypatch, 2)
-        code, _, _ = command(*TRAIN, "--out", folder)
+        code, _, _ = command(*TRAIN, "--out", folder, "--overwrite")
         assert code == 130
         assert summary(folder) == (8, 1, "interrupt")
 
@@ -257,7 +257,7 @@ class TestCharacters:
     @pytest.mark.parametrize("environment", [C_LOCALE, WINDOWS], ids=["C", "cp1252"])
     def test_train_evaluate_and_predict(self, data: Path, environment: dict[str, str]) -> None:
         options = ("--data", "data.csv", "--layers", "8", "--epochs", "2", "--lr", "0.03")
-        code, out, err = run("train", *options, "--out", "run", cwd=data, **environment)
+        code, out, err = run("train", *options, "--out", "run", "--overwrite", cwd=data, **environment)
         assert (code, err) == (0, "")
         assert b"lambda x" in out
         assert all(name.encode() in out for name in NAMES[1:])

@@ -191,7 +191,7 @@ class TestWhatIsTrained:
             (("--preset", "default", "--numbers", "none"), "none"),
             (("--layers", "none"), "standard"),
         ):
-            options = ("--epochs", 1, "--batch-size", 64, "--no-progress", *more, "--out", "run")
+            options = ("--epochs", 1, "--batch-size", 64, "--no-progress", *more, "--out", "run", "--overwrite")
             assert command(*arguments(file, "regression", *options))[0] == 0
             preparation = fcnn.load(tmp_path / "run" / "model.safetensors", backend="numpy").preparation
             assert preparation is not None
@@ -209,7 +209,7 @@ class TestWhatIsTrained:
 class TestValidation:
     def test_without_it_the_last_epoch_is_kept(self, command: Command, file: Path, tmp_path: Path) -> None:
         for preset in ("default", "tabm"):
-            more = ("--preset", preset, *FEW, "--validation-split", 0, "--out", "run")
+            more = ("--preset", preset, *FEW, "--validation-split", 0, "--out", "run", "--overwrite")
             code, out, _ = command(*arguments(file, "classification", *more))
             assert code == 0
             assert "Training: 192 samples, 3 epochs of 3 steps" in out
@@ -222,7 +222,9 @@ class TestValidation:
         """The test's loss is that of the probabilities that `predict` writes: of members, of their mean."""
         table = homes()
         for preset in ("fast", "tabm"):
-            code, out, _ = command(*arguments(file, "classification", "--preset", preset, *FEW, "--out", "run"))
+            code, out, _ = command(
+                *arguments(file, "classification", "--preset", preset, *FEW, "--out", "run", "--overwrite")
+            )
             assert code == 0
             T = run_of(tmp_path / "run")["temperature"]
             assert f"Calibrated: outputs divided by {T:.3g}, by the validation samples" in out

@@ -227,7 +227,7 @@ class TestTraining:
             file = tmp_path / "one.csv"
             pd.DataFrame({"x": values, "y": np.arange(n) % 2}).to_csv(file, index=False)
             parts = ("--test-fraction", "0.3", "--validation-split", "0.3")
-            command("train", "--data", file, "--task", "classification", *FEW, *parts, "--out", "run")
+            command("train", "--data", file, "--task", "classification", *FEW, *parts, "--out", "run", "--overwrite")
             preparation = fcnn.load("run/model.safetensors", backend="numpy").preparation
             assert preparation is not None
             seen.add("777" in preparation.kinds_[0].reason)
@@ -241,7 +241,9 @@ class TestTraining:
             values = rng.normal(size=60).round(3).astype(object)
             values[row] = "broken"
             pd.DataFrame({"x": values, "z": rng.normal(size=60), "y": np.arange(60) % 2}).to_csv("odd.csv", index=False)
-            code, out, err = command("train", "--data", "odd.csv", "--validation-split", "0.2", *FEW, "--out", "run")
+            code, out, err = command(
+                "train", "--data", "odd.csv", "--validation-split", "0.2", *FEW, "--out", "run", "--overwrite"
+            )
             assert (code, err) == (0, "")
             assert command("predict", "run", "odd.csv")[0] == 0
             said.append("Note: 'broken' in 'x', not in the training rows, counts as missing" in out)
@@ -317,7 +319,7 @@ class TestFiles:
         assert_mistake(
             command("train", "--data", "book.xlsx", "--sheet", "x"), "has no sheet 'x'. Its sheets: first, people"
         )
-        output = command("train", "--data", "book.xlsx", *arguments)
+        output = command("train", "--data", "book.xlsx", *arguments, "--overwrite")
         assert_mistake(output, r"no target 'income'.*\(Sheet 'first' was read; there are also 'people': --sheet\.\)")
 
     def test_another_sheet_of_the_training_file_is_new(
@@ -431,9 +433,31 @@ class TestEvaluating:
         _, out, _ = command("evaluate", run, "--data", file, "--test-fraction", "0.2")
         assert "occur in the training data" not in out
         table.sample(frac=1, random_state=0).to_csv(tmp_path / "shuffled.csv", index=False)
-        _, out, _ = command("evaluate", run, "--data", tmp_path / "shuffled.csv", "--part", "test", "--json")
+        shuffled = ("--data", tmp_path / "shuffled.csv", "--part", "test")
+        _, out, _ = command("evaluate", run, *shuffled, "--test-fraction", "0.2", "--json")
         rows = json.loads(out)["training_rows"]
         assert rows == sorted(rows) != []
+
+    def test_parts_of_a_file_that_has_changed(
+        self, command: Command, run: Path, file: Path, table: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        """Its rows say which part they are of: a row more does not put any that was trained on into the test."""
+        more = pd.concat([table, table[:1].assign(age=99)])
+        more.sample(frac=1, random_state=0).to_csv(tmp_path / "more.csv", index=False)
+        of_file = json.loads(command("evaluate", run, "--data", file, "--part", "train", "--json")[1])
+        arguments = ("evaluate", run, "--data", tmp_path / "more.csv", "--json", "--part")
+        of_more = json.loads(command(*arguments, "train")[1])
+        assert of_more["n_samples"] == of_file["n_samples"] == 320
+        assert of_more["accuracy"] == of_file["accuracy"]
+        assert json.loads(command(*arguments, "test")[1])["n_samples"] == 81
+        _, out, _ = command(*arguments[:-2], "--part", "test")
+        assert "401 rows; of these the 81 that training did not have" in out
+        (tmp_path / "moved.safetensors").write_bytes((run / "model.safetensors").read_bytes())
+        output = command("evaluate", tmp_path / "moved.safetensors", *arguments[2:], "test")
+        assert_mistake(output, r"training_rows.npy, which tells its rows, is not beside it. Say --part all")
+        new = table.assign(age=table["age"] + 100)
+        new.to_csv(tmp_path / "more.csv", index=False)
+        assert_mistake(command(*arguments, "train"), "--part train of more.csv: none of its rows was trained on")
 
     def test_arrays_are_known_by_their_content_too(self, command: Command, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
@@ -445,6 +469,8 @@ class TestEvaluating:
         out = command("evaluate", "run", "--data", "a.npz")[1]
         assert "All (61 samples)" in out
         assert "48 of these 61 also occur in the training data" in out
+        assert "Test (13 samples)" in command("evaluate", "run", "--data", "a.npz", "--part", "test")[1]
+        assert "Training part (48 samples)" in command("evaluate", "run", "--data", "a.npz", "--part", "train")[1]
 
     def test_values_that_training_did_not_have(
         self, command: Command, run: Path, table: pd.DataFrame, tmp_path: Path
@@ -508,7 +534,7 @@ class TestEvaluating:
         code, out, _ = command(*evaluate, "rich,paid", "--json")
         assert code == 0
         assert json.loads(out)["classes"][1]["recall"] > 0.9
-        assert_mistake(command(*evaluate, "rich"), "--target names 1 columns, and the model .* predicts 2")
+        assert_mistake(command(*evaluate, "rich"), "--target names 1 column, and the model .* predicts 2")
 
     def test_rows_keep_their_numbers_where_some_are_left_out(
         self, command: Command, run: Path, table: pd.DataFrame, tmp_path: Path

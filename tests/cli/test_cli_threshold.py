@@ -41,7 +41,7 @@ def test_it_is_kept_with_the_model(command: Command, file: Path, network: str) -
     f1: dict[str, float] = {}
     for threshold, said in (("0.5", None), ("f1", "f1 is best"), ("0.9", None)):
         line = ("train", "--data", file, "--metric", "f1:average=macro", *NETWORKS[network], "--threshold", threshold)
-        code, out, err = command(*line, "--no-progress", "--out", "run")
+        code, out, err = command(*line, "--no-progress", "--out", "run", "--overwrite")
         assert (code, err) == (0, "")
         assert ("Threshold:" in out) == (said is not None)
         run: dict[str, Any] = json.loads(Path("run/run.json").read_text(encoding="utf-8"))

@@ -20,7 +20,7 @@ from fcnn_gpu.losses import LOSSES
 from fcnn_gpu.metrics import METRICS
 from fcnn_gpu.optimizers import OPTIMIZERS
 from fcnn_gpu.schedules import SCHEDULES, ReduceOnPlateau, Schedule
-from tests.support.cli_cases import CHECKOUT, Command, assert_mistake, iris_like, linear
+from tests.support.cli_cases import CHECKOUT, Command, assert_mistake, iris_like, linear, spawn
 
 FEW = ("--layers", "6", "--epochs", "2", "--no-progress")
 LEAST = {
@@ -160,13 +160,15 @@ class TestLoss:
     def test_huber_counts_in_standard_deviations_of_the_targets(
         self, command: Command, prices: Path, tmp_path: Path
     ) -> None:
-        code, out, _ = command("train", "--data", prices, *FEW, "--loss", "huber:delta=2", "--out", tmp_path / "run")
+        code, out, _ = command(
+            "train", "--data", prices, *FEW, "--loss", "huber:delta=2", "--out", tmp_path / "run", "--overwrite"
+        )
         assert code == 0
         y = fcnn.datasets.load(prices, seed=0).y_train
         noted = fcnn.load(tmp_path / "run" / "model.safetensors").info["loss"]
         assert noted == {"name": "huber", "delta": pytest.approx(2 * y.std(), rel=1e-5)}
         assert f"δ is 2 standard deviations of the targets, {noted['delta']:.4g} in their own units" in out
-        arguments = ("--no-standardize", "--loss", "huber:delta=2", "--out", tmp_path / "run")
+        arguments = ("--no-standardize", "--loss", "huber:delta=2", "--out", tmp_path / "run", "--overwrite")
         assert command("train", "--data", prices, *FEW, *arguments)[0] == 0
         assert fcnn.load(tmp_path / "run" / "model.safetensors").info["loss"]["delta"] == 2
 
@@ -198,7 +200,7 @@ class TestOptimizer:
     def test_weight_decay(self, command: Command, trees: Path, tmp_path: Path) -> None:
         size = []
         for decay in (0, 10):
-            arguments = ("--optimizer", "adamw", "--weight-decay", decay, "--out", tmp_path / "run")
+            arguments = ("--optimizer", "adamw", "--weight-decay", decay, "--out", tmp_path / "run", "--overwrite")
             assert command("train", "--data", trees, *FEW, *arguments)[0] == 0
             layer: Any = fcnn.load(tmp_path / "run" / "model.safetensors", backend="numpy").layers[-1]
             size.append(np.abs(layer.W).sum())
@@ -228,7 +230,7 @@ class TestOptimizer:
         arguments = ("--data", "digits", "--layers", "64", "--epochs", 1, "--no-progress")
         weights = []
         for more in ((), ("--memory-limit", "40 kB"), ("--memory-limit", 40_000)):
-            assert command("train", *arguments, *more, "--out", tmp_path / "run")[0] == 0
+            assert command("train", *arguments, *more, "--out", tmp_path / "run", "--overwrite")[0] == 0
             layer: Any = fcnn.load(tmp_path / "run" / "model.safetensors", backend="numpy").layers[0]
             weights.append(np.asarray(layer.W))
         np.testing.assert_allclose(weights[1], weights[0], rtol=1e-3, atol=1e-5)
@@ -344,8 +346,11 @@ class TestMistakes:
         assert_mistake(output, "new.safetensors notes a metric that is not known: Unknown metric 'beauty'")
 
     def test_data_without_its_option(self, command: Command) -> None:
-        assert_mistake(command("train", "data.csv"), r"\(data\.csv\)\. Data is named by an option: --data data\.csv$")
-        assert "--data" not in command("train", "--data", "x.csv", "data.csv")[2]
+        assert_mistake(
+            command("train", "data.csv"),
+            r"train does not take data\.csv\. Data is named by an option: --data data\.csv$",
+        )
+        assert "--data data.csv" not in command("train", "--data", "x.csv", "data.csv")[2]
         assert "--data" not in command("doctor", "data.csv")[2]
 
     def test_neurons_that_start_alike(self, command: Command, trees: Path) -> None:
@@ -354,15 +359,79 @@ class TestMistakes:
 
 
 class TestAnEarlierRun:
-    def test_it_is_named(self, command: Command, trees: Path, tmp_path: Path) -> None:
-        arguments = ("train", "--data", trees, *FEW, "--out", tmp_path / "run")
+    def test_it_is_replaced_where_somebody_says_so(self, command: Command, trees: Path, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        arguments = ("train", "--data", trees, *FEW, "--out", run)
         assert "Output:" not in command(*arguments)[1]
-        line = (
-            rf"^Output: {tmp_path / 'run'} holds the run of \d{{4}}-\d\d-\d\d \d\d:\d\d on trees.csv, which this one "
-        )
-        assert re.search(line + "replaces$", command(*arguments)[1], re.M)
-        (tmp_path / "run" / "run.json").write_text("[]", encoding="utf-8")
-        assert re.search(r"holds the run of \S+ \d\d:\d\d, which this one", command(*arguments)[1])
+        before = {path.name: path.read_bytes() for path in run.iterdir()}
+        assert_mistake(command(*arguments), rf"--out: {run} holds the run of .* or say --overwrite to")
+        assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+        line = rf"^Output: {run} holds the run of \d{{4}}-\d\d-\d\d \d\d:\d\d on trees.csv, which this one replaces$"
+        assert re.search(line, command(*arguments, "--overwrite")[1], re.M)
+        (run / "run.json").write_text("[]", encoding="utf-8")
+        assert re.search(r"holds the run of \S+ \d\d:\d\d, which this one", command(*arguments, "--overwrite")[1])
+
+    def test_files_of_one_s_own_that_are_called_like_those_of_a_run(
+        self, command: Command, trees: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "history.csv").write_text("mine", encoding="utf-8")
+        output = command("train", "--data", trees, *FEW, "--out", tmp_path)
+        assert_mistake(output, rf"--out: {tmp_path} holds history.csv\. Choose another")
+        assert (tmp_path / "history.csv").read_text(encoding="utf-8") == "mine"
+
+    def test_one_that_has_ended_meanwhile_stays(
+        self, command: Command, trees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        arguments = ("train", "--data", trees, *FEW, "--out", "run")
+        fit = fcnn.Trainer.fit
+        found: list[bytes] = []
+
+        def after_another(*given: Any, **options: Any) -> Any:
+            monkeypatch.setattr(fcnn.Trainer, "fit", fit)
+            assert command(*arguments, "--seed", 5)[0] == 0
+            found.append((tmp_path / "run" / "model.safetensors").read_bytes())
+            return fit(*given, **options)
+
+        monkeypatch.setattr(fcnn.Trainer, "fit", after_another)
+        code, out, _ = command(*arguments)
+        assert code == 0
+        assert (tmp_path / "run" / "model.safetensors").read_bytes() == found[0]
+        assert "Output: run holds a run that has ended meanwhile, so this one is kept in run-2" in out
+        assert "Written to run-2: model.safetensors" in out
+        assert (tmp_path / "run-2" / "model.safetensors").read_bytes() != found[0]
+
+
+class TestForPrograms:
+    def test_json(self, command: Command, trees: Path, tmp_path: Path) -> None:
+        code, out, err = command("train", "--data", trees, *FEW, "--out", "run", "--json")
+        assert code == 0
+        assert json.loads(out) == json.loads((tmp_path / "run" / "run.json").read_bytes())
+        assert json.loads(out)["test"]["accuracy"] >= 0
+        for line in ("Data: trees.csv", "Test (", "Written to run"):
+            assert line in err
+
+    def test_json_where_nobody_reads_it(self, trees: Path, tmp_path: Path) -> None:
+        with spawn("train", "--data", trees, *FEW, "--out", tmp_path / "run", "--json") as process:
+            process.stdout.close()  # type: ignore[union-attr]
+            err = process.stderr.read()  # type: ignore[union-attr]
+        assert process.returncode == 1
+        assert err.endswith(f"The trained model is in {tmp_path / 'run' / 'model.safetensors'}.\n")
+        assert fcnn.load(tmp_path / "run", backend="numpy").n_out == 3
+
+    def test_targets_that_are_named_one_by_one(self, command: Command, tmp_path: Path) -> None:
+        rows = np.random.default_rng(0).normal(size=(40, 4)).round(3)
+        np.savetxt(tmp_path / "t.csv", rows, "%.3f", ",", header='a,"b, c",d,e', comments="")
+        together = command("train", "--data", "t.csv", *FEW, "--target", "d,e", "--out", "one")
+        one_by_one = command("train", "--data", "t.csv", *FEW, "--target", "d", "--target", "e", "--out", "two")
+        assert together[0] == one_by_one[0] == 0
+        models = [fcnn.load(tmp_path / folder, backend="numpy") for folder in ("one", "two")]
+        assert models[0].signature.target_names == models[1].signature.target_names == ("d", "e")
+        assert command("evaluate", "two", "--data", "t.csv", "--target", "d", "--target", "e")[0] == 0
+        assert command("train", "--data", "t.csv", *FEW, "--target", "b, c", "--target", "e")[0] == 0
+        output = command("train", "--data", "t.csv", *FEW, "--target", "d", "--target", "d")
+        assert_mistake(output, "--target names 'd' twice")
+        output = command("train", "--data", "digits", *FEW, "--target", "d", "--target", "e")
+        assert_mistake(output, "--target may be given several times for tables, not for digits")
 
 
 class TestHardlyClasses:
@@ -371,7 +440,7 @@ class TestHardlyClasses:
     def test_fractions(self, command: Command, prices: Path) -> None:
         output = command("train", "--data", prices, *FEW, "--task", "classification")
         assert_mistake(
-            output, r"'price' has 80 different values in 80 rows, with fractions, .* the task is regression\.$"
+            output, r"'price' has 80 different values in 80 rows, with fractions, .* Say --task regression\.$"
         )
         rng = np.random.default_rng(0)
         np.savez("prices.npz", X=rng.normal(size=(80, 2)), y=rng.normal(size=80))

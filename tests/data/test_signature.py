@@ -159,7 +159,7 @@ class TestWhereItGoes:
     @pytest.mark.parametrize(
         ("signature", "error"),
         [
-            ({"feature_names": ["a"]}, "names 1 features, and the network has 4"),
+            ({"feature_names": ["a"]}, "names 1 feature, and the network has 4"),
             ({"class_names": ["a", "b", "c"]}, "names 3 classes, and the network has 1"),
             ({"target_names": ["a", "b"]}, "names 2 targets, and the network has 1"),
         ],

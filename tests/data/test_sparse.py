@@ -254,7 +254,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "complex": (lambda: with_number(1j, np.complex64), TypeError, "complex numbers"),
     "too wide": (lambda: samples(12, 40), ValueError, r"expects X of shape \(n_samples, 30\), got \(12, 40\)"),
     "transposed": (lambda: samples(12).T, ValueError, r"got \(30, 12\). Did you pass X.T"),
-    "no samples": (lambda: samples(12)[:0], ValueError, "without samples"),
     "one dimension": (lambda: sparse.coo_array(np.ones(N_IN)), ValueError, r"got \(30,\). Reshape one sample"),
     "a column outside": (
         lambda: damaged(lambda X: X.indices.__setitem__(3, N_IN)),

@@ -414,7 +414,7 @@ class TestBadFiles:
             return imports(name, *args, **options)
 
         monkeypatch.setattr(builtins, "__import__", missing)
-        self.refused(lambda: open_parquet(tmp_path / "a", "y"), "pip install 'fcnn_gpu[parquet]'", error=ImportError)
+        self.refused(lambda: open_parquet(tmp_path / "a", "y"), "pip install 'pyarrow", error=ImportError)
 
     @pytest.mark.parametrize("kind", [*FORMATS, "csv"])
     @pytest.mark.parametrize("vanishes", [False, True])

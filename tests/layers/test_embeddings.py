@@ -12,6 +12,7 @@ import fcnn_gpu as fcnn
 from fcnn_gpu.backend import Ops
 from fcnn_gpu.datasets import BlockSource
 from fcnn_gpu.datasets._source import Piece
+from fcnn_gpu.layers._columns import category_columns
 
 from ..conftest import compiled_ops, emulated_ops
 from ..support.emulated import DeviceArray
@@ -259,3 +260,8 @@ def test_numbers_on_the_device_are_checked() -> None:
     X[4, 1] = 3.0
     with pytest.raises(ValueError, match=r"holds 3 \(row 4, column 1\)"):
         model.predict(X.view(DeviceArray))
+
+
+def test_a_network_of_many_inputs_makes_no_list_of_them() -> None:
+    """Of 10¹² inputs there is not even room for the numbers, which no layer here looks at."""
+    assert category_columns([fcnn.Dense(1)], 10**12) == {}

@@ -166,9 +166,11 @@ def test_two_cannot_have_one_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_whole_network(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nor a whole network"):
+    with pytest.raises(FileNotFoundError, match=r"nor network.state, which a network with its weights on disk has.$"):
         fcnn.load(tmp_path)
     (tmp_path / "0.W.generation0.npy").write_bytes(b"left over from a process that was killed while it drew weights")
+    with pytest.raises(FileNotFoundError, match="was being built there, and that was cut short"):
+        fcnn.load(tmp_path)
     model = in_folder(tmp_path)
     fit(model, fcnn.SGD(0.1), epochs=1)
 

@@ -139,8 +139,8 @@ def _needed() -> _Needed:
     found = {cuda: _version(wheel) for cuda, wheel in wheels.items()}
     cuda, version = next(((c, v) for c, v in found.items() if v), (0, None))
     if version is None:
-        raise NotBuildable("Software CUDA needs CuPy: pip install 'fcnn_gpu[software-cuda12]' (or [software-cuda13]).")
-    extra = f"pip install 'fcnn_gpu[software-cuda{cuda}]'"
+        raise NotBuildable("Software CUDA needs CuPy: pip install '.[software-cuda12]' (or [software-cuda13]).")
+    extra = f"pip install '.[software-cuda{cuda}]'"
     if importlib.util.find_spec("Cython") is None:
         raise NotBuildable(f"Software CUDA needs Cython, to build CuPy's runtime module: {extra}.")
     # The wheel's own: an import finds the overlay in a process that runs on software CUDA already, as pytest's workers

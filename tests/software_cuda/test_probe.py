@@ -111,7 +111,7 @@ def test_a_library_that_is_missing(library: str, name: str) -> None:
     links = {link["name"]: link for link in json.loads(done.stdout)}
     assert not links["CUDA libraries"]["ok"]
     assert name in links["CUDA libraries"]["detail"]
-    assert "pip install 'fcnn_gpu[cuda" in links["CUDA libraries"]["fix"]
+    assert "pip install 'cupy-cuda" in links["CUDA libraries"]["fix"]
     assert links["kernel"]["ok"] is None
 
 

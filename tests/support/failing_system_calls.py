@@ -246,7 +246,7 @@ class Train(Scenario):
 
     def _train(self, folder: Path, seed: int) -> None:
         options = ["--epochs", 2, "--layers", 4, "--seed", seed, "--no-progress", "--backend", "numpy"]
-        command("train", "--data", folder / "data.csv", *options, "--out", folder / "run")
+        command("train", "--data", folder / "data.csv", *options, "--out", folder / "run", "--overwrite")
 
     def prepare(self, folder: Path) -> None:
         rng = np.random.default_rng(0)

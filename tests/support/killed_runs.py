@@ -152,7 +152,7 @@ class Command(Run):
 
     def _train(self, folder: Path, seed: int) -> None:
         options = ["--epochs", 30, "--layers", 4, "--seed", seed, "--no-progress", "--backend", "numpy"]
-        command("train", "--data", folder / "data.csv", *options, "--out", folder / "run")
+        command("train", "--data", folder / "data.csv", *options, "--out", folder / "run", "--overwrite")
 
     def prepare(self, folder: Path) -> None:
         rng = random.Random(0)

@@ -84,7 +84,7 @@ FAULTS: dict[str, tuple[dict[str, list[Any]], list[str], str | None, str]] = {
         {"y": [i / 7 for i in range(40)]},
         ["y"],
         "classification",
-        "with fractions, which are no classes. Say that the task is regression.",
+        "with fractions, which are no classes. Say task='regression'.",
     ),
     "words as numbers": (
         {"y": [*(f"{i},5" for i in range(40)), "sold"]},

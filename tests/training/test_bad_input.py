@@ -47,7 +47,6 @@ FEATURES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a number": (lambda: 3.0, ValueError, r"got \(\)"),
     "transposed": (lambda: X.T, ValueError, r"shape \(n_samples, 4\), got \(4, 12\). Did you pass X.T instead of X"),
     "too wide": (lambda: np.hstack([X, X]), ValueError, r"{who} expects X of shape \(n_samples, 4\), got \(12, 8\)\.$"),
-    "no samples": (lambda: X[:0], ValueError, r"{who} got an X without samples: shape \(0, 4\)"),
     "no features": (lambda: X[:, :0], ValueError, r"{who} got an X without features: shape \(12, 0\)"),
     "an empty list": (list, ValueError, r"got \(0,\)"),
     "NaN": (

@@ -109,7 +109,7 @@ def test_names_that_do_not_fit() -> None:
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"pip install 'fcnn_gpu\[plot\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'matplotlib"):
         history().plot()
 
 

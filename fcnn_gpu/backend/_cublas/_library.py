@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ctypes import POINTER, c_char_p, c_float, c_int, c_int64, c_longlong, c_size_t, c_uint64, c_void_p
 from typing import Any
 
+from ..._extras import how_to_install
 from ._enums import Property
 from ._errors import CublasError
 
@@ -140,7 +141,7 @@ def load_cublas(cuda_major: int) -> CublasLibrary:
     `cuda_major` is the CUDA version that CuPy uses. Raises LibraryError, which names the missing library and what mends
     it, where there is none or one of another version.
     """
-    install = f"Run: pip install 'fcnn_gpu[cuda{cuda_major}]', which brings the CUDA libraries ([ctk])."
+    install = f"Run: {how_to_install(f'cuda{cuda_major}')}, which brings the CUDA libraries ([ctk])."
     try:
         pathfinder = importlib.import_module("cuda.pathfinder")
     except ImportError as error:
@@ -177,7 +178,7 @@ def load_cublas(cuda_major: int) -> CublasLibrary:
 def _one_version(cupys: int, others: int) -> str:
     """What to do where CuPy is for one CUDA version and cuda-pathfinder finds the libraries of the other first."""
     return (
-        f"Run: pip uninstall -y cupy-cuda{cupys}x && pip install 'fcnn_gpu[cuda{others}]', if the driver supports CUDA "
+        f"Run: pip uninstall -y cupy-cuda{cupys}x && {how_to_install(f'cuda{others}')}, if the driver supports CUDA "
         f"{others}; or remove the nvidia packages of CUDA {others} that `pip list` shows (another package, such as "
         "PyTorch, may have brought them)."
     )

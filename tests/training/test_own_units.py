@@ -1,0 +1,90 @@
+"""Runs on standardized targets, told in the targets' own units."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fcnn_gpu as fcnn
+from fcnn_gpu.callbacks import Callback
+from fcnn_gpu.losses import Loss
+from fcnn_gpu.model import Standardization
+from fcnn_gpu.training import OwnUnits, degrees_of, units_of
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(60, 3)).astype(np.float32)
+Y = 30_000 * X[:, 0] - 5_000 * X[:, 1] + 200_000 + 1_000 * RNG.normal(size=60)
+SCALING = Standardization.of(Y)
+SIGMA = float(SCALING.scale[0])
+LOSSES: list[Loss] = [fcnn.MSE(), fcnn.MAE(), fcnn.Huber(0.5), fcnn.Quantile([0.9])]
+
+
+class Seen(Callback):
+    def __init__(self) -> None:
+        self.records: list[dict[str, float]] = []
+        self.ticks: list[float] = []
+        self.events: list[str] = []
+
+    def on_train_begin(self, trainer: Any) -> None:
+        self.events.append("begin")
+
+    def on_tick(self, trainer: Any, step: int, n_steps: int, loss: float) -> None:
+        self.ticks.append(loss)
+
+    def on_epoch_end(self, trainer: Any, record: dict[str, float]) -> None:
+        self.records.append(dict(record))
+
+    def on_train_end(self, trainer: Any, history: Any) -> None:
+        self.events.append("end")
+
+
+def trained(loss: Loss, y: Any, callbacks: Any) -> tuple[fcnn.Trainer, fcnn.History]:
+    n_out = 1 if y.ndim == 1 else y.shape[1]
+    model = fcnn.Sequential([fcnn.Dense(8, activation="tanh", l2=0.01), fcnn.Dense(n_out)], 3, seed=0, backend="numpy")
+    trainer = fcnn.Trainer(model, loss, metrics=["mae", "mse", "rmse", "r2"])
+    return trainer, trainer.fit(
+        X[:40], y[:40], epochs=3, batch_size=8, validation_data=(X[40:], y[40:]), progress=False, callbacks=callbacks
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
+def test_the_history_has_what_the_same_predictions_measure_in_own_units(loss: Loss) -> None:
+    seen = Seen()
+    trainer, history = trained(loss, SCALING.apply(Y), [OwnUnits(SCALING, loss, [seen])])
+    truth, predicted = Y[40:], trainer.model.predict(X[40:]).astype(np.float64) * SIGMA + SCALING.mean
+    own = dataclasses.replace(loss, delta=0.5 * SIGMA) if isinstance(loss, fcnn.Huber) else loss
+    record = history.records[-1]
+    assert record["val_loss"] == pytest.approx(own.forward(predicted, truth), rel=1e-3)
+    for metric in trainer.metrics:
+        assert record[f"val_{metric.label}"] == pytest.approx(metric(truth, predicted), rel=1e-3)
+    assert seen.records == history.records
+    assert seen.events == ["begin", "end"]
+    raw = trained(loss, SCALING.apply(Y), [])[1].records[-1]
+    power = degrees_of(loss, 1)
+    assert power is not None
+    assert record["loss"] == pytest.approx(raw["loss"] * SIGMA ** power["loss"])
+    assert record["penalty"] == pytest.approx(raw["penalty"] * SIGMA ** power["loss"])
+    assert record["epoch"] == raw["epoch"]
+    assert record["learning_rate"] == raw["learning_rate"]
+    assert all(tick > SIGMA / 100 for tick in seen.ticks)
+
+
+def test_without_units_of_its_own_nothing_is_converted() -> None:
+    """Several targets have each its own, and log cosh has no degree."""
+    two = np.column_stack([Y, X[:, 2]])
+    scaling = Standardization.of(two)
+    for loss, y, of in ((fcnn.MSE(), scaling.apply(two), scaling), (fcnn.LogCosh(), SCALING.apply(Y), SCALING)):
+        told, plain = (trained(loss, y, callbacks)[1].records for callbacks in ([OwnUnits(of, loss, [])], []))
+        for record in (*told, *plain):
+            del record["seconds"], record["samples_per_second"]
+        assert told == plain
+        assert units_of("price", loss, len(of.scale)) == {}
+
+
+def test_names_of_units() -> None:
+    units = units_of("price", fcnn.MSE())
+    assert (units["loss"], units["val_mae"], units["val_mse"]) == ("price²", "price", "price²")
+    assert "r2" not in units
