@@ -7,10 +7,12 @@ own, a mean over them has none, and stays what it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from ..callbacks import Callback
+from ..callbacks import Callback, has_step_hook
 from ..losses import MAE, MSE, Huber, Loss, Quantile
 from ..model import Standardization
 
@@ -47,6 +49,11 @@ class OwnUnits(Callback):
         self._factors: dict[str, float] = {}
         if scaling is not None and degrees is not None:
             self._factors = {name: float(scaling.scale[0]) ** degree for name, degree in degrees.items()}
+        told_of_steps = [callback for callback in callbacks if has_step_hook(callback)]
+        if told_of_steps:
+            self._told_of_steps = told_of_steps
+            self.every_steps = math.gcd(*(callback.every_steps for callback in told_of_steps))
+            self.on_step = self._pass_step  # type: ignore[method-assign]  # a run comes back between steps for it
 
     def on_train_begin(self, trainer: Any) -> None:
         for callback in self._callbacks:
@@ -55,6 +62,11 @@ class OwnUnits(Callback):
     def on_epoch_begin(self, trainer: Any, epoch: int) -> None:
         for callback in self._callbacks:
             callback.on_epoch_begin(trainer, epoch)
+
+    def _pass_step(self, trainer: Any, step: int, read_loss: Callable[[], float]) -> None:
+        for callback in self._told_of_steps:
+            if step % callback.every_steps == 0:
+                callback.on_step(trainer, step, lambda: read_loss() * self._factors.get("loss", 1.0))
 
     def on_tick(self, trainer: Any, step: int, n_steps: int, loss: float) -> None:
         for callback in self._callbacks:
@@ -66,6 +78,13 @@ class OwnUnits(Callback):
                 record[name] *= factor
         for callback in self._callbacks:
             callback.on_epoch_end(trainer, record)
+
+    @contextmanager
+    def validating(self, trainer: Any) -> Iterator[None]:
+        with ExitStack() as ends:
+            for callback in self._callbacks:
+                ends.enter_context(callback.validating(trainer))
+            yield
 
     def on_train_end(self, trainer: Any, history: Any) -> None:
         for callback in self._callbacks:

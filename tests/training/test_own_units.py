@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu.callbacks import Callback
+from fcnn_gpu.callbacks import Callback, has_step_hook
 from fcnn_gpu.losses import Loss
 from fcnn_gpu.model import Standardization
 from fcnn_gpu.training import OwnUnits, degrees_of, units_of
@@ -88,3 +90,36 @@ def test_names_of_units() -> None:
     units = units_of("price", fcnn.MSE())
     assert (units["loss"], units["val_mae"], units["val_mse"]) == ("price²", "price", "price²")
     assert "r2" not in units
+
+
+def test_steps_and_validation_are_told_as_to_each_by_itself() -> None:
+    class Steps(Callback):
+        def __init__(self, every_steps: int) -> None:
+            self.every_steps = every_steps
+            self.seen: list[tuple[int, float]] = []
+            self.open, self.measured = 0, 0
+
+        def on_step(self, trainer: Any, step: int, read_loss: Callable[[], float]) -> None:
+            self.seen.append((step, read_loss()))
+
+        @contextmanager
+        def validating(self, trainer: Any) -> Iterator[None]:
+            self.open += 1
+            yield
+            self.open -= 1
+
+        def on_epoch_end(self, trainer: Any, record: dict[str, float]) -> None:
+            self.measured += self.open
+
+    targets = SCALING.apply(Y)
+    alone, within = [Steps(2), Steps(3)], [Steps(2), Steps(3)]
+    trained(fcnn.MSE(), targets, alone)
+    trained(fcnn.MSE(), targets, [OwnUnits(SCALING, fcnn.MSE(), within)])
+    for one, other in zip(alone, within, strict=True):
+        assert [step for step, _ in one.seen] == [step for step, _ in other.seen]
+        np.testing.assert_allclose([SIGMA**2 * loss for _, loss in one.seen], [loss for _, loss in other.seen])
+        assert (one.measured, one.open) == (other.measured, other.open) == (3, 0)
+
+
+def test_a_run_does_not_come_back_between_steps_for_nobody() -> None:
+    assert not has_step_hook(OwnUnits(SCALING, fcnn.MSE(), [Seen()]))
