@@ -38,7 +38,7 @@ ROOMS = [
     {"schedules"},
     {"_registry", "files"},
     {"_arrays"},
-    {"_blas_threads", "_checks", "_console", "_extras", "_html", "_on_demand", "_types"},
+    {"_blas_threads", "_checks", "_console", "_extras", "_html", "_on_demand", "_warnings", "_types"},
 ]
 """From the top of the house to the bottom; what stands together in a row does not import its neighbours."""
 

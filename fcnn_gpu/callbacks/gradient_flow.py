@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from .._checks import check_integer
 from .._types import HostArray
+from .._warnings import warn
 from ..model import Sequential
 from ._base import Callback, Trainer
 
@@ -164,7 +164,7 @@ class GradientFlow(Callback):
     def _tell(self, kind: str, row: dict[str, Any], what: str) -> None:
         if kind not in self._told:
             self._told.add(kind)
-            warnings.warn(f"Step {row['step']}: {what}. {_REMEDIES[kind]}", GradientFlowWarning, stacklevel=2)
+            warn(f"Step {row['step']}: {what}. {_REMEDIES[kind]}", GradientFlowWarning)
 
 
 def _shares(model: Sequential, samples: Any) -> Iterator[tuple[str, tuple[float, float]]]:

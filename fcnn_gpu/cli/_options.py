@@ -195,7 +195,7 @@ class TrainOptions:
             if value is None:
                 continue
             if setting not in settings[name] and self.is_plain:
-                having = [kind for kind in OPTIMIZERS if setting in settings[kind]]
+                having = sorted((kind for kind in OPTIMIZERS if setting in settings[kind]), key=_plainest_first)
                 raise ValueError(
                     f"{option} is for {' and '.join(having)}, not for {name}. Say --optimizer {having[0]}."
                 )
@@ -528,6 +528,11 @@ class TrainOptions:
         """Which of the options `evaluate` needs to find the same test part."""
         target = None if self.target is None else ",".join(self.target)
         return {"target": target, "test_fraction": self.test_fraction if self.test_data is None else 0.0}
+
+
+def _plainest_first(optimizer: str) -> tuple[int, str]:
+    """By how many settings there are to know."""
+    return len(_settings(OPTIMIZERS[optimizer])), optimizer
 
 
 def _settings(kind: Any) -> set[str]:

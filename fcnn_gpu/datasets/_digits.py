@@ -9,14 +9,13 @@ arithmetic", on cancellation).
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .._types import DType, HostArray
+from .._warnings import warn
 
 HELD = 1e-5
 """Rounding of this many standard deviations of a column is none: no network's error is as small."""
@@ -118,21 +117,11 @@ class Digits:
         worst = int(lost[(rounding[lost] / spread[lost]).argmax()])
         column = f"column {worst}" + (f" ({names[worst]!r})" if names is not None and len(names) == len(spread) else "")
         others = f" and those of {len(lost) - 1} more" if len(lost) > 1 else ""
-        warnings.warn(
+        warn(
             f"{who}: the numbers of {column}{others} lose their digits: they reach {self._largest[worst]:.6g} and "
             f"spread by {spread[worst]:.3g}, and {dtype} rounds them by {rounding[worst]:.2g}. {remedy}",
             DigitsWarning,
-            stacklevel=_frames_within_the_package(),
         )
-
-
-def _frames_within_the_package() -> int:
-    """The stack level of the user's line, which one entry of the package or another was called from."""
-    level, frame = 0, sys._getframe(1)
-    package = __name__.partition(".")[0]
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (package, "contextlib"):
-        level, frame = level + 1, frame.f_back
-    return level + 1
 
 
 def some_rows(rows: HostArray, n: int = _SAMPLE_ROWS) -> HostArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -13,6 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, check_is
 
 from .._arrays import ENCODE, as_array, as_labels, column_names, quietly, several
 from .._types import HostArray
+from .._warnings import warn
 from ..backend import chosen_threads, default_backend, inherit_backend, inherit_threads
 from ..data import Signature, check_features, check_parts, is_sparse, split_validation
 from ..losses import Loss, check_sample_weight
@@ -128,7 +128,7 @@ class FCNNEstimator(FittedAttributes, Parameters, BaseEstimator):
             raise KeyboardInterrupt(f"{message}; the estimator keeps what it had learned by then.")
         advice = None if partial else self._advice(network.design, history, *data[0][1:])
         if advice is not None:
-            warnings.warn(*advice, stacklevel=4)
+            warn(*advice)
         return self
 
     def _advice(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 
 from .._checks import check_bool, check_bytes, check_choice
 from .._types import DType
+from .._warnings import warn
 from ..backend import Ops, resolve_backend
 from ..data import Signature
 from ..files import (
@@ -63,7 +63,7 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     """
     kind = named_for(path)
     if kind is not None:
-        warnings.warn(f"{misnamed('model.save', path, kind)} It is written nevertheless.", stacklevel=3)
+        warn(f"{misnamed('model.save', path, kind)} It is written nevertheless.")
     tensors = {name: sound(name, array, _refuse_to_save) for name, array in torch_state(model).items()}
     write_model(path, ModelFile(model.config(), tensors, model.info, model.signature.plain()))
 

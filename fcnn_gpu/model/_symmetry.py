@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 
 from .._types import HostArray
+from .._warnings import warn
 from ..initializers import SymmetryWarning
 from ..layers import Branches, Dense, Layer, Parameter, Residual
 
@@ -18,13 +18,12 @@ def warn_of_symmetry(layers: Sequence[Layer]) -> None:
     for layer in _hidden_layers(layers):
         first = [_first_rows(parameter) for parameter in layer.parameters()]
         if layer.n_out > 1 and all(values is not None and (values == values[0]).all() for values in first):
-            warnings.warn(
+            warn(
                 f"All {layer.n_out} neurons of hidden layer {layer.path}, {layer}, start with the same weights "
                 f"({layer.init.name}). They compute the same output, and as far as the layers behind treat equal "
                 "outputs equally they get the same gradient: they stay equal and learn one feature between them. "
                 "Use init='he_normal' or 'xavier_uniform'.",
                 SymmetryWarning,
-                stacklevel=5,  # who called Sequential, whose __init__ is wrapped twice (_network.py)
             )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import warnings
 
 import numpy as np
 
 from .._types import DType, HostArray
+from .._warnings import warn
 from ..backend import consists_of_primitives, resolve_backend
 from ..data import ArraySupply, DataSupply
 from ..losses import Loss
@@ -55,11 +55,10 @@ def warn_if_diverged(history: History, loss: Loss, train: DataSupply, n_out: int
     record = history.records[-1 if history.best_epoch is None else history.best_epoch - 1]
     nothing = loss_of_constant(loss, np.zeros(n_out, dtype), train.targets, train.sample_weight)
     if 0.0 < _FAR * nothing < record["loss"]:
-        warnings.warn(
+        warn(
             f"Training ended with a loss of {record['loss']:.3g}, and a network whose outputs are all 0 has one of "
             f"{nothing:.3g}: it diverged, though all numbers are finite. Try a smaller learning rate (it was "
             f"{record['learning_rate']:g}), an optimizer that clips gradients, or inputs and targets scaled to mean 0 "
             "and variance 1.",
             DivergenceWarning,
-            stacklevel=5,
         )

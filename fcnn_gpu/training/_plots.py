@@ -128,6 +128,8 @@ def drawing(what: str) -> Iterator[None]:
 def make_figure(width: float, height: float) -> Figure:
     """A figure outside pyplot: it needs no display, belongs to no global state and frees itself. Notebooks show it."""
     try:
+        import matplotlib.figure  # noqa: F401 (the picture may be there without it, from before)
+
         from ._picture import Picture
     except ImportError as error:
         raise ImportError(f"Plots need matplotlib. Run: {how_to_install('plot')}") from error

@@ -103,7 +103,7 @@ class TestNames:
         assert test is not None
         code, again, err = command("evaluate", tmp_path / "run" / "model.safetensors", "--data", data)
         assert (code, err) == (0, "")
-        assert re.search(rf"^Test .*{metric.label} {test[1]}", again, re.M)
+        assert re.search(rf"^Test .*{metric.label} {re.escape(test[1])}", again, re.M)
 
     @pytest.mark.parametrize("name", [name for name in INITIALIZERS if name not in ("array", "he+5")])
     def test_every_initializer(self, name: str, command: Command, trees: Path, tmp_path: Path) -> None:

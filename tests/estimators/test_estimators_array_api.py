@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from scipy.sparse import csr_array
 from sklearn.multioutput import MultiOutputClassifier
 
@@ -21,6 +20,8 @@ from fcnn_gpu._types import HostArray
 from fcnn_gpu.estimators._array_api import to_host
 from tests.support.estimator_cases import assert_same_network, classifier, regressor, scaled_iris, three_labels
 from tests.support.foreign_arrays import DlpackTensor
+
+torch = pytest.importorskip("torch")
 
 X, Y = scaled_iris()
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function")

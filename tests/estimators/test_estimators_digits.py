@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fcnn_gpu import DigitsWarning
-from fcnn_gpu.estimators import FCNNClassifier, FCNNRegressor
+from fcnn_gpu.estimators import FCNNClassifier, FCNNRegressor, TargetScaleWarning
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(400, 3))
@@ -42,7 +42,8 @@ def test_predictions_come_in_the_dtype_of_y() -> None:
 
 
 def test_what_the_network_would_lose_is_told() -> None:
-    with pytest.warns(DigitsWarning, match=r"y: the numbers of column 0 lose their digits.*TransformedTargetRegressor"):
+    digits = r"y: the numbers of column 0 lose their digits.*TransformedTargetRegressor"
+    with pytest.warns(TargetScaleWarning), pytest.warns(DigitsWarning, match=digits):
         regressor().fit(X, Y)
     labels = (SECONDS[:, 0] > SECONDS.mean()).astype(int)
     with pytest.warns(DigitsWarning, match=r"FCNNClassifier.fit: X: the numbers of column 0 .*StandardScaler") as told:

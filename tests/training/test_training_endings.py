@@ -235,7 +235,7 @@ def test_ctrl_c_from_a_terminal() -> None:
         rng = np.random.default_rng(0)
         X, y = rng.normal(size=(1000, 20)), rng.integers(0, 2, 1000)
         model = fcnn.Sequential([fcnn.Dense(16, activation="relu"), fcnn.Dense(2)], n_in=20, seed=0, backend="numpy")
-        history = fcnn.Trainer(model).fit(X, y, epochs=10**6, batch_size=10, callbacks=[Says()])
+        history = fcnn.Trainer(model).fit(X, y, epochs=10**6, batch_size=10, progress=False, callbacks=[Says()])
         print(history.stopped_by, np.isfinite(model.flat.values).all(), len(history) > 0)
     """
     process = subprocess.Popen(
