@@ -8,8 +8,12 @@ PACKAGES = {
     "cuda12": "cupy-cuda12x[ctk]>=14.2,<15",
     "cuda13": "cupy-cuda13x[ctk]>=14.2,<15",
     "excel": "openpyxl>=3.1,<4",
+    "mlflow": "mlflow-skinny>=3,<4",
+    "optuna": "optuna>=4,<6",
     "parquet": "pyarrow>=17,<27",
     "plot": "matplotlib>=3.8,<4",
+    "tensorboard": "tensorboardX>=2.6.2,<3",
+    "wandb": "wandb>=0.19,<1",
 }
 """Of an extra, what it is for; CuPy with the CUDA libraries brings all else that its extra names but ml_dtypes."""
 

@@ -19,11 +19,13 @@ from .epoch_lines import EpochLines
 from .gradient_flow import GradientFlow, GradientFlowWarning
 from .keep_best import KeepBest
 from .loggers import CSVLogger, JSONLinesLogger
+from .mlflow import MLflow
 from .notebook import NotebookProgress
 from .optuna_pruning import OptunaPruning
 from .progress_bar import ProgressBar
 from .tensorboard import TensorBoard
 from .time_limit import Deadline, TimeLimit
+from .wandb import WandB
 from .weight_averaging import EMA, SWA, update_batch_norm
 
 __dir__ = own_names(__name__)
@@ -39,6 +41,7 @@ __all__ = [
     "History",
     "JSONLinesLogger",
     "KeepBest",
+    "MLflow",
     "ModelCheckpoint",
     "NotebookProgress",
     "OptunaPruning",
@@ -47,6 +50,7 @@ __all__ = [
     "TensorBoard",
     "TimeLimit",
     "Trainer",
+    "WandB",
     "WatchedTrainer",
     "check_callbacks",
     "clock",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._extras import how_to_install
 from ._base import Callback, Trainer
 from ._monitor import check_monitor
 
@@ -19,7 +20,7 @@ class OptunaPruning(Callback):
         try:
             from optuna import TrialPruned
         except ImportError as error:
-            raise ImportError("OptunaPruning needs optuna. Run: pip install '.[optuna]'") from error
+            raise ImportError(f"OptunaPruning needs optuna. Run: {how_to_install('optuna')}") from error
         if not (hasattr(trial, "report") and hasattr(trial, "should_prune")):
             raise TypeError(f"OptunaPruning(trial) expects an Optuna trial, got {trial!r}.")
         self.trial, self.column = trial, column

@@ -6,6 +6,7 @@ import os
 import time
 from typing import Any
 
+from .._extras import how_to_install
 from ._base import Callback, History, Trainer
 
 
@@ -24,7 +25,7 @@ class TensorBoard(Callback):
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
-            raise ImportError("TensorBoard needs tensorboardX. Run: pip install '.[tensorboard]'") from error
+            raise ImportError(f"TensorBoard needs tensorboardX. Run: {how_to_install('tensorboard')}") from error
         self.folder = os.fspath(folder)
         self._make: Any = SummaryWriter
 

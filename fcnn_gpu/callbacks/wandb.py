@@ -1,0 +1,45 @@
+"""WandB: the columns of the history in a run of Weights & Biases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._extras import how_to_install
+from ._base import Callback, History, Trainer
+
+
+class WandB(Callback):
+    """Log each column of the history to Weights & Biases, a point per epoch, and what is trained as the run's config.
+
+    Where a run is there (`wandb.init(...)`) it is that, and stays open. Else one is made when training begins, with
+    `project` and the other arguments of `wandb.init`, and finished with it. `mode="offline"` writes to a folder,
+    without a network. Epochs are counted through all calls of the trainer's `fit`. Needs wandb.
+    """
+
+    def __init__(self, project: str | None = None, **init: Any) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise ImportError(f"WandB needs wandb. Run: {how_to_install('wandb')}") from error
+        self.project, self._init = project, init
+        self._wandb: Any = wandb
+
+    def __repr__(self) -> str:
+        return f"WandB({self.project!r})"
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        self._done = trainer.epochs_trained
+        self._is_own = self._wandb.run is None
+        self._run = self._wandb.init(project=self.project, **self._init) if self._is_own else self._wandb.run
+        described = {"loss": trainer.loss, "optimizer": trainer.optimizer, "network": trainer.model}
+        numbers = {"epochs": trainer.n_epochs, "parameters": trainer.model.n_parameters, "seed": trainer.seed}
+        config = {name: repr(part) for name, part in described.items()} | numbers
+        self._run.config.update({f"fcnn.{name}": value for name, value in config.items()}, allow_val_change=True)
+
+    def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
+        self._run.log({**record, "epoch": self._done + int(record["epoch"])})
+
+    def on_train_end(self, trainer: Trainer, history: History) -> None:
+        self._run.summary["fcnn.stopped_by"] = history.stopped_by
+        if self._is_own:
+            self._run.finish(exit_code=int(history.stopped_by == "error"))
