@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._checks import check_integer
+from .._extras import how_to_install
 from .._types import HostArray
 from .._warnings import warn
 from ..model import Sequential
@@ -92,14 +93,14 @@ class GradientFlow(Callback):
     def plot(self, path: Any = None) -> Any:
         """‖dW‖ and ‖ΔW‖/‖W‖ of each layer over the steps; saved to `path` if one is given. Returns the figure.
 
-        Needs the plot extra: pip install 'fcnn_gpu[plot]'. ValueError where nothing was recorded.
+        Needs matplotlib. ValueError where nothing was recorded.
         """
         if not self.records:
             raise ValueError("GradientFlow has recorded no step: there is nothing to draw.")
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise ImportError("Plots need matplotlib. Run: pip install 'fcnn_gpu[plot]'") from error
+            raise ImportError(f"Plots need matplotlib. Run: {how_to_install('plot')}") from error
         figure = Figure(figsize=(9.2, 3.5), layout="constrained")
         for axes, column, title in zip(figure.subplots(1, 2), ("gradient", "ratio"), ("‖dW‖", "‖ΔW‖/‖W‖"), strict=True):
             for layer in dict.fromkeys(record["layer"] for record in self.records):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -48,17 +49,19 @@ def loss_of_constant(
     return float(losses.mean(dtype=np.float64))
 
 
-def warn_if_diverged(history: History, loss: Loss, train: DataSupply, n_out: int, dtype: DType) -> None:
-    """`DivergenceWarning` where the run that has ended deserves it."""
+def warn_if_diverged(
+    history: History, losses: Sequence[float], loss: Loss, train: DataSupply, n_out: int, dtype: DType
+) -> None:
+    """`DivergenceWarning` where the run that has ended deserves it; `losses` are those that its epochs trained on."""
     if len(history) < _FEWEST_EPOCHS or not isinstance(train, ArraySupply) or not consists_of_primitives(loss):
         return
-    record = history.records[-1 if history.best_epoch is None else history.best_epoch - 1]
+    kept = -1 if history.best_epoch is None else history.best_epoch - 1
     nothing = loss_of_constant(loss, np.zeros(n_out, dtype), train.targets, train.sample_weight)
-    if 0.0 < _FAR * nothing < record["loss"]:
+    if 0.0 < _FAR * nothing < losses[kept]:
+        rate = history.records[kept]["learning_rate"]
         warn(
-            f"Training ended with a loss of {record['loss']:.3g}, and a network whose outputs are all 0 has one of "
-            f"{nothing:.3g}: it diverged, though all numbers are finite. Try a smaller learning rate (it was "
-            f"{record['learning_rate']:g}), an optimizer that clips gradients, or inputs and targets scaled to mean 0 "
-            "and variance 1.",
+            f"Training ended with a loss of {losses[kept]:.3g}, and a network whose outputs are all 0 has one of "
+            f"{nothing:.3g}: it diverged, though all numbers are finite. Try a smaller learning rate (it was {rate:g}), "
+            "an optimizer that clips gradients, or inputs and targets scaled to mean 0 and variance 1.",
             DivergenceWarning,
         )

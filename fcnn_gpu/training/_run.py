@@ -59,6 +59,8 @@ class Run:
         self._watchers: list[Callback] = []
         """Those that are told of steps."""
         self._seconds = 0.0
+        self.losses: list[float] = []
+        """The epochs' mean data losses as they were trained on: a callback may tell the history's in other units."""
         self._order: Any = None
         self._scores = Scores(trainer.metrics, n_seen, model.prediction_center)
         """The metrics of an epoch over data that streams."""
@@ -171,7 +173,8 @@ class Run:
     def record(self, number: int, penalty: float) -> dict[str, float]:
         """The epoch's line of the history."""
         trainer, epoch = self.trainer, self._epoch
-        record: dict[str, float] = {"epoch": number, "loss": epoch.loss, "penalty": penalty}
+        self.losses.append(epoch.loss)
+        record: dict[str, float] = {"epoch": number, "loss": self.losses[-1], "penalty": penalty}
         if self._step.outputs is not None and isinstance(self.data, StreamedData):
             record |= self._scores.values()
         elif self._step.outputs is not None and self._targets_host is not None:

@@ -73,7 +73,7 @@ class LearningRateCurve:
     def plot(self, path: Any = None) -> Any:
         """The losses over the rates, with both suggestions; saved to `path` if one is given. Returns the figure.
 
-        Needs the plot extra: pip install 'fcnn_gpu[plot]'.
+        Needs matplotlib.
         """
         figure = make_figure(5.2, 3.5)
         axes = figure.subplots()

@@ -246,7 +246,7 @@ class Trainer:
             except BaseException as error:
                 history.stopped_by = "interrupt" if isinstance(error, KeyboardInterrupt) else "error"
                 raise
-        warn_if_diverged(history, self.loss, train, self.model.n_out, self.model.dtype)
+        warn_if_diverged(history, run.losses, self.loss, train, self.model.n_out, self.model.dtype)
         return history
 
     @contextmanager

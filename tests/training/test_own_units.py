@@ -123,3 +123,11 @@ def test_steps_and_validation_are_told_as_to_each_by_itself() -> None:
 
 def test_a_run_does_not_come_back_between_steps_for_nobody() -> None:
     assert not has_step_hook(OwnUnits(SCALING, fcnn.MSE(), [Seen()]))
+
+
+def test_a_run_told_in_other_units_did_not_diverge() -> None:
+    """The losses of 40,000² are large numbers, and those that were trained on are not."""
+    model = fcnn.Sequential([fcnn.Dense(1)], n_in=3, seed=0, backend="numpy")
+    trainer = fcnn.Trainer(model, "mse", fcnn.Adam(0.01))
+    history = trainer.fit(X, SCALING.apply(Y), epochs=12, progress=False, callbacks=[OwnUnits(SCALING, fcnn.MSE(), [])])
+    assert history["loss"][-1] > 1e6
