@@ -61,7 +61,7 @@ def warn_if_diverged(
         rate = history.records[kept]["learning_rate"]
         warn(
             f"Training ended with a loss of {losses[kept]:.3g}, and a network whose outputs are all 0 has one of "
-            f"{nothing:.3g}: it diverged, though all numbers are finite. Try a smaller learning rate (it was {rate:g}), "
-            "an optimizer that clips gradients, or inputs and targets scaled to mean 0 and variance 1.",
+            f"{nothing:.3g}: it diverged, though all numbers are finite. Try a smaller learning rate (it was {rate:g}),"
+            " an optimizer that clips gradients, or inputs and targets scaled to mean 0 and variance 1.",
             DivergenceWarning,
         )
