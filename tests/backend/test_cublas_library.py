@@ -56,7 +56,7 @@ def test_without_pathfinder(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_library_that_is_missing_is_named_with_its_remedy(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pathfinder(monkeypatch, {name: cublas_path() for name in ("cublas", "cublasLt") if name != missing})
     name = {"cublas": "cuBLAS", "cublasLt": "cuBLASLt"}[missing]
-    remedy = rf"^{name} does not load \(Failure finding .*\)\. Run: pip install 'fcnn_gpu\[cuda13\]'"
+    remedy = rf"^{name} does not load \(Failure finding .*\)\. Run: pip install 'cupy-cuda13x"
     with pytest.raises(LibraryError, match=remedy) as caught:
         load_cublas(13)
     assert "\n" not in str(caught.value)

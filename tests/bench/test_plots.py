@@ -216,5 +216,5 @@ def test_no_ratios_without_peers_and_no_roofline_without_ceilings() -> None:
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"pip install 'fcnn_gpu\[plot\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'matplotlib"):
         plot_ratios(sample_report.cases())

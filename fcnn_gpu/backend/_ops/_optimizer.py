@@ -528,6 +528,7 @@ class OptimizerOps(ArrayOps):
         limited[zeros] = norms[zeros] = 1.0
         np.divide(limited, norms, out=squares)
 
+    @_unless_skipped
     def update_by_rule(
         self,
         flat: FlatParameters,
