@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..report import Measured
 
 PAGE = "report.html"
-_SETTINGS_LEFT_OUT = {"out", "progress", "watch"}
+_SETTINGS_LEFT_OUT = {"out", "overwrite", "as_json", "progress", "watch", "watch_port"}
 
 
 def report(
@@ -54,6 +54,7 @@ def report(
         facts=_facts(noted),
         options=_settings(noted),
         best_epoch=noted.get("best_epoch") if noted else None,
+        units=noted.get("units", {}),
         class_names=saved.class_names,
         multilabel=saved.multilabel,
         target_names=saved.model.signature.target_names if saved.targets is None else saved.targets.names,
@@ -140,7 +141,16 @@ def _facts(noted: dict[str, Any]) -> list[tuple[str, str]]:
     if not noted:
         return []
     data = noted["data"]
-    facts = [("training samples", f"{data['train']:,}"), ("epochs", f"{noted['epochs']:,}")]
+    epochs = noted["epochs"]  # of several networks, a list
+    facts = [("training samples", f"{data['train']:,}")]
+    if isinstance(epochs, list):
+        low, high = min(epochs), max(epochs)
+        facts += [
+            ("networks", f"{len(epochs):,}"),
+            ("epochs each", f"{high:,}" if low == high else f"{low:,} to {high:,}"),
+        ]
+    else:
+        facts.append(("epochs", f"{epochs:,}"))
     facts.append(("seconds of training", f"{noted['seconds']:,.1f}"))
     facts.append(("backend", noted["backend"].split(" (")[0]))
     return facts
