@@ -149,7 +149,7 @@ class GradientFlow(Callback):
 
     def _look(self, rows: list[dict[str, Any]], means: list[tuple[str, float]]) -> None:
         """Tell of what is wrong, each kind once; `means`: of the gradients, of layers that learn."""
-        if len(means) > 1 and means[-1][1] > 0.0:
+        if len(means) > 1 and means[-1][1] > 0.0 and all(row["weight"] for row in rows):  # zeros let nothing through
             (first, mean), (last, mean_of_last) = means[0], means[-1]
             ratio = mean / mean_of_last
             compared = f"the gradient of {first} is {ratio:.1e} times that of {last}, by root mean squares"

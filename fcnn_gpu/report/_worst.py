@@ -54,7 +54,7 @@ def _said(run: ReportedRun, measured: Measured, i: int) -> tuple[str, str]:
     p, y = measured.predictions[i], measured.y[i]
     names = run.class_names
     if names is None:
-        return ", ".join(map(number, np.atleast_1d(y))), ", ".join(map(number, np.atleast_1d(p)))
+        return "; ".join(map(number, np.atleast_1d(y))), "; ".join(map(number, np.atleast_1d(p)))
     if run.multilabel:
         shown = [", ".join(n for n, has in zip(names, row, strict=True) if has) or "none" for row in (y, p >= 0.5)]
         return shown[0], shown[1]

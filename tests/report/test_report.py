@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -132,6 +133,19 @@ def test_a_model_file_by_itself(command: Command, digits_run: Path, tmp_path: Pa
     assert "Training" not in headings((tmp_path / "report.html").read_text())
 
 
+def test_a_model_that_does_not_say_what_it_predicts(command: Command, tmp_path: Path) -> None:
+    file, saved = homes(tmp_path / "homes.csv", 60), tmp_path / "own.safetensors"
+    table = pd.read_csv(file)
+    estimator = fcnn.TabularRegressor("fast", epochs=2, backend="numpy")
+    estimator.fit(table.drop(columns="price"), table["price"]).model_.save(saved)
+    common = "report", saved, "--data", file, "--backend", "numpy"
+    assert "Say it: --target NAME" in command(*common)[2]
+    assert command(*common, "--target", "price")[0] == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    worst = next(t for t in parsed(page).iter("table") if "absolute error" in "".join(t.itertext()))
+    assert [cell.text for cell in worst.iter("th")] == ["row", "true", "predicted", "absolute error", "area", "<town>"]
+
+
 @pytest.mark.parametrize("name", ["run.json", "history.csv"])
 def test_a_damaged_run_is_named(name: str, command: Command, digits_run: Path, tmp_path: Path) -> None:
     for file in ("model.safetensors", "run.json", "history.csv"):
@@ -184,6 +198,7 @@ def test_many_classes_and_one_that_has_no_samples() -> None:
 def test_several_targets_and_quantiles() -> None:
     y = RNG.normal(size=(30, 2))
     assert "true height" in words(page_of(y, y + 0.1, target_names=["width", "height"]))
+    assert "20,000; 3" in words(page_of(np.array([[20_000.0, 3.0], [1.0, 2.0]]), np.ones((2, 2))))
     assert "quantiles" in words(page_of(y[:, 0], np.hstack([y, y])))
 
 
