@@ -49,9 +49,9 @@ class GradientFlow(Callback):
     without samples. Layers within Residual and Branches have no such shares.
 
     Each trouble is told once a run, as a `GradientFlowWarning` with the usual remedies: a gradient that is 10⁴ times
-    smaller, or larger, in the first layer than in the last, by the root mean square of its numbers; updates larger than
-    the weights; more than half of a layer dead or saturated. The run comes back after every step, and copies weights to
-    the host around those that are recorded.
+    smaller, or larger, in the first layer that learns than in the last, by the root mean square of its numbers; updates
+    larger than the weights; more than half of a layer dead or saturated. The run comes back after every step, and
+    copies weights to the host around those that are recorded.
     """
 
     steps: int | None = None
@@ -127,7 +127,8 @@ class GradientFlow(Callback):
         to_numpy = model.ops.to_numpy
         after, gradients = to_numpy(model.flat.values), to_numpy(model.flat.gradients)
         units = dict(_shares(model, self.samples)) if self.samples is not None else {}
-        rows, means = [], []
+        rows: list[dict[str, Any]] = []
+        means: list[tuple[str, float]] = []
         for layer in model.walk():
             for parameter in layer.parameters():
                 name = f"{layer.path}.{parameter.name}"
@@ -141,14 +142,16 @@ class GradientFlow(Callback):
                 row = {"step": step, "layer": name, "weight": weight, "gradient": gradient, "update": update}
                 ratio = update / weight if weight else math.nan
                 rows.append(row | {"ratio": ratio, "dead": dead, "saturated": saturated})
-                means.append(gradient / math.sqrt(W.size))
+                if not parameter.frozen:
+                    means.append((name, gradient / math.sqrt(W.size)))
         self.records += rows
         self._look(rows, means)
 
-    def _look(self, rows: list[dict[str, Any]], means: list[float]) -> None:
-        """Tell of what is wrong, each kind once."""
-        if len(means) > 1 and means[-1] > 0.0:
-            first, last, ratio = rows[0]["layer"], rows[-1]["layer"], means[0] / means[-1]
+    def _look(self, rows: list[dict[str, Any]], means: list[tuple[str, float]]) -> None:
+        """Tell of what is wrong, each kind once; `means`: of the gradients, of layers that learn."""
+        if len(means) > 1 and means[-1][1] > 0.0 and all(row["weight"] for row in rows):  # zeros let nothing through
+            (first, mean), (last, mean_of_last) = means[0], means[-1]
+            ratio = mean / mean_of_last
             compared = f"the gradient of {first} is {ratio:.1e} times that of {last}, by root mean squares"
             if ratio < _FADED:
                 self._tell("vanishing", rows[0], f"gradients vanish: {compared}")

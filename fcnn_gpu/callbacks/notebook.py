@@ -24,8 +24,13 @@ class NotebookProgress(Callback):
     """The run's bar with its remaining time, and a table of its last epochs, under the cell that trains."""
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        from IPython.display import HTML, display
-
+        try:
+            from IPython.display import HTML, display
+        except ImportError as error:
+            raise ImportError(
+                "NotebookProgress needs IPython, which notebooks have. Elsewhere take progress='lines', or run: "
+                "pip install ipython"
+            ) from error
         self._html, self._began = HTML, time.perf_counter()
         self._epoch, self._loss = 1, ""
         self._records: list[dict[str, float]] = []

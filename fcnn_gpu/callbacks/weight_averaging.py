@@ -51,11 +51,15 @@ class _WeightAveraging(Callback):
         raise NotImplementedError(f"{type(self).__name__} must define _validates.")
 
     def _add(self, model: Sequential, share: float) -> None:
-        """mean ← (1 − share)·mean + share·weights"""
+        """mean ← mean + share·(weights − mean): of weights that never change, such as frozen ones, the same bits."""
         ops = model.ops
-        ops.scale(self._mean, 1.0 - share, self._mean)
-        ops.scale(model.flat.values, share, self._spare)
-        ops.add(self._mean, self._spare, self._mean)
+        if share == 1.0:
+            ops.assign(self._mean, model.flat.values)
+        else:
+            ops.scale(self._mean, -1.0, self._spare)
+            ops.add(model.flat.values, self._spare, self._spare)
+            ops.scale(self._spare, share, self._spare)
+            ops.add(self._mean, self._spare, self._mean)
         self.n_averaged += 1
 
     def _finish(self, model: Sequential) -> None:
@@ -134,12 +138,12 @@ class SWA(_WeightAveraging):
         model = trainer.model
         if self.start > trainer.n_epochs:
             raise ValueError(f"SWA(start) is epoch {self.start}, but this run has {trainer.n_epochs}. Start earlier.")
-        if self.statistics_from is None and model.statistics():
+        if self.statistics_from is None and _moving(model):
             raise ValueError(
                 "SWA needs samples for the running statistics of BatchNorm, which belong to other weights than the "
                 "mean. Give it those that are trained on: SWA(..., statistics_from=X)."
             )
-        if self.statistics_from is not None and model.statistics() and not model.awaits_data:
+        if self.statistics_from is not None and _moving(model) and not model.awaits_data:
             model.forward(self.statistics_from[:2])  # an array that does not fit is an error now
         self.every_steps = trainer.steps_per_epoch
         super().on_train_begin(trainer)
@@ -150,19 +154,18 @@ class SWA(_WeightAveraging):
 
     def _finish(self, model: Sequential) -> None:
         super()._finish(model)
-        if model.statistics():
+        if _moving(model):
             update_batch_norm(model, self.statistics_from, self.batch_size)
 
 
 def update_batch_norm(model: Sequential, X: Any, batch_size: int = 1024) -> None:
     """Make the running statistics anew for the weights that the model has: their mean over the batches of X.
 
-    A last batch of a single sample, which has no variance, is left out. Random draws go on as if nothing had been
-    computed. Source: `torch.optim.swa_utils.update_bn`.
+    Those of a `BatchNorm` that is frozen stay. A last batch of a single sample, which has no variance, is left out.
+    Random draws go on as if nothing had been computed. Source: `torch.optim.swa_utils.update_bn`.
     """
     ops, n_draws, n = model.ops, model.ops.copy(model.random_step), len(X)
-    layers = [layer for layer in model.walk() if isinstance(layer, BatchNorm) and layer.momentum > 0.0]
-    live = [(array, layer.momentum) for layer in layers for array in layer.state().values()]
+    live = [(array, layer.momentum) for layer in _moving(model) for array in layer.state().values()]
     sums = [ops.zeros(array.shape, array.dtype) for array, _ in live]
     starts = [start for start in range(0, n, batch_size) if start == 0 or n - start > 1]
     for start in starts:
@@ -175,3 +178,9 @@ def update_batch_norm(model: Sequential, X: Any, batch_size: int = 1024) -> None
     for (array, _), total in zip(live, sums, strict=True):
         ops.assign(array, total)
     ops.assign(model.random_step, n_draws)
+
+
+def _moving(model: Sequential) -> list[BatchNorm]:
+    """The layers whose running statistics move in training."""
+    layers = [layer for layer in model.walk() if isinstance(layer, BatchNorm)]
+    return [layer for layer in layers if layer.momentum > 0.0 and not layer.is_frozen]

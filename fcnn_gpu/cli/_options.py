@@ -135,6 +135,8 @@ class TrainOptions:
             raise ValueError(f"--schedule {self.schedule} watches {column}: add --validation-split 0.1.")
         if self.threads is not None:
             check_integer("--threads", self.threads, low=1)
+        if self.watch_port and not self.watch:
+            raise ValueError("--watch-port is where --watch serves its page: add --watch.")
         _ = self.byte_limit, self.seconds
         self._check_threshold()
         check_integer("--seed", self.seed, low=0)

@@ -132,7 +132,7 @@ class _Samples:
     rows: HostArray | None = None
 
 
-def samples_to_report(saved: SavedModel, data: str | None) -> tuple[_Samples, str]:
+def samples_to_report(saved: SavedModel, data: str | None, target: str | None = None) -> tuple[_Samples, str]:
     """(the samples that say how good the model is, which part of the data they are).
 
     That is the test part of the data that it was trained on, and all of any other file.
@@ -142,9 +142,9 @@ def samples_to_report(saved: SavedModel, data: str | None) -> tuple[_Samples, st
     part = "all" if trained_on is False else "test"
     if saved.model.preparation is not None and name not in CATALOGUE and is_table(name):
         sheet = saved.info.get("sheet") if trained_on else None
-        return _of_table(saved, name, part, None, None, sheet, None), part
+        return _of_table(saved, name, part, target, None, sheet, None), part
     fraction = 0.0 if part == "all" else None
-    return _of_dataset(saved, _load(saved, name, None, None, None, fraction, False), part), part
+    return _of_dataset(saved, _load(saved, name, target, None, None, fraction, False), part), part
 
 
 def _part_by_rows(saved: SavedModel, samples: _Samples, part: str) -> _Samples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..report import Measured
 
 PAGE = "report.html"
-_SETTINGS_LEFT_OUT = {"out", "progress", "watch"}
+_SETTINGS_LEFT_OUT = {"out", "overwrite", "as_json", "progress", "watch", "watch_port"}
 
 
 def report(
@@ -30,6 +31,9 @@ def report(
     data: Annotated[
         str | None,
         typer.Option(help="A data set or a file to measure it on. (default: what it was trained on, where that is)"),
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="As for train. (default: as it was for the model's training)")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The page. (default: report.html in the folder of the run)")] = None,
     backend: Annotated[str | None, typer.Option(help=_backend.HELP)] = None,
@@ -46,7 +50,8 @@ def report(
     noted = _noted(saved.path.parent)
     given = data is not None
     data = data or _training_data(saved, noted)
-    measured, scored = (None, []) if data is None else _measured(saved, data)
+    named = None if target is None else ",".join(target)
+    measured, scored = (None, []) if data is None else _measured(saved, data, named)
     reported = ReportedRun(
         title=f"{saved.path.parent.name}: {noted['data']['name']}" if noted else saved.path.name,
         model=saved.model,
@@ -54,6 +59,7 @@ def report(
         facts=_facts(noted),
         options=_settings(noted),
         best_epoch=noted.get("best_epoch") if noted else None,
+        units=noted.get("units", {}),
         class_names=saved.class_names,
         multilabel=saved.multilabel,
         target_names=saved.model.signature.target_names if saved.targets is None else saved.targets.names,
@@ -91,11 +97,11 @@ def _training_data(saved: SavedModel, noted: dict[str, Any]) -> str | None:
     return str(name) if is_there else None
 
 
-def _measured(saved: SavedModel, data: str) -> tuple[Measured, list[Any]]:
+def _measured(saved: SavedModel, data: str, target: str | None) -> tuple[Measured, list[Any]]:
     from ..report import Measured
     from .evaluate import samples_to_report  # what `evaluate` measures
 
-    samples, part = samples_to_report(saved, data)
+    samples, part = samples_to_report(saved, data, target)
     evaluation = evaluate_model(saved.model, saved.loss, samples.X, samples.y, saved.class_names, saved.metrics)
     what = "the test part of" if part == "test" else "all of"
     found = Measured(
@@ -105,19 +111,19 @@ def _measured(saved: SavedModel, data: str) -> tuple[Measured, list[Any]]:
         predictions=saved.model.infer(samples.X, saved.model.link, prepared=True),
         results=evaluation.results,
         rows=samples.rows,
-        values=_cells(saved, data, samples.rows),
+        values=_cells(saved, data, target, samples.rows),
     )
     return found, [*evaluation.classes, *evaluation.means]
 
 
-def _cells(saved: SavedModel, data: str, rows: Any) -> dict[str, list[str]] | None:
+def _cells(saved: SavedModel, data: str, target: str | None, rows: Any) -> dict[str, list[str]] | None:
     """The cells of these rows of a table, column by column; None for what is no table."""
     if rows is None or saved.model.preparation is None or data in CATALOGUE or not is_table(data):
         return None
     from ..tables import read
 
     table = read(data, sheet=saved.info.get("sheet")).take(rows)
-    named = saved.targets.names if saved.targets is not None else ()
+    named: Sequence[str] = saved.targets.names if saved.targets is not None else (target or "").split(",")
     kept = [column for column in table.columns if column.name not in named and column.storage != "other"]
     return {c.name: ["" if value is None else str(value) for value in c.as_text().to_numpy()] for c in kept}
 
@@ -140,7 +146,16 @@ def _facts(noted: dict[str, Any]) -> list[tuple[str, str]]:
     if not noted:
         return []
     data = noted["data"]
-    facts = [("training samples", f"{data['train']:,}"), ("epochs", f"{noted['epochs']:,}")]
+    epochs = noted["epochs"]  # of several networks, a list
+    facts = [("training samples", f"{data['train']:,}")]
+    if isinstance(epochs, list):
+        low, high = min(epochs), max(epochs)
+        facts += [
+            ("networks", f"{len(epochs):,}"),
+            ("epochs each", f"{high:,}" if low == high else f"{low:,} to {high:,}"),
+        ]
+    else:
+        facts.append(("epochs", f"{epochs:,}"))
     facts.append(("seconds of training", f"{noted['seconds']:,.1f}"))
     facts.append(("backend", noted["backend"].split(" (")[0]))
     return facts

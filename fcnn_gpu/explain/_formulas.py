@@ -7,7 +7,7 @@ from typing import Any
 
 from ..layers import Layer
 from ..losses import EnsembleLoss, Loss
-from ..optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from ..optimizers import SGD, Adam, Optimizer, RMSprop
 
 ACTIVATIONS = {
     "identity": ("f(z) = z", "f′(z) = 1"),
@@ -189,8 +189,37 @@ def _unweighted(loss: Loss) -> bool:
     return all(getattr(loss, setting, None) is None for setting in ("class_weight", "pos_weight", "output_weight"))
 
 
+_MOMENTS = ["m ← β₁ m + (1 − β₁) g", "v ← β₂ v + (1 − β₂) g²"]
+_RULES = {
+    "adagrad": ["s ← s + g²", "θ ← θ − η/(1 + (t − 1) κ) · g/(√s + ε)"],
+    "nadam": [
+        *_MOMENTS,
+        "v̂ = v/(1 − β₂^t)",
+        "μ_t = β₁ (1 − ½ c^t), c = 0.96^ψ",
+        "Π_t = μ_1 μ_2 ... μ_t",
+        "θ ← θ − η ((1 − μ_t) g/(1 − Π_t) + μ_(t + 1) m/(1 − Π_(t + 1)))/(√v̂ + ε)",
+    ],
+    "radam": [
+        *_MOMENTS,
+        "m̂ = m/(1 − β₁^t)",
+        "ρ_t = ρ − 2 t β₂^t/(1 − β₂^t), ρ = 2/(1 − β₂) − 1",
+        "r_t = √((ρ_t − 4) (ρ_t − 2) ρ/((ρ − 4) (ρ − 2) ρ_t))",
+        "θ ← θ − η u, u = r_t m̂ √(1 − β₂^t)/(√v + ε) for ρ_t > 5, else m̂",
+    ],
+    "adamax": [_MOMENTS[0], "s ← max(β₂ s, |g| + ε)", "θ ← θ − η m/((1 − β₁^t) s)"],
+    "adadelta": [
+        "v ← ρ v + (1 − ρ) g²",
+        "u = √(d + ε)/√(v + ε) g",
+        "d ← ρ d + (1 − ρ) u²",
+        "θ ← θ − η u",
+    ],
+    "lion": ["u = sign(β₁ m + (1 − β₁) g)", "m ← β₂ m + (1 − β₂) g", "θ ← θ − η u"],
+}
+"""Updates by the name of the optimizer, of those whose settings do not change them."""
+
+
 def of_optimizer(optimizer: Optimizer) -> list[str]:
-    """Its update, of one parameter θ with the gradient g, in the first step."""
+    """Its update, of one parameter θ with the gradient g."""
     made: list[str]
     if isinstance(optimizer, SGD):
         if not optimizer.momentum:
@@ -198,21 +227,19 @@ def of_optimizer(optimizer: Optimizer) -> list[str]:
         else:
             made = ["v ← μ v + g", "θ ← θ − η (g + μ v)" if optimizer.nesterov else "θ ← θ − η v"]
     elif isinstance(optimizer, Adam):
-        decay = "θ (1 − η λ)" if isinstance(optimizer, AdamW) else "θ"
-        made = [
-            "m ← β₁ m + (1 − β₁) g",
-            "v ← β₂ v + (1 − β₂) g²",
-            "m̂ = m/(1 − β₁^t)",
-            "v̂ = v/(1 − β₂^t)",
-            f"θ ← {decay} − η m̂/(√v̂ + ε)",
-        ]
+        largest = ["s ← max(s, v)"] if optimizer.amsgrad else []
+        v = "s" if optimizer.amsgrad else "v"
+        made = [*_MOMENTS, *largest, "m̂ = m/(1 − β₁^t)", f"v̂ = {v}/(1 − β₂^t)", "θ ← θ − η m̂/(√v̂ + ε)"]
     elif isinstance(optimizer, RMSprop):
-        made = ["v ← α v + (1 − α) g²", "u = g/(√v + ε)"]
+        made = ["v ← α v + (1 − α) g²"]
+        made += ["w ← α w + (1 − α) g", "u = g/(√(v − w²) + ε)"] if optimizer.centered else ["u = g/(√v + ε)"]
         made += ["b ← μ b + u", "θ ← θ − η b"] if optimizer.momentum else ["θ ← θ − η u"]
-    elif optimizer.name == "adagrad":
-        made = ["s ← s + g²", "θ ← θ − η/(1 + (t − 1) κ) · g/(√s + ε)"]
+    elif optimizer.name in _RULES:
+        made = list(_RULES[optimizer.name])
     else:
         made = [f"θ ← {type(optimizer).__name__}(θ, g)"]
+    if getattr(optimizer, "weight_decay", 0.0):
+        made[-1] = made[-1].replace("θ ← θ", "θ ← θ (1 − η λ)")
     if optimizer.clip_norm is not None:
         made.insert(0, "g ← g min(1, c/(‖g‖ + 10⁻⁶))")
     if optimizer.clip_value is not None:

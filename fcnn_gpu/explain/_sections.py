@@ -238,13 +238,25 @@ class _Maker:
         blocks.append(
             Note(f"η = {number(of.learning_rate)}, t = 1: the first step of a run. {_settings(rule)}".strip())
         )
-        if of.updates:
-            name = max(of.updates, key=lambda name: float(np.abs(of.updates[name].gradient).max(initial=0)))
+        learning, notes = self._learning()
+        blocks += [Note(note) for note in notes]
+        if learning:
+            name = max(learning, key=lambda name: float(np.abs(of.updates[name].gradient).max(initial=0)))
             place = _largest(of.updates[name].gradient, 1)[0]
             lines = worked(rule, of.learning_rate, name, of.updates[name], place)
             blocks += [Note(f"θ = {name} {_entry(place)}, with the numbers:"), Formulas(lines)] if lines else []
+        if of.updates:
             blocks.append(self._changes())
         return Section(f"Update: {type(rule).__name__}", blocks)
+
+    def _learning(self) -> tuple[list[str], list[str]]:
+        """(the parameters that the equations give alone, what else happens to others)."""
+        named = self._of.model.named_parameters()
+        frozen = [name for name in self._of.updates if named[name].frozen]
+        limited = [name for name in self._of.updates if named[name].limits is not None and name not in frozen]
+        notes = [f"Frozen, and not changed: {', '.join(frozen)}."] if frozen else []
+        notes += [f"Brought back within their limits afterwards: {', '.join(limited)}."] if limited else []
+        return [name for name in self._of.updates if name not in frozen and name not in limited], notes
 
     def _changes(self) -> Grid:
         rows, left = [], 0
@@ -384,10 +396,12 @@ def _settings(rule: Any) -> str:
         "beta2": lambda x: f"β₂ = {number(x)}",
         "alpha": lambda x: f"α = {number(x)}",
         "eps": lambda x: f"ε = {number(x)}",
+        "rho": lambda x: f"ρ = {number(x)}",
+        "momentum_decay": lambda x: f"ψ = {number(x)}",
         "lr_decay": lambda x: f"κ = {number(x)}",
         "clip_norm": lambda x: f"c = {number(x)}",
         "clip_value": lambda x: f"c = {number(x)}",
-        "weight_decay": lambda x: f"λ = {number(x)}, of weights",
+        "weight_decay": lambda x: f"λ = {number(x)}, of {'all parameters' if rule.decay_all else 'weights'}",
     }
     found = [(name, getattr(rule, name, None)) for name in named]
     said = [named[name](value) for name, value in found if isinstance(value, float) and value]

@@ -7,7 +7,7 @@ import copy
 import numpy as np
 
 from .._types import HostArray
-from ..losses import Loss
+from ..losses import EnsembleLoss, Loss
 from ..model import Sequential
 from ._chart import strip
 from ._number import number
@@ -56,15 +56,19 @@ def parameters(model: Sequential, loss: Loss | None, measured: Measured | None) 
 
 
 def gradients_of(model: Sequential, loss: Loss, measured: Measured) -> dict[str, HostArray]:
-    """∂L/∂θ of each parameter by its name, L the mean loss of some samples at inference. The model stays as it is."""
+    """∂L/∂θ of each parameter by its name, L the mean loss of some samples, without dropout. The model stays as it is.
+
+    Of several members L is the mean of their losses, as in training.
+    """
     twin = copy.deepcopy(model)
     for layer in twin.walk():
         if layer.name == "dropout":
             layer.p = 0.0
     n = min(len(measured.X), _MOST_SAMPLES)
     outputs = twin.forward(measured.X[:n], training=True)
-    loss = copy.deepcopy(loss)
-    loss.forward(outputs, measured.y[:n])
+    targets = measured.y[:n] if model.output_center is None else measured.y[:n] - model.prediction_center
+    loss = copy.deepcopy(loss) if model.members == 1 else EnsembleLoss(loss, model.members)
+    loss.forward(outputs, targets)
     twin.backward(loss.backward())
     found = twin.named_parameters()
     return {name: np.asarray(twin.ops.to_numpy(p.gradient), np.float64) for name, p in found.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -54,6 +54,7 @@ class ReportedRun:
         facts: what is known beside, in words, in the order in which it is shown: ("Data", "..."), ...
         options: the settings of the run, by name.
         best_epoch: whose weights the model has, if that is not the last.
+        units: what columns of the histories are measured in, by name.
         class_names: of a classification.
         multilabel: whether a sample may have several labels.
         target_names: of values, if they are known.
@@ -67,6 +68,7 @@ class ReportedRun:
     facts: Sequence[tuple[str, str]] = ()
     options: Mapping[str, Any] | None = None
     best_epoch: int | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
     class_names: Sequence[str] | None = None
     multilabel: bool = False
     target_names: Sequence[str] | None = None

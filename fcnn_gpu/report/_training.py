@@ -33,4 +33,5 @@ def _curve(run: ReportedRun, name: str) -> str:
                 series.append(Line(said, history["epoch"], history[column], int(dashed), dashed))
     kept = run.best_epoch is not None and not several
     marks = [(float(run.best_epoch or 0), f"weights of epoch {run.best_epoch}")] if kept else []
-    return lines(series, Axes("epoch", name.replace("_", " "), marks=marks))
+    unit = f" ({run.units[name]})" if name in run.units else ""
+    return lines(series, Axes("epoch", name.replace("_", " ") + unit, marks=marks))

@@ -8,6 +8,7 @@ from html import escape
 import numpy as np
 
 from .._types import HostArray
+from ..metrics import predicted_classes
 from ._number import number
 from ._page import grid, text
 from ._png import data_uri
@@ -53,13 +54,14 @@ def _said(run: ReportedRun, measured: Measured, i: int) -> tuple[str, str]:
     p, y = measured.predictions[i], measured.y[i]
     names = run.class_names
     if names is None:
-        return ", ".join(map(number, np.atleast_1d(y))), ", ".join(map(number, np.atleast_1d(p)))
+        return "; ".join(map(number, np.atleast_1d(y))), "; ".join(map(number, np.atleast_1d(p)))
     if run.multilabel:
         shown = [", ".join(n for n, has in zip(names, row, strict=True) if has) or "none" for row in (y, p >= 0.5)]
         return shown[0], shown[1]
+    [predicted] = predicted_classes(measured.predictions[i : i + 1], run.model.signature.threshold)
     if len(p) == 1:
         p = np.array([1 - p[0], p[0]])
-    return str(names[int(y)]), f"{names[int(p.argmax())]} ({p.max():.0%})"
+    return str(names[int(y)]), f"{names[int(predicted)]} ({p[predicted]:.0%})"
 
 
 def _images(run: ReportedRun, measured: Measured, wrong: HostArray, order: HostArray, side: int) -> str:
@@ -67,7 +69,7 @@ def _images(run: ReportedRun, measured: Measured, wrong: HostArray, order: HostA
     for i in order.tolist():
         truth, predicted = _said(run, measured, i)
         number = int(measured.names_of_rows[i])
-        caption = f"{escape(truth)}, not<br/>{escape(predicted)}<br/>sample {number:,}"
+        caption = f"{escape(truth)}, predicted<br/>{escape(predicted)}<br/>sample {number:,}"
         picture = data_uri(np.asarray(measured.X[i], np.float64).reshape(side, side))
         parts.append(f'<figure><img src="{picture}" alt="sample {number}"/><figcaption>{caption}</figcaption></figure>')
     inner = "".join(parts)

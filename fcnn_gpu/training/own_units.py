@@ -36,6 +36,12 @@ def units_of(target: str | None, loss: Loss, n_targets: int = 1) -> dict[str, st
     return {name: unit + {1: "", 2: "²"}[degree] for name, degree in degrees.items()}
 
 
+def _n_targets(scaling: Standardization, loss: Loss) -> int:
+    """How many targets are scaled; one that stands there once for each of its quantiles is one."""
+    scale = scaling.scale
+    return 1 if len(scale) == loss.outputs_per_target and (scale == scale[0]).all() else len(scale)
+
+
 class OwnUnits(Callback):
     """Tells `callbacks` of a run on standardized targets in the targets' own units, and so does the run's history.
 
@@ -44,7 +50,7 @@ class OwnUnits(Callback):
     """
 
     def __init__(self, scaling: Standardization | None, loss: Loss, callbacks: Sequence[Callback]) -> None:
-        degrees = None if scaling is None else degrees_of(loss, len(scaling.scale))
+        degrees = None if scaling is None else degrees_of(loss, _n_targets(scaling, loss))
         self._callbacks = callbacks
         self._factors: dict[str, float] = {}
         if scaling is not None and degrees is not None:

@@ -90,6 +90,19 @@ def test_vanishing_and_exploding_gradients_are_told() -> None:
         fit(trainer(fcnn.Dense(4), rate=0.3), GradientFlow(1), epochs=1, batch_size=40)
 
 
+def test_frozen_layers_have_no_gradients_that_vanish() -> None:
+    t = trainer()
+    t.model.freeze("0.*")
+    fit(t, flow := GradientFlow())
+    assert [row["gradient"] for row in flow.records if row["layer"] == "0.W"] == [0.0, 0.0]
+
+
+def test_weights_that_begin_as_zeros_let_no_gradient_through_and_that_is_no_trouble() -> None:
+    model = fcnn.Sequential([fcnn.Dense(4, activation="tanh"), fcnn.Dense(1, init="zeros")], 3, seed=0, backend="numpy")
+    fit(fcnn.Trainer(model, "mse", fcnn.SGD(1e-9)), flow := GradientFlow(1), epochs=1, batch_size=40)
+    assert next(row["gradient"] for row in flow.records) == 0.0
+
+
 def test_a_sound_network_is_told_nothing_and_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     fit(trainer(), flow := GradientFlow(samples=X))

@@ -24,6 +24,12 @@ def trainer() -> fcnn.Trainer:
     return fcnn.Trainer(model, "mse", fcnn.SGD(0.01), metrics=["r2"])
 
 
+def test_a_display_for_notebooks_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "IPython.display", None)
+    with pytest.raises(ImportError, match="progress='lines', or run: pip install ipython"):
+        trainer().fit(X, Y, progress="notebook")
+
+
 def logged(epochs: int, **options: Any) -> list[str]:
     stream = io.StringIO()
     options.setdefault("callbacks", [])

@@ -109,6 +109,20 @@ def test_running_statistics_are_those_of_update_bn() -> None:
     np.testing.assert_allclose(norm.running_var[:, 0], module[0].running_var, rtol=1e-4)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("mean", [EMA(0.9), SWA()])
+@pytest.mark.parametrize("make", [numpy_ops, compiled_ops])
+def test_what_is_frozen_stays_as_it_is_bit_for_bit(make: Any, mean: Callback) -> None:
+    t = trainer(make(), norm=True)
+    fit(t, epochs=1)
+    t.model.freeze("0.*", "1.*")
+    frozen = [name for name in t.model.named_arrays() if name[0] in "01"]
+    before = {name: t.model.ops.to_numpy(t.model.named_arrays()[name]).copy() for name in frozen}
+    fit(t, mean)
+    update_batch_norm(t.model, X)
+    for name in frozen:
+        np.testing.assert_array_equal(t.model.ops.to_numpy(t.model.named_arrays()[name]), before[name], err_msg=name)
+
+
 def test_random_draws_go_on_after_new_statistics() -> None:
     model = trainer(norm=True).model
     before = int(model.random_step[0])

@@ -41,6 +41,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("--test-fraction -0.5", "--test-fraction expects"),
     ("--early-stopping 0 --validation-split 0.1", "--early-stopping expects an integer of at least 1"),
     ("--early-stopping 3", "add --validation-split 0.1"),
+    ("--watch-port 8080", "--watch-port is where --watch serves its page: add --watch"),
     ("--data mnst-mini", "Unknown data set 'mnst-mini'. Did you mean 'mnist-mini'?"),
     ("--data missing.csv", "There is no file .*missing.csv"),
     ("--data digits --target 3", "--target is for files of your own; 'digits' has its own"),

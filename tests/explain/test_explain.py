@@ -281,7 +281,16 @@ class TestWhatIsShown:
         for line in worked:
             text = line.replace("−", "-").replace("·", "*").replace("²", "**2").replace("√", "sqrt")
             left, _, right = re.sub(r"^.*?[←=]", "", text, count=1).rpartition("=")
-            assert eval(left, {"sqrt": sqrt}) == pytest.approx(float(right), rel=2e-3), line
+            assert eval(left, {"sqrt": sqrt, "sign": np.sign}) == pytest.approx(float(right), rel=2e-3), line
+
+    def test_an_update_says_what_its_equations_leave_out(self) -> None:
+        layers = [fcnn.Dense(4), fcnn.Dense(4, max_norm=0.1), fcnn.Dense(3)]
+        model = fcnn.Sequential(layers, n_in=6, seed=0, backend="numpy")
+        model.freeze("0.*")
+        text = str(model.explain(X, 1))
+        assert "Frozen, and not changed: 0.W, 0.b." in text
+        assert "Brought back within their limits afterwards: 1.W." in text
+        assert re.search(r"θ = (1\.b|2\.[Wb]) ", text)
 
     def test_the_page_needs_nothing_else(self, tmp_path: Path) -> None:
         made = small().explain(X, 1, optimizer="adamw")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -12,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,7 +92,8 @@ def test_a_regression_of_a_table(command: Command, tmp_path: Path) -> None:
     assert {"Values", "The worst samples"} <= set(headings(page))
     worst = next(t for t in parsed(page).iter("table") if "absolute error" in "".join(t.itertext()))
     assert [cell.text for cell in worst.iter("th")] == ["row", "true", "predicted", "absolute error", "area", "<town>"]
-    assert "price" in words(page)
+    assert {"loss (price²)", "mae (price)"} <= {text.text for text in parsed(page).iter("text")}
+    assert "as_json" not in words(page)
     rows = [[cell.text or "" for cell in row.iter("td")] for row in worst.iter("tr")][1:]
     with open(file, newline="") as lines:
         cells = list(csv.reader(lines))[1:]
@@ -98,6 +101,16 @@ def test_a_regression_of_a_table(command: Command, tmp_path: Path) -> None:
         area, town, price = cells[int(row[0].replace(",", ""))]
         assert (float(row[4]), row[5]) == (float(area), town)
         assert float(row[1].replace(",", "")) == pytest.approx(float(price), rel=1e-3)
+
+
+def test_several_networks_bagged(command: Command, tmp_path: Path) -> None:
+    file, run = homes(tmp_path / "homes.csv", 60), tmp_path / "run"
+    options = ["--preset", "fast", "--folds", 2, "--epochs", 2, "--backend", "numpy", "--out", run]
+    assert command("train", "--data", file, *options)[0] == 0
+    code, _, err = command("report", run, "--backend", "numpy")
+    assert (code, err) == (0, "")
+    said = words((run / "report.html").read_text(encoding="utf-8"))
+    assert re.search(r"2 ?networks ?2 ?epochs each", said)
 
 
 def test_where_the_training_data_is_gone_there_are_no_samples(command: Command, tmp_path: Path) -> None:
@@ -118,6 +131,19 @@ def test_a_model_file_by_itself(command: Command, digits_run: Path, tmp_path: Pa
     alone.write_bytes((digits_run / "model.safetensors").read_bytes())
     assert command("report", alone, "--backend", "numpy")[0] == 0
     assert "Training" not in headings((tmp_path / "report.html").read_text())
+
+
+def test_a_model_that_does_not_say_what_it_predicts(command: Command, tmp_path: Path) -> None:
+    file, saved = homes(tmp_path / "homes.csv", 60), tmp_path / "own.safetensors"
+    table = pd.read_csv(file)
+    estimator = fcnn.TabularRegressor("fast", epochs=2, backend="numpy")
+    estimator.fit(table.drop(columns="price"), table["price"]).model_.save(saved)
+    common = "report", saved, "--data", file, "--backend", "numpy"
+    assert "Say it: --target NAME" in command(*common)[2]
+    assert command(*common, "--target", "price")[0] == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    worst = next(t for t in parsed(page).iter("table") if "absolute error" in "".join(t.itertext()))
+    assert [cell.text for cell in worst.iter("th")] == ["row", "true", "predicted", "absolute error", "area", "<town>"]
 
 
 @pytest.mark.parametrize("name", ["run.json", "history.csv"])
@@ -150,6 +176,17 @@ def test_one_output_for_two_classes() -> None:
     assert {"Classes", "Probabilities"} <= set(headings(page))
 
 
+def test_the_worst_are_told_with_the_class_that_the_threshold_makes_of_them() -> None:
+    model = fcnn.Sequential([fcnn.Dense(2)], n_in=3, seed=0, backend="numpy")
+    model.signature = dataclasses.replace(model.signature, threshold=0.8)
+    y, P = np.array([0, 1]), np.array([[0.4, 0.6], [0.3, 0.7]])
+    found = Measured("some", np.zeros((2, 3)), y, P, {"loss": 1.0})
+    page = report_page(ReportedRun("page", model, [], measured=found, class_names=["no", "yes"]))
+    worst = next(t for t in parsed(page).iter("table") if "−log p" in "".join(t.itertext()))
+    cells = [[cell.text for cell in row.iter("td")] for row in worst.iter("tr")][1:]
+    assert [row[1:3] for row in cells] == [["no", "no (40%)"], ["yes", "no (30%)"]]
+
+
 def test_many_classes_and_one_that_has_no_samples() -> None:
     y = RNG.integers(0, 39, 400)
     P = RNG.dirichlet(np.ones(40), 400)
@@ -161,6 +198,7 @@ def test_many_classes_and_one_that_has_no_samples() -> None:
 def test_several_targets_and_quantiles() -> None:
     y = RNG.normal(size=(30, 2))
     assert "true height" in words(page_of(y, y + 0.1, target_names=["width", "height"]))
+    assert "20,000; 3" in words(page_of(np.array([[20_000.0, 3.0], [1.0, 2.0]]), np.ones((2, 2))))
     assert "quantiles" in words(page_of(y[:, 0], np.hstack([y, y])))
 
 
@@ -209,6 +247,27 @@ def test_gradients_are_those_of_the_mean_loss_and_change_nothing() -> None:
     plain.backward(loss.backward())
     for name, parameter in plain.named_parameters().items():
         np.testing.assert_allclose(found[name.replace("2.", "3.")], parameter.gradient, rtol=1e-5)
+
+
+def test_gradients_of_several_networks_are_those_of_their_mean_loss() -> None:
+    parts = [fcnn.Sequential([fcnn.Dense(2)], n_in=3, seed=seed, backend="numpy") for seed in (0, 1)]
+    X, y = RNG.normal(size=(20, 3)).astype("float32"), RNG.integers(0, 2, 20)
+    measured = Measured("", X, y, np.empty((0, 2)), {})
+    found = gradients_of(fcnn.Sequential.join_members(parts), fcnn.CrossEntropy(), measured)
+    for i, part in enumerate(parts):
+        alone = gradients_of(part, fcnn.CrossEntropy(), measured)
+        np.testing.assert_allclose(found[f"0.branches.{i}.0.W"], alone["0.W"] / 2, rtol=1e-5, atol=1e-7)
+
+
+def test_gradients_go_by_what_the_outputs_lie_around() -> None:
+    X, y = RNG.normal(size=(20, 3)).astype("float32"), RNG.normal(size=(20, 1))
+    plain, around = (
+        fcnn.Sequential([fcnn.Dense(1)], n_in=3, seed=0, backend="numpy", output_center=center)
+        for center in (None, np.array([1e6]))
+    )
+    expected = gradients_of(plain, fcnn.MSE(), Measured("", X, y, y, {}))
+    found = gradients_of(around, fcnn.MSE(), Measured("", X, y + 1e6, y, {}))
+    np.testing.assert_allclose(found["0.W"], expected["0.W"], rtol=1e-4)
 
 
 def test_flops_of_a_step() -> None:

@@ -24,6 +24,13 @@ SIGMA = float(SCALING.scale[0])
 LOSSES: list[Loss] = [fcnn.MSE(), fcnn.MAE(), fcnn.Huber(0.5), fcnn.Quantile([0.9])]
 
 
+def test_one_target_of_several_quantiles_has_its_own_units() -> None:
+    estimator = fcnn.TabularRegressor("fast", quantiles=[0.1, 0.9], epochs=2, random_state=0, backend="numpy")
+    histories = [estimator.fit(X, y).history_ for y in (Y, 10 * Y)]
+    for column in ("loss", "val_loss"):
+        np.testing.assert_allclose(histories[1][column], 10 * np.array(histories[0][column]), rtol=1e-3)
+
+
 class Seen(Callback):
     def __init__(self) -> None:
         self.records: list[dict[str, float]] = []
