@@ -67,9 +67,9 @@ def report(
         path=str(saved.path),
     )
     page = report_page(reported, saved.loss, scored, _peak(saved, noted))
-    target = saved.path.parent / PAGE if out is None else out
-    write_atomically(target, page.encode())
-    print(f"Written: {target}")
+    written = saved.path.parent / PAGE if out is None else out
+    write_atomically(written, page.encode())
+    print(f"Written: {written}")
     if measured is None and not given:
         print("It has no samples, since the training data is not where it was: --data FILE measures on others.")
     return 0
