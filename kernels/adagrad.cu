@@ -8,6 +8,7 @@
 
 // instances: T in float; Low in float, __half, __nv_bfloat16
 // instances: T in double; Low in double
+// block: at most 512
 template <typename T, typename Low>
 __global__ void adagrad(long long n, long long n_low, long long n_segments, double lr_decay, T eps, long long n_decay,
                         double weight_decay, T max_value,
