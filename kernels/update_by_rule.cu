@@ -96,10 +96,13 @@ __global__ void update_by_rule(long long n, long long n_low, long long n_segment
     const T beta2 = static_cast<T>(setting1), rest2 = static_cast<T>(1 - setting1);
     const T eps = static_cast<T>(RULE == ADADELTA || RULE == CENTERED ? setting1 : setting2);
     const T momentum = static_cast<T>(setting2);
+    constexpr bool has_second = RULE != LION, may_have_third = RULE == AMSGRAD || RULE == CENTERED;
+    T* const none = nullptr;
     const bool has_velocity = RULE == CENTERED && third != nullptr;
     const Clipping<T> clipping(loss_scale, clip_scale, max_value);
     update_with_state(
-        n, n_low, n_segments, segments, clipping, gradients, values, first, second, third, low,
+        n, n_low, n_segments, segments, clipping, gradients, values, first, has_second ? second : none,
+        may_have_third ? third : none, low,
         [=](T g, T& theta, T& x, T& y, T& z, const Segment<T>& segment) {
             T u;
             if constexpr (RULE == NADAM || RULE == RADAM) {

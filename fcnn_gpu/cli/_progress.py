@@ -39,10 +39,11 @@ class EpochLog(EpochLines):
         self._began = time.perf_counter()
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
-        took = time.perf_counter() - self._began
-        super().on_epoch_end(trainer, record)
+        expected = None
         if self._shorter and record["epoch"] == 2:
-            expected = took * trainer.n_epochs
+            expected = (time.perf_counter() - self._began) * trainer.n_epochs
+        super().on_epoch_end(trainer, record)
+        if expected is not None:
             _say_long(expected, f"{trainer.n_epochs:,} epochs", self._shorter)
 
 

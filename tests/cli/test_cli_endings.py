@@ -139,7 +139,7 @@ class TestAfterTheTraining:
         def fail(*_: Any) -> None:
             raise error
 
-        monkeypatch.setattr(fcnn.training.History, "plot", fail)
+        monkeypatch.setattr("fcnn_gpu.cli._trained.plot_history", fail)
         code, _, err = command(*TRAIN, "--no-progress", "--out", tmp_path / "run")
         assert code == 1
         assert err.startswith(f"fcnn-gpu: error: curves.png cannot be drawn: {type(error).__name__}: ")

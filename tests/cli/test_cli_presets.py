@@ -178,7 +178,7 @@ class TestWhatIsTrained:
         names = ("epochs", "batch_size", "learning_rate", "dropout", "weight_decay", "label_smoothing", "patience")
         assert [recipe[name] for name in names] == [9, 50, 0.01, 0.25, 0.5, 0.2, 2]
         assert "Validation: 58 samples" in out
-        assert "and 2 epochs that are no better end the run" in out
+        assert "and 2 epochs no better than it end the run" in out
         model = fcnn.load(tmp_path / "run" / "model.safetensors", backend="numpy")
         assert model.dtype == np.float64
         assert "Dropout(FlatCos(0.25))" in repr(model)

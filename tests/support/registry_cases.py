@@ -323,7 +323,7 @@ OPTIMIZER_CASES: dict[str, list[Callable[..., fcnn.optimizers.Optimizer]]] = {
         lambda **clip: fcnn.Adamax(0.01, beta1=0.8, beta2=0.9, eps=1e-4, weight_decay=0.3, **clip),
     ],
     "adadelta": [
-        lambda **clip: fcnn.Adadelta(10.0, **clip),
+        lambda **clip: fcnn.Adadelta(5.0, **clip),
         lambda **clip: fcnn.Adadelta(2.0, rho=0.8, eps=1e-4, weight_decay=0.3, **clip),
     ],
     "lion": [
