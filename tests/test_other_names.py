@@ -73,7 +73,7 @@ KERAS_AND_SKLEARN: dict[str, dict[str, str | None]] = {
     },
     "initializer": {"GlorotUniform": "xavier_uniform", "ones": "constant", "RandomNormal": "normal", "zero": "zeros"},
     "layer": {"BatchNormalization": "batch_norm", "LayerNormalization": "layer_norm", "Conv2D": None},
-    "optimizer": {"Nadam": None, "momentum": "sgd", "Adamax": None},
+    "optimizer": {"Nadam": "nadam", "momentum": "sgd", "Adamax": "adamax"},
 }
 """What they call things that are called otherwise here, or (None) are not here."""
 
@@ -212,8 +212,8 @@ USERS = set(
         """
     awaits_data backward close config dtype explain freeze frozen n_trainable unfreeze
     forward from_config infer info initialize input_center input_scale
-    input_shift join_members layers link members memory_report n_in n_out n_parameters n_predictions named_arrays
-    named_parameters objective_gradient ops output_center parameters penalty precision predict predict_classes
+    input_shift join_members layer_outputs layers link members memory_report n_in n_out n_parameters
+    n_predictions named_arrays named_parameters objective_gradient ops output_center parameters penalty precision predict predict_classes
     predict_labels predict_members preparation recompute restore save seed select_members share_workspace
     signature snapshot statistics summary walk
     """,

@@ -53,9 +53,9 @@ if TYPE_CHECKING:
 _INFERENCE_BATCH = 1024
 _FOR_OTHER_ROOMS = frozenset(
     """all_directly apply_link backward_pass batch_arrays can_be_recorded categories center_options check_batch
-    check_finite compute_dtype consists_of_primitives directly each_output flat forget_forward forward_pass has_penalty
-    inference_batch initialize_on input_map make_workspace n_changes outputs_of prediction_center random_step
-    refresh_low_precision release_training sparse_obstacle stored timetable""".split()  # noqa: SIM905
+    check_finite check_saveable compute_dtype consists_of_primitives directly each_output flat forget_forward
+    forward_pass has_penalty inference_batch initialize_on input_map make_workspace n_changes outputs_of
+    prediction_center random_step refresh_low_precision release_training sparse_obstacle stored timetable""".split()  # noqa: SIM905
 )
 """Attributes that are no concern of users."""
 _logger = logging.getLogger("fcnn_gpu")

@@ -369,7 +369,7 @@ class TestMistakes:
         self.refused(open_arrays(X), "fit expects y with a row for each of the 100 samples, got 99 rows", y=y[1:])
         self.refused(open_arrays(X[:, :4], y), "fit expects samples of 5 features, got RowSource: 100 samples of 4")
         self.refused(X, r"fit\(shuffle_buffer\) is for a data set that is read block", TypeError, y=y, shuffle_buffer=5)
-        self.refused(X, "fit expects X and y; only a data source", TypeError)
+        self.refused(X, "fit expects X and y; only a data set or a data source", TypeError)
         self.refused(source, r"class_weight names the class 7", class_weight={7: 1.0})
 
     def test_sources_that_cannot_be(self) -> None:
