@@ -213,9 +213,9 @@ USERS = set(
     awaits_data backward close config dtype explain freeze frozen n_trainable unfreeze
     forward from_config infer info initialize input_center input_scale
     input_shift join_members layer_outputs layers link members memory_report n_in n_out n_parameters
-    n_predictions named_arrays named_parameters objective_gradient ops output_center parameters penalty precision predict predict_classes
-    predict_labels predict_members preparation recompute restore save seed select_members share_workspace
-    signature snapshot statistics summary walk
+    n_predictions named_arrays named_parameters objective_gradient ops output_center parameters penalty
+    precision predict predict_classes predict_labels predict_members preparation recompute restore save seed
+    select_members share_workspace signature snapshot statistics summary walk
     """,
     )
 )

@@ -98,7 +98,7 @@ class FlatParameters:
     def divide(self, segments: tuple[Segment, ...], limited: tuple[LimitedRows, ...]) -> None:
         """From now on the parameters lie in other segments, and these are within limits."""
         self.segments, self.limited = segments, limited
-        for name in ("undecayed_segments", "penalty_segments", "learning"):
+        for name in ("undecayed_segments", "penalty_segments", "_stretches"):
             vars(self).pop(name, None)
 
     def blocks(self, decay_matters: bool = False) -> Iterator[tuple[slice, Segment]]:
@@ -125,11 +125,18 @@ class FlatParameters:
         """The segments, neighbours with equal penalties joined."""
         return joined(replace(segment, decay=0.0, rate=1.0, frozen=False) for segment in self.segments)
 
-    @cached_property
+    @property
     def learning(self) -> list[tuple[slice, FlatParameters]]:
-        """The stretches without a frozen parameter, and what is in each: all of it, where nothing is frozen."""
+        """The stretches without a frozen parameter, and what is in each: all of it, where nothing is frozen.
+
+        In which case it is not kept: what holds itself goes with its arrays when Python looks for such circles.
+        """
         if not any(segment.frozen for segment in self.segments):
             return [(slice(0, self.values.size), self)]
+        return self._stretches
+
+    @cached_property
+    def _stretches(self) -> list[tuple[slice, FlatParameters]]:
         found = []
         for frozen, group in itertools.groupby(self.segments, lambda segment: segment.frozen):
             inside = list(group)
