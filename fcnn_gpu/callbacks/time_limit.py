@@ -14,7 +14,7 @@ class Deadline:
     """A moment until which all shall be done."""
 
     seconds: float
-    started: float = field(default_factory=time.perf_counter)
+    started: float = field(default_factory=lambda: time.perf_counter())
 
     @property
     def left(self) -> float:

@@ -47,8 +47,8 @@ def ticks(low: float, high: float, n: int = 5) -> list[float]:
 
     >>> ticks(0, 1)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    >>> ticks(-3, 120)
-    [0.0, 20.0, 40.0, 60.0, 80.0, 100.0, 120.0]
+    >>> ticks(-3, 101)
+    [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]
     """
     span = high - low
     if not math.isfinite(span) or span <= 0:

@@ -153,14 +153,14 @@ def test_networks_of_other_processes_are_the_same(monkeypatch: pytest.MonkeyPatc
 
 
 class Clock(Callback):
-    """Time stands still but at the end of an epoch, when as much of it has passed as one says."""
+    """Time stands still but in an epoch, in which as much of it passes as one says."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.an_epoch = 0.0, 1.0
         for module in ("callbacks.time_limit", "estimators._tabular", "estimators._run"):
             monkeypatch.setattr(f"fcnn_gpu.{module}.time", SimpleNamespace(perf_counter=lambda: self.now))
 
-    def on_epoch_end(self, trainer: Any, record: dict[str, float]) -> None:
+    def on_epoch_begin(self, trainer: Any, epoch: int) -> None:
         self.now += self.an_epoch
 
 
