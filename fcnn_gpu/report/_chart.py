@@ -168,6 +168,14 @@ class _Frame:
         return f'<path class="mark" d="{at}"><title>{escape(label)}</title></path>'
 
 
+def _tick(value: float) -> str:
+    """In the room that there is beside an axis: 250,000 or 2.5e6."""
+    if abs(value) < 1e6:
+        return number(value)
+    mantissa, _, exponent = f"{value:.3e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
 def _text(kind: str, x: float, y: float, said: str, anchor: str, more: str = "") -> str:
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{escape(said)}</text>'
 

@@ -23,7 +23,7 @@ from sklearn.calibration import calibration_curve
 import fcnn_gpu as fcnn
 from fcnn_gpu.cli import run
 from fcnn_gpu.report import Measured, ReportedRun, calibration, flops_per_sample, gradients_of, report_page
-from fcnn_gpu.report._chart import ticks
+from fcnn_gpu.report._chart import Axes, Line, lines, ticks
 from fcnn_gpu.report._png import data_uri
 from tests.support.cli_cases import Command
 
@@ -208,6 +208,12 @@ def test_ticks_are_few_and_inside(low: float, span: float) -> None:
     assert 2 <= len(found) <= 12
     assert all(low - 1e-6 * span <= tick <= low + span * (1 + 1e-6) for tick in found)
     assert np.all(np.diff(found) > 0)
+
+
+def test_large_numbers_fit_beside_an_axis() -> None:
+    drawn = lines([Line("", [0, 1], [0.0, 6e7])], Axes("epoch", "loss"))
+    said = [text.text for text in ElementTree.fromstring(drawn).iter("text")]
+    assert {"2e7", "4e7", "6e7"} <= set(said)
 
 
 @given(st.integers(1, 400), st.integers(0, 2**32 - 1))
