@@ -149,14 +149,12 @@ class _Frame:
                 continue
             at = self.x(value)
             parts.append(
-                f'<text class="tick" x="{at:.1f}" y="{bottom + 16}" text-anchor="middle">{number(value)}</text>'
+                f'<text class="tick" x="{at:.1f}" y="{bottom + 16}" text-anchor="middle">{_tick(value)}</text>'
             )
         for value in ticks(self.low_y, self.high_y):
             at = self.y(value)
             parts.append(f'<path class="grid" d="M{_LEFT},{at:.1f}H{_WIDTH - _RIGHT}"/>')
-            parts.append(
-                f'<text class="tick" x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{number(value)}</text>'
-            )
+            parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{_tick(value)}</text>')
         middle = (_TOP + bottom) / 2
         parts.append(_text("label", (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, self.axes_.x, "middle"))
         turned = f' transform="rotate(-90 12 {middle})"'
