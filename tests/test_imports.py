@@ -35,10 +35,10 @@ ROOMS = [
     {"data", "large_matrix", "layers"},
     {"activations", "losses", "memory", "optimizers", "regularizers", "tables"},
     {"backend", "datasets", "initializers", "metrics"},
-    {"schedules"},
+    {"schedules", "_figures"},
     {"_registry", "files"},
     {"_arrays"},
-    {"_blas_threads", "_checks", "_console", "_extras", "_html", "_on_demand", "_warnings", "_types"},
+    {"_blas_threads", "_checks", "_console", "_extras", "_html", "_on_demand", "_picture", "_warnings", "_types"},
 ]
 """From the top of the house to the bottom; what stands together in a row does not import its neighbours."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._checks import check_integer
-from .._extras import how_to_install
+from .._figures import make_figure, saved
 from .._types import HostArray
 from .._warnings import warn
 from ..model import Sequential
@@ -97,11 +97,7 @@ class GradientFlow(Callback):
         """
         if not self.records:
             raise ValueError("GradientFlow has recorded no step: there is nothing to draw.")
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError(f"Plots need matplotlib. Run: {how_to_install('plot')}") from error
-        figure = Figure(figsize=(9.2, 3.5), layout="constrained")
+        figure = make_figure(9.2, 3.5)
         for axes, column, title in zip(figure.subplots(1, 2), ("gradient", "ratio"), ("‖dW‖", "‖ΔW‖/‖W‖"), strict=True):
             for layer in dict.fromkeys(record["layer"] for record in self.records):
                 rows = [record for record in self.records if record["layer"] == layer]
@@ -112,9 +108,7 @@ class GradientFlow(Callback):
             axes.grid(alpha=0.3, linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
         axes.legend(facecolor="white", framealpha=0.85, edgecolor="none")
-        if path is not None:
-            figure.savefig(path, dpi=160)
-        return figure
+        return saved(figure, path)
 
     def _remember(self, trainer: Trainer) -> None:
         model, scale = trainer.model, trainer.optimizer.control.loss_scale

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .._figures import make_figure, saved
 from .._types import HostArray
-from ..training import make_figure, saved
 
 _PLUS, _MINUS = "#0072b2", "#d55e00"  # Okabe & Ito's palette
 

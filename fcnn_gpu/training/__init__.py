@@ -2,6 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from .._figures import PictureError as PictureError
+from .._figures import drawing as drawing
+from .._figures import make_figure as make_figure
+from .._figures import saved as saved
 from .._on_demand import on_demand
 from ._baseline import DivergenceWarning as DivergenceWarning
 from ._baseline import loss_of_constant as loss_of_constant
@@ -9,13 +13,9 @@ from ._diagnosis import DivergenceError as DivergenceError
 from ._evaluation import EvaluationData as EvaluationData
 from ._evaluation import Evaluator as Evaluator
 from ._interrupt import interruptible as interruptible
-from ._plots import PictureError as PictureError
-from ._plots import drawing as drawing
-from ._plots import make_figure as make_figure
 from ._plots import plot_confusion_matrix as plot_confusion_matrix
 from ._plots import plot_histories as plot_histories
 from ._plots import plot_history as plot_history
-from ._plots import saved as saved
 from ._scores import try_metrics as try_metrics
 from ._step import TrainingStep as TrainingStep
 from .folds import deal_folds as deal_folds

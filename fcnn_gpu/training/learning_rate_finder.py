@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._checks import check_integer, check_real
+from .._figures import make_figure, saved
 from .._types import HostArray
 from ..callbacks import Callback
 from ..losses import Loss
@@ -18,7 +19,6 @@ from ..model import Sequential
 from ..optimizers import Optimizer
 from ..schedules import Schedule
 from ._diagnosis import DivergenceError
-from ._plots import make_figure, saved
 from .lbfgs import LBFGS
 from .trainer import Trainer
 
