@@ -77,6 +77,13 @@ class Callback:
         """After the last epoch, an interrupt or an error."""
 
 
+def described(trainer: Trainer) -> dict[str, Any]:
+    """What is trained, and how, as trackers of experiments keep it: numbers, and parts as their text."""
+    parts = {"loss": trainer.loss, "optimizer": trainer.optimizer, "network": trainer.model}
+    numbers = {"epochs": trainer.n_epochs, "parameters": trainer.model.n_parameters, "seed": trainer.seed}
+    return {name: repr(part) for name, part in parts.items()} | numbers
+
+
 HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 _ELSEWHERE = {

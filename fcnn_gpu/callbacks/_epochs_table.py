@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .._console import readable
 from .._html import table
 
 _MOST_ROWS = 10
@@ -33,7 +34,7 @@ def epochs_table(records: Sequence[dict[str, float]], best_epoch: int | None = N
 def _text(column: str, value: float) -> str:
     if column in ("epoch", "samples_per_second"):
         return f"{value:,.0f}"
-    return f"{value:.2g}" if column == "learning_rate" else f"{value:.4f}"
+    return f"{value:.2g}" if column == "learning_rate" else readable(value)
 
 
 def clock(seconds: float) -> str:

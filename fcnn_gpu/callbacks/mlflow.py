@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from .._extras import how_to_install
-from ._base import Callback, History, Trainer
+from ._base import Callback, History, Trainer, described
 
 _LONGEST = 500
 """Characters of a parameter that every store takes."""
@@ -44,12 +44,9 @@ class MLflow(Callback):
         self._client = self._mlflow.MlflowClient(self.tracking_uri)
         self._is_own = active is None
         self.run_id = self._new_run() if active is None else active.info.run_id
-        described = {"loss": trainer.loss, "optimizer": trainer.optimizer, "network": trainer.model}
-        numbers = {"epochs": trainer.n_epochs, "parameters": trainer.model.n_parameters, "seed": trainer.seed}
-        said = {name: repr(part)[:_LONGEST] for name, part in described.items()} | numbers
         call = f"after epoch {self._done}." if self._done else ""  # a parameter can be written once
-        for name, value in said.items():
-            self._client.log_param(self.run_id, f"fcnn.{call}{name}", value)
+        for name, value in described(trainer).items():
+            self._client.log_param(self.run_id, f"fcnn.{call}{name}", str(value)[:_LONGEST])
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
         step, now = self._done + int(record["epoch"]), int(1000 * time.time())

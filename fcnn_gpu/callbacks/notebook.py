@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any
 
+from .._console import readable
 from ._base import Callback, History, Trainer
 from ._epochs_table import clock, epochs_table
 
@@ -41,7 +42,7 @@ class NotebookProgress(Callback):
         self._epoch = epoch
 
     def on_tick(self, trainer: Trainer, step: int, n_steps: int, loss: float) -> None:
-        self._loss = f", loss {loss:.4f}"
+        self._loss = f", loss {readable(loss)}"
         self._show(trainer, step)
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._console import readable
 from ._base import Callback, History, Trainer, WatchedTrainer
 
 _REFRESHES = 4
 """A second: drawing the bar takes half a millisecond, which training waits for."""
-
-
 _NARROW = 100
 """Columns of a terminal below which the bar is shorter and what is least asked for is left out."""
 
@@ -55,11 +54,11 @@ class ProgressBar(Callback):
         self._update(trainer, 0, self._report if self._progress else "")
 
     def on_tick(self, trainer: Trainer, step: int, n_steps: int, loss: float) -> None:
-        self._update(trainer, step, f"loss {loss:.4f}")
+        self._update(trainer, step, f"loss {readable(loss)}")
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
         shown = [c for c in record if c not in ("epoch", "learning_rate", "seconds", "samples_per_second", "penalty")]
-        self._report = "  ".join(f"{c} {record[c]:.4f}" for c in shown)
+        self._report = "  ".join(f"{c} {readable(record[c])}" for c in shown)
         self._report += f"  {record['samples_per_second']:,.0f} samples/s"
         self._update(trainer, trainer.steps_per_epoch, self._report)
 

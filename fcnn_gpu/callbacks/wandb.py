@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._extras import how_to_install
-from ._base import Callback, History, Trainer
+from ._base import Callback, History, Trainer, described
 
 
 class WandB(Callback):
@@ -31,10 +31,8 @@ class WandB(Callback):
         self._done = trainer.epochs_trained
         self._is_own = self._wandb.run is None
         self._run = self._wandb.init(project=self.project, **self._init) if self._is_own else self._wandb.run
-        described = {"loss": trainer.loss, "optimizer": trainer.optimizer, "network": trainer.model}
-        numbers = {"epochs": trainer.n_epochs, "parameters": trainer.model.n_parameters, "seed": trainer.seed}
-        config = {name: repr(part) for name, part in described.items()} | numbers
-        self._run.config.update({f"fcnn.{name}": value for name, value in config.items()}, allow_val_change=True)
+        config = {f"fcnn.{name}": value for name, value in described(trainer).items()}
+        self._run.config.update(config, allow_val_change=True)
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
         self._run.log({**record, "epoch": self._done + int(record["epoch"])})

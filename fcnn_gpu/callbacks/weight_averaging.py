@@ -23,8 +23,12 @@ class _WeightAveraging(Callback):
     the end stay. So do the last weights where the run ends in an error.
     """
 
+    validate: bool = field(default=True, kw_only=True)
     n_averaged: int = field(init=False, default=0)
     """How many weights the mean has been made of."""
+
+    def __post_init__(self) -> None:
+        check_bool(f"{type(self).__name__}(validate)", self.validate)
 
     def on_train_begin(self, trainer: Trainer) -> None:
         model = trainer.model
@@ -38,17 +42,13 @@ class _WeightAveraging(Callback):
         self._spare: Array = model.ops.copy(model.flat.values)
 
     def validating(self, trainer: Trainer) -> AbstractContextManager[None]:
-        return self._averaged(trainer.model, self._validates and self.n_averaged > 0)
+        return self._averaged(trainer.model, self.validate and self.n_averaged > 0)
 
     def on_train_end(self, trainer: Trainer, history: History) -> None:
         if self.n_averaged and history.stopped_by != "error" and history.best_epoch is None:
             trainer.model.ops.assign(trainer.model.flat.values, self._mean)
             self._finish(trainer.model)
         del self._mean, self._spare
-
-    @property
-    def _validates(self) -> bool:
-        raise NotImplementedError(f"{type(self).__name__} must define _validates.")
 
     def _add(self, model: Sequential, share: float) -> None:
         """mean ← mean + share·(weights − mean): of weights that never change, such as frozen ones, the same bits."""
@@ -93,17 +93,12 @@ class EMA(_WeightAveraging):
     decay: float = 0.999
     warm_up: bool = False
     every_steps: int = 1
-    validate: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_real("EMA(decay)", self.decay, low=0.0, high=1.0, high_open=True)
         check_bool("EMA(warm_up)", self.warm_up)
         check_integer("EMA(every_steps)", self.every_steps, low=1)
-        check_bool("EMA(validate)", self.validate)
-
-    @property
-    def _validates(self) -> bool:
-        return self.validate
 
     def on_step(self, trainer: Trainer, step: int, read_loss: Callable[[], float]) -> None:
         n = self.n_averaged
@@ -121,18 +116,13 @@ class SWA(_WeightAveraging):
     """
 
     start: int = 1
-    validate: bool = True
     statistics_from: Any = field(default=None, repr=False)
     batch_size: int = 1024
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_integer("SWA(start)", self.start, low=1)
-        check_bool("SWA(validate)", self.validate)
         check_integer("SWA(batch_size)", self.batch_size, low=2)
-
-    @property
-    def _validates(self) -> bool:
-        return self.validate
 
     def on_train_begin(self, trainer: Trainer) -> None:
         model = trainer.model
