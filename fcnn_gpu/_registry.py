@@ -169,12 +169,12 @@ class Registry(Generic[T]):
         """What a name of another library is called here, and the known names; None for a name that nobody has."""
         spelled = _letters(str(name))
         known = f"Known names: {', '.join(sorted(self._members))}."
-        if any(_letters(member) == spelled for member in self._members):
-            return None  # the nearest is it
         if spelled in self._elsewhere:
             called = self._elsewhere[spelled]
             called = f"There is no such {self.family} here" if called is None else called
             return f"{f'Here it is called {called}' if called.startswith(_QUOTE) else called}. {known}"
+        if any(_letters(member) == spelled for member in self._members):
+            return None  # the nearest is it
         for synonym, member in self.synonyms.items():
             if _letters(synonym) == spelled:
                 return f"Here it is called {member!r}. {known}"

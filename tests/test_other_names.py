@@ -118,6 +118,15 @@ def test_synonyms_lead_to_members_and_hide_none(family: Registry[Any]) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.family)
+def test_what_is_here_is_not_said_to_be_elsewhere(family: Registry[Any]) -> None:
+    """The name of a member without capitals and separators has an answer of its own only if that names the member."""
+    members = {re.sub("[_-]", "", name): name for name in family}
+    answers = {name: called for name, called in family._elsewhere.items() if name in members}
+    assert all(called and repr(members[name]) in called for name, called in answers.items()), answers
+    assert not {re.sub("[_-]", "", synonym) for synonym in family.synonyms} & set(family._elsewhere)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.family)
 def test_strings_that_mean_the_same_are_taken(family: Registry[Any]) -> None:
     for name, member in TAKEN.get(family.family, {}).items():
         assert family[name] is family[member]

@@ -304,6 +304,6 @@ _ELSEWHERE: dict[str, str | None] = {
     "momentum": "'sgd', with a momentum: fcnn.SGD(0.01, momentum=0.9)",
     "nesterov": "'sgd', with momentum and nesterov: fcnn.SGD(0.01, momentum=0.9, nesterov=True)",
 } | nowhere("""
-    Adadelta Adafactor Adamax ASGD Ftrl Lamb LARS Lion Muon NAdam RAdam Rprop Shampoo SparseAdam
+    Adafactor ASGD Ftrl Lamb LARS Muon Rprop Shampoo SparseAdam
 """)
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", Optimizer, elsewhere=_ELSEWHERE)
