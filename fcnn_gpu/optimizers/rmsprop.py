@@ -54,9 +54,9 @@ class RMSprop(WeightDecay):
         return (c.start + c.n_steps * c.rate * (step + c.start) * 2.0 / (1.0 - momentum)) * self._growth(c)
 
     def _update(self, ops: Ops, flat: FlatParameters, control: StepControl, state: dict[str, Array]) -> None:
-        v, velocity = state["v"], state.get("velocity")
         if self.centered:
-            settings, moments = (self.alpha, self.eps, self.momentum), (v, state["mean"], velocity)
+            settings, moments = (self.alpha, self.eps, self.momentum), [state[name] for name in self._state_names()]
             ops.update_by_rule(flat, control, "centered", settings, moments, self._decay)
         else:
+            v, velocity = state["v"], state.get("velocity")
             ops.rmsprop_update(flat, control, self.alpha, self.eps, self.momentum, v, velocity, self._decay)

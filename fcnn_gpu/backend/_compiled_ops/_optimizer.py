@@ -212,7 +212,7 @@ class CompiledOptimizer(CompiledArrays):
         control: StepControl,
         rule: str,
         settings: Sequence[float],
-        state: Sequence[Array | None],
+        state: Sequence[Array],
         weight_decay: float | Scheduled = 0.0,
     ) -> None:
         four, three = [*settings, 0.0, 0.0, 0.0][:4], [*state, None, None][:3]

@@ -153,7 +153,7 @@ class OptimizerKernels(DeviceOps):
         control: StepControl,
         rule: str,
         settings: Sequence[float],
-        state: Sequence[Array | None],
+        state: Sequence[Array],
         weight_decay: float | Scheduled = 0.0,
     ) -> None:
         four, three = [*settings, 0.0, 0.0, 0.0][:4], [*state, None, None][:3]

@@ -512,7 +512,8 @@ class OptimizerOps(ArrayOps):
         """
         theta, limits = flat.values[rows.place], rows.limits
         Wt = theta.reshape(-1, rows.n_units)
-        factors = self.scratch("row", rows.n_units, theta.dtype).reshape(1, -1)
+        factors, limited = (self.scratch(tag, rows.n_units, theta.dtype).reshape(1, -1) for tag in ("row", "limited"))
+        is_zero = self.scratch("is zero", rows.n_units, bool).reshape(1, -1)
         product = self.scratch("product", theta.size, theta.dtype).reshape(Wt.shape) if limits.has_norm else None
         with only_if_negative(control.failed_step) as happens:
             if not happens:
@@ -522,18 +523,15 @@ class OptimizerOps(ArrayOps):
             if product is not None:
                 np.multiply(Wt, Wt, out=product)
                 np.dot(self.ones(Wt.shape[0], Wt.dtype), product, out=factors)
-                self._norm_factors(factors, limits)
+                np.sqrt(factors, out=factors)
+                np.maximum(factors, limits.least, out=limited)
+                np.minimum(limited, limits.most, out=limited)
+                np.equal(factors, 0.0, out=is_zero)
+                for norms in (limited, factors):
+                    np.copyto(norms, 1.0, where=is_zero)
+                np.divide(limited, factors, out=factors)
                 np.multiply(Wt, factors, out=Wt)
             self._round_to_low(flat, rows.place, theta)
-
-    @every_step
-    def _norm_factors(self, squares: Array, limits: RowLimits) -> None:
-        """c/‖w‖ in the place of ‖w‖²; 1 where that is 0."""
-        norms = np.sqrt(squares, out=squares)
-        limited = np.minimum(np.maximum(norms, limits.least), limits.most)
-        zeros = norms == 0.0
-        limited[zeros] = norms[zeros] = 1.0
-        np.divide(limited, norms, out=squares)
 
     @_unless_skipped
     def update_by_rule(
@@ -542,18 +540,18 @@ class OptimizerOps(ArrayOps):
         control: StepControl,
         rule: str,
         settings: Sequence[float],
-        state: Sequence[Array | None],
+        state: Sequence[Array],
         weight_decay: float | Scheduled = 0.0,
     ) -> None:
-        """θ ← θ(1 − ηλ) − ηu, u the direction of one of `UPDATE_RULES`; `state` are its three arrays or fewer."""
-        known, three = UPDATE_RULES[rule], [*state, None, None][:3]
-        numbers = self._numbers(flat, known.n_numbers, "numbers of the rule")
+        """θ ← θ(1 − ηλ) − ηu, u the direction of one of `UPDATE_RULES`; `state` are its arrays, three or fewer."""
+        known = UPDATE_RULES[rule]
+        numbers = self._numbers(flat, len(known.numbers(1, settings)), "numbers of the rule")
         rates = self._learning_rates(flat, control, weight_decay)
         self._compute_rule(control, known, settings, numbers)
         self.scratch("u", BLOCK, flat.values.dtype)
         for part, segment, theta, g, t in self._update_blocks(flat, control, weight_decay != 0.0):
             eta, keep = rates[segment.rate, segment.decay]
-            parts = [None if array is None else array[part] for array in three]
+            parts = [array[part] for array in state]
             u = known.direction(g, parts, settings, numbers, t, self._tile_scratch("u", g))
             np.multiply(u, eta, out=t)
             self._step_to(flat, part, theta, keep, t)

@@ -26,11 +26,13 @@ _NEGLIGIBLE = 2.0**-60
 
 @dataclass(frozen=True)
 class UpdateRule:
-    """`numbers(t, settings)` are step t's; `direction(g, state, settings, numbers, t, u)` is u, t and u scratch."""
+    """`numbers(t, settings)` are step t's; `direction(g, state, settings, numbers, t, u)` is u, t and u scratch.
+
+    Of every step there are equally many numbers.
+    """
 
     numbers: Callable[[int, Settings], tuple[float, ...]]
-    direction: Callable[[Array, Sequence[Array | None], Settings, Sequence[Array], Array, Array], Array]
-    n_numbers: int
+    direction: Callable[[Array, Sequence[Array], Settings, Sequence[Array], Array, Array], Array]
 
 
 def _averaged(m: Array, beta: float, x: Array, t: Array) -> None:
@@ -63,12 +65,8 @@ def _nadam_numbers(t: int, settings: Settings) -> tuple[float, ...]:
     return b / a, a, 1.0 / math.sqrt(1.0 - beta2**t)
 
 
-def _nadam(
-    g: Array, state: Sequence[Array | None], settings: Settings, k: Sequence[Array], t: Array, u: Array
-) -> Array:
-    m, v = state[0], state[1]
-    assert m is not None
-    assert v is not None
+def _nadam(g: Array, state: Sequence[Array], settings: Settings, k: Sequence[Array], t: Array, u: Array) -> Array:
+    m, v = state
     _averaged(m, settings[0], g, t)
     _averaged_square(v, settings[1], g, t)
     np.multiply(m, k[0], out=u)
@@ -93,12 +91,8 @@ def _radam_numbers(t: int, settings: Settings) -> tuple[float, ...]:
     return first * math.sqrt(rectified * remaining), 1.0, eps
 
 
-def _radam(
-    g: Array, state: Sequence[Array | None], settings: Settings, k: Sequence[Array], t: Array, u: Array
-) -> Array:
-    m, v = state[0], state[1]
-    assert m is not None
-    assert v is not None
+def _radam(g: Array, state: Sequence[Array], settings: Settings, k: Sequence[Array], t: Array, u: Array) -> Array:
+    m, v = state
     _averaged(m, settings[0], g, t)
     _averaged_square(v, settings[1], g, t)
     np.sqrt(v, out=t)
@@ -109,12 +103,8 @@ def _radam(
     return u
 
 
-def _adamax(
-    g: Array, state: Sequence[Array | None], settings: Settings, k: Sequence[Array], t: Array, u: Array
-) -> Array:
-    m, s = state[0], state[1]
-    assert m is not None
-    assert s is not None
+def _adamax(g: Array, state: Sequence[Array], settings: Settings, k: Sequence[Array], t: Array, u: Array) -> Array:
+    m, s = state
     _averaged(m, settings[0], g, t)
     np.abs(g, out=t)
     np.add(t, settings[2], out=t)
@@ -125,12 +115,8 @@ def _adamax(
     return u
 
 
-def _adadelta(
-    g: Array, state: Sequence[Array | None], settings: Settings, k: Sequence[Array], t: Array, u: Array
-) -> Array:
-    v, d = state[0], state[1]
-    assert v is not None
-    assert d is not None
+def _adadelta(g: Array, state: Sequence[Array], settings: Settings, k: Sequence[Array], t: Array, u: Array) -> Array:
+    v, d = state
     rho, eps = settings
     _averaged_square(v, rho, g, t)
     np.add(d, eps, out=u)
@@ -143,9 +129,8 @@ def _adadelta(
     return u
 
 
-def _lion(g: Array, state: Sequence[Array | None], settings: Settings, k: Sequence[Array], t: Array, u: Array) -> Array:
-    m = state[0]
-    assert m is not None
+def _lion(g: Array, state: Sequence[Array], settings: Settings, k: Sequence[Array], t: Array, u: Array) -> Array:
+    [m] = state
     beta1, beta2 = settings
     np.multiply(g, 1.0 - beta1, out=t)
     np.multiply(m, beta1, out=u)
@@ -162,13 +147,8 @@ def _amsgrad_numbers(t: int, settings: Settings) -> tuple[float, ...]:
     return (1.0 - beta1) / ((1.0 - beta1**t) * c), eps / c
 
 
-def _amsgrad(
-    g: Array, state: Sequence[Array | None], settings: Settings, k: Sequence[Array], t: Array, u: Array
-) -> Array:
+def _amsgrad(g: Array, state: Sequence[Array], settings: Settings, k: Sequence[Array], t: Array, u: Array) -> Array:
     m, v, top = state
-    assert m is not None
-    assert v is not None
-    assert top is not None
     np.multiply(m, settings[0], out=m)
     np.add(m, g, out=m)
     np.multiply(g, g, out=t)
@@ -182,12 +162,8 @@ def _amsgrad(
     return u
 
 
-def _centered(
-    g: Array, state: Sequence[Array | None], settings: Settings, k: Sequence[Array], t: Array, u: Array
-) -> Array:
-    v, mean, velocity = state
-    assert v is not None
-    assert mean is not None
+def _centered(g: Array, state: Sequence[Array], settings: Settings, k: Sequence[Array], t: Array, u: Array) -> Array:
+    v, mean, *rest = state
     alpha, eps, momentum = settings
     _averaged_square(v, alpha, g, t)
     _averaged(mean, alpha, g, t)
@@ -200,20 +176,21 @@ def _centered(
     np.sqrt(u, out=u)
     np.add(u, eps, out=u)
     np.divide(g, u, out=u)
-    if velocity is None:
+    if not rest:
         return u
+    [velocity] = rest
     np.multiply(velocity, momentum, out=velocity)
     np.add(velocity, u, out=velocity)
     return velocity
 
 
 UPDATE_RULES: dict[str, UpdateRule] = {
-    "nadam": UpdateRule(_nadam_numbers, _nadam, 3),
-    "radam": UpdateRule(_radam_numbers, _radam, 3),
-    "adamax": UpdateRule(lambda t, settings: (1.0 / (1.0 - settings[0] ** t),), _adamax, 1),
-    "adadelta": UpdateRule(lambda t, settings: (), _adadelta, 0),
-    "lion": UpdateRule(lambda t, settings: (), _lion, 0),
-    "amsgrad": UpdateRule(_amsgrad_numbers, _amsgrad, 2),
-    "centered": UpdateRule(lambda t, settings: (), _centered, 0),
+    "nadam": UpdateRule(_nadam_numbers, _nadam),
+    "radam": UpdateRule(_radam_numbers, _radam),
+    "adamax": UpdateRule(lambda t, settings: (1.0 / (1.0 - settings[0] ** t),), _adamax),
+    "adadelta": UpdateRule(lambda t, settings: (), _adadelta),
+    "lion": UpdateRule(lambda t, settings: (), _lion),
+    "amsgrad": UpdateRule(_amsgrad_numbers, _amsgrad),
+    "centered": UpdateRule(lambda t, settings: (), _centered),
 }
 """By name; a rule's place is its number in the enumerations of the kernels."""
