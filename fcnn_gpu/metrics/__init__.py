@@ -23,9 +23,11 @@ from ._decisions import Recall as Recall
 from ._decisions import TopKAccuracy as TopKAccuracy
 from ._probabilities import AveragePrecision as AveragePrecision
 from ._probabilities import BrierScore as BrierScore
+from ._probabilities import Calibration as Calibration
 from ._probabilities import CalibrationError as CalibrationError
 from ._probabilities import LogLoss as LogLoss
 from ._probabilities import RocAUC as RocAUC
+from ._probabilities import calibration as calibration
 from ._quantiles import Coverage as Coverage
 from ._quantiles import Pinball as Pinball
 from ._reports import ClassScores as ClassScores

@@ -76,6 +76,17 @@ class Metric:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(y_true, y_pred).")
 
 
+class OneClass(Metric):
+    """A metric of classes that exclude each other."""
+
+    def for_task(self, task: Task) -> Self:
+        if task == "multilabel":
+            raise ValueError(
+                f"{self.label} is for one class per sample, not several labels. Use 'accuracy', 'f1' or 'brier'."
+            )
+        return self
+
+
 @functools.lru_cache(maxsize=256)
 def _takes_weights(function: Callable[..., Any]) -> bool:
     return "sample_weight" in inspect.signature(function).parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from .._arrays import quietly
 from .._checks import check_choice, check_integer, check_real
 from .._registry import OMITTED_IF_DEFAULT
 from .._types import HostArray
-from ._base import AVERAGES, METRICS, Average, Metric, Task
+from ._base import AVERAGES, METRICS, Average, Metric, OneClass, Task
 from ._checked import check_multilabel, check_threshold, classes, scores_of, share, told, weights_of
 
 
@@ -87,19 +87,9 @@ class Accuracy(_Decided):
         return right if right.ndim == 1 else right.all(axis=1)
 
 
-@dataclass(frozen=True)
-class _OneClass(_Decided):
-    """A metric of one class per sample."""
-
-    def for_task(self, task: Task) -> Self:
-        if task == "multilabel":
-            raise ValueError(f"{self.label} is for one class per sample, not several labels. Use 'accuracy' or 'f1'.")
-        return self
-
-
 @METRICS.register("balanced_accuracy")
 @dataclass(frozen=True)
-class BalancedAccuracy(_OneClass):
+class BalancedAccuracy(OneClass, _Decided):
     """The mean over the classes that occur of the share of their samples whose predicted class is right.
 
     Source: Brodersen et al. (2010), "The balanced accuracy and its posterior distribution"; scikit-learn's without
@@ -122,7 +112,7 @@ class BalancedAccuracy(_OneClass):
 
 @METRICS.register("mcc")
 @dataclass(frozen=True)
-class MatthewsCorrelation(_OneClass):
+class MatthewsCorrelation(OneClass, _Decided):
     """(cs − Σ_k p_k t_k)/√((s² − Σ p_k²)(s² − Σ t_k²)): the correlation of classes and predicted classes, −1 to 1.
 
     Of s samples, c are right, t_k are of class k and p_k are predicted as it; of two classes (TP·TN − FP·FN)/√(...). 0
@@ -148,7 +138,7 @@ class MatthewsCorrelation(_OneClass):
 
 @METRICS.register("top_k_accuracy")
 @dataclass(frozen=True)
-class TopKAccuracy(Metric):
+class TopKAccuracy(OneClass):
     """The share of samples whose class is among the k columns with the largest probabilities.
 
     The string "top_3_accuracy" is short for `TopKAccuracy(k=3)`. Among equal probabilities the higher class index comes
@@ -176,11 +166,6 @@ class TopKAccuracy(Metric):
     @property
     def adds_up(self) -> bool:
         return type(self).__call__ is TopKAccuracy.__call__
-
-    def for_task(self, task: Task) -> Self:
-        if task == "multilabel":
-            raise ValueError(f"{self.label} is for one class per sample, not several labels. Use 'accuracy' or 'f1'.")
-        return self
 
     @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray, sample_weight: HostArray | None = None) -> float:
@@ -225,6 +210,16 @@ class _Averaged(_Decided):
             raise ValueError(f"{self.label} is for two classes, not for several labels. Use average='macro'.")
         return told(self, task)
 
+    @quietly
+    def __call__(self, y_true: HostArray, y_pred: HostArray, sample_weight: HostArray | None = None) -> float:
+        truth, prediction, average = self._decisions(y_true, y_pred)
+        weights = weights_of(self.label, sample_weight, len(truth))
+        return self._score(truth, prediction, average=average, zero_division=0, sample_weight=weights)
+
+    def _score(self, truth: HostArray, prediction: HostArray, **options: Any) -> float:
+        """scikit-learn's function of this name, with its arguments."""
+        raise NotImplementedError(f"{type(self).__name__} must define _score(truth, prediction, **options).")
+
     def _decisions(self, y_true: HostArray, y_pred: HostArray) -> tuple[HostArray, HostArray, Average]:
         """Targets, predictions, and the average for scikit-learn."""
         truth, prediction, n_classes = classes(self.label, y_true, y_pred, self.multilabel, self.threshold)
@@ -249,13 +244,10 @@ class Precision(_Averaged):
         multilabel, threshold: as in `Accuracy`.
     """
 
-    @quietly
-    def __call__(self, y_true: HostArray, y_pred: HostArray, sample_weight: HostArray | None = None) -> float:
+    def _score(self, truth: HostArray, prediction: HostArray, **options: Any) -> float:
         from sklearn.metrics import precision_score
 
-        truth, prediction, average = self._decisions(y_true, y_pred)
-        weights = weights_of(self.label, sample_weight, len(truth))
-        return float(precision_score(truth, prediction, average=average, zero_division=0, sample_weight=weights))
+        return float(precision_score(truth, prediction, **options))
 
 
 @METRICS.register("recall")
@@ -266,13 +258,10 @@ class Recall(_Averaged):
     A class that never occurs among the targets counts as 0. The arguments are those of `Precision`.
     """
 
-    @quietly
-    def __call__(self, y_true: HostArray, y_pred: HostArray, sample_weight: HostArray | None = None) -> float:
+    def _score(self, truth: HostArray, prediction: HostArray, **options: Any) -> float:
         from sklearn.metrics import recall_score
 
-        truth, prediction, average = self._decisions(y_true, y_pred)
-        weights = weights_of(self.label, sample_weight, len(truth))
-        return float(recall_score(truth, prediction, average=average, zero_division=0, sample_weight=weights))
+        return float(recall_score(truth, prediction, **options))
 
 
 @METRICS.register("f1")
@@ -283,13 +272,10 @@ class F1(_Averaged):
     The arguments are those of `Precision`.
     """
 
-    @quietly
-    def __call__(self, y_true: HostArray, y_pred: HostArray, sample_weight: HostArray | None = None) -> float:
+    def _score(self, truth: HostArray, prediction: HostArray, **options: Any) -> float:
         from sklearn.metrics import f1_score
 
-        truth, prediction, average = self._decisions(y_true, y_pred)
-        weights = weights_of(self.label, sample_weight, len(truth))
-        return float(f1_score(truth, prediction, average=average, zero_division=0, sample_weight=weights))
+        return float(f1_score(truth, prediction, **options))
 
 
 @METRICS.register("f_beta")
@@ -311,11 +297,7 @@ class FBeta(_Averaged):
     def label(self) -> str:
         return super().label.replace(self.name, f"f{self.beta:g}", 1)
 
-    @quietly
-    def __call__(self, y_true: HostArray, y_pred: HostArray, sample_weight: HostArray | None = None) -> float:
+    def _score(self, truth: HostArray, prediction: HostArray, **options: Any) -> float:
         from sklearn.metrics import fbeta_score
 
-        truth, prediction, average = self._decisions(y_true, y_pred)
-        weights, beta = weights_of(self.label, sample_weight, len(truth)), self.beta
-        score = fbeta_score(truth, prediction, beta=beta, average=average, zero_division=0, sample_weight=weights)
-        return float(score)
+        return float(fbeta_score(truth, prediction, beta=self.beta, **options))

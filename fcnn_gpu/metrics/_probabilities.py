@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 
 from .._arrays import quietly
 from .._checks import check_choice, check_integer
 from .._types import HostArray
-from ._base import METRICS, Metric, Task
+from ._base import METRICS, Metric, OneClass, Task
 from ._checked import check_multilabel, most_probable, told, truth_and_scores, weights_of
 
 RankingAverage = Literal["macro", "micro", "weighted"]
+BINS = 15
+"""Of probabilities from 0 to 1, as Guo et al. have them."""
 _AVERAGES: tuple[RankingAverage, ...] = ("macro", "micro", "weighted")
 
 
@@ -200,7 +202,7 @@ class BrierScore(_OfProbabilities):
 
 @METRICS.register("calibration_error")
 @dataclass(frozen=True)
-class CalibrationError(Metric):
+class CalibrationError(OneClass):
     """Σ_m (|B_m|/n)·|acc(B_m) − conf(B_m)|, B_m the samples whose largest probability is in the m-th of equal bins.
 
     The expected calibration error (Naeini et al. 2015; Guo et al. 2017, "On calibration of modern neural networks",
@@ -215,26 +217,39 @@ class CalibrationError(Metric):
 
     greater_is_better: ClassVar[bool] = False
     task: ClassVar[Literal["classification", "regression"] | None] = "classification"
-    bins: int = 15
+    bins: int = BINS
 
     def __post_init__(self) -> None:
         check_integer("CalibrationError(bins)", self.bins, low=1)
 
     @property
     def label(self) -> str:
-        return self.name if self.bins == 15 else f"{self.name}_{self.bins}"
-
-    def for_task(self, task: Task) -> Self:
-        if task == "multilabel":
-            raise ValueError(f"{self.label} is for one class per sample, not several labels. Use 'brier'.")
-        return self
+        return self.name if self.bins == BINS else f"{self.name}_{self.bins}"
 
     @quietly
     def __call__(self, y_true: HostArray, y_pred: HostArray, sample_weight: HostArray | None = None) -> float:
         truth, scores, _ = truth_and_scores(self.label, y_true, y_pred, False)
         weights = weights_of(self.label, sample_weight, len(scores))
-        w = np.full(len(scores), 1.0 / len(scores)) if weights is None else weights / weights.sum()
         confidence = np.maximum(scores[:, 0], 1.0 - scores[:, 0]) if scores.shape[1] == 1 else scores.max(axis=1)
-        bin_of = np.clip(np.ceil(confidence * self.bins).astype(np.int64) - 1, 0, self.bins - 1)
-        excess = w * ((most_probable(scores) == truth) - confidence)
-        return float(np.abs(np.bincount(bin_of, excess, self.bins)).sum())
+        return calibration(confidence, most_probable(scores) == truth, self.bins, weights).error
+
+
+class Calibration(NamedTuple):
+    """`confidence` and `accuracy`, their means in each bin that is not empty, and `error` Σ_m w_m·|acc_m − conf_m|."""
+
+    confidence: HostArray
+    accuracy: HostArray
+    error: float
+
+
+def calibration(
+    confidence: HostArray, right: HostArray, bins: int = BINS, sample_weight: HostArray | None = None
+) -> Calibration:
+    """How far probabilities (n,) are from the shares that are right, (n,), bin by bin of `CalibrationError`."""
+    w = np.ones(len(confidence)) if sample_weight is None else sample_weight
+    bin_of = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    in_bin = np.bincount(bin_of, w, bins)
+    filled = in_bin > 0
+    means = (np.bincount(bin_of, w * x, bins)[filled] / in_bin[filled] for x in (confidence, right))
+    mean, share = next(means), next(means)
+    return Calibration(mean, share, float(in_bin[filled] @ np.abs(share - mean) / in_bin.sum()))

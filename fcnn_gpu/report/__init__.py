@@ -10,7 +10,7 @@ from html import escape
 
 from .._on_demand import own_names
 from ..losses import Loss
-from ._classes import calibration, class_table, confusions, scores
+from ._classes import class_table, confusions, scores
 from ._number import number
 from ._page import code, facts, page, section, text
 from ._parameters import gradients_of, layers, parameters
@@ -27,7 +27,6 @@ __all__ = [
     "Measured",
     "ReportedRun",
     "Watch",
-    "calibration",
     "flops_per_sample",
     "gradients_of",
     "report_page",
@@ -76,15 +75,3 @@ def _use(run: ReportedRun, path: str) -> str:
     quoted = shlex.quote(path)
     commands = [f"fcnn-gpu predict {quoted} NEW.csv", f"fcnn-gpu evaluate {quoted} --data NEW.csv"]
     return code("\n".join(program)) + code("\n".join(commands))
-
-
-__all__ = [
-    "Columns",
-    "Measured",
-    "ReportedRun",
-    "Watch",
-    "calibration",
-    "flops_per_sample",
-    "gradients_of",
-    "report_page",
-]

@@ -9,14 +9,13 @@ import numpy as np
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
 from .._types import HostArray
-from ..metrics import confusion_matrix, predicted_classes
+from ..metrics import calibration, confusion_matrix, predicted_classes
 from ._chart import Axes, Line, lines
 from ._page import N_COLOURS, charts, grid, text
 from ._reported import Measured, ReportedRun
 
 _LARGEST_MATRIX = 30
 _MOST_CONFUSIONS = 20
-_BINS = 10
 
 
 def confusions(run: ReportedRun, measured: Measured) -> str:
@@ -105,20 +104,6 @@ class _Curves:
         self.recall, self.precision = (recall, precision), float(average_precision_score(truth, probability))
 
 
-def calibration(confidence: HostArray, right: HostArray, bins: int = _BINS) -> tuple[HostArray, HostArray, float]:
-    """(mean confidence, share that is right) of each bin of confidences that is not empty, and the expected error.
-
-    ECE = Σ_b n_b/n |share right − mean confidence|, over bins of one width. Source: Guo et al. (2017), "On calibration
-    of modern neural networks".
-    """
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    counts = np.bincount(which, minlength=bins)
-    filled = counts > 0
-    mean = np.bincount(which, confidence, bins)[filled] / counts[filled]
-    share = np.bincount(which, right, bins)[filled] / counts[filled]
-    return mean, share, float(np.sum(counts[filled] / len(which) * np.abs(share - mean)))
-
-
 def _calibration(run: ReportedRun, measured: Measured) -> str:
     P = measured.predictions
     if run.multilabel or P.shape[1] == 1:
@@ -130,9 +115,10 @@ def _calibration(run: ReportedRun, measured: Measured) -> str:
         confidence = P.max(axis=1)
         right = (P.argmax(axis=1) == measured.y).astype(float)
         x, y = "probability of the predicted class", "share that is right"
-    mean, share, error = calibration(confidence.astype(np.float64), right)
+    found = calibration(confidence.astype(np.float64), right)
     unit = (0.0, 1.0)
-    of_network = Line(f"network (expected calibration error {error:.3f})", mean, share, 0)
+    named = f"network (expected calibration error {found.error:.3f})"
+    of_network = Line(named, found.confidence, found.accuracy, 0)
     return lines([of_network, Line("calibrated", unit, unit, 8, True)], Axes(x, y, unit, (0.0, 1.02)))
 
 
