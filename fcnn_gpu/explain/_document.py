@@ -68,8 +68,3 @@ def number(x: float) -> str:
     """Four digits, with a minus sign."""
     x = float(x) + 0.0  # −0 is 0
     return (f"{x:.4g}" if 1e-4 <= abs(x) < 1e5 else f"{x:.3g}").replace("-", "−")
-
-
-def count(n: int, what: str) -> str:
-    """1 unit, 2 units."""
-    return f"{n:,} {what}{'' if n == 1 else 's'}"

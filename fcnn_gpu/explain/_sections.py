@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._console import counted
 from .._types import HostArray
 from ..layers import Dense, DenseEnsemble, Dropout
 from ..losses import EnsembleLoss
 from . import _formulas
-from ._document import Block, Formulas, Grid, Note, Picture, Section, count, number
+from ._document import Block, Formulas, Grid, Note, Picture, Section, number
 from ._names import image_shape, input_names, output_names
 from ._trace import WEIGHTED
 from ._worked import worked
@@ -55,9 +56,8 @@ class _Maker:
     def title(self) -> Section:
         of, model = self._of, self._of.model
         how = "training, with the units that this pass dropped" if of.training else "inference"
-        what = (
-            f"{count(model.n_in, 'input')} → {count(model.n_out, 'output')}, {count(model.n_parameters, 'parameter')}"
-        )
+        numbers = (model.n_in, "input"), (model.n_out, "output"), (model.n_parameters, "parameter")
+        what = "{} → {}, {}".format(*(counted(n, name) for n, name in numbers))
         right = f"output {self._outputs[of.output]} = {number(of.outputs[of.output])}, L = {number(of.value)}"
         note = f"{what}; {model.precision} on {of.backend}; {how}. For this sample {right}."
         return Section("One sample through the network", [Note(note)], 0)

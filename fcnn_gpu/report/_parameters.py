@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 
 from .._types import HostArray
-from ..losses import EnsembleLoss, Loss
+from ..explain import copy_of, loss_of, targets_of
+from ..losses import Loss
 from ..model import Sequential
 from ._chart import strip
 from ._number import number
@@ -51,24 +50,20 @@ def parameters(model: Sequential, loss: Loss | None, measured: Measured | None) 
     if gradients and measured is not None:
         head.append("gradient")
         n = min(len(measured.X), _MOST_SAMPLES)
-        said = text(f"gradient: the root mean square of ∂L/∂θ, L the mean loss of {n:,} samples, without dropout.")
+        said = text(f"gradient: the root mean square of ∂L/∂θ, L the mean loss of {n:,} samples at inference.")
     return grid(head, rows) + said
 
 
 def gradients_of(model: Sequential, loss: Loss, measured: Measured) -> dict[str, HostArray]:
-    """∂L/∂θ of each parameter by its name, L the mean loss of some samples, without dropout. The model stays as it is.
+    """∂L/∂θ of each parameter by its name, L the mean loss of some samples at inference. The model stays as it is.
 
-    Of several members L is the mean of their losses, as in training.
+    Nothing is dropped, and batch norm takes its running statistics. Of several members L is the mean of their losses,
+    as in training.
     """
-    twin = copy.deepcopy(model)
-    for layer in twin.walk():
-        if layer.name == "dropout":
-            layer.p = 0.0
-    n = min(len(measured.X), _MOST_SAMPLES)
-    outputs = twin.forward(measured.X[:n], training=True)
-    targets = measured.y[:n] if model.output_center is None else measured.y[:n] - model.prediction_center
-    loss = copy.deepcopy(loss) if model.members == 1 else EnsembleLoss(loss, model.members)
-    loss.forward(outputs, targets)
-    twin.backward(loss.backward())
-    found = twin.named_parameters()
-    return {name: np.asarray(twin.ops.to_numpy(p.gradient), np.float64) for name, p in found.items()}
+    own, chosen = copy_of(model, training=False), loss_of(model, loss)
+    chosen.forward(
+        own.forward(measured.X[:_MOST_SAMPLES], training=True), targets_of(model, measured.y[:_MOST_SAMPLES])
+    )
+    own.backward(chosen.backward())
+    found = own.named_parameters()
+    return {name: np.asarray(own.ops.to_numpy(p.gradient), np.float64) for name, p in found.items()}
