@@ -154,8 +154,8 @@ def check_settings(member: Any, dtype: Any) -> None:
             check_settings(value, dtype)
 
 
-def check_integer(who: str, value: Any, *, low: int | None = None) -> int:
-    """`value` as a Python int that is at least `low`.
+def check_integer(who: str, value: Any, *, low: int | None = None, high: int | None = None) -> int:
+    """`value` as a Python int that is at least `low` and at most `high`.
 
     >>> check_integer("batch_size", 32, low=1)
     32
@@ -165,7 +165,14 @@ def check_integer(who: str, value: Any, *, low: int | None = None) -> int:
     number = int(value)
     if low is not None and number < low:
         raise ValueError(f"{who} expects an integer of at least {low}, got {number}.")
+    if high is not None and number > high:
+        raise ValueError(f"{who} expects an integer of at most {high:,}, got {number:,}.")
     return number
+
+
+def check_port(who: str, value: Any) -> int:
+    """`value` as the number of a TCP port; 0 stands for a free one."""
+    return check_integer(who, value, low=0, high=2**16 - 1)
 
 
 def check_bool(who: str, value: Any) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from .._console import counted
 from .._types import HostArray
+from ..datasets import CATALOGUE
 from ..files import ModelFileError
 from ..losses import LOSSES, VALUE_LINKS, Loss, Quantile
 from ..metrics import METRICS
@@ -17,7 +20,8 @@ from ..model import Sequential, load
 from ..tables import Targets
 from ._backend import choose_backend
 from ._named import build
-from ._output import MODEL, ROWS
+from ._output import MODEL, ROWS, RUN
+from ._rows import digest_of
 
 _QUANTILE = re.compile(r"quantile (0?\.\d+)")
 """What `TabularRegressor(quantiles=)` calls its predictions."""
@@ -42,6 +46,7 @@ class SavedModel:
         multilabel: whether a sample may have several labels.
         loss, metrics: what `evaluate` measures of predictions; the task's own metrics beside these.
         targets: how the targets of a table are read, for a model that was trained on one; else None.
+        run: what `train --out` has written beside the model.
         info: what `fcnn-gpu train` has noted in `model.info`; entries of another kind are a program's own.
     """
 
@@ -127,6 +132,28 @@ class SavedModel:
             )
         labels = (("0", "1"),) * len(names) if self.multilabel else ()
         return Targets(names, self.task, classes, self.multilabel, (None,) * len(names), "as given", labels)
+
+    @functools.cached_property
+    def run(self) -> dict[str, Any]:
+        """What run.json beside the model says; empty where there is none."""
+        path = self.path.parent / RUN
+        try:
+            noted = json.loads(path.read_bytes())
+            noted["data"]["name"], noted["options"]["data"]
+        except FileNotFoundError:
+            return {}
+        except (ValueError, LookupError, TypeError) as error:
+            raise ModelFileError(f"{path} is not what `fcnn-gpu train` wrote ({error}). Remove it.") from error
+        return dict(noted)
+
+    def training_data(self) -> str | None:
+        """A data set's name, or a file that is where `train` found it, as it was then; None where it is not."""
+        name: Any = self.info.get("data")
+        if name in CATALOGUE:
+            return str(name)
+        name, known = self.run["options"]["data"] if self.run else name, self.info.get("data_digest")
+        is_there = isinstance(name, str) and Path(name).is_file() and known is not None and digest_of(name) == known
+        return name if is_there else None
 
     def training_rows(self) -> HostArray | None:
         """The marks of the rows that the model was trained on (`row_marks`), where they lie beside it."""

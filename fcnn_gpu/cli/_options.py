@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._checks import check_bytes, check_choice, check_integer, check_real, check_seconds, suggest
+from .._checks import check_bytes, check_choice, check_integer, check_port, check_real, check_seconds, suggest
 from .._types import HostArray
 from ..activations import ACTIVATIONS
 from ..activations import Activation as Function
@@ -137,6 +137,9 @@ class TrainOptions:
             check_integer("--threads", self.threads, low=1)
         if self.watch_port and not self.watch:
             raise ValueError("--watch-port is where --watch serves its page: add --watch.")
+        check_port("--watch-port", self.watch_port)
+        if self.watch and self.bags:
+            raise ValueError("--watch shows one network while it trains, and this run trains several. Leave it out.")
         _ = self.byte_limit, self.seconds
         self._check_threshold()
         check_integer("--seed", self.seed, low=0)

@@ -99,8 +99,6 @@ def _training(options: TrainOptions, data: Dataset, table: PreparedTable | None,
     from ._folds import FoldsTraining  # with scikit-learn, as what reads tables
     from ._preset import PresetTraining
 
-    if suited.bags and suited.watch:
-        raise ValueError("--watch shows one network while it trains, and this run trains several. Leave it out.")
     return FoldsTraining(suited, table, ops) if suited.bags else PresetTraining(suited, table, ops)
 
 

@@ -170,13 +170,12 @@ def _part_by_rows(saved: SavedModel, samples: _Samples, part: str) -> _Samples:
 
 
 def _name(saved: SavedModel, data: str | None) -> str:
-    trained_on = saved.info.get("data")
-    if data is not None:
-        return data
-    if trained_on not in CATALOGUE:
+    name = saved.training_data() if data is None else data
+    if name is None:
+        trained_on = saved.info.get("data")
         known = f"It was trained on {trained_on}." if trained_on else "It does not say what it was trained on."
         raise ValueError(f"Say which data {saved.path} is to be evaluated on: --data FILE. {known}")
-    return str(trained_on)
+    return name
 
 
 def _is_training_data(saved: SavedModel, name: str) -> bool | None:

@@ -22,7 +22,9 @@ def explain(
     model: Annotated[Path, typer.Argument(help="A model file, or the folder that train --out made.")],
     data: Annotated[
         str | None,
-        typer.Option(help="A data set or a file, as for train. (default: the data set that the model was trained on)"),
+        typer.Option(
+            help="A data set or a file, as for train. (default: what the model was trained on, where that is)"
+        ),
     ] = None,
     row: Annotated[int, typer.Option(help="The sample, from 0: a row of the file, or of a data set's test part.")] = 0,
     output: Annotated[
@@ -87,11 +89,11 @@ def _sample(
     saved: SavedModel, data: str | None, row: int, target: str | None, header: bool | None, sheet: str | None
 ) -> tuple[Any, Any]:
     """The inputs and the target of one row."""
-    trained_on = saved.info.get("data")
-    if data is None and trained_on not in CATALOGUE:
+    name = saved.training_data() if data is None else data
+    if name is None:
+        trained_on = saved.info.get("data")
         known = f" It was trained on {trained_on}." if trained_on else ""
         raise ValueError(f"Say which data the sample is of: --data FILE.{known}")
-    name = str(trained_on if data is None else data)
     if saved.model.preparation is not None and name not in CATALOGUE and is_table(name):
         return _of_table(saved, Path(name), row, target, header, sheet)
     if sheet is not None:

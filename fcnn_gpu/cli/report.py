@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,8 +15,7 @@ from . import _backend, _threads
 from ._data import is_table
 from ._evaluation import evaluate_model
 from ._model import SavedModel
-from ._output import HISTORY, RUN
-from ._rows import digest_of
+from ._output import HISTORY
 
 if TYPE_CHECKING:
     from ..report import Measured
@@ -47,9 +45,9 @@ def report(
 
     _threads.choose_threads(threads)
     saved = SavedModel(run, backend)
-    noted = _noted(saved.path.parent)
+    noted = saved.run
     given = data is not None
-    data = data or _training_data(saved, noted)
+    data = data or saved.training_data()
     named = None if target is None else ",".join(target)
     measured, scored = (None, []) if data is None else _measured(saved, data, named)
     reported = ReportedRun(
@@ -73,28 +71,6 @@ def report(
     if measured is None and not given:
         print("It has no samples, since the training data is not where it was: --data FILE measures on others.")
     return 0
-
-
-def _noted(folder: Path) -> dict[str, Any]:
-    """What run.json says; empty for a model file by itself."""
-    try:
-        noted = json.loads((folder / RUN).read_bytes())
-        noted["data"]["name"], noted["options"]["data"]
-    except FileNotFoundError:
-        return {}
-    except (ValueError, LookupError, TypeError) as error:
-        raise ModelFileError(f"{folder / RUN} is not what `fcnn-gpu train` wrote ({error}). Remove it.") from error
-    return dict(noted)
-
-
-def _training_data(saved: SavedModel, noted: dict[str, Any]) -> str | None:
-    """What the model was trained on, where it is still there as it was; None where it is not."""
-    name = noted["options"]["data"] if noted else saved.info.get("data")
-    if name is None or name in CATALOGUE:
-        return name
-    known = saved.info.get("data_digest")
-    is_there = Path(name).is_file() and known is not None and digest_of(name) == known
-    return str(name) if is_there else None
 
 
 def _measured(saved: SavedModel, data: str, target: str | None) -> tuple[Measured, list[Any]]:

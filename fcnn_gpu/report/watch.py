@@ -8,7 +8,7 @@ from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from .._checks import check_integer
+from .._checks import check_port
 from ..callbacks import Callback, History, Trainer
 from ._number import number
 from ._page import facts, page, section
@@ -20,7 +20,6 @@ from ._training import curves
 _SHORTEST = 1.0
 """Seconds between two pages: each takes some milliseconds of the training."""
 _NOT_SHOWN = ("epoch", "penalty", "seconds", "samples_per_second")
-_LAST_PORT = 65_535
 _HOSTS = ("127.0.0.1", "localhost")
 
 _FOLLOW = """<script>
@@ -51,9 +50,7 @@ class Watch(Callback):
     """
 
     def __init__(self, port: int = 0, title: str = "training") -> None:
-        self.port = check_integer("Watch(port)", port, low=0)
-        if self.port > _LAST_PORT:
-            raise ValueError(f"Watch(port) expects 0 to {_LAST_PORT:,}, got {port}.")
+        self.port = check_port("Watch(port)", port)
         self.url: str | None = None
         self._title, self._page, self._made_at = title, "", -_SHORTEST
         self._server: ThreadingHTTPServer | None = None

@@ -380,5 +380,8 @@ class TestCommand:
         assert code == 0
         assert "length" in out
         assert "Loss: cross entropy" in out
+        assert command("explain", tmp_path / "run", "--row", 5)[1] == out  # where the file is, as it was
+        with table.open("a") as file:
+            file.write("\n")
         assert_mistake(command("explain", tmp_path / "run"), r"--data FILE\. It was trained on iris\.csv")
         assert_mistake(command("explain", tmp_path / "run", "--data", table, "--row", 900), "has rows from 0 to 149")
