@@ -135,20 +135,20 @@ def examine(device: int = 0) -> Report:
         _check("matrix products", _products),
         _check("compiled kernels", _compiled_kernels),
     ]
-    compiled = cpu[-1]
-    cpu.append(_check("variables", _variables))
-    if compiled.ok:
-        cpu.append(_check("training step", _training_step, _REINSTALL))
+    variables = _check("variables", _variables)
+    if cpu[-1].ok:
+        step = _check("training step", _training_step, _REINSTALL)
     else:
-        cpu.append(Link("training step", None, "not checked: it needs compiled kernels first."))
+        step = Link("training step", None, "not checked: it needs compiled kernels first.")
     kernels = _check("kernel files", _kernel_files, "Install fcnn_gpu again: its wheel holds the kernels.")
     try:
         chain = probe_links(device)
     except Exception as error:  # the promise of `examine` must not hang on the promise of the probe
         chain = [_failed("GPU probe", error, "Report this as a bug of fcnn_gpu.")]
     broken = failing_link([kernels, *chain])
-    if broken is not None and cpu[5].ok and default_backend() == "cupy":
-        cpu[5] = Link("variables", False, "FCNN_BACKEND=cupy asks for a GPU, and none can be used.", _UNSET_BACKEND)
+    if broken is not None and variables.ok and default_backend() == "cupy":
+        variables = Link("variables", False, "FCNN_BACKEND=cupy asks for a GPU, and none can be used.", _UNSET_BACKEND)
+    cpu += [variables, step]
     return Report(cpu, [kernels, *chain], _read(read_cpu), _read(numpy_blas) or (), _read(threads_and_reason))
 
 

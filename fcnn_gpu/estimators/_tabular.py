@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY
@@ -331,17 +330,15 @@ class TabularEstimator(TabularParameters, BaseEstimator):
         check_is_fitted(self)
         check_integer("feature_importances(n_repeats)", n_repeats, low=1)
         preparation = self.preparation_
-        ends = itertools.accumulate(preparation.n_inputs_.values())
-        groups = [slice(end - n, end) for end, n in zip(ends, preparation.n_inputs_.values(), strict=True)]
         _, importances = scores_lost(
             lambda inputs: self._score_of(inputs, y, sample_weight),
             preparation.inputs(X),
-            groups,
+            list(preparation.places_.values()),
             n_repeats,
             np.random.default_rng(random_state),
         )
         return Bunch(
-            names=list(preparation.n_inputs_),
+            names=list(preparation.places_),
             importances=importances,
             importances_mean=importances.mean(axis=1),
             importances_std=importances.std(axis=1),

@@ -105,9 +105,7 @@ def permutation_importance(
     own.signature = dataclasses.replace(model.signature, **blank)
     names, groups = input_names(model), [slice(i, i + 1) for i in range(model.n_in)]
     if model.preparation is not None:
-        widths = model.preparation.n_inputs_
-        ends = np.cumsum(list(widths.values())).tolist()
-        names, groups = list(widths), [slice(end - n, end) for end, n in zip(ends, widths.values(), strict=True)]
+        names, groups = list(model.preparation.places_), list(model.preparation.places_.values())
     rule, center = loss_of(model, loss), 0.0 if model.output_center is None else model.output_center
     targets = None if score is not None else targets_of(model, y)
 

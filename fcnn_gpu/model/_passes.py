@@ -111,7 +111,7 @@ class Passes(Network):
 
     @quietly
     @explains_out_of_memory(explain_forward)
-    def layer_outputs(self, X: Any) -> Iterator[tuple[Layer, HostArray]]:
+    def layer_outputs(self, X: Any) -> list[tuple[Layer, HostArray]]:
         """Each layer with its output (n_samples, n_out) at inference for X (n_samples, n_in), on the host: copies."""
         self.refresh_low_precision()
         X = features_of(self, X, "model.layer_outputs").on_model()
@@ -122,7 +122,7 @@ class Passes(Network):
         for layer, cache in zip(self.layers, arrays.caches, strict=True):
             A = called(layer, layer.forward, A, cache, False)
             found.append((layer, np.array(self.ops.to_numpy(A.T))))
-        return iter(found)
+        return found
 
     def forget_forward(self) -> None:
         """What the last `forward` left for `backward` is about to be overwritten."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -167,8 +168,8 @@ class TablePreparation(TransformerMixin, BaseEstimator):
     def numbers_(self) -> list[int]:
         """Which inputs are measured numbers, and not whether something is so, or codes."""
         check_is_fitted(self)
-        starts = np.cumsum([0, *self.n_inputs_.values()])
-        return [int(s) + i for s, e in zip(starts, self._encoders, strict=False) for i in range(e.n_numbers)]
+        places = zip(self.places_.values(), self._encoders, strict=True)
+        return [place.start + i for place, encoder in places for i in range(encoder.n_numbers)]
 
     @property
     def n_rare_(self) -> dict[str, int]:
@@ -181,6 +182,13 @@ class TablePreparation(TransformerMixin, BaseEstimator):
         """How many inputs each column becomes that is used."""
         check_is_fitted(self)
         return {encoder.source: len(encoder.outputs) for encoder in self._encoders}
+
+    @property
+    def places_(self) -> dict[str, slice]:
+        """Which inputs each column becomes that is used."""
+        widths = self.n_inputs_
+        ends = itertools.accumulate(widths.values())
+        return {name: slice(end - n, end) for (name, n), end in zip(widths.items(), ends, strict=True)}
 
     @property
     def n_outputs_(self) -> int:
