@@ -14,7 +14,7 @@ import fcnn_gpu as fcnn
 from fcnn_gpu.callbacks import Callback, has_step_hook
 from fcnn_gpu.losses import Loss
 from fcnn_gpu.model import Standardization
-from fcnn_gpu.training import OwnUnits, degrees_of, units_of
+from fcnn_gpu.training import OwnUnits, _programs, _run, degrees_of, units_of
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3)).astype(np.float32)
@@ -28,7 +28,7 @@ def test_one_target_of_several_quantiles_has_its_own_units() -> None:
     estimator = fcnn.TabularRegressor("fast", quantiles=[0.1, 0.9], epochs=2, random_state=0, backend="numpy")
     histories = [estimator.fit(X, y).history_ for y in (Y, 10 * Y)]
     for column in ("loss", "val_loss"):
-        np.testing.assert_allclose(histories[1][column], 10 * np.array(histories[0][column]), rtol=1e-3)
+        np.testing.assert_allclose(histories[1][column], 10 * np.array(histories[0][column]), rtol=1e-5)
 
 
 class Seen(Callback):
@@ -60,25 +60,30 @@ def trained(loss: Loss, y: Any, callbacks: Any) -> tuple[fcnn.Trainer, fcnn.Hist
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
-def test_the_history_has_what_the_same_predictions_measure_in_own_units(loss: Loss) -> None:
-    seen = Seen()
+def test_the_history_has_what_the_same_predictions_measure_in_own_units(
+    loss: Loss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_run, "_TICK_SECONDS", 0.0)
+    monkeypatch.setattr(_programs, "_MOMENT", 0.0)  # each step by itself: as many ticks in both runs
+    seen, plain = Seen(), Seen()
     trainer, history = trained(loss, SCALING.apply(Y), [OwnUnits(SCALING, loss, [seen])])
     truth, predicted = Y[40:], trainer.model.predict(X[40:]).astype(np.float64) * SIGMA + SCALING.mean
     own = dataclasses.replace(loss, delta=0.5 * SIGMA) if isinstance(loss, fcnn.Huber) else loss
     record = history.records[-1]
-    assert record["val_loss"] == pytest.approx(own.forward(predicted, truth), rel=1e-3)
+    assert record["val_loss"] == pytest.approx(own.forward(predicted, truth), rel=1e-5)
     for metric in trainer.metrics:
-        assert record[f"val_{metric.label}"] == pytest.approx(metric(truth, predicted), rel=1e-3)
+        assert record[f"val_{metric.label}"] == pytest.approx(metric(truth, predicted), rel=1e-5)
     assert seen.records == history.records
     assert seen.events == ["begin", "end"]
-    raw = trained(loss, SCALING.apply(Y), [])[1].records[-1]
+    raw = trained(loss, SCALING.apply(Y), [plain])[1].records[-1]
     power = degrees_of(loss, 1)
     assert power is not None
     assert record["loss"] == pytest.approx(raw["loss"] * SIGMA ** power["loss"])
     assert record["penalty"] == pytest.approx(raw["penalty"] * SIGMA ** power["loss"])
     assert record["epoch"] == raw["epoch"]
     assert record["learning_rate"] == raw["learning_rate"]
-    assert all(tick > SIGMA / 100 for tick in seen.ticks)
+    assert len(seen.ticks) == 3 * 5
+    np.testing.assert_allclose(seen.ticks, np.array(plain.ticks) * SIGMA ** power["loss"])
 
 
 def test_without_units_of_its_own_nothing_is_converted() -> None:
