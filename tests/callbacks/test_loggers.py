@@ -93,7 +93,8 @@ def test_a_line_that_was_cut_short_is_left_behind(logger: Any, tmp_path: Path) -
     fit(trainer(), logger(path), epochs=1)
     lines = path.read_text().splitlines()
     assert len(lines) == (4 if logger is CSVLogger else 3)
-    assert lines[-1].startswith(("3,", "2,", '{"epoch": 2,'))
+    # A row of CSV that lacks its last digits still tells its epoch; half an object of JSON tells nothing.
+    assert lines[-1].startswith("3," if logger is CSVLogger else '{"epoch": 2,')
 
 
 def test_a_file_with_other_columns_is_refused_before_the_run(tmp_path: Path) -> None:

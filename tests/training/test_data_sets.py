@@ -50,7 +50,7 @@ REFUSED: dict[str, tuple[Callable[[fcnn.Trainer, Dataset], Any], str]] = {
     ),
     "validation": (lambda t, data: t.fit(data, validation_data=data), r"Write validation_data=\(data.X_test, data.y_t"),
     "prediction": (lambda t, data: t.model.predict(data), "model.predict: X is a data set .* its X_train or X_test"),
-    "targets": (lambda t, data: t.fit(data.X_train, data), "fit: y is a data set|the targets"),
+    "targets": (lambda t, data: t.fit(data.X_train, data), "the targets is a data set with a training and a test part"),
     "an estimator": (lambda t, data: fcnn.FCNNClassifier().fit(data, data.y_train), "X is a data set with"),
     "a table": (lambda t, data: fcnn.TabularClassifier().fit(data, data.y_train), "X is a data set with"),
 }
