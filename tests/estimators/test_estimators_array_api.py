@@ -21,15 +21,21 @@ from fcnn_gpu.estimators._array_api import to_host
 from tests.support.estimator_cases import assert_same_network, classifier, regressor, scaled_iris, three_labels
 from tests.support.foreign_arrays import DlpackTensor
 
-torch = pytest.importorskip("torch")
-
 X, Y = scaled_iris()
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 
 
-def test_tensors_train_as_arrays_do_and_numpy_comes_back() -> None:
+@pytest.fixture
+def torch() -> Any:
+    """Only where it is needed: the rest is of NumPy's and SciPy's arrays."""
+    return pytest.importorskip("torch")
+
+
+def test_tensors_train_as_arrays_do_and_numpy_comes_back(torch: Any) -> None:
     theirs = classifier().fit(torch.tensor(X), torch.tensor(Y), torch.ones(len(X)))
     assert_same_network(theirs, classifier().fit(X, Y, np.ones(len(X))))
+    tensor = torch.tensor(X)
+    assert to_host(tensor) is tensor
     for method in METHODS:
         result = getattr(theirs, method)(torch.tensor(X))
         assert type(result) is np.ndarray
@@ -47,8 +53,6 @@ def test_arrays_on_a_gpu_are_copied_to_the_host() -> None:
     device = [_OnDevice(a) for a in (X, Y, np.ones(len(X)))]
     assert to_host(device[0]) is X
     assert to_host(X) is X
-    tensor = torch.tensor(X)
-    assert to_host(tensor) is tensor
     assert to_host({"a": 1}) == {"a": 1}
     network = classifier().fit(*device[:2])
     np.testing.assert_array_equal(network.predict(device[0]), network.predict(X))
@@ -91,6 +95,7 @@ print([xp.__name__ for xp in spaces])
 """
 
 
+@pytest.mark.usefixtures("torch")
 def test_with_dispatch_what_comes_back_is_of_the_library_of_x() -> None:
     root = Path(__file__).parents[2]
     environment = os.environ | {"SCIPY_ARRAY_API": "1"}
