@@ -227,7 +227,12 @@ def test_calibration_is_scikit_learns(n: int, seed: int) -> None:
         their_share, their_mean = calibration_curve(right, confidence, n_bins=10)
         np.testing.assert_allclose(mean, their_mean)
         np.testing.assert_allclose(share, their_share)
-    assert 0 <= error <= 1
+    of_each_bin = [
+        within.sum() / n * abs(right[within].mean() - confidence[within].mean())
+        for within in (np.floor(confidence * 10) == b for b in range(10))
+        if within.any()
+    ]
+    assert error == pytest.approx(sum(of_each_bin))
 
 
 def test_a_picture_is_a_png() -> None:
