@@ -97,7 +97,15 @@ def test_a_network_by_itself_with_loss_and_optimizer() -> None:
     before = copy.deepcopy(vars(optimizer))
     curve = fcnn.find_learning_rate(model, X, Y, optimizer=optimizer, batch_size=50, class_weight="balanced")
     assert vars(optimizer) == before
-    assert 1e-7 < curve.suggestion < 10
+    optimizers = fcnn.SGD(0.1), fcnn.Adam()
+    expected, other = (
+        fcnn.find_learning_rate(
+            fcnn.Trainer(trainer().model, "cross_entropy", o), X, Y, batch_size=50, class_weight="balanced"
+        )
+        for o in optimizers
+    )
+    np.testing.assert_array_equal(curve.losses, expected.losses)
+    assert not np.array_equal(curve.losses, other.losses)
 
 
 def test_a_picture(tmp_path: Path) -> None:
