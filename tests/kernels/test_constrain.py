@@ -10,6 +10,7 @@ import pytest
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._kernels import Launcher
 
+from ..support.tolerances import assert_close
 from .helpers import FLOATS, poisoned
 
 NONE: Any = np.array([-1])
@@ -38,7 +39,7 @@ def test_the_norm_and_the_sign(launcher: Launcher, dtype: Any, shape: tuple[int,
     norms = np.linalg.norm(expected, axis=1, keepdims=True)
     expected *= np.clip(norms, *limits[1:]) / np.where(norms == 0.0, 1.0, norms) * (norms != 0.0)
     found = constrain(launcher, W, *limits)
-    np.testing.assert_allclose(found, expected, rtol=100 * np.finfo(dtype).eps)
+    assert_close(found, expected, "sum")
     inside = ((norms >= limits[1]) & (norms <= limits[2]))[:, 0]
     assert np.array_equal(found[inside], np.maximum(W, 0.0)[inside] if limits[0] else W[inside])
 

@@ -14,6 +14,7 @@ from fcnn_gpu.backend._kernels import Launcher
 from fcnn_gpu.backend._ops import UPDATE_RULES
 
 from ..support.op_cases import RULE_CASES
+from ..support.tolerances import assert_close
 from .flat import FlatCase
 from .helpers import BLOCKS, FLOATS
 
@@ -25,6 +26,7 @@ def check(launcher: Launcher, case: FlatCase, label: str) -> None:
     low = 1.0 if rule == "centered" else 0.1
     state = [rng.uniform(low, 2.0, case.n), *(rng.uniform(0.1, 0.9, case.n) for _ in range(n_state - 1))]
     launched = [x.astype(case.dtype) for x in state]
+    state = [x.astype(np.float64) for x in launched]
     segments, start = [], 0
     for stop, l1, l2, factor, rate in case.segments.tolist():
         segments.append(Segment(start, int(stop), l1, l2, factor, rate))
@@ -41,9 +43,8 @@ def check(launcher: Launcher, case: FlatCase, label: str) -> None:
     scalars: list[float] = [*settings, 0.0, 0.0, 0.0][:4]
     padded = [*launched, None, None][:3]
     case.launch(launcher, "update_by_rule", [*scalars, 0, decay], padded, True, (None, None), rule.upper())
-    digits = 2e-12 if case.dtype == np.float64 else 2e-4
     for actual, expected in zip([case.values, *launched], [flat.values, *state], strict=True):
-        np.testing.assert_allclose(actual, expected, rtol=digits, atol=digits * 0.1)
+        assert_close(actual, expected, "elementwise", label)
 
 
 def test_every_rule_has_a_case() -> None:
