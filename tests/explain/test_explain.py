@@ -131,9 +131,9 @@ class TestNumbers:
         assert theirs.value == pytest.approx(ours.value, rel=1e-4)
         for a, b in zip(ours.layers, theirs.layers, strict=True):
             for key, array in a.arrays.items():
-                np.testing.assert_allclose(b.arrays[key], array, rtol=2e-4, atol=2e-5, err_msg=f"{a.path} {key}")
+                assert_close(b.arrays[key], array, "training", f"{a.path} {key}")
         for key, updated in ours.updates.items():
-            np.testing.assert_allclose(theirs.updates[key].gradient, updated.gradient, rtol=2e-4, atol=2e-5)
+            assert_close(theirs.updates[key].gradient, updated.gradient, "training", key)
 
 
 @pytest.mark.torch
