@@ -77,7 +77,10 @@ class _MLP:
             self._network = self.ours()
         is_single = getattr(X, "dtype", None) == np.float32
         dtype = "float32" if is_single else "float64"
-        self._network.set_params(dtype=dtype, backend="numpy", **self._mapped(X, y))
+        mapped = self._mapped(X, y)
+        if hasattr(self._network, "model_") and not anew:
+            del mapped["l2"]  # of the first call, as that of a network that goes on has to be
+        self._network.set_params(dtype=dtype, backend="numpy", **mapped)
         return self._network
 
     def _mapped(self, X: Any, y: Any) -> dict[str, Any]:
