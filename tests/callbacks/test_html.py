@@ -32,7 +32,7 @@ def shown_epochs(n: int, best: int | None = None) -> list[str]:
     records = [{"epoch": i, "loss": 1 / i, "penalty": 0.0, "seconds": 1.0} for i in range(1, n + 1)]
     tree = ElementTree.fromstring(epochs_table(records, best))
     assert [cell.text for cell in tree.iter("th")] == ["epoch", "loss"]
-    rows = [[cell.text or "" for cell in row.iter("td")] for row in tree.find("tbody") or ()]
+    rows = [[cell.text or "" for cell in row.iter("td")] for row in tree.iterfind("tbody/tr")]
     return [row[0] for row in rows]
 
 
