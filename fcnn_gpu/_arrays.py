@@ -102,7 +102,7 @@ def refuse_data_set(x: Any, what: str) -> None:
     """TypeError for a data set where one of its arrays is expected."""
     if is_data_set(x):
         raise TypeError(
-            f"{what} is a data set with a training and a test part. Pass one of them: its X_train or X_test."
+            f"{what}: got a data set, which has a training and a test part. Pass one of its arrays, such as X_train."
         )
 
 

@@ -49,10 +49,10 @@ REFUSED: dict[str, tuple[Callable[[fcnn.Trainer, Dataset], Any], str]] = {
         "fit: the data set has targets of its own. Leave y",
     ),
     "validation": (lambda t, data: t.fit(data, validation_data=data), r"Write validation_data=\(data.X_test, data.y_t"),
-    "prediction": (lambda t, data: t.model.predict(data), "model.predict: X is a data set .* its X_train or X_test"),
-    "targets": (lambda t, data: t.fit(data.X_train, data), "the targets is a data set with a training and a test part"),
-    "an estimator": (lambda t, data: fcnn.FCNNClassifier().fit(data, data.y_train), "X is a data set with"),
-    "a table": (lambda t, data: fcnn.TabularClassifier().fit(data, data.y_train), "X is a data set with"),
+    "prediction": (lambda t, data: t.model.predict(data), "model.predict: X: got a data set, .* such as X_train"),
+    "targets": (lambda t, data: t.fit(data.X_train, data), "the targets: got a data set, which has a training and a test part"),
+    "an estimator": (lambda t, data: fcnn.FCNNClassifier().fit(data, data.y_train), "X: got a data set"),
+    "a table": (lambda t, data: fcnn.TabularClassifier().fit(data, data.y_train), "X: got a data set"),
 }
 
 
