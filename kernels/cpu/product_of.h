@@ -16,53 +16,96 @@ typedef struct {
     real alpha, slope;
 } NAME(Product);
 
-/* c (mr, nv·VL) = [c +] a (mr, k)·b (k, nv·VL), then the epilogue. An element of a lies at a[r·stride + p] if `by_rows`, else at
-   a[r + p·stride]. The numbers that are `const int` are known where this is expanded. `copies`: b is packed into `copy` on the way,
-   which costs nothing beside the products. `next` is where the tile lies that comes then. */
-INLINE void NAME(tile)(const int mr, const int nv, const int by_rows, const int copies, int64_t k, const real *a, int64_t stride,
-                       const real *b, int64_t b_inner, real *copy, real *c, int64_t c_row, const real *next, int accumulate,
-                       int epilogue, const real *bias, real alpha, real slope, vector *poison)
-{
+/* What a tile does for those that come, once before each `step` of its k: `c_rows` rows of the next one's C are fetched, and `b_rows`
+   rows of B, `b_row` apart, are copied to `packed` (may be NULL), and those that lie `further` on are fetched. All at one time they
+   would keep the products waiting: a core has room for some ten lines on their way. A line is asked for by its last number, for rows
+   need not begin where lines do, and what lies before has been fetched. */
+typedef struct {
+    int64_t step, c_rows, b_rows, b_row, further;
+    const real *b;
+    real *packed;
+} NAME(Meanwhile);
+
+/* How far a tile has come. */
+typedef struct {
     vector sum[MR][2];
     const real *row[MR / 3]; /* every third: a register with the stride reaches two more from it */
+    const real *a, *b;
+    real *copy;
+} NAME(Tile);
+
+/* `k` more products of each sum. What is `const int` here is known where this is expanded. */
+INLINE void NAME(add_products)(const int mr, const int nv, const int by_rows, const int copies, int64_t k, int64_t stride,
+                               int64_t b_inner, NAME(Tile) * t)
+{
+#pragma GCC unroll 1
+    for (int64_t p = 0; p < k; p++, t->b += b_inner) {
+        const vector b0 = NAME(load)(t->b), b1 = nv == 2 ? NAME(load)(t->b + VL) : b0;
+        if (copies) {
+            NAME(store)(t->copy, b0);
+            if (nv == 2) NAME(store)(t->copy + VL, b1);
+            t->copy += nv * VL;
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < mr; r++) {
+            const vector x = NAME(all)(by_rows ? t->row[r / 3][r % 3 * stride] : t->a[r]);
+            t->sum[r][0] += x * b0;
+            if (nv == 2) t->sum[r][1] += x * b1;
+        }
+        if (by_rows) {
+#pragma GCC unroll 16
+            for (int i = 0; i < (mr + 2) / 3; i++) t->row[i]++;
+        } else {
+            t->a += stride;
+        }
+    }
+}
+
+/* c (mr, nv·VL) = [c +] a (mr, k)·b (k, nv·VL), then the epilogue. An element of a lies at a[r·stride + p] if `by_rows`, else at
+   a[r + p·stride]. `copies`: b is packed into `copy` on the way, which costs nothing beside the products. `next` is where the tile
+   lies that comes then, `meanwhile` may be NULL. */
+INLINE void NAME(tile)(const int mr, const int nv, const int by_rows, const int copies, int64_t k, const real *a, int64_t stride,
+                       const real *b, int64_t b_inner, real *copy, real *c, int64_t c_row, const real *next,
+                       const NAME(Meanwhile) * meanwhile, int accumulate, int epilogue, const real *bias, real alpha, real slope,
+                       vector *poison)
+{
+    NAME(Tile) t;
+    t.a = a, t.b = b, t.copy = copy;
 #pragma GCC unroll 16
     for (int r = 0; r < mr; r++) {
 #pragma GCC unroll 2
         for (int v = 0; v < nv; v++) {
-            sum[r][v] = accumulate ? NAME(load)(c + r * c_row + v * VL) : NAME(all)(0);
-            __builtin_prefetch(next + r * c_row + v * VL, 1);
+            t.sum[r][v] = accumulate ? NAME(load)(c + r * c_row + v * VL) : NAME(all)(0);
+            if (!meanwhile) __builtin_prefetch(next + r * c_row + v * VL + VL - 1, 1);
         }
-        if (r % 3 == 0) row[r / 3] = a + r * stride;
+        if (r % 3 == 0) t.row[r / 3] = a + r * stride;
     }
-#pragma GCC unroll 1
-    for (int64_t p = 0; p < k; p++, b += b_inner) {
-        const vector b0 = NAME(load)(b), b1 = nv == 2 ? NAME(load)(b + VL) : b0;
-        if (copies) {
-            NAME(store)(copy, b0);
-            if (nv == 2) NAME(store)(copy + VL, b1);
-            copy += nv * VL;
+    if (meanwhile) {
+        const NAME(Meanwhile) w = *meanwhile;
+        const real *from = w.b;
+        real *to = w.packed;
+        for (int64_t left = k; left > 0; left -= w.step) {
+            for (int64_t i = 0; i < w.c_rows; i++, next += c_row)
+                for (int v = 0; v < nv * VL; v += LINE) __builtin_prefetch(next + v + LINE - 1, 1);
+            for (int64_t i = 0; i < w.b_rows; i++, from += w.b_row) {
+                for (int v = 0; v < NR; v += LINE) __builtin_prefetch(from + w.further + v + LINE - 1, 0, 2);
+                if (!to) continue;
+                for (int v = 0; v < NR; v += VL) NAME(store)(to + v, NAME(load)(from + v));
+                to += NR;
+            }
+            NAME(add_products)(mr, nv, by_rows, copies, left < w.step ? left : w.step, stride, b_inner, &t);
         }
-#pragma GCC unroll 16
-        for (int r = 0; r < mr; r++) {
-            const vector x = NAME(all)(by_rows ? row[r / 3][r % 3 * stride] : a[r]);
-            sum[r][0] += x * b0;
-            if (nv == 2) sum[r][1] += x * b1;
-        }
-        if (by_rows) {
-#pragma GCC unroll 16
-            for (int i = 0; i < (mr + 2) / 3; i++) row[i]++;
-        } else {
-            a += stride;
-        }
+    } else {
+        NAME(add_products)(mr, nv, by_rows, copies, k, stride, b_inner, &t);
     }
 /* Each vector of the tile, in turn: x is it, v its place in the row. One loop for each epilogue keeps the code straight. */
 #define EACH_VECTOR(...)                          \
     _Pragma("GCC unroll 16") for (int r = 0; r < mr; r++) \
         _Pragma("GCC unroll 2") for (int v = 0; v < nv; v++) \
     {                                             \
-        vector x = sum[r][v];                     \
+        vector x = t.sum[r][v];                   \
         __VA_ARGS__                               \
-        sum[r][v] = x;                            \
+        t.sum[r][v] = x;                          \
     }
     if (alpha != 1) EACH_VECTOR(x = x * alpha;)
     switch (epilogue) {
@@ -72,9 +115,9 @@ INLINE void NAME(tile)(const int mr, const int nv, const int by_rows, const int 
             break;
         case BIAS_LEAKY: EACH_VECTOR(x = x + NAME(load)(bias + v * VL); x = NAME(where)(x <= 0, x * slope, x);) break;
         case CHECK: {
-            vector found = NAME(all)(0); /* ∞ − ∞ is NaN */
-            EACH_VECTOR(const vector square = x * x; found += square - square;)
-            *poison += found;
+            vector found[4] = {NAME(all)(0), NAME(all)(0), NAME(all)(0), NAME(all)(0)}; /* ∞·0 is NaN; four sums wait for none */
+            EACH_VECTOR(found[(r * nv + v) % 4] += x * x * NAME(all)(0);)
+            *poison += (found[0] + found[1]) + (found[2] + found[3]);
             break;
         }
     }
@@ -147,23 +190,47 @@ INLINE int NAME(rows_of_tile)(int64_t m)
     __builtin_unreachable();
 }
 
+/* A panel of B (k, NR or VL) that is packed part by part beside the tiles of the one before it: `done` rows are in `to`. */
+typedef struct {
+    const real *B;
+    real *to;
+    int64_t columns, width, done;
+} NAME(Panel);
+
+static void NAME(pack_until)(const NAME(Product) * g, NAME(Panel) * panel, int64_t until)
+{
+    if (until <= panel->done) return;
+    NAME(pack_b)(until - panel->done, panel->columns, panel->width, panel->B + panel->done * g->b_inner, g->b_inner, g->b_column,
+                 panel->to + panel->done * panel->width);
+    panel->done = until;
+}
+
+/* A whole tile of a product that the caches do not hold; a and b are packed, or lie so. A function of its own has registers enough. */
+static __attribute__((noinline)) void NAME(tile_of_far)(int64_t k, const real *a, int64_t stride, const real *b, real *c,
+                                                        int64_t c_row, const real *next, const NAME(Meanwhile) * meanwhile,
+                                                        int accumulate, int epilogue, const real *bias, real alpha, real slope,
+                                                        vector *poison)
+{
+    NAME(tile)(MR, 2, 0, 0, k, a, stride, b, NR, NULL, c, c_row, next, meanwhile, accumulate, epilogue, bias, alpha, slope, poison);
+}
+
 /* Columns j ... j + width − 1 of rows i0 ... i0 + m − 1, tile by tile, for one stretch of k. `packed`: a is packed, each tile's
-   rows side by side. `copy`: the first tile packs b there, for the others; meanwhile the columns that come next are fetched from
-   further away, which a row of B is too short for to happen by itself. */
+   rows side by side. `copy`: the first tile packs b there, for the others. `panel`: b is packed, and this one is packed meanwhile. */
 static __attribute__((noinline)) void NAME(tiles)(const NAME(Product) * g, int64_t k, const real *a, int packed, int64_t m,
-                                                  const real *b, int64_t b_inner, real *copy, const real *next_b, int64_t i0,
+                                                  const real *b, int64_t b_inner, real *copy, NAME(Panel) * panel, int64_t i0,
                                                   int64_t j, int64_t width, int accumulate, int epilogue, vector *poison)
 {
-    enum { LINE = 64 / sizeof(real) };
+    enum { STEP = 32, PART = 2 * LINE }; /* columns are turned a part at a time */
     const int nv = width > VL ? 2 : 1, narrow = width < nv * VL, by_rows = !packed && g->a_row != 1;
     real part[MR * NR], bias[NR] = {0};
     if (g->b && narrow) NAME(copy_narrow)(width, 1, bias, 0, g->b + j, 0);
     const real *const extra = narrow ? bias : g->b ? g->b + j : NULL;
+    const int is_copied = panel && g->b_column == 1 && panel->columns == NR;
+    NAME(Meanwhile) w = {.step = k > MR * STEP ? (k + MR - 1) / MR : STEP};
+    const int64_t n_steps = (k + w.step - 1) / w.step;
+    w.c_rows = (MR + n_steps - 1) / (n_steps ? n_steps : 1);
     for (int64_t first = 0, mr; first < m; first += mr) {
         mr = NAME(rows_of_tile)(m - first);
-        if (next_b)
-            for (int64_t p = k * first / m; p < k * (first + mr) / m; p++)
-                for (int64_t v = 0; v < NR; v += LINE) __builtin_prefetch(next_b + p * g->b_inner + v, 0, 2);
         const real *from = a + first * (packed ? k : g->a_row);
         const int64_t stride = packed ? mr : by_rows ? g->a_row : g->a_inner;
         real *c = g->C + (i0 + first) * g->c_row + j, *out = narrow ? part : c, *next = narrow ? part : c + mr * g->c_row;
@@ -172,8 +239,26 @@ static __attribute__((noinline)) void NAME(tiles)(const NAME(Product) * g, int64
             memset(part, 0, sizeof part); /* a NaN that lies behind the columns would be found */
             NAME(copy_narrow)(width, mr, part, NR, c, g->c_row);
         }
-#define TILE(n, nv, by_rows, copies)                                                                                  \
-    NAME(tile)(n, nv, by_rows, copies, k, from, stride, b, b_inner, copy, out, c_row, next, accumulate, epilogue, extra, \
+        if (panel && mr == MR && width == NR) {
+            const int64_t until = k * (first + mr) / m;
+            w.b = panel->B + panel->done * g->b_inner;
+            if (is_copied) {
+                w.b_rows = (until - panel->done) / n_steps;
+                w.b_row = g->b_inner;
+                w.packed = panel->to + panel->done * NR;
+                w.further = n_steps * w.b_rows * w.b_row;
+                panel->done += n_steps * w.b_rows;
+            } else if (g->b_inner == 1) {
+                w.b_rows = (panel->columns + n_steps - 1) / n_steps;
+                w.b_row = g->b_column;
+            }
+            if (first + mr == m) next = g->C + i0 * g->c_row + j + NR;
+            NAME(tile_of_far)(k, from, stride, b, c, c_row, next, &w, accumulate, epilogue, extra, g->alpha, g->slope, poison);
+            if (!is_copied) NAME(pack_until)(g, panel, until / PART * PART);
+            continue;
+        }
+#define TILE(n, nv, by_rows, copies)                                                                                        \
+    NAME(tile)(n, nv, by_rows, copies, k, from, stride, b, b_inner, copy, out, c_row, next, NULL, accumulate, epilogue, extra, \
                g->alpha, g->slope, poison)
 #define CASE(n)                    \
     case n:                        \
@@ -205,10 +290,10 @@ enum { NAME(KC) = 512, NAME(MC) = 512 / (sizeof(real) / 4) };
 /* Rows i0 ... i1 of C. */
 static int NAME(multiply)(const NAME(Product) * g, int64_t i0, int64_t i1, int64_t n, int64_t k, real *scratch)
 {
-    enum { KC = NAME(KC), MC = NAME(MC) };
+    enum { KC = NAME(KC), MC = NAME(MC), FAR = (1 << 19) / sizeof(real) };
     const int64_t n_k = (k + KC - 1) / KC, kc = n_k ? (k + n_k - 1) / n_k : 1, m = i1 - i0;
     const int64_t n_m = (m + MC - 1) / MC;
-    real *const packed_b = scratch, *const packed_a = scratch + KC * NR;
+    real *const panels[] = {scratch, scratch + KC * NR}, *const packed_a = scratch + 2 * KC * NR;
     const int parts_of_b = g->b_column == 1 && g->b_inner >= 2 * n; /* rows: see below */
     const int packs_b = g->b_column != 1 || (m >= 64 && n > 64 && (parts_of_b || k * n > 32768)) || (n > 512 && m > MR);
     const int apart = g->a_inner == 1 && g->a_row >= 2 * k; /* parts of rows: those of a tile may be in each other's way in the cache */
@@ -234,19 +319,25 @@ static int NAME(multiply)(const NAME(Product) * g, int64_t i0, int64_t i1, int64
                     }
                 a = packed_a;
             }
-            for (int64_t j = 0; j < n; j += NR) {
-                const int64_t width = n - j < NR ? n - j : NR, whole = width > VL ? NR : VL;
+            /* What lies far away is packed a panel ahead. Of the rest the first tile packs rows, on its way. */
+            const int is_far = packs_b && (packs_a || g->a_row == 1) && depth * n >= FAR && count >= 4 * MR;
+            NAME(Panel) panel = {.done = 0}, ahead = {.done = 0};
+            for (int64_t j = 0, number = 0; j < n; j += NR, number++) {
                 const real *b = g->B + p * g->b_inner + j * g->b_column;
+                const int64_t width = n - j < NR ? n - j : NR, whole = width > VL ? NR : VL, left = n - j - width;
                 int64_t b_inner = g->b_inner;
-                const int copies = packs_b && width == NR && g->b_column == 1 && count >= MR; /* the first tile does */
+                const int copies = !is_far && packs_b && width == NR && g->b_column == 1 && count >= MR;
                 if (!copies && (packs_b || width < whole)) {
-                    NAME(pack_b)(depth, width, whole, b, g->b_inner, g->b_column, packed_b);
-                    b = packed_b;
+                    panel = is_far && number ? ahead : (NAME(Panel)){b, panels[0], width, whole, 0};
+                    NAME(pack_until)(g, &panel, depth);
+                    b = panel.to;
                     b_inner = whole;
                 }
-                NAME(tiles)(&part, depth, a, packs_a, count, b, b_inner, copies ? packed_b : NULL,
-                            copies && j + NR < n ? b + NR : NULL, start, j, width, accumulate, last ? g->epilogue : STORE,
-                            &poison);
+                if (is_far && left)
+                    ahead = (NAME(Panel)){g->B + p * g->b_inner + (j + NR) * g->b_column, panels[(number + 1) % 2],
+                                          left < NR ? left : NR, left > VL ? NR : VL, 0};
+                NAME(tiles)(&part, depth, a, packs_a, count, b, b_inner, copies ? panels[0] : NULL, is_far && left ? &ahead : NULL,
+                            start, j, width, accumulate, last ? g->epilogue : STORE, &poison);
             }
         }
     }
@@ -260,7 +351,7 @@ static int NAME(multiply)(const NAME(Product) * g, int64_t i0, int64_t i1, int64
 static int NAME(multiply_turned)(const NAME(Product) * g, int64_t i0, int64_t i1, int64_t n, int64_t k, real *scratch)
 {
     enum { CHUNK = 512 };
-    real *const turned = scratch + NAME(KC) * NR + NAME(KC) * NAME(MC);
+    real *const turned = scratch + 2 * NAME(KC) * NR + NAME(KC) * NAME(MC);
     int unsound = 0;
     for (int64_t i = i0, m; i < i1; i += m) {
         m = i1 - i < CHUNK ? i1 - i : CHUNK;

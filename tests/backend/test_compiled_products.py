@@ -35,6 +35,9 @@ def _matrix(rng: np.random.Generator, shape: tuple[int, int], order: Any, dtype:
     scaled=st.sampled_from([(1.0, 0.0), (1.0, 1.0), (0.5, 0.0), (2.0, 0.25)]),
 )
 @example(130, 130, 300, ("F", "C", "C"), "float64", (1.0, 0.0))
+@example(97, 513, 300, ("C", "C", "C"), "float32", (1.0, 1.0))  # panels of B are packed ahead: rows,
+@example(97, 513, 300, ("C", "F", "C"), "float32", (0.5, 0.0))  # columns,
+@example(513, 97, 300, ("F", "F", "F"), "float64", (1.0, 0.0))
 def test_any_product(level: str, m: int, n: int, k: int, orders: Any, dtype: str, scaled: Any) -> None:
     rng = np.random.default_rng([m, n, k])
     A, B, out = (_matrix(rng, s, o, dtype) for s, o in zip([(m, k), (k, n), (m, n)], orders, strict=True))
@@ -67,7 +70,7 @@ def test_nan_and_infinity_pass_the_activation(kind: str) -> None:
 def _all_products(ops: CompiledOps, dtype: str, n_threads: int) -> list[bytes]:
     """The bits of a layer's three products at several sizes, computed in so many parts."""
     results = []
-    wide = [(64, 64, 32), (784, 128, 33), (10, 300, 7), (600, 513, 70)]
+    wide = [(64, 64, 32), (784, 128, 33), (10, 300, 7), (600, 513, 70), (101, 530, 270)]
     narrow = [(128, 10, 128), (64, 3, 200), (700, 1, 1100), (3, 2, 5)]  # computed transposed where vectors are wide
     for (n_in, n_out, batch), kind in itertools.product(wide + narrow, ("relu", "identity")):
         rng = np.random.default_rng([n_in, n_out])

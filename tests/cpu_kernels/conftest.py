@@ -54,9 +54,12 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Recordings:
     with recorded_calls("product") as recording:
         for case in CASES["gemm"] + CASES["dense_forward"]:
             case.run(ops, np.random.default_rng(0), np.float32, *BLOCKS)
-        for dtype in (np.float32, np.float64):  # a layer's gradient: both operands are packed
-            dZ, A0 = (np.asfortranarray(np.random.default_rng(n).normal(size=(n, 300)), dtype) for n in (70, 130))
-            ops.gemm(dZ, A0.T, np.zeros((70, 130), dtype, "F"))
+        # a layer's gradients: both operands are packed, those of the last one ahead
+        for dtype, n_out, n_in in [(np.float32, 70, 130), (np.float64, 70, 130), (np.float32, 450, 300)]:
+            dZ, A0 = (np.asfortranarray(np.random.default_rng(n).normal(size=(n, 300)), dtype) for n in (n_out, n_in))
+            W, dA0 = np.ones((n_out, n_in), dtype, "F"), np.zeros((n_in, 300), dtype, "F")
+            ops.gemm(dZ, A0.T, W)
+            ops.gemm(W.T, dZ, dA0)
     recording.write(files.blocks)
     return files
 
