@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
 from .._types import HostArray
 
 
@@ -52,7 +54,36 @@ class Picture:
     signed: bool = False
 
 
-Block: TypeAlias = Formulas | Grid | Note | Picture
+@dataclass(frozen=True)
+class Bars:
+    """Numbers (n,) by their names, with a bar for each about 0.
+
+    Attributes:
+        title: what the numbers are.
+        names, values: in the order in which they are shown.
+        spread: what stands behind ± of each, or None.
+        left_out: as of a `Grid`.
+    """
+
+    title: str
+    names: Sequence[str]
+    values: HostArray
+    spread: HostArray | None = None
+    left_out: str = ""
+
+    @property
+    def numbers(self) -> list[str]:
+        """The numbers as text."""
+        spread = [""] * len(self.values) if self.spread is None else [f" ± {x:.2g}" for x in self.spread.tolist()]
+        return [number(x) + more for x, more in zip(self.values.tolist(), spread, strict=True)]
+
+    @property
+    def reach(self) -> float:
+        """The length of the longest bar, not 0."""
+        return float(np.abs(self.values).max(initial=0.0)) or 1.0
+
+
+Block: TypeAlias = Formulas | Grid | Note | Picture | Bars
 
 
 @dataclass(frozen=True)

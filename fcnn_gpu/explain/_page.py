@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._document import Formulas, Grid, Note, Picture, Section
+from ._document import Bars, Formulas, Grid, Note, Picture, Section
 from ._mathml import mathml
 from ._style import STYLE
 
@@ -50,7 +50,7 @@ def _block(block: Any) -> str:
         return f"<p>{escape(block.text)}</p>\n"
     if isinstance(block, Picture):
         return _picture(block)
-    return _grid(block)
+    return _bars(block) if isinstance(block, Bars) else _grid(block)
 
 
 def _grid(grid: Grid) -> str:
@@ -66,6 +66,26 @@ def _grid(grid: Grid) -> str:
         + (f"<tfoot>\n{_rows(grid.sums, grid)}</tfoot>\n" if grid.sums else "")
         + f"</table>{left}</div>\n"
     )
+
+
+def _bars(bars: Bars) -> str:
+    """A table of names, numbers and bars, those below 0 to the left."""
+    low = -1.0 if (bars.values < 0).any() else 0.0
+    rows = "".join(
+        f'<tr><td class="name">{escape(name)}</td><td>{escape(shown)}</td><td><svg class="bar" '
+        f'viewBox="{low} 0 {1 - low} 1" preserveAspectRatio="none" aria-hidden="true"><rect class="{_sign(x)}" '
+        f'x="{min(x, 0.0):.4g}" y="0" width="{abs(x):.4g}" height="1"/></svg></td></tr>\n'
+        for name, shown, x in zip(bars.names, bars.numbers, (bars.values / bars.reach).tolist(), strict=True)
+    )
+    left = f'<p class="left">{escape(bars.left_out)}</p>\n' if bars.left_out else ""
+    return (
+        f'<div class="table" tabindex="0"><table>\n<caption>{escape(bars.title)}</caption>\n'
+        f"<tbody>\n{rows}</tbody>\n</table>{left}</div>\n"
+    )
+
+
+def _sign(x: float) -> str:
+    return "minus" if x < 0 else "plus"
 
 
 def _caption(title: str) -> str:
@@ -94,8 +114,7 @@ def _picture(picture: Picture) -> str:
     largest = float(np.abs(pixels).max()) or 1.0
     height, width = pixels.shape
     squares = "".join(
-        f'<rect x="{column}" y="{row}" width="1" height="1" class="{"minus" if x < 0 else "plus"}" '
-        f'opacity="{abs(x) / largest:.2g}"/>'
+        f'<rect x="{column}" y="{row}" width="1" height="1" class="{_sign(x)}" opacity="{abs(x) / largest:.2g}"/>'
         for (row, column), x in np.ndenumerate(pixels)
         if abs(x) > 0.01 * largest
     )

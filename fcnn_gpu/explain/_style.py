@@ -26,6 +26,7 @@ body:has(>.fcnn){margin:0}
 .fcnn .left{font-size:.9rem;padding-left:.2rem}
 .fcnn figure{display:inline-block;margin:.5rem 1rem .5rem 0}
 .fcnn svg{width:min(14rem,70vw);display:block;background:var(--ground);border:1px solid var(--line)}
+.fcnn .bar{width:min(14rem,40vw);height:.8rem;border:0;background:none}
 .fcnn .plus{fill:var(--ink)}.fcnn .minus{fill:var(--minus)}
 .fcnn figcaption{font-size:.9rem;color:var(--soft)}
 @media(max-width:40rem){.fcnn .table{margin-right:0}.fcnn th,.fcnn td{padding:.15rem .4rem}.fcnn article{padding:.75rem}

@@ -27,12 +27,19 @@ from .._types import Array, HostArray
 from ..data import Signature, features_of
 from ..losses import Loss
 from ..model import Sequential
-from ._bars import draw_bars, draw_picture
+from ._bars import draw_bars, draw_picture, largest_bars, save_shown
 from ._copy import copy_of
+from ._document import Note, Picture, Section, number
 from ._loss import loss_of, targets_of
 from ._names import image_shape, input_names, output_names
 
 METHODS = ("gradient", "gradient_x_input", "integrated_gradients", "occlusion")
+_MEANING = {
+    "gradient": "∂f/∂x: how fast f grows with each input.",
+    "gradient_x_input": "x ∂f/∂x: how fast f grows with each input, times the input.",
+    "integrated_gradients": "What each input adds to f on the way from the baseline to the sample: f(x) − f(baseline).",
+    "occlusion": "What f loses where the baseline stands in the place of an input.",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,21 +94,53 @@ class Attributions(ShownAsText):
 
         Of images a picture, of everything else bars with the names of the `most` largest.
         """
-        label = f"mean |{self.method}|"
-        values = self.mean_absolute
-        if sample is not None:
-            row = check_integer("attributions.plot(sample)", sample, low=0)
-            if row >= len(self.values):
-                raise ValueError(f"attributions.plot(sample): there is no sample {row}; there are {len(self.values)}.")
-            of = "loss" if self.targets is None else self.target_names[int(self.targets[row])]
-            label, values = f"{self.method}, {of}", self.values[row]
+        label, values = self._shown(sample, "plot")
         if self.shape:
             return draw_picture(values.reshape(self.shape), label, path)
         return draw_bars(self.names, values, label, most, path)
 
+    def _shown(self, sample: int | None, asked: str) -> tuple[str, HostArray]:
+        """(what is shown, the numbers) of one sample, or of all."""
+        if sample is None:
+            return f"mean |{self.method}|", self.mean_absolute
+        row = check_integer(f"attributions.{asked}(sample)", sample, low=0)
+        if row >= len(self.values):
+            raise ValueError(f"attributions.{asked}(sample): there is no sample {row}; there are {len(self.values)}.")
+        return f"{self.method}, {self.target_of(row)}", self.values[row]
+
+    def target_of(self, sample: int) -> str:
+        """What a sample's values are of: an output's name, or "loss"."""
+        return "loss" if self.targets is None else self.target_names[int(self.targets[sample])]
+
+    def sections(self, sample: int | None = None, most: int = 15) -> list[Section]:
+        """What `show` and `html` show of one sample, or of all samples' mean |value|: a picture of images, and bars."""
+        label, values = self._shown(sample, "sections")
+        most = check_integer("attributions.sections(most)", most, low=1)
+        said = f"{_MEANING[self.method]} f is each sample's largest raw output, or the one that was named."
+        if sample is not None:
+            kind = "loss" if self.targets is None else f"raw output {self.target_of(sample)}"
+            said = f"{_MEANING[self.method]} f is the {kind}, {number(self.outputs[sample])} of this sample"
+            given = self.baseline_outputs
+            said += "." if given is None else f" and {number(given[sample])} of the baseline."
+        picture = [Picture(values.reshape(self.shape), label, signed=True)] if self.shape else []
+        bars = largest_bars(self.names, values, label, most)
+        return [Section("What inputs have part in", [Note(said), *picture, bars], 0)]
+
+    def show(self, sample: int | None = None, most: int = 15, console: Any = None) -> None:
+        """Print what `plot` draws; `console` is a `rich.console.Console`."""
+        from ._terminal import show
+
+        show(self.sections(sample, most), console)
+
+    def html(self, sample: int | None = None, most: int = 15) -> str:
+        """The same as a page: one file that loads nothing."""
+        from ._page import page
+
+        return page(self.sections(sample, most))
+
     def save(self, path: Any, sample: int | None = None, most: int = 15) -> None:
-        """Write the picture of `plot` to `path` (.png, .pdf, .svg, ...)."""
-        self.plot(sample, path, most)
+        """Write the page of `html` to a `path` that ends in .html, to others the picture of `plot` (.png, .pdf)."""
+        save_shown(path, lambda: self.html(sample, most), lambda: self.plot(sample, path, most))
 
 
 @quietly

@@ -11,15 +11,19 @@ import numpy as np
 
 from .._arrays import quietly
 from .._checks import check_integer
+from .._console import counted
 from .._html import ShownAsText
 from .._types import HostArray
 from ..data import features_of
 from ..losses import Loss
 from ..model import Sequential
-from ._bars import draw_bars
+from ._bars import draw_bars, largest_bars, save_shown
 from ._copy import copy_of
+from ._document import Note, Section, number
 from ._loss import loss_of, targets_of
 from ._names import input_names
+
+_LOST = "score lost when shuffled"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +58,31 @@ class Importances(ShownAsText):
 
     def plot(self, path: Any = None, most: int = 15) -> Any:
         """Bars of the columns with the largest means, a matplotlib figure; saved to `path` if one is given."""
-        return draw_bars(self.names, self.mean, "score lost when shuffled", most, path, self.std)
+        return draw_bars(self.names, self.mean, _LOST, most, path, self.std)
+
+    def sections(self, most: int = 15) -> list[Section]:
+        """What `show` and `html` show: bars of the columns with the largest means."""
+        most = check_integer("importances.sections(most)", most, low=1)
+        repeats = counted(self.values.shape[1], "shuffle")
+        said = f"The score is {number(self.score)}; of each column the mean over {repeats} ± the spread."
+        bars = largest_bars(self.names, self.mean, _LOST, most, self.std)
+        return [Section("What columns have part in", [Note(said), bars], 0)]
+
+    def show(self, most: int = 15, console: Any = None) -> None:
+        """Print what `plot` draws; `console` is a `rich.console.Console`."""
+        from ._terminal import show
+
+        show(self.sections(most), console)
+
+    def html(self, most: int = 15) -> str:
+        """The same as a page: one file that loads nothing."""
+        from ._page import page
+
+        return page(self.sections(most))
+
+    def save(self, path: Any, most: int = 15) -> None:
+        """Write the page of `html` to a `path` that ends in .html, to others the picture of `plot` (.png, .pdf)."""
+        save_shown(path, lambda: self.html(most), lambda: self.plot(path, most))
 
 
 def scores_lost(

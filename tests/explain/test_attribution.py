@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import fcnn_gpu as fcnn
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.explain import METHODS, attribute, permutation_importance
+from tests.support.cli_cases import Command, assert_mistake, iris_like
 from tests.support.tolerances import assert_close
 
 X = np.random.default_rng(0).normal(size=(7, 6))
@@ -225,3 +228,85 @@ class TestPermutation:
         model, x, y = self.trained()
         with pytest.raises(ValueError, match="at least 2 samples to shuffle, got 1"):
             permutation_importance(model, x[:1], y[:1])
+
+
+def bars_of(out: str) -> dict[str, tuple[float, int]]:
+    """{name: (number, signed length of its bar)} of what was printed."""
+    found = re.finditer(r"^  (\S.*?)  +([−\d.e]+)(?: ± \S+)? +(█*)│(█*)", out, re.MULTILINE)
+    return {m[1]: (float(m[2].replace("−", "-")), len(m[4]) - len(m[3])) for m in found}
+
+
+class TestCommand:
+    def test_of_an_image(self, command: Command, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        assert command("train", "--data", "digits", "--epochs", 1, "--out", run, "--no-progress")[0] == 0
+        data, model = fcnn.datasets.load("digits"), fcnn.load(run)
+        asked = ("explain", run, "--row", 3, "--output", "7", "--attribution")
+        found = attribute(model, data.X_test[3:4], method="occlusion", target=7)
+        code, out, _ = command(*asked, "occlusion", "--json")
+        assert code == 0
+        shown = json.loads(out)
+        assert (shown["of"], shown["value"]) == ("7", found.outputs[0])
+        assert [x["value"] for x in shown["inputs"]] == found.values[0].tolist()
+        code, out, _ = command(*asked, "occlusion", "--most", 64)
+        bars = bars_of(out)
+        assert sorted(bars) == sorted(found.names)
+        for i, name in enumerate(found.names):
+            number, length = bars[name]
+            assert number == pytest.approx(found.values[0, i], rel=1e-3, abs=1e-12)
+            assert length == round(abs(number) / np.abs(found.values).max() * 16) * np.sign(number)
+        row, column = map(int, next(iter(bars)).split(", "))
+        picture = re.search(r"((?:^.*\n){8})\n *occlusion, 7$", out, re.MULTILINE)
+        assert picture is not None
+        assert picture[1].splitlines()[row][2 * column] in "█#"  # the largest one
+        for name in ("page.html", "picture.png", "picture.svg"):
+            if not name.endswith("html"):
+                pytest.importorskip("matplotlib")
+            assert command(*asked, "gradient", "--out", tmp_path / name)[:2] == (0, f"Wrote {tmp_path / name}\n")
+        page = (tmp_path / "page.html").read_text(encoding="utf-8")
+        assert page.count('class="bar"') == 15
+        assert "49 smaller ones are not shown" in page
+        assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+        for wrong, said in (
+            (("--attribution", "gradent"), "Did you mean 'gradient'"),
+            (("--attribution", "permutation", "--row", 1), "--row has no meaning with --attribution permutation"),
+            (
+                ("--attribution", "gradient", "--baseline", "mean"),
+                "--baseline is for integrated_gradients and occlusion",
+            ),
+            (("--attribution", "gradient", "--lr", 1), "--lr has no meaning with --attribution"),
+            (("--attribution", "gradient", "--json", "--out", "a.html"), "Give one of --html, --out and --json"),
+            (("--attribution", "gradient", "--output", "x"), "--output expects a number from 0 to 9"),
+            (("--attribution", "gradient", "--html", "a.png"), "a page of attributions is called FILE.html"),
+            (("--json",), "--json has no meaning without --attribution"),
+            (("--out", "a.png"), "an explanation is a page"),
+        ):
+            assert_mistake(command("explain", run, *wrong), said)
+
+    def test_of_a_table(self, command: Command, tmp_path: Path) -> None:
+        table = iris_like(tmp_path / "iris.csv") or tmp_path / "iris.csv"
+        train = ("--data", table, "--preset", "plain", "--epochs", 20, "--out", tmp_path / "run", "--no-progress")
+        assert command("train", *train)[0] == 0
+        asked = ("explain", tmp_path / "run", "--attribution")
+        code, out, _ = command(*asked, "permutation")
+        assert code == 0
+        printed = {name: number for name, (number, _) in bars_of(out).items()}
+        shown = json.loads(command(*asked, "permutation", "--json")[1])
+        assert printed == pytest.approx({x["name"]: x["mean"] for x in shown["columns"]}, rel=1e-3)
+        shown = json.loads(command(*asked, "integrated_gradients", "--json", "--row", 5, "--output", "loss")[1])
+        assert sum(x["value"] for x in shown["inputs"]) == pytest.approx(
+            shown["value"] - shown["baseline_value"], rel=1e-2
+        )
+        assert_mistake(command(*asked, "occlusion", "--baseline", "mean"), "zero is their mean")
+
+    def test_numbers_are_compared_with_their_mean(self, command: Command, tmp_path: Path) -> None:
+        model = network()
+        rows = 100 + np.random.default_rng(0).normal(size=(9, 6))
+        np.savez(tmp_path / "data.npz", X=rows, y=np.arange(9) % 3)
+        fcnn.Trainer(model).fit(rows, np.arange(9) % 3, epochs=1, progress=False)
+        model.save(path := tmp_path / "model.fcnn")
+        asked = ("explain", path, "--data", tmp_path / "data.npz", "--attribution", "occlusion", "--json")
+        by_mean, by_zero = (json.loads(command(*asked, *more)[1]) for more in ((), ("--baseline", "zero")))
+        expected = attribute(model, rows[:1], method="occlusion", baseline=rows.mean(axis=0))
+        assert [x["value"] for x in by_mean["inputs"]] == pytest.approx(expected.values[0].tolist(), rel=1e-3)
+        assert by_zero["baseline_value"] != by_mean["baseline_value"]
