@@ -11,8 +11,8 @@ from .._checks import check_choice, check_integer, check_real
 from ..bench.nets import STANDARD_CASES, Case, Net
 from ..bench.report import QUICK
 from ..bench.settings import INSTRUCTIONS, PEERS, Settings
+from ._defaults import BENCH_BATCH
 
-DEFAULT_BATCH = 128
 """Of --net without --batch."""
 
 
@@ -31,7 +31,7 @@ def make_cases(
         chosen = list(dict.fromkeys(case.net for case in STANDARD_CASES))
     else:
         chosen = [_net(name, dropout, batch_norm) for name in nets]
-    return tuple(Case(net, batch) for net, batch in itertools.product(chosen, batches or [DEFAULT_BATCH]))
+    return tuple(Case(net, batch) for net, batch in itertools.product(chosen, batches or [BENCH_BATCH]))
 
 
 def _net(name: str, dropout: float, batch_norm: bool) -> Net:

@@ -21,6 +21,8 @@ default a plain network learns them, for fewer steps. The recipes were found on 
 HELD_OUT = 0.2
 """The share of a table's training rows that a preset's best epoch is chosen by, as in the estimators."""
 
+BENCH_BATCH = 128
+"""Of `bench --net`."""
 THRESHOLDS = ("accuracy", "balanced_accuracy", "f1", "mcc")
 """Metrics that a threshold may be the best for, as in the estimators."""
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from .._checks import check_integer
-from ..backend import set_threads
-
 HELP = (
     "Threads on the CPU; results do not depend on them. (default: the variable FCNN_THREADS, else one for each core of "
     "this process)"
@@ -14,4 +11,7 @@ HELP = (
 def choose_threads(wanted: int | None) -> None:
     """Compute with as many threads as the option says (None: not given)."""
     if wanted is not None:
+        from .._checks import check_integer  # which the help does without
+        from ..backend import set_threads
+
         set_threads(check_integer("--threads", wanted, low=1))

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ..doctor import examine, print_report
-
 
 def doctor(
     device: Annotated[int, typer.Option(help="The number of the CUDA device to look at.")] = 0,
@@ -19,6 +17,8 @@ def doctor(
     For the CPU it also says how fast NumPy multiplies matrices, and which variables keep it from being faster.
     Exits with 0 when training on the CPU works, whatever the GPU's state.
     """
+    from ..doctor import examine, print_report  # which the help does without
+
     report = examine(device)
     if as_json:
         print(json.dumps(report.plain(), indent=2))

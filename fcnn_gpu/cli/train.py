@@ -6,19 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..activations import ACTIVATIONS
-from ..datasets import CATALOGUE
-from ..initializers import INITIALIZERS
-from ..losses import LOSSES
-from ..metrics import METRICS
-from ..optimizers import OPTIMIZERS
-from ..schedules import SCHEDULES
-from ..tables.kinds import GIVEN
-from . import _backend, _threads
+from . import _backend, _known, _threads
 from ._defaults import HELD_OUT, THRESHOLDS, Defaults
 
 _DATA, _NETWORK, _TRAINING, _OUTPUT = "Data", "Network", "Training", "Machine and output"
-_DRAWING = [name for name in INITIALIZERS if name != "array"]  # values have no place in a command
 
 
 def _option(text: str, panel: str, *names: str) -> Any:
@@ -29,7 +20,7 @@ def train(
     data: Annotated[
         str,
         _option(
-            f"{', '.join(CATALOGUE)}, or a file of yours: a table (.csv, .parquet, .feather, .xlsx, .jsonl), "
+            f"{_known.DATA_SETS}, or a file of yours: a table (.csv, .parquet, .feather, .xlsx, .jsonl), "
             ".npz, .npy, IDX, or a folder of IDX files.",
             _DATA,
         ),
@@ -48,7 +39,7 @@ def train(
     column: Annotated[
         list[str] | None,
         _option(
-            f"Tables: what a column is, NAME=KIND: {', '.join(GIVEN)}. May be repeated. (default: what its values look "
+            f"Tables: what a column is, NAME=KIND: {_known.KINDS}. May be repeated. (default: what its values look "
             "like)",
             _DATA,
         ),
@@ -108,12 +99,12 @@ def train(
     ] = None,
     activation: Annotated[
         str | None,
-        _option(f"Of the hidden layers: {', '.join(ACTIVATIONS)}. (default: {Defaults.activation})", _NETWORK),
+        _option(f"Of the hidden layers: {_known.ACTIVATIONS}. (default: {Defaults.activation})", _NETWORK),
     ] = None,
     init: Annotated[
         str | None,
         _option(
-            f"What draws the weights: {', '.join(_DRAWING)}. (default: images what fits each layer's activation, "
+            f"What draws the weights: {_known.INITIALIZERS}. (default: images what fits each layer's activation, "
             "tables fan_in_uniform)",
             _NETWORK,
         ),
@@ -138,7 +129,7 @@ def train(
     loss: Annotated[
         str | None,
         _option(
-            f"{', '.join(LOSSES)}; with its settings as in huber:delta=2. (default: cross_entropy for classes, "
+            f"{_known.LOSSES}; with its settings as in huber:delta=2. (default: cross_entropy for classes, "
             "binary_cross_entropy for several labels per sample, mse for numbers)",
             _TRAINING,
         ),
@@ -162,14 +153,14 @@ def train(
     metric: Annotated[
         list[str] | None,
         _option(
-            f"Also measured after each epoch and on the test part: {', '.join(METRICS)}; as in f1:average=weighted, "
+            f"Also measured after each epoch and on the test part: {_known.METRICS}; as in f1:average=weighted, "
             "top_3_accuracy. May be repeated.",
             _TRAINING,
         ),
     ] = None,
     optimizer: Annotated[
         str | None,
-        _option(f"{', '.join(OPTIMIZERS)}; as in adam:beta1=0.8. (default: {Defaults.optimizer})", _TRAINING),
+        _option(f"{_known.OPTIMIZERS}; as in adam:beta1=0.8. (default: {Defaults.optimizer})", _TRAINING),
     ] = None,
     lr: Annotated[
         float | None,
@@ -184,7 +175,7 @@ def train(
     schedule: Annotated[
         str | None,
         _option(
-            f"How the learning rate goes on: {', '.join(SCHEDULES)}; as in step:every=10,factor=0.5 or "
+            f"How the learning rate goes on: {_known.SCHEDULES}; as in step:every=10,factor=0.5 or "
             f"warmup:epochs=1,then=cosine. (default: {Defaults.schedule})",
             _TRAINING,
         ),

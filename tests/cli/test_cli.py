@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,18 @@ import pytest
 from typer.testing import CliRunner
 
 import fcnn_gpu as fcnn
-from fcnn_gpu.cli import app
+from fcnn_gpu.activations import ACTIVATIONS
+from fcnn_gpu.cli import _known, app
 from fcnn_gpu.cli._commands import COMMANDS, load_command
 from fcnn_gpu.cli._defaults import defaults_for
 from fcnn_gpu.cli._options import LEARNING_RATES
+from fcnn_gpu.datasets import CATALOGUE
+from fcnn_gpu.initializers import INITIALIZERS
+from fcnn_gpu.losses import LOSSES
+from fcnn_gpu.metrics import METRICS
+from fcnn_gpu.optimizers import OPTIMIZERS
+from fcnn_gpu.schedules import SCHEDULES
+from fcnn_gpu.tables.kinds import GIVEN
 from tests.support.cli_cases import QUICK, Command, assert_mistake, iris_like, linear, spawn
 
 KEPT = {"model.safetensors", "history.csv", "run.json", "training_rows.npy"}
@@ -38,6 +47,19 @@ class TestHelp:
             for parameter in subcommand.params:
                 assert parameter.help, f"{name} {parameter.name}"
                 assert "[" not in parameter.help, "rich takes brackets for markup and swallows them"
+
+    def test_the_help_of_train_names_all_that_there_is(self) -> None:
+        told: dict[str, Iterable[str]] = {
+            _known.ACTIVATIONS: ACTIVATIONS,
+            _known.DATA_SETS: CATALOGUE,
+            _known.INITIALIZERS: [name for name in INITIALIZERS if name != "array"],
+            _known.KINDS: GIVEN,
+            _known.LOSSES: LOSSES,
+            _known.METRICS: METRICS,
+            _known.OPTIMIZERS: OPTIMIZERS,
+            _known.SCHEDULES: SCHEDULES,
+        }
+        assert {names: ", ".join(registry) for names, registry in told.items()} == {names: names for names in told}
 
     @pytest.mark.parametrize("name", ["train", "evaluate", "predict", "doctor"])
     def test_help_of_a_command(self, name: str, command: Command) -> None:

@@ -115,7 +115,7 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_importing_the_command_line_loads_neither_matplotlib_nor_cupy() -> None:
     shown = "print([m for m in ('matplotlib', 'cupy') if m in sys.modules])"
-    code = f"import sys, fcnn_gpu.cli._run, fcnn_gpu.cli.bench, fcnn_gpu.training._plots; {shown}"
+    code = f"import sys, fcnn_gpu.cli._run, fcnn_gpu.cli._bench, fcnn_gpu.training._plots; {shown}"
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert done.stdout == "[]\n"
