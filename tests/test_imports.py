@@ -35,7 +35,7 @@ ROOMS = [
     {"data", "large_matrix", "layers"},
     {"activations", "losses", "memory", "optimizers", "regularizers", "tables"},
     {"backend", "datasets", "initializers", "metrics"},
-    {"schedules", "_figures"},
+    {"schedules", "_figures", "pages"},
     {"_registry", "files"},
     {"_arrays"},
     {"_blas_threads", "_checks", "_console", "_extras", "_html", "_on_demand", "_picture", "_warnings", "_types"},

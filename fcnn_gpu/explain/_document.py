@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from .._types import HostArray
+from ..pages import number
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,3 @@ class Section:
     title: str
     blocks: list[Block]
     depth: int = 1
-
-
-def number(x: float) -> str:
-    """Four digits, with a minus sign."""
-    x = float(x) + 0.0  # −0 is 0
-    return (f"{x:.4g}" if 1e-4 <= abs(x) < 1e5 else f"{x:.3g}").replace("-", "−")

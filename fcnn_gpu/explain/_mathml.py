@@ -17,7 +17,7 @@ from html import escape
 _SUB = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _SUP = str.maketrans("ᵀ²³⁻⁶", "T23−6")
 _TOKEN = re.compile(
-    r"(?P<power>\d+(?:\.\d+)?e[−+]?\d+)|(?P<number>\d+(?:\.\d+)?)"
+    r"(?P<power>\d+(?:\.\d+)?e[−+]?\d+)|(?P<number>\d+(?:,\d{3})*(?:\.\d+)?)"
     r"|(?P<derivative>[d∂](?=[A-Za-zα-ωΑ-Ω](?![a-z])))"
     r"|(?P<word>[A-Za-z]{2,})"
     r"|(?P<letter>[A-Za-zα-ωΑ-Ω]\u0302?|∂|½)"

@@ -6,27 +6,19 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-import numpy as np
-
+from .. import pages
 from ._document import Bars, Formulas, Grid, Note, Picture, Section
 from ._mathml import mathml
-from ._style import STYLE
 
 
 def page(sections: list[Section]) -> str:
     """The whole page."""
-    title = escape(sections[0].title)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
-        f'<meta name="color-scheme" content="light dark"/>\n<title>{title}</title>\n'
-        f'<style>{STYLE}</style>\n</head>\n<body>\n<main class="fcnn">\n{_body(sections)}</main>\n</body>\n</html>\n'
-    )
+    return pages.page(sections[0].title, _body(sections))
 
 
 def fragment(sections: list[Section]) -> str:
     """The same within another page, such as a notebook's."""
-    return f'<div class="fcnn"><style>{STYLE}</style>{_body(sections)}</div>'
+    return pages.fragment(_body(sections))
 
 
 def _body(sections: list[Section]) -> str:
@@ -49,7 +41,7 @@ def _block(block: Any) -> str:
     if isinstance(block, Note):
         return f"<p>{escape(block.text)}</p>\n"
     if isinstance(block, Picture):
-        return _picture(block)
+        return pages.picture(block.pixels, block.label, escape(block.label), block.signed) + "\n"
     return _bars(block) if isinstance(block, Bars) else _grid(block)
 
 
@@ -61,7 +53,7 @@ def _grid(grid: Grid) -> str:
     )
     left = f'<p class="left">{escape(grid.left_out)}</p>\n' if grid.left_out else ""
     return (
-        f'<div class="table" tabindex="0"><table>\n<caption>{_caption(grid.title)}</caption>\n'
+        f'<div class="table beside" tabindex="0"><table>\n<caption>{_caption(grid.title)}</caption>\n'
         f"<thead><tr>{cells}</tr></thead>\n<tbody>\n{_rows(grid.rows, grid)}</tbody>\n"
         + (f"<tfoot>\n{_rows(grid.sums, grid)}</tfoot>\n" if grid.sums else "")
         + f"</table>{left}</div>\n"
@@ -72,14 +64,14 @@ def _bars(bars: Bars) -> str:
     """A table of names, numbers and bars, those below 0 to the left."""
     low = -1.0 if (bars.values < 0).any() else 0.0
     rows = "".join(
-        f'<tr><td class="name">{escape(name)}</td><td>{escape(shown)}</td><td><svg class="bar" '
+        f'<tr><td class="name">{escape(name)}</td><td>{escape(shown)}</td><td><svg class="length" '
         f'viewBox="{low} 0 {1 - low} 1" preserveAspectRatio="none" aria-hidden="true"><rect class="{_sign(x)}" '
         f'x="{min(x, 0.0):.4g}" y="0" width="{abs(x):.4g}" height="1"/></svg></td></tr>\n'
         for name, shown, x in zip(bars.names, bars.numbers, (bars.values / bars.reach).tolist(), strict=True)
     )
     left = f'<p class="left">{escape(bars.left_out)}</p>\n' if bars.left_out else ""
     return (
-        f'<div class="table" tabindex="0"><table>\n<caption>{escape(bars.title)}</caption>\n'
+        f'<div class="table beside" tabindex="0"><table>\n<caption>{escape(bars.title)}</caption>\n'
         f"<tbody>\n{rows}</tbody>\n</table>{left}</div>\n"
     )
 
@@ -104,22 +96,3 @@ def _rows(rows: Sequence[tuple[str, ...]], grid: Grid) -> str:
         cells = "".join(f"<td{_kind(i, grid)}>{escape(cell)}</td>" for i, cell in enumerate(row))
         made += f"<tr>{cells}</tr>\n"
     return made
-
-
-def _picture(picture: Picture) -> str:
-    """Squares whose opacity is the number; of signed numbers the negative ones have another colour."""
-    pixels = np.asarray(picture.pixels, np.float64)
-    if not picture.signed:
-        pixels = pixels - min(float(pixels.min()), 0.0)
-    largest = float(np.abs(pixels).max()) or 1.0
-    height, width = pixels.shape
-    squares = "".join(
-        f'<rect x="{column}" y="{row}" width="1" height="1" class="{_sign(x)}" opacity="{abs(x) / largest:.2g}"/>'
-        for (row, column), x in np.ndenumerate(pixels)
-        if abs(x) > 0.01 * largest
-    )
-    label = escape(picture.label)
-    return (
-        f'<figure><svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}" shape-rendering="crispEdges">'
-        f"{squares}</svg><figcaption>{label}</figcaption></figure>\n"
-    )

@@ -12,8 +12,9 @@ from .._console import counted
 from .._types import HostArray
 from ..layers import Dense, DenseEnsemble, Dropout
 from ..losses import EnsembleLoss
+from ..pages import number
 from . import _formulas
-from ._document import Block, Formulas, Grid, Note, Picture, Section, number
+from ._document import Block, Formulas, Grid, Note, Picture, Section
 from ._names import image_shape, input_names, output_names
 from ._trace import WEIGHTED
 from ._worked import worked
@@ -226,7 +227,7 @@ class _Maker:
         dx = self._of.input_gradient
         blocks: list[Block] = []
         if self._shape:
-            blocks.append(Picture(dx.reshape(self._shape), "∂L/∂x, negative in colour", signed=True))
+            blocks.append(Picture(dx.reshape(self._shape), "∂L/∂x: blue above 0, orange below", signed=True))
         blocks.append(self._grid("The largest", ("input", "∂L/∂x"), self._inputs, [dx], np.abs(dx)))
         return Section("Input", blocks, 2)
 

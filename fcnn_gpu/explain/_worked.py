@@ -17,7 +17,7 @@ from ..optimizers import (
     RAdam,
     RMSprop,
 )
-from ._document import number
+from ..pages import number
 
 if TYPE_CHECKING:
     from .explanation import Updated

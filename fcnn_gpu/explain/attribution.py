@@ -27,9 +27,10 @@ from .._types import Array, HostArray
 from ..data import Signature, features_of
 from ..losses import Loss
 from ..model import Sequential
+from ..pages import number
 from ._bars import draw_bars, draw_picture, largest_bars, save_shown
 from ._copy import copy_of
-from ._document import Note, Picture, Section, number
+from ._document import Note, Picture, Section
 from ._loss import loss_of, targets_of
 from ._names import image_shape, input_names, output_names
 

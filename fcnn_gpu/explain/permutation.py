@@ -17,9 +17,10 @@ from .._types import HostArray
 from ..data import features_of
 from ..losses import Loss
 from ..model import Sequential
+from ..pages import number
 from ._bars import draw_bars, largest_bars, save_shown
 from ._copy import copy_of
-from ._document import Note, Section, number
+from ._document import Note, Section
 from ._loss import loss_of, targets_of
 from ._names import input_names
 

@@ -10,9 +10,9 @@ from html import escape
 
 from .._on_demand import own_names
 from ..losses import Loss
+from ..pages import number, page
 from ._classes import class_table, confusions, scores
-from ._number import number
-from ._page import code, facts, page, section, text
+from ._page import code, facts, section, text
 from ._parameters import gradients_of, layers, parameters
 from ._reported import Columns, Measured, ReportedRun
 from ._speed import flops_per_sample, speed

@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 
 from .._types import HostArray
-from ._number import number
+from ..pages import number
 
 _WIDTH, _HEIGHT = 480, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 12, 12, 44

@@ -10,8 +10,9 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 from .._types import HostArray
 from ..metrics import calibration, confusion_matrix, predicted_classes
+from ..pages import N_COLOURS
 from ._chart import Axes, Line, lines
-from ._page import N_COLOURS, charts, grid, text
+from ._page import charts, grid, text
 from ._reported import Measured, ReportedRun
 
 _LARGEST_MATRIX = 30
@@ -43,13 +44,13 @@ def _table(matrix: HostArray, names: Sequence[str]) -> str:
     rows = zip(names, matrix.tolist(), (matrix / totals).tolist(), strict=True)
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>'
+        f'<tr><th scope="row" class="name">{escape(name)}</th>'
         + "".join(f'<td style="--share:{share:.3f}">{n or ""}</td>' for n, share in zip(counts, shares, strict=True))
         + "</tr>"
         for name, counts, shares in rows
     )
     return (
-        f'<div class="scroll" tabindex="0"><table class="matrix"><thead><tr><td></td>{head}</tr></thead>'
+        f'<div class="table" tabindex="0"><table class="matrix"><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 

@@ -8,8 +8,8 @@ from .._types import HostArray
 from ..explain import copy_of, loss_of, targets_of
 from ..losses import Loss
 from ..model import Sequential
+from ..pages import number
 from ._chart import strip
-from ._number import number
 from ._page import Html, grid, text
 from ._reported import Measured
 

@@ -9,9 +9,8 @@ import numpy as np
 
 from .._types import HostArray
 from ..metrics import predicted_classes
-from ._number import number
+from ..pages import number, picture
 from ._page import grid, text
-from ._png import data_uri
 from ._reported import Measured, ReportedRun
 
 _MOST = 16
@@ -68,10 +67,9 @@ def _images(run: ReportedRun, measured: Measured, wrong: HostArray, order: HostA
     parts = []
     for i in order.tolist():
         truth, predicted = _said(run, measured, i)
-        number = int(measured.names_of_rows[i])
-        caption = f"{escape(truth)}, predicted<br/>{escape(predicted)}<br/>sample {number:,}"
-        picture = data_uri(np.asarray(measured.X[i], np.float64).reshape(side, side))
-        parts.append(f'<figure><img src="{picture}" alt="sample {number}"/><figcaption>{caption}</figcaption></figure>')
+        sample = f"sample {int(measured.names_of_rows[i]):,}"
+        caption = f"{escape(truth)}, predicted<br/>{escape(predicted)}<br/>{sample}"
+        parts.append(picture(measured.X[i].reshape(side, side), sample, caption))
     inner = "".join(parts)
     return f'<div class="images">{inner}</div>'
 

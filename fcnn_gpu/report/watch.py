@@ -10,8 +10,8 @@ from typing import Any
 
 from .._checks import check_port
 from ..callbacks import Callback, History, Trainer
-from ._number import number
-from ._page import facts, page, section
+from ..pages import number, page
+from ._page import facts, section
 from ._parameters import layers, parameters
 from ._reported import Columns, ReportedRun
 from ._speed import speed

@@ -264,7 +264,7 @@ class TestCommand:
                 pytest.importorskip("matplotlib")
             assert command(*asked, "gradient", "--out", tmp_path / name)[:2] == (0, f"Wrote {tmp_path / name}\n")
         page = (tmp_path / "page.html").read_text(encoding="utf-8")
-        assert page.count('class="bar"') == 15
+        assert page.count('class="length"') == 15
         assert "49 smaller ones are not shown" in page
         assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
         for wrong, said in (

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import dataclasses
-import io
 import json
 import re
 from pathlib import Path
@@ -17,7 +15,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.image import imread
 from sklearn.calibration import calibration_curve
 
 import fcnn_gpu as fcnn
@@ -25,7 +22,6 @@ from fcnn_gpu.cli import run
 from fcnn_gpu.metrics import calibration
 from fcnn_gpu.report import Measured, ReportedRun, flops_per_sample, gradients_of, report_page
 from fcnn_gpu.report._chart import Axes, Line, lines, ticks
-from fcnn_gpu.report._png import data_uri
 from tests.support.cli_cases import Command
 
 RNG = np.random.default_rng(0)
@@ -233,13 +229,6 @@ def test_calibration_is_scikit_learns(n: int, seed: int) -> None:
         if within.any()
     ]
     assert error == pytest.approx(sum(of_each_bin))
-
-
-def test_a_picture_is_a_png() -> None:
-    pixels = RNG.integers(0, 256, (5, 7)).astype(float)
-    pixels.flat[:2] = 0, 255
-    file = base64.b64decode(data_uri(pixels).removeprefix("data:image/png;base64,"))
-    np.testing.assert_allclose(imread(io.BytesIO(file)) * 255, pixels, atol=1e-3)
 
 
 def test_gradients_are_those_of_the_mean_loss_at_inference_and_change_nothing() -> None:
