@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from . import callbacks as callbacks
     from . import data as data
     from . import datasets as datasets
+    from . import doctor as doctor
+    from . import estimators as estimators
     from . import explain as explain
     from . import files as files
     from . import gradient_check as gradient_check
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from . import optimizers as optimizers
     from . import placement as placement
     from . import regularizers as regularizers
+    from . import report as report
     from . import reproducibility as reproducibility
     from . import schedules as schedules
     from . import tables as tables
@@ -122,9 +125,9 @@ if TYPE_CHECKING:
     from .training import out_of_fold as out_of_fold
 else:
     _NAMES = {
-        "": "activations backend callbacks data datasets explain files gradient_check initializers large_matrix layers "
-        "losses memory metrics model optimizers placement regularizers reproducibility schedules tables "
-        "training",
+        "": "activations backend callbacks data datasets doctor estimators explain files gradient_check initializers "
+        "large_matrix layers losses memory metrics model optimizers placement regularizers report reproducibility "
+        "schedules tables training",
         "backend": "BackendError autotune_report set_autotune set_backend set_threads threads to_numpy",
         "callbacks": "Callback EarlyStopping ModelCheckpoint ProgressBar",
         "data": "Signature",
@@ -147,4 +150,6 @@ else:
         "out_of_fold",
     }
     __getattr__, __dir__ = _on_demand.on_demand(__name__, _NAMES)
-    __all__ = [name for room, names in _NAMES.items() if room != "estimators" for name in names.split()]
+    __all__ = [  # but the estimators: scikit-learn takes longer to import than all of this
+        name for room, names in _NAMES.items() if room != "estimators" for name in names.split() if name != "estimators"
+    ]

@@ -87,7 +87,7 @@ CIRCULAR = {
 
 CIRCULAR |= {(f"fcnn_gpu.{importing}", f"fcnn_gpu.{room}"): reason for (importing, room), reason in UPWARDS.items()}
 
-ESTIMATORS = ("FCNNClassifier", "FCNNRegressor", "TabularClassifier", "TabularRegressor")
+ESTIMATORS = ("estimators", "FCNNClassifier", "FCNNRegressor", "TabularClassifier", "TabularRegressor")
 """What `from fcnn_gpu import *` does not give: scikit-learn takes longer to import than all of fcnn_gpu."""
 
 NOT_TRAINING = {
@@ -95,6 +95,7 @@ NOT_TRAINING = {
     "bench",
     "estimators",
     "explain",
+    "report",
     "doctor",
     "gradient_check",
     "reproducibility",

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from html import escape
 
 import numpy as np
-from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
 from .._types import HostArray
 from ..metrics import calibration, confusion_matrix, predicted_classes
@@ -99,6 +98,13 @@ class _Curves:
     """Of one class against all others, as scikit-learn has them."""
 
     def __init__(self, truth: HostArray, probability: HostArray) -> None:
+        from sklearn.metrics import (
+            auc,
+            average_precision_score,
+            precision_recall_curve,
+            roc_curve,
+        )  # which a Watch does without
+
         false, true, _ = roc_curve(truth, probability)
         precision, recall, _ = precision_recall_curve(truth, probability)
         self.roc, self.area = (false, true), float(auc(false, true))

@@ -45,8 +45,8 @@ class Watch(Callback):
     `port` 0 takes a free one. The address is printed when training begins, and is `url`. The page follows the run by
     itself, and says when the program has ended.
 
-    >>> from fcnn_gpu.report import Watch
-    >>> watch = Watch(port=0)
+    >>> import fcnn_gpu as fcnn
+    >>> watch = fcnn.report.Watch(port=0)
     """
 
     def __init__(self, port: int = 0, title: str = "training") -> None:
