@@ -6,9 +6,10 @@ import difflib
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from .._checks import check_integer
+from .._registry import answers_arguments
 from ..metrics import Metric
 from ..model import Sequential
 
@@ -82,6 +83,16 @@ def described(trainer: Trainer) -> dict[str, Any]:
     parts = {"loss": trainer.loss, "optimizer": trainer.optimizer, "network": trainer.model}
     numbers = {"epochs": trainer.n_epochs, "parameters": trainer.model.n_parameters, "seed": trainer.seed}
     return {name: repr(part) for name, part in parts.items()} | numbers
+
+
+_Class = TypeVar("_Class", bound=type[Callback])
+
+
+def answering(cls: _Class) -> _Class:
+    """Class decorator: an argument that the constructor does not have is answered by the one that is meant."""
+    constructor: Any = cls.__init__
+    cls.__init__ = answers_arguments(constructor)  # type: ignore[method-assign]
+    return cls
 
 
 HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .._checks import suggest
 from ._base import WatchedTrainer
+
+
+def check_column(who: str, column: Any) -> None:
+    """A TypeError unless it may be the name of a column."""
+    if not isinstance(column, str):
+        what = f"got {column!r} ({type(column).__name__})"
+        raise TypeError(f"{who} expects the name of a column of the history, such as 'val_loss', {what}.")
 
 
 def better_is_greater(column: str, trainer: WatchedTrainer) -> bool:

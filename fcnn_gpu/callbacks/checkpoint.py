@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from .._checks import check_bool
-from ._base import Callback, Trainer
-from ._monitor import check_monitor, direction
+from ._base import Callback, Trainer, answering
+from ._monitor import check_column, check_monitor, direction
 
 _EPOCH = re.compile(r"\{epoch(?::(0?\d*d?))?\}")
 """{epoch} or {epoch:03d}: the one field in a checkpoint's path. Other braces are part of the name."""
 
 
+@answering
 @dataclass
 class ModelCheckpoint(Callback):
     """Save the model to `path` after each epoch, or with `monitor` after each epoch that is the best so far.
@@ -32,6 +33,8 @@ class ModelCheckpoint(Callback):
     def __post_init__(self) -> None:
         if not isinstance(self.path, str | os.PathLike):
             raise TypeError(f"ModelCheckpoint(path) expects a path, got {self.path!r}.")
+        if self.monitor is not None:
+            check_column("ModelCheckpoint(monitor)", self.monitor)
         if self.greater_is_better is not None:
             check_bool("ModelCheckpoint(greater_is_better)", self.greater_is_better)
 

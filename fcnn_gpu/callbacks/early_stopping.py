@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._checks import check_bool, check_integer, check_real
-from ._base import Callback, History, Trainer
-from ._monitor import check_monitor, direction
+from ._base import Callback, History, Trainer, answering
+from ._monitor import check_column, check_monitor, direction
 
 
+@answering
 @dataclass
 class EarlyStopping(Callback):
     """End the run when `monitor` has not improved by more than `min_delta` for `patience` epochs in a row.
@@ -28,6 +29,7 @@ class EarlyStopping(Callback):
     best_value: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        check_column("EarlyStopping(monitor)", self.monitor)
         check_integer("EarlyStopping(patience)", self.patience, low=1)
         check_real("EarlyStopping(min_delta)", self.min_delta, low=0.0)
         check_bool("EarlyStopping(restore_best)", self.restore_best)

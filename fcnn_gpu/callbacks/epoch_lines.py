@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from .._console import every_character, readable
-from ._base import Callback, History, Trainer
+from ._base import Callback, History, Trainer, answering
 
 _MOST_LINES = 25
 """Of a run whose epochs are short."""
@@ -15,6 +15,7 @@ _LONGEST_SILENCE = 10.0
 """Seconds, as far as epochs end."""
 
 
+@answering
 class EpochLines(Callback):
     """Write epochs to standard error as they end: all of a short run; of a long one every n-th, the first and the last.
 
@@ -23,6 +24,8 @@ class EpochLines(Callback):
     """
 
     def __init__(self, stream: Any = None) -> None:
+        if stream is not None and not hasattr(stream, "write"):
+            raise TypeError(f"EpochLines(stream) expects an open text file, got {stream!r} ({type(stream).__name__}).")
         self._stream = stream
 
     def on_train_begin(self, trainer: Trainer) -> None:

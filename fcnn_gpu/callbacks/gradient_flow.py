@@ -14,7 +14,7 @@ from .._figures import make_figure, saved
 from .._types import HostArray
 from .._warnings import warn
 from ..model import Sequential
-from ._base import Callback, Trainer
+from ._base import Callback, Trainer, answering
 
 _FADED, _EXPLODED = 1e-4, 1e4
 """The root mean square of the first layer's gradient over the last's, outside of which gradients vanish or explode."""
@@ -38,6 +38,7 @@ class GradientFlowWarning(UserWarning):
     """Gradients vanish or explode, or a layer's units are dead or saturated."""
 
 
+@answering
 @dataclass
 class GradientFlow(Callback):
     """Records of each layer's weights, at every `steps`-th step (None: the last of each epoch), what moves them.

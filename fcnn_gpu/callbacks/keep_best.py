@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._checks import check_bool, check_choice
-from ._base import Callback, History, Trainer
-from ._monitor import check_monitor, direction
+from ._base import Callback, History, Trainer, answering
+from ._monitor import check_column, check_monitor, direction
 
 
+@answering
 @dataclass
 class KeepBest(Callback):
     """Give the model, at the end of the run, the weights of its best epoch by `monitor`. The run is not ended for it.
@@ -27,6 +28,7 @@ class KeepBest(Callback):
     best_value: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        check_column("KeepBest(monitor)", self.monitor)
         check_choice("KeepBest(ties)", self.ties, ("first", "last"))
         if self.greater_is_better is not None:
             check_bool("KeepBest(greater_is_better)", self.greater_is_better)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .._checks import check_bool
-from ._base import Callback, Trainer
+from ._base import Callback, Trainer, answering
 
 
 @dataclass
@@ -55,6 +55,7 @@ class _LineLogger(Callback):
         raise NotImplementedError(f"{type(self).__name__} must define _line(record).")
 
 
+@answering
 @dataclass
 class CSVLogger(_LineLogger):
     """A CSV file with the columns of the history, a line per epoch, each in the file when its epoch has ended.
@@ -84,6 +85,7 @@ class CSVLogger(_LineLogger):
         return text.getvalue()
 
 
+@answering
 @dataclass
 class JSONLinesLogger(_LineLogger):
     """A file of JSON lines: an object per epoch with the columns of the history, in the file when its epoch has ended.

@@ -7,13 +7,14 @@ import time
 from typing import Any
 
 from .._extras import how_to_install
-from ._base import Callback, History, Trainer, described
+from ._base import Callback, History, Trainer, answering, described
 
 _LONGEST = 500
 """Characters of a parameter that every store takes."""
 _ENDS = {"error": "FAILED", "interrupt": "KILLED"}
 
 
+@answering
 class MLflow(Callback):
     """Log each column of the history to MLflow, a point per epoch, and what is trained as parameters of the run.
 
@@ -26,6 +27,9 @@ class MLflow(Callback):
     def __init__(
         self, experiment: str | None = None, run_name: str | None = None, tracking_uri: str | None = None
     ) -> None:
+        for name, value in {"experiment": experiment, "run_name": run_name, "tracking_uri": tracking_uri}.items():
+            if value is not None and not isinstance(value, str):
+                raise TypeError(f"MLflow({name}) expects a string, got {value!r} ({type(value).__name__}).")
         try:
             import mlflow
         except ImportError as error:

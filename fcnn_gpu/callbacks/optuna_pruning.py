@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from .._extras import how_to_install
-from ._base import Callback, Trainer
-from ._monitor import check_monitor
+from ._base import Callback, Trainer, answering
+from ._monitor import check_column, check_monitor
 
 
+@answering
 class OptunaPruning(Callback):
     """Report `column` of the history to an Optuna trial after each epoch, and raise `TrialPruned` when it is hopeless.
 
@@ -23,6 +24,7 @@ class OptunaPruning(Callback):
             raise ImportError(f"OptunaPruning needs optuna. Run: {how_to_install('optuna')}") from error
         if not (hasattr(trial, "report") and hasattr(trial, "should_prune")):
             raise TypeError(f"OptunaPruning(trial) expects an Optuna trial, got {trial!r}.")
+        check_column("OptunaPruning(column)", column)
         self.trial, self.column = trial, column
         self._pruned = TrialPruned
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._console import readable
-from ._base import Callback, History, Trainer, WatchedTrainer
+from ._base import Callback, History, Trainer, WatchedTrainer, answering
 
 _REFRESHES = 4
 """A second: drawing the bar takes half a millisecond, which training waits for."""
@@ -13,6 +13,7 @@ _NARROW = 100
 """Columns of a terminal below which the bar is shorter and what is least asked for is left out."""
 
 
+@answering
 class ProgressBar(Callback):
     """A bar per run on the terminal: epochs, samples per second, losses and metrics. Silent where there is no terminal.
 
@@ -22,6 +23,9 @@ class ProgressBar(Callback):
     """
 
     def __init__(self, console: Any = None) -> None:
+        if console is not None and not hasattr(console, "is_terminal"):
+            what = f"got {console!r} ({type(console).__name__})"
+            raise TypeError(f"ProgressBar(console) expects a rich.console.Console, {what}.")
         self._console = console
         self._progress: Any = None
 

@@ -7,9 +7,10 @@ import time
 from typing import Any
 
 from .._extras import how_to_install
-from ._base import Callback, History, Trainer
+from ._base import Callback, History, Trainer, answering
 
 
+@answering
 class TensorBoard(Callback):
     """Write each column of the history to event files in `folder`, a point per epoch.
 

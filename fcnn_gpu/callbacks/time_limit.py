@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from .._checks import check_integer, check_real, check_seconds
-from ._base import Callback, Trainer
+from ._base import Callback, Trainer, answering
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Deadline:
         return time.perf_counter() - self.started
 
 
+@answering
 @dataclass
 class TimeLimit(Callback):
     """End the run before the epoch that would end more than `seconds` after its beginning, as far as can be foreseen.

@@ -17,6 +17,8 @@ class WandB(Callback):
     """
 
     def __init__(self, project: str | None = None, **init: Any) -> None:
+        if project is not None and not isinstance(project, str):
+            raise TypeError(f"WandB(project) expects a string, got {project!r} ({type(project).__name__}).")
         try:
             import wandb
         except ImportError as error:

@@ -11,7 +11,7 @@ from .._checks import check_bool, check_integer, check_real
 from .._types import Array
 from ..layers import BatchNorm
 from ..model import Sequential
-from ._base import Callback, History, Trainer
+from ._base import Callback, History, Trainer, answering
 
 
 @dataclass
@@ -81,6 +81,7 @@ class _WeightAveraging(Callback):
             model.restore(before)
 
 
+@answering
 @dataclass
 class EMA(_WeightAveraging):
     """Exponential moving average: mean ← d·mean + (1 − d)·weights after every `every_steps` steps; the first is a copy.
@@ -106,6 +107,7 @@ class EMA(_WeightAveraging):
         self._add(trainer.model, 1.0 if n == 0 else 1.0 - decay)
 
 
+@answering
 @dataclass
 class SWA(_WeightAveraging):
     """Stochastic weight averaging: the equal mean of the weights after each epoch from `start` on.

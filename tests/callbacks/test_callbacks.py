@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 import fcnn_gpu as fcnn
+from fcnn_gpu import callbacks
 from fcnn_gpu.callbacks import Callback, ProgressBar, TimeLimit, WatchedTrainer
 from fcnn_gpu.training import _run
 
@@ -251,11 +252,49 @@ CHECKPOINT: Any = fcnn.ModelCheckpoint
         (lambda: TimeLimit(-1), ValueError, r"TimeLimit\(seconds\)"),
         (lambda: CHECKPOINT(3), TypeError, r"ModelCheckpoint\(path\) expects a path, got 3"),
         (lambda: CHECKPOINT("m", greater_is_better=1), TypeError, r"ModelCheckpoint\(greater_is_better\)"),
+        (
+            lambda: STOPPING(monitor=3),
+            TypeError,
+            r"EarlyStopping\(monitor\) expects the name of a column .*, got 3 \(int\)",
+        ),
+        (lambda: CHECKPOINT("m", monitor=True), TypeError, r"ModelCheckpoint\(monitor\) expects the name of a column"),
+        (lambda: callbacks.KeepBest(monitor=["loss"]), TypeError, r"KeepBest\(monitor\)"),  # type: ignore[arg-type]
+        (lambda: callbacks.MLflow(experiment=3), TypeError, r"MLflow\(experiment\) expects a string, got 3"),  # type: ignore[arg-type]
+        (lambda: callbacks.WandB(7), TypeError, r"WandB\(project\) expects a string, got 7"),  # type: ignore[arg-type]
+        (lambda: callbacks.EpochLines("log.txt"), TypeError, r"EpochLines\(stream\) expects an open text file"),
+        (lambda: ProgressBar("bar"), TypeError, r"ProgressBar\(console\) expects a rich.console.Console"),
     ],
 )
 def test_fields_that_are_refused(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "answer"),
+    [
+        ("EarlyStopping", "patiance", "Did you mean 'patience'"),
+        ("EarlyStopping", "restore_best_weights", "Here it is called restore_best"),
+        ("EarlyStopping", "mode", "Here it is called greater_is_better"),
+        ("ModelCheckpoint", "filepath", "Here it is called path"),
+        ("ModelCheckpoint", "save_best_only", "Here it is called monitor"),
+        ("KeepBest", "tie", "Did you mean 'ties'"),
+        ("TimeLimit", "second", "Did you mean 'seconds'"),
+        ("EMA", "ema_decay", "Here it is called decay"),
+        ("SWA", "swa_epoch_start", "Here it is called start"),
+        ("CSVLogger", "filename", "Here it is called path"),
+        ("JSONLinesLogger", "appends", "Did you mean 'append'"),
+        ("GradientFlow", "step", "Did you mean 'steps'"),
+        ("TensorBoard", "log_dir", "Here it is called folder"),
+        ("MLflow", "experiment_name", "Here it is called experiment"),
+        ("OptunaPruning", "monitor", "Here it is called column"),
+        ("EpochLines", "streem", "Did you mean 'stream'"),
+        ("ProgressBar", "consol", "Did you mean 'console'"),
+    ],
+)
+def test_an_argument_that_a_callback_does_not_have_is_answered(name: str, argument: str, answer: str) -> None:
+    with pytest.raises(TypeError, match=f"^{name} has no argument '{argument}'. {answer}"):
+        getattr(callbacks, name)(**{argument: 1})
 
 
 def test_a_column_that_is_not_recorded_is_answered_by_the_nearest() -> None:
