@@ -114,7 +114,12 @@ class FunctionSchedule(Schedule):
         self._of_length = len(needed) == 2
 
     def __call__(self, epoch: float, n_epochs: float) -> float:
-        return self.function(epoch, n_epochs) if self._of_length else self.function(epoch)
+        try:
+            return self.function(epoch, n_epochs) if self._of_length else self.function(epoch)
+        except Exception as error:
+            name = getattr(self.function, "__qualname__", repr(self.function))
+            error.add_note(f"(It was raised by the schedule {name}, asked for the value at epoch {epoch:g}.)")
+            raise
 
 
 def as_schedule(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -370,6 +371,17 @@ def test_a_function_of_the_time_is_a_schedule() -> None:
     assert repr(fcnn.Adam(a_function)).startswith("Adam(learning_rate=FunctionSchedule(function=<function a_function")
     estimator = fcnn.FCNNClassifier((3,), epochs=2, learning_rate=a_function, backend="numpy", random_state=0)
     assert estimator.fit(X, y).history_["learning_rate"] == pytest.approx([0.1, 0.05])
+
+
+def test_an_error_in_a_function_says_which_schedule_it_was() -> None:
+    def broken(epoch: float) -> float:
+        return 1 / 0 if epoch >= 0.5 else 0.1
+
+    model = fcnn.Sequential([fcnn.Dense(2)], n_in=2, seed=0, backend="numpy")
+    with pytest.raises(ZeroDivisionError) as raised:
+        fcnn.Trainer(model, optimizer=fcnn.SGD(broken)).fit(np.eye(2), [0, 1], epochs=2, batch_size=1, progress=False)
+    [note] = raised.value.__notes__
+    assert re.fullmatch(r"\(It was raised by the schedule .*broken, asked for the value at epoch 1\.\)", note)
 
 
 def test_functions_that_are_no_schedules() -> None:

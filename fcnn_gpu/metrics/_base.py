@@ -56,7 +56,18 @@ class Metric:
 
         ValueError where it measures nothing of the kind.
         """
+        if getattr(self, "task", None) == "regression" and task != "regression":
+            what = "several labels" if task == "multilabel" else "classes"
+            raise ValueError(
+                f"{self.label} measures predicted values, and the loss's targets are {what}. Use a metric of these, "
+                "such as 'accuracy', 'log_loss' or 'brier'."
+            )
         return self
+
+    @property
+    def predictions_per_target(self) -> int | None:
+        """How many predictions of each target it compares with it, as the loss `Quantile` has them; None for any."""
+        return None
 
     def __call__(self, y_true: HostArray, y_pred: HostArray, sample_weight: HostArray | None = None) -> float:
         """The metric.
@@ -138,7 +149,11 @@ class FunctionMetric(Metric):
 
     def __call__(self, y_true: HostArray, y_pred: HostArray, sample_weight: HostArray | None = None) -> float:
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-        value = self.function(y_true, y_pred, **weights)
+        try:
+            value = self.function(y_true, y_pred, **weights)
+        except Exception as error:
+            error.add_note(f"(It was raised by the metric {self.label}.)")
+            raise
         value = value.item() if getattr(value, "ndim", None) == 0 else value
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise TypeError(f"The metric {self.label} gave {value!r} ({type(value).__name__}); expected a number.")

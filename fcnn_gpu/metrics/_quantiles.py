@@ -69,6 +69,10 @@ class Pinball(_OfQuantiles):
         object.__setattr__(self, "quantiles", kept)
 
     @property
+    def predictions_per_target(self) -> int | None:
+        return len(self.quantiles) if isinstance(self.quantiles, Sequence) else None
+
+    @property
     def label(self) -> str:
         plain = isinstance(self.quantiles, Sequence) or self.quantiles == 0.5
         return self.name if plain else f"{self.name}_{self.quantiles:g}"
@@ -98,6 +102,10 @@ class Coverage(_OfQuantiles):
 
     greater_is_better: ClassVar[bool] = True
     quantiles: int = 2
+
+    @property
+    def predictions_per_target(self) -> int:
+        return self.quantiles
 
     def __post_init__(self) -> None:
         check_integer("Coverage(quantiles)", self.quantiles, low=2)

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .._console import counted
 from .._types import HostArray
 from ..data import add_up, restored
+from ..losses import Loss
 from ..metrics import Metric, measure
 
 
@@ -62,6 +64,16 @@ class Scores:
             return {label: count / weight if weight else math.nan for label, count in self._counts.items()}
         assert self._kept is not None
         return {metric.label: measure(metric, *self._kept) for metric in self._metrics}
+
+
+def check_predictions_per_target(metric: Metric, loss: Loss) -> None:
+    """A ValueError for a metric of several predictions of a target where the loss has another number of them."""
+    expected, found = metric.predictions_per_target, loss.outputs_per_target
+    if expected is not None and expected != found:
+        raise ValueError(
+            f"{metric.label} compares each target with {counted(expected, 'predicted quantile')}, and the loss "
+            f"{loss.name} has {counted(found, 'output')} of it. Train with as many: Quantile([0.05, 0.95]) has 2."
+        )
 
 
 _TRIAL_SAMPLES = 1000

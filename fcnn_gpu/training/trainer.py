@@ -34,7 +34,7 @@ from ._lbfgs_run import LBFGSRun, check_stays, check_whole_batch
 from ._micro_batches import check_split
 from ._out_of_memory import explain_evaluation, explain_training, what_a_step_changes
 from ._run import Run
-from ._scores import try_metrics
+from ._scores import check_predictions_per_target, try_metrics
 from ._step import settings_of
 from .history import History, column_names
 from .lbfgs import LBFGS, resolve_optimizer
@@ -117,7 +117,10 @@ class Trainer:
         if isinstance(metrics, str | Metric) or callable(metrics):
             raise TypeError(f"Trainer(metrics) expects a list, got {metrics!r}. Write metrics=[{metrics!r}].")
         task = self.loss.task(self.model.n_out)
-        self._metrics = [METRICS.resolve(metric).for_task(task) for metric in metrics]
+        told = [METRICS.resolve(metric).for_task(task) for metric in metrics]
+        for metric in told:
+            check_predictions_per_target(metric, self.loss)
+        self._metrics = told
 
     @answers_arguments
     @quietly

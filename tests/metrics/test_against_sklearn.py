@@ -320,6 +320,15 @@ def test_functions_are_metrics() -> None:
         fcnn.Trainer(trainer.model, metrics=halves)  # type: ignore[arg-type]
 
 
+def test_an_error_in_a_function_says_which_metric_it_was() -> None:
+    def broken(y_true: HostArray, y_pred: HostArray) -> float:
+        raise KeyError("thing")
+
+    with pytest.raises(KeyError) as raised:
+        _trained([broken])
+    assert raised.value.__notes__ == ["(It was raised by the metric broken.)"]
+
+
 def test_what_a_function_gives_is_a_number() -> None:
     def pair(y_true: HostArray, y_pred: HostArray) -> Any:
         return 1, 2

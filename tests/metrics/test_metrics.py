@@ -132,7 +132,31 @@ def test_a_metric_that_was_told_keeps_to_it() -> None:
     told = metrics.F1("micro", multilabel=False)
     assert told.for_task("multilabel") is told
     assert metrics.F1("micro").for_task("multilabel") == metrics.F1("micro", multilabel=True)
-    assert metrics.R2().for_task("multilabel") == metrics.R2()
+    assert metrics.R2().for_task("regression") == metrics.R2()
+
+
+@pytest.mark.parametrize("name", [name for name in METRICS if METRICS[name].task == "regression"])
+@pytest.mark.parametrize(
+    ("loss", "n_out"), [("cross_entropy", 2), ("binary_cross_entropy", 1), ("binary_cross_entropy", 2)]
+)
+def test_a_metric_of_values_is_refused_for_classes(name: str, loss: str, n_out: int) -> None:
+    model = fcnn.Sequential([fcnn.Dense(n_out)], 2, seed=0, backend="numpy")
+    what = "several labels" if loss[0] == "b" and n_out == 2 else "classes"
+    with pytest.raises(ValueError, match=f"^{name} measures predicted values, and the loss's targets are {what}"):
+        fcnn.Trainer(model, loss, metrics=[name])
+
+
+def test_a_metric_of_several_quantiles_needs_as_many_outputs_of_a_target() -> None:
+    model = fcnn.Sequential([fcnn.Dense(6)], 2, seed=0, backend="numpy")
+    quantile = fcnn.Quantile([0.1, 0.5, 0.9])
+    with pytest.raises(
+        ValueError, match=r"coverage compares each target with 2 predicted quantiles, .* mse has 1 output"
+    ):
+        fcnn.Trainer(model, "mse", metrics=["coverage"])
+    for metric in (metrics.Coverage(2), metrics.Pinball([0.1, 0.9])):
+        with pytest.raises(ValueError, match="with 2 predicted quantiles, and the loss quantile has 3 outputs"):
+            fcnn.Trainer(model, quantile, metrics=[metric])
+    assert fcnn.Trainer(model, quantile, metrics=[metrics.Coverage(3), metrics.Pinball([0.1, 0.5, 0.9])])
 
 
 @pytest.mark.parametrize("n", [1, 7])
