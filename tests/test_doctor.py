@@ -135,6 +135,11 @@ def test_a_gpu_that_lacks_something(probe: Callable[[list[Link]], None], capsys:
     assert lines[-1] == "Training works on the CPU and on the GPU."
 
 
+def test_a_device_has_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "--device", "-1"]) == 2
+    assert capsys.readouterr().err == "fcnn-gpu: error: --device expects an integer of at least 0, got -1.\n"
+
+
 def test_json(probe: Callable[[list[Link]], None], capsys: pytest.CaptureFixture[str]) -> None:
     probe(NO_DRIVER)
     assert run(["doctor", "--json", "--device", "1"]) == 0

@@ -14,6 +14,7 @@ from .._types import HostArray
 from ..data import SIGNED_SAMPLES, Signature
 from ..datasets import CATALOGUE, Dataset, load
 from ..datasets._user_files import FILE_SUFFIXES, kind_of
+from ..files import MODEL_NAME
 from ..model import Sequential
 from ..tables import is_table_file
 from ._defaults import SPLIT_SEED
@@ -37,6 +38,11 @@ def load_data(
 
     With `test_data`, a file of the same kind, all samples of the first are for training.
     """
+    if name not in CATALOGUE and (Path(name) / MODEL_NAME).is_file():
+        raise ValueError(
+            f"--data: {name} is a folder that train --out has made, with a model and no samples. Give the file or the "
+            "data set that it was trained on (run.json in it says which)."
+        )
     if name in CATALOGUE:
         class_names = None  # a known data set has its own, and takes no others
     if test_data is not None:

@@ -17,8 +17,10 @@ def doctor(
     For the CPU it also says how fast NumPy multiplies matrices, and which variables keep it from being faster.
     Exits with 0 when training on the CPU works, whatever the GPU's state.
     """
-    from ..doctor import examine, print_report  # which the help does without
+    from .._checks import check_integer  # which the help does without
+    from ..doctor import examine, print_report
 
+    check_integer("--device", device, low=0)
     report = examine(device)
     if as_json:
         print(json.dumps(report.plain(), indent=2))

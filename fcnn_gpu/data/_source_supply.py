@@ -136,8 +136,12 @@ class SourceSupply:
     @property
     def sample_bytes(self) -> int:
         """Bytes of one sample as it is stored."""
-        weight = self._rules.weight_dtype.itemsize if self.has_weights else 0
-        return self.source.n_features * self.dtype.itemsize + self.target_bytes + weight
+        return self.source.n_features * self.dtype.itemsize + self.target_bytes + self.weight_bytes
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of a sample's weight; 0 where there is none."""
+        return int(self._rules.weight_dtype.itemsize) if self.has_weights else 0
 
     @property
     def target_bytes(self) -> int:

@@ -103,11 +103,11 @@ class DataSet:
             outputs: bytes of a sample's outputs where metrics are computed, else 0.
             on_host: whether the device is the host. Chunks are shorter then, and maps that exceed its memory stream.
             shuffle: whether a source is read through its shuffle buffer.
-            metrics: for some of them outputs and targets of a source are kept.
+            metrics: for some of them outputs, targets and weights of a source are kept.
         """
         n, largest = len(samples), HOST_CHUNK if on_host else _LARGEST_CHUNK
         if isinstance(samples, SourceSupply):
-            held = 0 if add_up(metrics) else n * (outputs + samples.target_bytes)
+            held = 0 if add_up(metrics) else n * (outputs + samples.target_bytes + samples.weight_bytes)
             reading = samples.host_bytes(shuffle) + held
             kept = order + outputs
             return cls(n, min(batch, n), samples.sample_bytes, kept, 0, streams=True, host=reading, largest=largest)

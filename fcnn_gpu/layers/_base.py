@@ -118,6 +118,11 @@ class Plan(Protocol):
         ...
 
 
+_READ_ONCE = {"n_in", "n_out", "members", "init", "bias", "bias_init", "placement"}
+_READ_ONCE |= {"l1", "l2", "max_norm", "unit_norm", "non_negative"}
+"""Settings that a network's parameters were made by, and their update. Others (Dropout's p) may be set at any time."""
+
+
 class Layer:
     """Base of all layers.
 
@@ -137,6 +142,13 @@ class Layer:
     """Frozen parameters whose gradients `backward` writes all the same: they are set to 0 behind it."""
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if self._binding is not None and name in _READ_ONCE:
+            raise AttributeError(
+                f"{type(self).__name__}.{name} was read when the network was built, and cannot be set any more. Make a "
+                f"network with it: {type(self).__name__}(..., {name}={value!r}).",
+                name=name,
+                obj=self,
+            )
         super().__setattr__(name, value)
         if self._binding is not None and not name.startswith("_"):
             self._binding.n_changes += 1

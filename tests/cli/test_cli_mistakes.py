@@ -180,6 +180,13 @@ class TestMistakes:
         assert err.startswith("Traceback")
         assert err.endswith("got 0.\n")
 
+    def test_the_folder_of_a_run_is_no_data(self, command: Command, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        assert command("train", *QUICK, "--out", run)[0] == 0
+        expected = rf"--data: {run} is a folder that train --out has made, with a model and no samples"
+        assert_mistake(command("train", "--data", run), expected)
+        assert_mistake(command("evaluate", run, "--data", run), expected)
+
     def test_unknown_command(self, command: Command) -> None:
         assert_mistake(command("trian"), r"No such command: trian\. Did you mean fcnn-gpu train\?$")
 

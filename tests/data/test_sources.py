@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import fcnn_gpu as fcnn
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.backend._ops import Ops
+from fcnn_gpu.data._what_streams import DataSet
 from fcnn_gpu.datasets import BlockSource, open_arrays
 from fcnn_gpu.datasets._order import BlockOrder
 from fcnn_gpu.datasets._source import Piece
@@ -215,6 +216,16 @@ def test_targets_and_weights_in_arrays_beside_a_source(backend: Ops) -> None:
     expected = run(trainer(backend), open_arrays(X, y, w, block_size=9))
     assert_equal(run(trainer(backend), open_arrays(X, block_size=9), y, w), expected)
     assert_equal(run(trainer(backend), open_arrays(X, y, block_size=9), None, w), expected)
+
+
+def test_what_metrics_keep_of_a_source_is_planned_with_its_weights(backend: Ops) -> None:
+    X, y, w = samples(80)
+    t = trainer(backend)
+    given = [t._intake.prepare(open_arrays(X, y, *weights), None, None, "fit") for weights in ((), (w,))]
+    f1 = [fcnn.metrics.F1()]  # which needs all samples at once
+    kept = [[DataSet.of(supply, 8, 8, 4 * N_CLASSES, metrics=metrics).host for metrics in ([], f1)] for supply in given]
+    without, with_weights = (all_ - none for none, all_ in kept)
+    assert with_weights - without == 80 * w.itemsize
 
 
 def test_evaluation_and_validation(backend: Ops) -> None:
