@@ -106,7 +106,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "update_every": ("every_steps",),
     "use_bias": ("bias",),
     "validation_size": ("validation_fraction",),
-    "verbose": ("progress",),
+    "verbose": ("progress (verbose=2 is progress='lines')",),
     "weight": ("class_weight",),
 }
 """What other libraries call arguments, in lower case, and what they are called here: the first that is one of the

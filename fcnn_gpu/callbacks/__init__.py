@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from .._on_demand import own_names
 from ._base import Callback, History, Trainer, WatchedTrainer, check_callbacks, has_step_hook
-from ._epochs_table import clock, epochs_table
-from ._progress import progress_display
+from ._epochs_table import clock, epochs_table, epochs_text
+from ._last_word import check_last_word
+from ._progress import progress_display, progress_of_verbose
 from .checkpoint import ModelCheckpoint
 from .early_stopping import EarlyStopping
 from .epoch_lines import EpochLines
@@ -53,9 +54,12 @@ __all__ = [
     "WandB",
     "WatchedTrainer",
     "check_callbacks",
+    "check_last_word",
     "clock",
     "epochs_table",
+    "epochs_text",
     "has_step_hook",
     "progress_display",
+    "progress_of_verbose",
     "update_batch_norm",
 ]

@@ -22,6 +22,7 @@ class WatchedTrainer(Protocol):
     steps_per_epoch: int
     stop_reason: str | None
     held_out_by: str
+    fold: int | None
 
     @property
     def model(self) -> Sequential: ...

@@ -15,6 +15,21 @@ def epochs_table(records: Sequence[dict[str, float]], best_epoch: int | None = N
     """HTML; of many epochs the first, the last ones and the best, which is bold."""
     if not records:
         return ""
+    columns, rows, marked = _rows(records, best_epoch)
+    return table([name.replace("_", " ") for name in columns], rows, left=0, marked=marked)
+
+
+def epochs_text(records: Sequence[dict[str, float]], best_epoch: int | None = None) -> str:
+    """The same as text, under the columns' names."""
+    columns, rows, _ = _rows(records, best_epoch)
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in [columns, *rows]
+    )
+
+
+def _rows(records: Sequence[dict[str, float]], best_epoch: int | None) -> tuple[list[str], list[list[str]], int | None]:
+    """(the columns, the rows of the epochs that are shown, which of them is the best)."""
     columns = [name for name in records[0] if name not in _HIDDEN or (name == "penalty" and records[-1][name])]
     chosen = list(range(len(records)))
     best = None if best_epoch is None else best_epoch - int(records[0]["epoch"])
@@ -28,7 +43,7 @@ def epochs_table(records: Sequence[dict[str, float]], best_epoch: int | None = N
         rows.append([_text(name, records[i][name]) for name in columns])
         if after > i + 1:
             rows.append(["…" for _ in columns])
-    return table([name.replace("_", " ") for name in columns], rows, left=0, marked=marked)
+    return columns, rows, marked
 
 
 def _text(column: str, value: float) -> str:

@@ -19,12 +19,14 @@ from ._base import Callback, Trainer, answering
 class _LineLogger(Callback):
     """A file that grows by a line at the end of each epoch, and is closed before the run goes on.
 
-    So neither Ctrl-C nor a process that is killed loses an epoch that was done.
+    So neither Ctrl-C nor a process that is killed loses an epoch that was done. Where an estimator trains a network for
+    each of several folds, the lines have a column `fold`, from 1, within which epochs are counted.
     """
 
     path: Any
     append: bool = True
     _begun: bool = field(init=False, default=False, repr=False, compare=False)
+    _fold: dict[str, int] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, str | os.PathLike):
@@ -38,16 +40,21 @@ class _LineLogger(Callback):
         goes_on = (self.append or self._begun) and path.exists()
         text = path.read_text(encoding="utf-8") if goes_on else ""
         self._mode, self._break = "a" if goes_on else "w", "\n" if text and not text.endswith("\n") else ""
-        self._done = max(trainer.epochs_trained, self._last_epoch(text, trainer.columns))
+        self._fold = {} if trainer.fold is None else {"fold": trainer.fold}
+        last = self._last_epoch(text, [*self._fold, *trainer.columns])
+        self._done = max(trainer.epochs_trained, last)
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
-        line = self._line(record | {"epoch": self._done + int(record["epoch"])})
+        line = self._line(self._fold | record | {"epoch": self._done + int(record["epoch"])})
         with open(self.path, self._mode, encoding="utf-8", newline="") as file:
             file.write(self._break + line)
         self._mode, self._break, self._begun = "a", "", True
 
     def _last_epoch(self, text: str, columns: list[str]) -> int:
-        """The last epoch that the file has, 0 if it has none. ValueError for a file of something else."""
+        """The last epoch that the file has, of this fold where there are several; 0 if it has none.
+
+        ValueError for a file of something else.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define _last_epoch(text, columns).")
 
     def _line(self, record: dict[str, float]) -> str:
@@ -73,7 +80,8 @@ class CSVLogger(_LineLogger):
                 f"CSVLogger: {self.path} has no column {', '.join(missing)}, which this run records; it has "
                 f"{', '.join(self._columns)[:500]}. Name another file, or replace this one with append=False."
             )
-        return max((int(row["epoch"]) for row in rows if (row["epoch"] or "").isdecimal()), default=0)
+        of_fold = (row for row in rows if not self._fold or row["fold"] == str(self._fold["fold"]))
+        return max((int(row["epoch"]) for row in of_fold if (row["epoch"] or "").isdecimal()), default=0)
 
     def _line(self, record: dict[str, float]) -> str:
         text, is_new = io.StringIO(), not self._columns
@@ -106,7 +114,8 @@ class JSONLinesLogger(_LineLogger):
                     f"JSONLinesLogger: {self.path}, line {number}, is no JSON ({error}). Name another file, or replace "
                     "this one with append=False."
                 ) from error
-            epoch = record.get("epoch") if isinstance(record, dict) else None
+            is_ours = isinstance(record, dict) and record.get("fold") == self._fold.get("fold")
+            epoch = record.get("epoch") if is_ours else None
             last = max(last, epoch) if isinstance(epoch, int) else last
         return last
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ class _WeightAveraging(Callback):
 
     While the run lasts, with `validate`, the model has the mean for the validation data and for what callbacks do at
     the end of the epoch: what they save or keep is the mean too. An epoch's weights that another callback restores in
-    the end stay. So do the last weights where the run ends in an error.
+    the end stay. So do the last weights where the run ends in an error. Weights that `Dense` keeps within limits
+    (`max_norm`, `unit_norm`, `non_negative`) are brought back within them: a mean of rows of norm 1 is shorter.
     """
 
     validate: bool = field(default=True, kw_only=True)
@@ -42,12 +44,11 @@ class _WeightAveraging(Callback):
         self._spare: Array = model.ops.copy(model.flat.values)
 
     def validating(self, trainer: Trainer) -> AbstractContextManager[None]:
-        return self._averaged(trainer.model, self.validate and self.n_averaged > 0)
+        return self._averaged(trainer, self.validate and self.n_averaged > 0)
 
     def on_train_end(self, trainer: Trainer, history: History) -> None:
         if self.n_averaged and history.stopped_by != "error" and history.best_epoch is None:
-            trainer.model.ops.assign(trainer.model.flat.values, self._mean)
-            self._finish(trainer.model)
+            self._give_mean(trainer)
         del self._mean, self._spare
 
     def _add(self, model: Sequential, share: float) -> None:
@@ -62,23 +63,31 @@ class _WeightAveraging(Callback):
             ops.add(self._mean, self._spare, self._mean)
         self.n_averaged += 1
 
+    def _give_mean(self, trainer: Trainer) -> None:
+        """The mean to the model, within the limits of its rows."""
+        model = trainer.model
+        model.ops.assign(model.flat.values, self._mean)
+        control = dataclasses.replace(trainer.optimizer.control, loss_scaling=None)  # also where a step was skipped
+        for rows in model.flat.limited:
+            model.ops.constrain(model.flat, control, rows)
+        self._finish(model)
+
     def _finish(self, model: Sequential) -> None:
         """What else follows from the mean that the model has now."""
         model.refresh_low_precision()
 
     @contextmanager
-    def _averaged(self, model: Sequential, averaged: bool) -> Iterator[None]:
+    def _averaged(self, trainer: Trainer, averaged: bool) -> Iterator[None]:
         """Within, the model has the mean, if so."""
         if not averaged:
             yield
             return
-        before = model.snapshot()
-        model.ops.assign(model.flat.values, self._mean)
-        self._finish(model)
+        before = trainer.model.snapshot()
+        self._give_mean(trainer)
         try:
             yield
         finally:
-            model.restore(before)
+            trainer.model.restore(before)
 
 
 @answering

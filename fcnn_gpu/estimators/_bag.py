@@ -121,7 +121,7 @@ def train_folds(
                 seconds = None if until is None else until.left / -(-(len(folds) - round_.start) // at_once)
                 if workers is None:
                     i = round_.start
-                    members.append(_train_fold(run, samples, folds[i], seeds[i], seconds, callbacks))
+                    members.append(_train_fold(run, samples, folds[i], seeds[i], seconds, callbacks, i + 1))
                 else:
                     jobs = (joblib.delayed(_train_fold)(run, samples, folds[i], seeds[i], seconds) for i in round_)
                     members += workers(jobs)
@@ -169,8 +169,14 @@ def _check_weights(who: str, weights: HostArray | None, folds: Sequence[Fold]) -
 
 
 def _train_fold(
-    run: Run, samples: Samples, fold: Fold, seed: int, seconds: float | None, callbacks: Sequence[Callback] = ()
+    run: Run,
+    samples: Samples,
+    fold: Fold,
+    seed: int,
+    seconds: float | None,
+    callbacks: Sequence[Callback] = (),
+    number: int | None = None,
 ) -> Member:
     train, held_out = (samples.take(rows) for rows in fold)
-    fitted = run.train(train, held_out, seed, callbacks, seconds)
+    fitted = run.train(train, held_out, seed, callbacks, seconds, number)
     return Member(fitted, fold[1], run.predictions(fitted.model, held_out.inputs))

@@ -14,6 +14,7 @@ from .._arrays import ENCODE, as_array, as_labels, column_names, quietly, severa
 from .._types import HostArray
 from .._warnings import warn
 from ..backend import chosen_threads, default_backend, inherit_backend, inherit_threads
+from ..callbacks import progress_of_verbose
 from ..data import Signature, check_features, check_parts, is_sparse, split_validation
 from ..losses import Loss, check_sample_weight
 from ..memory import OutOfMemoryError
@@ -113,7 +114,7 @@ class FCNNEstimator(FittedAttributes, Parameters, BaseEstimator):
                 batch_size=self._batch_size(n_trained),
                 shuffle=self.shuffle,
                 callbacks=observers,
-                progress=self.verbose,
+                progress=progress_of_verbose(self._who("verbose"), self.verbose),
             )
             interrupted = history.stopped_by == "interrupt"
             message = f"{type(self).__name__}.fit was interrupted"

@@ -151,7 +151,7 @@ class Network:
         batch_size: int,
         shuffle: bool,
         callbacks: Sequence[Callback],
-        progress: bool,
+        progress: bool | str,
     ) -> History:
         """Go on training for `epochs`; time in schedules, sample orders and dropout masks go on as in one long run."""
         X, targets, weights = train

@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from .._checks import check_bool, check_integer, check_real
 from ..activations import ACTIVATIONS
 from ..backend import resolve_backend
-from ..callbacks import Callback, EarlyStopping, check_callbacks
+from ..callbacks import Callback, EarlyStopping, check_callbacks, progress_of_verbose
 from ..initializers import INITIALIZERS, Initializer, no_biases
 from ..losses import Loss
 from ..metrics import METRICS, Metric
@@ -62,7 +62,7 @@ class Parameters:
     random_state: Any = None
     backend: Any = None
     dtype: Any = "float32"
-    verbose: bool = False
+    verbose: bool | int = False
 
     def _who(self, parameter: str) -> str:
         return f"{type(self).__name__}({parameter})"
@@ -70,8 +70,9 @@ class Parameters:
     def _check_parameters(self, partial: bool) -> tuple[Design, list[Metric], list[Callback]]:
         """All constructor parameters checked, as what they stand for; the design's loss is not the final one yet."""
         who = self._who
-        for name in ("shuffle", "batch_norm", "early_stopping", "warm_start", "verbose"):
+        for name in ("shuffle", "batch_norm", "early_stopping", "warm_start"):
             check_bool(who(name), getattr(self, name))
+        progress_of_verbose(who("verbose"), self.verbose)
         for name in ("batch_size", "patience", "epochs", "n_iter_no_change"):
             value = getattr(self, name)
             if (name, value) not in (("epochs", None), ("batch_size", "auto"), ("n_iter_no_change", math.inf)):

@@ -74,11 +74,12 @@ class Run:
         seed: int,
         callbacks: Iterable[Callback] = (),
         seconds: float | None = None,
+        fold: int | None = None,
     ) -> Fitted:
         """The network of the epoch that is best on the held-out samples, or of the last without such.
 
         Samples of weight 0 have no part in it. A run that would last longer than `seconds` ends after an epoch, the
-        second or a later one. KeyboardInterrupt where it ends in the first.
+        second or a later one. KeyboardInterrupt where it ends in the first. `fold`: its number, from 1, among several.
         """
         samples, held_out = samples.that_count(), None if held_out is None else held_out.that_count()
         recipe, n = self.recipe, len(samples.inputs)
@@ -94,6 +95,7 @@ class Run:
         optimizer = recipe.optimizer(list(model.layers))
         trained_by = loss if recipe.members == 1 else EnsembleLoss(loss, recipe.members)
         trainer = Trainer(model, trained_by, optimizer, metrics)
+        trainer.fold = fold
         batch_size = self.batch_size(n)
         if recipe.epochs * (n // batch_size) == 1 and not optimizer.schedule(0.0, float(recipe.epochs)):
             raise ValueError(

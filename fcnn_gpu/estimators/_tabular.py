@@ -14,10 +14,10 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from .._arrays import as_array, quietly
-from .._checks import check_bool, check_choice, check_integer, check_real, check_seconds
+from .._checks import check_choice, check_integer, check_real, check_seconds
 from .._types import HostArray
 from ..backend import chosen_threads, default_backend, inherit_backend, inherit_threads, resolve_backend
-from ..callbacks import Callback, Deadline, check_callbacks
+from ..callbacks import Callback, Deadline, check_callbacks, progress_of_verbose
 from ..data import Signature, check_parts, split_validation
 from ..explain import scores_lost
 from ..losses import check_sample_weight
@@ -61,7 +61,7 @@ class TabularParameters:
     random_state: Any = None
     backend: Any = None
     dtype: Any = "float32"
-    verbose: bool = False
+    verbose: bool | int = False
 
 
 class TabularEstimator(TabularParameters, BaseEstimator):
@@ -155,7 +155,7 @@ class TabularEstimator(TabularParameters, BaseEstimator):
             columns=self.columns, ignore=self.ignore, dtype=self.dtype, **recipe.preparation
         ).fit(learned_from)
         samples = Samples(preparation.inputs(train[0]), *train[1:])
-        progress = check_bool(self._who("verbose"), self.verbose)
+        progress = progress_of_verbose(self._who("verbose"), self.verbose)
         recipe = recipe.for_samples(len(samples.inputs))
         run = Run(who, recipe, task, preparation, n_out, self.backend, self.dtype, n_jobs, progress)
         signature = dataclasses.replace(

@@ -80,7 +80,8 @@ class FCNNClassifier(ClassifierMixin, ClassifierParameters, FCNNEstimator):
             threads compute on the CPU is no parameter: `fcnn.set_threads` sets it, for workers too, which take fewer
             where joblib allows them fewer.
         dtype: what the network computes in, and probabilities come in, "float32" or "float64".
-        verbose: show how far `fit` is: a bar on a terminal, a table in a notebook, else lines on standard error.
+        verbose: show how far `fit` is: a bar on a terminal, a table in a notebook, else lines on standard error. 0 is
+            False and 1 True; 2 writes lines everywhere.
 
     Attributes:
         classes_: the labels in the order of the outputs; 0 ... n_labels − 1 for a 0/1 matrix.

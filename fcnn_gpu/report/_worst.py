@@ -23,8 +23,13 @@ def losses_of(run: ReportedRun, measured: Measured) -> tuple[HostArray, str]:
     P, y = measured.predictions.astype(np.float64), measured.y
     least = np.finfo(np.float32).tiny
     if run.class_names is None:
-        error = np.abs(P - y.reshape(P.shape)) if P.size == y.size else np.abs(P - y.reshape(len(y), -1)[:, :1])
-        return error.mean(axis=1), "absolute error"
+        if P.size != y.size:  # quantiles
+            return np.abs(P - y.reshape(len(y), -1)[:, :1]).mean(axis=1), "absolute error"
+        error, spread = np.abs(P - y.reshape(P.shape)), y.reshape(P.shape).std(axis=0)
+        if P.shape[1] == 1:
+            return error[:, 0], "absolute error"
+        relative = error / np.where(spread > 0, spread, 1.0)  # targets have units of their own
+        return relative.mean(axis=1), "absolute error in standard deviations of each target"
     if run.multilabel or P.shape[1] == 1:
         truth = y.reshape(P.shape)
         return -np.log(np.maximum(np.where(truth == 1, P, 1 - P), least)).mean(axis=1), "−log p of the true labels"

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._html import paragraph
-from ..callbacks import clock, epochs_table
+from ..callbacks import clock, epochs_table, epochs_text
 from ..files import write_atomically
 from ..metrics import Metric
 from ._plots import plot_history
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """One record per epoch, with these columns as far as the run has them.
 
@@ -24,8 +24,9 @@ class History:
     (dropout active). val_loss and val_<metric>: after the epoch, at inference. learning_rate: of the epoch's last step.
     seconds: training without validation. samples_per_second.
 
-    `history["val_loss"]` is a column. `stopped_by` says what ended the run: "epochs", "interrupt", a callback's reason,
-    or "error" (`fit` raised one; `trainer.history` has the epochs before it).
+    `history["val_loss"]` is a column, and `print` shows the first epoch and the last ones. `stopped_by` says what ended
+    the run: "epochs", "interrupt", a callback's reason, or "error" (`fit` raised one; `trainer.history` has the epochs
+    before it).
     """
 
     records: list[dict[str, float]] = field(default_factory=list)
@@ -65,14 +66,20 @@ class History:
             write_atomically(path, text.getvalue().encode())
         return text.getvalue()
 
+    def __repr__(self) -> str:
+        return f"{epochs_text(self.records, self.best_epoch)}\n{self._said()}" if self.records else self._said()
+
     def _repr_html_(self) -> str:
+        return paragraph(self._said()) + epochs_table(self.records, self.best_epoch)
+
+    def _said(self) -> str:
+        """How many epochs, how long, and why it ended."""
         if not self.records:
-            return paragraph("No epoch has been trained.")
-        n, seconds = len(self), clock(sum(self["seconds"]))
+            return "No epoch has been trained."
+        n, seconds = len(self), clock(sum(record.get("seconds", 0.0) for record in self.records))
         ended = "" if self.stopped_by == "epochs" else f"; ended by: {self.stopped_by}"
         kept = "" if self.best_epoch is None else f". The network has the weights of epoch {self.best_epoch}"
-        said = f"{n:,} epoch{'s' if n > 1 else ''} in {seconds}, validation aside{ended}{kept}."
-        return paragraph(said) + epochs_table(self.records, self.best_epoch)
+        return f"{n:,} epoch{'s' if n > 1 else ''} in {seconds}, validation aside{ended}{kept}."
 
     def plot(self, path: Any = None) -> Any:
         """Loss and metrics over the epochs, training and validation together; saved to `path` if one is given.

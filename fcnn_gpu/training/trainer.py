@@ -16,7 +16,7 @@ from .._html import paragraph
 from .._registry import answers_arguments
 from .._types import HostArray
 from ..backend import LossScaling, Setting, computing_with, quiet_arithmetic
-from ..callbacks import Callback, check_callbacks, progress_display
+from ..callbacks import Callback, check_callbacks, check_last_word, progress_display
 from ..data import ArraySupply, Intake, check_output_center, measured_part
 from ..layers import Activation, BatchEnsemble, Dense, DenseEnsemble, last_layers
 from ..losses import LOSSES, Loss
@@ -92,6 +92,8 @@ class Trainer:
         self.columns: list[str] = []
         self.n_epochs = 0
         self.steps_per_epoch = 0
+        self.fold: int | None = None
+        """The number, from 1, of this run among those of several networks; None where there is one network."""
         self.epochs_trained = 0
         """Epochs over all calls of `fit`: a second call goes on with new sample orders, not the first's again."""
         self.stop_reason: str | None = None
@@ -163,7 +165,8 @@ class Trainer:
             shuffle: visit the samples in an order drawn anew each epoch from the seed.
             drop_last: leave out the last batch of an epoch if it is smaller than the others.
             progress: how far the run is: "bar" on a terminal, a table in a "notebook", or "lines" on standard error,
-                one per epoch (of more than 25, one per n). True takes what fits where it runs, False shows nothing.
+                one per epoch (of more than 25, one per n), which "bar" is where there is no terminal. True takes what
+                fits where it runs, False shows nothing.
             capture: record the training step once (as a CUDA graph on a GPU, as a program of compiled calls or a list
                 of NumPy's on a CPU) and replay it. False makes every call anew, with the same results, more slowly: for
                 debugging.
@@ -196,6 +199,7 @@ class Trainer:
         if threads is not None:
             threads = check_integer("fit(threads)", threads, low=1)
         observers = [*check_callbacks(callbacks), *progress_display("fit(progress)", progress)]
+        check_last_word(observers)
         train, validation, signature = self._intake.for_training(
             X, y, sample_weight, class_weight, validation_data, validation_split, shuffle_buffer, self._try_metrics
         )

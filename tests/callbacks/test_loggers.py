@@ -137,3 +137,15 @@ def test_what_is_refused(logger: Any, tmp_path: Path) -> None:
 def test_estimators_log_their_epochs(tmp_path: Path) -> None:
     fcnn.FCNNRegressor(epochs=3, callbacks=[CSVLogger(tmp_path / "log")]).fit(X, Y)
     assert [record["epoch"] for record in read(tmp_path / "log")] == [1, 2, 3]
+
+
+@LOGGERS
+def test_folds_have_a_column(logger: Any, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for _ in range(2):  # a second estimator goes on in the file
+        made = fcnn.TabularRegressor(preset="fast", epochs=2, cv=3, callbacks=[logger(path)], random_state=0)
+        made.fit(X, Y)
+    shown = [(int(record["fold"]), int(record["epoch"])) for record in read(path)]
+    assert shown == [(fold, epoch) for epochs in ((1, 2), (3, 4)) for fold in (1, 2, 3) for epoch in epochs]
+    losses = [record["val_loss"] for record in read(path)[:6]]
+    assert losses == pytest.approx([loss for history in made.history_ for loss in history["val_loss"]])

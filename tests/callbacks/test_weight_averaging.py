@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fcnn_gpu as fcnn
-from fcnn_gpu.callbacks import EMA, SWA, Callback, update_batch_norm
+from fcnn_gpu.callbacks import EMA, SWA, Callback, KeepBest, update_batch_norm
 from tests.conftest import compiled_ops, emulated_ops, numpy_ops
 from tests.support.tolerances import assert_close
 
@@ -211,3 +211,45 @@ def test_estimators_predict_with_the_mean() -> None:
     model = fcnn.FCNNRegressor(hidden_layer_sizes=(4,), epochs=3, random_state=0, callbacks=[EMA(0.9)]).fit(X, Y)
     plain = fcnn.FCNNRegressor(hidden_layer_sizes=(4,), epochs=3, random_state=0).fit(X, Y)
     assert abs(model.predict(X) - plain.predict(X)).max() > 0
+
+
+@BACKENDS
+@pytest.mark.parametrize("non_negative", [False, True])
+@pytest.mark.parametrize("mean", [EMA(0.9), SWA()], ids=["EMA", "SWA"])
+def test_a_mean_of_rows_of_norm_1_has_norm_1(make: Any, non_negative: bool, mean: Callback) -> None:
+    class Kept(Callback):
+        def on_epoch_end(self, trainer: fcnn.Trainer, record: dict[str, float]) -> None:
+            seen.append(layer.W.copy())
+
+    seen: list[Any] = []
+    layer = fcnn.Dense(4, activation="tanh", unit_norm=True, non_negative=non_negative)
+    model = fcnn.Sequential([layer, fcnn.Dense(1)], n_in=3, seed=0, backend=make())
+    fit(fcnn.Trainer(model, "mse", fcnn.SGD(0.05)), mean, Kept())
+    for W in (*seen, layer.W):
+        norms = np.linalg.norm(W, axis=1)
+        assert_close(norms, np.sign(norms), "sum")  # a row of zeros stays one
+        assert (W >= 0).all() or not non_negative
+    np.testing.assert_array_equal(layer.W, seen[-1])
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ([EMA(0.9), SWA()], "EMA and SWA each make a mean"),
+        ([SWA(), SWA(2)], "SWA and SWA each make a mean"),
+        ([KeepBest(), KeepBest("loss")], "KeepBest and KeepBest each give the model the weights of their best epoch"),
+        ([fcnn.EarlyStopping(), KeepBest()], r"EarlyStopping\(restore_best=False\) it ends the run alone"),
+        ([EMA(0.9, validate=False), KeepBest()], r"EMA\(validate=False\) makes a mean that KeepBest would replace"),
+    ],
+)
+def test_two_that_would_replace_each_others_weights_are_refused(pair: Any, message: str) -> None:
+    t = trainer()
+    before = weights_of(t)
+    with pytest.raises(ValueError, match=message):
+        fit(t, *pair)
+    np.testing.assert_array_equal(weights_of(t), before)
+
+
+def test_an_end_without_weights_goes_with_an_epoch_that_is_kept() -> None:
+    history = fit(trainer(), fcnn.EarlyStopping(restore_best=False), KeepBest())
+    assert history.best_epoch is not None

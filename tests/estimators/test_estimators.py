@@ -31,6 +31,7 @@ from threadpoolctl import threadpool_limits
 import fcnn_gpu as fcnn
 from fcnn_gpu import FCNNClassifier, FCNNRegressor
 from fcnn_gpu._types import HostArray
+from fcnn_gpu.callbacks import _progress
 from fcnn_gpu.schedules import Cosine
 from tests.support.estimator_cases import assert_same_network, classifier, regressor, scaled_iris, three_labels
 
@@ -304,6 +305,29 @@ def test_verbose_off_a_terminal_writes_a_line_per_epoch(
     out, lines = capsys.readouterr()
     assert out == ""
     assert [line.split()[1] for line in lines.splitlines()] == ["1/3", "2/3", "3/3"]
+
+
+@pytest.mark.parametrize(("verbose", "shown"), [(0, []), (1, ["_Bar"]), (2, ["EpochLines"]), (10, ["EpochLines"])])
+def test_verbose_as_a_number(
+    verbose: int, shown: list[str], iris: tuple[HostArray, HostArray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class _Bar(fcnn.ProgressBar):
+        def on_train_begin(self, trainer: Any) -> None:
+            began.append("_Bar")
+
+    class _Lines(fcnn.callbacks.EpochLines):
+        def on_train_begin(self, trainer: Any) -> None:
+            began.append("EpochLines")
+            super().on_train_begin(trainer)
+
+    began: list[str] = []
+    monkeypatch.setattr(_progress, "_is_terminal", lambda: True)
+    monkeypatch.setattr(_progress, "KINDS", {"bar": _Bar, "lines": _Lines})
+    classifier(verbose=verbose).fit(*iris)
+    assert began == shown
+    y = np.arange(30) % 2
+    fcnn.TabularClassifier(preset="fast", epochs=1, verbose=verbose).fit(pd.DataFrame({"a": range(30)}), y)
+    assert began == 2 * shown
 
 
 # In scikit-learn's company

@@ -63,7 +63,8 @@ _BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"dtype": "float16"}, ValueError, "'float32' or 'float64'"),
     ({"dtype": None}, ValueError, "'float32' or 'float64'"),
     ({"dtype": "floaty"}, ValueError, "'float32' or 'float64'"),
-    ({"verbose": 2}, TypeError, "verbose"),
+    ({"verbose": "yes"}, TypeError, "verbose"),
+    ({"verbose": -1}, ValueError, "verbose"),
 ]
 _BAD_CLASSIFIER: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"label_smoothing": 1.5}, ValueError, "label_smoothing"),

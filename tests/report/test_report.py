@@ -278,3 +278,17 @@ def test_gradients_go_by_what_the_outputs_lie_around() -> None:
 def test_flops_of_a_step() -> None:
     model = fcnn.Sequential([fcnn.Dense(5), fcnn.Dense(2)], n_in=3, seed=0, backend="numpy")
     assert flops_per_sample(model) == 4 * 15 + 6 * 10
+
+
+def test_the_worst_of_several_targets_are_told_in_their_spreads() -> None:
+    model = fcnn.Sequential([fcnn.Dense(2)], n_in=1, seed=0, backend="numpy")
+    y = np.array([[1e5, 1.0], [2e5, 2.0], [3e5, 3.0], [4e5, 4.0]])
+    P = y + np.array([[1e3, 0.0], [0.0, 2.0], [0.0, 0.0], [5e4, 0.5]])
+    run = ReportedRun("run", model, [], measured=Measured("", np.zeros((4, 1)), y, P, {}))
+    page = report_page(run)
+    worst = next(t for t in parsed(page).iter("table") if "absolute error" in "".join(t.itertext()))
+    assert "absolute error in standard deviations of each target" in "".join(worst.itertext())
+    rows = [[cell.text or "" for cell in row.iter("td")] for row in worst.iter("tr")][1:]
+    expected = np.abs(P - y) / y.std(axis=0)
+    assert [row[0] for row in rows] == ["1", "3", "0", "2"]
+    assert [float(row[3]) for row in rows] == pytest.approx(np.sort(expected.mean(axis=1))[::-1], rel=5e-3)

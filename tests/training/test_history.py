@@ -51,3 +51,17 @@ def test_a_run_without_an_epoch_is_an_empty_table() -> None:
     assert empty.to_dict() == {}
     assert empty["loss"] == []
     assert empty.to_csv() == "\n"
+
+
+def test_print_shows_a_short_table() -> None:
+    same = {"learning_rate": 0.1, "seconds": 0.5}
+    long = History([{"epoch": i, "loss": 1 / i, "val_loss": 2 / i, **same} for i in range(1, 41)], best_epoch=7)
+    lines = repr(long).splitlines()
+    shown = ["epoch", "1", "…", "7", "…", *map(str, range(33, 41)), "40"]
+    assert [line.split()[0] for line in lines] == shown
+    assert lines[1].split() == ["1", "1.0000", "2.0000", "0.1"]
+    assert len({len(line) for line in lines[:-1]}) == 1
+    assert lines[-1] == "40 epochs in 20.0 s, validation aside. The network has the weights of epoch 7."
+    assert str(long) == repr(long)
+    assert len(repr(History(long.records[:3])).splitlines()) == 5
+    assert repr(History()) == "No epoch has been trained."
