@@ -185,6 +185,10 @@ class Layer:
         self._binding = binding
         self._index = next(index)
 
+    def unbind(self) -> None:
+        """Belong to no model again: one that could not be built."""
+        self._binding, self.n_in = None, 0
+
     @property
     def ops(self) -> Ops:
         if self._binding is None:

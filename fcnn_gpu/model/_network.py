@@ -125,7 +125,7 @@ class Network:
                 self._keep_stored(self.stored, _opened)
         except BaseException:
             for layer in self.walk():
-                layer.n_in = 0  # free again: a failure (an initializer's, no device memory) must not use the layers up
+                layer.unbind()  # a failure (an initializer's, no device memory) must not use the layers up
             if self.stored is not None:
                 self.stored.discard()
             raise

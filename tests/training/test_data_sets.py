@@ -50,7 +50,10 @@ REFUSED: dict[str, tuple[Callable[[fcnn.Trainer, Dataset], Any], str]] = {
     ),
     "validation": (lambda t, data: t.fit(data, validation_data=data), r"Write validation_data=\(data.X_test, data.y_t"),
     "prediction": (lambda t, data: t.model.predict(data), "model.predict: X: got a data set, .* such as X_train"),
-    "targets": (lambda t, data: t.fit(data.X_train, data), "the targets: got a data set, which has a training and a test part"),
+    "targets": (
+        lambda t, data: t.fit(data.X_train, data),
+        "the targets: got a data set, which has a training and a test",
+    ),
     "an estimator": (lambda t, data: fcnn.FCNNClassifier().fit(data, data.y_train), "X: got a data set"),
     "a table": (lambda t, data: fcnn.TabularClassifier().fit(data, data.y_train), "X: got a data set"),
 }
