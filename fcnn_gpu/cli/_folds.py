@@ -33,7 +33,7 @@ class FoldsTraining(PresetTraining):
         super().__init__(options, table, ops)
         n_folds = FOLDS[options.network] if options.folds is None else options.folds
         self._folds = folds_of(n_folds, self._train.targets, options.seed, "train(cv)")
-        self._run = dataclasses.replace(self._run, threads=threads(), progress=False)
+        self._run = dataclasses.replace(self._run, threads=threads())
         self.batch_size = self._run.batch_size(self.n_train - self.n_train // n_folds)
         self._class_names = None if table.data.class_names is None else list(table.data.class_names)
         self._temperatures: list[float] = []

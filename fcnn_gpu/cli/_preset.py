@@ -10,7 +10,7 @@ from typing import Any
 from .._console import counted
 from .._types import HostArray
 from ..backend import Ops
-from ..callbacks import Callback, Deadline
+from ..callbacks import Callback, Deadline, ProgressBar
 from ..data import check_parts, class_weights_to_sample_weights, split_validation
 from ..datasets import Dataset
 from ..estimators import (
@@ -130,7 +130,6 @@ class PresetTraining:
             data.n_outputs,
             ops,
             options.dtype,
-            progress="bar" if options.progress else False,
             precision=options.precision,
             memory_limit=options.byte_limit,
         )
@@ -162,7 +161,9 @@ class PresetTraining:
     def train(self) -> Trained:
         """The network of the best epoch, in the data's own units or with calibrated probabilities."""
         shorter = "--epochs" if self.options.network == "fast" else "--preset fast, --epochs"
-        shown: list[Callback] = [Summary(self.batch_size), EpochLog(shorter)] if self.options.progress else []
+        shown: list[Callback] = []
+        if self.options.progress:
+            shown = [Summary(self.batch_size), EpochLog(shorter), ProgressBar()]
         shown += watching(self.options)
         fitted = train_one(self._run, self._train, self._held_out, self.options.seed, shown, self._deadline())
         self._temperature = fitted.temperature

@@ -55,9 +55,9 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Recordings:
         for case in CASES["gemm"] + CASES["dense_forward"]:
             case.run(ops, np.random.default_rng(0), np.float32, *BLOCKS)
         # a layer's gradients: both operands are packed, those of the last one ahead
-        for dtype, n_out, n_in in [("float32", 70, 130), ("float64", 70, 130), ("float32", 450, 300)]:
-            dZ, A0 = (np.asfortranarray(np.random.default_rng(n).normal(size=(n, 300)), dtype) for n in (n_out, n_in))
-            W, dA0 = np.ones((n_out, n_in), dtype, "F"), np.zeros((n_in, 300), dtype, "F")
+        for name, n_out, n_in in [("float32", 70, 130), ("float64", 70, 130), ("float32", 450, 300)]:
+            dZ, A0 = (np.asfortranarray(np.random.default_rng(n).normal(size=(n, 300)), name) for n in (n_out, n_in))
+            W, dA0 = np.ones((n_out, n_in), name, "F"), np.zeros((n_in, 300), name, "F")
             ops.gemm(dZ, A0.T, W)
             ops.gemm(W.T, dZ, dA0)
     recording.write(files.blocks)

@@ -326,7 +326,7 @@ def test_verbose_as_a_number(
     classifier(verbose=verbose).fit(*iris)
     assert began == shown
     y = np.arange(30) % 2
-    fcnn.TabularClassifier(preset="fast", epochs=1, verbose=verbose).fit(pd.DataFrame({"a": range(30)}), y)
+    fcnn.TabularClassifier(preset="fast", epochs=2, verbose=verbose).fit(pd.DataFrame({"a": range(30)}), y)
     assert began == 2 * shown
 
 
