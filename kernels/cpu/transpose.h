@@ -79,17 +79,17 @@ INLINE void NAME(transpose_squares)(const int n, const real *from, int64_t from_
 static __attribute__((unused)) void NAME(transpose)(int64_t n_rows, int64_t k, const real *from, int64_t from_row, real *to,
                                                     int64_t to_row)
 {
-    const int64_t squared_k = k / SIDE * SIDE;
+    const int64_t squared_k = k / SIDE * SIDE, squared_rows = n_rows / SIDE * SIDE;
+    const int64_t paired_rows = n_rows / (STRIPS * SIDE) * (STRIPS * SIDE);
     for (int64_t line = 0; line < k; line += LINE) { /* of each row in turn, for rows may drive each other out of the cache */
         const int64_t end = line + LINE < k ? line + LINE : k, squared = end < squared_k ? end : squared_k;
-        int64_t r = 0;
-        for (; r + STRIPS * SIDE <= n_rows; r += STRIPS * SIDE)
+        for (int64_t r = 0; r < paired_rows; r += STRIPS * SIDE)
             for (int64_t p = line; p < squared; p += SIDE)
                 NAME(transpose_squares)(STRIPS, from + r * from_row + p, from_row, to + p * to_row + r, to_row);
-        for (; r + SIDE <= n_rows; r += SIDE)
+        for (int64_t r = paired_rows; r < squared_rows; r += SIDE)
             for (int64_t p = line; p < squared; p += SIDE)
                 NAME(transpose_squares)(1, from + r * from_row + p, from_row, to + p * to_row + r, to_row);
-        for (; r < n_rows; r++)
+        for (int64_t r = squared_rows; r < n_rows; r++)
             for (int64_t p = line; p < squared; p++) to[p * to_row + r] = from[r * from_row + p];
     }
     for (int64_t p = squared_k; p < k; p++)
