@@ -144,7 +144,7 @@ class _Plan:
         return self._own(n, self.statistics_dtype).reshape(n, 1)
 
     def scratch(self, slot: int, n: int) -> Array:
-        if n * self._arrays.capacity * np.dtype(self._dtype).itemsize <= self._ops.apart_bytes:
+        if self._ops.gradients_lie_apart(n * np.dtype(self._dtype).itemsize, self._arrays.capacity):
             return self.matrix(n)
         flat = self._buffer(f"gradient {slot}", self._widest * self._arrays.capacity, self._dtype)
         return flat[: n * self.batch].reshape(self.batch, n).T

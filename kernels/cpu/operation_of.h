@@ -12,6 +12,7 @@
 #include "sums.h"
 #include "transpose.h"
 #include "vector.h"
+#include "column_sums.h"
 #include "embed_numbers.h"
 
 #define FILE_OF(name) TEXT(name.c)

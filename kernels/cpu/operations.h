@@ -32,6 +32,7 @@
     X(embed_numbers_backward)          \
     X(finish_step)                     \
     X(gather_rows)                     \
+    X(gradient_of_blocks)              \
     X(judge)                           \
     X(layer_norm_backward)             \
     X(layer_norm_forward)              \
@@ -54,6 +55,7 @@
     X(squares)                         \
     X(store_rows)                      \
     X(sum)                             \
+    X(sum_of_blocks)                   \
     X(sum_repeats)                     \
     X(take_next)                       \
     X(update_by_rule)

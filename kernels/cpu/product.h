@@ -64,3 +64,18 @@ ARGUMENTS(product_of_weights, SHARED,
           optional const real *b;
           optional any_order int64_t *unsound;
           real *C;)
+
+/* The gradients of a layer's weights and biases, in parts: block b of n_blocks of the samples has dW_b = A₀ᵀ·dZ (m, n) of each group in
+   its row of `blocks`, one group after the other, and behind them, with `biases`, db_b = Σ dZ (groups·n), in the order of its samples.
+   A is A₀ (batch, groups·m), B is dZ (batch, groups·n). A thread that has computed a block's dZ finds them in its cache; sum_of_blocks adds
+   the blocks up. Shares are of whole blocks. */
+ARGUMENTS(gradient_of_blocks, SAMPLES,
+          int64_t batch;
+          int64_t m;
+          int64_t n;
+          int64_t groups;
+          int64_t n_blocks;
+          int64_t biases;
+          rows const real *A;
+          rows const real *B;
+          real *blocks;)

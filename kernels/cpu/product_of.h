@@ -1,6 +1,7 @@
 /* The products for one kind of numbers. */
 #include "numbers.h"
 #include "vector.h"
+#include "column_sums.h"
 #include "transpose.h"
 #include "product.h"
 
@@ -414,3 +415,24 @@ void NAME(product_of_weights)(const void *arguments, const Share *share)
     if (unsound) raise_flag(a->unsound);
 }
 #undef PRODUCT
+
+void NAME(gradient_of_blocks)(const void *arguments, const Share *share)
+{
+    const NAME(gradient_of_blocks_arguments) *a = arguments;
+    const int64_t of_A = a->groups * a->m, of_B = a->groups * a->n, size = a->m * of_B + (a->biases ? of_B : 0);
+    const Range range = share_of(a->n_blocks, 1, share);
+    const Share whole = {.part = 0, .n_parts = 1, .scratch = share->scratch};
+    for (int64_t block = range.start; block < range.stop; block++) {
+        const Share of_block = {.part = block, .n_parts = a->n_blocks};
+        const Range samples = share_of(a->batch, 1, &of_block);
+        const int64_t count = samples.stop - samples.start;
+        const real *B = a->B + samples.start * of_B;
+        real *out = a->blocks + block * size;
+        const NAME(product_of_weights_arguments) weights = {
+            .m = of_A, .n = a->n, .k = count, .a_row = 1, .a_inner = of_A, .b_inner = of_B, .b_column = 1, .c_row = a->n,
+            .groups = a->groups, .a_group = a->m, .b_group = a->n, .c_group = a->m * a->n, .epilogue = STORE, .alpha = 1,
+            .A = a->A + samples.start * of_A, .B = B, .C = out};
+        NAME(product_of_weights)(&weights, &whole);
+        if (a->biases) NAME(sum_columns)(0, of_B, of_B, count, B, out + of_A * a->n);
+    }
+}

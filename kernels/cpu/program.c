@@ -55,15 +55,27 @@ EXPORT int64_t fcnn_record_bytes(void) { return sizeof(Record); }
 typedef struct {
     const Operation *operations;
     const Record *records;
-    int64_t n;
+    int64_t n, n_in_blocks, n_blocks;
 } Stretch;
+
+static inline __attribute__((always_inline)) void compute_records(const Stretch *stretch, int64_t start, int64_t stop, const Share *share)
+{
+    for (int64_t i = start; i < stop; i++) {
+        const Record *record = stretch->records + i;
+        stretch->operations[record->operation].kernels[record->is_double](record->arguments, share);
+    }
+}
 
 static void compute(void *context, const Share *share)
 {
     const Stretch *stretch = context;
-    for (int64_t i = 0; i < stretch->n; i++) {
-        const Record *record = stretch->records + i;
-        stretch->operations[record->operation].kernels[record->is_double](record->arguments, share);
+    const int64_t first = stretch->n - stretch->n_in_blocks;
+    compute_records(stretch, 0, first, share);
+    if (first == stretch->n) return;
+    const Range blocks = share_of(stretch->n_blocks, 1, share);
+    for (int64_t block = blocks.start; block < blocks.stop; block++) {
+        const Share one = {.part = block, .n_parts = stretch->n_blocks, .scratch = share->scratch};
+        compute_records(stretch, first, stretch->n, &one);
     }
 }
 
@@ -80,12 +92,12 @@ EXPORT int64_t fcnn_run(const Execution *given)
     do {
         for (int64_t p = 0; p < given->n_phases; p++) {
             const Phase *phase = given->phases + p;
-            Stretch stretch = {operations, given->records + phase->first, phase->n_shared};
-            const int64_t n_parts = phase->n_parts < n_threads ? phase->n_parts : n_threads;
-            if (helped && n_parts > 1 && stretch.n > 0) share_out(compute, &stretch, n_parts, given->scratch);
+            const int64_t n_parts = !helped ? 1 : phase->n_parts < n_threads ? phase->n_parts : n_threads;
+            Stretch stretch = {operations, given->records + phase->first, phase->n_shared, phase->n_in_blocks, phase->n_blocks};
+            if (phase->n_in_blocks && !phase->exact) stretch.n_blocks = (phase->n_blocks + n_parts - 1) / n_parts * n_parts;
+            if (n_parts > 1 && stretch.n > 0) share_out(compute, &stretch, n_parts, given->scratch);
             else compute(&stretch, &whole);
-            Stretch serial = {operations, stretch.records + stretch.n, phase->n_serial};
-            compute(&serial, &whole);
+            compute_records(&stretch, stretch.n, stretch.n + phase->n_serial, &whole);
         }
         for (int64_t i = 0; i < given->n_moves; i++)
             given->records[given->moves[i].record].arguments[given->moves[i].argument] += given->moves[i].bytes;

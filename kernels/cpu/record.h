@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 /* The number of this interface: another with every change of Record, of Phase, of Execution, or of a function that Python calls. */
-enum { INTERFACE = 1 };
+enum { INTERFACE = 2 };
 
 enum { MOST_ARGUMENTS = 26 };
 
@@ -18,9 +18,13 @@ typedef struct {
 } Record;
 
 /* Records first ... first + n_shared − 1 are computed by `n_parts` threads at a time, each its share of every one in turn.
-   Once all have come to their end, the caller computes the n_serial that follow, and the next phase begins. */
+   Once all have come to their end, the caller computes the n_serial that follow, and the next phase begins.
+
+   The last n_in_blocks of the shared ones are by samples, which have n_blocks blocks: a thread goes with one block of its own through
+   all of them, and then with the next, so that what one of them writes is still in the cache when another reads it. There are
+   exactly so many blocks if `exact`; else as many more as all parts take to have equally many. */
 typedef struct {
-    int64_t first, n_shared, n_serial, n_parts;
+    int64_t first, n_shared, n_serial, n_parts, n_in_blocks, n_blocks, exact;
 } Phase;
 
 /* After each time, argument `argument` of a record points so many bytes further on. */

@@ -53,7 +53,7 @@ def stub(folder: Path, **settings: int) -> Path:
     source, path = folder / "stub.c", folder / "stub.so"
     source.write_text(STUB, encoding="utf-8")
     given = [
-        f"-D{name}={value}" for name, value in ({"INTERFACE": 1, "RECORD": 216, "SUPPORTED": 0} | settings).items()
+        f"-D{name}={value}" for name, value in ({"INTERFACE": 2, "RECORD": 216, "SUPPORTED": 0} | settings).items()
     ]
     position = [] if sys.platform == "win32" else ["-fPIC"]
     subprocess.run([*compiler(), "-shared", *position, *given, str(source), "-o", str(path)], check=True)
@@ -70,8 +70,8 @@ def test_a_library_that_fits(library: Library, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"INTERFACE": 0}, r"of another version of fcnn_gpu \(interface 0 and records of 27 words, not 1 and 27\)"),
-        ({"RECORD": 136}, r"of another version of fcnn_gpu \(interface 1 and records of 17 words, not 1 and 27\)"),
+        ({"INTERFACE": 0}, r"of another version of fcnn_gpu \(interface 0 and records of 27 words, not 2 and 27\)"),
+        ({"RECORD": 136}, r"of another version of fcnn_gpu \(interface 1 and records of 17 words, not 2 and 27\)"),
         ({"SUPPORTED": 2}, "this CPU has none of the instruction levels that they are for, quick, slow"),
     ],
 )

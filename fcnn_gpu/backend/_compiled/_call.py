@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import re
 import struct
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from ..._types import Array, DType
 if TYPE_CHECKING:
     from ._library import Library
 
-SAMPLES, SHARED, SERIAL = "SAMPLES", "SHARED", "SERIAL"
+KINDS = SAMPLES, SHARED, SERIAL = "SAMPLES", "SHARED", "SERIAL"
 """Who computes an operation: threads by samples, threads in another way, one thread (kernels/cpu/level.h)."""
 
 _DTYPES: dict[str, DType] = {
@@ -142,6 +143,8 @@ class Call:
             m = self.arguments.get("m", self.batch)
             groups = self.arguments["groups"] if self.operation.kind == SAMPLES else 1
             return float(groups * m * self.arguments["n"] * self.arguments["k"]) / 100
+        if self.name == "gradient_of_blocks":
+            return math.prod(float(self.arguments[name]) for name in ("batch", "m", "n", "groups")) / 100
         touched = [access for access in self.accesses if access.row_bytes or self.operation.kind != SAMPLES]
         return _FACTORS.get(self.name, 1.0) * sum(access.stop - access.start for access in touched) / 50
 

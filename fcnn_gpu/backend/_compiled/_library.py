@@ -18,7 +18,7 @@ from ._call import Call, Operation, address_of
 LEVEL_VARIABLE = "FCNN_CPU_LEVEL"
 """The environment variable that names the instruction level to use."""
 
-_INTERFACE = 1
+_INTERFACE = 2
 """What records, phases, executions and the library's functions are like: INTERFACE in kernels/cpu/record.h."""
 _RECORD_WORDS = 27
 """Of 8 bytes: the operation, and its arguments."""
@@ -93,7 +93,7 @@ class Library:
         self.scratch_bytes: int = dll.fcnn_scratch_bytes()
         self.record_words = _RECORD_WORDS
         self._per_thread = threading.local()
-        self._one_phase = np.array([[0, 1, 0, 1]], np.int64)
+        self._one_phase = np.array([[0, 1, 0, 1, 0, 0, 0]], np.int64)
         self.execute: Any = dll.fcnn_run
 
     def _declare(self) -> None:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from ..._types import Array
 from .._cores import threads
-from ._call import SAMPLES, SERIAL, Access, Call, address_of, place_in
+from ._call import KINDS, SAMPLES, SERIAL, SHARED, Access, Call, address_of, place_in
 from ._library import Execution
 
 _PART = 10_000.0
 """Nanoseconds of work for which another thread is asked. To wait for it takes a few hundred, and what it reads comes
 from the other core's cache: the 9 µs of 64-64-64-10, forward and backward with 32 samples, became 15."""
+_BLOCK = 512
+"""Samples that a phase goes through its calls with at a time: what one call writes is in the cache for the next."""
+_MANY = 2048
+"""Samples from which on it does."""
+_WIDE = 2**17
+"""Weights beyond which it does not."""
 _BUDGET = 20_000_000
 """Nanoseconds after which a program comes back between two times: then Python may see Ctrl-C."""
 
@@ -38,15 +45,16 @@ class Program:
         self.phases: list[tuple[list[Call], list[Call]]] = []
         for number in range(min(places), max(places) + 1):
             inside = [call for call, place in zip(calls, places, strict=True) if place == number]
-            shared = [call for call in inside if call.operation.kind != SERIAL]
-            self.phases.append((shared, [call for call in inside if call.operation.kind == SERIAL]))
+            by_kind = {kind: [call for call in inside if call.operation.kind == kind] for kind in KINDS}
+            self.phases.append((by_kind[SHARED] + by_kind[SAMPLES], by_kind[SERIAL]))
         ordered = [call for shared, serial in self.phases for call in (*shared, *serial)]
         self._records = np.zeros((len(ordered), self._library.record_words), np.int64)
         for row, call in zip(self._records, ordered, strict=True):
             row[: len(call.words)] = call.words
         table, first = [], 0
         for shared, serial in self.phases:
-            table.append((first, len(shared), len(serial), _parts(shared)))
+            parts, blocks = _parts(shared), _blocks(shared)
+            table.append((first, len(shared), len(serial), min(parts, blocks.n) if blocks.exact else parts, *blocks))
             first += len(shared) + len(serial)
         self._table = np.array(table, np.int64)
         self._most_parts = max(row[3] for row in table)
@@ -95,16 +103,69 @@ def _parts(calls: Sequence[Call]) -> int:
     return max(1, min(parts, *(call.batch for call in calls if call.batch), 256)) if calls else 1
 
 
+class _Blocks(NamedTuple):
+    """How many calls of a phase go by blocks of samples, how many blocks there are, and whether exactly so many."""
+
+    n_calls: int
+    n: int
+    exact: bool
+
+
+def _blocks(calls: Sequence[Call]) -> _Blocks:
+    by_samples = [call for call in calls if call.operation.kind == SAMPLES]
+    exact = [_exact_blocks(call) for call in by_samples if _exact_blocks(call)]
+    batch = max((call.batch for call in by_samples), default=0)
+    if exact:
+        return _Blocks(len(by_samples), exact[0], True)
+    if batch < _MANY or len(by_samples) < 2 or any(map(_is_wide, by_samples)):
+        return _Blocks(0, 0, False)
+    return _Blocks(len(by_samples), -(-batch // _BLOCK), False)
+
+
+def _exact_blocks(call: Call) -> int:
+    """The number of blocks of samples that the call's sums are made of; 0 for none."""
+    return int(call.arguments["n_blocks"]) if call.operation.kind == SAMPLES and "n_blocks" in call.arguments else 0
+
+
+def samples_at_a_time(batch: int) -> int:
+    """How many of a batch a phase takes through its calls before it takes the next."""
+    return batch if batch < _MANY else _BLOCK
+
+
+def _is_wide(call: Call) -> bool:
+    """Whether a product by samples has so many weights that it takes longer by blocks, for each of which they are packed."""
+    return call.name == "product_of_samples" and call.arguments["k"] * call.arguments["n"] > _WIDE
+
+
+def blocks_of_gradients(batch: int) -> int:
+    """Of how many sums, each over a block of samples, one over all of a batch is made; 1 for a batch of few.
+
+    So many that 2, 4, 8 or 16 threads have equally many, and that each has a few hundred samples.
+    """
+    return 1 if batch < _MANY else 16 * -(-batch // (16 * _BLOCK))
+
+
 def phases_of(calls: Sequence[Call]) -> list[int]:
     """The number of the phase of each call, −1 for what comes before the first."""
     places: list[int] = []
     known = _Accesses()
+    by_blocks: dict[int, int] = {}
+    wide: set[int] = set()
     for call in calls:
         place = -1 if call.operation.kind == SERIAL else 0
         for access in call.accesses:
             for i in known.conflicts(access):
                 waits = call.operation.kind != SERIAL and not known.same_rows(i, call, access)
                 place = max(place, places[i] + waits)
+        exact = _exact_blocks(call)
+        if exact:
+            while place in wide or by_blocks.get(place, exact) != exact:
+                place += 1
+            by_blocks[place] = exact
+        elif _is_wide(call):
+            while place in by_blocks:
+                place += 1
+            wide.add(place)
         places.append(place)
         known.add(call)
     return places

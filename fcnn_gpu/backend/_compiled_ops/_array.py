@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..._types import Array, DType
-from .._compiled import Call, Library, Program, address_of
+from .._compiled import Call, Library, Program, address_of, samples_at_a_time
 from .._ops import CapturedOver, Ops, Replay
 from .._ops import _numpy as recordable
 from .._ops._tape import Tape, current_tape
@@ -20,6 +20,8 @@ SOURCES = ("copied", "uint8", "float16", "bfloat16", "float32", "float64")
 
 _SHARED_OUT = 100_000.0
 """Nanoseconds of a single call for which other threads are asked: to make a program takes some 30 µs."""
+_APART, _MOST_APART = 2**17, 2**25
+"""Bytes up to which a layer's gradients lie apart: of the samples that a phase takes at a time, and of all."""
 _SMALL = 2**16
 """Bytes that NumPy has assigned before a call is made."""
 
@@ -61,13 +63,16 @@ class _Over:
 
 class CompiledArrays(Ops):
     name = "cpu"
-    apart_bytes = 2**16
     captures_over = True
     steps_per_call = 1024
 
     def __init__(self, library: Library) -> None:
         super().__init__()
         self._library = library
+
+    def gradients_lie_apart(self, bytes_per_sample: int, batch: int) -> bool:
+        in_cache = bytes_per_sample * samples_at_a_time(batch) <= _APART
+        return in_cache and bytes_per_sample * batch <= _MOST_APART
 
     @property
     def scratch_bytes(self) -> int:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..._types import Array
+from .._compiled import blocks_of_gradients
+from .._ops import _numpy as recordable
 from ._array import CompiledArrays
 
+_FEW = 2**14
+"""Weights whose gradients are summed by blocks of samples, where these are many: a block's stay in the cache."""
 _IN_EPILOGUE = {"identity": "BIAS", "relu": "BIAS_RELU", "leaky_relu": "BIAS_LEAKY"}
 
 
@@ -143,13 +147,17 @@ class CompiledMatrix(CompiledArrays):
         add_to_dW: bool = False,
         gain: float = 1.0,
     ) -> None:
-        if add_to_dW and gain != 1.0:
+        n_blocks = _gradient_blocks(A0, dZ, dW, groups)
+        if add_to_dW and gain != 1.0 and not n_blocks:
             super().grouped_dense_backward(dA, saved, kind, alpha, W, A0, dZ, dW, groups, db, dA0, add_to_dW, gain)
             return
-        self.activation_backward(dA, saved, kind, alpha, dZ, db)
+        self.activation_backward(dA, saved, kind, alpha, dZ, None if n_blocks else db)
         n_out, n_in = W.shape[0], W.shape[1] // groups
-        of = _Groups(groups, n_in, n_out, n_in * n_out, n_out)
-        self._product("product_of_weights", {"m": groups * n_in}, of, A0, dZ.T, dW.T, gain, add_to_dW)
+        if n_blocks:
+            self._gradients_in_blocks(A0, dZ, dW, db, groups, n_blocks, add_to_dW, gain)
+        else:
+            of = _Groups(groups, n_in, n_out, n_in * n_out, n_out)
+            self._product("product_of_weights", {"m": groups * n_in}, of, A0, dZ.T, dW.T, gain, add_to_dW)
         if dA0 is not None:
             of = _Groups(groups, n_out, n_in * n_out, n_in, n_in, n_out)
             self._product("product_of_samples", {"batch": dZ.shape[1]}, of, dZ.T, W, dA0.T, gain, False)
@@ -187,13 +195,59 @@ class CompiledMatrix(CompiledArrays):
         add_to_dW: bool = False,
         gain: float = 1.0,
     ) -> None:
-        self.activation_backward(dA, saved, kind, alpha, dZ, db)
-        if add_to_dW and gain != 1.0:
+        n_blocks = _gradient_blocks(A0, dZ, dW, 1)
+        self.activation_backward(dA, saved, kind, alpha, dZ, None if n_blocks else db)
+        if n_blocks:
+            self._gradients_in_blocks(A0, dZ, dW, db, 1, n_blocks, add_to_dW, gain)
+        elif add_to_dW and gain != 1.0:
             self.gemm(dZ, A0.T, dW, gain, 1.0)
         else:
             self._multiply(False, A0, dZ.T, dW.T, gain, add_to_dW)
         if dA0 is not None:
             self.gemm(W.T, dZ, dA0, gain)
+
+    def _gradients_in_blocks(
+        self,
+        A0: Array,
+        dZ: Array,
+        dW: Array,
+        db: Array | None,
+        groups: int,
+        n_blocks: int,
+        add_to_dW: bool,
+        gain: float,
+    ) -> None:
+        """dW = [dW +] gain·Σ_s dZ_s·A₀_sᵀ and db = Σ_s dZ_s·1 over blocks s of samples, each by who has computed dZ_s."""
+        biases, batch = db is not None, dZ.shape[1]
+        stride = dW.size + (dZ.shape[0] if biases else 0)
+        blocks = recordable.empty((n_blocks, stride), dW.dtype)
+        sizes = {"batch": batch, "m": A0.shape[0] // groups, "n": dZ.shape[0] // groups, "groups": groups}
+        self._issue(
+            "gradient_of_blocks",
+            dW.dtype,
+            **sizes,
+            n_blocks=n_blocks,
+            biases=biases,
+            A=A0.T,
+            B=dZ.T,
+            blocks=blocks,
+        )
+        sums = [(dW.T, blocks[:, : dW.size], gain, add_to_dW)]
+        if db is not None:
+            sums.append((db, blocks[:, dW.size :], 1.0, False))
+        for out, parts, alpha, accumulate in sums:
+            self._issue(
+                "sum_of_blocks",
+                out.dtype,
+                n=out.size,
+                n_blocks=n_blocks,
+                stride=stride,
+                accumulate=accumulate,
+                alpha=alpha,
+                blocks=parts,
+                unsound=None,
+                out=out,
+            )
 
 
 @dataclass(frozen=True)
@@ -209,6 +263,16 @@ class _Groups:
 
 
 _One = _Groups()
+
+
+def _gradient_blocks(A0: Array, dZ: Array, dW: Array, groups: int) -> int:
+    """Of how many blocks of samples dW and db are summed, if samples are many and weights are few; 0 for all in one.
+
+    A member's have as many as a single layer's.
+    """
+    lie_as_read = A0.T.flags.c_contiguous and dZ.T.flags.c_contiguous and dW.T.flags.c_contiguous
+    n_blocks = blocks_of_gradients(dZ.shape[1]) if lie_as_read and dW.size <= groups * _FEW else 1
+    return n_blocks if n_blocks > 1 else 0
 
 
 def _strided(*matrices: Array) -> bool:

@@ -48,8 +48,6 @@ class ArrayOps:
     """Training steps to capture as one program: more than one where beginning a program has a cost of its own."""
     records_python = True
     """Whether what `capture` records may hold calls of Python between the primitives (`called`)."""
-    apart_bytes = 0
-    """Size up to which the gradients of layers lie apart: then no thread waits before it overwrites another layer's."""
     captures_over = False
     """Whether `capture_over` may give something."""
     steps_per_call = 1
@@ -166,6 +164,10 @@ class ArrayOps:
         return None
 
     # Scratch memory
+
+    def gradients_lie_apart(self, bytes_per_sample: int, batch: int) -> bool:
+        """Whether a layer's gradients have memory of their own: then no thread waits before it overwrites another's."""
+        return False
 
     def scratch(self, tag: str, size: int, dtype: DType | type) -> Array:
         """`size` uninitialized elements, flat, that last until the next call with the same tag.
