@@ -11,6 +11,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from fcnn_gpu.backend._ops import Ops
@@ -27,6 +28,8 @@ collect_ignore = [] if importlib.util.find_spec("torch") else ["support/torch_eq
 
 
 os.environ.setdefault("FCNN_AUTOTUNE", "off")  # which candidate is fastest changes from run to run: tests choose it
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no fault of a test
+hypothesis.settings.load_profile("untimed")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # JAX compiles longer than these nets train
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakSet
@@ -85,6 +85,10 @@ class Meter:
             fn()
         finally:
             self._retaining = before
+
+    def keep(self, arrays: Iterable[Any]) -> None:
+        """These are not let go, ever."""
+        self._retained += [array.block for array in arrays if isinstance(array, Shadow)]
 
     def like(self, array: Array, block: Block | None = None) -> Shadow:
         """A shadow of a real array's shape, dtype and strides, in a block or in one of its own."""
@@ -311,8 +315,12 @@ def _nothing(*args: Any, **options: Any) -> None:
 
 
 def _issue_nothing(shadow: Any, *operation: Any, **arguments: Any) -> None:
-    """What takes the place of a compiled call: it needs the memory that each thread computes in."""
+    """What takes the place of a compiled call: it needs the memory that each thread computes in.
+
+    A call that is recorded keeps its arrays.
+    """
     shadow.scratch("compiled", shadow.scratch_bytes, np.uint8)
+    shadow._meter.keep(arguments.values())
 
 
 @functools.cache

@@ -84,7 +84,7 @@ def test_a_compiler_that_does_not_do(command: str, words: str, tmp_path: Path, m
 def test_the_table_has_every_operation_that_is_compiled() -> None:
     """And `operation.c` is not asked for a file that is something else."""
     table = re.findall(r"\bX\((\w+)\)", (KERNELS / "operations.h").read_text(encoding="utf-8"))
-    products = {"product_of_samples", "product_of_weights"}
+    products = {"gradient_of_blocks", "product_of_samples", "product_of_weights"}
     assert sorted({*operations(KERNELS), *products}) == table
 
 

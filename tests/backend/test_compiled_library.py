@@ -71,7 +71,7 @@ def test_a_library_that_fits(library: Library, tmp_path: Path) -> None:
     ("settings", "words"),
     [
         ({"INTERFACE": 0}, r"of another version of fcnn_gpu \(interface 0 and records of 27 words, not 2 and 27\)"),
-        ({"RECORD": 136}, r"of another version of fcnn_gpu \(interface 1 and records of 17 words, not 2 and 27\)"),
+        ({"RECORD": 136}, r"of another version of fcnn_gpu \(interface 2 and records of 17 words, not 2 and 27\)"),
         ({"SUPPORTED": 2}, "this CPU has none of the instruction levels that they are for, quick, slow"),
     ],
 )

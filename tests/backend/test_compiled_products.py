@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fcnn_gpu.backend._compiled import Program
+from fcnn_gpu.backend._compiled import Call, Program
 from fcnn_gpu.backend._compiled_ops import CompiledOps
 from fcnn_gpu.backend._ops import _numpy
 
@@ -136,3 +136,95 @@ def test_what_a_product_leaves_behind_is_not_found_by_the_next(n_out: int) -> No
         unsound[0] = 0
         program.run(1, 1)
         assert unsound[0] == found
+
+
+MANY = st.sampled_from([2048, 2049, 2500, 8193])
+"""Samples whose gradients are summed by blocks, where weights are few."""
+
+
+def _backward(
+    ops: CompiledOps, n_in: int, n_out: int, batch: int, groups: int, dtype: str, biases: bool, gain: float, adds: bool
+) -> tuple[Any, Any, Any, list[Call]]:
+    """(A0, dZ), what dW and db were and are, and the calls that computed them."""
+    rng = np.random.default_rng([n_in, n_out, batch])
+    A0, dZ = (_matrix(rng, (n * groups, batch), "F", dtype) for n in (n_in, n_out))
+    W, dW = (_matrix(rng, (n_out, n_in * groups), "F", dtype) for _ in range(2))
+    before, db = dW.copy(order="F"), np.full((n_out * groups, 1), np.nan, dtype) if biases else None
+    given = dZ, dZ, "identity", 0.0, W, A0, dZ, dW
+    with _numpy.recorded_calls() as tape:
+        if groups == 1:
+            ops.dense_backward(*given, db, None, adds, gain)
+        else:
+            ops.grouped_dense_backward(*given, groups, db, None, adds, gain)
+    return (A0, dZ), before, (dW, db), [call for call in tape.calls if isinstance(call, Call)]
+
+
+@settings(max_examples=30)
+@given(
+    n_in=st.integers(1, 70),
+    n_out=st.integers(1, 70),
+    batch=MANY,
+    groups=st.integers(1, 3),
+    dtype=st.sampled_from(["float32", "float64"]),
+    biases=st.booleans(),
+    gain=st.sampled_from([1.0, 0.25]),
+    adds=st.booleans(),
+)
+def test_gradients_of_many_samples_are_sums_over_blocks(
+    n_in: int, n_out: int, batch: int, groups: int, dtype: str, biases: bool, gain: float, adds: bool
+) -> None:
+    (A0, dZ), before, (dW, db), calls = _backward(best_level(), n_in, n_out, batch, groups, dtype, biases, gain, adds)
+    assert [call.name for call in calls] == ["gradient_of_blocks", "sum_of_blocks", "sum_of_blocks"][: 2 + biases]
+    a, z = (x.reshape(groups, -1, batch, order="C").astype(np.float64) for x in (A0, dZ))
+    for expected, size, actual in (
+        (np.concatenate(z @ a.transpose(0, 2, 1), 1) * gain, np.concatenate(abs(z) @ abs(a.transpose(0, 2, 1)), 1), dW),
+        (dZ.astype(np.float64).sum(1, keepdims=True), abs(dZ.astype(np.float64)).sum(1, keepdims=True), db),
+    ):
+        if actual is not None:
+            old = before * adds if actual is dW else 0
+            assert (abs(actual - (expected + old)) <= 600 * np.finfo(dtype).eps * (size + abs(old))).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_over_blocks_have_the_same_bits_whatever_computes_them(dtype: str) -> None:
+    """Any number of threads, any width of vectors, and in an ensemble those of each member alone."""
+    sizes = 20, 9, 4100
+    *_, (alone, alone_b), calls = _backward(at_level("v3"), *sizes, 1, dtype, True, 1.0, False)
+    for n_threads in (1, 2, 3, 16, 40):
+        program = Program(calls)
+        bits = alone.tobytes() + alone_b.tobytes()
+        alone.fill(np.nan)
+        alone_b.fill(np.nan)
+        program.run(1, n_threads)
+        assert alone.tobytes() + alone_b.tobytes() == bits
+    *_, (dW, db), _ = _backward(at_level("v4"), *sizes, 1, dtype, True, 1.0, False)
+    assert dW.tobytes() + db.tobytes() == alone.tobytes() + alone_b.tobytes()
+    (A0, dZ), _, (grouped, grouped_b), _ = _backward(best_level(), *sizes, 3, dtype, True, 1.0, False)
+    for member in range(3):
+        of_A, of_Z = slice(20 * member, 20 * (member + 1)), slice(9 * member, 9 * (member + 1))
+        dZ_of, A0_of = np.asfortranarray(dZ[of_Z]), np.asfortranarray(A0[of_A])
+        best_level().dense_backward(dZ_of, dZ_of, "identity", 0.0, dW, A0_of, dZ_of, dW, db)
+        assert np.array_equal(dW, grouped[:, of_A])
+        assert np.array_equal(db, grouped_b[of_Z])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e19])
+@pytest.mark.parametrize("sample", [0, 1000, 2047])
+@pytest.mark.parametrize("in_A0", [False, True])
+def test_a_gradient_that_is_not_finite_is_noticed_in_its_sum(value: float, sample: int, in_A0: bool) -> None:
+    """dW's, and where A₀ is 0, db's."""
+    ops, n_in, n_out = best_level(), 5, 3
+    dZ, A0 = np.zeros((n_out, 2048), np.float32, "F"), np.zeros((n_in, 2048), np.float32, "F")
+    flat, unsound = np.zeros(n_out * n_in + n_out, np.float32), np.zeros(1, np.int64)
+    dW, db = flat[: n_out * n_in].reshape(n_in, n_out).T, flat[n_out * n_in :].reshape(n_out, 1)
+    with _numpy.recorded_calls() as tape:
+        ops.dense_backward(dZ, dZ, "identity", 0.0, dW, A0, dZ, dW, db)
+        ops._issue("check_gradients", dW.dtype, n=flat.size, gradients=flat, unsound=unsound)
+    program = Program(tape.calls)  # type: ignore[arg-type]
+    assert "check_gradients" not in [call.name for shared, _ in program.phases for call in shared]
+    program.run()
+    assert unsound[0] == 0
+    dZ[2, sample] = value
+    A0[4, sample] = in_A0
+    program.run()
+    assert unsound[0] == 1

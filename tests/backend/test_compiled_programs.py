@@ -101,6 +101,40 @@ def test_a_step_of_dense_layers_has_three_phases(depth: int) -> None:
     assert not any("check_gradients" in phase for phase in phases)
 
 
+@pytest.mark.parametrize(("units", "n_phases"), [(16, 3), (600, 4)])
+def test_a_step_of_many_samples_has_three_phases_where_layers_are_narrow(units: int, n_phases: int) -> None:
+    """Samples go by blocks through all calls; where weights are many, what goes by blocks waits."""
+    layers = [fcnn.Dense(units, activation="relu"), fcnn.Dense(units), fcnn.Dense(4)]
+    program = Program(_recorded_step(layers, n_in=12, batch=2100))
+    shared = [phase for phase, _ in program.phases if phase]
+    assert len(shared) == n_phases
+    in_blocks = [
+        (call.name, int(n_blocks))
+        for (_, n, _, _, n_in_blocks, n_blocks, _), (calls, _) in zip(program._table, program.phases, strict=True)
+        for call in calls[n - n_in_blocks :]
+        if n_in_blocks
+    ]
+    assert {n for _, n in in_blocks} == {16}
+    names = {name for name, _ in in_blocks}
+    assert "gradient_of_blocks" in names
+    assert ("product_of_samples" in names) == (units == 16)
+
+
+def test_sums_over_other_blocks_are_in_other_phases() -> None:
+    ops: Any = compiled_ops()
+    calls = []
+    for batch in (2048, 8193, 2048):
+        A0, dZ, dW = (np.ones(shape, np.float32, "F") for shape in ((3, batch), (2, batch), (2, 3)))
+        with _numpy.recorded_calls() as tape:
+            ops.dense_backward(dZ, dZ, "identity", 0.0, dW, A0, dZ, dW)
+        calls.append([call for call in tape.calls if isinstance(call, Call)])
+        assert (dW == batch).all()
+    order = [calls[i][0] for i in range(3)]
+    assert phases_of(order) == [0, 1, 0]
+    table = Program(order)._table
+    assert [tuple(row[4:]) for row in table.tolist()] == [(2, 16, 1), (1, 32, 1)]
+
+
 @pytest.mark.parametrize("n_blocks", [1, 3])
 @pytest.mark.parametrize(("layer", "n_more"), [(fcnn.BatchNorm, 4), (fcnn.LayerNorm, 2)])
 def test_sums_over_samples_between_layers_add_phases(layer: Any, n_more: int, n_blocks: int) -> None:

@@ -14,8 +14,8 @@ from fcnn_gpu.backend._ops import ELEMENTWISE, ELEMENTWISE_LOSSES, Ops
 
 from ..support.op_cases import CASES
 
-INHERITED = {"empty", "zeros", "matrix", "copy", "fill", "scratch", "ones", "capture_over"}
-"""What CupyOps takes from Ops as it is: only allocation through `xp` and methods of arrays, and what gives None."""
+INHERITED = {"empty", "zeros", "matrix", "copy", "fill", "scratch", "ones", "capture_over", "gradients_lie_apart"}
+"""What CupyOps takes from Ops as it is: allocation through `xp`, methods of arrays, and what gives None or False."""
 
 WITHOUT_ARRAYS = {
     "adopt",
@@ -30,6 +30,7 @@ WITHOUT_ARRAYS = {
     "with_precision",
     "fusion_obstacle",
     "fusion_pays",
+    "gradients_lie_apart",
 }
 """What has no result to compare."""
 

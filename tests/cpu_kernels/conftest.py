@@ -48,6 +48,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Recordings:
                 for dtype in (np.float32, np.float64):
                     case.run(ops, np.random.default_rng(n), dtype, n, batch)
         _without_primitive(ops)
+        _large_batch(ops)
     assert recording.names == set(library.operations), "an operation that no case of a primitive issues"
     recording.write(files.all)
     recording.write(files.one_of_each, one_of_each=True)
@@ -62,6 +63,22 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Recordings:
             ops.gemm(W.T, dZ, dA0)
     recording.write(files.blocks)
     return files
+
+
+def _large_batch(ops: CompiledOps) -> None:
+    """Gradients that are summed by blocks of samples, of one layer and of two side by side."""
+    batch = 2050
+    for dtype, n_in in ((np.float32, 3), (np.float64, 20)):
+        rng = np.random.default_rng(n_in)
+        A0, dZ = (np.asfortranarray(rng.normal(size=(n, batch)), dtype) for n in (2 * n_in, 4))
+        dW, grouped, db = (
+            np.ones((4, 2 * n_in), dtype, "F"),
+            np.ones((2, 2 * n_in), dtype, "F"),
+            np.zeros((4, 1), dtype),
+        )
+        ops.dense_backward(dZ, dZ, "identity", 0.0, dW, A0, dZ, dW, db, gain=0.5)
+        given = dZ, dZ, "identity", 0.0, grouped, A0, dZ, grouped, 2
+        ops.grouped_dense_backward(*given, add_to_dW=True)
 
 
 def _without_primitive(ops: CompiledOps) -> None:

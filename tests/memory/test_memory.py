@@ -19,12 +19,13 @@ import fcnn_gpu as fcnn
 from fcnn_gpu._types import HostArray
 from fcnn_gpu.activations import ACTIVATIONS
 from fcnn_gpu.backend._ops import Ops
+from fcnn_gpu.backend._ops._numpy import CACHE_LINE
 from fcnn_gpu.backend._shadow import Meter, Shadow
 from fcnn_gpu.data._device_data import leaves_single_sample
 from fcnn_gpu.losses import LOSSES
 from fcnn_gpu.memory._report import MemoryReport, human
 from fcnn_gpu.optimizers import OPTIMIZERS, Optimizer
-from tests.conftest import cuda_ops
+from tests.conftest import compiled_ops, cuda_ops
 from tests.cuda_on_cpu import missing_compiler
 from tests.software_cuda.option import smaller
 from tests.support.counted import counted_numpy_memory, fresh_emulated_ops
@@ -346,6 +347,13 @@ def test_more_of_everything_takes_more() -> None:
     assert total(64) < total(64, data=100) < total(64, data=100, metrics=["accuracy"])
     single, double = small().memory_report(64), small(dtype="float64").memory_report(64)
     assert double.gradients - 64 == 2 * (single.gradients - 64)
+
+
+def test_sums_over_blocks_of_samples_are_counted() -> None:
+    """Of a large batch on compiled kernels: for each block dW and db of each layer."""
+    model = fcnn.Sequential([fcnn.Dense(8), fcnn.Dense(3)], n_in=4, seed=0, backend=compiled_ops())
+    few, many = model.memory_report(2047).scratch, model.memory_report(2048).scratch
+    assert many - few == 4 * 16 * model.n_parameters + 2 * CACHE_LINE
 
 
 @needs_compiler

@@ -71,8 +71,8 @@ def test_a_gap_is_seen() -> None:
         assert_no_gap([fcnn.Dense(5), Mine(0.5), fcnn.Dense(3)], X, LABELS)
 
 
-def run(level: str, n_threads: int, dtype: str) -> dict[str, HostArray]:
-    """What a run leaves of a network of many kinds of layers."""
+def run(level: str, n_threads: int, dtype: str, batch_size: int = 128) -> dict[str, HostArray]:
+    """What a run leaves of a network of many kinds of layers, on six batches an epoch."""
     layers = [
         fcnn.Dense(96, activation="gelu", l2=1e-3),
         fcnn.Dropout(0.25),
@@ -84,11 +84,13 @@ def run(level: str, n_threads: int, dtype: str) -> dict[str, HostArray]:
     model = fcnn.Sequential(layers, 70, seed=3, dtype=dtype, backend=at_level(level))
     trainer = fcnn.Trainer(model, optimizer=fcnn.AdamW(fcnn.schedules.Cosine(3e-3), clip_norm=1.0))
     rng = np.random.default_rng(8)
-    X, y = rng.normal(size=(700, 70)), rng.integers(0, 5, 700)
-    history = trainer.fit(X, y, epochs=3, batch_size=128, validation_split=0.1, threads=n_threads, progress=False)
+    n = 700 * batch_size // 128
+    X, y = rng.normal(size=(n, 70)), rng.integers(0, 5, n)
+    options = {"batch_size": batch_size, "validation_split": 0.1, "threads": n_threads, "progress": False}
+    history = trainer.fit(X, y, epochs=3, **options)
     found = {name: array.copy() for name, array in model.named_arrays().items()}
     losses = {column: np.array(history[column]) for column in ("loss", "penalty", "val_loss")}
-    return found | losses | {"outputs": model.predict(X, batch_size=128)}
+    return found | losses | {"outputs": model.predict(X, batch_size=batch_size)}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -104,3 +106,13 @@ def test_the_same_seed_gives_the_same_bits(dtype: str, monkeypatch: pytest.Monke
             actual = run(level, n_threads, dtype)
             for name, value in expected.items():
                 np.testing.assert_array_equal(actual[name], value, err_msg=f"{level}, {n_threads} threads: {name}")
+
+
+def test_large_batches_have_the_same_bits_too() -> None:
+    """Their sums over samples are sums over blocks, which threads share."""
+    level = best_level()._library.levels[0]
+    expected = run(level, 1, "float32", 2100)
+    for n_threads in (2, 7):
+        actual = run(level, n_threads, "float32", 2100)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(actual[name], value, err_msg=f"{n_threads} threads: {name}")

@@ -10,5 +10,5 @@ from ._library import LEVEL_VARIABLE as LEVEL_VARIABLE
 from ._library import Library as Library
 from ._program import Place as Place
 from ._program import Program as Program
-from ._program import samples_at_a_time as samples_at_a_time
 from ._program import blocks_of_gradients as blocks_of_gradients
+from ._program import samples_at_a_time as samples_at_a_time

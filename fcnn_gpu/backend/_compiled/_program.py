@@ -133,7 +133,7 @@ def samples_at_a_time(batch: int) -> int:
 
 
 def _is_wide(call: Call) -> bool:
-    """Whether a product by samples has so many weights that it takes longer by blocks, for each of which they are packed."""
+    """Whether a product by samples has so many weights that packing them for each block takes long."""
     return call.name == "product_of_samples" and call.arguments["k"] * call.arguments["n"] > _WIDE
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from ..._types import Array
 from .._compiled import blocks_of_gradients
-from .._ops import _numpy as recordable
 from ._array import CompiledArrays
 
 _FEW = 2**14
@@ -217,10 +216,10 @@ class CompiledMatrix(CompiledArrays):
         add_to_dW: bool,
         gain: float,
     ) -> None:
-        """dW = [dW +] gain·Σ_s dZ_s·A₀_sᵀ and db = Σ_s dZ_s·1 over blocks s of samples, each by who has computed dZ_s."""
+        """dW = [dW +] gain·Σ_s dZ_s·A₀_sᵀ and db = Σ_s dZ_s·1 over blocks s of samples, each by who computes dZ_s."""
         biases, batch = db is not None, dZ.shape[1]
         stride = dW.size + (dZ.shape[0] if biases else 0)
-        blocks = recordable.empty((n_blocks, stride), dW.dtype)
+        blocks = self.xp.empty((n_blocks, stride), dW.dtype)
         sizes = {"batch": batch, "m": A0.shape[0] // groups, "n": dZ.shape[0] // groups, "groups": groups}
         self._issue(
             "gradient_of_blocks",
