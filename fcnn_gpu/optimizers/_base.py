@@ -74,6 +74,10 @@ class Course:
     dtype: DType
 
 
+_CHANGING = ("_bound", "_treated", "_schedule", "learning_rate")
+"""What may change in an optimizer that is bound."""
+
+
 @dataclass
 class Optimizer:
     """θ ← θ − η·(something of g); subclasses define it."""
@@ -90,6 +94,8 @@ class Optimizer:
         init=False, default=None, repr=False, compare=False
     )
     """The segments of the bound model's parameters, and these parameters in segments with this optimizer's factors."""
+    _schedule: Schedule | None = field(init=False, default=None, repr=False, compare=False)
+    """The learning rate as a schedule, once that has been asked for: every epoch asks several times."""
 
     def __post_init__(self) -> None:
         self.learning_rate = as_schedule(self.learning_rate)
@@ -112,8 +118,10 @@ class Optimizer:
     @property
     def schedule(self) -> Schedule:
         """The learning rate as a function of time."""
-        rate = as_schedule(self.learning_rate)
-        return rate if isinstance(rate, Schedule) else Constant(float(rate))
+        if self._schedule is None:
+            rate = as_schedule(self.learning_rate)
+            self._schedule = rate if isinstance(rate, Schedule) else Constant(float(rate))
+        return self._schedule
 
     def bind(self, model: HasParameters) -> Self:
         """Make the state (step 0, zero moments) for this model's parameters. Binding again to the same keeps it.
@@ -190,14 +198,17 @@ class Optimizer:
 
         The schedule is copied with them: one that has lowered its rate must not lower the other's.
         """
-        return vars(self) | {"_bound": None, "_treated": None, "learning_rate": copy.deepcopy(self.learning_rate)}
+        own = {"_bound": None, "_treated": None, "_schedule": None}
+        return vars(self) | own | {"learning_rate": copy.deepcopy(self.learning_rate)}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if getattr(self, "_bound", None) is not None and name not in ("_bound", "_treated", "learning_rate"):
+        if getattr(self, "_bound", None) is not None and name not in _CHANGING:
             raise AttributeError(
                 f"{type(self).__name__}.{name} cannot change once the optimizer is bound to a model: its state "
                 "was made for the old setting. Make a new optimizer; the rate alone may change (set_learning_rate)."
             )
+        if name == "learning_rate":
+            self.__dict__["_schedule"] = None
         super().__setattr__(name, value)
 
     @quietly
