@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from .layers import PiecewiseLinearEmbedding as PiecewiseLinearEmbedding
     from .layers import PReLU as PReLU
     from .layers import Residual as Residual
+    from .layers import RMSNorm as RMSNorm
     from .layers import Scale as Scale
     from .layers import piecewise_linear_bins as piecewise_linear_bins
     from .losses import MAE as MAE
@@ -137,7 +138,7 @@ else:
         "initializers": "SymmetryWarning",
         "large_matrix": "MatmulPlan MatmulReport Rates chunked_matmul plan_chunked_matmul",
         "layers": "PBLD Activation BatchEnsemble BatchNorm Branches Dense DenseEnsemble Dropout Embedding Layer "
-        "LayerNorm Members ParametricActivation PeriodicEmbedding PiecewiseLinearEmbedding PReLU Residual "
+        "LayerNorm Members ParametricActivation PeriodicEmbedding PiecewiseLinearEmbedding PReLU Residual RMSNorm "
         "Scale piecewise_linear_bins",
         "losses": "MAE MSE BinaryCrossEntropy CrossEntropy EnsembleLoss Focal Hinge Huber KLDivergence LogCosh Loss "
         "Poisson Quantile",

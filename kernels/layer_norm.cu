@@ -1,7 +1,10 @@
-// Layer normalization: over the units of each sample.
+// Layer normalization, over the units of each sample (CENTRED; without, β and its gradient are null):
 //     μ = mean_i x_i, σ² = mean_i (x_i − μ)², x̂ = (x − μ)/√(σ² + ε), out = γ x̂ + β;
 //     dx̂ = γ dY, dX = (dx̂ − mean_i dx̂ − x̂ mean_i(dx̂ x̂))/√(σ² + ε), dγ = Σ_j dy_j x̂_j, dβ = Σ_j dy_j.
-// Source: Ba, Kiros & Hinton (2016), "Layer normalization", eq. 3.
+// RMS normalization, which has neither μ nor β:
+//     x̂ = x/√(mean_i x_i² + ε), out = γ x̂;    dX = (dx̂ − x̂ mean_i(dx̂ x̂))/√(mean_i x_i² + ε).
+// Sources: Ba, Kiros & Hinton (2016), "Layer normalization", eq. 3; Zhang & Sennrich (2019), "Root mean square layer
+// normalization", eq. 4.
 //
 // Samples of at most CAPACITY units are held in registers: one read, in backward for dγ and dβ as well. A block reads a
 // wider one twice (CAPACITY 0). The variance is a second pass over the registers, or that of parts combined (moments.cuh),
@@ -10,13 +13,13 @@
 #include "moments.cuh"
 #include "sample_group.cuh"
 
-// instances: T in float, double, __half, __nv_bfloat16; CAPACITY in 0, 32, 128, 512, 1024
+// instances: T in float, double, __half, __nv_bfloat16; CENTRED in false, true; CAPACITY in 0, 32, 128, 512, 1024
 // block: at most 256
-template <typename T, int CAPACITY>
+template <typename T, bool CENTRED, int CAPACITY>
 __global__ void layer_norm_forward(long long n, long long batch, Accumulator<T> eps,
                                    const T* __restrict__ X /* F (n, batch) */,
                                    const Accumulator<T>* __restrict__ gamma /* any (n) */,
-                                   const Accumulator<T>* __restrict__ beta /* any (n) */,
+                                   const Accumulator<T>* __restrict__ beta /* any (n), may be null */,
                                    T* __restrict__ x_hat /* F (n, batch) */,
                                    Accumulator<T>* __restrict__ inv_std /* any (batch) */,
                                    T* __restrict__ out /* F (n, batch) */) {
@@ -26,23 +29,31 @@ __global__ void layer_norm_forward(long long n, long long batch, Accumulator<T> 
         const bool aligned = samples_are_aligned<held_width<T, CAPACITY>>(n, X, gamma, beta, x_hat, out);
         for_each_held_sample<T, CAPACITY>(n, batch, aligned, [&](long long j, auto held) {
             auto x = held.load(X + j * n);
-            A sum = 0;
-            #pragma unroll
-            for (int k = 0; k < held.slots; ++k) sum += x[k];
-            const A mean = multiply_rounded(held.group.sum(sum), per_unit);
-            A square = 0;
+            A mean = 0, square = 0;
+            if constexpr (CENTRED) {
+                A sum = 0;
+                #pragma unroll
+                for (int k = 0; k < held.slots; ++k) sum += x[k];
+                mean = multiply_rounded(held.group.sum(sum), per_unit);
+            }
             #pragma unroll
             for (int k = 0; k < held.slots; ++k) {
-                x[k] -= mean;
+                if constexpr (CENTRED) x[k] -= mean;
                 if (held.has(k)) square = multiply_add(x[k], x[k], square);
             }
             const A factor = inverse_root(multiply_add(held.group.sum(square), per_unit, eps));
             #pragma unroll
             for (int k = 0; k < held.slots; ++k) x[k] *= factor;
             held.store(x_hat + j * n, x);
-            const auto g = held.load(gamma), b = held.load(beta);
-            #pragma unroll
-            for (int k = 0; k < held.slots; ++k) x[k] = multiply_add(x[k], g[k], b[k]);
+            const auto g = held.load(gamma);
+            if constexpr (CENTRED) {
+                const auto b = held.load(beta);
+                #pragma unroll
+                for (int k = 0; k < held.slots; ++k) x[k] = multiply_add(x[k], g[k], b[k]);
+            } else {
+                #pragma unroll
+                for (int k = 0; k < held.slots; ++k) x[k] *= g[k];
+            }
             held.store(out + j * n, x);
             if (held.leads()) inv_std[j] = factor;
         });
@@ -50,20 +61,31 @@ __global__ void layer_norm_forward(long long n, long long batch, Accumulator<T> 
         constexpr int width = vector_width<T>;
         const bool aligned = samples_are_aligned<width>(n, X, gamma, beta, x_hat, out);
         for_each_sample<width>(whole_block, n, batch, aligned, [&](long long j, auto sample) {
-            UnitMoments<A, 1> moments;
-            sample.for_each_place([&](auto place) { moments.add(place.load(X + j * n)); });
-            const A mean = block_sum(multiply_rounded(moments.mean[0], moments.count * per_unit));
-            const A difference = moments.mean[0] - mean;
-            const A square = block_sum(multiply_add(difference * difference, moments.count, moments.square[0]));
+            A mean = 0, square = 0;
+            if constexpr (CENTRED) {
+                UnitMoments<A, 1> moments;
+                sample.for_each_place([&](auto place) { moments.add(place.load(X + j * n)); });
+                mean = block_sum(multiply_rounded(moments.mean[0], moments.count * per_unit));
+                const A difference = moments.mean[0] - mean;
+                square = block_sum(multiply_add(difference * difference, moments.count, moments.square[0]));
+            } else {
+                sample.for_each_place([&](auto place) {
+                    const auto x = place.load(X + j * n);
+                    #pragma unroll
+                    for (int k = 0; k < place.size; ++k)
+                        square = multiply_add(to_accumulator(x[k]), to_accumulator(x[k]), square);
+                });
+                square = block_sum(square);
+            }
             const A factor = inverse_root(multiply_add(square, per_unit, eps));
             sample.for_each_place([&](auto place) {
                 auto h = place.load(X + j * n), y = h;
-                const auto g = place.load(gamma), b = place.load(beta);
+                const auto g = place.load(gamma), b = place.load(CENTRED ? beta : gamma);
                 #pragma unroll
                 for (int k = 0; k < place.size; ++k) {
                     const A normal = (to_accumulator(h[k]) - mean) * factor;
                     h[k] = from_accumulator<T>(normal);
-                    y[k] = from_accumulator<T>(multiply_add(normal, g[k], b[k]));
+                    y[k] = from_accumulator<T>(CENTRED ? multiply_add(normal, g[k], b[k]) : normal * g[k]);
                 }
                 place.store(x_hat + j * n, h);
                 place.store(out + j * n, y);
@@ -73,19 +95,19 @@ __global__ void layer_norm_forward(long long n, long long batch, Accumulator<T> 
     }
 }
 
-// dX, and the sums of dγ and dβ over a chunk of samples, which affine_gradient_sum adds up: a block per chunk, whose warps
-// take a sample after the other and keep their sums in registers to the end. dX may be dY.
-// instances: T in float, __half, __nv_bfloat16; CAPACITY in 128, 512, 1024
-// instances: T in double; CAPACITY in 128, 512
+// dX, and the sums of dγ and dβ over a chunk of samples, which affine_gradient_sum adds up (without dβ, sum_chunks): a block
+// per chunk, whose warps take a sample after the other and keep their sums in registers to the end. dX may be dY.
+// instances: T in float, __half, __nv_bfloat16; CENTRED in false, true; CAPACITY in 128, 512, 1024
+// instances: T in double; CENTRED in false, true; CAPACITY in 128, 512
 // block: 256
-template <typename T, int CAPACITY>
+template <typename T, bool CENTRED, int CAPACITY>
 __global__ void layer_norm_backward_held(long long n, long long batch, long long chunk_size, long long n_chunks,
                                          const T* dY /* F (n, batch) */,
                                          const Accumulator<T>* __restrict__ gamma /* any (n) */,
                                          const T* __restrict__ x_hat /* F (n, batch) */,
                                          const Accumulator<T>* __restrict__ inv_std /* any (batch) */,
                                          Accumulator<T>* __restrict__ partial_dgamma /* any (n*n_chunks) */,
-                                         Accumulator<T>* __restrict__ partial_dbeta /* any (n*n_chunks) */,
+                                         Accumulator<T>* __restrict__ partial_dbeta /* any (n*n_chunks), may be null */,
                                          T* dX /* F (n, batch) */) {
     using A = Accumulator<T>;
     constexpr int slots = CAPACITY / 32, n_warps = 8, width = held_width<T, CAPACITY>;
@@ -104,13 +126,14 @@ __global__ void layer_norm_backward_held(long long n, long long batch, long long
                 #pragma unroll
                 for (int k = 0; k < slots; ++k) {
                     dgamma[k] = multiply_add(d[k], h[k], dgamma[k]);
-                    dbeta[k] += d[k];
+                    if constexpr (CENTRED) dbeta[k] += d[k];
                     d[k] = multiply_rounded(d[k], g[k]);
-                    sum += d[k];
+                    if constexpr (CENTRED) sum += d[k];
                     product = multiply_add(d[k], h[k], product);
                 }
-                const A mean = multiply_rounded(warp_sum(sum), per_unit), slope = warp_sum(product) * per_unit;
-                const A factor = inv_std[j];
+                A mean = 0;
+                if constexpr (CENTRED) mean = multiply_rounded(warp_sum(sum), per_unit);
+                const A slope = warp_sum(product) * per_unit, factor = inv_std[j];
                 #pragma unroll
                 for (int k = 0; k < slots; ++k) d[k] = multiply_add(-h[k], slope, d[k] - mean) * factor;
                 held.store(dX + j * n, d);
@@ -129,7 +152,7 @@ __global__ void layer_norm_backward_held(long long n, long long batch, long long
                 __syncthreads();  // the next sum overwrites of_warp
             };
             store_sum(dgamma, partial_dgamma);
-            store_sum(dbeta, partial_dbeta);
+            if constexpr (CENTRED) store_sum(dbeta, partial_dbeta);
         }
     };
     if (samples_are_aligned<width>(n, dY, gamma, x_hat, dX)) with(HeldSample<32, slots, width>{static_cast<int>(n)});
@@ -137,8 +160,8 @@ __global__ void layer_norm_backward_held(long long n, long long batch, long long
 }
 
 // dX of wider samples, a block for each; dγ and dβ are affine_gradient.cu's. dX may be dY.
-// instances: T in float, double, __half, __nv_bfloat16
-template <typename T>
+// instances: T in float, double, __half, __nv_bfloat16; CENTRED in false, true
+template <typename T, bool CENTRED>
 __global__ void layer_norm_backward(long long n, long long batch, const T* dY /* F (n, batch) */,
                                     const Accumulator<T>* __restrict__ gamma /* any (n) */,
                                     const T* __restrict__ x_hat /* F (n, batch) */,
@@ -157,11 +180,12 @@ __global__ void layer_norm_backward(long long n, long long batch, const T* dY /*
             #pragma unroll
             for (int k = 0; k < place.size; ++k) {
                 const A scaled = multiply_rounded(g[k], to_accumulator(d[k]));
-                sum += scaled;
+                if constexpr (CENTRED) sum += scaled;
                 product = multiply_add(scaled, to_accumulator(h[k]), product);
             }
         });
-        const A mean = multiply_rounded(block_sum(sum), per_unit);
+        A mean = 0;
+        if constexpr (CENTRED) mean = multiply_rounded(block_sum(sum), per_unit);
         const A slope = block_sum(product) * per_unit;
         const A factor = inv_std[j];
         sample.for_each_place([&](auto place) {

@@ -73,7 +73,12 @@ KERAS_AND_SKLEARN: dict[str, dict[str, str | None]] = {
         "cosine_similarity": None,
     },
     "initializer": {"GlorotUniform": "xavier_uniform", "ones": "constant", "RandomNormal": "normal", "zero": "zeros"},
-    "layer": {"BatchNormalization": "batch_norm", "LayerNormalization": "layer_norm", "Conv2D": None},
+    "layer": {
+        "BatchNormalization": "batch_norm",
+        "LayerNormalization": "layer_norm",
+        "RMSNormalization": "rms_norm",
+        "Conv2D": None,
+    },
     "optimizer": {"Nadam": "nadam", "momentum": "sgd", "Adamax": "adamax"},
 }
 """What they call things that are called otherwise here, or (None) are not here."""
@@ -170,7 +175,12 @@ def test_every_activation_and_layer_of_pytorch_is_answered() -> None:
             assert answer is None or answer.replace("_", "") == name.lower()
     for name, member in renamed.items():
         assert answer_of(LAYERS, name) == member
-    for name, member in {"Dropout": "dropout", "LayerNorm": "layer_norm", "PReLU": "prelu"}.items():
+    for name, member in {
+        "Dropout": "dropout",
+        "LayerNorm": "layer_norm",
+        "RMSNorm": "rms_norm",
+        "PReLU": "prelu",
+    }.items():
         assert answer_of(LAYERS, name) == member
 
 

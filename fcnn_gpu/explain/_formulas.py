@@ -78,6 +78,10 @@ LAYERS: dict[str, tuple[list[str], list[str]]] = {
             "dA₀ = (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂))/√(σ² + ε)",
         ],
     ),
+    "rms_norm": (
+        ["A = γ ⊙ x̂", "x̂ = A₀/√(mean(A₀²) + ε)"],
+        ["dγ = dA ⊙ x̂", "dx̂ = γ ⊙ dA", "dA₀ = (dx̂ − x̂ mean(dx̂ ⊙ x̂))/√(mean(A₀²) + ε)"],
+    ),
     "scale": (["A = s ⊙ A₀"], ["ds = dA ⊙ A₀", "dA₀ = s ⊙ dA"]),
     "parametric_activation": (
         ["A = A₀ + α ⊙ (f(A₀) − A₀)"],

@@ -32,6 +32,7 @@ from .ensemble import DenseEnsemble as DenseEnsemble
 from .ensemble import Members as Members
 from .normalization import BatchNorm as BatchNorm
 from .normalization import LayerNorm as LayerNorm
+from .normalization import RMSNorm as RMSNorm
 from .number_embedding import PBLD as PBLD
 from .number_embedding import PeriodicEmbedding as PeriodicEmbedding
 from .number_embedding import PiecewiseLinearEmbedding as PiecewiseLinearEmbedding

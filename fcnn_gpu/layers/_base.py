@@ -280,11 +280,12 @@ _ELSEWHERE: dict[str, str | None] = {
     "Linear": _DENSE,
     "Normalization": _SCALED,
     "Rescaling": _SCALED,
+    "RMSNormalization": "'rms_norm'",
     "Unflatten": _RESHAPED,
 } | nowhere("""
     AlphaDropout BatchNorm2d BatchNorm3d Bilinear Conv1d Conv2d Conv3d EmbeddingBag FeatureAlphaDropout
     GaussianDropout GaussianNoise GroupNorm GroupNormalization GRU InstanceNorm1d LSTM MaxPool2d MaxPooling2D
-    MultiheadAttention RMSNorm RMSNormalization RNN SimpleRNN SpectralNormalization SyncBatchNorm Transformer
+    MultiheadAttention RNN SimpleRNN SpectralNormalization SyncBatchNorm Transformer
     TransformerEncoder
 """)
 LAYERS: Registry[Layer] = Registry("layer", Layer, elsewhere=_ELSEWHERE)

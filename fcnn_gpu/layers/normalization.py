@@ -1,4 +1,4 @@
-"""Batch normalization and layer normalization."""
+"""Batch normalization, layer normalization and RMS normalization."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from ._base import LAYERS, Binding, Layer, Parameter, Plan, live
 
 
 @dataclass(eq=False, repr=False)
-class _Normalization(Layer):
-    """γ and β, which batch and layer normalization share: out = γ x̂ + β."""
+class _Scaling(Layer):
+    """ε and γ, which all normalizations have: out = γ x̂."""
 
     eps: float = 1e-5
     _gamma: Parameter | None = field(init=False, default=None, repr=False)
-    _beta: Parameter | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.eps = check_real(f"{type(self).__name__}(eps)", self.eps, low=0.0, low_open=True)
@@ -30,10 +29,9 @@ class _Normalization(Layer):
     def _build(self, n_in: int, seed: np.random.SeedSequence) -> None:
         self.n_out = n_in
         self._gamma = Parameter("gamma", np.ones((n_in, 1)))
-        self._beta = Parameter("beta", np.zeros((n_in, 1)))
 
     def shapes(self, n_in: int) -> tuple[int, dict[str, tuple[int, int]]]:
-        return n_in, {"gamma": (n_in, 1), "beta": (n_in, 1)}
+        return n_in, {"gamma": (n_in, 1)}
 
     @property
     def gamma(self) -> Array:
@@ -41,14 +39,32 @@ class _Normalization(Layer):
         return live(self._gamma, "value", self)
 
     @property
-    def beta(self) -> Array:
-        """The shift β, (n, 1): a live view."""
-        return live(self._beta, "value", self)
-
-    @property
     def dgamma(self) -> Array:
         """∂L/∂γ of the last backward pass."""
         return live(self._gamma, "gradient", self)
+
+    def parameters(self) -> list[Parameter]:
+        return [] if self._gamma is None else [self._gamma]
+
+
+@dataclass(eq=False, repr=False)
+class _Normalization(_Scaling):
+    """And β, which batch and layer normalization have: out = γ x̂ + β."""
+
+    _beta: Parameter | None = field(init=False, default=None, repr=False)
+
+    def _build(self, n_in: int, seed: np.random.SeedSequence) -> None:
+        super()._build(n_in, seed)
+        self._beta = Parameter("beta", np.zeros((n_in, 1)))
+
+    def shapes(self, n_in: int) -> tuple[int, dict[str, tuple[int, int]]]:
+        n_out, learned = super().shapes(n_in)
+        return n_out, learned | {"beta": (n_in, 1)}
+
+    @property
+    def beta(self) -> Array:
+        """The shift β, (n, 1): a live view."""
+        return live(self._beta, "value", self)
 
     @property
     def dbeta(self) -> Array:
@@ -56,7 +72,7 @@ class _Normalization(Layer):
         return live(self._beta, "gradient", self)
 
     def parameters(self) -> list[Parameter]:
-        return [p for p in (self._gamma, self._beta) if p is not None]
+        return super().parameters() + ([] if self._beta is None else [self._beta])
 
 
 @LAYERS.register("batch_norm")
@@ -148,4 +164,26 @@ class LayerNorm(_Normalization):
 
     def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
         self.ops.layer_norm_backward(dA, self.gamma, cache.x_hat, cache.inv_std, self.dgamma, self.dbeta, dA)
+        return dA
+
+
+@LAYERS.register("rms_norm")
+@dataclass(eq=False, repr=False)
+class RMSNorm(_Scaling):
+    """out = γ x̂ with x̂ = x/√(mean(x²) + ε), the mean over the units of each sample; the same at inference.
+
+    A `LayerNorm` without μ and β. Gradients: dγ = Σ_j dy_j x̂_j, dx = (dx̂ − x̂ mean(dx̂ x̂))/√(mean(x²) + ε), dx̂ = γ dy.
+    Source: Zhang & Sennrich (2019), "Root mean square layer normalization", eq. 4, with ε as in PyTorch.
+    """
+
+    def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
+        inv_rms = plan.matrix(1, plan.statistics_dtype)
+        return SimpleNamespace(Y=plan.matrix(self.n_out), x_hat=plan.matrix(self.n_out), inv_rms=inv_rms)
+
+    def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
+        self.ops.rms_norm_forward(A0, self.gamma, self.eps, cache.x_hat, cache.inv_rms, cache.Y)
+        return cache.Y
+
+    def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
+        self.ops.rms_norm_backward(dA, self.gamma, cache.x_hat, cache.inv_rms, self.dgamma, dA)
         return dA

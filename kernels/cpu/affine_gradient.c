@@ -1,4 +1,4 @@
-/* dγ_i = Σ_j dy_ij x̂_ij, dβ_i = Σ_j dy_ij over the samples j = 0, 1, 2, ..., in that order: dY, x_hat (n, batch) F-ordered. With
+/* dγ_i = Σ_j dy_ij x̂_ij and, if asked for, dβ_i = Σ_j dy_ij over the samples j = 0, 1, 2, ..., in that order: dY, x_hat (n, batch) F-ordered. With
    `unsound`, that is 1 from then on if the square of a sum is not finite. */
 ARGUMENTS(affine_gradient, SHARED,
           int64_t n;
@@ -7,7 +7,7 @@ ARGUMENTS(affine_gradient, SHARED,
           const real *x_hat;
           optional any_order int64_t *unsound;
           real *dgamma;
-          real *dbeta;)
+          optional real *dbeta;)
 
 /* Of `width` units; whether one is unsound. */
 INLINE int NAME(affine_gradient_of)(const NAME(affine_gradient_arguments) * a, int64_t first, int64_t width)
@@ -24,9 +24,9 @@ INLINE int NAME(affine_gradient_of)(const NAME(affine_gradient_arguments) * a, i
     int bad = 0;
     for (int64_t c = 0; c < width; c++) {
         const real squares[] = {slope[c] * slope[c], shift[c] * shift[c]};
-        bad |= squares[0] - squares[0] != 0 || squares[1] - squares[1] != 0;
+        bad |= squares[0] - squares[0] != 0 || (a->dbeta && squares[1] - squares[1] != 0);
         a->dgamma[first + c] = slope[c];
-        a->dbeta[first + c] = shift[c];
+        if (a->dbeta) a->dbeta[first + c] = shift[c];
     }
     return bad;
 }

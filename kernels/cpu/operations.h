@@ -43,6 +43,8 @@
     X(product_of_samples)              \
     X(product_of_weights)              \
     X(repeat_units)                    \
+    X(rms_norm_backward)               \
+    X(rms_norm_forward)                \
     X(rmsprop)                         \
     X(row_sum)                         \
     X(scale)                           \

@@ -1,4 +1,4 @@
-"""layer_norm.cu: forward and backward over the units of each sample."""
+"""layer_norm.cu: forward and backward over the units of each sample, of layer and of RMS normalization."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ SHAPES = [(1, 1), (2, 0), (2, 3), (16, 9), (33, 5), (200, 2), (1024, 1), (1100, 
 EPS = 1e-2
 
 
-def forward(launcher: Launcher, capacity: int, X: HostArray, gamma: HostArray, beta: HostArray) -> list[HostArray]:
+def forward(
+    launcher: Launcher, capacity: int, X: HostArray, gamma: HostArray, beta: HostArray | None
+) -> list[HostArray]:
+    """Without beta of RMS normalization."""
     (n, batch), dtype = X.shape, X.dtype
+    template = dtype, beta is not None, capacity
     written = [poisoned((n, batch), dtype), poisoned((1, batch), accumulator(dtype)), poisoned((n, batch), dtype)]
     arguments = [n, batch, EPS, X, gamma, beta, *written]
-    launcher.launch("layer_norm", "layer_norm_forward", (dtype, capacity), arguments, **held_work(capacity, batch))
+    launcher.launch("layer_norm", "layer_norm_forward", template, arguments, **held_work(capacity, batch))
     return written
 
 
@@ -38,6 +42,11 @@ def check_forward(launcher: Launcher, capacity: int, X: HostArray) -> None:
     assert_rounded(inv_std, factor, roundings=64)
     assert_rounded(x_hat, expected, roundings=64, scale=size)
     assert_rounded(out, expected * g + b, roundings=64, scale=size * g + b)
+    x_hat, inv_rms, out = forward(launcher, capacity, X, gamma, None)
+    factor = 1 / np.sqrt((x * x).mean(axis=0, keepdims=True) + EPS)
+    assert_rounded(inv_rms, factor, roundings=64)
+    assert_rounded(x_hat, x * factor, roundings=64, scale=np.abs(x) * factor)
+    assert_rounded(out, x * factor * g, roundings=64, scale=np.abs(x) * factor * g)
 
 
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
@@ -64,7 +73,8 @@ def test_any_grid(make_launcher: Callable[..., Launcher], capacity: int, block: 
 class Backward:
     """Inputs of the backward pass, and its results by the definition, in float64."""
 
-    def __init__(self, n: int, batch: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, n: int, batch: int, dtype: np.dtype[Any], centred: bool) -> None:
+        self.centred = centred
         rng, wide = np.random.default_rng(n), accumulator(dtype)
         self.shape = (n, batch)
         self.dY, self.x_hat = (rng.normal(size=(batch, n)).astype(dtype).T for _ in range(2))
@@ -73,48 +83,54 @@ class Backward:
         self.dy, self.h, s = (x.astype(np.float64) for x in (self.dY, self.x_hat, self.inv_std))
         d = self.gamma.astype(np.float64) * self.dy
         slope = (d * self.h).mean(axis=0, keepdims=True)
-        self.dX = (d - d.mean(axis=0, keepdims=True) - self.h * slope) * s
-        size = np.abs(d) + np.abs(d).mean(axis=0, keepdims=True)
+        self.dX = (d - d.mean(axis=0, keepdims=True) * centred - self.h * slope) * s
+        size = np.abs(d) + np.abs(d).mean(axis=0, keepdims=True) * centred
         self.size = (size + np.abs(self.h) * np.abs(d * self.h).mean(axis=0, keepdims=True)) * s
 
     def check_held(self, launcher: Launcher, capacity: int, chunk: int, in_place: bool = False) -> None:
         (n, batch), dtype = self.shape, self.dY.dtype
         n_chunks = max(1, -(-batch // chunk))
-        sums = [poisoned((n_chunks, n), self.gamma.dtype, "C") for _ in range(2)]
+        sums = [poisoned((n_chunks, n), self.gamma.dtype, "C") for _ in range(2 if self.centred else 1)]
         dX = self.dY if in_place else poisoned(self.shape, dtype)
-        arguments = [n, batch, chunk, n_chunks, self.dY, self.gamma, self.x_hat, self.inv_std, *sums, dX]
-        launcher.launch("layer_norm", "layer_norm_backward_held", (dtype, capacity), arguments, blocks=n_chunks)
+        given = [self.dY, self.gamma, self.x_hat, self.inv_std, *sums, *[None] * (not self.centred), dX]
+        template = dtype, self.centred, capacity
+        arguments = [n, batch, chunk, n_chunks, *given]
+        launcher.launch("layer_norm", "layer_norm_backward_held", template, arguments, blocks=n_chunks)
         assert_rounded(dX, self.dX, roundings=64, scale=self.size)
         for c in range(n_chunks):
             dy, h = (x[:, c * chunk : (c + 1) * chunk] for x in (self.dy, self.h))
-            for actual, terms in zip(sums, (dy * h, dy), strict=True):
+            for actual, terms in zip(sums, (dy * h, dy), strict=False):
                 assert_rounded(actual[c], terms.sum(axis=1), roundings=64, scale=np.abs(terms).sum(axis=1))
 
 
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
-def test_backward_of_wide_samples(launcher: Launcher, dtype: np.dtype[Any]) -> None:
+@pytest.mark.parametrize("centred", [True, False])
+def test_backward_of_wide_samples(launcher: Launcher, dtype: np.dtype[Any], centred: bool) -> None:
     for n, batch in SHAPES:
-        case = Backward(n, batch, dtype)
+        case = Backward(n, batch, dtype, centred)
         for target in (poisoned((n, batch), dtype), case.dY):  # and in place
             arguments = [n, batch, case.dY, case.gamma, case.x_hat, case.inv_std, target]
-            launcher.launch("layer_norm", "layer_norm_backward", (dtype,), arguments, blocks=batch)
+            launcher.launch("layer_norm", "layer_norm_backward", (dtype, centred), arguments, blocks=batch)
             assert_rounded(target, case.dX, roundings=64, scale=case.size)
 
 
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
 @pytest.mark.parametrize("chunk", [1, 16, 100])
-def test_backward_of_held_samples(make_launcher: Callable[..., Launcher], chunk: int, dtype: np.dtype[Any]) -> None:
+@pytest.mark.parametrize("centred", [True, False])
+def test_backward_of_held_samples(
+    make_launcher: Callable[..., Launcher], chunk: int, dtype: np.dtype[Any], centred: bool
+) -> None:
     launcher = make_launcher(max_blocks=2)
     for n, batch in [(1, 1), (2, 0), (2, 3), (16, 9), (33, 40), (200, 18), (512, 2), (1000, 3), (1024, 1)]:
         for capacity in capacities(n)[1:]:
             if capacity > 32 and not (dtype == np.float64 and capacity > 512):
-                Backward(n, batch, dtype).check_held(launcher, capacity, chunk)
-                Backward(n, batch, dtype).check_held(launcher, capacity, chunk, in_place=True)
+                Backward(n, batch, dtype, centred).check_held(launcher, capacity, chunk)
+                Backward(n, batch, dtype, centred).check_held(launcher, capacity, chunk, in_place=True)
 
 
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
 def test_backward_of_a_view_between_two_16_byte_boundaries(launcher: Launcher, dtype: np.dtype[Any]) -> None:
-    case = Backward(64, 20, dtype)
+    case = Backward(64, 20, dtype, True)
     case.dY = unaligned(case.dY)
     case.check_held(launcher, 128, 16)
 
@@ -133,13 +149,15 @@ def test_the_ends_of_the_range(launcher: Launcher, capacity: int, dtype: np.dtyp
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
 @pytest.mark.parametrize("capacity", capacities(64))
 @pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("centred", [True, False])
 def test_what_is_not_finite_shows_in_its_sample_only(
-    launcher: Launcher, value: float, capacity: int, dtype: np.dtype[Any]
+    launcher: Launcher, value: float, capacity: int, dtype: np.dtype[Any], centred: bool
 ) -> None:
     X = np.random.default_rng(0).normal(size=(5, 64)).astype(dtype).T
     X[17, 1] = value
     wide = accumulator(dtype)
-    for written in forward(launcher, capacity, X, np.ones((64, 1), wide), np.ones((64, 1), wide)):
+    beta = np.ones((64, 1), wide) if centred else None
+    for written in forward(launcher, capacity, X, np.ones((64, 1), wide), beta):
         assert np.isnan(written[:, 1].astype(float)).all()
         assert np.isfinite(np.delete(written, 1, axis=1).astype(float)).all()
 

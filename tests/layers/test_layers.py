@@ -36,6 +36,7 @@ def layers(depth: int) -> st.SearchStrategy[Any]:
         st.builds(lambda a: lambda: fcnn.Activation(a), activation),
         st.just(lambda: fcnn.BatchNorm(eps=0.1)),
         st.just(lambda: fcnn.LayerNorm(eps=0.1)),
+        st.just(lambda: fcnn.RMSNorm(eps=0.1)),
     )
     if depth == 0:
         return plain
@@ -272,6 +273,7 @@ LAYER: Any = fcnn.layers
         (lambda: LAYER.BatchNorm(eps=0), ValueError, r"BatchNorm\(eps\) expects a finite number greater than 0"),
         (lambda: LAYER.BatchNorm(momentum=1.1), ValueError, r"BatchNorm\(momentum\)"),
         (lambda: LAYER.LayerNorm(eps=-1), ValueError, r"LayerNorm\(eps\)"),
+        (lambda: LAYER.RMSNorm(eps=0.0), ValueError, r"RMSNorm\(eps\)"),
         (lambda: LAYER.Dense(2, parametrization="nkt"), ValueError, "Did you mean 'ntk'"),
         (lambda: LAYER.Scale("onse"), ValueError, "Unknown initializer 'onse'"),
         (lambda: LAYER.Scale(float("nan")), ValueError, r"Scale\(init\) expects a finite number"),
@@ -383,6 +385,7 @@ def test_every_layer_has_a_config_that_builds_it_again() -> None:
         "dropout": fcnn.Dropout(0.25),
         "batch_norm": fcnn.BatchNorm(eps=0.5, momentum=0.3),
         "layer_norm": fcnn.LayerNorm(eps=0.5),
+        "rms_norm": fcnn.RMSNorm(eps=0.5),
         "scale": fcnn.Scale(fcnn.initializers.Normal(0.5)),
         "parametric_activation": fcnn.ParametricActivation(fcnn.activations.ELU(0.5), alpha=0.5),
         "prelu": fcnn.PReLU(0.1),
@@ -445,7 +448,7 @@ def test_the_base_says_what_to_define() -> None:
         layer.backward(None, None, True)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("make", [fcnn.BatchNorm, fcnn.LayerNorm])
+@pytest.mark.parametrize("make", [fcnn.BatchNorm, fcnn.LayerNorm, fcnn.RMSNorm])
 def test_normalization_does_not_hide_an_overflow(make: Any) -> None:
     """The variance of 10³⁰ overflows float32, and 0·x̂ would look like any other output."""
     model = fcnn.Sequential([make()], n_in=2, backend="numpy")

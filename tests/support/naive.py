@@ -36,6 +36,8 @@ def forward(layer: Any, X: HostArray, training: bool) -> HostArray:
     if isinstance(layer, fcnn.LayerNorm):
         mean, var = X.mean(axis=1, keepdims=True), X.var(axis=1, keepdims=True)
         return layer.gamma.T * (X - mean) / np.sqrt(var + layer.eps) + layer.beta.T
+    if isinstance(layer, fcnn.RMSNorm):
+        return layer.gamma.T * X / np.sqrt((X * X).mean(axis=1, keepdims=True) + layer.eps)
     if isinstance(layer, fcnn.Residual):
         out = X
         for inner in layer.block:

@@ -523,6 +523,25 @@ def _layer_norm_backward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int,
     return {**outputs, "in_place": dY}
 
 
+@case("rms_norm_forward", tolerance="sum")
+def _rms_norm_forward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    X, gamma = matrix(ops, 1.0 + rng.normal(size=(n, batch)), dtype), column(ops, rng, dtype, n)
+    x_hat, out, inv_rms = ops.matrix(n, batch, dtype), ops.matrix(n, batch, dtype), ops.empty((1, batch), dtype)
+    ops.rms_norm_forward(X, gamma, 1e-2, x_hat, inv_rms, out)
+    return {"out": out, "x_hat": x_hat, "inv_rms": inv_rms}
+
+
+@case("rms_norm_backward", tolerance="sum")
+def _rms_norm_backward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    dY, x_hat, dX = normal(ops, rng, dtype, n, batch), normal(ops, rng, dtype, n, batch), ops.matrix(n, batch, dtype)
+    gamma, inv_rms = column(ops, rng, dtype, n), ops.asarray(rng.uniform(0.5, 2.0, size=(1, batch)), dtype)
+    dgamma = ops.empty((n, 1), dtype)
+    ops.rms_norm_backward(dY, gamma, x_hat, inv_rms, dgamma, dX)
+    outputs = {"dX": dX, "dgamma": ops.to_numpy(dgamma).copy()}
+    ops.rms_norm_backward(dY, gamma, x_hat, inv_rms, dgamma, dY)
+    return {**outputs, "in_place": dY}
+
+
 # Embeddings
 
 

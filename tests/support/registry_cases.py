@@ -88,6 +88,11 @@ LAYER_CASES: dict[str, list[LayerCase]] = {
         LayerCase("eps", lambda: fcnn.LayerNorm(eps=0.1), n_in=7),
         LayerCase("width 1", lambda: fcnn.LayerNorm(), n_in=1),
     ],
+    "rms_norm": [
+        LayerCase("default", lambda: fcnn.RMSNorm()),
+        LayerCase("width 1", lambda: fcnn.RMSNorm(eps=1.0), n_in=1),
+        LayerCase("eps", lambda: fcnn.RMSNorm(eps=0.1), n_in=7),
+    ],
     "scale": [
         LayerCase("default", lambda: fcnn.Scale()),
         LayerCase("drawn", lambda: fcnn.Scale(fcnn.initializers.Normal(2.0)), n_in=7),

@@ -1,4 +1,4 @@
-"""Batch and layer normalization: sums over samples by units, everything else by samples."""
+"""Batch, layer and RMS normalization: sums over samples by units, everything else by samples."""
 
 from __future__ import annotations
 
@@ -124,7 +124,37 @@ class CompiledNormalization(CompiledArrays):
             dX=dX,
         )
 
-    def _affine_gradient(self, dY: Array, x_hat: Array, dgamma: Array, dbeta: Array) -> None:
+    def rms_norm_forward(self, X: Array, gamma: Array, eps: float, x_hat: Array, inv_rms: Array, out: Array) -> None:
+        self._issue(
+            "rms_norm_forward",
+            X.dtype,
+            batch=X.shape[1],
+            n=X.shape[0],
+            eps=eps,
+            gamma=gamma,
+            X=X,
+            x_hat=x_hat,
+            inv_rms=inv_rms,
+            out=out,
+        )
+
+    def rms_norm_backward(
+        self, dY: Array, gamma: Array, x_hat: Array, inv_rms: Array, dgamma: Array, dX: Array
+    ) -> None:
+        self._affine_gradient(dY, x_hat, dgamma, None)
+        self._issue(
+            "rms_norm_backward",
+            dY.dtype,
+            batch=dY.shape[1],
+            n=dY.shape[0],
+            gamma=gamma,
+            inv_rms=inv_rms,
+            x_hat=x_hat,
+            dY=dY,
+            dX=dX,
+        )
+
+    def _affine_gradient(self, dY: Array, x_hat: Array, dgamma: Array, dbeta: Array | None) -> None:
         n, batch = dY.shape
         self._issue(
             "affine_gradient",

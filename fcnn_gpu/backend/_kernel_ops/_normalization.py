@@ -1,4 +1,4 @@
-"""Batch and layer normalization."""
+"""Batch, layer and RMS normalization."""
 
 from __future__ import annotations
 
@@ -98,33 +98,55 @@ class NormalizationKernels(DeviceOps):
         self, X: Array, gamma: Array, beta: Array, eps: float, x_hat: Array, inv_std: Array, out: Array
     ) -> None:
         arguments = [X, gamma, beta, x_hat, inv_std, out]
-        self._per_sample("layer_norm", "layer_norm_forward", (X.dtype,), X, arguments, scalars=[eps])
+        self._per_sample("layer_norm", "layer_norm_forward", (X.dtype, True), X, arguments, scalars=[eps])
 
     def layer_norm_backward(
         self, dY: Array, gamma: Array, x_hat: Array, inv_std: Array, dgamma: Array, dbeta: Array, dX: Array
     ) -> None:
+        self._per_sample_backward(dY, gamma, x_hat, inv_std, dgamma, dbeta, dX)
+
+    def rms_norm_forward(self, X: Array, gamma: Array, eps: float, x_hat: Array, inv_rms: Array, out: Array) -> None:
+        arguments = [X, gamma, None, x_hat, inv_rms, out]
+        self._per_sample("layer_norm", "layer_norm_forward", (X.dtype, False), X, arguments, scalars=[eps])
+
+    def rms_norm_backward(
+        self, dY: Array, gamma: Array, x_hat: Array, inv_rms: Array, dgamma: Array, dX: Array
+    ) -> None:
+        self._per_sample_backward(dY, gamma, x_hat, inv_rms, dgamma, None, dX)
+
+    def _per_sample_backward(
+        self, dY: Array, gamma: Array, x_hat: Array, inv_std: Array, dgamma: Array, dbeta: Array | None, dX: Array
+    ) -> None:
+        """Of layer normalization, or without dbeta of RMS normalization."""
         n, batch = dY.shape
+        centred = dbeta is not None
         capacity = next((c for c in _LAYER_NORM_HELD[accumulator(dY.dtype)] if n <= c), None)
         if capacity is None:
             self._affine_gradient(dY, x_hat, dgamma, dbeta)  # before dX, which may be dY
             arguments = [n, batch, dY, gamma, x_hat, inv_std, dX]
-            self._launcher.launch("layer_norm", "layer_norm_backward", (dY.dtype,), arguments, blocks=batch)
+            self._launcher.launch("layer_norm", "layer_norm_backward", (dY.dtype, centred), arguments, blocks=batch)
             return
         chunk = max(_LAYER_NORM_CHUNK, -(-batch // _LAYER_NORM_CHUNKS))
         n_chunks = max(1, -(-batch // chunk))
-        partial = self._partial("partial", dgamma, n_chunks), self._partial("partial2", dbeta, n_chunks)
+        partial_dgamma = self._partial("partial", dgamma, n_chunks)
+        partial_dbeta = None if dbeta is None else self._partial("partial2", dbeta, n_chunks)
         self._launcher.launch(
             "layer_norm",
             "layer_norm_backward_held",
-            (dY.dtype, capacity),
-            [n, batch, chunk, n_chunks, dY, gamma, x_hat, inv_std, *partial, dX],
+            (dY.dtype, centred, capacity),
+            [n, batch, chunk, n_chunks, dY, gamma, x_hat, inv_std, partial_dgamma, partial_dbeta, dX],
             blocks=n_chunks,
         )
-        self._affine_gradient_sum(n_chunks, *partial, dgamma, dbeta)
+        if dbeta is None or partial_dbeta is None:
+            self._sum_chunks(partial_dgamma, n_chunks, dgamma)
+        else:
+            self._affine_gradient_sum(n_chunks, partial_dgamma, partial_dbeta, dgamma, dbeta)
 
-    def _affine_gradient(self, dY: Array, x_hat: Array, dgamma: Array, dbeta: Array) -> None:
-        """dγ = Σ_j dY ⊙ x̂ and dβ = Σ_j dY, over the samples."""
+    def _affine_gradient(self, dY: Array, x_hat: Array, dgamma: Array, dbeta: Array | None) -> None:
+        """dγ = Σ_j dY ⊙ x̂ and, if asked for, dβ = Σ_j dY, over the samples."""
         n, batch = dY.shape
+        if dbeta is None:  # the kernel has it all the same
+            dbeta = self.scratch("unused shift", n, dgamma.dtype)
         chunk, n_chunks = chunks_of(batch)
         partial_dgamma = self._partial("partial", dgamma, n_chunks)
         partial_dbeta = self._partial("partial2", dbeta, n_chunks)

@@ -1,7 +1,8 @@
-"""Batch normalization (over the samples of each unit) and layer normalization (over the units of each sample).
+"""Batch normalization (over the samples of each unit), layer and RMS normalization (over the units of each sample).
 
 Sources: Ioffe & Szegedy (2015), "Batch normalization", algorithm 1 and the gradients of section 3;
-Ba, Kiros & Hinton (2016), "Layer normalization", eq. 3.
+Ba, Kiros & Hinton (2016), "Layer normalization", eq. 3; Zhang & Sennrich (2019), "Root mean square layer
+normalization", eq. 4.
 """
 
 from __future__ import annotations
@@ -144,17 +145,54 @@ class NormalizationOps(ArrayOps):
             np.subtract(d, mean.reshape(-1, 1)[rows], out=d)
             np.multiply(d, inv_std.T[rows], out=d)
 
+    def rms_norm_forward(self, X: Array, gamma: Array, eps: float, x_hat: Array, inv_rms: Array, out: Array) -> None:
+        """x̂ = x/√(mean_i x_i² + ε), out = γ x̂.
+
+        X, x_hat, out (n, m) F-ordered, gamma (n, 1), inv_rms (1, m); out is neither X nor x_hat.
+        """
+        Xt, Ht, Yt = X.T, x_hat.T, out.T
+        mean_square = self.scratch("row", Xt.shape[0], X.dtype)
+        np.vecdot(Xt, Xt, out=mean_square)
+        np.multiply(mean_square, 1.0 / Xt.shape[1], out=mean_square)
+        self._inverse_root(mean_square.reshape(-1, 1), eps, inv_rms.T)
+        for rows, columns in self._tiles(Xt.shape):
+            h = Ht[rows, columns]
+            np.multiply(Xt[rows, columns], inv_rms.T[rows], out=h)
+            np.multiply(h, gamma.T[:, columns], out=Yt[rows, columns])
+
+    def rms_norm_backward(
+        self, dY: Array, gamma: Array, x_hat: Array, inv_rms: Array, dgamma: Array, dX: Array
+    ) -> None:
+        """dγ = Σ_j dy_j x̂_j, dx̂ = γ dY, dX = (dx̂ − x̂ mean_i(dx̂ x̂))/√(mean_i x_i² + ε).
+
+        dY, x_hat, dX (n, m) F-ordered, gamma and dgamma (n, 1), inv_rms (1, m); dX may be dY.
+        """
+        dYt, Ht, dXt = dY.T, x_hat.T, dX.T
+        m, n = dYt.shape
+        self._parameter_gradients(dYt, Ht, dgamma.T)
+        slope = self.scratch("row", m, dY.dtype)
+        np.multiply(dYt, gamma.T, out=dXt)
+        np.vecdot(dXt, Ht, out=slope)
+        np.multiply(slope, 1.0 / n, out=slope)
+        for rows, columns in self._tiles(dYt.shape):
+            d = dXt[rows, columns]
+            t = self._tile_scratch("t", d)
+            np.multiply(Ht[rows, columns], slope.reshape(-1, 1)[rows], out=t)
+            np.subtract(d, t, out=d)
+            np.multiply(d, inv_rms.T[rows], out=d)
+
     def _mean(self, x: Array, out: Array) -> None:
         """out = the mean over the rows of x (m, n); out (1, n)."""
         np.dot(self.ones(x.shape[0], x.dtype), x, out=out)
         np.multiply(out, 1.0 / x.shape[0], out=out)
 
-    def _parameter_gradients(self, dYt: Array, Ht: Array, dgamma: Array, dbeta: Array) -> None:
-        """dbeta = Σ over samples of dY, dgamma = Σ over samples of dY ⊙ x̂."""
+    def _parameter_gradients(self, dYt: Array, Ht: Array, dgamma: Array, dbeta: Array | None = None) -> None:
+        """dbeta = Σ over samples of dY, if asked for, dgamma = Σ over samples of dY ⊙ x̂."""
         ones = self.ones(dYt.shape[0], dYt.dtype)
         product = self.scratch("product", dYt.size, dYt.dtype).reshape(dYt.shape)
         np.multiply(dYt, Ht, out=product)
-        np.dot(ones, dYt, out=dbeta)
+        if dbeta is not None:
+            np.dot(ones, dYt, out=dbeta)
         np.dot(ones, product, out=dgamma)
 
     def _inverse_root(self, variance: Array, eps: float, out: Array) -> None:

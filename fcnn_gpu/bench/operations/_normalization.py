@@ -1,4 +1,4 @@
-"""Batch and layer normalization, forward and backward."""
+"""Batch, layer and RMS normalization, forward and backward."""
 
 from __future__ import annotations
 
@@ -34,6 +34,13 @@ def _draw(axis: int) -> Any:
         }
 
     return draw
+
+
+def _draw_rms(rng: np.random.Generator, n: int, batch: int) -> Inputs:
+    X = 1.0 + rng.normal(size=(batch, n))
+    inv_rms = 1.0 / np.sqrt((X * X).mean(axis=1, keepdims=True) + _EPS)
+    gamma, dY = 1.0 + 0.1 * rng.normal(size=n), rng.normal(size=(batch, n))
+    return {"X": X, "gamma": gamma, "dY": dY, "inv_rms": inv_rms.reshape(-1), "x_hat": X * inv_rms}
 
 
 def _batch_norm_forward(side: Side, given: Inputs) -> Work:
@@ -135,6 +142,45 @@ def _torch_layer_norm_backward(side: TorchSide, given: Inputs) -> Work:
     return Work(call, lambda: dict(zip(("dX", "dgamma", "dbeta"), map(side.host, held), strict=True)))
 
 
+def _rms_norm_forward(side: Side, given: Inputs) -> Work:
+    X, gamma = side.samples(given["X"]), side.column(given["gamma"])
+    x_hat, out, inv_rms = side.matrix(*X.shape), side.matrix(*X.shape), side.vector(given["inv_rms"].reshape(1, -1))
+    return Work(lambda: side.ops.rms_norm_forward(X, gamma, _EPS, x_hat, inv_rms, out), lambda: {"out": side.host(out)})
+
+
+def _torch_rms_norm_forward(side: TorchSide, given: Inputs) -> Work:
+    X, gamma = side.tensor(given["X"]), side.tensor(given["gamma"])
+    shape = [X.shape[1]]
+    held: list[Any] = []
+
+    def call() -> None:
+        held[:] = [side.torch.rms_norm(X, shape, gamma, _EPS)]
+
+    return Work(call, lambda: {"out": side.host(held[0])})
+
+
+def _rms_norm_backward(side: Side, given: Inputs) -> Work:
+    dY, gamma, x_hat = side.samples(given["dY"]), side.column(given["gamma"]), side.samples(given["x_hat"])
+    inv_rms, dgamma = side.vector(given["inv_rms"].reshape(1, -1)), side.sums(dY.shape[0])
+    dX = side.matrix(*dY.shape)
+    return Work(
+        lambda: side.ops.rms_norm_backward(dY, gamma, x_hat, inv_rms, dgamma, dX),
+        lambda: {"dX": side.host(dX), "dgamma": side.host(dgamma)},
+    )
+
+
+def _torch_rms_norm_backward(side: TorchSide, given: Inputs) -> Work:
+    X, gamma, dY = side.tensor(given["X"]).requires_grad_(), side.tensor(given["gamma"]), side.tensor(given["dY"])
+    gamma.requires_grad_()
+    out = side.torch.rms_norm(X, [X.shape[1]], gamma, _EPS)
+    held: list[Any] = []
+
+    def call() -> None:
+        held[:] = side.torch.autograd.grad(out, (X, gamma), dY, retain_graph=True)
+
+    return Work(call, lambda: dict(zip(("dX", "dgamma"), map(side.host, held), strict=True)))
+
+
 # Forward keeps x̂ for backward: X is read, x̂ and the output are written. Backward reads dY and x̂ and writes dX. Per
 # unit: γ and β, 1/σ, and the two running statistics, which are read and written, or dγ and dβ. Per sample: 1/σ.
 NORMALIZATION = [
@@ -143,18 +189,38 @@ NORMALIZATION = [
         "normalization",
         LAYERS,
         SMALLEST,
-        _draw(axis),
+        draw,
         ours,
         {"": torch},
         operations(flops),
         moved(arrays, per_unit, per_sample),
         elements,
     )
-    for name, axis, ours, torch, flops, arrays, per_unit, per_sample in (
-        ("batch_norm_forward", 0, _batch_norm_forward, _torch_batch_norm_forward, 7, 3, 7, 0),
-        ("batch_norm_inference", 0, _batch_norm_inference, _torch_batch_norm_inference, 3, 2, 4, 0),
-        ("batch_norm_backward", 0, _backward("batch_norm_backward", False), _torch_batch_norm_backward, 8, 3, 4, 0),
-        ("layer_norm_forward", 1, _layer_norm_forward, _torch_layer_norm_forward, 7, 3, 2, 1),
-        ("layer_norm_backward", 1, _backward("layer_norm_backward", True), _torch_layer_norm_backward, 12, 3, 3, 1),
+    for name, draw, ours, torch, flops, arrays, per_unit, per_sample in (
+        ("batch_norm_forward", _draw(0), _batch_norm_forward, _torch_batch_norm_forward, 7, 3, 7, 0),
+        ("batch_norm_inference", _draw(0), _batch_norm_inference, _torch_batch_norm_inference, 3, 2, 4, 0),
+        (
+            "batch_norm_backward",
+            _draw(0),
+            _backward("batch_norm_backward", False),
+            _torch_batch_norm_backward,
+            8,
+            3,
+            4,
+            0,
+        ),
+        ("layer_norm_forward", _draw(1), _layer_norm_forward, _torch_layer_norm_forward, 7, 3, 2, 1),
+        (
+            "layer_norm_backward",
+            _draw(1),
+            _backward("layer_norm_backward", True),
+            _torch_layer_norm_backward,
+            12,
+            3,
+            3,
+            1,
+        ),
+        ("rms_norm_forward", _draw_rms, _rms_norm_forward, _torch_rms_norm_forward, 4, 3, 1, 1),
+        ("rms_norm_backward", _draw_rms, _rms_norm_backward, _torch_rms_norm_backward, 9, 3, 2, 1),
     )
 ]
