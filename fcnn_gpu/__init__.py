@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from .layers import DenseEnsemble as DenseEnsemble
     from .layers import Dropout as Dropout
     from .layers import Embedding as Embedding
+    from .layers import GroupNorm as GroupNorm
     from .layers import Layer as Layer
     from .layers import LayerNorm as LayerNorm
     from .layers import Members as Members
@@ -137,9 +138,9 @@ else:
         "files": "ModelFileError StorageError",
         "initializers": "SymmetryWarning",
         "large_matrix": "MatmulPlan MatmulReport Rates chunked_matmul plan_chunked_matmul",
-        "layers": "PBLD Activation BatchEnsemble BatchNorm Branches Dense DenseEnsemble Dropout Embedding Layer "
-        "LayerNorm Members ParametricActivation PeriodicEmbedding PiecewiseLinearEmbedding PReLU Residual RMSNorm "
-        "Scale piecewise_linear_bins",
+        "layers": "PBLD Activation BatchEnsemble BatchNorm Branches Dense DenseEnsemble Dropout Embedding GroupNorm "
+        "Layer LayerNorm Members ParametricActivation PeriodicEmbedding PiecewiseLinearEmbedding PReLU Residual "
+        "RMSNorm Scale piecewise_linear_bins",
         "losses": "MAE MSE BinaryCrossEntropy CrossEntropy EnsembleLoss Focal Hinge Huber KLDivergence LogCosh Loss "
         "Poisson Quantile",
         "memory": "OutOfMemoryError",

@@ -1,25 +1,29 @@
 // Layer normalization, over the units of each sample (CENTRED; without, β and its gradient are null):
 //     μ = mean_i x_i, σ² = mean_i (x_i − μ)², x̂ = (x − μ)/√(σ² + ε), out = γ x̂ + β;
 //     dx̂ = γ dY, dX = (dx̂ − mean_i dx̂ − x̂ mean_i(dx̂ x̂))/√(σ² + ε), dγ = Σ_j dy_j x̂_j, dβ = Σ_j dy_j.
+// Group normalization: the same over each of `groups` groups of n neighbours, whose γ and β are the units' own.
 // RMS normalization, which has neither μ nor β:
 //     x̂ = x/√(mean_i x_i² + ε), out = γ x̂;    dX = (dx̂ − x̂ mean_i(dx̂ x̂))/√(mean_i x_i² + ε).
-// Sources: Ba, Kiros & Hinton (2016), "Layer normalization", eq. 3; Zhang & Sennrich (2019), "Root mean square layer
-// normalization", eq. 4.
+// Sources: Ba, Kiros & Hinton (2016), "Layer normalization", eq. 3; Wu & He (2018), "Group normalization", eq. 1 and 7;
+// Zhang & Sennrich (2019), "Root mean square layer normalization", eq. 4.
 //
 // Samples of at most CAPACITY units are held in registers: one read, in backward for dγ and dβ as well. A block reads a
 // wider one twice (CAPACITY 0). The variance is a second pass over the registers, or that of parts combined (moments.cuh),
-// not mean(x²) − μ², which cancels where the mean is large.
+// not mean(x²) − μ², which cancels where the mean is large. Where there are groups, each counts as a sample of n units in what
+// follows, and comes with the part of γ and β that begins at unit_of(j).
 #include "common.cuh"
 #include "moments.cuh"
 #include "sample_group.cuh"
 
+inline __device__ long long unit_of(long long j, long long groups, long long n) { return groups == 1 ? 0 : j % groups * n; }
+
 // instances: T in float, double, __half, __nv_bfloat16; CENTRED in false, true; CAPACITY in 0, 32, 128, 512, 1024
 // block: at most 256
 template <typename T, bool CENTRED, int CAPACITY>
-__global__ void layer_norm_forward(long long n, long long batch, Accumulator<T> eps,
+__global__ void layer_norm_forward(long long n, long long batch, long long groups, Accumulator<T> eps,
                                    const T* __restrict__ X /* F (n, batch) */,
-                                   const Accumulator<T>* __restrict__ gamma /* any (n) */,
-                                   const Accumulator<T>* __restrict__ beta /* any (n), may be null */,
+                                   const Accumulator<T>* __restrict__ gamma /* any (n*groups) */,
+                                   const Accumulator<T>* __restrict__ beta /* any (n*groups), may be null */,
                                    T* __restrict__ x_hat /* F (n, batch) */,
                                    Accumulator<T>* __restrict__ inv_std /* any (batch) */,
                                    T* __restrict__ out /* F (n, batch) */) {
@@ -45,9 +49,10 @@ __global__ void layer_norm_forward(long long n, long long batch, Accumulator<T> 
             #pragma unroll
             for (int k = 0; k < held.slots; ++k) x[k] *= factor;
             held.store(x_hat + j * n, x);
-            const auto g = held.load(gamma);
+            const long long first = unit_of(j, groups, n);
+            const auto g = held.load(gamma + first);
             if constexpr (CENTRED) {
-                const auto b = held.load(beta);
+                const auto b = held.load(beta + first);
                 #pragma unroll
                 for (int k = 0; k < held.slots; ++k) x[k] = multiply_add(x[k], g[k], b[k]);
             } else {
@@ -78,9 +83,10 @@ __global__ void layer_norm_forward(long long n, long long batch, Accumulator<T> 
                 square = block_sum(square);
             }
             const A factor = inverse_root(multiply_add(square, per_unit, eps));
+            const long long first = unit_of(j, groups, n);
             sample.for_each_place([&](auto place) {
                 auto h = place.load(X + j * n), y = h;
-                const auto g = place.load(gamma), b = place.load(CENTRED ? beta : gamma);
+                const auto g = place.load(gamma + first), b = place.load((CENTRED ? beta : gamma) + first);
                 #pragma unroll
                 for (int k = 0; k < place.size; ++k) {
                     const A normal = (to_accumulator(h[k]) - mean) * factor;
@@ -96,19 +102,19 @@ __global__ void layer_norm_forward(long long n, long long batch, Accumulator<T> 
 }
 
 // dX, and the sums of dγ and dβ over a chunk of samples, which affine_gradient_sum adds up (without dβ, sum_chunks): a block
-// per chunk, whose warps take a sample after the other and keep their sums in registers to the end. dX may be dY.
+// per chunk and group, whose warps take a sample after the other and keep their sums in registers to the end. dX may be dY.
 // instances: T in float, __half, __nv_bfloat16; CENTRED in false, true; CAPACITY in 128, 512, 1024
 // instances: T in double; CENTRED in false, true; CAPACITY in 128, 512
 // block: 256
 template <typename T, bool CENTRED, int CAPACITY>
-__global__ void layer_norm_backward_held(long long n, long long batch, long long chunk_size, long long n_chunks,
-                                         const T* dY /* F (n, batch) */,
-                                         const Accumulator<T>* __restrict__ gamma /* any (n) */,
-                                         const T* __restrict__ x_hat /* F (n, batch) */,
-                                         const Accumulator<T>* __restrict__ inv_std /* any (batch) */,
-                                         Accumulator<T>* __restrict__ partial_dgamma /* any (n*n_chunks) */,
-                                         Accumulator<T>* __restrict__ partial_dbeta /* any (n*n_chunks), may be null */,
-                                         T* dX /* F (n, batch) */) {
+__global__ void layer_norm_backward_held(
+    long long n, long long batch, long long groups, long long chunk_size, long long n_chunks,
+    const T* dY /* F (n*groups, batch) */, const Accumulator<T>* __restrict__ gamma /* any (n*groups) */,
+    const T* __restrict__ x_hat /* F (n*groups, batch) */,
+    const Accumulator<T>* __restrict__ inv_std /* any (groups*batch) */,
+    Accumulator<T>* __restrict__ partial_dgamma /* any (n*groups*n_chunks) */,
+    Accumulator<T>* __restrict__ partial_dbeta /* any (n*groups*n_chunks), may be null */,
+    T* dX /* F (n*groups, batch) */) {
     using A = Accumulator<T>;
     constexpr int slots = CAPACITY / 32, n_warps = 8, width = held_width<T, CAPACITY>;
     __shared__ A of_warp[n_warps][CAPACITY];
@@ -116,12 +122,14 @@ __global__ void layer_norm_backward_held(long long n, long long batch, long long
     const A per_unit = A(1) / static_cast<A>(n);
 
     const auto with = [&](auto held) {
-        for (long long chunk = blockIdx.x; chunk < n_chunks; chunk += gridDim.x) {
+        for (long long item = blockIdx.x; item < n_chunks * groups; item += gridDim.x) {
+            const long long chunk = item / groups, group = item % groups;
             const long long end = (chunk + 1) * chunk_size < batch ? (chunk + 1) * chunk_size : batch;
             Vector<A, slots> dgamma = {}, dbeta = {};
-            for (long long j = chunk * chunk_size + warp; j < end; j += n_warps) {
+            for (long long sample = chunk * chunk_size + warp; sample < end; sample += n_warps) {
+                const long long j = sample * groups + group;
                 auto d = held.load(dY + j * n);
-                const auto h = held.load(x_hat + j * n), g = held.load(gamma);
+                const auto h = held.load(x_hat + j * n), g = held.load(gamma + group * n);
                 A sum = 0, product = 0;
                 #pragma unroll
                 for (int k = 0; k < slots; ++k) {
@@ -147,7 +155,7 @@ __global__ void layer_norm_backward_held(long long n, long long batch, long long
                     A total = of_warp[0][unit];
                     #pragma unroll
                     for (int w = 1; w < n_warps; ++w) total += of_warp[w][unit];
-                    partial[chunk * n + unit] = total;
+                    partial[item * n + unit] = total;
                 }
                 __syncthreads();  // the next sum overwrites of_warp
             };
@@ -162,8 +170,8 @@ __global__ void layer_norm_backward_held(long long n, long long batch, long long
 // dX of wider samples, a block for each; dγ and dβ are affine_gradient.cu's. dX may be dY.
 // instances: T in float, double, __half, __nv_bfloat16; CENTRED in false, true
 template <typename T, bool CENTRED>
-__global__ void layer_norm_backward(long long n, long long batch, const T* dY /* F (n, batch) */,
-                                    const Accumulator<T>* __restrict__ gamma /* any (n) */,
+__global__ void layer_norm_backward(long long n, long long batch, long long groups, const T* dY /* F (n, batch) */,
+                                    const Accumulator<T>* __restrict__ gamma /* any (n*groups) */,
                                     const T* __restrict__ x_hat /* F (n, batch) */,
                                     const Accumulator<T>* __restrict__ inv_std /* any (batch) */,
                                     T* dX /* F (n, batch) */) {
@@ -172,11 +180,12 @@ __global__ void layer_norm_backward(long long n, long long batch, const T* dY /*
     const A per_unit = A(1) / static_cast<A>(n);
     const bool aligned = samples_are_aligned<width>(n, dY, gamma, x_hat, dX);
     for_each_sample<width>(whole_block, n, batch, aligned, [&](long long j, auto sample) {
+        const long long first = unit_of(j, groups, n);
         A sum = 0, product = 0;
         sample.for_each_place([&](auto place) {
             const auto d = place.load(dY + j * n);
             const auto h = place.load(x_hat + j * n);
-            const auto g = place.load(gamma);
+            const auto g = place.load(gamma + first);
             #pragma unroll
             for (int k = 0; k < place.size; ++k) {
                 const A scaled = multiply_rounded(g[k], to_accumulator(d[k]));
@@ -191,7 +200,7 @@ __global__ void layer_norm_backward(long long n, long long batch, const T* dY /*
         sample.for_each_place([&](auto place) {
             auto d = place.load(dY + j * n);
             const auto h = place.load(x_hat + j * n);
-            const auto g = place.load(gamma);
+            const auto g = place.load(gamma + first);
             #pragma unroll
             for (int k = 0; k < place.size; ++k) {
                 const A centred = multiply_rounded(g[k], to_accumulator(d[k])) - mean;

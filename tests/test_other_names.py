@@ -77,6 +77,7 @@ KERAS_AND_SKLEARN: dict[str, dict[str, str | None]] = {
         "BatchNormalization": "batch_norm",
         "LayerNormalization": "layer_norm",
         "RMSNormalization": "rms_norm",
+        "GroupNormalization": "group_norm",
         "Conv2D": None,
     },
     "optimizer": {"Nadam": "nadam", "momentum": "sgd", "Adamax": "adamax"},
@@ -179,6 +180,7 @@ def test_every_activation_and_layer_of_pytorch_is_answered() -> None:
         "Dropout": "dropout",
         "LayerNorm": "layer_norm",
         "RMSNorm": "rms_norm",
+        "GroupNorm": "group_norm",
         "PReLU": "prelu",
     }.items():
         assert answer_of(LAYERS, name) == member

@@ -78,6 +78,15 @@ LAYERS: dict[str, tuple[list[str], list[str]]] = {
             "dA₀ = (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂))/√(σ² + ε)",
         ],
     ),
+    "group_norm": (
+        ["A = γ ⊙ x̂ + β", "x̂ = (A₀ − μ)/√(σ² + ε), μ and σ² of each group"],
+        [
+            "dβ = dA",
+            "dγ = dA ⊙ x̂",
+            "dx̂ = γ ⊙ dA",
+            "dA₀ = (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂))/√(σ² + ε), the means over a group",
+        ],
+    ),
     "rms_norm": (
         ["A = γ ⊙ x̂", "x̂ = A₀/√(mean(A₀²) + ε)"],
         ["dγ = dA ⊙ x̂", "dx̂ = γ ⊙ dA", "dA₀ = (dx̂ − x̂ mean(dx̂ ⊙ x̂))/√(mean(A₀²) + ε)"],

@@ -31,6 +31,7 @@ from .ensemble import BatchEnsemble as BatchEnsemble
 from .ensemble import DenseEnsemble as DenseEnsemble
 from .ensemble import Members as Members
 from .normalization import BatchNorm as BatchNorm
+from .normalization import GroupNorm as GroupNorm
 from .normalization import LayerNorm as LayerNorm
 from .normalization import RMSNorm as RMSNorm
 from .number_embedding import PBLD as PBLD

@@ -272,6 +272,7 @@ _ELSEWHERE: dict[str, str | None] = {
     "BatchNorm1d": "'batch_norm'",
     "BatchNormalization": "'batch_norm'",
     "Flatten": _RESHAPED,
+    "GroupNormalization": "'group_norm', with the number of groups: fcnn.GroupNorm(n_groups)",
     "Input": _N_IN,
     "InputLayer": _N_IN,
     "LayerNormalization": "'layer_norm'",
@@ -284,7 +285,7 @@ _ELSEWHERE: dict[str, str | None] = {
     "Unflatten": _RESHAPED,
 } | nowhere("""
     AlphaDropout BatchNorm2d BatchNorm3d Bilinear Conv1d Conv2d Conv3d EmbeddingBag FeatureAlphaDropout
-    GaussianDropout GaussianNoise GroupNorm GroupNormalization GRU InstanceNorm1d LSTM MaxPool2d MaxPooling2D
+    GaussianDropout GaussianNoise GRU InstanceNorm1d LSTM MaxPool2d MaxPooling2D
     MultiheadAttention RNN SimpleRNN SpectralNormalization SyncBatchNorm Transformer
     TransformerEncoder
 """)

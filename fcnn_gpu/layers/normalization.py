@@ -1,4 +1,4 @@
-"""Batch normalization, layer normalization and RMS normalization."""
+"""Batch normalization, layer normalization, group normalization and RMS normalization."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from .._checks import check_real
+from .._checks import check_integer, check_real
 from .._types import Array
 from ._base import LAYERS, Binding, Layer, Parameter, Plan, live
 
 
-@dataclass(eq=False, repr=False)
 class _Scaling(Layer):
     """ε and γ, which all normalizations have: out = γ x̂."""
 
-    eps: float = 1e-5
-    _gamma: Parameter | None = field(init=False, default=None, repr=False)
+    eps: float
+    _gamma: Parameter | None = None
 
     def __post_init__(self) -> None:
         self.eps = check_real(f"{type(self).__name__}(eps)", self.eps, low=0.0, low_open=True)
@@ -26,7 +25,11 @@ class _Scaling(Layer):
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
+    def _check_units(self, n: int) -> None:
+        """A ValueError where it cannot normalize so many units."""
+
     def _build(self, n_in: int, seed: np.random.SeedSequence) -> None:
+        self._check_units(n_in)
         self.n_out = n_in
         self._gamma = Parameter("gamma", np.ones((n_in, 1)))
 
@@ -47,11 +50,10 @@ class _Scaling(Layer):
         return [] if self._gamma is None else [self._gamma]
 
 
-@dataclass(eq=False, repr=False)
 class _Normalization(_Scaling):
-    """And β, which batch and layer normalization have: out = γ x̂ + β."""
+    """And β, which all but RMS normalization have: out = γ x̂ + β."""
 
-    _beta: Parameter | None = field(init=False, default=None, repr=False)
+    _beta: Parameter | None = None
 
     def _build(self, n_in: int, seed: np.random.SeedSequence) -> None:
         super()._build(n_in, seed)
@@ -87,6 +89,7 @@ class BatchNorm(_Normalization):
     """
 
     mixes_samples = True
+    eps: float = 1e-5
     momentum: float = 0.1
     running_mean: Array = field(init=False, default=None, repr=False)
     running_var: Array = field(init=False, default=None, repr=False)
@@ -145,26 +148,82 @@ class BatchNorm(_Normalization):
         return dA
 
 
+class _SampleNormalization(_Normalization):
+    """out = γ x̂ + β with x̂ = (x − μ)/√(σ² + ε), μ and σ² over the units of each of a sample's groups."""
+
+    @property
+    def _groups(self) -> int:
+        raise NotImplementedError
+
+    def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
+        inv_std = plan.matrix(self._groups, plan.statistics_dtype)
+        return SimpleNamespace(Y=plan.matrix(self.n_out), x_hat=plan.matrix(self.n_out), inv_std=inv_std)
+
+    def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
+        given = self.gamma, self.beta, self.eps, self._groups
+        self.ops.group_norm_forward(A0, *given, cache.x_hat, cache.inv_std, cache.Y)
+        return cache.Y
+
+    def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
+        kept = self.gamma, self._groups, cache.x_hat, cache.inv_std
+        self.ops.group_norm_backward(dA, *kept, self.dgamma, self.dbeta, dA)
+        return dA
+
+
 @LAYERS.register("layer_norm")
 @dataclass(eq=False, repr=False)
-class LayerNorm(_Normalization):
+class LayerNorm(_SampleNormalization):
     """out = γ x̂ + β with x̂ = (x − μ)/√(σ² + ε), μ and σ² over the units of each sample; the same at inference.
 
     Gradients: dβ = Σ_j dy_j, dγ = Σ_j dy_j x̂_j, dx = (dx̂ − mean(dx̂) − x̂ mean(dx̂ x̂))/√(σ² + ε), dx̂ = γ dy.
     Source: Ba, Kiros & Hinton (2016), eq. 3.
     """
 
-    def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
-        inv_std = plan.matrix(1, plan.statistics_dtype)
-        return SimpleNamespace(Y=plan.matrix(self.n_out), x_hat=plan.matrix(self.n_out), inv_std=inv_std)
+    eps: float = 1e-5
 
-    def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
-        self.ops.layer_norm_forward(A0, self.gamma, self.beta, self.eps, cache.x_hat, cache.inv_std, cache.Y)
-        return cache.Y
+    @property
+    def _groups(self) -> int:
+        return 1
 
-    def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
-        self.ops.layer_norm_backward(dA, self.gamma, cache.x_hat, cache.inv_std, self.dgamma, self.dbeta, dA)
-        return dA
+
+@LAYERS.register("group_norm")
+@dataclass(eq=False, repr=False)
+class GroupNorm(_SampleNormalization):
+    """out = γ x̂ + β with x̂ = (x − μ)/√(σ² + ε), μ and σ² over the units of each group of a sample.
+
+    The n units are `n_groups` groups of n/n_groups neighbours; γ and β belong to each unit. One group is `LayerNorm`.
+    Gradients: those of `LayerNorm`, with the means over a group. Source: Wu & He (2018), "Group normalization",
+    eq. 1 and 7.
+
+    Args:
+        n_groups: how many; it divides the number of units, of which a group has two at least (one unit less its own
+            mean is 0).
+        eps: ε.
+    """
+
+    n_groups: int
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.n_groups = check_integer("GroupNorm(n_groups)", self.n_groups, low=1)
+
+    def __repr__(self) -> str:
+        return f"GroupNorm({self.n_groups})"
+
+    def _check_units(self, n: int) -> None:
+        if n % self.n_groups == 0 and n > self.n_groups:
+            return
+        possible = [str(groups) for groups in range(1, n // 2 + 1) if n % groups == 0]
+        others = f", which {', '.join(possible)} groups can share." if possible else "."
+        raise ValueError(
+            f"{self} expects a number of units that is a multiple of {self.n_groups}, and two in each group at least, "
+            f"got {n} units{others}"
+        )
+
+    @property
+    def _groups(self) -> int:
+        return self.n_groups
 
 
 @LAYERS.register("rms_norm")
@@ -175,6 +234,8 @@ class RMSNorm(_Scaling):
     A `LayerNorm` without μ and β. Gradients: dγ = Σ_j dy_j x̂_j, dx = (dx̂ − x̂ mean(dx̂ x̂))/√(mean(x²) + ε), dx̂ = γ dy.
     Source: Zhang & Sennrich (2019), "Root mean square layer normalization", eq. 4, with ε as in PyTorch.
     """
+
+    eps: float = 1e-5
 
     def allocate(self, plan: Plan, training: bool) -> SimpleNamespace:
         inv_rms = plan.matrix(1, plan.statistics_dtype)

@@ -1,15 +1,15 @@
 /* 1/√x as √x/x: NaN where a variance has overflowed. 0 there would hide it behind finite outputs. */
 INLINE real NAME(inverse_root)(real x) { return SQRT(x) / x; }
 
-/* Of samples range.start ... range.stop − 1, of n units each: x̂ = (x − μ)/√(σ² + ε), out = γ x̂ + β if `centred`, else x̂ = x/√(mean x² + ε),
-   out = γ x̂. `centred` is known where this is expanded. */
-INLINE void NAME(normalize_samples)(const int centred, Range range, int64_t n, real eps, const real *gamma, const real *beta,
-                                    const real *X, real *x_hat, real *inverse_roots, real *out)
+/* Of samples range.start ... range.stop − 1, of `groups` times n units each, with the moments of each group: x̂ = (x − μ)/√(σ² + ε),
+   out = γ x̂ + β if `centred`, else x̂ = x/√(mean x² + ε), out = γ x̂. `centred` is known where this is expanded. */
+INLINE void NAME(normalize_samples)(const int centred, Range range, int64_t groups, int64_t n, real eps, const real *gammas,
+                                    const real *betas, const real *X, real *x_hat, real *inverse_roots, real *out)
 {
     const int64_t whole = n / LANES * LANES;
     const real one_of_all = (real)(1.0 / (double)n);
-    for (int64_t j = range.start; j < range.stop; j++) {
-        const real *x = X + j * n;
+    for (int64_t j = range.start * groups, group = 0; j < range.stop * groups; j++, group = group + 1 < groups ? group + 1 : 0) {
+        const real *x = X + j * n, *gamma = gammas + group * n, *beta = centred ? betas + group * n : NULL;
         real *h = x_hat + j * n, *y = out + j * n;
         real sum[LANES] = {0}, squares[LANES] = {0}, mean = 0;
         if (centred) {
@@ -38,13 +38,13 @@ INLINE void NAME(normalize_samples)(const int centred, Range range, int64_t n, r
 }
 
 /* With dx̂ = γ dY: dX = (dx̂ − mean dx̂ − x̂ mean(dx̂ x̂))·factor if `centred`, else (dx̂ − x̂ mean(dx̂ x̂))·factor; dX may be dY. */
-INLINE void NAME(normalize_samples_backward)(const int centred, Range range, int64_t n, const real *gamma, const real *inverse_roots,
-                                             const real *x_hat, const real *dY, real *dX)
+INLINE void NAME(normalize_samples_backward)(const int centred, Range range, int64_t groups, int64_t n, const real *gammas,
+                                             const real *inverse_roots, const real *x_hat, const real *dY, real *dX)
 {
     const int64_t whole = n / LANES * LANES;
     const real one_of_all = (real)(1.0 / (double)n);
-    for (int64_t j = range.start; j < range.stop; j++) {
-        const real *h = x_hat + j * n, *dy = dY + j * n;
+    for (int64_t j = range.start * groups, group = 0; j < range.stop * groups; j++, group = group + 1 < groups ? group + 1 : 0) {
+        const real *h = x_hat + j * n, *dy = dY + j * n, *gamma = gammas + group * n;
         real *dx = dX + j * n;
         real sum[LANES] = {0}, products[LANES] = {0};
         for (int64_t i = 0; i < whole; i += LANES)

@@ -13,5 +13,5 @@ ARGUMENTS(rms_norm_backward, SAMPLES,
 OPERATION(rms_norm_backward)
 {
     const Range range = share_of(a->batch, 1, share);
-    NAME(normalize_samples_backward)(0, range, a->n, a->gamma, a->inv_rms, a->x_hat, a->dY, a->dX);
+    NAME(normalize_samples_backward)(0, range, 1, a->n, a->gamma, a->inv_rms, a->x_hat, a->dY, a->dX);
 }

@@ -13,5 +13,5 @@ ARGUMENTS(rms_norm_forward, SAMPLES,
 OPERATION(rms_norm_forward)
 {
     const Range range = share_of(a->batch, 1, share);
-    NAME(normalize_samples)(0, range, a->n, (real)a->eps, a->gamma, NULL, a->X, a->x_hat, a->inv_rms, a->out);
+    NAME(normalize_samples)(0, range, 1, a->n, (real)a->eps, a->gamma, NULL, a->X, a->x_hat, a->inv_rms, a->out);
 }

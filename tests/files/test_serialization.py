@@ -50,6 +50,8 @@ def every_layer(**options: Any) -> fcnn.Sequential:
         fcnn.ParametricActivation("gelu", alpha=0.5),
         fcnn.PReLU(),
         fcnn.RMSNorm(eps=0.01),
+        fcnn.Dense(6),
+        fcnn.GroupNorm(3),
         fcnn.Members(2),
         fcnn.BatchEnsemble(4, 2, "relu", scale_in="random_signs"),
         fcnn.DenseEnsemble(2, 2),

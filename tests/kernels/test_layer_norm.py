@@ -1,4 +1,4 @@
-"""layer_norm.cu: forward and backward over the units of each sample, of layer and of RMS normalization."""
+"""layer_norm.cu: forward and backward over the units of each sample, of layer, group and RMS normalization."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ EPS = 1e-2
 
 
 def forward(
-    launcher: Launcher, capacity: int, X: HostArray, gamma: HostArray, beta: HostArray | None
+    launcher: Launcher, capacity: int, X: HostArray, gamma: HostArray, beta: HostArray | None, groups: int = 1
 ) -> list[HostArray]:
-    """Without beta of RMS normalization."""
+    """Without beta of RMS normalization. With groups, X has a column for each of them of each sample."""
     (n, batch), dtype = X.shape, X.dtype
     template = dtype, beta is not None, capacity
     written = [poisoned((n, batch), dtype), poisoned((1, batch), accumulator(dtype)), poisoned((n, batch), dtype)]
-    arguments = [n, batch, EPS, X, gamma, beta, *written]
+    arguments = [n, batch, groups, EPS, X, gamma, beta, *written]
     launcher.launch("layer_norm", "layer_norm_forward", template, arguments, **held_work(capacity, batch))
     return written
 
@@ -55,6 +55,22 @@ def test_forward(launcher: Launcher, dtype: np.dtype[Any]) -> None:
         X = (0.5 + np.random.default_rng(n).normal(size=(batch, n))).astype(dtype).T
         for capacity in capacities(n):
             check_forward(launcher, capacity, X)
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+def test_forward_of_groups(launcher: Launcher, dtype: np.dtype[Any]) -> None:
+    """Each takes its own γ and β; apart from them it is a sample."""
+    for n, groups in [(5, 3), (16, 2), (40, 7), (300, 2), (1100, 2)]:
+        rng, wide = np.random.default_rng(n), accumulator(dtype)
+        X = (0.5 + rng.normal(size=(4 * groups, n))).astype(dtype).T
+        gamma, beta = (rng.uniform(0.5, 2, size=(n, groups)).astype(wide) for _ in range(2))
+        for capacity in capacities(n):
+            flat = [np.ascontiguousarray(x.T).reshape(-1, 1) for x in (gamma, beta)]
+            *_, out = forward(launcher, capacity, X, *flat, groups)
+            for group in range(groups):
+                own = [np.ascontiguousarray(x[:, group : group + 1]) for x in (gamma, beta)]
+                *_, alone = forward(launcher, capacity, np.asfortranarray(X[:, group::groups]), *own)
+                np.testing.assert_array_equal(out[:, group::groups], alone)
 
 
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
@@ -94,7 +110,7 @@ class Backward:
         dX = self.dY if in_place else poisoned(self.shape, dtype)
         given = [self.dY, self.gamma, self.x_hat, self.inv_std, *sums, *[None] * (not self.centred), dX]
         template = dtype, self.centred, capacity
-        arguments = [n, batch, chunk, n_chunks, *given]
+        arguments = [n, batch, 1, chunk, n_chunks, *given]
         launcher.launch("layer_norm", "layer_norm_backward_held", template, arguments, blocks=n_chunks)
         assert_rounded(dX, self.dX, roundings=64, scale=self.size)
         for c in range(n_chunks):
@@ -109,7 +125,7 @@ def test_backward_of_wide_samples(launcher: Launcher, dtype: np.dtype[Any], cent
     for n, batch in SHAPES:
         case = Backward(n, batch, dtype, centred)
         for target in (poisoned((n, batch), dtype), case.dY):  # and in place
-            arguments = [n, batch, case.dY, case.gamma, case.x_hat, case.inv_std, target]
+            arguments = [n, batch, 1, case.dY, case.gamma, case.x_hat, case.inv_std, target]
             launcher.launch("layer_norm", "layer_norm_backward", (dtype, centred), arguments, blocks=batch)
             assert_rounded(target, case.dX, roundings=64, scale=case.size)
 
@@ -126,6 +142,44 @@ def test_backward_of_held_samples(
             if capacity > 32 and not (dtype == np.float64 and capacity > 512):
                 Backward(n, batch, dtype, centred).check_held(launcher, capacity, chunk)
                 Backward(n, batch, dtype, centred).check_held(launcher, capacity, chunk, in_place=True)
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("max_blocks", [1, 65_536])
+def test_backward_of_groups(make_launcher: Callable[..., Launcher], max_blocks: int, dtype: np.dtype[Any]) -> None:
+    """As of so many samples, but for γ, dγ and dβ, which each group has for itself."""
+    launcher, batch, chunk = make_launcher(max_blocks=max_blocks), 20, 16
+    for n, groups in [(5, 3), (64, 2), (200, 2)]:
+        cases = [Backward(n, batch, dtype, True) for _ in range(groups)]
+        rng = np.random.default_rng(groups)
+        for case in cases:  # those of Backward are the same for the same sizes
+            case.gamma = rng.normal(size=(n, 1)).astype(case.gamma.dtype)
+        dY, x_hat, inv_std = (
+            np.asfortranarray(np.stack([getattr(case, name) for case in cases], 1).reshape(-1, batch, order="F"))
+            for name in ("dY", "x_hat", "inv_std")
+        )
+        gamma = np.concatenate([case.gamma for case in cases])
+        for capacity in [c for c in (128, 512) if n <= c]:
+            sums, dX = [poisoned((2, n * groups), gamma.dtype, "C") for _ in range(2)], poisoned(dY.shape, dtype)
+            arguments = [n, batch, groups, chunk, 2, dY, gamma, x_hat, inv_std, *sums, dX]
+            launcher.launch(
+                "layer_norm", "layer_norm_backward_held", (dtype, True, capacity), arguments, blocks=2 * groups
+            )
+            for g, case in enumerate(cases):
+                own, alone = poisoned((n, batch), dtype), [poisoned((2, n), gamma.dtype, "C") for _ in range(2)]
+                given = [n, batch, 1, chunk, 2, case.dY, case.gamma, case.x_hat, case.inv_std, *alone, own]
+                launcher.launch("layer_norm", "layer_norm_backward_held", (dtype, True, capacity), given, blocks=2)
+                np.testing.assert_array_equal(dX[g * n : (g + 1) * n], own)
+                for part, expected in zip(sums, alone, strict=True):
+                    np.testing.assert_array_equal(part[:, g * n : (g + 1) * n], expected)
+        whole, dX = [x.T.reshape(batch * groups, n).T for x in (dY, x_hat)], poisoned((n, batch * groups), dtype)
+        arguments = [n, batch * groups, groups, whole[0], gamma, whole[1], inv_std, dX]
+        launcher.launch("layer_norm", "layer_norm_backward", (dtype, True), arguments, blocks=batch * groups)
+        for g, case in enumerate(cases):
+            own = poisoned((n, batch), dtype)
+            given = [n, batch, 1, case.dY, case.gamma, case.x_hat, case.inv_std, own]
+            launcher.launch("layer_norm", "layer_norm_backward", (dtype, True), given, blocks=batch)
+            np.testing.assert_array_equal(dX[:, g::groups], own)
 
 
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)

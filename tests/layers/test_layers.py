@@ -274,6 +274,7 @@ LAYER: Any = fcnn.layers
         (lambda: LAYER.BatchNorm(momentum=1.1), ValueError, r"BatchNorm\(momentum\)"),
         (lambda: LAYER.LayerNorm(eps=-1), ValueError, r"LayerNorm\(eps\)"),
         (lambda: LAYER.RMSNorm(eps=0.0), ValueError, r"RMSNorm\(eps\)"),
+        (lambda: LAYER.GroupNorm(0), ValueError, r"GroupNorm\(n_groups\) expects an integer of at least 1, got 0"),
         (lambda: LAYER.Dense(2, parametrization="nkt"), ValueError, "Did you mean 'ntk'"),
         (lambda: LAYER.Scale("onse"), ValueError, "Unknown initializer 'onse'"),
         (lambda: LAYER.Scale(float("nan")), ValueError, r"Scale\(init\) expects a finite number"),
@@ -385,6 +386,7 @@ def test_every_layer_has_a_config_that_builds_it_again() -> None:
         "dropout": fcnn.Dropout(0.25),
         "batch_norm": fcnn.BatchNorm(eps=0.5, momentum=0.3),
         "layer_norm": fcnn.LayerNorm(eps=0.5),
+        "group_norm": fcnn.GroupNorm(2, eps=0.5),
         "rms_norm": fcnn.RMSNorm(eps=0.5),
         "scale": fcnn.Scale(fcnn.initializers.Normal(0.5)),
         "parametric_activation": fcnn.ParametricActivation(fcnn.activations.ELU(0.5), alpha=0.5),
@@ -494,3 +496,20 @@ def test_any_number_of_residuals_may_stand_in_a_row(tmp_path: Path) -> None:
     model.save(tmp_path / "model.safetensors")
     assert len(fcnn.load(tmp_path / "model.safetensors", backend="numpy").layers) == 400
     assert len(copy.deepcopy(model).layers) == 400
+
+
+@pytest.mark.parametrize(
+    ("n_groups", "n_in", "message"),
+    [
+        (
+            4,
+            6,
+            r"GroupNorm\(4\) expects a number of units that is a multiple of 4, .* got 6 units, which 1, 2, 3 groups",
+        ),
+        (6, 6, r"two in each group at least, got 6 units, which 1, 2, 3 groups"),
+        (1, 1, r"two in each group at least, got 1 units\.$"),
+    ],
+)
+def test_units_that_groups_cannot_share(n_groups: int, n_in: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fcnn.Sequential([fcnn.GroupNorm(n_groups)], n_in, backend="numpy")

@@ -36,6 +36,10 @@ def forward(layer: Any, X: HostArray, training: bool) -> HostArray:
     if isinstance(layer, fcnn.LayerNorm):
         mean, var = X.mean(axis=1, keepdims=True), X.var(axis=1, keepdims=True)
         return layer.gamma.T * (X - mean) / np.sqrt(var + layer.eps) + layer.beta.T
+    if isinstance(layer, fcnn.GroupNorm):
+        groups = X.reshape(len(X), layer.n_groups, -1)
+        mean, var = groups.mean(axis=2, keepdims=True), groups.var(axis=2, keepdims=True)
+        return layer.gamma.T * ((groups - mean) / np.sqrt(var + layer.eps)).reshape(X.shape) + layer.beta.T
     if isinstance(layer, fcnn.RMSNorm):
         return layer.gamma.T * X / np.sqrt((X * X).mean(axis=1, keepdims=True) + layer.eps)
     if isinstance(layer, fcnn.Residual):

@@ -523,6 +523,28 @@ def _layer_norm_backward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int,
     return {**outputs, "in_place": dY}
 
 
+@case("group_norm_forward", tolerance="sum")
+def _group_norm_forward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    """3 groups of n units."""
+    X = matrix(ops, 3.0 + rng.normal(size=(3 * n, batch)), dtype)
+    gamma, beta = column(ops, rng, dtype, 3 * n), column(ops, rng, dtype, 3 * n)
+    x_hat, out, inv_std = (ops.matrix(units, batch, dtype) for units in (3 * n, 3 * n, 3))
+    ops.group_norm_forward(X, gamma, beta, 1e-2, 3, x_hat, inv_std, out)
+    return {"out": out, "x_hat": x_hat, "inv_std": inv_std}
+
+
+@case("group_norm_backward", tolerance="sum")
+def _group_norm_backward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    units = 3 * n
+    dY, x_hat = normal(ops, rng, dtype, units, batch), normal(ops, rng, dtype, units, batch)
+    gamma, inv_std = column(ops, rng, dtype, units), matrix(ops, rng.uniform(0.5, 2.0, size=(3, batch)), dtype)
+    dgamma, dbeta, dX = ops.empty((units, 1), dtype), ops.empty((units, 1), dtype), ops.matrix(units, batch, dtype)
+    ops.group_norm_backward(dY, gamma, 3, x_hat, inv_std, dgamma, dbeta, dX)
+    outputs = {"dX": dX, "dgamma": ops.to_numpy(dgamma).copy(), "dbeta": ops.to_numpy(dbeta).copy()}
+    ops.group_norm_backward(dY, gamma, 3, x_hat, inv_std, dgamma, dbeta, dY)
+    return {**outputs, "in_place": dY}
+
+
 @case("rms_norm_forward", tolerance="sum")
 def _rms_norm_forward(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
     X, gamma = matrix(ops, 1.0 + rng.normal(size=(n, batch)), dtype), column(ops, rng, dtype, n)

@@ -88,6 +88,10 @@ LAYER_CASES: dict[str, list[LayerCase]] = {
         LayerCase("eps", lambda: fcnn.LayerNorm(eps=0.1), n_in=7),
         LayerCase("width 1", lambda: fcnn.LayerNorm(), n_in=1),
     ],
+    "group_norm": [
+        LayerCase("one group", lambda: fcnn.GroupNorm(1), n_in=5),
+        LayerCase("three", lambda: fcnn.GroupNorm(3, eps=0.1), n_in=12),
+    ],
     "rms_norm": [
         LayerCase("default", lambda: fcnn.RMSNorm()),
         LayerCase("width 1", lambda: fcnn.RMSNorm(eps=1.0), n_in=1),

@@ -273,6 +273,7 @@ LAYER_MODULES: dict[str, Callable[[Any, int, torch.dtype], list[nn.Module]]] = {
         nn.BatchNorm1d(layer.n_in, eps=layer.eps, momentum=layer.momentum, dtype=dtype)
     ],
     "layer_norm": lambda layer, seed, dtype: [nn.LayerNorm(layer.n_in, eps=layer.eps, dtype=dtype)],
+    "group_norm": lambda layer, seed, dtype: [nn.GroupNorm(layer.n_groups, layer.n_in, eps=layer.eps, dtype=dtype)],
     "rms_norm": lambda layer, seed, dtype: [nn.RMSNorm(layer.n_in, eps=layer.eps, dtype=dtype)],
     "pbld": lambda layer, seed, dtype: [PBLDModule(layer, dtype)],
     "periodic_embedding": lambda layer, seed, dtype: [PeriodicModule(layer, dtype)],

@@ -94,11 +94,17 @@ class CompiledNormalization(CompiledArrays):
     def layer_norm_forward(
         self, X: Array, gamma: Array, beta: Array, eps: float, x_hat: Array, inv_std: Array, out: Array
     ) -> None:
+        self.group_norm_forward(X, gamma, beta, eps, 1, x_hat, inv_std, out)
+
+    def group_norm_forward(
+        self, X: Array, gamma: Array, beta: Array, eps: float, groups: int, x_hat: Array, inv_std: Array, out: Array
+    ) -> None:
         self._issue(
             "layer_norm_forward",
             X.dtype,
             batch=X.shape[1],
-            n=X.shape[0],
+            groups=groups,
+            n=X.shape[0] // groups,
             eps=eps,
             gamma=gamma,
             beta=beta,
@@ -111,12 +117,26 @@ class CompiledNormalization(CompiledArrays):
     def layer_norm_backward(
         self, dY: Array, gamma: Array, x_hat: Array, inv_std: Array, dgamma: Array, dbeta: Array, dX: Array
     ) -> None:
+        self.group_norm_backward(dY, gamma, 1, x_hat, inv_std, dgamma, dbeta, dX)
+
+    def group_norm_backward(
+        self,
+        dY: Array,
+        gamma: Array,
+        groups: int,
+        x_hat: Array,
+        inv_std: Array,
+        dgamma: Array,
+        dbeta: Array,
+        dX: Array,
+    ) -> None:
         self._affine_gradient(dY, x_hat, dgamma, dbeta)
         self._issue(
             "layer_norm_backward",
             dY.dtype,
             batch=dY.shape[1],
-            n=dY.shape[0],
+            groups=groups,
+            n=dY.shape[0] // groups,
             gamma=gamma,
             inv_std=inv_std,
             x_hat=x_hat,

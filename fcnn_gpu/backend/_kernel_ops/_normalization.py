@@ -1,4 +1,4 @@
-"""Batch, layer and RMS normalization."""
+"""Batch, layer, group and RMS normalization."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..._types import Array
+from .._ops._normalization import in_groups
 from ._device import WARP, DeviceOps, accumulator, chunks_of, tiles
 
 _ROWS = 32
@@ -97,34 +98,76 @@ class NormalizationKernels(DeviceOps):
     def layer_norm_forward(
         self, X: Array, gamma: Array, beta: Array, eps: float, x_hat: Array, inv_std: Array, out: Array
     ) -> None:
-        arguments = [X, gamma, beta, x_hat, inv_std, out]
-        self._per_sample("layer_norm", "layer_norm_forward", (X.dtype, True), X, arguments, scalars=[eps])
+        self.group_norm_forward(X, gamma, beta, eps, 1, x_hat, inv_std, out)
+
+    def group_norm_forward(
+        self, X: Array, gamma: Array, beta: Array, eps: float, groups: int, x_hat: Array, inv_std: Array, out: Array
+    ) -> None:
+        self._normalize(X, gamma, beta, eps, groups, x_hat, inv_std, out)
 
     def layer_norm_backward(
         self, dY: Array, gamma: Array, x_hat: Array, inv_std: Array, dgamma: Array, dbeta: Array, dX: Array
     ) -> None:
-        self._per_sample_backward(dY, gamma, x_hat, inv_std, dgamma, dbeta, dX)
+        self.group_norm_backward(dY, gamma, 1, x_hat, inv_std, dgamma, dbeta, dX)
+
+    def group_norm_backward(
+        self,
+        dY: Array,
+        gamma: Array,
+        groups: int,
+        x_hat: Array,
+        inv_std: Array,
+        dgamma: Array,
+        dbeta: Array,
+        dX: Array,
+    ) -> None:
+        self._normalize_backward(dY, gamma, groups, x_hat, inv_std, dgamma, dbeta, dX)
 
     def rms_norm_forward(self, X: Array, gamma: Array, eps: float, x_hat: Array, inv_rms: Array, out: Array) -> None:
-        arguments = [X, gamma, None, x_hat, inv_rms, out]
-        self._per_sample("layer_norm", "layer_norm_forward", (X.dtype, False), X, arguments, scalars=[eps])
+        self._normalize(X, gamma, None, eps, 1, x_hat, inv_rms, out)
+
+    def _normalize(
+        self,
+        X: Array,
+        gamma: Array,
+        beta: Array | None,
+        eps: float,
+        groups: int,
+        x_hat: Array,
+        inv_std: Array,
+        out: Array,
+    ) -> None:
+        """Layer and group normalization, or without beta RMS normalization."""
+        X, x_hat, out = (in_groups(x, groups).T for x in (X, x_hat, out))
+        template, arrays = (X.dtype, beta is not None), [X, gamma, beta, x_hat, inv_std, out]
+        self._per_sample("layer_norm", "layer_norm_forward", template, X, arrays, scalars=[groups, eps])
 
     def rms_norm_backward(
         self, dY: Array, gamma: Array, x_hat: Array, inv_rms: Array, dgamma: Array, dX: Array
     ) -> None:
-        self._per_sample_backward(dY, gamma, x_hat, inv_rms, dgamma, None, dX)
+        self._normalize_backward(dY, gamma, 1, x_hat, inv_rms, dgamma, None, dX)
 
-    def _per_sample_backward(
-        self, dY: Array, gamma: Array, x_hat: Array, inv_std: Array, dgamma: Array, dbeta: Array | None, dX: Array
+    def _normalize_backward(
+        self,
+        dY: Array,
+        gamma: Array,
+        groups: int,
+        x_hat: Array,
+        inv_std: Array,
+        dgamma: Array,
+        dbeta: Array | None,
+        dX: Array,
     ) -> None:
-        """Of layer normalization, or without dbeta of RMS normalization."""
-        n, batch = dY.shape
+        """Of layer and group normalization, or without dbeta of RMS normalization."""
+        n, batch = dY.shape[0] // groups, dY.shape[1]
         centred = dbeta is not None
         capacity = next((c for c in _LAYER_NORM_HELD[accumulator(dY.dtype)] if n <= c), None)
         if capacity is None:
             self._affine_gradient(dY, x_hat, dgamma, dbeta)  # before dX, which may be dY
-            arguments = [n, batch, dY, gamma, x_hat, inv_std, dX]
-            self._launcher.launch("layer_norm", "layer_norm_backward", (dY.dtype, centred), arguments, blocks=batch)
+            of_groups = [in_groups(x, groups).T for x in (dY, x_hat, dX)]
+            arguments = [n, batch * groups, groups, of_groups[0], gamma, of_groups[1], inv_std, of_groups[2]]
+            template, blocks = (dY.dtype, centred), batch * groups
+            self._launcher.launch("layer_norm", "layer_norm_backward", template, arguments, blocks=blocks)
             return
         chunk = max(_LAYER_NORM_CHUNK, -(-batch // _LAYER_NORM_CHUNKS))
         n_chunks = max(1, -(-batch // chunk))
@@ -134,8 +177,8 @@ class NormalizationKernels(DeviceOps):
             "layer_norm",
             "layer_norm_backward_held",
             (dY.dtype, centred, capacity),
-            [n, batch, chunk, n_chunks, dY, gamma, x_hat, inv_std, partial_dgamma, partial_dbeta, dX],
-            blocks=n_chunks,
+            [n, batch, groups, chunk, n_chunks, dY, gamma, x_hat, inv_std, partial_dgamma, partial_dbeta, dX],
+            blocks=n_chunks * groups,
         )
         if dbeta is None or partial_dbeta is None:
             self._sum_chunks(partial_dgamma, n_chunks, dgamma)

@@ -1,8 +1,8 @@
-"""Batch normalization (over the samples of each unit), layer and RMS normalization (over the units of each sample).
+"""Batch normalization (over the samples of each unit), layer, group and RMS normalization (over units of each sample).
 
 Sources: Ioffe & Szegedy (2015), "Batch normalization", algorithm 1 and the gradients of section 3;
-Ba, Kiros & Hinton (2016), "Layer normalization", eq. 3; Zhang & Sennrich (2019), "Root mean square layer
-normalization", eq. 4.
+Ba, Kiros & Hinton (2016), "Layer normalization", eq. 3; Wu & He (2018), "Group normalization", eq. 1 and 7;
+Zhang & Sennrich (2019), "Root mean square layer normalization", eq. 4.
 """
 
 from __future__ import annotations
@@ -12,6 +12,12 @@ from . import _numpy as np
 from ._array import ArrayOps
 
 _ROWS = ("row", "row2", "row3")
+
+
+def in_groups(x: Array, groups: int) -> Array:
+    """A view of x (groups·n, m), F-ordered, as (m·groups, n): a row for each group of neighbours of a sample."""
+    n, m = x.shape
+    return x.T.reshape(m * groups, n // groups)
 
 
 class NormalizationOps(ArrayOps):
@@ -103,7 +109,14 @@ class NormalizationOps(ArrayOps):
 
         X, x_hat, out (n, m) F-ordered, gamma and beta (n, 1), inv_std (1, m); out is neither X nor x_hat.
         """
-        Xt, Ht, Yt = X.T, x_hat.T, out.T
+        self.group_norm_forward(X, gamma, beta, eps, 1, x_hat, inv_std, out)
+
+    def group_norm_forward(
+        self, X: Array, gamma: Array, beta: Array, eps: float, groups: int, x_hat: Array, inv_std: Array, out: Array
+    ) -> None:
+        """The same with μ and σ² over each of so many groups of n/groups neighbours: inv_std (groups, m)."""
+        Xt, Ht, Yt = (in_groups(x, groups) for x in (X, x_hat, out))
+        roots = inv_std.T.reshape(-1, 1)
         n = Xt.shape[1]
         ones = self.ones(n, X.dtype).T
         statistic = self.scratch("row", Xt.shape[0], X.dtype).reshape(-1, 1)
@@ -113,11 +126,13 @@ class NormalizationOps(ArrayOps):
         np.multiply(Ht, Ht, out=Yt)
         np.matmul(Yt, ones, out=statistic)
         np.multiply(statistic, 1.0 / n, out=statistic)
-        self._inverse_root(statistic, eps, inv_std.T)
+        self._inverse_root(statistic, eps, roots)
         for rows, columns in self._tiles(Xt.shape):
-            h, y = Ht[rows, columns], Yt[rows, columns]
-            np.multiply(h, inv_std.T[rows], out=h)
-            np.multiply(h, gamma.T[:, columns], out=y)
+            h = Ht[rows, columns]
+            np.multiply(h, roots[rows], out=h)
+        for rows, columns in self._tiles(x_hat.T.shape):
+            y = out.T[rows, columns]
+            np.multiply(x_hat.T[rows, columns], gamma.T[:, columns], out=y)
             np.add(y, beta.T[:, columns], out=y)
 
     def layer_norm_backward(
@@ -127,23 +142,37 @@ class NormalizationOps(ArrayOps):
 
         dY, x_hat, dX (n, m) F-ordered, gamma, dgamma, dbeta (n, 1), inv_std (1, m); dX may be dY.
         """
-        dYt, Ht, dXt = dY.T, x_hat.T, dX.T
-        m, n = dYt.shape
-        self._parameter_gradients(dYt, Ht, dgamma.T, dbeta.T)
+        self.group_norm_backward(dY, gamma, 1, x_hat, inv_std, dgamma, dbeta, dX)
+
+    def group_norm_backward(
+        self,
+        dY: Array,
+        gamma: Array,
+        groups: int,
+        x_hat: Array,
+        inv_std: Array,
+        dgamma: Array,
+        dbeta: Array,
+        dX: Array,
+    ) -> None:
+        """The same with the means over each of so many groups of neighbours: inv_std (groups, m)."""
+        self._parameter_gradients(dY.T, x_hat.T, dgamma.T, dbeta.T)
+        np.multiply(dY.T, gamma.T, out=dX.T)
+        Ht, dXt = in_groups(x_hat, groups), in_groups(dX, groups)
+        m, n = dXt.shape
         mean = self.scratch("row", m, dY.dtype)
         slope = self.scratch("row2", m, dY.dtype)
-        np.multiply(dYt, gamma.T, out=dXt)
         np.matmul(dXt, self.ones(n, dY.dtype)[0], out=mean)
         np.multiply(mean, 1.0 / n, out=mean)
         np.vecdot(dXt, Ht, out=slope)
         np.multiply(slope, 1.0 / n, out=slope)
-        for rows, columns in self._tiles(dYt.shape):
+        for rows, columns in self._tiles(dXt.shape):
             d = dXt[rows, columns]
             t = self._tile_scratch("t", d)
             np.multiply(Ht[rows, columns], slope.reshape(-1, 1)[rows], out=t)
             np.subtract(d, t, out=d)
             np.subtract(d, mean.reshape(-1, 1)[rows], out=d)
-            np.multiply(d, inv_std.T[rows], out=d)
+            np.multiply(d, inv_std.T.reshape(-1, 1)[rows], out=d)
 
     def rms_norm_forward(self, X: Array, gamma: Array, eps: float, x_hat: Array, inv_rms: Array, out: Array) -> None:
         """x̂ = x/√(mean_i x_i² + ε), out = γ x̂.
