@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,7 @@ def _optimizer(draw: st.DrawFn) -> Callable[[], optimizers.Optimizer]:
                 (optimizers.RAdam, {}),
                 (optimizers.Lion, {"weight_decay": 0.1}),
                 (optimizers.RMSprop, {"centered": True, "momentum": 0.5}),
+                (partial(optimizers.Muon, orthogonalize=["*.W"]), {}),
             ]
         )
     )
