@@ -38,9 +38,10 @@ class Muon(WeightDecay):
 
     D is m itself without `nesterov`. `ns_steps` Newton–Schulz iterations take its singular values towards 1: X = D/‖D‖,
     then X ← aX + b(XXᵀ)X + c(XXᵀ)²X with `ns_coefficients` (a, b, c). They are three products of matrices each,
-    whatever the batch, in the precision of the network's. Each member of an ensemble has matrices of its own. s is, by
-    `adjust_lr_fn`, 0.2·√max(n_out, n_in) ("match_rms_adamw": steps as long as AdamW's, so that both take one learning
-    rate) or √max(1, n_out/n_in) ("original").
+    whatever the batch, in the precision of the network's: of n × n weights as much arithmetic as 5n/batch passes
+    forward and backward. Each member of an ensemble has matrices of its own. s is, by `adjust_lr_fn`,
+    0.2·√max(n_out, n_in) ("match_rms_adamw": steps as long as AdamW's, so that both take one learning rate) or
+    √max(1, n_out/n_in) ("original").
 
     Hidden weights are made orthogonal: those of all layers but the first and the last ones, `optimizer.orthogonalized`
     once it is bound. `orthogonalize`, patterns of names, says otherwise: `["*.W"]` are all weights, `["1.*", "2.*"]`
@@ -87,7 +88,7 @@ class Muon(WeightDecay):
         if self._bound is None:
             names = self._chosen(model.flat.matrices)
             self._refuse_stored(names, model)
-            if not names:
+            if not names and self.orthogonalize is None:
                 _logger.info(
                     "Muon has no weights to make orthogonal: this network has a first layer and a last one, and none "
                     "between. All parameters have AdamW's updates. Muon(orthogonalize=['*.W']) takes all weights."

@@ -998,7 +998,7 @@ def _normalize_matrices(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, 
         x = rng.normal(size=(groups, n * batch + n))
         x[-1] *= 1e-4
         for eps in (1e-7, 0.5):
-            X = ops.asarray(x, dtype)
+            X = ops.asarray(x.copy(), dtype)
             ops.normalize_matrices(X, groups, eps)
             outputs[f"{groups} {eps}"] = X
     X = ops.zeros(n, dtype)
