@@ -104,7 +104,12 @@ def run(
     rng = np.random.default_rng(8)
     n = 700 * batch_size // 128
     X, y = rng.normal(size=(n, 70)), rng.integers(0, 5, n)
-    options = {"batch_size": batch_size, "validation_split": 0.1, "threads": n_threads, "progress": False}
+    options: dict[str, Any] = {
+        "batch_size": batch_size,
+        "validation_split": 0.1,
+        "threads": n_threads,
+        "progress": False,
+    }
     history = trainer.fit(X, y, epochs=3, **options)
     found = {name: array.copy() for name, array in model.named_arrays().items()}
     losses = {column: np.array(history[column]) for column in ("loss", "penalty", "val_loss")}
