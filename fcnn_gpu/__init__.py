@@ -111,6 +111,7 @@ if TYPE_CHECKING:
     from .optimizers import Adamax as Adamax
     from .optimizers import AdamW as AdamW
     from .optimizers import Lion as Lion
+    from .optimizers import Muon as Muon
     from .optimizers import NAdam as NAdam
     from .optimizers import RAdam as RAdam
     from .optimizers import RMSprop as RMSprop
@@ -145,7 +146,7 @@ else:
         "Poisson Quantile",
         "memory": "OutOfMemoryError",
         "model": "NonFiniteOutputError Sequential load",
-        "optimizers": "SGD Adadelta Adagrad Adam AdamW Adamax Lion NAdam RAdam RMSprop",
+        "optimizers": "SGD Adadelta Adagrad Adam AdamW Adamax Lion Muon NAdam RAdam RMSprop",
         "placement": "Storage",
         "reproducibility": "ReproducibilityReport verify_reproducible",
         "training": "LBFGS DivergenceError DivergenceWarning History Trainer find_learning_rate fold_weights "

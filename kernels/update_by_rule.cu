@@ -8,6 +8,7 @@
 //     LION      u = sign(β₁m + (1 − β₁)g), then m average of g by β₂
 //     AMSGRAD   m ← β₁m + g, v ← β₂v + g², top ← max(top, v);  u = a·m/(√top + b), as in adam.cu
 //     CENTERED  v, w averages of g², g;  u = g/(√(v − w²) + ε), v − w² at least 2⁻²⁴v, or with momentum its velocity
+//     ALONG     u is what another kernel has computed
 //
 // One thread per 16 bytes of parameters. A block's first thread works out what depends on t, in double but for the factors of
 // Π, of which those beyond 2⁻⁶⁰ do not count. Nothing happens once a step has failed, or in one that is skipped.
@@ -18,7 +19,7 @@
 #include "common.cuh"
 #include "flat_parameters.cuh"
 
-enum UpdateRule { NADAM, RADAM, ADAMAX, ADADELTA, LION, AMSGRAD, CENTERED };
+enum UpdateRule { NADAM, RADAM, ADAMAX, ADADELTA, LION, AMSGRAD, CENTERED, ALONG };
 
 // 1 − βⁿ, by q₂ₖ = qₖ(2 − qₖ) and qⱼ₊ₖ = qⱼ + qₖ(1 − qⱼ) with qₖ = 1 − βᵏ: nothing cancels
 __device__ __forceinline__ double one_minus_power(double beta, long long n) {
@@ -96,7 +97,7 @@ __global__ void update_by_rule(long long n, long long n_low, long long n_segment
     const T beta2 = static_cast<T>(setting1), rest2 = static_cast<T>(1 - setting1);
     const T eps = static_cast<T>(RULE == ADADELTA || RULE == CENTERED ? setting1 : setting2);
     const T momentum = static_cast<T>(setting2);
-    constexpr bool has_second = RULE != LION, may_have_third = RULE == AMSGRAD || RULE == CENTERED;
+    constexpr bool has_second = RULE != LION && RULE != ALONG, may_have_third = RULE == AMSGRAD || RULE == CENTERED;
     T* const none = nullptr;
     const bool has_velocity = RULE == CENTERED && third != nullptr;
     const Clipping<T> clipping(loss_scale, clip_scale, max_value);
@@ -129,6 +130,8 @@ __global__ void update_by_rule(long long n, long long n_low, long long n_segment
                 y = multiply_add(beta2, y, multiply_rounded(g, g));
                 z = y > z ? y : z;
                 u = a * (x / (sqrt(z) + b));
+            } else if constexpr (RULE == ALONG) {
+                u = x;
             } else {
                 x = multiply_add(beta1, x, multiply_rounded(rest1, g * g));
                 y = multiply_add(beta1, y, multiply_rounded(rest1, g));

@@ -162,15 +162,18 @@ def test_optimizer_over_several_blocks(
     compare_trajectories(model, fcnn.CrossEntropy(), make(**clip), labels, steps=5)
 
 
-_THEIR_OPTIONS = ("momentum", "nesterov", "eps", "alpha", "lr_decay", "rho", "momentum_decay", "amsgrad", "centered")
+_THEIR_OPTIONS = [
+    *("momentum", "nesterov", "eps", "alpha", "lr_decay", "rho", "momentum_decay", "amsgrad", "centered"),
+    *("ns_steps", "ns_coefficients"),
+]
 
 
 @pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if name != "lion"])
 def test_default_options_are_torch_s(optimizer: str) -> None:
-    """All but SGD's learning rate, which its docstring names."""
-    module = torch.nn.Linear(2, 2)
+    """All but SGD's learning rate and what Muon's is adjusted by, which their docstrings name."""
+    weight = torch.nn.Linear(2, 2).weight
     ours: Any = OPTIMIZERS.resolve(optimizer)
-    theirs = getattr(torch.optim, type(ours).__name__)(module.parameters()).defaults
+    theirs = getattr(torch.optim, type(ours).__name__)([weight]).defaults
     mapped = {} if optimizer == "sgd" else {"learning_rate": theirs["lr"]}
     mapped |= {key: theirs[key] for key in _THEIR_OPTIONS if key in theirs}
     mapped |= {"beta1": theirs["betas"][0], "beta2": theirs["betas"][1]} if "betas" in theirs else {}

@@ -40,6 +40,7 @@ from ._ops import SparseRows as SparseRows
 from ._ops import StackLayer as StackLayer
 from ._ops import StepControl as StepControl
 from ._ops import Tables as Tables
+from ._ops import WeightMatrix as WeightMatrix
 from ._ops import joined as joined
 from ._ops import outside as outside
 from ._ops import parts_of as parts_of

@@ -136,6 +136,9 @@ class Shadow(NDArrayOperatorsMixin):
         shape = shape[0] if len(shape) == 1 else shape
         return self._view(self._geometry.reshape(shape, order=order, copy=False))
 
+    def swapaxes(self, first: int, second: int) -> Shadow:
+        return self._view(self._geometry.swapaxes(first, second))
+
     def view(self, dtype: Any) -> Shadow:
         return self._view(self._geometry.view(dtype))
 

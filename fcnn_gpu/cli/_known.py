@@ -19,7 +19,7 @@ METRICS = (
     "log_loss, brier, calibration_error, pinball, coverage, r2, explained_variance, mae, mse, rmse, median_ae, mape, "
     "log_cosh"
 )
-OPTIMIZERS = "adadelta, adagrad, adam, adamax, adamw, lion, nadam, radam, rmsprop, sgd"
+OPTIMIZERS = "adadelta, adagrad, adam, adamax, adamw, lion, muon, nadam, radam, rmsprop, sgd"
 SCHEDULES = (
     "constant, step, exponential, cosine, linear, polynomial, invscaling, piecewise_constant, cosine_restarts, warmup, "
     "one_cycle, flat_cos, coslog4, reduce_on_plateau, adaptive"

@@ -201,9 +201,8 @@ class TrainOptions:
                 continue
             if setting not in settings[name] and self.is_plain:
                 having = sorted((kind for kind in OPTIMIZERS if setting in settings[kind]), key=_plainest_first)
-                raise ValueError(
-                    f"{option} is for {' and '.join(having)}, not for {name}. Say --optimizer {having[0]}."
-                )
+                listed = " and ".join(filter(None, (", ".join(having[:-1]), having[-1])))
+                raise ValueError(f"{option} is for {listed}, not for {name}. Say --optimizer {having[0]}.")
             check_real(option, value, low=0, high=1 if setting == "momentum" else math.inf, high_open=True)
 
     def _check_loss(self) -> None:

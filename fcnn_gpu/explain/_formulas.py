@@ -7,7 +7,7 @@ from typing import Any
 
 from ..layers import Layer
 from ..losses import EnsembleLoss, Loss
-from ..optimizers import SGD, Adam, Optimizer, RMSprop
+from ..optimizers import SGD, Adam, Muon, Optimizer, RMSprop
 
 ACTIVATIONS = {
     "identity": ("f(z) = z", "f′(z) = 1"),
@@ -247,6 +247,9 @@ def of_optimizer(optimizer: Optimizer) -> list[str]:
         made = ["v ← α v + (1 − α) g²"]
         made += ["w ← α w + (1 − α) g", "u = g/(√(v − w²) + ε)"] if optimizer.centered else ["u = g/(√v + ε)"]
         made += ["b ← μ b + u", "θ ← θ − η b"] if optimizer.momentum else ["θ ← θ − η u"]
+    elif isinstance(optimizer, Muon):
+        made = ["m ← μ m + (1 − μ) g"] + (["D = (1 − μ) g + μ m"] if optimizer.nesterov else ["D = m"])
+        made += ["O ≈ (D Dᵀ)^(−½) D of hidden weights, of all else AdamW's m̂/(√v̂ + ε)", "θ ← θ − η s O"]
     elif optimizer.name in _RULES:
         made = list(_RULES[optimizer.name])
     else:

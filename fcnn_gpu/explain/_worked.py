@@ -12,6 +12,7 @@ from ..optimizers import (
     Adam,
     Adamax,
     Lion,
+    Muon,
     NAdam,
     Optimizer,
     RAdam,
@@ -41,6 +42,10 @@ def worked(optimizer: Optimizer, rate: float, name: str, of: Updated, place: tup
             return []
         start = f"{start}·(1 − {eta}·{number(rule.weight_decay * decay)})"
     kept = {key: float(array[place]) for key, array in of.state.items()}
+    if isinstance(optimizer, Muon) and "v" not in kept:  # of an orthogonal matrix, each entry depends on all gradients
+        pull = rate * factor * rule.weight_decay * decay if decay and rule.weight_decay else 0.0
+        whole = float(of.before[place]) * (1 - pull) - float(of.after[place])
+        kept["step"] = whole / (rate * factor) if rate * factor else 0.0
     *lines, step = found[0](rule, float(of.gradient[place]), kept)
     return [*lines, f"θ ← {start} − {eta}·{step} = {number(of.after[place])}"]
 
@@ -114,6 +119,17 @@ def _of_adadelta(rule: Any, g: float, kept: Mapping[str, float]) -> list[str]:
     return [*lines, f"d ← {rest}·{_signed(u)}² = {number(d)}", _signed(u)]
 
 
+def _of_muon(rule: Any, g: float, kept: Mapping[str, float]) -> list[str]:
+    if "v" in kept:
+        return _of_adam(Adam(1.0, rule.adam_beta1, rule.adam_beta2, rule.adam_eps), g, kept)
+    m, mu, rest = kept["m"], number(rule.momentum), number(1 - rule.momentum)
+    lines = [f"m ← {rest}·{_signed(g)} = {number(m)}"]
+    if rule.nesterov:
+        direction = (1 - rule.momentum) * g + rule.momentum * m
+        lines += [f"D = {rest}·{_signed(g)} + {mu}·{_signed(m)} = {number(direction)}"]
+    return [*lines, _signed(kept["step"])]
+
+
 def _of_lion(rule: Any, g: float, kept: Mapping[str, float]) -> list[str]:
     u = float((g > 0) - (g < 0))
     lines = [f"u = sign({number(1 - rule.beta1)}·{_signed(g)}) = {number(u)}"]
@@ -130,6 +146,7 @@ _LINES: dict[type[Optimizer], Callable[[Any, float, Mapping[str, float]], list[s
     Adamax: _of_adamax,
     Adadelta: _of_adadelta,
     Lion: _of_lion,
+    Muon: _of_muon,
 }
 """By the class: lines of what a first step computes, the last what η is multiplied by. AdamW is an Adam."""
 

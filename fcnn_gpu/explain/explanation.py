@@ -284,11 +284,11 @@ def _update(model: Sequential, optimizer: Optimizer) -> tuple[dict[str, Updated]
     gradient = gradient * gradient.dtype.type(ops.to_numpy(optimizer.control.clip_scale)[0])
     if optimizer.clip_value is not None:
         gradient = gradient.clip(-optimizer.clip_value, optimizer.clip_value)
-    state = {name: ops.to_numpy(array) for name, array in optimizer.state.items()}
     updates = {}
     for name, parameter in model.named_parameters().items():
         place, shape = model.flat.places[name], parameter.value.shape
-        kept = {of: array[place].reshape(shape, order="F").copy() for of, array in state.items()}
+        state = {of: ops.to_numpy(array) for of, array in optimizer.state_of(name).items()}
+        kept = {of: array.reshape(shape, order="F").copy() for of, array in state.items()}
         of_parameter = gradient[place].reshape(shape, order="F").copy()
         updates[name] = Updated(before[name], host(ops, parameter.value), of_parameter, kept)
     return updates, float(ops.to_numpy(optimizer.control.learning_rate)[0])

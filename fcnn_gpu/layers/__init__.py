@@ -13,6 +13,7 @@ from ._base import Parameter as Parameter
 from ._base import Plan as Plan
 from ._bins import piecewise_linear_bins as piecewise_linear_bins
 from ._columns import category_columns as category_columns
+from ._hidden import hidden_weights as hidden_weights
 from ._member_units import member_blocks as member_blocks
 from ._member_units import member_units as member_units
 from ._member_units import shared_by_members as shared_by_members

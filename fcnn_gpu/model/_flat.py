@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
-from ..backend import FlatParameters, LimitedRows, Ops, Segment, joined
+from ..backend import FlatParameters, LimitedRows, Ops, Segment, WeightMatrix, joined
 from ..initializers import initial_values
 from ..layers import Parameter
 from ._precision import Precision
 
 
 def make_flat(
-    parameters: Mapping[str, Parameter], ops: Ops, precision: Precision, members: Mapping[str, int]
+    parameters: Mapping[str, Parameter],
+    ops: Ops,
+    precision: Precision,
+    members: Mapping[str, int],
+    hidden: Collection[str],
 ) -> FlatParameters:
     """One buffer for all values and one for all gradients, weights first; parameters, by name, become views of them.
 
-    `members`: of which of them how many members of an ensemble have equal parts.
+    `members`: of which of them how many members of an ensemble have equal parts. `hidden`: the weights between others.
 
     Weights on the host or on disk are not among them. In 16-bit precision the weights have a copy, which holds nothing
     of use until they are rounded into it.
     """
+    matrices = dict(_matrices(parameters, members, hidden))
     resident = {name: p for name, p in parameters.items() if p.stored is None}
     named = dict(sorted(resident.items(), key=lambda item: not item[1].is_weight))
     ordered = list(named.values())
@@ -44,9 +49,17 @@ def make_flat(
         parameter.initial = np.broadcast_to(np.float64(0), shape)  # the values live in the flat buffer now
         places[name] = slice(start, stop)
         start = stop
-    return FlatParameters(
-        values, gradients, joined(segments_of(named, places)), low, places, members, limited_rows(named, places)
-    )
+    segments, limited = joined(segments_of(named, places)), limited_rows(named, places)
+    return FlatParameters(values, gradients, segments, low, places, members, matrices, limited)
+
+
+def _matrices(
+    parameters: Mapping[str, Parameter], members: Mapping[str, int], hidden: Collection[str]
+) -> Iterator[tuple[str, WeightMatrix]]:
+    for name, parameter in parameters.items():
+        if parameter.is_weight:
+            (n_out, n_in), k = parameter.initial.shape, members.get(name, 1)
+            yield name, WeightMatrix(n_out, n_in // k, k, name in hidden)
 
 
 def segments_of(parameters: Mapping[str, Parameter], places: Mapping[str, slice]) -> Iterator[Segment]:

@@ -25,6 +25,7 @@ from ..layers import (
     build_layers,
     category_columns,
     first_learned,
+    hidden_weights,
     member_blocks,
     resolve_layers,
 )
@@ -119,7 +120,8 @@ class Network:
                 layer.bind(self._binding, index)
             self.stored = placement.store()
             self.awaits_data = any(layer.looks_at_data for layer in self.walk()) and not drawing_is_left_out()
-            self.flat = make_flat(self.named_parameters(), self.ops, self._precision, member_blocks(self.layers))
+            members, hidden = member_blocks(self.layers), hidden_weights(self.layers)
+            self.flat = make_flat(self.named_parameters(), self.ops, self._precision, members, hidden)
             self.refresh_low_precision()
             if self.stored is not None:
                 self._keep_stored(self.stored, _opened)

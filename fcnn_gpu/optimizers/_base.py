@@ -152,7 +152,7 @@ class Optimizer:
         ops.fill(control.learning_rate, first_rate)
         ops.fill(control.clip_scale, 1.0)
         ops.fill(control.failed_step, -1)
-        state = {name: ops.zeros(flat.values.size, flat.values.dtype) for name in self._state_names()}
+        state = self._new_state(ops, flat)
         self._bound = (model, flat, control, state)
         self._treated = flat.segments, self._treat(flat)
         if model.stored is not None:
@@ -253,6 +253,11 @@ class Optimizer:
         """The moments and velocities, flat, in the order of the model's parameters."""
         return self._require()[3]
 
+    def state_of(self, name: str) -> dict[str, Array]:
+        """What of `state` belongs to the parameter of this name, flat."""
+        _, flat, _, state = self._require()
+        return {of: array[flat.places[name]] for of, array in state.items()}
+
     @property
     def whole_state(self) -> dict[str, Array]:
         """`state`, and the moments of weights on the host or on disk by name: "0.W.m", as matrices like the weights."""
@@ -283,6 +288,10 @@ class Optimizer:
     def _state_names(self) -> tuple[str, ...]:
         """The flat arrays that this optimizer keeps."""
         return ()
+
+    def _new_state(self, ops: Ops, flat: FlatParameters) -> dict[str, Array]:
+        """These arrays, zeros, for the parameters of a model."""
+        return {name: ops.zeros(flat.values.size, flat.values.dtype) for name in self._state_names()}
 
     @property
     def has_bound(self) -> bool:
@@ -315,6 +324,6 @@ _ELSEWHERE: dict[str, str | None] = {
     "momentum": "'sgd', with a momentum: fcnn.SGD(0.01, momentum=0.9)",
     "nesterov": "'sgd', with momentum and nesterov: fcnn.SGD(0.01, momentum=0.9, nesterov=True)",
 } | nowhere("""
-    Adafactor ASGD Ftrl Lamb LARS Muon Rprop Shampoo SparseAdam
+    Adafactor ASGD Ftrl Lamb LARS Rprop Shampoo SparseAdam
 """)
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", Optimizer, elsewhere=_ELSEWHERE)

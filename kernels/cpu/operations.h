@@ -7,6 +7,7 @@
     X(adagrad)                         \
     X(adam)                            \
     X(add)                             \
+    X(add_to_diagonal)                 \
     X(advance)                         \
     X(affine_gradient)                 \
     X(batch_norm_backward)             \
@@ -36,6 +37,8 @@
     X(judge)                           \
     X(layer_norm_backward)             \
     X(layer_norm_forward)              \
+    X(momentum_direction)              \
+    X(normalize_matrices)              \
     X(parametric_activation)           \
     X(parametric_activation_backward)  \
     X(penalized_gradient)              \

@@ -7,13 +7,14 @@
        LION      u = sign(β₁m + (1 − β₁)g), then m average of g by β₂
        AMSGRAD   m ← β₁m + g, v ← β₂v + g², top ← max(top, v);  u = a·m/(√top + b), as in adam.c
        CENTERED  v, w averages of g², g;  u = g/(√(v − w²) + ε), v − w² at least 2⁻²⁴v, or with momentum its velocity
+       ALONG     u is what another operation has computed
    Sources: Dozat (2016), "Incorporating Nesterov momentum into Adam"; Liu et al. (2020), "On the variance of the adaptive learning
    rate and beyond"; Kingma & Ba (2015), "Adam", algorithm 2; Zeiler (2012), "Adadelta"; Chen et al. (2023), "Symbolic discovery of
    optimization algorithms"; Reddi et al. (2018), "On the convergence of Adam and beyond"; Graves (2013), "Generating sequences with
    recurrent neural networks", eq. 38-40. */
 #ifndef FCNN_UPDATE_RULES
 #define FCNN_UPDATE_RULES
-enum { NADAM, RADAM, ADAMAX, ADADELTA, LION, AMSGRAD, CENTERED };
+enum { NADAM, RADAM, ADAMAX, ADADELTA, LION, AMSGRAD, CENTERED, ALONG };
 #define LARGEST_SQUARE 0x1p50
 
 /* What a rule takes of the step, from t and the settings. */
@@ -112,6 +113,8 @@ INLINE void NAME(rule_pass)(int rule, int kind, int has_velocity, const NAME(cha
             second[i] = v;
             third[i] = top;
             u = k->a * (m / (SQRT(top) + k->b));
+        } else if (rule == ALONG) {
+            u = first[i];
         } else {
             const real v = NAME(normal)(FMA(rest1 * h, g, beta1 * first[i])), w = NAME(normal)(FMA(beta1, second[i], rest1 * g));
             const real around = FMA(-w, w, v), least = v * (real)0x1p-24;
@@ -137,6 +140,7 @@ INLINE void NAME(rule_pass_of)(int kind, const NAME(change) * change, const NAME
         case ADADELTA: NAME(rule_pass)(ADADELTA, kind, 0, change, a, range, k); break;
         case LION: NAME(rule_pass)(LION, kind, 0, change, a, range, k); break;
         case AMSGRAD: NAME(rule_pass)(AMSGRAD, kind, 0, change, a, range, k); break;
+        case ALONG: NAME(rule_pass)(ALONG, kind, 0, change, a, range, k); break;
         default: NAME(rule_pass)(CENTERED, kind, a->third != 0, change, a, range, k);
     }
 }

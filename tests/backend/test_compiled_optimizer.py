@@ -374,6 +374,7 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "adamw": lambda **clip: fcnn.AdamW(SCHEDULE, **clip),
     "rmsprop": lambda **clip: fcnn.RMSprop(SCHEDULE, momentum=0.5, **clip),
     "adagrad": lambda **clip: fcnn.Adagrad(SCHEDULE, lr_decay=0.01, **clip),
+    "muon": lambda **clip: fcnn.Muon(SCHEDULE, SCHEDULE, orthogonalize=["*.W"], **clip),
     "amsgrad": lambda **clip: fcnn.Adam(SCHEDULE, amsgrad=True, weight_decay=SCHEDULE, **clip),
 }
 X = np.random.default_rng(0).normal(size=(70, 6))

@@ -35,6 +35,9 @@ READ_AND_WRITTEN = {
 """Parameters that are no const and yet are read; all others that are no const are only written."""
 
 WITHOUT_AN_OPERATION = {
+    **dict.fromkeys(
+        ("add_to_diagonal", "momentum_direction", "normalize_matrices"), "beside the products of Muon's step"
+    ),
     "constrain": "the weights of layers with limits, behind an update",
     "count_nonfinite": "a data set is checked once",
     "embed_categories": "a few rows, scattered over tables",

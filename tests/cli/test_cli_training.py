@@ -277,7 +277,7 @@ MISTAKES = [
     ("--optimizer adam:beta1=2", r"--optimizer adam:beta1=2: Adam\(beta1\) expects"),
     ("--optimizer sgd:momentum=0.9", "momentum is what --momentum gives"),
     ("--optimizer sgd:nesterov=true", "for example --momentum 0.9"),
-    ("--momentum 0.9", "--momentum is for sgd and rmsprop, not for adam. Say --optimizer sgd"),
+    ("--momentum 0.9", "--momentum is for sgd, rmsprop and muon, not for adam. Say --optimizer sgd"),
     ("--momentum 1 --optimizer sgd", r"--momentum expects a finite number in \[0, 1\)"),
     ("--weight-decay -1 --optimizer adamw", "--weight-decay expects a finite number of at least 0"),
     ("--schedule step", "--schedule step needs every=, as in --schedule step:every=10,factor=0.5"),

@@ -40,7 +40,7 @@ def check(launcher: Launcher, case: FlatCase, label: str) -> None:
         max_norm=1.0,
     )
     Ops().update_by_rule(flat, control, rule, settings, state, decay)
-    scalars: list[float] = [*settings, 0.0, 0.0, 0.0][:4]
+    scalars: list[float] = [*settings, 0.0, 0.0, 0.0, 0.0][:4]
     padded = [*launched, None, None][:3]
     case.launch(launcher, "update_by_rule", [*scalars, 0, decay], padded, True, (None, None), rule.upper())
     for actual, expected in zip([case.values, *launched], [flat.values, *state], strict=True):

@@ -32,6 +32,7 @@ OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
     "adamw": lambda: fcnn.AdamW(0.01, weight_decay=0.3, decay_all=True, rate_factors={"2.*": 2}),
     "rmsprop": lambda: fcnn.RMSprop(0.01, momentum=0.5),
     "adagrad": lambda: fcnn.Adagrad(0.1),
+    "muon": lambda: fcnn.Muon(0.01, clip_norm=0.5, rate_factors={"2.*": 2}),
 }
 N = 24
 X = np.random.default_rng(0).normal(size=(N, 4))

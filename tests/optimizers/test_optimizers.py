@@ -145,6 +145,24 @@ def lion(beta1: float = 0.9, beta2: float = 0.99) -> Rule:
     return step
 
 
+def muon(scale: float, nesterov: bool = True) -> Rule:
+    """Of the first weights of `network` as a matrix; all else has Adam's steps."""
+
+    def step(t: int, eta: float, theta: HostArray, g: HostArray, s: dict[str, Any]) -> HostArray:
+        after = adam(0.9, 0.95, 1e-10)(t, eta, theta, g, s.setdefault("adam", {}))
+        s["m"] = 0.95 * s.get("m", 0) + 0.05 * g
+        direction = 0.95 * s["m"] + 0.05 * g if nesterov else s["m"]
+        X = direction[: 130 * 300].reshape(130, 300)
+        X = X / np.linalg.norm(X)
+        for _ in range(5):
+            K = X @ X.T
+            X = 3.4445 * X + (-4.7750 * K + 2.0315 * K @ K) @ X
+        after[: X.size] = theta[: X.size] - eta * scale * X.reshape(-1)
+        return after
+
+    return step
+
+
 RULES: list[tuple[Callable[..., Optimizer], Rule]] = [
     (lambda **clip: fcnn.SGD(0.05, **clip), sgd()),
     (lambda **clip: fcnn.SGD(0.05, 0.9, **clip), sgd(0.9)),
@@ -163,6 +181,14 @@ RULES: list[tuple[Callable[..., Optimizer], Rule]] = [
     (lambda **clip: fcnn.Adamax(0.05, **clip), adamax()),
     (lambda **clip: fcnn.Adadelta(0.05, **clip), adadelta()),
     (lambda **clip: fcnn.Lion(0.05, **clip), lion()),
+    (
+        lambda **clip: fcnn.Muon(0.05, weight_decay=0.0, orthogonalize=["0.W"], **clip),
+        muon(0.2 * math.sqrt(300)),
+    ),
+    (
+        lambda **clip: fcnn.Muon(0.05, 0.0, 0.95, False, orthogonalize=["0.*"], adjust_lr_fn="original", **clip),
+        muon(math.sqrt(300 / 130), nesterov=False),
+    ),
 ]
 
 
@@ -241,6 +267,7 @@ def test_weight_decay_shrinks_weights_and_nothing_else_unless_told(kind: str, de
         (fcnn.Adamax(), {"m", "s"}),
         (fcnn.Adadelta(), {"v", "d"}),
         (fcnn.Lion(), {"m"}),
+        (fcnn.Muon(), {"m", "v"}),
     ],
     ids=lambda x: repr(x) if isinstance(x, Optimizer) else "",  # a set's order differs between processes
 )

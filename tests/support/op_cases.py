@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ml_dtypes
@@ -925,6 +925,7 @@ RULE_CASES: dict[str, tuple[str, tuple[float, ...], int, float]] = {
     "amsgrad": ("amsgrad", (0.9, 0.9, 1e-8), 3, 0.0),
     "centered": ("centered", (0.9, 1e-2, 0.0), 2, 0.1),
     "centered momentum": ("centered", (0.9, 1e-2, 0.5), 3, 0.0),
+    "along": ("along", (), 1, 0.1),
 }
 """Of `update_by_rule`: rule, settings, arrays of state, weight decay."""
 
@@ -977,6 +978,76 @@ def _register_updates() -> None:
 
 
 _register_updates()
+
+
+def _momentum(nesterov: bool, **control: Any) -> Run:
+    def run(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+        outputs: Outputs = {}
+        for loss_scale in (None, 2.0**10):
+            f = flat(ops, rng, dtype, n, batch, loss_scale, **control)
+            whole = f.parameters
+            *learning, last = whole.segments
+            whole.divide((*learning, replace(last, frozen=True)), ())
+            values, out = ops.copy(whole.values), ops.zeros(whole.values.size, dtype)
+            for step in range(3):
+                if loss_scale is not None and step == 1:
+                    ops.fill(f.control.loss_scaling.skip, 4)  # type: ignore[union-attr]
+                ops.gradient_clip(whole, f.control)
+                ops.momentum_direction(whole, f.control, 0.9, nesterov, f.state[0], out)
+                if loss_scale is not None:
+                    ops.fill(f.control.loss_scaling.skip, -1)  # type: ignore[union-attr]
+            found = {
+                "m": f.state[0],
+                "out": out,
+                "moved": ops.asarray(ops.to_numpy(whole.values) - ops.to_numpy(values)),
+            }
+            outputs |= {f"{name}-{loss_scale}": value for name, value in found.items()}
+        return outputs
+
+    return run
+
+
+for _nesterov in (False, True):
+    for _label, _control in (("plain", {}), ("clipped", {"max_norm": 0.7, "max_value": 0.01})):
+        _case = case("momentum_direction", f"{_label}-{_nesterov}", tolerance="sum", flat=True)
+        _case(_momentum(_nesterov, **_control))
+
+
+@case("normalize_matrices", tolerance="sum", flat=True)
+def _normalize_matrices(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    outputs: Outputs = {}
+    for groups in (1, 3):
+        x = rng.normal(size=(groups, n * batch + n))
+        x[-1] *= 1e-4
+        for eps in (1e-7, 0.5):
+            X = ops.asarray(x.copy(), dtype)
+            ops.normalize_matrices(X, groups, eps)
+            outputs[f"{groups} {eps}"] = X
+    X = ops.zeros(n, dtype)
+    ops.normalize_matrices(X, 1, 1e-7)
+    huge = ops.asarray(np.full(n, np.sqrt(np.finfo(dtype).max) * 1.5), dtype)
+    with np.errstate(over="ignore"):
+        ops.normalize_matrices(huge, 1, 1e-7)
+    return outputs | {"zeros": X, "huge": huge}
+
+
+@case("add_to_diagonal")
+def _add_to_diagonal(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    X = ops.asarray(rng.normal(size=(3, n, n)), dtype)
+    ops.add_to_diagonal(X, -1.25)
+    return {"X": X}
+
+
+@case("batched_gemm", tolerance="sum")
+def _batched_gemm(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    outputs: Outputs = {}
+    for groups in (1, 3):
+        X = ops.asarray(rng.normal(size=(groups, n, n + 2)), dtype)
+        square, wide = ops.empty((groups, n, n), dtype), ops.empty((groups, n, n + 2), dtype)
+        ops.batched_gemm(X, X.swapaxes(1, 2), square, 0.5)
+        ops.batched_gemm(square, X, wide)
+        outputs |= {f"square {groups}": square, f"wide {groups}": wide}
+    return outputs
 
 
 # Batches

@@ -339,6 +339,15 @@ OPTIMIZER_CASES: dict[str, list[Callable[..., fcnn.optimizers.Optimizer]]] = {
         lambda **clip: fcnn.Lion(0.003, **clip),
         lambda **clip: fcnn.Lion(0.003, beta1=0.5, beta2=0.8, weight_decay=0.3, **clip),
     ],
+    "muon": [
+        lambda **clip: fcnn.Muon(0.01, **clip),
+        lambda **clip: fcnn.Muon(
+            0.01, orthogonalize=["*.W"], nesterov=False, adjust_lr_fn="original", adam_rate_factor=0.5, **clip
+        ),
+        lambda **clip: fcnn.Muon(
+            0.01, 0.3, momentum=0.5, orthogonalize=["0.*"], ns_coefficients=(1.5, -0.5, 0.0), ns_steps=3, **clip
+        ),
+    ],
 }
 
 SCHEDULE_CASES: dict[str, list[fcnn.schedules.Schedule]] = {

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -434,11 +436,12 @@ def to_torch_optimizer(optimizer: fcnn.optimizers.Optimizer, module: nn.Module) 
         "adamax": lambda: torch.optim.Adamax(groups, lr=rate, betas=betas, eps=o.eps),
         "adadelta": lambda: torch.optim.Adadelta(groups, lr=rate, rho=o.rho, eps=o.eps),
         "lion": lambda: Lion(groups, lr=rate, betas=betas),
+        "muon": lambda: MuonAndAdamW(groups, rate, o, weights),
     }
     made = makers[optimizer.name]()
     if optimizer.name == "nadam":
         made.register_step_pre_hook(_begin_in_double)
-    if optimizer.name != "adamw":
+    if optimizer.name not in ("adamw", "muon"):
         made.register_step_pre_hook(_decay)
     return made
 
@@ -460,6 +463,47 @@ def _decay(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
             steps = float(optimizer.state[p]["step"]) if "lr_decay" in group else 0.0
             with torch.no_grad():
                 p.mul_(1.0 - float(group["lr"] / (1.0 + steps * group.get("lr_decay", 0.0))) * group.get("decay", 0.0))
+
+
+class MuonAndAdamW(torch.optim.Optimizer):
+    """`torch.optim.Muon` of the weights that are made orthogonal, `torch.optim.AdamW` of all else.
+
+    PyTorch's Muon multiplies in bfloat16, and here in the dtype of the parameters.
+    """
+
+    def __init__(self, groups: Any, lr: float, ours: Any, weights: list[torch.Tensor]) -> None:
+        super().__init__(groups, {"lr": lr})
+        self._ours, names = ours, [f"{i}.W" for i in range(len(weights))]  # of the first layer, the name of ours
+        chosen = names[1:-1] if ours.orthogonalize is None else fnmatched(names, ours.orthogonalize)
+        self._matrices = {id(w) for name, w in zip(names, weights, strict=True) if name in chosen}
+        self._made: dict[int, torch.optim.Optimizer] = {}
+
+    def _make(self, p: torch.Tensor) -> torch.optim.Optimizer:
+        o = self._ours
+        if id(p) not in self._matrices:
+            return torch.optim.AdamW([p], betas=(o.adam_beta1, o.adam_beta2), eps=o.adam_eps)
+        return torch.optim.Muon(
+            [p],
+            momentum=o.momentum,
+            nesterov=o.nesterov,
+            ns_coefficients=o.ns_coefficients,
+            eps=o.eps,
+            ns_steps=o.ns_steps,
+            adjust_lr_fn=o.adjust_lr_fn,
+        )
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for p in group["params"]:
+                made = self._made.setdefault(id(p), self._make(p))
+                factor = 1.0 if id(p) in self._matrices else self._ours.adam_rate_factor
+                made.param_groups[0] |= {"lr": group["lr"] * factor, "weight_decay": group["decay"]}
+                with mock.patch.object(torch.Tensor, "bfloat16", torch.Tensor.clone):
+                    made.step()
+
+
+def fnmatched(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 class Lion(torch.optim.Optimizer):

@@ -24,6 +24,7 @@ OPTIMIZERS = {
     "rmsprop": lambda rate: fcnn.RMSprop(rate, momentum=0.5),
     "adagrad": lambda rate: fcnn.Adagrad(rate),
     "nadam": lambda rate: fcnn.NAdam(rate, weight_decay=0.1),
+    "muon": lambda rate: fcnn.Muon(rate, clip_norm=1.0),
 }
 
 

@@ -58,6 +58,7 @@ OPTIMIZER_OF: dict[str, Callable[..., fcnn.optimizers.Optimizer]] = {
     "adamax": lambda **given: fcnn.Adamax(0.02, weight_decay=0.5, **given),
     "adadelta": lambda **given: fcnn.Adadelta(0.5, weight_decay=0.5, **given),
     "lion": lambda **given: fcnn.Lion(0.003, weight_decay=0.5, **given),
+    "muon": lambda **given: fcnn.Muon(0.02, 0.5, orthogonalize=["*.W"], **given),
 }
 
 

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import fcnn_gpu as fcnn
-from fcnn_gpu.backend import FlatParameters, Segment, StepControl, Timetable
+from fcnn_gpu.backend import FlatParameters, Segment, StepControl, Timetable, WeightMatrix
 from fcnn_gpu.backend._ops import Ops
 from fcnn_gpu.callbacks import Callback
 from fcnn_gpu.optimizers import Adam, Course, Optimizer
@@ -211,7 +211,8 @@ def test_the_bound_of_where_updates_lead(
     """No sequence of gradients takes a parameter beyond it."""
     optimizer = OPTIMIZER_CASES[case[0]][case[1]](clip_value=None)
     ops = Ops()
-    flat = FlatParameters(np.full(1, start, "f"), np.zeros(1, "f"), (Segment(0, 1, 0.0, l2, decay=1.0),))
+    named: dict[str, Any] = {"places": {"0.W": slice(0, 1)}, "matrices": {"0.W": WeightMatrix(1, 1, hidden=True)}}
+    flat = FlatParameters(np.full(1, start, "f"), np.zeros(1, "f"), (Segment(0, 1, 0.0, l2, decay=1.0),), **named)
     optimizer.bind(Bare(ops, flat))
     optimizer.set_learning_rate(rate)
     bound = float(np.sqrt(np.finfo("f").max))

@@ -80,24 +80,22 @@ def _schedule(draw: st.DrawFn) -> Any:
 
 @st.composite
 def _optimizer(draw: st.DrawFn) -> Callable[[], optimizers.Optimizer]:
-    kind, options = draw(
-        st.sampled_from(
-            [
-                (optimizers.SGD, {}),
-                (optimizers.SGD, {"momentum": 0.9}),
-                (optimizers.SGD, {"momentum": 0.9, "nesterov": True}),
-                (optimizers.Adam, {}),
-                (optimizers.AdamW, {"weight_decay": 0.1}),
-                (optimizers.RMSprop, {}),
-                (optimizers.RMSprop, {"momentum": 0.5}),
-                (optimizers.Adagrad, {"lr_decay": 0.1, "weight_decay": 0.1}),
-                (optimizers.NAdam, {}),
-                (optimizers.RAdam, {}),
-                (optimizers.Lion, {"weight_decay": 0.1}),
-                (optimizers.RMSprop, {"centered": True, "momentum": 0.5}),
-            ]
-        )
-    )
+    kinds: list[tuple[Any, dict[str, Any]]] = [
+        (optimizers.SGD, {}),
+        (optimizers.SGD, {"momentum": 0.9}),
+        (optimizers.SGD, {"momentum": 0.9, "nesterov": True}),
+        (optimizers.Adam, {}),
+        (optimizers.AdamW, {"weight_decay": 0.1}),
+        (optimizers.RMSprop, {}),
+        (optimizers.RMSprop, {"momentum": 0.5}),
+        (optimizers.Adagrad, {"lr_decay": 0.1, "weight_decay": 0.1}),
+        (optimizers.NAdam, {}),
+        (optimizers.RAdam, {}),
+        (optimizers.Lion, {"weight_decay": 0.1}),
+        (optimizers.RMSprop, {"centered": True, "momentum": 0.5}),
+        (optimizers.Muon, {"orthogonalize": ["*.W"]}),
+    ]
+    kind, options = draw(st.sampled_from(kinds))
     first = kind(draw(_schedule()), **options, **draw(_CLIP))
     return lambda: optimizers.OPTIMIZERS.build(optimizers.OPTIMIZERS.config(first))
 

@@ -21,7 +21,7 @@ from fcnn_gpu.training._diagnosis import DivergenceError
 from ..support.small_runs import TooMuch
 from ..support.tolerances import assert_close
 
-OPTIMIZERS = ["sgd", "adam", "adamw", "rmsprop", "adagrad", "radam"]
+OPTIMIZERS = ["sgd", "adam", "adamw", "rmsprop", "adagrad", "radam", "muon"]
 LOSSES = ["cross_entropy", "kl_divergence", "focal", "mse", "mae", "huber", "binary_cross_entropy", "log_cosh"]
 LOSSES += ["quantile", "poisson", "hinge"]
 

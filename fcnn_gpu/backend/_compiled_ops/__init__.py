@@ -14,6 +14,7 @@ from ._loss import CompiledLoss
 from ._matrix import CompiledMatrix
 from ._normalization import CompiledNormalization
 from ._optimizer import CompiledOptimizer
+from ._orthogonal import CompiledOrthogonal
 from ._sparse import CompiledSparse
 
 
@@ -25,6 +26,7 @@ class CompiledOps(
     CompiledNormalization,
     CompiledLoss,
     CompiledOptimizer,
+    CompiledOrthogonal,
     CompiledBatch,
     CompiledSparse,
     CompiledInterchange,

@@ -215,7 +215,7 @@ class CompiledOptimizer(CompiledArrays):
         state: Sequence[Array],
         weight_decay: float | Scheduled = 0.0,
     ) -> None:
-        four, three = [*settings, 0.0, 0.0, 0.0][:4], [*state, None, None][:3]
+        four, three = [*settings, 0.0, 0.0, 0.0, 0.0][:4], [*state, None, None][:3]
         numbers: dict[str, float] = {"rule": list(UPDATE_RULES).index(rule)}
         numbers |= {f"setting{i}": value for i, value in enumerate(four)}
         arrays = dict(zip(("first", "second", "third"), three, strict=True))

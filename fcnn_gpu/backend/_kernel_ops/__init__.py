@@ -14,7 +14,7 @@ from ._fused import FusedKernels
 from ._interchange import InterchangeKernels
 from ._loss import LossKernels
 from ._normalization import NormalizationKernels
-from ._optimizer import OptimizerKernels
+from ._orthogonal import OrthogonalKernels
 from ._sparse import SparseKernels
 from ._transfer import TransferKernels
 
@@ -26,7 +26,7 @@ class KernelOps(
     EmbeddingKernels,
     NormalizationKernels,
     LossKernels,
-    OptimizerKernels,
+    OrthogonalKernels,
     BatchKernels,
     SparseKernels,
     InterchangeKernels,

@@ -148,6 +148,14 @@ class DenseKernels(MatrixKernels, ActivationKernels):
         self._launcher.keep(A, B, out)
         self._products.gemm_batched(A, B, out, apart, groups, alpha, beta)
 
+    def batched_gemm(self, A: Array, B: Array, out: Array, alpha: float = 1.0) -> None:
+        groups = out.shape[0]
+        if groups == 1:
+            self.gemm(A[0], B[0], out[0], alpha)
+        elif out.size:
+            a, b, c = (x.strides[0] // x.itemsize for x in (A, B, out))
+            self._batched(A[0], B[0], out[0], (a, b, c), groups, alpha, 0.0)
+
     def repeat_units(self, X: Array, out: Array) -> None:
         n, batch = X.shape
         arguments = [n, batch, out.shape[0] // n, X, out]

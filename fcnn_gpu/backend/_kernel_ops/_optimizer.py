@@ -156,7 +156,7 @@ class OptimizerKernels(DeviceOps):
         state: Sequence[Array],
         weight_decay: float | Scheduled = 0.0,
     ) -> None:
-        four, three = [*settings, 0.0, 0.0, 0.0][:4], [*state, None, None][:3]
+        four, three = [*settings, 0.0, 0.0, 0.0, 0.0][:4], [*state, None, None][:3]
         self._update("update_by_rule", flat, control, four, three, weight_decay, counts_steps=True, rule=rule.upper())
 
     def constrain(self, flat: FlatParameters, control: StepControl, rows: LimitedRows) -> None:
@@ -299,8 +299,11 @@ class OptimizerKernels(DeviceOps):
 
 
 def _parts(flat: FlatParameters) -> tuple[int, int, int]:
-    """(parameters, parameters per part, parts)"""
-    n = flat.values.size
+    return parts_of_sum(flat.values.size)
+
+
+def parts_of_sum(n: int) -> tuple[int, int, int]:
+    """(numbers, numbers per part, parts)"""
     if n <= _ONE_PART:
         return n, _ONE_PART, 1
     part = max(_PARAMETERS_PER_PART, -(-n // (_PARTS * WARP)) * WARP)  # every part begins at a whole vector

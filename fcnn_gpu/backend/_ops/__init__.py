@@ -38,7 +38,9 @@ from ._optimizer import OptimizerOps
 from ._optimizer import RowLimits as RowLimits
 from ._optimizer import Segment as Segment
 from ._optimizer import StepControl as StepControl
+from ._optimizer import WeightMatrix as WeightMatrix
 from ._optimizer import joined as joined
+from ._orthogonal import OrthogonalOps
 from ._products import parts_of as parts_of
 from ._scheduled import Scheduled as Scheduled
 from ._sparse import SparseColumns as SparseColumns
@@ -62,6 +64,7 @@ class Ops(
     EmbeddingOps,
     NormalizationOps,
     LossOps,
+    OrthogonalOps,
     OptimizerOps,
     BatchOps,
     SparseOps,

@@ -63,6 +63,14 @@ class MatrixOps(ActivationOps):
         if alpha != 1:
             np.multiply(out, alpha, out=out)
 
+    def batched_gemm(self, A: Array, B: Array, out: Array, alpha: float = 1.0) -> None:
+        """out_g = α·A_g·B_g for the matrices of A (groups, m, k), B (groups, k, n) and out (groups, m, n), as `gemm`.
+
+        Those of each lie equally far apart.
+        """
+        for g in range(out.shape[0]):
+            self.gemm(A[g], B[g], out[g], alpha)
+
     def _add_product(self, A: Array, B: Array, out: Array, alpha: float) -> None:
         """out += α·A·B, out C-ordered: some of its rows at a time, so that the product needs little memory."""
         n_rows, n_columns = out.shape

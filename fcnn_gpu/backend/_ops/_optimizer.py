@@ -68,6 +68,24 @@ class LimitedRows:
     limits: RowLimits
 
 
+@dataclass(frozen=True)
+class WeightMatrix:
+    """W (n_out, n_in), or as many of them side by side as there are members, each F-ordered.
+
+    `hidden`: weights of other layers lie before it and behind it.
+    """
+
+    n_out: int
+    n_in: int
+    members: int = 1
+    hidden: bool = False
+
+    @property
+    def size(self) -> int:
+        """The number of weights of all members."""
+        return self.members * self.n_out * self.n_in
+
+
 @dataclass
 class FlatParameters:
     """All parameters of a network and their gradients: two flat arrays of one size and dtype.
@@ -75,7 +93,8 @@ class FlatParameters:
     The segments cover the arrays in order; weights come before biases and normalization parameters. `low`, if there is
     one, is a copy of the first low.size values in a 16-bit dtype, which every update rounds them to (to nearest, ties
     to even): what the products of mixed precision read. `places` says where each parameter lies, by its name ("0.W");
-    `members` of which of them several members of an ensemble have equal parts, one behind the other, and how many.
+    `members` of which of them several members of an ensemble have equal parts, one behind the other, and how many;
+    `matrices` what the weights are, those included that lie elsewhere and have no place here.
     """
 
     values: Array
@@ -84,6 +103,7 @@ class FlatParameters:
     low: Array | None = None
     places: Mapping[str, slice] = field(default_factory=dict)
     members: Mapping[str, int] = field(default_factory=dict)
+    matrices: Mapping[str, WeightMatrix] = field(default_factory=dict)
     limited: tuple[LimitedRows, ...] = ()
     """The weights that learn within limits: `constrain` brings them back behind every update."""
 
@@ -140,13 +160,21 @@ class FlatParameters:
         found = []
         for frozen, group in itertools.groupby(self.segments, lambda segment: segment.frozen):
             inside = list(group)
-            start, stop = inside[0].start, inside[-1].stop
             if not frozen:
-                segments = tuple(replace(s, start=s.start - start, stop=s.stop - start) for s in inside)
-                part = slice(start, stop)
-                low = None if self.low is None or self.low.size <= start else self.low[part]
-                found.append((part, FlatParameters(self.values[part], self.gradients[part], segments, low)))
+                place = slice(inside[0].start, inside[-1].stop)
+                found.append((place, self.part(place)))
         return found
+
+    def part(self, place: slice) -> FlatParameters:
+        """The parameters that lie at `place`, as parameters of their own."""
+        start, stop = place.start, place.stop
+        segments = tuple(
+            replace(s, start=max(s.start, start) - start, stop=min(s.stop, stop) - start)
+            for s in self.segments
+            if s.start < stop and start < s.stop
+        )
+        low = None if self.low is None or self.low.size <= start else self.low[place]
+        return FlatParameters(self.values[place], self.gradients[place], segments, low)
 
     @property
     def has_rates(self) -> bool:

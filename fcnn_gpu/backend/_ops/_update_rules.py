@@ -184,6 +184,11 @@ def _centered(g: Array, state: Sequence[Array], settings: Settings, k: Sequence[
     return velocity
 
 
+def _along(g: Array, state: Sequence[Array], settings: Settings, k: Sequence[Array], t: Array, u: Array) -> Array:
+    [direction] = state
+    return direction
+
+
 UPDATE_RULES: dict[str, UpdateRule] = {
     "nadam": UpdateRule(_nadam_numbers, _nadam),
     "radam": UpdateRule(_radam_numbers, _radam),
@@ -192,5 +197,6 @@ UPDATE_RULES: dict[str, UpdateRule] = {
     "lion": UpdateRule(lambda t, settings: (), _lion),
     "amsgrad": UpdateRule(_amsgrad_numbers, _amsgrad),
     "centered": UpdateRule(lambda t, settings: (), _centered),
+    "along": UpdateRule(lambda t, settings: (), _along),
 }
 """By name; a rule's place is its number in the enumerations of the kernels."""
