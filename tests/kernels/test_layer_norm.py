@@ -66,10 +66,10 @@ def test_forward_of_groups(launcher: Launcher, dtype: np.dtype[Any]) -> None:
         gamma, beta = (rng.uniform(0.5, 2, size=(n, groups)).astype(wide) for _ in range(2))
         for capacity in capacities(n):
             flat = [np.ascontiguousarray(x.T).reshape(-1, 1) for x in (gamma, beta)]
-            *_, out = forward(launcher, capacity, X, *flat, groups)
+            *_, out = forward(launcher, capacity, X, flat[0], flat[1], groups)
             for group in range(groups):
                 own = [np.ascontiguousarray(x[:, group : group + 1]) for x in (gamma, beta)]
-                *_, alone = forward(launcher, capacity, np.asfortranarray(X[:, group::groups]), *own)
+                *_, alone = forward(launcher, capacity, np.asfortranarray(X[:, group::groups]), own[0], own[1])
                 np.testing.assert_array_equal(out[:, group::groups], alone)
 
 
