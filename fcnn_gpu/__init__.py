@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from .large_matrix import plan_chunked_matmul as plan_chunked_matmul
     from .layers import PBLD as PBLD
     from .layers import Activation as Activation
+    from .layers import AlphaDropout as AlphaDropout
     from .layers import BatchEnsemble as BatchEnsemble
     from .layers import BatchNorm as BatchNorm
     from .layers import Branches as Branches
@@ -139,9 +140,9 @@ else:
         "files": "ModelFileError StorageError",
         "initializers": "SymmetryWarning",
         "large_matrix": "MatmulPlan MatmulReport Rates chunked_matmul plan_chunked_matmul",
-        "layers": "PBLD Activation BatchEnsemble BatchNorm Branches Dense DenseEnsemble Dropout Embedding GroupNorm "
-        "Layer LayerNorm Members ParametricActivation PeriodicEmbedding PiecewiseLinearEmbedding PReLU Residual "
-        "RMSNorm Scale piecewise_linear_bins",
+        "layers": "PBLD Activation AlphaDropout BatchEnsemble BatchNorm Branches Dense DenseEnsemble Dropout "
+        "Embedding GroupNorm Layer LayerNorm Members ParametricActivation PeriodicEmbedding PiecewiseLinearEmbedding "
+        "PReLU Residual RMSNorm Scale piecewise_linear_bins",
         "losses": "MAE MSE BinaryCrossEntropy CrossEntropy EnsembleLoss Focal Hinge Huber KLDivergence LogCosh Loss "
         "Poisson Quantile",
         "memory": "OutOfMemoryError",

@@ -26,6 +26,7 @@ from .activation import Activation as Activation
 from .branches import Branches as Branches
 from .branches import last_layers as last_layers
 from .dense import Dense as Dense
+from .dropout import AlphaDropout as AlphaDropout
 from .dropout import Dropout as Dropout
 from .embedding import Embedding as Embedding
 from .ensemble import BatchEnsemble as BatchEnsemble

@@ -284,7 +284,7 @@ _ELSEWHERE: dict[str, str | None] = {
     "RMSNormalization": "'rms_norm'",
     "Unflatten": _RESHAPED,
 } | nowhere("""
-    AlphaDropout BatchNorm2d BatchNorm3d Bilinear Conv1d Conv2d Conv3d EmbeddingBag FeatureAlphaDropout
+    BatchNorm2d BatchNorm3d Bilinear Conv1d Conv2d Conv3d EmbeddingBag FeatureAlphaDropout
     GaussianDropout GaussianNoise GRU InstanceNorm1d LSTM MaxPool2d MaxPooling2D
     MultiheadAttention RNN SimpleRNN SpectralNormalization SyncBatchNorm Transformer
     TransformerEncoder

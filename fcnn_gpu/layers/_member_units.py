@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from ._base import Layer
 from .activation import Activation
 from .branches import Branches
-from .dropout import Dropout
+from .dropout import AlphaDropout, Dropout
 from .ensemble import BatchEnsemble, DenseEnsemble, Members
 from .normalization import BatchNorm
 from .parametric import ParametricActivation, PReLU, Scale
 from .residual import Residual
 
-_BY_UNIT = (BatchNorm, Dropout, ParametricActivation, PReLU, Scale)
+_BY_UNIT = (AlphaDropout, BatchNorm, Dropout, ParametricActivation, PReLU, Scale)
 """What keeps to each unit, and so to each member."""
 
 

@@ -1,4 +1,4 @@
-"""Dropout with counter-based masks."""
+"""Dropout and alpha dropout, with counter-based masks."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Dropout(Layer):
             if isinstance(value, list | tuple | np.ndarray):
                 value = self._of_members(value)
             elif not isinstance(value, Schedule):
-                value = check_real("Dropout(p)", value, low=0.0, high=1.0, high_open=True)
+                value = check_real(f"{type(self).__name__}(p)", value, low=0.0, high=1.0, high_open=True)
             else:
-                _setting_of(value).at(0.0, 1.0)
+                self._setting_of(value).at(0.0, 1.0)
         super().__setattr__(name, value)
         if name == "p" and self._binding is not None:
             self._put_rates()
@@ -81,10 +81,15 @@ class Dropout(Layer):
     def __repr__(self) -> str:
         if isinstance(self.p, tuple):
             return f"Dropout([{', '.join(f'{p:g}' for p in self.p)}])"
-        return f"Dropout({self.p})" if isinstance(self.p, Schedule) else f"Dropout({self.p:g})"
+        p = str(self.p) if isinstance(self.p, Schedule) else f"{self.p:g}"
+        return f"{type(self).__name__}({p})"
 
     def settings(self) -> list[Setting]:
-        return [_setting_of(self.p)] if isinstance(self.p, Schedule) else []
+        return [self._setting_of(self.p)] if isinstance(self.p, Schedule) else []
+
+    @classmethod
+    def _setting_of(cls, schedule: Schedule) -> Setting:
+        return Setting(f"{cls.__name__}(p)", schedule, 1.0, realized_dropout)
 
     @property
     def rate(self) -> float | Scheduled:
@@ -92,7 +97,7 @@ class Dropout(Layer):
         if not isinstance(self.p, Schedule):
             return float(self.p)
         assert self._binding is not None
-        return self._binding.timetable.scheduled(_setting_of(self.p))
+        return self._binding.timetable.scheduled(self._setting_of(self.p))
 
     @property
     def key(self) -> tuple[int, int]:
@@ -128,5 +133,29 @@ class Dropout(Layer):
         return dA
 
 
-def _setting_of(schedule: Schedule) -> Setting:
-    return Setting("Dropout(p)", schedule, 1.0, realized_dropout)
+@LAYERS.register("alpha_dropout")
+@dataclass(eq=False, repr=False)
+class AlphaDropout(Dropout):
+    """Dropout that keeps the mean 0 and the variance 1 which SELU gives: A = a(A₀ ⊙ M + α′(1 − M)) + b.
+
+    M_ij = 0 with probability p. A dropped unit has α′ = −λα ≈ −1.758, the value that SELU tends to for small z; with
+    q = 1 − p, a = (q(1 + p α′²))^(−½) and b = −a p α′. Its gradient is dA₀ = a·dA ⊙ M; at inference A = A₀. `p`, its
+    masks and their draws are as in `Dropout`, but for a list of numbers, which it does not take. It belongs behind
+    `Dense(activation="selu", init="lecun_normal")`. Source: Klambauer et al. (2017), "Self-normalizing neural
+    networks", "New dropout technique"; PyTorch's `AlphaDropout`.
+    """
+
+    def _of_members(self, given: Any) -> tuple[float, ...]:
+        raise TypeError(
+            "AlphaDropout(p) expects one number or schedule for all members of an ensemble, got "
+            f"{given!r}. Dropout takes a number for each."
+        )
+
+    def drop(self, A0: Array, step: Array, mask: Array, out: Array, first_draw: int = 0) -> None:
+        """out = a(A₀ ⊙ M + α′(1 − M)) + b with the masks of training pass `step`, which `mask` keeps."""
+        self.ops.alpha_dropout_forward(A0, self.rate, self.key, step, mask, out, first_draw)
+
+    def backward(self, dA: Array, cache: SimpleNamespace, needs_input_gradient: bool) -> Array | None:
+        if self.p != 0.0:
+            self.ops.alpha_dropout_backward(dA, self.rate, cache.mask, dA)
+        return dA

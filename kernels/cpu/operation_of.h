@@ -2,6 +2,7 @@
 #include "numbers.h"
 #include "elementary.h"
 #include "activation.h"
+#include "alpha_dropout.h"
 #include "category.h"
 #include "lanes.h"
 #include "normalization.h"

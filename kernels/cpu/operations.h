@@ -10,6 +10,8 @@
     X(add_to_diagonal)                 \
     X(advance)                         \
     X(affine_gradient)                 \
+    X(alpha_dropout_backward)          \
+    X(alpha_dropout_forward)           \
     X(batch_norm_backward)             \
     X(batch_norm_forward)              \
     X(batch_norm_inference)            \

@@ -44,6 +44,7 @@ def every_layer(**options: Any) -> fcnn.Sequential:
         fcnn.Residual([fcnn.Dense(5, bias=False), fcnn.LayerNorm(eps=0.1), fcnn.Residual(["gelu"])], init="he_uniform"),
         fcnn.Branches([[fcnn.Dense(3, "tanh"), fcnn.BatchNorm()], ["relu"], [fcnn.Dense(2)]]),
         fcnn.Dropout(0.25),
+        fcnn.AlphaDropout(0.25),
         fcnn.Activation("silu"),
         fcnn.Scale("he_normal"),
         fcnn.Dense(5, parametrization="ntk"),

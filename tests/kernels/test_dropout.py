@@ -29,14 +29,20 @@ def expected_mask(n: int, key: tuple[int, int], step: int, threshold: int) -> Ho
 
 
 def forward(
-    launcher: Launcher, A: HostArray, step: int, threshold: int, first_draw: int = 0, scheduled: bool = False
+    launcher: Launcher,
+    A: HostArray,
+    step: int,
+    threshold: int,
+    first_draw: int = 0,
+    scheduled: bool = False,
+    alpha: bool = False,
 ) -> tuple[HostArray, HostArray]:
     """`scheduled`: p is not given as a number, but as the third of a table."""
     out, mask = poisoned(A.shape, A.dtype), poisoned(A.shape, np.uint8)
     block, skipped = divmod(first_draw, 16)
     arguments = [A.size, block, skipped, *KEY, *rate(threshold / 65536, scheduled), np.array([step]), A, out, mask]
     threads = -(-(A.size + skipped) // 16) if A.size else 0
-    launcher.launch("dropout", "dropout_forward", (A.dtype,), arguments, threads=threads)
+    launcher.launch("dropout", "dropout_forward", (A.dtype, alpha), arguments, threads=threads)
     return out, mask
 
 
@@ -53,6 +59,30 @@ def test_forward_is_numpys_stream(launcher: Launcher, dtype: np.dtype[Any], n: i
     out, mask = forward(launcher, A, 7, threshold)
     np.testing.assert_array_equal(mask, expected_mask(n, KEY, 7, threshold))
     assert_rounded(out, A.astype(np.float64) * mask / (1 - threshold / 65536), roundings=2)
+
+
+@pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
+@pytest.mark.parametrize("scheduled", [False, True], ids=["number", "table"])
+@pytest.mark.parametrize(("n", "first"), [(0, 0), (17, 0), (1000, 5), (4097, 16)])
+def test_alpha_dropout(launcher: Launcher, dtype: np.dtype[Any], scheduled: bool, n: int, first: int) -> None:
+    """The same masks; a line for units that are kept, a value for those that are not, and the line's slope backward."""
+    A = np.random.default_rng(n).normal(size=n).astype(dtype)
+    p, value = 20_000 / 65536, -1.7580993408473766
+    out, mask = forward(launcher, A, 7, 20_000, first, scheduled, alpha=True)
+    np.testing.assert_array_equal(mask, forward(launcher, A, 7, 20_000, first)[1])
+    scale = ((1 - p) * (1 + p * value**2)) ** -0.5
+    x = A.astype(np.float64)
+    expected = scale * (x * mask + value * (1 - mask)) - scale * p * value
+    assert_rounded(out, expected, roundings=4, scale=scale * (np.abs(x) + 2 * abs(value)))
+    dA = poisoned(n, dtype)
+    arguments = [n, *rate(p, scheduled), A, mask, dA]
+    launcher.launch("dropout", "dropout_backward", (dtype, True), arguments, threads=vector_threads(n, dtype))
+    assert_rounded(dA, scale * x * mask, roundings=2)
+
+
+def test_alpha_dropout_hides_no_diverged_unit(launcher: Launcher) -> None:
+    out, mask = forward(launcher, np.full(64, np.inf, np.float32), 1, 32768, alpha=True)
+    np.testing.assert_array_equal(out, np.where(mask, np.inf, np.nan))
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -98,7 +128,7 @@ def test_in_place_and_nothing_hides_a_diverged_unit(launcher: Launcher) -> None:
     A = np.full(64, np.inf, np.float32)
     mask = poisoned(64, np.uint8)
     arguments = [64, 0, 0, *KEY, *rate(0.5), np.array([1]), A, A, mask]
-    launcher.launch("dropout", "dropout_forward", (A.dtype,), arguments, threads=4)
+    launcher.launch("dropout", "dropout_forward", (A.dtype, False), arguments, threads=4)
     np.testing.assert_array_equal(A, np.where(mask, np.inf, np.nan))
 
 
@@ -114,14 +144,14 @@ def test_backward(make_launcher: Callable[..., Launcher], dtype: np.dtype[Any], 
     for scheduled in (False, True):
         dA = poisoned(n, dtype)
         arguments = [n, *rate(1 - 0.7, scheduled), dOut, mask, dA]
-        launcher.launch("dropout", "dropout_backward", (dtype,), arguments, threads=vector_threads(n, dtype))
+        launcher.launch("dropout", "dropout_backward", (dtype, False), arguments, threads=vector_threads(n, dtype))
         assert_rounded(dA, dOut.astype(np.float64) * mask * float(scale))
 
 
 def test_beyond_its_end_a_table_gives_its_last_number(launcher: Launcher) -> None:
     ones, mask, dA = np.ones(8, np.float32), np.ones(8, np.uint8), poisoned(8, np.float32)
     arguments = [8, 2, 0.0, np.array([0.0, 0.5]), np.array([7]), ones, mask, dA]
-    launcher.launch("dropout", "dropout_backward", (dA.dtype,), arguments, threads=2)
+    launcher.launch("dropout", "dropout_backward", (dA.dtype, False), arguments, threads=2)
     np.testing.assert_array_equal(dA, 2.0)
 
 
@@ -145,9 +175,9 @@ def test_views_between_two_boundaries_give_the_same_bits(launcher: Launcher, dty
     np.testing.assert_array_equal(out.view(bits), expected.view(bits))
     np.testing.assert_array_equal(mask, expected_mask)
     dA, shifted = poisoned(n, dtype), poisoned(n, dtype)
-    launcher.launch("dropout", "dropout_backward", (dtype,), [n, *rate(0.25), A, mask, dA], threads=n)
+    launcher.launch("dropout", "dropout_backward", (dtype, False), [n, *rate(0.25), A, mask, dA], threads=n)
     arguments = [n, *rate(0.25), A, between_boundaries(mask), shifted]
-    launcher.launch("dropout", "dropout_backward", (dtype,), arguments, threads=n)
+    launcher.launch("dropout", "dropout_backward", (dtype, False), arguments, threads=n)
     np.testing.assert_array_equal(shifted.view(bits), dA.view(bits))
 
 

@@ -174,9 +174,9 @@ KERNELS = [
     ("gather", ("gather_rows_scaled", "unsigned char", "__nv_bfloat16"), 0, 3),  # eight bytes of X, sixteen of out
     ("cast", ("cast", "unsigned char", "__half"), 0, 3),
     ("store_rows", ("store_rows", "__half", "float"), 0, 3),
-    ("dropout", ("dropout_forward", "float"), 4, 4),
-    ("dropout", ("dropout_forward", "__half"), 2, 2),
-    ("dropout", ("dropout_backward", "__nv_bfloat16"), 3, 3),
+    ("dropout", ("dropout_forward", "float", "false"), 4, 4),
+    ("dropout", ("dropout_forward", "__half", "true"), 2, 2),
+    ("dropout", ("dropout_backward", "__nv_bfloat16", "false"), 3, 3),
 ]
 
 

@@ -199,6 +199,48 @@ def test_dropout_keeps_the_expectation_and_drops_its_share(p: float) -> None:
     np.testing.assert_array_equal(model(X), X)
 
 
+@pytest.mark.parametrize("p", [0.0625, 0.5, 0.9])
+def test_alpha_dropout_keeps_mean_and_variance(p: float) -> None:
+    model = fcnn.Sequential([fcnn.AlphaDropout(p)], n_in=400, seed=0, backend="numpy", dtype="float64")
+    X = np.random.default_rng(0).normal(size=(1000, 400))
+    A = np.array(model.forward(X, training=True))
+    assert A.mean() == pytest.approx(0.0, abs=0.01)  # of 400,000 numbers
+    assert A.var() == pytest.approx(1.0, abs=0.03)
+    dX = np.array(model.backward(np.ones_like(A), input_gradient=True))
+    np.testing.assert_array_equal(model(X), X)
+    dropped = dX == 0
+    assert dropped.mean() == pytest.approx(p, abs=0.01)
+    assert len(np.unique(A[dropped])) == 1
+    np.testing.assert_allclose(A[~dropped], (dX * X)[~dropped] + A[~dropped][0] - (dX * X)[~dropped][0], atol=1e-12)
+
+
+@pytest.mark.torch
+def test_alpha_dropout_has_pytorchs_line_and_value() -> None:
+    torch = pytest.importorskip("torch")
+    X = np.random.default_rng(0).normal(size=(64, 32))
+    model = fcnn.Sequential([fcnn.AlphaDropout(0.25)], n_in=32, seed=0, backend="numpy", dtype="float64")
+    ours = np.array(model.forward(X, training=True))
+    kept = np.array(model.backward(np.ones_like(ours), input_gradient=True)) != 0
+    x = torch.from_numpy(X).requires_grad_()
+    theirs = torch.nn.AlphaDropout(0.25)(x)
+    theirs.sum().backward()
+    kept_there = x.grad.numpy() != 0
+    both, neither = kept & kept_there, ~kept & ~kept_there
+    assert both.any()
+    assert neither.any()
+    np.testing.assert_allclose(ours[both], theirs.detach().numpy()[both], rtol=1e-12)
+    np.testing.assert_allclose(ours[neither], theirs.detach().numpy()[neither], rtol=1e-12)
+
+
+def test_alpha_dropout_takes_no_number_for_each_member() -> None:
+    with pytest.raises(
+        TypeError, match=r"AlphaDropout\(p\) expects one number or schedule .* Dropout takes a number for"
+    ):
+        fcnn.AlphaDropout([0.1, 0.2])
+    with pytest.raises(ValueError, match=r"AlphaDropout\(p\) expects"):
+        fcnn.AlphaDropout(1.0)
+
+
 def test_dropout_masks_follow_seed_layer_and_step() -> None:
     X = np.ones((8, 64))
 
@@ -384,6 +426,7 @@ def test_every_layer_has_a_config_that_builds_it_again() -> None:
         "dense": fcnn.Dense(3, activation="elu", init="orthogonal", bias=False, l1=0.1, l2=0.2),
         "activation": fcnn.Activation("tanh"),
         "dropout": fcnn.Dropout(0.25),
+        "alpha_dropout": fcnn.AlphaDropout(0.25),
         "batch_norm": fcnn.BatchNorm(eps=0.5, momentum=0.3),
         "layer_norm": fcnn.LayerNorm(eps=0.5),
         "group_norm": fcnn.GroupNorm(2, eps=0.5),

@@ -456,6 +456,19 @@ def _dropout_of_members(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, 
     return {"mask": mask, "out": out, "back": back, "later": later, "later_mask": later_mask, "in_place": A}
 
 
+@case("alpha_dropout_forward", tolerance="sum")
+@case("alpha_dropout_backward", tolerance="sum")
+def _alpha_dropout(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    A, out, back = normal(ops, rng, dtype, n, batch), ops.matrix(n, batch, dtype), ops.matrix(n, batch, dtype)
+    mask, step = ops.matrix(n, batch, np.uint8), ops.asarray(np.array([9]))
+    ops.alpha_dropout_forward(A, 0.4, (2**63 + 5, 17), step, mask, out)
+    ops.alpha_dropout_backward(A, 0.4, mask, back)
+    later, later_mask = ops.matrix(n, batch, dtype), ops.matrix(n, batch, np.uint8)
+    ops.alpha_dropout_forward(A, 0.4, (2**63 + 5, 17), step, later_mask, later, 8187 + 3 * n)
+    ops.alpha_dropout_forward(A, 0.0, (2**63 + 5, 17), step, later_mask, A)
+    return {"out": out, "mask": mask, "back": back, "later": later, "in_place": A}
+
+
 @case("dropout_forward")
 @case("dropout_backward")
 def _dropout(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:

@@ -68,8 +68,19 @@ class PhiloxDropout(nn.Module):
         self.passes += 1
         stream = np.random.Philox(key=self.key, counter=(0, self.passes, 0, 0))
         draws = stream.random_raw(-(-x.numel() // 4)).view(np.uint16)[: x.numel()]
-        mask = torch.from_numpy(draws.reshape(x.shape) >= self.threshold).to(x.dtype)
+        return self.drop(x, torch.from_numpy(draws.reshape(x.shape) >= self.threshold).to(x.dtype))
+
+    def drop(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return x * mask * torch.from_numpy(65536 / (65536 - self.threshold)).to(x.dtype)
+
+
+class PhiloxAlphaDropout(PhiloxDropout):
+    """Alpha dropout by the same stream: α′ for a dropped unit, then a·x + b."""
+
+    def drop(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        p, value = self.threshold[0] / 65536, -1.0507009873554805 * 1.6732632423543772
+        scale = ((1 - p) * (1 + p * value**2)) ** -0.5
+        return scale * (x * mask + value * (1 - mask)) - scale * p * value
 
 
 class ResidualModule(nn.Module):
@@ -271,6 +282,7 @@ LAYER_MODULES: dict[str, Callable[[Any, int, torch.dtype], list[nn.Module]]] = {
     "dense": _dense,
     "activation": lambda layer, seed, dtype: [ACTIVATION_MODULES[layer.activation.name](layer.activation)],
     "dropout": lambda layer, seed, dtype: [PhiloxDropout(layer, seed)],
+    "alpha_dropout": lambda layer, seed, dtype: [PhiloxAlphaDropout(layer, seed)],
     "batch_norm": lambda layer, seed, dtype: [
         nn.BatchNorm1d(layer.n_in, eps=layer.eps, momentum=layer.momentum, dtype=dtype)
     ],

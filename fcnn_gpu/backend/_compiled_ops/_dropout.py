@@ -1,4 +1,4 @@
-"""Dropout: masks from Philox, drawn and applied in one pass."""
+"""Dropout and alpha dropout: masks from Philox, drawn and applied in one pass."""
 
 from __future__ import annotations
 
@@ -20,8 +20,39 @@ class CompiledDropout(CompiledArrays):
         out: Array,
         first_draw: int = 0,
     ) -> None:
+        self._drop("dropout_forward", A, p, key, step, mask, out, first_draw)
+
+    def dropout_backward(self, dA: Array, p: float | Scheduled, mask: Array, out: Array) -> None:
+        self._drop_backward("dropout_backward", dA, p, mask, out)
+
+    def alpha_dropout_forward(
+        self,
+        A: Array,
+        p: float | Scheduled,
+        key: tuple[int, int],
+        step: Array,
+        mask: Array,
+        out: Array,
+        first_draw: int = 0,
+    ) -> None:
+        self._drop("alpha_dropout_forward", A, p, key, step, mask, out, first_draw)
+
+    def alpha_dropout_backward(self, dA: Array, p: float | Scheduled, mask: Array, out: Array) -> None:
+        self._drop_backward("alpha_dropout_backward", dA, p, mask, out)
+
+    def _drop(
+        self,
+        operation: str,
+        A: Array,
+        p: float | Scheduled,
+        key: tuple[int, int],
+        step: Array,
+        mask: Array,
+        out: Array,
+        first_draw: int,
+    ) -> None:
         self._issue(
-            "dropout_forward",
+            operation,
             A.dtype,
             batch=A.shape[1],
             n=A.shape[0],
@@ -35,9 +66,9 @@ class CompiledDropout(CompiledArrays):
             out=out,
         )
 
-    def dropout_backward(self, dA: Array, p: float | Scheduled, mask: Array, out: Array) -> None:
+    def _drop_backward(self, operation: str, dA: Array, p: float | Scheduled, mask: Array, out: Array) -> None:
         self._issue(
-            "dropout_backward",
+            operation,
             dA.dtype,
             batch=dA.shape[1],
             n=dA.shape[0],

@@ -1,4 +1,4 @@
-"""Inverted dropout with Philox masks."""
+"""Inverted dropout and alpha dropout with Philox masks."""
 
 from __future__ import annotations
 
@@ -19,22 +19,53 @@ class DropoutKernels(DeviceOps):
         out: Array,
         first_draw: int = 0,
     ) -> None:
+        self._drop(False, A, p, key, step, mask, out, first_draw)
+
+    def alpha_dropout_forward(
+        self,
+        A: Array,
+        p: float | Scheduled,
+        key: tuple[int, int],
+        step: Array,
+        mask: Array,
+        out: Array,
+        first_draw: int = 0,
+    ) -> None:
+        self._drop(True, A, p, key, step, mask, out, first_draw)
+
+    def _drop(
+        self,
+        alpha: bool,
+        A: Array,
+        p: float | Scheduled,
+        key: tuple[int, int],
+        step: Array,
+        mask: Array,
+        out: Array,
+        first_draw: int,
+    ) -> None:
         block, skipped = divmod(first_draw, DRAWS_PER_BLOCK)
         n_table, value, table, position = scheduled(realized_dropout(p))
         self._launcher.launch(
             "dropout",
             "dropout_forward",
-            (A.dtype,),
+            (A.dtype, alpha),
             [A.size, block, skipped, key[0], key[1], n_table, value, table, position, step, A, out, mask],
             threads=-(-(skipped + A.size) // DRAWS_PER_BLOCK) if A.size else 0,
         )
 
     def dropout_backward(self, dA: Array, p: float | Scheduled, mask: Array, out: Array) -> None:
+        self._drop_backward(False, dA, p, mask, out)
+
+    def alpha_dropout_backward(self, dA: Array, p: float | Scheduled, mask: Array, out: Array) -> None:
+        self._drop_backward(True, dA, p, mask, out)
+
+    def _drop_backward(self, alpha: bool, dA: Array, p: float | Scheduled, mask: Array, out: Array) -> None:
         n_table, value, table, position = scheduled(realized_dropout(p))
         self._launcher.launch(
             "dropout",
             "dropout_backward",
-            (dA.dtype,),
+            (dA.dtype, alpha),
             [dA.size, n_table, value, table, position, dA, mask, out],
             threads=vector_threads(dA.size, dA.dtype),
         )

@@ -1,15 +1,17 @@
-"""Inverted dropout with masks from Philox4x64-10 in counter mode: the same bits on the CPU and on a GPU.
+"""Dropout, inverted or alpha, with masks from Philox4x64-10 in counter mode: the same bits on the CPU and on a GPU.
 
 Source: Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3"; NumPy's `Philox` is this generator.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..._types import Array, HostArray
 from . import _numpy as np
+from ._activation import SELU_ALPHA, SELU_SCALE
 from ._array import BLOCK, ArrayOps
 from ._scheduled import Scheduled, scheduled_value
 from ._tape import every_step
@@ -20,6 +22,7 @@ _CHUNK = 2048
 """Words drawn at a time: random_raw allocates its result, so it is asked for 16 KiB whatever the layer's size."""
 
 
+_ALPHA_DROPOUT = ("alpha dropout scale", "alpha dropout slope", "alpha dropout value")
 P = TypeVar("P", float, float | Scheduled)
 
 
@@ -29,6 +32,21 @@ def realized_dropout(p: P) -> P:
     A scheduled p is realized already: it is tables of such numbers that dropout takes.
     """
     return p if isinstance(p, Scheduled) else min(round(p * 65536), 65535) / 65536
+
+
+class AlphaDropout(NamedTuple):
+    """What alpha dropout makes of a unit x: scale·x + kept, or if it is dropped `dropped`."""
+
+    scale: float
+    kept: float
+    dropped: float
+
+    @classmethod
+    def of(cls, p: float) -> AlphaDropout:
+        """With q = 1 − p and α′ = −λα: scale = (q(1 + p α′²))^(−½), kept = −scale·p α′, dropped = scale·α′ + kept."""
+        value = -SELU_SCALE * SELU_ALPHA
+        scale = 1.0 / math.sqrt((1.0 - p) * (1.0 + p * value * value))
+        return cls(scale, -scale * p * value, scale * value - scale * p * value)
 
 
 class DropoutOps(ArrayOps):
@@ -88,6 +106,43 @@ class DropoutOps(ArrayOps):
             np.copyto(factor, keep[part])
             np.multiply(factor, scale, out=factor)
             np.multiply(x[part], factor, out=out[part])
+
+    def alpha_dropout_forward(
+        self,
+        A: Array,
+        p: float | Scheduled,
+        key: tuple[int, int],
+        step: Array,
+        mask: Array,
+        out: Array,
+        first_draw: int = 0,
+    ) -> None:
+        """out = scale·A + kept where mask is 1, else dropped, of `AlphaDropout`; all else as `dropout_forward`."""
+        rate, keep = realized_dropout(p), mask.T.reshape(-1)
+        scale, slope, dropped = (self.scratch(tag, 1, np.float64).reshape(()) for tag in _ALPHA_DROPOUT)
+        self._draw_mask(rate, key, step, keep, first_draw)
+        self._compute_alpha_dropout(rate, scale, slope, dropped)
+        x, y = A.T.reshape(-1), out.T.reshape(-1)
+        self._apply_mask(x, keep, scale, y)
+        for start in range(0, x.size, BLOCK):
+            part = slice(start, min(start + BLOCK, x.size))
+            shift = self._tile_scratch("t", x[part])
+            np.copyto(shift, keep[part])
+            np.multiply(shift, slope, out=shift)
+            np.add(shift, dropped, out=shift)
+            np.add(y[part], shift, out=y[part])
+
+    def alpha_dropout_backward(self, dA: Array, p: float | Scheduled, mask: Array, out: Array) -> None:
+        """out = scale·dA ⊙ mask: the same mask and scale as forward. out may be dA."""
+        scale, slope, dropped = (self.scratch(tag, 1, np.float64).reshape(()) for tag in _ALPHA_DROPOUT)
+        self._compute_alpha_dropout(realized_dropout(p), scale, slope, dropped)
+        self._apply_mask(dA.T.reshape(-1), mask.T.reshape(-1), scale, out.T.reshape(-1))
+
+    @every_step
+    def _compute_alpha_dropout(self, p: float | Scheduled, scale: Array, slope: Array, dropped: Array) -> None:
+        """slope = kept − dropped"""
+        of = AlphaDropout.of(scheduled_value(p))
+        scale[...], slope[...], dropped[...] = of.scale, of.kept - of.dropped, of.dropped
 
     def dropout_members_forward(
         self, A: Array, rates: Array, key: tuple[int, int], step: Array, mask: Array, out: Array, first_draw: int = 0
