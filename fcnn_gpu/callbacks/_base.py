@@ -83,7 +83,13 @@ def described(trainer: Trainer) -> dict[str, Any]:
     """What is trained, and how, as trackers of experiments keep it: numbers, and parts as their text."""
     parts = {"loss": trainer.loss, "optimizer": trainer.optimizer, "network": trainer.model}
     numbers = {"epochs": trainer.n_epochs, "parameters": trainer.model.n_parameters, "seed": trainer.seed}
-    return {name: repr(part) for name, part in parts.items()} | numbers
+    fold = {} if trainer.fold is None else {"fold": trainer.fold}
+    return fold | {name: repr(part) for name, part in parts.items()} | numbers
+
+
+def of_fold(trainer: Trainer, name: str) -> str:
+    """The name, behind the fold's where several share a run of another tool: their epochs are each counted from 1."""
+    return name if trainer.fold is None else f"fold_{trainer.fold}/{name}"
 
 
 _Class = TypeVar("_Class", bound=type[Callback])

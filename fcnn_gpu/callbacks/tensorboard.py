@@ -16,6 +16,7 @@ class TensorBoard(Callback):
 
     A thread of tensorboardX's writes them every two seconds, and all that is left when the run ends, also by Ctrl-C or
     an error. Each run has a file of its own in the folder; epochs are counted through all calls of the trainer's `fit`.
+    Where an estimator trains on each of several folds (`cv=`), each is a run of its own, in `folder`/fold_1 and so on.
     `tensorboard --logdir FOLDER` shows them. Needs the extra tensorboard: tensorboardX, which needs neither TensorFlow
     nor PyTorch.
     """
@@ -36,7 +37,8 @@ class TensorBoard(Callback):
     def on_train_begin(self, trainer: Trainer) -> None:
         self._done = trainer.epochs_trained
         # tensorboardX names files by the second: the suffix keeps those of two runs apart
-        self._writer = self._make(self.folder, flush_secs=2, filename_suffix=f".{time.time_ns()}")
+        folder = self.folder if trainer.fold is None else os.path.join(self.folder, f"fold_{trainer.fold}")
+        self._writer = self._make(folder, flush_secs=2, filename_suffix=f".{time.time_ns()}")
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
         step = self._done + int(record["epoch"])

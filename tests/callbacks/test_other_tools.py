@@ -54,6 +54,18 @@ def test_tensorboard_gets_every_column_of_every_epoch(tmp_path: Path) -> None:
     assert sorted(curves(tmp_path)["loss"]) == [1, 2, 3, 4]
 
 
+def train_three_folds(callbacks: list[Any]) -> None:
+    fcnn.TabularRegressor(preset="fast", epochs=2, cv=3, random_state=0, callbacks=callbacks).fit(X, Y)
+
+
+def test_each_fold_is_a_run_of_tensorboards(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX")
+    train_three_folds([TensorBoard(tmp_path)])
+    assert not curves(tmp_path)
+    for fold in (1, 2, 3):
+        assert sorted(curves(tmp_path / f"fold_{fold}")["loss"]) == [1, 2]
+
+
 def test_optuna_prunes_what_is_worse_than_the_others() -> None:
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -126,6 +138,23 @@ def test_an_active_run_of_mlflow_is_taken_and_stays_open(mlflow: Any) -> None:
             assert mlflow.active_run().info.run_id == active.info.run_id
     points = mlflow.MlflowClient().get_metric_history(active.info.run_id, "loss")
     assert [point.step for point in points] == [1, 2, 3, 4]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:mlflow", "ignore::DeprecationWarning:mlflow")
+def test_each_fold_is_a_run_of_mlflows_or_named_in_the_one_that_is_active(mlflow: Any) -> None:
+    train_three_folds([MLflow("folds", "net")])
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("folds").experiment_id
+    runs = client.search_runs([experiment])
+    assert sorted((run.info.run_name, run.data.params["fcnn.fold"]) for run in runs) == [
+        (f"fold_{fold}/net", str(fold)) for fold in (1, 2, 3)
+    ]
+    assert [point.step for point in client.get_metric_history(runs[0].info.run_id, "loss")] == [1, 2]
+    with mlflow.start_run() as active:
+        train_three_folds([MLflow()])
+    run = client.get_run(active.info.run_id)
+    assert {name for name in run.data.metrics if name.endswith("/loss")} == {f"fold_{n}/loss" for n in (1, 2, 3)}
+    assert run.data.params["fold_2/fcnn.fold"] == "2"
 
 
 @pytest.fixture
