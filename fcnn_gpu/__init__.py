@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from .layers import DenseEnsemble as DenseEnsemble
     from .layers import Dropout as Dropout
     from .layers import Embedding as Embedding
+    from .layers import GaussianNoise as GaussianNoise
     from .layers import GroupNorm as GroupNorm
     from .layers import Layer as Layer
     from .layers import LayerNorm as LayerNorm
@@ -141,8 +142,8 @@ else:
         "initializers": "SymmetryWarning",
         "large_matrix": "MatmulPlan MatmulReport Rates chunked_matmul plan_chunked_matmul",
         "layers": "PBLD Activation AlphaDropout BatchEnsemble BatchNorm Branches Dense DenseEnsemble Dropout "
-        "Embedding GroupNorm Layer LayerNorm Members ParametricActivation PeriodicEmbedding PiecewiseLinearEmbedding "
-        "PReLU Residual RMSNorm Scale piecewise_linear_bins",
+        "Embedding GaussianNoise GroupNorm Layer LayerNorm Members ParametricActivation PeriodicEmbedding "
+        "PiecewiseLinearEmbedding PReLU Residual RMSNorm Scale piecewise_linear_bins",
         "losses": "MAE MSE BinaryCrossEntropy CrossEntropy EnsembleLoss Focal Hinge Huber KLDivergence LogCosh Loss "
         "Poisson Quantile",
         "memory": "OutOfMemoryError",

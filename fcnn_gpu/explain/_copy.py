@@ -9,7 +9,7 @@ import numpy as np
 
 from .._types import Array
 from ..initializers import without_drawing
-from ..layers import BatchNorm, Dropout, Layer, Parameter, Plan
+from ..layers import BatchNorm, Layer, Parameter, Plan
 from ..model import Sequential
 
 
@@ -28,9 +28,8 @@ def copy_of(model: Sequential, training: bool) -> Sequential:
     copy.ops.assign(copy.random_step, model.ops.to_numpy(model.random_step))
     copy.info, copy.signature = dict(model.info), model.signature
     for layer in () if training else list(copy.walk()):
-        if isinstance(layer, Dropout):
-            layer.p = 0.0
-        elif isinstance(layer, BatchNorm):
+        layer.stop_drawing()
+        if isinstance(layer, BatchNorm):
             RunningNorm.take_over(layer)
     return copy
 

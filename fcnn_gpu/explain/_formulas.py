@@ -66,6 +66,7 @@ LAYERS: dict[str, tuple[list[str], list[str]]] = {
     "activation": (["A = f(A₀)"], ["dA₀ = dA ⊙ f′(A₀)"]),
     "dropout": (["A = A₀ ⊙ M/(1 − p)"], ["dA₀ = dA ⊙ M/(1 − p)"]),
     "alpha_dropout": (["A = a(A₀ ⊙ M + α′(1 − M)) + b"], ["dA₀ = a·dA ⊙ M"]),
+    "gaussian_noise": (["A = A₀ + σE"], ["dA₀ = dA"]),
     "batch_norm": (
         ["A = γ ⊙ x̂ + β", "x̂ = (A₀ − μ)/√(σ² + ε)"],
         ["dβ = dA", "dγ = dA ⊙ x̂", "dA₀ = γ/√(σ² + ε) ⊙ dA"],

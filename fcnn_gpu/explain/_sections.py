@@ -10,7 +10,7 @@ import numpy as np
 
 from .._console import counted
 from .._types import HostArray
-from ..layers import Dense, DenseEnsemble, Dropout
+from ..layers import Dense, DenseEnsemble, Dropout, GaussianNoise
 from ..losses import EnsembleLoss
 from ..pages import number
 from . import _formulas
@@ -79,7 +79,7 @@ class _Maker:
 
     def forward(self, of: LayerPass) -> Section:
         equations = _formulas.of_layer(of.layer)
-        if isinstance(of.layer, Dropout) and "M" not in of.arrays:
+        if isinstance(of.layer, Dropout | GaussianNoise) and not of.layer.draws:
             equations = _formulas.Equations(["A = A₀"], ["dA₀ = dA"])
         order = ["A0", *of.parameters, *(name for name in ("M", "Z", "A") if name in of.arrays)]
         if _is_linear(of):
@@ -156,7 +156,7 @@ class _Maker:
 
     def backward(self, of: LayerPass) -> Section:
         equations = _formulas.of_layer(of.layer).backward
-        if isinstance(of.layer, Dropout) and "M" not in of.arrays:
+        if isinstance(of.layer, Dropout | GaussianNoise) and not of.layer.draws:
             equations = ["dA₀ = dA"]
         order = [name for name in ("dA", "dZ", "dY") if name in of.arrays]
         if _is_linear(of) and "dZ" in order:

@@ -13,7 +13,7 @@ from .._arrays import quietly
 from .._checks import check_bool, check_integer
 from .._types import HostArray
 from ..files import write_atomically
-from ..layers import Dropout, Layer
+from ..layers import Dropout, GaussianNoise, Layer
 from ..losses import Loss
 from ..model import Sequential
 from ..optimizers import OPTIMIZERS, Optimizer
@@ -231,7 +231,7 @@ def explain(
         learning_rate=rate,
         updates=updates,
         penalty=penalty,
-        training=training and any(isinstance(layer, Dropout) for layer in own.walk()),
+        training=training and any(isinstance(layer, Dropout | GaussianNoise) for layer in own.walk()),
         backend=model.ops.name,
         model=own,
     )

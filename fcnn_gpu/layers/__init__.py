@@ -32,6 +32,7 @@ from .embedding import Embedding as Embedding
 from .ensemble import BatchEnsemble as BatchEnsemble
 from .ensemble import DenseEnsemble as DenseEnsemble
 from .ensemble import Members as Members
+from .noise import GaussianNoise as GaussianNoise
 from .normalization import BatchNorm as BatchNorm
 from .normalization import GroupNorm as GroupNorm
 from .normalization import LayerNorm as LayerNorm

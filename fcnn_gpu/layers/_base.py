@@ -255,6 +255,14 @@ class Layer:
         """Make the arrays of `backward`, whose gradient arrives in scratch `slot`; says in which slot it leaves."""
         return slot
 
+    @property
+    def draws(self) -> bool:
+        """Whether training passes draw random numbers: each computes something else, and inference does not."""
+        return False
+
+    def stop_drawing(self) -> None:
+        """From now on training passes draw none."""
+
     def forward(self, A0: Array, cache: SimpleNamespace, training: bool) -> Array:
         """The layer's output (n_out, batch) for its input A0 (n_in, batch)."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(A0, cache, training).")
@@ -285,7 +293,7 @@ _ELSEWHERE: dict[str, str | None] = {
     "Unflatten": _RESHAPED,
 } | nowhere("""
     BatchNorm2d BatchNorm3d Bilinear Conv1d Conv2d Conv3d EmbeddingBag FeatureAlphaDropout
-    GaussianDropout GaussianNoise GRU InstanceNorm1d LSTM MaxPool2d MaxPooling2D
+    GaussianDropout GRU InstanceNorm1d LSTM MaxPool2d MaxPooling2D
     MultiheadAttention RNN SimpleRNN SpectralNormalization SyncBatchNorm Transformer
     TransformerEncoder
 """)

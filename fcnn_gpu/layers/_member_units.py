@@ -9,11 +9,12 @@ from .activation import Activation
 from .branches import Branches
 from .dropout import AlphaDropout, Dropout
 from .ensemble import BatchEnsemble, DenseEnsemble, Members
+from .noise import GaussianNoise
 from .normalization import BatchNorm
 from .parametric import ParametricActivation, PReLU, Scale
 from .residual import Residual
 
-_BY_UNIT = (AlphaDropout, BatchNorm, Dropout, ParametricActivation, PReLU, Scale)
+_BY_UNIT = (AlphaDropout, BatchNorm, Dropout, GaussianNoise, ParametricActivation, PReLU, Scale)
 """What keeps to each unit, and so to each member."""
 
 

@@ -84,6 +84,13 @@ class Dropout(Layer):
         p = str(self.p) if isinstance(self.p, Schedule) else f"{self.p:g}"
         return f"{type(self).__name__}({p})"
 
+    @property
+    def draws(self) -> bool:
+        return bool(self.p != 0.0)
+
+    def stop_drawing(self) -> None:
+        self.p = 0.0
+
     def settings(self) -> list[Setting]:
         return [self._setting_of(self.p)] if isinstance(self.p, Schedule) else []
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from .._types import Array
 from ..backend import DenseStack, FlatParameters, Ops, StackLayer
-from ..layers import Dense, Dropout, Layer
+from ..layers import Dense, Dropout, GaussianNoise, Layer
 
 
 def kept_matrices(ops: Ops, layers: Sequence[Layer], dtype: Any) -> list[int]:
@@ -21,8 +21,8 @@ def kept_matrices(ops: Ops, layers: Sequence[Layer], dtype: Any) -> list[int]:
 
 
 def _stackable(ops: Ops, layers: Sequence[Layer], dtype: Any, training: bool) -> list[Dense]:
-    """The layers that compute something, if they may be one launch; else none. Dropout computes in training alone."""
-    computing = [layer for layer in layers if training or not isinstance(layer, Dropout)]
+    """The layers that compute something, if they may be one launch, else none. Dropout and noise do in training."""
+    computing = [layer for layer in layers if training or not isinstance(layer, Dropout | GaussianNoise)]
     dense = [layer for layer in computing if isinstance(layer, Dense) and layer.activation.is_primitive]
     if not dense or len(dense) != len(computing):
         return []

@@ -12,7 +12,6 @@ import numpy as np
 from .._types import HostArray
 from ..callbacks import Callback, has_step_hook
 from ..data import DataSupply, SourceSupply
-from ..layers import Dropout
 from ..model import Sequential
 from ._run import Run
 from .lbfgs import LBFGS
@@ -25,9 +24,9 @@ class _Interrupted(Exception):
 def check_whole_batch(model: Sequential, train: DataSupply, has_schedules: bool) -> None:
     """ValueError where the objective is not the same function at each point, or not all samples' at once."""
     refused = None
-    dropped = [layer for layer in model.walk() if isinstance(layer, Dropout) and layer.p != 0.0]
-    if dropped:
-        refused = f"layer {dropped[0].path}, {dropped[0]}, which draws a new mask in each pass. Leave dropout out"
+    drawing = [layer for layer in model.walk() if layer.draws]
+    if drawing:
+        refused = f"layer {drawing[0].path}, {drawing[0]}, which draws other numbers in each pass. Leave it out"
     elif has_schedules:
         refused = "settings that follow schedules. Give them numbers"
     elif isinstance(train, SourceSupply):

@@ -35,6 +35,7 @@
     X(embed_numbers_backward)          \
     X(finish_step)                     \
     X(gather_rows)                     \
+    X(gaussian_noise)                  \
     X(gradient_of_blocks)              \
     X(judge)                           \
     X(layer_norm_backward)             \

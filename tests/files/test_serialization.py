@@ -45,6 +45,7 @@ def every_layer(**options: Any) -> fcnn.Sequential:
         fcnn.Branches([[fcnn.Dense(3, "tanh"), fcnn.BatchNorm()], ["relu"], [fcnn.Dense(2)]]),
         fcnn.Dropout(0.25),
         fcnn.AlphaDropout(0.25),
+        fcnn.GaussianNoise(0.25),
         fcnn.Activation("silu"),
         fcnn.Scale("he_normal"),
         fcnn.Dense(5, parametrization="ntk"),

@@ -241,6 +241,55 @@ def test_alpha_dropout_takes_no_number_for_each_member() -> None:
         fcnn.AlphaDropout(1.0)
 
 
+def test_gaussian_noise_is_normal_and_drawn_anew() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    model = fcnn.Sequential([fcnn.GaussianNoise(0.5)], n_in=333, seed=0, backend="numpy", dtype="float64")
+    X = np.zeros((301, 333))
+    first, second = (np.array(model.forward(X, training=True)) for _ in range(2))
+    for noise in (first, second):
+        assert stats.kstest(noise.ravel() / 0.5, "norm").pvalue > 1e-3
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.02  # of 100,000 pairs: a standard error of 0.003
+    assert abs(np.corrcoef(first.ravel()[:-1], first.ravel()[1:])[0, 1]) < 0.02
+    np.testing.assert_array_equal(model.backward(np.ones_like(X), input_gradient=True), np.ones_like(X))
+    np.testing.assert_array_equal(model(X), X)
+
+
+def test_gaussian_noise_follows_a_schedule() -> None:
+    """σ falls from 1 to 0: what is added in the first step is large, and in the last none."""
+    seen: list[float] = []
+
+    class Watches(fcnn.Layer):
+        name = "watches"
+
+        def shapes(self, n_in: int) -> tuple[int, dict[str, tuple[int, int]]]:
+            return n_in, {}
+
+        def allocate(self, plan: Any, training: bool) -> Any:
+            return None
+
+        def forward(self, A0: Any, cache: Any, training: bool) -> Any:
+            if training:
+                seen.append(float(np.std(A0)))
+            return A0
+
+        def backward(self, dA: Any, cache: Any, needs_input_gradient: bool) -> Any:
+            return dA
+
+    noise = fcnn.GaussianNoise(lambda epoch, n_epochs: 1.0 - epoch / n_epochs)
+    model = fcnn.Sequential([noise, Watches(), fcnn.Dense(1)], n_in=50, seed=0, backend="numpy")
+    fcnn.Trainer(model, "mse").fit(np.zeros((100, 50)), np.zeros(100), epochs=4, batch_size=100, progress=False)
+    np.testing.assert_allclose(seen, [1.0, 0.75, 0.5, 0.25], rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("std", "message"),
+    [(-0.1, r"GaussianNoise\(std\) expects a finite number of at least 0"), ("a", r"GaussianNoise\(std\)")],
+)
+def test_standard_deviations_that_are_none(std: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        fcnn.GaussianNoise(std)
+
+
 def test_dropout_masks_follow_seed_layer_and_step() -> None:
     X = np.ones((8, 64))
 
@@ -427,6 +476,7 @@ def test_every_layer_has_a_config_that_builds_it_again() -> None:
         "activation": fcnn.Activation("tanh"),
         "dropout": fcnn.Dropout(0.25),
         "alpha_dropout": fcnn.AlphaDropout(0.25),
+        "gaussian_noise": fcnn.GaussianNoise(0.25),
         "batch_norm": fcnn.BatchNorm(eps=0.5, momentum=0.3),
         "layer_norm": fcnn.LayerNorm(eps=0.5),
         "group_norm": fcnn.GroupNorm(2, eps=0.5),

@@ -469,6 +469,16 @@ def _alpha_dropout(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch
     return {"out": out, "mask": mask, "back": back, "later": later, "in_place": A}
 
 
+@case("gaussian_noise", tolerance="sum")
+def _gaussian_noise(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:
+    A, out, step = normal(ops, rng, dtype, n, batch), ops.matrix(n, batch, dtype), ops.asarray(np.array([9]))
+    ops.gaussian_noise(A, 0.7, (2**63 + 5, 17), step, out)
+    later = ops.matrix(n, batch, dtype)
+    ops.gaussian_noise(A, 0.7, (2**63 + 5, 17), step, later, 4093 + 3 * n)
+    ops.gaussian_noise(A, 100.0, (2**63 + 5, 17), step, A)
+    return {"out": out, "later": later, "in_place": A}
+
+
 @case("dropout_forward")
 @case("dropout_backward")
 def _dropout(ops: Ops, rng: np.random.Generator, dtype: Any, n: int, batch: int) -> Outputs:

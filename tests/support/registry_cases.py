@@ -84,6 +84,10 @@ LAYER_CASES: dict[str, list[LayerCase]] = {
         LayerCase("0", lambda: fcnn.AlphaDropout(0.0)),
         LayerCase("0.2", lambda: fcnn.AlphaDropout(0.2), n_in=7),
     ],
+    "gaussian_noise": [
+        LayerCase("0", lambda: fcnn.GaussianNoise(0)),
+        LayerCase("0.3", lambda: fcnn.GaussianNoise(0.3), n_in=7),
+    ],
     "batch_norm": [
         LayerCase("default", lambda: fcnn.BatchNorm(), needs_two_samples=True),
         LayerCase("options", lambda: fcnn.BatchNorm(eps=0.1, momentum=0.5), n_in=1, needs_two_samples=True),

@@ -83,6 +83,24 @@ class PhiloxAlphaDropout(PhiloxDropout):
         return scale * (x * mask + value * (1 - mask)) - scale * p * value
 
 
+class PhiloxNoise(nn.Module):
+    """Gaussian noise by the documented stream: two numbers for each word, by Box and Muller."""
+
+    def __init__(self, layer: fcnn.GaussianNoise, seed: int) -> None:
+        super().__init__()
+        self.key, self.std, self.passes = (seed, layer._index), layer.std, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.std == 0:
+            return x
+        self.passes += 1
+        words = np.random.Philox(key=self.key, counter=(0, self.passes, 0, 0)).random_raw(-(-x.numel() // 2))
+        u, v = ((words >> np.uint64(40)).astype(float) + 1) / 2**24, (words >> np.uint64(8)) % 2**24 / 2**24
+        complex_normals = np.sqrt(-2 * np.log(u)) * np.exp(2j * np.pi * v)
+        normals = np.stack([complex_normals.real, complex_normals.imag], 1).ravel()[: x.numel()]
+        return x + self.std * torch.from_numpy(normals.reshape(x.shape)).to(x.dtype)
+
+
 class ResidualModule(nn.Module):
     """block(x) + x, or block(x) + projection(x)."""
 
@@ -282,6 +300,7 @@ LAYER_MODULES: dict[str, Callable[[Any, int, torch.dtype], list[nn.Module]]] = {
     "dense": _dense,
     "activation": lambda layer, seed, dtype: [ACTIVATION_MODULES[layer.activation.name](layer.activation)],
     "dropout": lambda layer, seed, dtype: [PhiloxDropout(layer, seed)],
+    "gaussian_noise": lambda layer, seed, dtype: [PhiloxNoise(layer, seed)],
     "alpha_dropout": lambda layer, seed, dtype: [PhiloxAlphaDropout(layer, seed)],
     "batch_norm": lambda layer, seed, dtype: [
         nn.BatchNorm1d(layer.n_in, eps=layer.eps, momentum=layer.momentum, dtype=dtype)

@@ -12,6 +12,7 @@ from ._embedding import CompiledEmbedding
 from ._interchange import CompiledInterchange
 from ._loss import CompiledLoss
 from ._matrix import CompiledMatrix
+from ._noise import CompiledNoise
 from ._normalization import CompiledNormalization
 from ._optimizer import CompiledOptimizer
 from ._orthogonal import CompiledOrthogonal
@@ -22,6 +23,7 @@ class CompiledOps(
     CompiledMatrix,
     CompiledActivation,
     CompiledDropout,
+    CompiledNoise,
     CompiledEmbedding,
     CompiledNormalization,
     CompiledLoss,

@@ -57,8 +57,8 @@ class CompiledDropout(CompiledArrays):
             batch=A.shape[1],
             n=A.shape[0],
             first_draw=first_draw,
-            key0=_signed(key[0]),
-            key1=_signed(key[1]),
+            key0=signed(key[0]),
+            key1=signed(key[1]),
             **scheduled("p", realized_dropout(p)),
             step=step,
             A=A,
@@ -88,8 +88,8 @@ class CompiledDropout(CompiledArrays):
             n=A.shape[0],
             members=rates.size,
             first_draw=first_draw,
-            key0=_signed(key[0]),
-            key1=_signed(key[1]),
+            key0=signed(key[0]),
+            key1=signed(key[1]),
             rates=rates,
             step=step,
             A=A,
@@ -103,6 +103,6 @@ class CompiledDropout(CompiledArrays):
         self._issue("dropout_members_backward", dA.dtype, **given, mask=mask, dA=dA, out=out)
 
 
-def _signed(word: int) -> int:
+def signed(word: int) -> int:
     """The int64 whose bits are those of this uint64."""
     return word - (word >> 63 << 64)

@@ -13,6 +13,7 @@ from ._embedding import EmbeddingKernels
 from ._fused import FusedKernels
 from ._interchange import InterchangeKernels
 from ._loss import LossKernels
+from ._noise import NoiseKernels
 from ._normalization import NormalizationKernels
 from ._orthogonal import OrthogonalKernels
 from ._sparse import SparseKernels
@@ -23,6 +24,7 @@ class KernelOps(
     FusedKernels,
     DenseKernels,
     DropoutKernels,
+    NoiseKernels,
     EmbeddingKernels,
     NormalizationKernels,
     LossKernels,

@@ -28,6 +28,7 @@ from ._loss import ELEMENTWISE_LOSSES as ELEMENTWISE_LOSSES
 from ._loss import LossOps
 from ._matrix import PRECISIONS as PRECISIONS
 from ._matrix import MatrixOps
+from ._noise import NoiseOps
 from ._normalization import NormalizationOps
 from ._optimizer import LARGEST_LOSS_SCALE as LARGEST_LOSS_SCALE
 from ._optimizer import SMALLEST_LOSS_SCALE as SMALLEST_LOSS_SCALE
@@ -61,6 +62,7 @@ class Ops(
     MatrixOps,
     ActivationOps,
     DropoutOps,
+    NoiseOps,
     EmbeddingOps,
     NormalizationOps,
     LossOps,
