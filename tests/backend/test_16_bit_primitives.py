@@ -29,12 +29,12 @@ class Given:
 
     def __init__(self, n: int, batch: int, dtype: np.dtype[Any]) -> None:
         self._rng = np.random.default_rng(100 * n + batch)
-        self._dtype = dtype
+        self.dtype = dtype
         self.n, self.batch = n, batch
 
     def activations(self, ops: Ops, dtype: Any, shift: float = 0.0, scale: float = 1.0) -> Array:
         x = shift + scale * self._rng.normal(size=(self.n, self.batch))
-        return matrix(ops, x.astype(self._dtype).astype(np.float64), dtype)
+        return matrix(ops, x.astype(self.dtype).astype(np.float64), dtype)
 
     def positive(self, ops: Ops, dtype: Any, *shape: int) -> Array:
         return ops.asarray(self._rng.uniform(0.5, 2.0, shape).astype(np.float32), dtype)
@@ -109,6 +109,42 @@ def _layer_norm(ops: Ops, given: Given, low: Any, wide: Any) -> Outputs:
     return {"x_hat": x_hat, "out": out, "inv_std": inv_std, "dgamma": dgamma, "dbeta": dbeta, "dX": dX}
 
 
+def _group_norm(ops: Ops, given: Given, low: Any, wide: Any) -> Outputs:
+    """3 groups of n units."""
+    n, batch = 3 * given.n, given.batch
+    more = Given(n, batch, given.dtype)
+    X, dY, H = more.activations(ops, low, shift=3.0), more.activations(ops, low), more.activations(ops, low)
+    gamma, beta, known = more.positive(ops, wide, n, 1), more.positive(ops, wide, n, 1), ops.matrix(3, batch, wide)
+    ops.fill(known, 0.75)
+    x_hat, out, dX = (ops.matrix(n, batch, low) for _ in range(3))
+    inv_std, dgamma, dbeta = ops.matrix(3, batch, wide), ops.empty((n, 1), wide), ops.empty((n, 1), wide)
+    ops.group_norm_forward(X, gamma, beta, 1e-2, 3, x_hat, inv_std, out)
+    ops.group_norm_backward(dY, gamma, 3, H, known, dgamma, dbeta, dX)
+    return {"x_hat": x_hat, "out": out, "inv_std": inv_std, "dgamma": dgamma, "dbeta": dbeta, "dX": dX}
+
+
+def _rms_norm(ops: Ops, given: Given, low: Any, wide: Any) -> Outputs:
+    n, batch = given.n, given.batch
+    X, dY, H = given.activations(ops, low, shift=1.0), given.activations(ops, low), given.activations(ops, low)
+    gamma, known = given.positive(ops, wide, n, 1), given.positive(ops, wide, 1, batch)
+    x_hat, out, dX = (ops.matrix(n, batch, low) for _ in range(3))
+    inv_rms, dgamma = ops.empty((1, batch), wide), ops.empty((n, 1), wide)
+    ops.rms_norm_forward(X, gamma, 1e-2, x_hat, inv_rms, out)
+    ops.rms_norm_backward(dY, gamma, H, known, dgamma, dX)
+    return {"x_hat": x_hat, "out": out, "inv_std": inv_rms, "dgamma": dgamma, "dX": dX}
+
+
+def _drawing(ops: Ops, given: Given, low: Any, wide: Any) -> Outputs:
+    """Alpha dropout with its gradient, and Gaussian noise."""
+    n, batch = given.n, given.batch
+    A, mask, step = given.activations(ops, low), ops.matrix(n, batch, np.uint8), ops.asarray(np.array([3]))
+    out, dZ, noisy = (ops.matrix(n, batch, low) for _ in range(3))
+    ops.alpha_dropout_forward(A, 0.25, (5, 6), step, mask, out)
+    ops.alpha_dropout_backward(A, 0.25, mask, dZ)
+    ops.gaussian_noise(A, 0.5, (5, 7), step, noisy)
+    return {"out": out, "dZ": dZ, "A": noisy}
+
+
 def _embeddings(ops: Ops, given: Given, low: Any, wide: Any) -> Outputs:
     """The first unit embedded by cosines; a category where the number is 0 or 1, and none elsewhere."""
     n, batch = given.n, given.batch
@@ -142,6 +178,9 @@ PRIMITIVES: dict[str, Primitive] = {
     **{kind: _elementwise_loss(kind) for kind in ELEMENTWISE_LOSSES},
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
+    "group_norm": _group_norm,
+    "rms_norm": _rms_norm,
+    "drawing": _drawing,
     "embeddings": _embeddings,
 }
 
