@@ -20,9 +20,8 @@ class GaussianNoise(Layer):
 
     `std` is σ: a number of at least 0 or a schedule, by which `Trainer.fit` gives each step its own. The numbers come
     from Philox4x64-10 by Box and Muller, keyed by the model's seed and the layer's number and counted by training
-    passes, so they are the same on every backend, up to rounding; none is beyond 5.8 (for where units are cut off,
-    `Dropout`). Source: Bishop (1995), "Training with noise is equivalent to Tikhonov regularization"; Keras's
-    `GaussianNoise`.
+    passes, so they are the same on every backend, up to rounding; none is beyond 5.8. Source: Bishop (1995), "Training
+    with noise is equivalent to Tikhonov regularization"; Keras's `GaussianNoise`.
     """
 
     std: Any
