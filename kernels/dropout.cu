@@ -45,10 +45,12 @@ template <typename T> struct Alpha {
     Accumulator<T> scale, kept_shift, dropped;
 
     __device__ __forceinline__ explicit Alpha(double p) {
-        const double value = -1.7580993408473766, factor = 1 / sqrt((1 - p) * (1 + p * value * value));  // −λα
+        const double value = -1.7580993408473766;  // −λα
+        const double factor = 1 / sqrt((1 - p) * multiply_add(p, value * value, 1.0));
+        const double shift = multiply_rounded(multiply_rounded(-factor, p), value);
         scale = static_cast<Accumulator<T>>(factor);
-        kept_shift = static_cast<Accumulator<T>>(-factor * p * value);
-        dropped = static_cast<Accumulator<T>>(factor * value - factor * p * value);
+        kept_shift = static_cast<Accumulator<T>>(shift);
+        dropped = static_cast<Accumulator<T>>(multiply_add(factor, value, shift));
     }
     __device__ __forceinline__ T operator()(T a, bool kept) const {
         const Accumulator<T> x = to_accumulator(a);

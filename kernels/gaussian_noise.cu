@@ -32,8 +32,10 @@ __global__ void gaussian_noise(long long n, long long first_block, int n_skipped
         const Philox4x64 words = numpy_philox(key0, key1, stream, static_cast<unsigned long long>(first_block + block));
         #pragma unroll
         for (int j = 0; j < NORMALS / 2; ++j) {
-            const R u = static_cast<R>(static_cast<int>(words.word[j] >> 40) + 1) * R(1.0 / 16777216);
-            const R quarters = static_cast<R>(static_cast<int>(words.word[j] >> 8 & 0xFFFFFF)) * R(4.0 / 16777216);
+            const int of_u = static_cast<int>(words.word[j] >> 40) + 1;
+            const int of_v = static_cast<int>(words.word[j] >> 8 & 0xFFFFFF);
+            const R u = multiply_rounded(static_cast<R>(of_u), R(1.0 / 16777216));
+            const R quarters = multiply_rounded(static_cast<R>(of_v), R(4.0 / 16777216));
             const R radius = sqrt(R(-2) * log(u));
             const Circular<R> direction = circular_of_quarters(quarters);
             const long long i = block * NORMALS + 2 * j - n_skipped;

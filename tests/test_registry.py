@@ -105,6 +105,8 @@ def test_a_numpy_number_becomes_a_python_number(family: Registry[Any], name: str
         "residual": {"block": ["relu"]},
         "branches": {"branches": [["relu"]]},
         "members": {"members": 2},
+        "gaussian_noise": {"std": 0.5},
+        "group_norm": {"n_groups": 2},
         "dense_ensemble": {"units": 2, "members": 2},
         "batch_ensemble": {"units": 2, "members": 2},
     }

@@ -43,6 +43,7 @@ WITHOUT_AN_OPERATION = {
     "embed_categories": "a few rows, scattered over tables",
     "embed_numbers": "bound by arithmetic: sines",
     "gather_batch": "the gather that is measured, and a few labels",
+    "gaussian_noise": "bound by arithmetic: random numbers, logarithms and cosines",
     "fused_mlp": "bound by arithmetic: bench_fused_mlp.py",
     "copy_units": "the outputs of branches, copied once in a step",
     "repeat_units": "the input of an ensemble, copied once in a step",

@@ -35,7 +35,7 @@ HARDEST = (12, "sm_120")
 IN_FULL = 11
 """A kernel of more instances is the same text for each type and each rule or size, and the other three share them."""
 
-LIBRARY = ("SOFTPLUS", "BINARY_CROSS_ENTROPY", "LOG_COSH", "softmax_cross_entropy", "matmul")
+LIBRARY = ("SOFTPLUS", "BINARY_CROSS_ENTROPY", "LOG_COSH", "softmax_cross_entropy", "matmul", "gaussian_noise")
 """What takes a logarithm. NVIDIA's own, in double, leaves sums to the compiler: nothing here can change that."""
 
 

@@ -41,11 +41,14 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "dense": {"n_out": 4},
     "activation": {"activation": "tanh"},
     "dropout": {"p": 0.5},
+    "alpha_dropout": {"p": 0.5},
+    "gaussian_noise": {"std": 0.1},
+    "group_norm": {"n_groups": 1},
     "members": {"members": 1},
     "dense_ensemble": {"units": 4, "members": 1},
     "batch_ensemble": {"units": 4, "members": 1},
 }
-CHOICES = {"clip_norm": 1.0, "clip_value": 1.0, "learning_rate": 0.1}
+CHOICES = {"clip_norm": 1.0, "clip_value": 1.0, "learning_rate": 0.1, "std": 0.1}
 """Numbers that are None by default, or may be something else."""
 
 

@@ -6,8 +6,6 @@ generation of random normal deviates".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ..._types import Array, HostArray
 from . import _numpy as np
 from ._array import ArrayOps
@@ -15,8 +13,9 @@ from ._scheduled import Scheduled, scheduled_value
 from ._tape import every_step
 
 NORMALS_PER_BLOCK = 8
-_CHUNK = 2048
-"""Words drawn at a time: random_raw allocates its result, so it is asked for 16 KiB whatever the layer's size."""
+_CHUNK = 1024
+"""Words drawn at a time: random_raw allocates its result, so it is asked for 8 KiB whatever the layer's size."""
+_SHIFT_OF_U, _SHIFT_OF_V, _MASK_OF_V, _ONE = np.uint64(40), np.uint64(8), np.uint64(2**24 - 1), np.uint64(1)
 
 
 class NoiseOps(ArrayOps):
@@ -41,21 +40,35 @@ class NoiseOps(ArrayOps):
     def _add_noise(
         self, x: Array, std: float | Scheduled, key: tuple[int, int], step: Array, out: Array, first_draw: int
     ) -> None:
-        sigma = scheduled_value(std)
-        for part, normals in _normals(key, int(step[0]), x.size, first_draw):
-            np.add(x[part], (normals * sigma).astype(x.dtype), out=out[part])
+        sigma, block = scheduled_value(std), first_draw // NORMALS_PER_BLOCK
+        stream = np.random.Philox(key=np.array(key, np.uint64), counter=(block, int(step[0]), 0, 0))
+        start, skipped = 0, first_draw % NORMALS_PER_BLOCK
+        while start < x.size:
+            stop = min(start + 2 * _CHUNK - skipped, x.size)
+            normals = self._normals(stream.random_raw(-(-(skipped + stop - start) // 2)))
+            np.multiply(normals, sigma, out=normals)
+            noise = self.scratch("noise", 2 * _CHUNK, x.dtype)[: stop - start]
+            np.copyto(noise, normals[skipped : skipped + stop - start], casting="same_kind")
+            np.add(x[start:stop], noise, out=out[start:stop])
+            start, skipped = stop, 0
 
-
-def _normals(key: tuple[int, int], step: int, size: int, first_draw: int) -> Iterator[tuple[slice, HostArray]]:
-    """The numbers from `first_draw` on, for `size` elements: for some of them at a time."""
-    block, skipped = divmod(first_draw, NORMALS_PER_BLOCK)
-    words = np.random.Philox(key=np.array(key, np.uint64), counter=(block, step, 0, 0))
-    start = 0
-    while start < size:
-        stop = min(start + 2 * _CHUNK - skipped, size)
-        drawn = words.random_raw(-(-(skipped + stop - start) // 2))
-        radius = np.sqrt(-2.0 * np.log(((drawn >> np.uint64(40)) + np.uint64(1)) * 2.0**-24))
-        angle = ((drawn >> np.uint64(8)) & np.uint64(0xFFFFFF)) * (2.0**-23 * np.pi)
-        normals = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)
-        yield slice(start, stop), normals[skipped : skipped + stop - start]
-        start, skipped = stop, 0
+    def _normals(self, words: HostArray) -> Array:
+        """Two numbers for each word."""
+        n = words.size
+        radius, angle, counts = (self.scratch(f"noise {tag}", _CHUNK, np.float64)[:n] for tag in ("r", "φ", "u"))
+        normals = self.scratch("normals", 2 * _CHUNK, np.float64)[: 2 * n]
+        counts = counts.view(np.uint64)
+        np.right_shift(words, _SHIFT_OF_U, out=counts)
+        np.add(counts, _ONE, out=counts)
+        np.multiply(counts, 2.0**-24, out=radius)
+        np.log(radius, out=radius)
+        np.multiply(radius, -2.0, out=radius)
+        np.sqrt(radius, out=radius)
+        np.right_shift(words, _SHIFT_OF_V, out=counts)
+        np.bitwise_and(counts, _MASK_OF_V, out=counts)
+        np.multiply(counts, 2.0**-23 * np.pi, out=angle)
+        np.cos(angle, out=normals[::2])
+        np.sin(angle, out=normals[1::2])
+        for part in (normals[::2], normals[1::2]):
+            np.multiply(part, radius, out=part)
+        return normals
