@@ -15,7 +15,6 @@ from ._tape import every_step
 NORMALS_PER_BLOCK = 8
 _CHUNK = 1024
 """Words drawn at a time: random_raw allocates its result, so it is asked for 8 KiB whatever the layer's size."""
-_SHIFT_OF_U, _SHIFT_OF_V, _MASK_OF_V, _ONE = np.uint64(40), np.uint64(8), np.uint64(2**24 - 1), np.uint64(1)
 
 
 class NoiseOps(ArrayOps):
@@ -58,14 +57,14 @@ class NoiseOps(ArrayOps):
         radius, angle, counts = (self.scratch(f"noise {tag}", _CHUNK, np.float64)[:n] for tag in ("r", "φ", "u"))
         normals = self.scratch("normals", 2 * _CHUNK, np.float64)[: 2 * n]
         counts = counts.view(np.uint64)
-        np.right_shift(words, _SHIFT_OF_U, out=counts)
-        np.add(counts, _ONE, out=counts)
+        np.right_shift(words, 40, out=counts)
+        np.add(counts, 1, out=counts)
         np.multiply(counts, 2.0**-24, out=radius)
         np.log(radius, out=radius)
         np.multiply(radius, -2.0, out=radius)
         np.sqrt(radius, out=radius)
-        np.right_shift(words, _SHIFT_OF_V, out=counts)
-        np.bitwise_and(counts, _MASK_OF_V, out=counts)
+        np.right_shift(words, 8, out=counts)
+        np.bitwise_and(counts, 2**24 - 1, out=counts)
         np.multiply(counts, 2.0**-23 * np.pi, out=angle)
         np.cos(angle, out=normals[::2])
         np.sin(angle, out=normals[1::2])
