@@ -150,6 +150,7 @@ def test_each_fold_is_a_run_of_mlflows_or_named_in_the_one_that_is_active(mlflow
         (f"fold_{fold}/net", str(fold)) for fold in (1, 2, 3)
     ]
     assert [point.step for point in client.get_metric_history(runs[0].info.run_id, "loss")] == [1, 2]
+    mlflow.set_experiment("folds")
     with mlflow.start_run() as active:
         train_three_folds([MLflow()])
     run = client.get_run(active.info.run_id)

@@ -64,7 +64,7 @@ def test_arrays_that_overlap_stay_one(launcher: Launcher) -> None:
     flat = np.arange(24.0)
     A, before = flat[8:16], flat.copy()
     mask = np.ones(8, np.uint8)
-    launcher.launch("dropout", "dropout_backward", (np.float64,), [8, 0, 0.75, None, None, A, mask, A], threads=8)
+    launcher.launch("dropout", "dropout_backward", (np.float64, False), [8, 0, 0.75, None, None, A, mask, A], threads=8)
     before[8:16] *= 4
     np.testing.assert_array_equal(flat, before)
 

@@ -529,15 +529,15 @@ def test_cupy_gets_the_text_the_options_and_exact_values() -> None:
     x, mask, out = (FakeArray(np.zeros(100, t)) for t in (np.float32, np.uint8, np.float32))
     arguments = [100, 0, 0.5, None, None, x, mask, out]
     for _ in range(2):
-        launcher.launch("dropout", "dropout_backward", (np.float32,), arguments, threads=100, shared=64)
+        launcher.launch("dropout", "dropout_backward", (np.float32, False), arguments, threads=100, shared=64)
     (compiled, options), first, second = log
     assert compiled == "compile"
     assert options["code"].isascii(), "CuPy writes it to a file in the locale's encoding, which may know no Greek"
     assert options["code"].encode().decode("unicode_escape") == source("dropout")
     assert options["options"] == ("-std=c++17",)
-    assert options["name_expressions"] == ("dropout_backward<float>",)
+    assert options["name_expressions"] == ("dropout_backward<float, false>",)
     assert first == second
-    assert first[1:4] == ("dropout_backward<float>", (1,), (256,))
+    assert first[1:4] == ("dropout_backward<float, false>", (1,), (256,))
     assert [type(v) for v in first[4][:5]] == [np.int64, np.int64, np.float64, np.uint64, np.uint64]
     assert first[4][5:] == (x, mask, out)
     assert first[5:] == (64, 0)
@@ -565,7 +565,7 @@ def test_host_arrays_are_refused_on_a_gpu() -> None:
         Launcher(CudaDevice(module)).launch(
             "dropout",
             "dropout_backward",
-            (np.float32,),
+            (np.float32, False),
             [3, 0, 0.5, None, None, np.zeros(3, np.float32), None, None],
             threads=3,
         )
@@ -575,16 +575,16 @@ def test_a_kernel_that_cannot_be_kept_says_where_it_was_to_go() -> None:
     full = OSError(28, "No space left on device", "/home/somebody/.cupy/kernel_cache/tmp")
     module, _ = fake_cupy(broken=full)
     with pytest.raises(KernelCompileError, match=r"No space left .*kernel_cache.*export CUPY_CACHE_DIR") as caught:
-        Launcher(CudaDevice(module)).prepare("dropout", "dropout_backward", (np.float32,))
+        Launcher(CudaDevice(module)).prepare("dropout", "dropout_backward", (np.float32, False))
     assert caught.value.__cause__ is full
 
 
 def test_a_compiler_error_points_to_the_doctor() -> None:
     module, _ = fake_cupy(broken=CompileException("cuda_fp16.h: no such file"))
     with pytest.raises(
-        KernelCompileError, match=r"(?s)dropout_backward<float> of kernels/dropout\.cu.*doctor.*cuda_fp16"
+        KernelCompileError, match=r"(?s)dropout_backward<float, false> of kernels/dropout\.cu.*doctor.*cuda_fp16"
     ):
-        Launcher(CudaDevice(module)).prepare("dropout", "dropout_backward", (np.float32,))
+        Launcher(CudaDevice(module)).prepare("dropout", "dropout_backward", (np.float32, False))
 
 
 @pytest.mark.parametrize(("architecture", "fits"), [("75", False), ("80", True), ("120", True)])
